@@ -1,0 +1,4 @@
+//! The account's credentials.
+
+/// One set of credentials.
+pub struct Credentials {}

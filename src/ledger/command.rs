@@ -1,0 +1,276 @@
+//! What may be done to an instance's record, and what comes back.
+
+use std::time::Duration;
+
+use crate::model::{Failure, Fence, InstanceId, InterfaceId, Ticket, Timestamp, Uid};
+
+use super::record::{Attempt, RequestEntry, RequestKey, TraceContext};
+
+/// One step on one instance's record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Reads, and changes nothing.
+    Look,
+    /// Answers an attach from what is known, or takes a place in the queue, the lock, a slot and the right to one send: as far
+    /// as it gets.
+    Enter(Enter),
+    /// Takes the right to another send for an attempt that went unanswered, as for a first one.
+    Resend {
+        /// Who wants the lock.
+        ticket: Ticket,
+        /// Whose resend.
+        uid: Uid,
+        /// Of which ENI.
+        eni: InterfaceId,
+    },
+    /// Records what a describe of the whole instance showed, and goes on with `then` in the same commit.
+    Observe {
+        /// When the describe was sent, by the ledger's clock.
+        sent_at: Timestamp,
+        /// Every row of the answer.
+        rows: Vec<Sight>,
+        /// What the holder of the lock wanted it for.
+        then: Option<Box<Command>>,
+    },
+    /// Records how a send was answered.
+    Answer {
+        /// The attempt as it was when it was sent: written anew if the ledger lost it.
+        attempt: Box<Attempt>,
+        /// The grant under which it was sent.
+        grant: Hold,
+        /// How it was answered.
+        answer: SendAnswer,
+        /// Whether the lock is released in the same commit.
+        release: bool,
+    },
+    /// Records what describes by id showed of attempts under way.
+    Settle {
+        /// When the describe was sent, by the ledger's clock.
+        sent_at: Timestamp,
+        /// What it showed.
+        findings: Vec<(InterfaceId, Finding)>,
+    },
+    /// Gives up a reservation before its send went out.
+    Withdraw {
+        /// Whose.
+        uid: Uid,
+        /// Of which ENI.
+        eni: InterfaceId,
+        /// The grant under which it was reserved.
+        grant: Hold,
+        /// Whether the lock is released in the same commit.
+        release: bool,
+    },
+    /// Leaves the queue, or releases the lock.
+    Leave {
+        /// Whose place.
+        ticket: Ticket,
+    },
+}
+
+/// The parts of [`Command::Enter`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Enter {
+    /// Who wants the lock.
+    pub ticket: Ticket,
+    /// The attempt, should it come to one.
+    pub uid: Uid,
+    /// The ENI.
+    pub eni: InterfaceId,
+    /// The caller's request id.
+    pub request: Option<RequestKey>,
+    /// The trace of the RPC.
+    pub trace: Option<TraceContext>,
+    /// How far it may go.
+    pub reach: Reach,
+}
+
+/// How far an [`Enter`] may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Answers from what is known; takes nothing.
+    Ask,
+    /// Takes a place in the queue, or the lock; reserves nothing.
+    Queue,
+    /// Reserves a slot and writes the send: the permit for it is at hand.
+    Reserve,
+}
+
+/// A grant as its holder names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hold {
+    /// Whose it is.
+    pub ticket: Ticket,
+    /// Which grant it is.
+    pub fence: Fence,
+}
+
+/// One row of a describe of the instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// The ENI.
+    pub eni: InterfaceId,
+    /// What its row says of it.
+    pub status: Status,
+    /// Its status, verbatim.
+    pub text: String,
+    /// Whether it is the instance's primary ENI.
+    pub primary: bool,
+}
+
+/// A status that shows an ENI on the instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Being attached.
+    Attaching,
+    /// Attached.
+    InUse,
+    /// Being detached.
+    Detaching,
+    /// Not on it (`Available`), though the row stood in the answer.
+    Available,
+    /// Another word: it occupies.
+    Other,
+}
+
+/// What a describe by id showed of one ENI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// It names this instance.
+    Here {
+        /// How.
+        status: Status,
+        /// Verbatim.
+        text: String,
+    },
+    /// It names another instance.
+    Elsewhere {
+        /// Which.
+        instance: InstanceId,
+        /// Verbatim.
+        text: String,
+    },
+    /// It is free.
+    Available {
+        /// Verbatim.
+        text: String,
+    },
+    /// Asked for alone, it was not there.
+    Missing,
+    /// Nothing that settles anybody: attaching without an instance, deleting, an unknown word, a failed describe.
+    Unclear {
+        /// Verbatim; empty after a failed describe.
+        text: String,
+    },
+}
+
+/// How one send was answered.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SendAnswer {
+    /// ENS took it.
+    Accepted {
+        /// ENS's RequestId.
+        ens_request_id: String,
+    },
+    /// ENS refused it.
+    Refused(Failure),
+    /// ENS refused it for the ENI's status: a re-read says what that means.
+    Conflicting(Failure),
+    /// ENS throttled it, or nothing reached ENS: as if it had never been sent.
+    Void,
+    /// Nobody knows.
+    Unanswered,
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// To [`Command::Look`], and to whatever else has nothing more to say.
+    Done,
+    /// This request id had its definite answer before.
+    Replayed(RequestEntry),
+    /// This request id came before with another ENI.
+    RequestIdReused(RequestEntry),
+    /// The same pair is under way: joined.
+    Joined(Box<Attempt>),
+    /// The ledger has it on the instance. If not `fresh`, look before believing it.
+    Present {
+        /// The attempt or foreign attachment.
+        attempt: Box<Attempt>,
+        /// Whether it was seen within the observation's first life.
+        fresh: bool,
+    },
+    /// No slot is free.
+    Full(Fullness),
+    /// Not before this time: the ledger recovers from a loss.
+    Recovering(Timestamp),
+    /// Somebody else holds the lock.
+    Queued {
+        /// How many stand before.
+        ahead: usize,
+    },
+    /// To [`Reach::Ask`]: nothing known stands against it.
+    Open,
+    /// The lock is held, and nothing is reserved yet.
+    Granted {
+        /// The grant.
+        grant: Lease,
+        /// Whether the observation is too old: describe the instance first.
+        stale: bool,
+    },
+    /// The lock is held, a slot reserved, the send written: send it.
+    Reserved {
+        /// The grant.
+        grant: Lease,
+        /// As written.
+        attempt: Box<Attempt>,
+        /// Slots that are left after this one.
+        room: usize,
+    },
+    /// The attempts that the command spoke of, as they stand now.
+    Attempts(Vec<Settled>),
+    /// The grant or the attempt that the command named is gone.
+    Gone,
+}
+
+/// One attempt after [`Command::Settle`] or [`Command::Answer`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settled {
+    /// As it stands now.
+    pub attempt: Attempt,
+    /// Whether ENS was asked and shows it free: it may be sent again.
+    pub resend: bool,
+}
+
+/// The lock, held: until when, by the ledger's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The grant.
+    pub hold: Hold,
+    /// When the lease ends.
+    pub expires_at: Timestamp,
+}
+
+/// A full instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fullness {
+    /// The limit in force.
+    pub limit: usize,
+    /// ENIs that ENS shows, or was seen to have taken.
+    pub attached: usize,
+    /// Slots reserved beside them.
+    pub in_flight: usize,
+    /// When ENS was asked.
+    pub observed_at: Timestamp,
+    /// How long that is good for.
+    pub retry_after: Duration,
+}
+
+/// What changed, for those who tell of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The attempt after it.
+    pub attempt: Attempt,
+    /// Its state before; `None` if it is new.
+    pub from: Option<crate::model::State>,
+}

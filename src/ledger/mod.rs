@@ -1,0 +1,172 @@
+//! May it touch this instance now? One record per instance, one pure function over it, compare-and-set.
+//!
+//! [`Ledger`] is where records are kept (the second seam): it compares and sets, and knows no rule.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use crate::model::{InstanceId, InterfaceId, Timestamp};
+
+pub mod command;
+pub mod record;
+
+pub use record::{Record, RequestEntry, RequestKey};
+
+/// Where records are kept: memory, or Redis.
+pub trait Ledger: Send + Sync + 'static {
+    /// Reads an instance's record, and the entry of a request id beside it.
+    fn read(
+        &self,
+        instance: &InstanceId,
+        request: Option<&RequestKey>,
+    ) -> impl Future<Output = Result<Snapshot, Unavailable>> + Send;
+
+    /// Stores a record with its effects if the version is still the one that was read, the clock agrees and the incarnation is
+    /// the same; otherwise says what is there. All or nothing.
+    fn commit(&self, proposal: &Proposal) -> impl Future<Output = Result<Verdict, Unavailable>> + Send;
+
+    /// Takes due attempts, at most `most`, earliest first, and hides them from others for `visibility`.
+    fn claim(&self, most: usize, visibility: Duration) -> impl Future<Output = Result<Vec<Due>, Unavailable>> + Send;
+
+    /// Asks the shared counter of the ENS budget.
+    fn take(&self, order: TokenOrder) -> impl Future<Output = Result<TokenReply, Unavailable>> + Send;
+
+    /// The ledger's clock, as this replica estimates it; exact for the memory ledger.
+    fn now(&self) -> Timestamp;
+
+    /// Whether it can be reached and used, and what is wrong with it.
+    fn health(&self) -> Health;
+}
+
+/// The ledger cannot be reached, or not in time. What was under way may have been applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the ledger cannot be reached: {0}")]
+pub struct Unavailable(pub String);
+
+/// A record as it was at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The record; the default one for an instance never seen.
+    pub record: Record,
+    /// What a commit compares; 0 for an instance never seen.
+    pub version: u64,
+    /// The entry of the request id that was asked for.
+    pub request: Option<RequestEntry>,
+    /// The partition's incarnation.
+    pub partition: Partition,
+    /// The ledger's clock at that moment.
+    pub now: Timestamp,
+}
+
+/// What is true of all instances of a partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Partition {
+    /// Changes with every restart, failover and loss.
+    pub incarnation: String,
+    /// Until when nothing is granted or reserved after such a change.
+    pub hold_until: Timestamp,
+}
+
+/// A change of one record, to be made if nothing else changed it.
+#[derive(Debug, Clone)]
+pub struct Proposal {
+    /// Whose record.
+    pub instance: InstanceId,
+    /// The version it was computed from.
+    pub version: u64,
+    /// The incarnation it was computed under.
+    pub partition: Partition,
+    /// The time it was computed for.
+    pub now: Timestamp,
+    /// The new record.
+    pub record: Record,
+    /// The request id whose entry the decision rests on, or changes.
+    pub request: Option<RequestKey>,
+    /// What else changes with it.
+    pub effects: Effects,
+}
+
+/// What a commit changes beside the record.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Effects {
+    /// The places in the queue of due attempts that change: when to look, or no more.
+    pub due: BTreeMap<InterfaceId, Option<Timestamp>>,
+    /// The entry to keep of the proposal's request id.
+    pub request: Option<(RequestKey, RequestEntry)>,
+    /// Whether to tell others: an attachment changed, or the lock was handed over.
+    pub notify: bool,
+    /// How long the record is kept when nobody touches it; `None`: for ever, because something in it is live.
+    pub expire_after: Option<Duration>,
+}
+
+/// What became of a [`Proposal`].
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// Stored.
+    Committed {
+        /// The record's new version.
+        version: u64,
+        /// The ledger's clock at that moment.
+        now: Timestamp,
+    },
+    /// Something else was there, or the clock or the incarnation was another: this.
+    Conflict(Box<Snapshot>),
+}
+
+/// An attempt that is due.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Due {
+    /// Its instance.
+    pub instance: InstanceId,
+    /// Its ENI.
+    pub eni: InterfaceId,
+}
+
+/// A bucket of the ENS budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Bucket {
+    /// Attach calls.
+    Attach,
+    /// Describes on behalf of callers: at most half of all describes.
+    Describe,
+    /// Describes of the tracker.
+    Track,
+}
+
+/// What is asked of a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenOrder {
+    /// One token, if there is one now.
+    Take(Bucket),
+    /// An unused token.
+    GiveBack(Bucket),
+    /// ENS throttled: nobody for this long, then one probe at a time until [`TokenOrder::Close`].
+    Trip(Bucket, Duration),
+    /// A call went through.
+    Close(Bucket),
+}
+
+/// A bucket's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenReply {
+    /// Yes.
+    Granted,
+    /// Not before this long.
+    Wait(Duration),
+}
+
+/// How the ledger is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Whether it could be reached at the last try.
+    pub up: bool,
+    /// Whether it could ever be reached.
+    pub reached: bool,
+    /// Why it must not be used: a wrong eviction policy, a version too old, a disagreement with other replicas.
+    pub unfit: Vec<String>,
+    /// What it does not guarantee as it is set up: no reason to refuse, but worth saying.
+    pub warnings: Vec<String>,
+    /// Partitions that recover from a loss.
+    pub recovering: usize,
+}

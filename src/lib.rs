@@ -1,0 +1,18 @@
+//! eni-gateway attaches elastic network interfaces (ENIs) to Alibaba Cloud ENS instances for many callers at once,
+//! never past an instance's limit, and tells every interested caller how it goes.
+//!
+//! The modules stand in the order in which a call passes them:
+//!
+//! ```text
+//!  gRPC ──► grpc ──► admission ──► attach ──► ledger   may it touch this instance now?
+//!                                    │  └───► ens      send it
+//!                                    ▼
+//!                    tracker  drives every attempt to the truth, with batched describes
+//!                                    ▼
+//!                    watch    tells everybody
+//! ```
+
+pub mod model;
+
+pub mod ens;
+pub mod ledger;

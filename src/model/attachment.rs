@@ -1,0 +1,118 @@
+//! One ENI on one instance, as callers see it, and the states that it goes through.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Failure, InstanceId, InterfaceId, Revision, Timestamp, Uid};
+
+/// Most transitions that an attachment remembers; the oldest after the first are forgotten.
+pub const MAX_TRANSITIONS: usize = 32;
+
+/// Where an attachment stands. `Attached`, `Failed` and `Detached` are terminal: within one [`Uid`] only
+/// `Attached → Detaching → Detached` follows one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// A slot is reserved, nothing was answered yet.
+    Pending,
+    /// A send went unanswered; ENS's own status will settle it.
+    Verifying,
+    /// ENS accepted and is attaching.
+    Attaching,
+    /// ENS shows the ENI in use on this instance.
+    Attached,
+    /// ENS refused, or showed the ENI free again.
+    Failed,
+    /// ENS shows the ENI being detached.
+    Detaching,
+    /// ENS no longer shows the ENI on this instance.
+    Detached,
+}
+
+impl State {
+    /// Whether nothing is under way any more.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Attached | Self::Failed | Self::Detached)
+    }
+
+    /// Whether an attach is under way.
+    #[must_use]
+    pub const fn is_attaching(self) -> bool {
+        matches!(self, Self::Pending | Self::Verifying | Self::Attaching)
+    }
+
+    /// Whether `next` may follow this state within one attempt.
+    #[must_use]
+    pub const fn may_become(self, next: Self) -> bool {
+        match self {
+            Self::Pending => !matches!(next, Self::Pending),
+            Self::Verifying | Self::Attaching => !matches!(next, Self::Pending),
+            Self::Attached => matches!(next, Self::Detaching | Self::Detached),
+            Self::Detaching => matches!(next, Self::Detached),
+            Self::Failed | Self::Detached => false,
+        }
+    }
+}
+
+/// One state and when it began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Transition {
+    /// The state entered.
+    pub state: State,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// One attempt to attach one ENI to one instance, or an attachment that others made and ENS shows.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Attachment {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The ENI.
+    pub eni: InterfaceId,
+    /// This attempt.
+    pub uid: Uid,
+    /// Where it stands.
+    pub state: State,
+    /// The ENI's status in ENS's own words; empty before the first look.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ens_status: String,
+    /// When the describe that showed `ens_status` was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_at: Option<Timestamp>,
+    /// The instance's revision at the last change of this attachment.
+    pub revision: Revision,
+    /// When the slot was reserved, or the attachment first seen.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// ENS's RequestId of the accepted Attach call; empty where its reply was lost or nothing was sent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ens_request_id: String,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Failure>,
+    /// Every state with its time, oldest first, at most [`MAX_TRANSITIONS`].
+    pub transitions: Vec<Transition>,
+    /// Under way for longer than `tracker.stuck_after`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stuck: bool,
+}
+
+impl Attachment {
+    /// Enters `state` at `now`, with a new `revision`. The first transition is kept when the list is full.
+    pub fn enter(&mut self, state: State, revision: Revision, now: Timestamp) {
+        self.state = state;
+        self.touch(revision, now);
+        if self.transitions.len() == MAX_TRANSITIONS {
+            self.transitions.remove(1);
+        }
+        self.transitions.push(Transition { state, time: now });
+    }
+
+    /// Records a change that is no change of state.
+    pub fn touch(&mut self, revision: Revision, now: Timestamp) {
+        self.revision = revision;
+        self.updated_at = now;
+    }
+}

@@ -1,0 +1,211 @@
+//! Newtypes for everything that has an identity. Parsing is the only way in from outside.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Longest id that the gateway takes, in bytes.
+pub const MAX_ID_LENGTH: usize = 128;
+
+/// Why a text is not an id. The text itself is not repeated: it may hold anything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// Nothing was given.
+    #[error("must not be empty")]
+    Empty,
+    /// Longer than [`MAX_ID_LENGTH`] bytes.
+    #[error("must be at most {MAX_ID_LENGTH} characters long, but has {0}")]
+    TooLong(usize),
+    /// Another character than `A-Za-z0-9._-`, at this byte.
+    #[error("may hold only letters, digits, '.', '_' and '-', but has another character at position {0}")]
+    Character(usize),
+}
+
+fn parse_id(text: &str) -> Result<Arc<str>, InvalidId> {
+    if text.is_empty() {
+        return Err(InvalidId::Empty);
+    }
+    if text.len() > MAX_ID_LENGTH {
+        return Err(InvalidId::TooLong(text.chars().count()));
+    }
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    match text.as_bytes().iter().position(|byte| !allowed(byte)) {
+        Some(position) => Err(InvalidId::Character(position)),
+        None => Ok(text.into()),
+    }
+}
+
+macro_rules! text_id {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                parse_id(text).map(Self)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0.as_ref().to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id! {
+    /// An ENS instance, such as `i-5p67acfmxazb4p`: 1 to 128 of `A-Za-z0-9._-`.
+    InstanceId
+}
+text_id! {
+    /// An elastic network interface, such as `eni-58z57orgmt6d1`: 1 to 128 of `A-Za-z0-9._-`.
+    InterfaceId
+}
+
+macro_rules! uuid_id {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+uuid_id! {
+    /// One attempt. A later attach of the same pair has another one.
+    Uid
+}
+uuid_id! {
+    /// A place in an instance's queue and, once it is granted, the lock's owner.
+    Ticket
+}
+uuid_id! {
+    /// The caller's idempotency key (AIP-155), scoped to (caller, instance).
+    RequestId
+}
+
+macro_rules! counter {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// The next one: rises through loss of the record too, for it never falls behind the clock.
+            #[must_use]
+            pub fn next(self, now: super::Timestamp) -> Self {
+                Self((self.0 + 1).max(now.as_micros()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+counter! {
+    /// Rises over all attachments of an instance, for ever.
+    Revision
+}
+counter! {
+    /// Rises with every grant of an instance's lock; with the ticket it makes a grant unmistakable.
+    Fence
+}
+
+/// Who calls: scopes request ids and quotas, and stands in the audit line.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Caller(pub Arc<str>);
+
+impl Caller {
+    /// A caller that showed no identity.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self("anonymous".into())
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_holds_only_its_alphabet() {
+        for good in ["i-5p67acfmxazb4p", "eni-1", "a", "A.b_c-9", &"x".repeat(128)] {
+            assert_eq!(good.parse::<InstanceId>().expect(good).as_str(), good);
+        }
+        assert_eq!("".parse::<InterfaceId>(), Err(InvalidId::Empty));
+        assert_eq!("x".repeat(129).parse::<InterfaceId>(), Err(InvalidId::TooLong(129)));
+        for (bad, position) in [("i-1 ", 3), ("i{p1}", 1), ("ü", 0), ("a\nb", 1), ("a\0", 1), ("a/b", 1), ("a:b", 1)] {
+            assert_eq!(bad.parse::<InterfaceId>(), Err(InvalidId::Character(position)), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_cannot_smuggle_a_bad_id_in() {
+        assert!(serde_json::from_str::<InstanceId>("\"a b\"").is_err());
+    }
+
+    #[test]
+    fn counters_rise_by_one_or_jump_to_the_clock() {
+        let now = super::super::Timestamp::from_micros(1_000);
+        assert_eq!(Revision(5).next(now), Revision(1_000));
+        assert_eq!(Revision(5_000).next(now), Revision(5_001));
+    }
+}

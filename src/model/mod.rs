@@ -1,0 +1,13 @@
+//! What everybody speaks of: ids, times, attachments and their states, reasons. Pure: no I/O, no clock.
+
+pub mod attachment;
+pub mod failure;
+pub mod ids;
+pub mod reason;
+pub mod time;
+
+pub use attachment::{Attachment, State, Transition};
+pub use failure::Failure;
+pub use ids::{Caller, Fence, InstanceId, InterfaceId, RequestId, Revision, Ticket, Uid};
+pub use reason::{Code, Reason};
+pub use time::Timestamp;

@@ -1,0 +1,178 @@
+//! The error table: every reason, its canonical code, and the ENS codes that lead to it. The one place where they stand.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A `google.rpc.Code` that the gateway answers with.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+#[expect(missing_docs, reason = "the canonical codes, as google.rpc.Code documents them")]
+pub enum Code {
+    Unknown = 2,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Aborted = 10,
+    Internal = 13,
+    Unavailable = 14,
+    Unauthenticated = 16,
+}
+
+impl Code {
+    /// The number on the wire.
+    #[must_use]
+    pub const fn number(self) -> i32 {
+        self as i32
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $code:ident, [$($ens:literal),*];)+) => {
+        /// Why something failed: `ErrorInfo.reason`. Each name is part of the contract.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the table's order.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The name on the wire.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            /// The canonical code that goes with it, unless a deadline decides otherwise.
+            #[must_use]
+            pub const fn code(self) -> Code {
+                match self { $(Self::$variant => Code::$code),+ }
+            }
+
+            /// The ENS error codes that lead to it: exact, or a prefix where they end in `*`.
+            #[must_use]
+            pub const fn ens_codes(self) -> &'static [&'static str] {
+                match self { $(Self::$variant => &[$($ens),*]),+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A field of the request is missing or malformed; `BadRequest` names it.
+    InvalidField = "INVALID_FIELD", InvalidArgument, [];
+    /// The same `request_id` came before with another ENI.
+    RequestIdReused = "REQUEST_ID_REUSED", InvalidArgument, [];
+    /// ENS calls a parameter invalid.
+    EnsInvalidParameter = "ENS_INVALID_PARAMETER", InvalidArgument, ["InvalidParameter", "InvalidParameter.*"];
+    /// The instance has as many ENIs, attached or in flight, as it may have.
+    EniLimitExceeded = "ENI_LIMIT_EXCEEDED", ResourceExhausted, ["EniPerInstanceLimitExceeded"];
+    /// ENS knows no such instance.
+    InstanceNotFound = "INSTANCE_NOT_FOUND", NotFound, ["InstanceNotFound"];
+    /// ENS knows no such ENI.
+    EniNotFound = "ENI_NOT_FOUND", NotFound, ["InvalidEniId.NotFound"];
+    /// Neither the ledger nor ENS shows this ENI on this instance.
+    AttachmentNotFound = "ATTACHMENT_NOT_FOUND", NotFound, [];
+    /// The ENI is attached elsewhere, or busy.
+    EniNotAvailable = "ENI_NOT_AVAILABLE", FailedPrecondition, ["InvalidOperation.InvalidEniStatus"];
+    /// The instance must be stopped first.
+    InstanceNotStopped = "INSTANCE_NOT_STOPPED", FailedPrecondition, ["InvalidOperation.InvalidEnsStatus"];
+    /// The instance's type takes no further ENIs.
+    InstanceNotSupported = "INSTANCE_NOT_SUPPORTED", FailedPrecondition, ["InvalidOperation.InstanceNotSupport"];
+    /// The ENI and the instance are in different networks.
+    NetworkMismatch = "NETWORK_MISMATCH", FailedPrecondition, ["InvalidOperation.NetworkMismatch"];
+    /// The ENI is of a type that cannot be attached, such as a primary one.
+    EniTypeNotSupported = "ENI_TYPE_NOT_SUPPORTED", FailedPrecondition, ["InvalidOperation.InvalidEniType"];
+    /// The ENI belongs to another cloud service.
+    EniServiceManaged = "ENI_SERVICE_MANAGED", FailedPrecondition, ["InvalidParameter.EniServiceManaged"];
+    /// ENS accepted, and then showed the ENI free.
+    AttachFailed = "ATTACH_FAILED", Aborted, [];
+    /// Sent without an answer, asked, sent again, and still not applied; nothing is attached.
+    NotApplied = "NOT_APPLIED", Unavailable, [];
+    /// Sent without an answer and not yet settled; the attempt goes on.
+    OutcomeUnknown = "OUTCOME_UNKNOWN", Unavailable, [];
+    /// The instance's lock was not reached in time; nothing was sent.
+    LockWait = "LOCK_WAIT", DeadlineExceeded, [];
+    /// Redis cannot be reached; nothing was sent.
+    CoordinationUnavailable = "COORDINATION_UNAVAILABLE", Unavailable, [];
+    /// The ledger lost writes and waits until nothing old can arrive; nothing was sent.
+    CoordinationRecovering = "COORDINATION_RECOVERING", Unavailable, [];
+    /// ENS throttles the account, or its budget was not reached in time; nothing was applied.
+    EnsThrottled = "ENS_THROTTLED", Unavailable, ["*Throttling*"];
+    /// ENS refuses the gateway's own key, signature or clock.
+    EnsCredentialsRejected = "ENS_CREDENTIALS_REJECTED", Internal, [
+        "SignatureDoesNotMatch", "IncompleteSignature", "InvalidAccessKeyId*", "InvalidSecurityToken*",
+        "MissingSecurityToken", "InvalidTimeStamp*"
+    ];
+    /// The gateway's own account lacks a RAM right.
+    EnsPermissionDenied = "ENS_PERMISSION_DENIED", Internal, ["NoPermission", "Forbidden*"];
+    /// ENS refused with a code that has no reason of its own.
+    EnsError = "ENS_ERROR", Unknown, [];
+    /// This replica is going away; another one takes the call.
+    Draining = "DRAINING", Unavailable, [];
+    /// This replica has as many calls in flight as it takes.
+    Overloaded = "OVERLOADED", Unavailable, [];
+    /// A watch stream reached its greatest age; resume it with `after_revision`.
+    StreamTooOld = "STREAM_TOO_OLD", Unavailable, [];
+    /// The caller showed no identity that the gateway knows.
+    CallerUnauthenticated = "CALLER_UNAUTHENTICATED", Unauthenticated, [];
+    /// The caller may not do this.
+    CallerForbidden = "CALLER_FORBIDDEN", PermissionDenied, [];
+    /// The caller is over its own quota.
+    CallerQuotaExceeded = "CALLER_QUOTA_EXCEEDED", ResourceExhausted, [];
+}
+
+impl Reason {
+    /// The reason for an error code of ENS: an exact match first, then the longest pattern; `EnsError` for any other.
+    #[must_use]
+    pub fn of_ens_code(code: &str) -> Self {
+        Self::ALL
+            .iter()
+            .flat_map(|reason| reason.ens_codes().iter().map(move |pattern| (*reason, *pattern)))
+            .filter(|(_, pattern)| matches(pattern, code))
+            .max_by_key(|(_, pattern)| (*pattern == code, pattern.len()))
+            .map_or(Self::EnsError, |(reason, _)| reason)
+    }
+}
+
+fn matches(pattern: &str, code: &str) -> bool {
+    match (pattern.strip_prefix('*').and_then(|rest| rest.strip_suffix('*')), pattern.strip_suffix('*')) {
+        (Some(part), _) => code.contains(part),
+        (None, Some(prefix)) => code.starts_with(prefix),
+        (None, None) => code == pattern,
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ens_codes_find_their_reason() {
+        for (code, reason) in [
+            ("InvalidParameter.InstanceId", Reason::EnsInvalidParameter),
+            ("InvalidParameter.EniServiceManaged", Reason::EniServiceManaged),
+            ("Throttling.User", Reason::EnsThrottled),
+            ("Rejected.Throttling", Reason::EnsThrottled),
+            ("Forbidden.RAM", Reason::EnsPermissionDenied),
+            ("NoPermission", Reason::EnsPermissionDenied),
+            ("InvalidAccessKeyId.NotFound", Reason::EnsCredentialsRejected),
+            ("InvalidTimeStamp.Expired", Reason::EnsCredentialsRejected),
+            ("InvalidEniId.NotFound", Reason::EniNotFound),
+            ("SomethingNew", Reason::EnsError),
+        ] {
+            assert_eq!(Reason::of_ens_code(code), reason, "{code}");
+        }
+    }
+}
