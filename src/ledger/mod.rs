@@ -8,9 +8,15 @@ use std::time::Duration;
 
 use crate::model::{InstanceId, InterfaceId, Timestamp};
 
+pub mod apply;
+pub mod book;
+pub mod bounds;
 pub mod command;
+pub mod invariants;
 pub mod record;
 
+pub use book::Book;
+pub use bounds::Bounds;
 pub use record::{Record, RequestEntry, RequestKey};
 
 /// Where records are kept: memory, or Redis.
@@ -34,6 +40,9 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// The ledger's clock, as this replica estimates it; exact for the memory ledger.
     fn now(&self) -> Timestamp;
+
+    /// What is known of an instance's partition, for a first try without a read.
+    fn partition(&self, instance: &InstanceId) -> Partition;
 
     /// Whether it can be reached and used, and what is wrong with it.
     fn health(&self) -> Health;
@@ -81,7 +90,7 @@ pub struct Proposal {
     pub now: Timestamp,
     /// The new record.
     pub record: Record,
-    /// The request id whose entry the decision rests on, or changes.
+    /// The request id whose entry a conflict brings back with the record.
     pub request: Option<RequestKey>,
     /// What else changes with it.
     pub effects: Effects,
@@ -92,8 +101,8 @@ pub struct Proposal {
 pub struct Effects {
     /// The places in the queue of due attempts that change: when to look, or no more.
     pub due: BTreeMap<InterfaceId, Option<Timestamp>>,
-    /// The entry to keep of the proposal's request id.
-    pub request: Option<(RequestKey, RequestEntry)>,
+    /// The entries of request ids to keep, for 24 hours.
+    pub requests: Vec<(RequestKey, RequestEntry)>,
     /// Whether to tell others: an attachment changed, or the lock was handed over.
     pub notify: bool,
     /// How long the record is kept when nobody touches it; `None`: for ever, because something in it is live.
