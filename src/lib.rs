@@ -14,5 +14,8 @@
 
 pub mod model;
 
+pub mod attach;
 pub mod ens;
 pub mod ledger;
+pub mod telemetry;
+pub mod tracker;

@@ -8,7 +8,7 @@ use crate::model::{Failure, InstanceId, InterfaceId};
 pub mod budget;
 pub mod credentials;
 
-pub use budget::{Budget, Permit};
+pub use budget::{Budget, NoPermit, Permit, Purpose};
 
 /// ENS as the gateway uses it. Each call consumes a [`Permit`] of the account's budget: there is no way round it.
 pub trait Ens: Send + Sync + 'static {

@@ -139,7 +139,7 @@ impl<L: Ledger> Book<L> {
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
         }
-        Err(Unavailable(format!("the record of {instance} changed {MAX_TRIES} times in a row while a step was tried")))
+        Err(Unavailable::before(format!("the record of {instance} changed {MAX_TRIES} times in a row while a step was tried")))
     }
 
     /// Reads a record.

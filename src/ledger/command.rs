@@ -230,6 +230,8 @@ pub enum Reply {
         grant: Lease,
         /// Whether the observation is too old: describe the instance first.
         stale: bool,
+        /// Slots that are left by what is known.
+        room: usize,
     },
     /// The lock is held, a slot reserved, the send written: send it.
     Reserved {

@@ -28,7 +28,7 @@ impl Turn<'_> {
         };
         let stale = self.observation().is_none();
         if stale || enter.reach == Reach::Queue {
-            return Reply::Granted { grant, stale };
+            return Reply::Granted { grant, stale, room: self.room() };
         }
         self.reserve(enter, grant)
     }

@@ -20,8 +20,12 @@ impl Turn<'_> {
             self.look_again(attempt, None);
             return;
         }
-        attempt.described_at = Some(sent_at);
         attempt.looks += 1;
+        if matches!(finding, Finding::Unclear { text } if text.is_empty()) {
+            self.look_again(attempt, None);
+            return;
+        }
+        attempt.described_at = Some(sent_at);
         if matches!(finding, Finding::Here { .. }) && !self.may_be_old(&attempt, sent_at) {
             attempt.seen_here_at = Some(sent_at);
         }
