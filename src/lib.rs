@@ -14,5 +14,7 @@
 
 pub mod model;
 
+pub mod config;
+
 pub mod ens;
 pub mod ledger;

@@ -1,0 +1,3 @@
+//! The one integration binary: its modules mirror those of the crate.
+
+mod config;
