@@ -15,6 +15,7 @@
 pub mod model;
 
 pub mod config;
+pub mod telemetry;
 
 pub mod ens;
 pub mod ledger;
