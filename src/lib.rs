@@ -15,7 +15,11 @@
 pub mod model;
 
 pub mod attach;
-pub mod ens;
 pub mod ledger;
-pub mod telemetry;
+
+pub mod ens;
+
 pub mod tracker;
+
+pub mod config;
+pub mod telemetry;

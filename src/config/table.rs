@@ -1,0 +1,84 @@
+//! Turns the table of [`settings`](super::settings) into structs, their defaults, and the list of all settings.
+
+use super::load::Reader;
+use super::value::Value;
+
+/// One line of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// Its section, such as `grpc`.
+    pub section: &'static str,
+    /// Its key in the section, such as `listen`.
+    pub key: &'static str,
+    /// `section.key`.
+    pub path: &'static str,
+    /// Its default, as text; empty where there is none.
+    pub default: &'static str,
+    /// What it means.
+    pub doc: &'static [&'static str],
+}
+
+impl Setting {
+    /// Its name in the environment.
+    #[must_use]
+    pub fn env_name(&self) -> String {
+        format!("{}{}__{}", super::environment::PREFIX, self.section, self.key).to_ascii_uppercase()
+    }
+}
+
+/// Reads one field of a section: what the sources said, or the default.
+pub(super) fn field<T: Value>(reader: &mut Reader, path: &str) -> T {
+    reader.read(path)
+}
+
+macro_rules! settings {
+    ($(
+        $(#[doc = $section_doc:literal])+
+        $section:ident: $Section:ident {
+            $($(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:literal,)+
+        }
+    )+) => {
+        /// Every setting, by section.
+        #[derive(Debug, Clone)]
+        pub struct Config {
+            $($(#[doc = $section_doc])+ pub $section: $Section,)+
+        }
+
+        $(
+            $(#[doc = $section_doc])+
+            #[derive(Debug, Clone)]
+            pub struct $Section {
+                $($(#[doc = $doc])+ #[doc = concat!("\n\nDefault: `", $default, "`.")] pub $key: $type,)+
+            }
+        )+
+
+        /// Every setting, in the order of the table.
+        pub const ALL: &[$crate::config::settings::Setting] = &[$($($crate::config::settings::Setting {
+            section: stringify!($section),
+            key: stringify!($key),
+            path: concat!(stringify!($section), ".", stringify!($key)),
+            default: $default,
+            doc: &[$($doc),+],
+        },)+)+];
+
+        impl Config {
+            pub(super) fn read(reader: &mut $crate::config::load::Reader) -> Self {
+                Self {
+                    $($section: $Section {
+                        $($key: $crate::config::table::field(
+                            reader,
+                            concat!(stringify!($section), ".", stringify!($key)),
+                        ),)+
+                    },)+
+                }
+            }
+
+            /// Every value as TOML, secrets masked, in the order of [`ALL`]; `None` where an optional one is not set.
+            pub(super) fn values(&self) -> Vec<Option<String>> {
+                vec![$($($crate::config::value::Value::render(&self.$section.$key),)+)+]
+            }
+        }
+    };
+}
+
+pub(super) use settings;
