@@ -36,7 +36,7 @@ use crate::telemetry::metrics::RefusedBy;
 use gate::{Gate, HangUp};
 use line::{Line, Lines, Turn};
 
-pub(crate) use describe::{finding, sights};
+pub(crate) use describe::finding;
 pub use validate::Check;
 
 /// How often an unsettled attempt is looked at; a hint only makes it faster.

@@ -21,5 +21,7 @@ pub mod ens;
 
 pub mod tracker;
 
+pub mod watch;
+
 pub mod config;
 pub mod telemetry;

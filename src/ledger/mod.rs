@@ -195,6 +195,8 @@ pub enum TokenOrder {
 pub enum TokenReply {
     /// Yes.
     Granted,
+    /// Yes, and the breaker is open: this is its probe.
+    Probe,
     /// Not before this long.
     Wait(Duration),
 }
