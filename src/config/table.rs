@@ -1,8 +1,5 @@
 //! Turns the table of [`settings`](super::settings) into structs, their defaults, and the list of all settings.
 
-use super::load::Reader;
-use super::value::Value;
-
 /// One line of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
@@ -24,11 +21,6 @@ impl Setting {
     pub fn env_name(&self) -> String {
         format!("{}{}__{}", super::environment::PREFIX, self.section, self.key).to_ascii_uppercase()
     }
-}
-
-/// Reads one field of a section: what the sources said, or the default.
-pub(super) fn field<T: Value>(reader: &mut Reader, path: &str) -> T {
-    reader.read(path)
 }
 
 /// A default as text: that of a setting without one is empty.
@@ -84,10 +76,7 @@ macro_rules! settings {
             pub(super) fn read(reader: &mut $crate::config::load::Reader) -> Self {
                 Self {
                     $($section: $Section {
-                        $($key: $crate::config::table::field(
-                            reader,
-                            concat!(stringify!($section), ".", stringify!($key)),
-                        ),)+
+                        $($key: reader.read(concat!(stringify!($section), ".", stringify!($key))),)+
                     },)+
                 }
             }
