@@ -1,6 +1,6 @@
 //! The settings: what they are, where they come from, and what is wrong with them.
 //!
-//! [`settings`] is the one table: every setting with its type, default and documentation. [`load`] lays the sources over one
+//! [`settings`] is the one table: every setting with its type, default and documentation. [`load()`] lays the sources over one
 //! another (defaults < file < environment < flags) and reports *every* fault at once; [`check`] holds what must be true of several
 //! settings together.
 //!

@@ -17,11 +17,11 @@ settings! {
         /// Whether plaintext may be served beyond loopback. Without it, another address than loopback needs TLS.
         allow_plaintext: bool = "false",
         /// Certificate chain to serve TLS with (PEM). Needs `tls_key_file`.
-        tls_cert_file: Option<PathBuf> = "",
+        tls_cert_file: Option<PathBuf> = unset,
         /// Private key of the certificate (PEM).
-        tls_key_file: Option<PathBuf> = "",
+        tls_key_file: Option<PathBuf> = unset,
         /// Certificate authorities (PEM) one of which must have signed the client's certificate. Needs TLS.
-        client_ca_file: Option<PathBuf> = "",
+        client_ca_file: Option<PathBuf> = unset,
         /// Most calls that are answered at once, watches apart; more are turned away with `OVERLOADED`.
         max_in_flight: usize = "1024",
         /// How long a call may take whose client set no deadline.
@@ -41,11 +41,11 @@ settings! {
     /// Where the replicas coordinate.
     ledger: Ledger {
         /// Where records are kept: `memory://` (one replica, nothing survives a restart) or `redis://[user[:password]@]host[:port][/db]`.
-        url: LedgerUrl = "",
+        url: LedgerUrl = unset,
         /// File that holds the password, and nothing else; takes the place of the one in the URL.
-        password_file: Option<PathBuf> = "",
+        password_file: Option<PathBuf> = unset,
         /// Certificate authorities (PEM) that Redis' certificate is checked against; the system's if not set.
-        ca_file: Option<PathBuf> = "",
+        ca_file: Option<PathBuf> = unset,
         /// What every key begins with.
         prefix: String = "eni-gateway:",
         /// Longest stretch of writes that a failover of Redis can lose.

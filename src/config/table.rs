@@ -1,8 +1,5 @@
 //! Turns the table of [`settings`](super::settings) into structs, their defaults, and the list of all settings.
 
-use super::load::Reader;
-use super::value::Value;
-
 /// One line of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
@@ -26,16 +23,30 @@ impl Setting {
     }
 }
 
-/// Reads one field of a section: what the sources said, or the default.
-pub(super) fn field<T: Value>(reader: &mut Reader, path: &str) -> T {
-    reader.read(path)
+/// A default as text: that of a setting without one is empty.
+macro_rules! default_text {
+    (unset) => {
+        ""
+    };
+    ($text:literal) => {
+        $text
+    };
+}
+
+macro_rules! default_doc {
+    (unset) => {
+        "\n\nNot set by default."
+    };
+    ($text:literal) => {
+        concat!("\n\nDefault: `", $text, "`.")
+    };
 }
 
 macro_rules! settings {
     ($(
         $(#[doc = $section_doc:literal])+
         $section:ident: $Section:ident {
-            $($(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:literal,)+
+            $($(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:tt,)+
         }
     )+) => {
         /// Every setting, by section.
@@ -48,7 +59,7 @@ macro_rules! settings {
             $(#[doc = $section_doc])+
             #[derive(Debug, Clone)]
             pub struct $Section {
-                $($(#[doc = $doc])+ #[doc = concat!("\n\nDefault: `", $default, "`.")] pub $key: $type,)+
+                $($(#[doc = $doc])+ #[doc = $crate::config::table::default_doc!($default)] pub $key: $type,)+
             }
         )+
 
@@ -57,7 +68,7 @@ macro_rules! settings {
             section: stringify!($section),
             key: stringify!($key),
             path: concat!(stringify!($section), ".", stringify!($key)),
-            default: $default,
+            default: $crate::config::table::default_text!($default),
             doc: &[$($doc),+],
         },)+)+];
 
@@ -65,10 +76,7 @@ macro_rules! settings {
             pub(super) fn read(reader: &mut $crate::config::load::Reader) -> Self {
                 Self {
                     $($section: $Section {
-                        $($key: $crate::config::table::field(
-                            reader,
-                            concat!(stringify!($section), ".", stringify!($key)),
-                        ),)+
+                        $($key: reader.read(concat!(stringify!($section), ".", stringify!($key))),)+
                     },)+
                 }
             }
@@ -81,4 +89,4 @@ macro_rules! settings {
     };
 }
 
-pub(super) use settings;
+pub(super) use {default_doc, default_text, settings};

@@ -66,11 +66,18 @@ macro_rules! whole_number {
 
 whole_number!(u32, usize);
 
+/// Longest duration that a setting may have: sums of durations cannot overflow.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 impl Value for Duration {
     const EXAMPLE: &'static str = "250ms";
 
     fn parse(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text).map_err(|error| format!("{} is not a duration ({error})", shown(text)))
+        match humantime::parse_duration(text) {
+            Ok(duration) if duration > LONGEST => Err(format!("{} is longer than a year", shown(text))),
+            Ok(duration) => Ok(duration),
+            Err(error) => Err(format!("{} is not a duration ({error})", shown(text))),
+        }
     }
 
     fn render(&self) -> Option<String> {
@@ -227,6 +234,7 @@ mod tests {
         assert_eq!(Duration::parse("250ms"), Ok(Duration::from_millis(250)));
         assert!(Duration::parse("5").is_err());
         assert!(Duration::parse("-5s").is_err());
+        assert!(Duration::parse("18446744073709551615s").is_err());
     }
 
     #[test]

@@ -240,3 +240,16 @@ async fn a_collector_that_never_answers_does_not_hold_the_end_up() {
         begun.elapsed()
     );
 }
+
+#[tokio::test]
+async fn an_encrypted_collector_can_be_named_and_a_missing_certificate_is_said() {
+    let set_up = |pairs: &[(&'static str, &str)]| {
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:1");
+        let pairs: Vec<_> = pairs.iter().copied().chain([endpoint]).collect();
+        build(&variables(&pairs), LogFormat::Json, Log::default()).map(|(_, telemetry)| telemetry)
+    };
+    assert!(set_up(&[]).is_ok());
+    let missing = set_up(&[("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.pem")]);
+    let error = missing.expect_err("there is no such file").to_string();
+    assert!(error.contains("OTEL_EXPORTER_OTLP_CERTIFICATE"), "{error}");
+}
