@@ -217,7 +217,7 @@ mod tests {
             let mut count = 0;
             while self.2 < end {
                 match self.order(TokenOrder::Take(bucket)) {
-                    TokenReply::Granted => count += 1,
+                    TokenReply::Granted | TokenReply::Probe => count += 1,
                     TokenReply::Wait(wait) => self.pass(wait),
                 }
             }
