@@ -251,7 +251,7 @@ impl HttpEns {
             outcome: reply.label(),
             duration,
         });
-        if reply.code().is_some_and(|code| rejects_the_key(code)) {
+        if reply.code().is_some_and(rejects_the_key) {
             self.credentials.reject(credentials);
         }
         match reply.throttling() {
