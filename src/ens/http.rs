@@ -285,6 +285,8 @@ impl HttpEns {
         let request = self
             .http
             .post(url)
+            // hyper leaves it out, and some proxies answer 411 then.
+            .header("content-length", "0")
             .header("accept", "application/json")
             .header("user-agent", &self.settings.user_agent);
         call.headers(credentials)
