@@ -48,6 +48,7 @@ impl Purpose {
 pub struct Permit {
     purpose: Purpose,
     taken: Instant,
+    probe: bool,
 }
 
 impl Permit {
@@ -232,7 +233,9 @@ impl Budget {
             let closes = {
                 let mut state = self.gate(purpose).state();
                 // A call that began before the breaker opened proves nothing about it.
-                let closes = state.tripped.is_some_and(|tripped| tripped <= spent.taken);
+                let closes = state
+                    .tripped
+                    .is_some_and(|tripped| spent.probe || spent.taken > tripped);
                 if closes {
                     *state = GateState::default();
                 }
@@ -283,10 +286,18 @@ impl Budget {
         let mut state = self.gate(purpose).state();
         state.due = None;
         match answer {
-            TokenAnswer::Granted => Ok(Permit { purpose, taken: now }),
+            TokenAnswer::Granted => Ok(Permit {
+                purpose,
+                taken: now,
+                probe: false,
+            }),
             TokenAnswer::Probe => {
                 state.tripped.get_or_insert(now);
-                Ok(Permit { purpose, taken: now })
+                Ok(Permit {
+                    purpose,
+                    taken: now,
+                    probe: true,
+                })
             }
             TokenAnswer::Wait(wait) => {
                 // Replicas that were told the same wait do not all come back in the same moment.
@@ -360,7 +371,7 @@ mod tests {
             TokenAnswer::Wait(seconds(9)),
         ]);
         let (budget, start) = (counter.budget(), Instant::now());
-        budget
+        let _ = budget
             .permit(Purpose::Attach, start + seconds(5))
             .await
             .expect("a permit after 2 s");
@@ -383,7 +394,7 @@ mod tests {
         let caller = |name: &'static str| {
             let (budget, order) = (&budget, &order);
             async move {
-                budget.permit(Purpose::Attach, deadline).await.expect("a permit");
+                let _permit = budget.permit(Purpose::Attach, deadline).await.expect("a permit");
                 order.lock().unwrap().push(name);
             }
         };
@@ -394,7 +405,7 @@ mod tests {
         let (.., hasty) = tokio::join!(biased; caller("first"), caller("second"), caller("third"), in_haste);
         assert_eq!(*order.lock().unwrap(), ["first", "second", "third"]);
         assert_eq!(hasty.unwrap_err(), NoPermit::Late { wait: seconds(1) });
-        budget
+        let _ = budget
             .try_permit(Purpose::Describe)
             .await
             .expect("another purpose has its own queue");
@@ -409,7 +420,7 @@ mod tests {
             budget.permit(Purpose::Attach, start + seconds(60)),
             budget.permit(Purpose::Attach, start + seconds(1)),
         );
-        first.expect("a permit");
+        let _ = first.expect("a permit");
         assert_eq!(second.unwrap_err(), NoPermit::Late { wait: seconds(3) });
     }
 

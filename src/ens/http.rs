@@ -251,7 +251,7 @@ impl HttpEns {
             outcome: reply.label(),
             duration,
         });
-        if reply.code().is_some_and(|code| rejects_the_key(code)) {
+        if reply.code().is_some_and(rejects_the_key) {
             self.credentials.reject(credentials);
         }
         match reply.throttling() {
@@ -285,6 +285,8 @@ impl HttpEns {
         let request = self
             .http
             .post(url)
+            // hyper leaves it out, and some proxies answer 411 then.
+            .header("content-length", "0")
             .header("accept", "application/json")
             .header("user-agent", &self.settings.user_agent);
         call.headers(credentials)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// An operation of ENS that the gateway uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(clippy::enum_variant_names, missing_docs, reason = "ENS's own names")]
+#[expect(missing_docs, reason = "ENS's own names")]
 pub enum Action {
     AttachNetworkInterface,
     DescribeNetworkInterfaces,

@@ -1,4 +1,7 @@
-//! The one integration binary: its modules mirror those of the crate.
+//! The integration tests: one binary, whose modules mirror `src`.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod config;
+mod ens;
 mod telemetry;

@@ -40,24 +40,27 @@ struct Inner {
     current: ArcSwapOption<Held>,
     /// Held while fetching: single flight.
     fetching: Mutex<()>,
-    /// The last failure, and when it was: those who waited for it share it.
-    failed: StdMutex<Option<(Instant, FetchError)>>,
+    failed: StdMutex<Option<Failed>>,
     tasks: TaskTracker,
 }
 
 struct Held {
     credentials: Arc<Credentials>,
-    fetched: Instant,
+    fetched: Timestamp,
     /// When to fetch new ones; `None`: never.
     refresh_at: Option<Timestamp>,
 }
 
-impl Provider {
-    pub(super) fn new(source: Source, http: Client) -> Self {
-        Self::with_clock(source, http, WallClock::system())
-    }
+#[derive(Clone)]
+struct Failed {
+    /// Those who arrived before share it.
+    at: Instant,
+    time: Timestamp,
+    error: FetchError,
+}
 
-    pub(super) fn with_clock(source: Source, http: Client, clock: WallClock) -> Self {
+impl Provider {
+    pub(super) fn new(source: Source, http: Client, clock: WallClock) -> Self {
         let inner = Inner {
             source,
             http,
@@ -75,10 +78,8 @@ impl Provider {
     /// # Errors
     /// No HTTP client can be built.
     pub fn fixed(credentials: Credentials) -> Result<Self, String> {
-        Ok(Self::new(
-            Source::Fixed(credentials),
-            transport::client(transport::Limits::default())?,
-        ))
+        let http = transport::client(transport::Limits::default())?;
+        Ok(Self::new(Source::Fixed(credentials), http, WallClock::system()))
     }
 
     /// Where the credentials come from, without secrets.
@@ -104,7 +105,7 @@ impl Provider {
             return Ok(held.credentials.clone());
         }
         match self.last_failure() {
-            Some((at, error)) if at >= arrived => Err(error),
+            Some(failed) if failed.at >= arrived => Err(failed.error),
             _ => self.fetch().await,
         }
     }
@@ -113,7 +114,7 @@ impl Provider {
     pub fn reject(&self, rejected: &Arc<Credentials>) {
         let current = self.inner.current.load_full();
         if let Some(held) = current.filter(|held| Arc::ptr_eq(&held.credentials, rejected))
-            && held.fetched.elapsed() >= PAUSE
+            && self.is_past_pause(held.fetched)
         {
             self.inner.current.compare_and_swap(&Some(held), None);
         }
@@ -132,8 +133,13 @@ impl Provider {
     fn wants_refresh(&self, held: &Held) -> bool {
         let due = held.refresh_at.is_some_and(|at| self.inner.clock.now() >= at);
         // A source may give the same credentials again, and may be down: neither is a reason to hurry.
-        let failed = self.last_failure().is_some_and(|(at, _)| at.elapsed() < PAUSE);
-        due && held.fetched.elapsed() >= PAUSE && !failed
+        due && self.is_past_pause(held.fetched)
+            && self.last_failure().is_none_or(|failed| self.is_past_pause(failed.time))
+    }
+
+    fn is_past_pause(&self, time: Timestamp) -> bool {
+        // Absolute: a clock that was set back must not stop the refreshing.
+        self.inner.clock.now().duration_since(time).unsigned_abs() >= PAUSE
     }
 
     fn refresh_beside(&self) {
@@ -165,7 +171,7 @@ impl Provider {
                 let credentials = Arc::new(credentials);
                 let held = Held {
                     credentials: credentials.clone(),
-                    fetched: Instant::now(),
+                    fetched: now,
                     refresh_at,
                 };
                 inner.current.store(Some(Arc::new(held)));
@@ -173,8 +179,12 @@ impl Provider {
                 Ok(credentials)
             }
             Err(error) => {
-                let failure = (Instant::now(), error.clone());
-                *inner.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                let failed = Failed {
+                    at: Instant::now(),
+                    time: inner.clock.now(),
+                    error: error.clone(),
+                };
+                *inner.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
                 Err(error)
             }
         }
@@ -190,7 +200,7 @@ impl Provider {
         }
     }
 
-    fn last_failure(&self) -> Option<(Instant, FetchError)> {
+    fn last_failure(&self) -> Option<Failed> {
         self.inner.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -18,6 +18,7 @@ use super::fetch::FetchError;
 use super::oidc::Oidc;
 use super::uri::Uri;
 use super::{Credentials, Provider};
+use crate::ens::clock::WallClock;
 use crate::ens::transport;
 
 /// Reads one environment variable.
@@ -28,6 +29,7 @@ pub type Variable = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 pub struct Surroundings {
     variable: Variable,
     metadata: Url,
+    clock: WallClock,
 }
 
 impl Surroundings {
@@ -41,13 +43,24 @@ impl Surroundings {
     #[must_use]
     pub fn new(variable: Variable) -> Self {
         let metadata = Url::parse("http://100.100.100.200/").expect("the metadata service's address is a URL");
-        Self { variable, metadata }
+        Self {
+            variable,
+            metadata,
+            clock: WallClock::system(),
+        }
     }
 
     /// Another metadata service.
     #[must_use]
     pub fn with_metadata(mut self, base: Url) -> Self {
         self.metadata = base;
+        self
+    }
+
+    /// Another wall clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: WallClock) -> Self {
+        self.clock = clock;
         self
     }
 
@@ -165,28 +178,29 @@ impl Provider {
             }
             tried.push((name, skipped.why));
         };
+        let use_it = |source| Ok(Self::new(source, http.clone(), surroundings.clock.clone()));
         match Environment::find(surroundings) {
-            Ok(source) => return Ok(Self::new(Source::Environment(source), http)),
+            Ok(source) => return use_it(Source::Environment(source)),
             Err(skipped) => skip("environment", skipped),
         }
         match Oidc::find(surroundings) {
-            Ok(source) => return Ok(Self::new(Source::Oidc(source), http)),
+            Ok(source) => return use_it(Source::Oidc(source)),
             Err(skipped) => skip("OIDC (RRSA)", skipped),
         }
         match CliProfile::find(surroundings) {
-            Ok(source) => return Ok(Self::new(Source::CliProfile(source), http)),
+            Ok(source) => return use_it(Source::CliProfile(source)),
             Err(skipped) => skip("CLI profile", skipped),
         }
         match EcsRole::find(surroundings) {
-            Ok(source) if source.is_named() => return Ok(Self::new(Source::EcsRole(source), http)),
+            Ok(source) if source.is_named() => return use_it(Source::EcsRole(source)),
             Ok(source) => match source.fetch(&http).await {
-                Ok(_) => return Ok(Self::new(Source::EcsRole(source), http)),
+                Ok(_) => return use_it(Source::EcsRole(source)),
                 Err(error) => skip("ECS role", Skipped::absent(error.to_string())),
             },
             Err(skipped) => skip("ECS role", skipped),
         }
         match Uri::find(surroundings) {
-            Ok(source) => return Ok(Self::new(Source::Uri(source), http)),
+            Ok(source) => return use_it(Source::Uri(source)),
             Err(skipped) => skip("credentials URI", skipped),
         }
         Err(DiscoverError::Missing(MissingCredentials { tried }))
