@@ -16,3 +16,4 @@ pub mod model;
 
 pub mod ens;
 pub mod ledger;
+pub mod simulator;
