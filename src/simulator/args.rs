@@ -14,11 +14,11 @@ Examples:
   eni-gateway simulator
   eni-gateway simulator --listen 127.0.0.1:18080 --attach-time 1s..5s --visibility-lag 3s
   eni-gateway simulator --print-world > world.toml && eni-gateway simulator --world world.toml
-  curl http://127.0.0.1:18080/_simulator/        # what the control endpoints do
-  curl http://127.0.0.1:18080/_simulator/books   # what has been called, and how full each instance ever was
+  curl http://127.0.0.1:18080/_simulator/        # lists the control endpoints
+  curl http://127.0.0.1:18080/_simulator/books   # every call, and how full each instance ever was
 
-Keys are read from ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and ALIBABA_CLOUD_SECURITY_TOKEN, as the
-gateway reads them. Without them the simulator knows one key, which it prints.";
+The key is read from ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and \
+ALIBABA_CLOUD_SECURITY_TOKEN, as the gateway reads it. Without them the simulator knows one key, which it prints.";
 
 /// Runs a simulator of ENS: a real HTTP server that checks signatures and behaves as ENS is documented to.
 #[derive(clap::Args, Clone, Debug)]

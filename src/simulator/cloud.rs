@@ -104,7 +104,7 @@ impl Cloud {
         let visit = self.arrive(name, &params);
         let action = match parts.method {
             http::Method::GET | http::Method::POST => {
-                let now = self.0.clock.at(Instant::now());
+                let now = self.0.clock.now();
                 self.state().verifier.verify(parts, body, now).and_then(|()| {
                     if header("x-acs-version").or(params.get("Version")) == Some(VERSION) {
                         Action::parse(name).ok_or(Refusal::UNKNOWN_ACTION)
@@ -147,8 +147,9 @@ impl Cloud {
 
     /// Looks at or changes the world, past every rule, at the present time, which it is given as well.
     pub fn world<T>(&self, visit: impl FnOnce(&mut World, Instant) -> T) -> T {
-        let now = Instant::now();
         let mut state = self.state();
+        // Read under the lock: the world wants its calls in the order of their times.
+        let now = Instant::now();
         state.world.advance(now);
         visit(&mut state.world, now)
     }
@@ -162,7 +163,7 @@ impl Cloud {
 
     /// ENS's `Date` now.
     pub(super) fn date(&self) -> String {
-        self.0.clock.date(Instant::now())
+        self.0.clock.date()
     }
 
     /// No method panics with the lock held, so that a poisoned lock still guards a sound state.
@@ -209,8 +210,8 @@ impl Cloud {
     }
 
     fn apply(&self, visit: &mut Visit, action: Action, params: &Params, course: Course) -> Reply {
-        let now = Instant::now();
         let world = &mut self.state().world;
+        let now = Instant::now();
         let reply = match action {
             Action::AttachNetworkInterface => world.handle_attach(params, course, now),
             _ => world.handle(action, params, now),
@@ -274,6 +275,8 @@ struct Visit {
 impl Drop for Visit {
     fn drop(&mut self) {
         let mut call = std::mem::take(&mut self.call);
+        let instance = call.instance.as_deref().unwrap_or_default();
+        tracing::debug!(action = call.action, instance, enis = ?call.enis, outcome = call.outcome, "simulated call");
         self.cloud.world(|world, now| {
             call.until_ms = world.millis(now);
             world.books_mut().end(call);

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 use serde::Deserialize;
@@ -33,15 +33,16 @@ POST   /_simulator/reset      back to the beginning: world, books, faults
 
 pub(super) fn router() -> Router<Front> {
     Router::new()
-        .route("/", get(async || INDEX))
-        .route("/books", get(books))
-        .route("/world", get(world))
-        .route("/faults", get(faults).post(add_faults).delete(clear_faults))
-        .route("/foreign", post(foreign))
-        .route("/power", post(power))
-        .route("/rules", post(rules))
-        .route("/keys", post(keys))
-        .route("/reset", post(reset))
+        .route("/_simulator/", get(async || INDEX))
+        .route("/_simulator/books", get(books))
+        .route("/_simulator/world", get(world))
+        .route("/_simulator/faults", get(faults).post(add_faults).delete(clear_faults))
+        .route("/_simulator/foreign", post(foreign))
+        .route("/_simulator/power", post(power))
+        .route("/_simulator/rules", post(rules))
+        .route("/_simulator/keys", post(keys))
+        .route("/_simulator/reset", post(reset))
+        .route("/_simulator/{*unknown}", any(async || (StatusCode::NOT_FOUND, INDEX)))
 }
 
 async fn books(State(front): State<Front>) -> Json<Books> {

@@ -83,13 +83,18 @@ fn greeting(handle: &Handle, own_key: Option<&AccessKey>, world: &WorldFile) -> 
             ids.join(", ")
         }
     };
+    let warning = if handle.address().ip().is_loopback() {
+        ""
+    } else {
+        "  warning    whoever reaches this address can use the control endpoints: they ask for no key\n"
+    };
     format!(
         "ENS simulator on {endpoint}\n\
          \x20 key        {key}\n\
          \x20 instances  {} (stopped)\n\
          \x20 ENIs       {} (available)\n\
          \x20 gateway    ENI_GATEWAY_ENS__ENDPOINT={endpoint}\n\
-         \x20 control    {endpoint}/_simulator/\n",
+         \x20 control    {endpoint}/_simulator/\n{warning}",
         few(stopped.take(3).collect()),
         few(free.take(3).collect()),
     )

@@ -109,8 +109,7 @@ pub(super) struct Front {
 }
 
 fn router(front: Front) -> Router {
-    Router::new()
-        .nest("/_simulator", control::router())
+    control::router()
         .fallback(open_api)
         .layer(middleware::from_fn_with_state(front.clone(), date))
         .with_state(front)
@@ -146,7 +145,7 @@ async fn open_api(State(front): State<Front>, cut: ConnectInfo<Cut>, request: Re
 
 fn respond(answer: Answer, cut: &Cut) -> Response {
     match answer {
-        Answer::Reply(reply) => json(&reply, |body| Body::from(body)),
+        Answer::Reply(reply) => json(&reply, Body::from),
         Answer::Truncated(reply) => json(&reply, half),
         Answer::Html(status) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::Instant;
 
 use super::action::Action;
 use super::auth::AccessKey;
@@ -33,29 +32,24 @@ impl Default for Settings {
     }
 }
 
-/// The time of day in ENS. It runs with tokio's clock, so that it stops with it.
+/// The time of day in ENS: this machine's, and a bit ahead or behind.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
-    began: Instant,
-    time_of_day: Timestamp,
+    ahead: SignedDuration,
 }
 
 impl Clock {
-    pub(super) fn new(ahead: SignedDuration) -> Self {
+    pub(super) const fn new(ahead: SignedDuration) -> Self {
+        Self { ahead }
+    }
+
+    pub(super) fn now(self) -> Timestamp {
         let now = Timestamp::now();
-        Self {
-            began: Instant::now(),
-            time_of_day: now.saturating_add(ahead).unwrap_or(now),
-        }
+        now.saturating_add(self.ahead).unwrap_or(now)
     }
 
-    pub(super) fn at(self, instant: Instant) -> Timestamp {
-        let elapsed = instant.saturating_duration_since(self.began);
-        self.time_of_day.saturating_add(elapsed).unwrap_or(Timestamp::MAX)
-    }
-
-    /// As a `Date` header.
-    pub(super) fn date(self, instant: Instant) -> String {
-        self.at(instant).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    /// Now as a `Date` header.
+    pub(super) fn date(self) -> String {
+        self.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
     }
 }

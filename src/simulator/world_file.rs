@@ -202,7 +202,12 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_an_error() {
-        for text in ["[rules]\nlimit = 3", "[[instances]]\nid='i'\nstate='x'", "colour = 1"] {
+        for text in [
+            "[rules]\nlimit = 3",
+            "[[enis]]\nid='e'\nstatu='InUse'",
+            "[[instances]]\nid='i'\nstate='x'",
+            "colour = 1",
+        ] {
             assert!(toml::from_str::<WorldFile>(text).is_err(), "{text}");
         }
     }

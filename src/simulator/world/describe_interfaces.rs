@@ -113,18 +113,21 @@ impl World {
     }
 }
 
+/// A field of a row that a filter may name.
+type Field = fn(&Eni) -> String;
+
 /// The filters beside the ids.
 struct Filter<'a> {
     instance: Option<&'a str>,
     regions: Option<Vec<&'a str>>,
     ipv6: bool,
     status: Option<EniStatus>,
-    exact: Vec<(fn(&Eni) -> String, &'a str)>,
+    exact: Vec<(Field, &'a str)>,
 }
 
 impl<'a> Filter<'a> {
     fn of(params: &'a Params) -> Result<Self, Refusal> {
-        let fields: [(&str, fn(&Eni) -> String); 7] = [
+        let fields: [(&str, Field); 7] = [
             ("EnsRegionId", |eni| eni.spec.region.clone()),
             ("NetworkId", |eni| eni.spec.network.clone()),
             ("VSwitchId", |eni| vswitch(&eni.spec.network)),

@@ -111,8 +111,12 @@ impl World {
             began: Instant::now(),
             origin: file,
         };
-        for id in world.instances.keys().cloned().collect::<Vec<_>>() {
-            world.note_occupancy(&id, world.began);
+        let mut occupied: BTreeMap<_, usize> = world.instances.keys().map(|id| (id.clone(), 0)).collect();
+        for instance in world.enis.values().filter_map(|eni| world.place_taken(eni)) {
+            *occupied.entry(instance.to_owned()).or_default() += 1;
+        }
+        for (instance, count) in occupied {
+            world.books.occupancy(&instance, count, 0);
         }
         world
     }
@@ -299,6 +303,16 @@ impl World {
             placement: then,
         };
         self.plan(at + duration, due);
+    }
+
+    /// The instance on which this ENI takes a place.
+    fn place_taken<'a>(&self, eni: &'a Eni) -> Option<&'a str> {
+        let counts = self.rules.count_primary || eni.spec.kind == EniKind::Secondary;
+        let placement = eni.placement();
+        placement
+            .instance
+            .as_deref()
+            .filter(|_| counts && placement.status.occupies())
     }
 
     fn note_occupancy(&mut self, instance: &str, at: Instant) {

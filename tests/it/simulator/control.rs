@@ -81,3 +81,13 @@ async fn what_it_does_not_understand_it_says() {
         assert!(answer.body.contains(part), "{answer:?}");
     }
 }
+
+#[tokio::test]
+async fn it_lists_itself() {
+    let simulator = start().await;
+    let index = plain(simulator.address(), "GET", "/_simulator/", "").await;
+    assert_eq!(index.status, 200);
+    assert!(index.body.contains("/_simulator/books"));
+    let unknown = plain(simulator.address(), "GET", "/_simulator/book", "").await;
+    assert_eq!((unknown.status, unknown.body), (404, index.body));
+}
