@@ -25,3 +25,5 @@ pub mod watch;
 
 pub mod config;
 pub mod telemetry;
+
+pub mod simulator;

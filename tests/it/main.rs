@@ -4,4 +4,5 @@
 
 mod config;
 mod ens;
+mod simulator;
 mod telemetry;
