@@ -14,5 +14,10 @@
 
 pub mod model;
 
+pub mod grpc;
+
+pub mod admission;
+pub mod attach;
 pub mod ens;
 pub mod ledger;
+pub mod watch;
