@@ -39,13 +39,19 @@ pub struct RpcReport {
     pub duration: Duration,
 }
 
+/// Takes the report of an RPC that ended.
+pub type Report = Arc<dyn Fn(RpcReport) + Send + Sync>;
+
+/// Gives a new span the parent that a request's headers name.
+pub type Parent = Arc<dyn Fn(&Span, &HeaderMap) + Send + Sync>;
+
 /// What the layer tells others: where to measure, and how a span gets its parent.
 #[derive(Clone)]
 pub struct Observers {
     /// Called at the end of each RPC.
-    pub report: Arc<dyn Fn(RpcReport) + Send + Sync>,
+    pub report: Report,
     /// Gives a new span the parent that the request's metadata names. Called before the span is entered: later is too late.
-    pub parent: Arc<dyn Fn(&Span, &HeaderMap) + Send + Sync>,
+    pub parent: Parent,
 }
 
 impl fmt::Debug for Observers {
@@ -134,7 +140,7 @@ struct Call {
     peer: Option<SocketAddr>,
     began: Instant,
     span: Span,
-    report: Arc<dyn Fn(RpcReport) + Send + Sync>,
+    report: Report,
     ended: bool,
 }
 

@@ -1,0 +1,3 @@
+//! The integration tests: one binary, whose modules mirror `src`.
+
+mod grpc;
