@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use eni_gateway::model::State;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
+use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
@@ -12,7 +17,13 @@ use tonic_types::StatusExt;
 use super::fakes::attachment;
 use super::gateway::{Gateway, attach, watch};
 
-/// Only the header: tonic's client would also run a timer of its own.
+/// A client without a timer: tonic's own channel reads `grpc-timeout` too, and would answer itself.
+fn client(gateway: &Gateway) -> AttachmentServiceClient<Client<HttpConnector, Body>> {
+    let http = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let origin = format!("http://{}", gateway.address).parse().expect("a uri");
+    AttachmentServiceClient::with_origin(http, origin)
+}
+
 fn within<T>(message: T, timeout: &str) -> Request<T> {
     let mut request = Request::new(message);
     request
@@ -35,9 +46,7 @@ async fn an_attach_that_is_not_settled_is_answered_in_time() {
     let gateway = Gateway::start().await;
     let began = Instant::now();
     let asked = within(attach("i-1", "eni-1"), "300m");
-    let status = gateway
-        .client()
-        .await
+    let status = client(&gateway)
         .attach_network_interface(asked)
         .await
         .expect_err("nothing answers");
@@ -53,9 +62,7 @@ async fn an_attach_that_is_not_settled_is_answered_in_time() {
 async fn a_deadline_that_has_passed_is_answered_too() {
     let gateway = Gateway::start().await;
     let asked = within(attach("i-1", "eni-1"), "2m");
-    let status = gateway
-        .client()
-        .await
+    let status = client(&gateway)
         .attach_network_interface(asked)
         .await
         .expect_err("too short");
@@ -88,9 +95,7 @@ async fn a_watch_ends_with_its_deadline() {
 #[tokio::test]
 async fn a_malformed_timeout_is_named() {
     let gateway = Gateway::start().await;
-    let status = gateway
-        .client()
-        .await
+    let status = client(&gateway)
         .attach_network_interface(within(attach("i-1", "eni-1"), "soon"))
         .await
         .expect_err("no timeout that anybody can read");

@@ -23,7 +23,7 @@ fn python() -> PathBuf {
 }
 
 async fn call(gateway: &Gateway, pairs: &[String]) -> Vec<Value> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/grpc_status.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/attach_statuses.py");
     let output = Command::new(python())
         .arg(script)
         .arg(gateway.address.to_string())

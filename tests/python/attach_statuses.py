@@ -1,6 +1,6 @@
 """Attaches pair after pair, and prints each status as grpcio-status decodes it: one JSON object a line.
 
-    grpc_status.py HOST:PORT INSTANCE/ENI...
+    attach_statuses.py HOST:PORT INSTANCE/ENI...
 
 The messages come from the proto, generated anew each time. Knows nothing of the gateway but its address and its proto.
 """
@@ -12,10 +12,14 @@ import sys
 import tempfile
 
 import grpc
+import grpc_tools
+from google.protobuf import json_format
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from grpc_tools import protoc
 
+# protoc's own types lie beside grpc_tools.
+WELL_KNOWN = pathlib.Path(grpc_tools.__file__).parent / "_proto"
 PROTO = pathlib.Path(__file__).parents[2] / "proto"
 FILE = "eni/gateway/v1/attachment_service.proto"
 DETAILS = [
@@ -32,7 +36,8 @@ DETAILS = [
 
 def generate(out):
     """Generates the client from the proto."""
-    if protoc.main(["protoc", f"-I{PROTO}", f"--python_out={out}", f"--grpc_python_out={out}", FILE]):
+    includes = [f"-I{PROTO}", f"-I{WELL_KNOWN}"]
+    if protoc.main(["protoc", *includes, f"--python_out={out}", f"--grpc_python_out={out}", FILE]):
         sys.exit("the proto does not compile")
     sys.path.insert(0, out)
     module = FILE.removesuffix(".proto").replace("/", ".")
@@ -41,8 +46,6 @@ def generate(out):
 
 def describe(message):
     """A message as plain data, with the proto's own field names."""
-    from google.protobuf import json_format
-
     return json_format.MessageToDict(message, preserving_proto_field_name=True)
 
 
