@@ -16,6 +16,7 @@ pub mod tls;
 pub mod trace;
 
 mod accept;
+mod explain;
 mod method;
 
 pub use health::Health;

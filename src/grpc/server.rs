@@ -6,13 +6,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Response;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::transport::server::Router;
 use tower::layer::util::{Identity, Stack};
+use tower::util::MapResponseLayer;
 
 use super::accept;
 use super::deadline::DeadlineLayer;
+use super::explain::explain;
 use super::proto::FILE_DESCRIPTOR_SET;
 use super::proto::attachment_service_server::AttachmentServiceServer;
 use super::trace::{Observers, TraceLayer};
@@ -20,8 +24,8 @@ use super::{AttachmentService, Health, Tls};
 use crate::ens::Ens;
 use crate::ledger::Ledger;
 
-/// Largest request, in bytes: three ids and a token are far below it.
-const MAX_REQUEST: usize = 16 * 1024;
+/// Largest request, in bytes. Three ids and a token are far below it; an id that is a little too long is to be named, not cut off.
+const MAX_REQUEST: usize = 256 * 1024;
 
 /// Largest message sent, in bytes: what clients take by default. A full page of attachments stays below it.
 const MAX_RESPONSE: usize = 4 * 1024 * 1024;
@@ -134,7 +138,8 @@ impl<L: Ledger, E: Ens> Server<L, E> {
     }
 }
 
-type Layers = Stack<DeadlineLayer, Stack<TraceLayer, Identity>>;
+type Explain = MapResponseLayer<fn(Response<Body>) -> Response<Body>>;
+type Layers = Stack<Explain, Stack<DeadlineLayer, Stack<TraceLayer, Identity>>>;
 
 fn router<L: Ledger, E: Ens>(
     service: AttachmentService<L, E>,
@@ -155,6 +160,7 @@ fn router<L: Ledger, E: Ens>(
         .max_concurrent_streams(settings.max_concurrent_streams)
         .layer(TraceLayer(observers))
         .layer(DeadlineLayer)
+        .layer(Explain::new(explain))
         .add_service(service)
         .add_service(health.server())
         .add_service(v1)

@@ -7,7 +7,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::fakes::attachment;
-use super::gateway::{Gateway, attach};
+use super::gateway::{Gateway, attach, get};
 
 #[tokio::test]
 async fn every_reason_reaches_the_client() {

@@ -11,6 +11,7 @@ use eni_gateway::ledger::{
     Verdict,
 };
 use eni_gateway::model::{Attachment, Failure, InstanceId, InterfaceId, Revision, State, Timestamp, Transition, Uid};
+use tokio::sync::Semaphore;
 
 /// Shows what was put in; changes nothing.
 #[derive(Debug, Default)]
@@ -91,12 +92,27 @@ impl Ledger for FakeLedger {
 }
 
 /// Fails each attach before it is sent, in the order of the script; then answers nothing any more.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct FakeEns {
+    waiting: Semaphore,
     script: Mutex<VecDeque<Failure>>,
 }
 
+impl Default for FakeEns {
+    fn default() -> Self {
+        Self {
+            waiting: Semaphore::new(0),
+            script: Mutex::default(),
+        }
+    }
+}
+
 impl FakeEns {
+    /// Waits until an attach has come for which the script has no answer.
+    pub(super) async fn left_waiting(&self) {
+        self.waiting.acquire().await.expect("never closed").forget();
+    }
+
     /// Fails the next attach with this.
     pub(super) fn refuse(&self, failure: Failure) {
         self.script.lock().expect("no test panics in here").push_back(failure);
@@ -108,7 +124,10 @@ impl Ens for FakeEns {
         let next = self.script.lock().expect("no test panics in here").pop_front();
         match next {
             Some(failure) => Err(failure),
-            None => std::future::pending().await,
+            None => {
+                self.waiting.add_permits(1);
+                std::future::pending().await
+            }
         }
     }
 

@@ -86,7 +86,7 @@ async fn all_bad_fields_are_named_at_once() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_too_large_is_refused() {
+async fn what_tonic_refuses_by_itself_has_a_reason_too() {
     let gateway = Gateway::start().await;
     let huge = attach(&"x".repeat(1 << 20), "eni-1");
     let refused = gateway
@@ -95,5 +95,16 @@ async fn a_request_that_is_too_large_is_refused() {
         .attach_network_interface(huge)
         .await
         .expect_err("a megabyte of id");
-    assert_eq!(refused.code(), Code::OutOfRange);
+    assert_eq!(bad_fields(&refused), ["request"]);
+
+    // Field 1 as a number, where the API has a text.
+    let mut grpc = tonic::client::Grpc::new(gateway.channel().await);
+    grpc.ready().await.expect("connected");
+    let path = http::uri::PathAndQuery::from_static("/eni.gateway.v1.AttachmentService/GetAttachment");
+    let codec = tonic_prost::ProstCodec::<u64, ()>::default();
+    let refused = grpc
+        .unary(tonic::Request::new(7_u64), path, codec)
+        .await
+        .expect_err("no message of the api");
+    assert_eq!(bad_fields(&refused), ["request"]);
 }

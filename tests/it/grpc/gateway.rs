@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use eni_gateway::admission::{Admission, Limits};
 use eni_gateway::attach::Attacher;
 use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
-use eni_gateway::grpc::proto::{AttachNetworkInterfaceRequest, WatchAttachmentRequest};
+use eni_gateway::grpc::proto::{AttachNetworkInterfaceRequest, GetAttachmentRequest, WatchAttachmentRequest};
 use eni_gateway::grpc::server::{ServeError, Settings};
 use eni_gateway::grpc::trace::{Observers, RpcReport};
 use eni_gateway::grpc::{AttachmentService, Health, Server, Tls};
@@ -119,5 +119,12 @@ pub(super) fn watch(instance: &str, eni: &str, follow: bool) -> WatchAttachmentR
         network_interface_id: eni.to_owned(),
         after_revision: 0,
         follow,
+    }
+}
+
+pub(super) fn get(instance: &str, eni: &str) -> GetAttachmentRequest {
+    GetAttachmentRequest {
+        instance_id: instance.to_owned(),
+        network_interface_id: eni.to_owned(),
     }
 }
