@@ -1,14 +1,10 @@
-//! The edge: everything that knows gRPC. A call passes [`server`] (TCP, TLS, HTTP/2), [`trace`] and [`deadline`] (layers), then
+//! The edge: everything that knows gRPC. A call passes [`server`] (TCP, TLS, HTTP/2), the layers [`trace`] and `deadline`, then
 //! [`service`], which parses it, asks for admission and hands it on; [`errors`] says what went wrong.
 //!
 //! Generated protobuf types stay in here and in the command-line clients.
 
-mod convert;
-mod deadline;
 pub mod errors;
 pub mod health;
-mod page;
-mod parse;
 pub mod proto;
 pub mod server;
 pub mod service;
@@ -16,8 +12,12 @@ pub mod tls;
 pub mod trace;
 
 mod accept;
+mod convert;
+mod deadline;
 mod explain;
 mod method;
+mod page;
+mod parse;
 
 pub use health::Health;
 pub use server::Server;

@@ -1,7 +1,7 @@
 //! One server span, one measurement and one log line for each RPC, in OpenTelemetry's stable conventions.
 //!
 //! The trap: an RPC ends with its trailers, not with its handler. For a stream that is much later, and a caller who hangs up
-//! sends none. So [`Call`] travels with the response's body and reports when it is dropped at the latest.
+//! sends none. So a call travels with the response's body and reports when it is dropped at the latest.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -102,14 +102,10 @@ async fn what_is_attached_already_is_ok() {
 #[tokio::test]
 async fn an_unknown_attachment_is_not_found() {
     let gateway = Gateway::start().await;
-    let request = eni_gateway::grpc::proto::GetAttachmentRequest {
-        instance_id: "i-1".to_owned(),
-        network_interface_id: "eni-1".to_owned(),
-    };
     let status = gateway
         .client()
         .await
-        .get_attachment(request)
+        .get_attachment(get("i-1", "eni-1"))
         .await
         .expect_err("nothing is there");
     let details = status.get_error_details();

@@ -1,6 +1,7 @@
 //! The edge, over real TCP with real clients; behind it a scripted ledger and a scripted cloud.
 
 mod admission;
+mod age;
 mod deadline;
 mod errors;
 mod fakes;

@@ -4,6 +4,13 @@ use tokio_stream::StreamExt;
 
 use super::gateway::Gateway;
 
+const SERVICES: [&str; 4] = [
+    "eni.gateway.v1.AttachmentService",
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+];
+
 macro_rules! lists_and_finds {
     ($name:ident, $version:ident) => {
         #[tokio::test]
@@ -41,7 +48,8 @@ macro_rules! lists_and_finds {
                 panic!("no list")
             };
             let services: Vec<_> = list.service.into_iter().map(|service| service.name).collect();
-            for service in ["eni.gateway.v1.AttachmentService", "grpc.health.v1.Health"] {
+            assert_eq!(services.len(), SERVICES.len(), "{services:?}");
+            for service in SERVICES {
                 assert!(
                     services.iter().any(|name| name == service),
                     "{service} is not in {services:?}"
