@@ -14,6 +14,10 @@
 
 pub mod model;
 
+pub mod grpc;
+
+pub mod admission;
+
 pub mod attach;
 pub mod ledger;
 
