@@ -16,3 +16,6 @@ pub mod model;
 
 pub mod ens;
 pub mod ledger;
+
+pub mod cli;
+pub mod proto;
