@@ -18,4 +18,4 @@ pub mod ens;
 pub mod ledger;
 
 pub mod cli;
-pub mod proto;
+pub mod grpc;

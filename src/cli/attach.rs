@@ -9,8 +9,8 @@ use super::follow::Follow;
 use super::output::Output;
 use super::refusal::Refusal;
 use super::watch;
+use crate::grpc::proto::{AttachNetworkInterfaceRequest, Attachment};
 use crate::model::{InstanceId, InterfaceId};
-use crate::proto::{AttachNetworkInterfaceRequest, Attachment};
 
 const EXAMPLES: &str = "\
 Examples:

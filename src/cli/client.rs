@@ -11,7 +11,7 @@ use tonic::{Request, Status};
 
 use super::error::Error;
 use super::output::Format;
-use crate::proto::attachment_service_client::AttachmentServiceClient;
+use crate::grpc::proto::attachment_service_client::AttachmentServiceClient;
 
 /// How long one connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

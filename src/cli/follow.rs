@@ -12,8 +12,8 @@ use super::error::Error;
 use super::output::{BUSY, paint};
 use super::refusal::Refusal;
 use super::resume::Cursor;
-use crate::proto::watch_attachment_response::Event;
-use crate::proto::{Attachment, WatchAttachmentRequest};
+use crate::grpc::proto::watch_attachment_response::Event;
+use crate::grpc::proto::{Attachment, WatchAttachmentRequest};
 
 /// How long a stream may be silent before its first heartbeat has told how often they come.
 const FIRST_SILENCE: Duration = Duration::from_secs(45);

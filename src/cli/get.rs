@@ -3,8 +3,8 @@
 use super::client;
 use super::error::Error;
 use super::output::Output;
+use crate::grpc::proto::GetAttachmentRequest;
 use crate::model::{InstanceId, InterfaceId};
-use crate::proto::GetAttachmentRequest;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -8,8 +8,8 @@ use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
 use tonic::Code;
 
-use crate::proto::attachment::State;
-use crate::proto::{Attachment, AttachmentError};
+use crate::grpc::proto::attachment::State;
+use crate::grpc::proto::{Attachment, AttachmentError};
 
 pub(super) fn attachment(attachment: &Attachment) -> Value {
     let mut object = json!({

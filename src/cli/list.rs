@@ -3,8 +3,8 @@
 use super::client;
 use super::error::Error;
 use super::output::Output;
+use crate::grpc::proto::ListAttachmentsRequest;
 use crate::model::InstanceId;
-use crate::proto::ListAttachmentsRequest;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -12,8 +12,8 @@ use tonic_types::StatusExt as _;
 use super::Exit;
 use super::advice::{advice, reason_named};
 use super::json::{code_name, seconds};
+use crate::grpc::proto::AttachmentError;
 use crate::model::Reason;
-use crate::proto::AttachmentError;
 
 /// A refusal or a failure, as the gateway told it.
 #[derive(Debug, Clone, PartialEq)]

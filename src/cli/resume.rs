@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::proto::Attachment;
+use crate::grpc::proto::Attachment;
 
 /// How far a watch has come, over all its streams.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use anstyle::Style;
 
 use super::json::rfc3339;
 use super::output::{BAD, BUSY, GOOD, HEAD, paint};
-use crate::proto::Attachment;
-use crate::proto::attachment::State;
+use crate::grpc::proto::Attachment;
+use crate::grpc::proto::attachment::State;
 
 const COLUMNS: [&str; 6] = ["ENI", "STATE", "ENS STATUS", "UPDATED", "REVISION", "DETAIL"];
 /// Wide enough for most, where rows are printed before the next ones are known.

@@ -6,9 +6,9 @@ use super::client;
 use super::error::Error;
 use super::follow::Follow;
 use super::output::Output;
+use crate::grpc::proto::Attachment;
+use crate::grpc::proto::attachment::State;
 use crate::model::{InstanceId, InterfaceId};
-use crate::proto::Attachment;
-use crate::proto::attachment::State;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 
-use eni_gateway::proto::attachment::State;
-use eni_gateway::proto::{AttachNetworkInterfaceResponse, ListAttachmentsResponse};
+use eni_gateway::grpc::proto::attachment::State;
+use eni_gateway::grpc::proto::{AttachNetworkInterfaceResponse, ListAttachmentsResponse};
 use serde_json::json;
 
 use super::fake::{Fake, Script, accepted, attachment, failed};

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use eni_gateway::proto::attachment::State;
+use eni_gateway::grpc::proto::attachment::State;
 
 use super::fake::{Fake, Script, attachment};
 use super::run;
@@ -75,7 +75,7 @@ async fn a_token_is_never_repeated() {
 async fn errors_are_coloured_only_where_wanted() {
     let fake = Fake::serve(Script {
         list: std::iter::repeat_n(
-            eni_gateway::proto::ListAttachmentsResponse {
+            eni_gateway::grpc::proto::ListAttachmentsResponse {
                 attachments: vec![attachment("eni-1", State::Attached, 7)],
                 next_page_token: String::new(),
             },

@@ -5,10 +5,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use eni_gateway::proto::attachment::{State, Transition};
-use eni_gateway::proto::attachment_service_server::{AttachmentService, AttachmentServiceServer};
-use eni_gateway::proto::watch_attachment_response::Event;
-use eni_gateway::proto::*;
+use eni_gateway::grpc::proto::attachment::{State, Transition};
+use eni_gateway::grpc::proto::attachment_service_server::{AttachmentService, AttachmentServiceServer};
+use eni_gateway::grpc::proto::watch_attachment_response::Event;
+use eni_gateway::grpc::proto::*;
 use prost_types::Timestamp;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;

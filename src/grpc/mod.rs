@@ -1,0 +1,3 @@
+//! The edge: generated messages.
+
+pub mod proto;
