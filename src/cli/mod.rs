@@ -10,6 +10,7 @@ mod advice;
 mod attach;
 mod client;
 mod completions;
+pub mod demo;
 
 mod error;
 mod exit;
