@@ -30,4 +30,5 @@ pub mod watch;
 pub mod config;
 pub mod telemetry;
 
+pub mod cli;
 pub mod simulator;

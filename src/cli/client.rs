@@ -1,0 +1,148 @@
+//! How a client command reaches the gateway.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Request, Status};
+
+use super::error::Error;
+use super::output::Format;
+use crate::grpc::proto::attachment_service_client::AttachmentServiceClient;
+
+/// How long one connection attempt may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call may take if nothing else was said; also what the gateway assumes.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The options that all client commands share.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Connection and output")]
+pub(super) struct Options {
+    /// Where the gateway listens; https:// for TLS
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    pub(super) endpoint: String,
+    /// Trust only the certificates of this PEM file, instead of the system's
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Show this certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Send the token in this file as `authorization: Bearer`
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// How long it may take in all, such as 10s or 2m [default: 30s; for a watch, no limit]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(super) timeout: Option<Duration>,
+    /// How to print: columns for people, or one JSON object a line
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: Format,
+}
+
+/// A connected client.
+pub(super) type Client = AttachmentServiceClient<InterceptedService<Channel, Bearer>>;
+
+/// Adds the caller's token to each call.
+#[derive(Clone)]
+pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl tonic::service::Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+impl Options {
+    /// Connects.
+    pub(super) async fn connect(&self) -> Result<Client, Error> {
+        let bearer = Bearer(self.token_file.as_deref().map(bearer).transpose()?);
+        let channel = self.endpoint()?.connect().await.map_err(|error| Error::Unreachable {
+            endpoint: self.endpoint.clone(),
+            cause: innermost(&error),
+        })?;
+        Ok(AttachmentServiceClient::with_interceptor(channel, bearer))
+    }
+
+    /// A request with the call's deadline.
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout.unwrap_or(CALL_TIMEOUT));
+        request
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, Error> {
+        let usage = |problem: &dyn std::fmt::Display| Error::Usage(format!("--endpoint {}: {problem}", self.endpoint));
+        let endpoint = Endpoint::from_shared(self.endpoint.clone()).map_err(|error| usage(&error))?;
+        let endpoint = endpoint.connect_timeout(self.timeout.map_or(CONNECT_TIMEOUT, |most| most.min(CONNECT_TIMEOUT)));
+        match endpoint.uri().scheme_str() {
+            Some("https") => endpoint
+                .tls_config(self.tls()?)
+                .map_err(|error| Error::Usage(innermost(&error))),
+            Some("http") if self.ca.is_some() || self.cert.is_some() => Err(Error::Usage(
+                "--ca, --cert and --key need TLS: give an --endpoint that begins with https://".to_owned(),
+            )),
+            Some("http") => Ok(endpoint),
+            _ => Err(usage(&"must begin with http:// or https://")),
+        }
+    }
+
+    fn tls(&self) -> Result<ClientTlsConfig, Error> {
+        let mut tls = match &self.ca {
+            Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?)),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
+            tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+        }
+        Ok(tls)
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).map_err(|error| Error::Usage(format!("cannot read {}: {error}", path.display())))
+}
+
+fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, Error> {
+    let no_token = || {
+        Error::Usage(format!(
+            "{} holds no token: it must be one line of visible ASCII",
+            path.display()
+        ))
+    };
+    let token = String::from_utf8(read(path)?).map_err(|_| no_token())?;
+    let token = token.trim();
+    if token.is_empty() {
+        return Err(no_token());
+    }
+    let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| no_token())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The cause that says most; tonic's own text is "transport error".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// Runs a client command to its end.
+pub(super) fn block_on(command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    // Fails only if there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
+}

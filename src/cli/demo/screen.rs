@@ -1,0 +1,177 @@
+//! Where the demo shows its callers: a table that moves, on a terminal that has room for it; else a line for each change.
+
+use std::io::{self, IsTerminal as _, Write};
+use std::time::Duration;
+
+use anstream::{AutoStream, ColorChoice};
+use terminal_size::{Height, Width, terminal_size};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::board::{self, Board};
+use super::{Event, Summary};
+
+const REDRAW_EVERY: Duration = Duration::from_millis(100);
+/// Heading, counts, and the line that the cursor rests on.
+const LINES_BESIDE_CALLERS: usize = 3;
+/// Where the terminal does not tell.
+const USUAL_WIDTH: usize = 80;
+
+/// Where to show it.
+pub struct Screen<W> {
+    to: W,
+    moves: bool,
+    coloured: bool,
+    /// Lines above the cursor that the next drawing replaces.
+    drawn: usize,
+}
+
+impl Screen<io::Stdout> {
+    /// Standard output, for this many callers.
+    #[must_use]
+    pub fn of_stdout(callers: usize) -> Self {
+        let stdout = io::stdout();
+        let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+        let has_room =
+            terminal_size().is_some_and(|(_, Height(height))| callers + LINES_BESIDE_CALLERS <= usize::from(height));
+        let coloured = AutoStream::choice(&stdout) != ColorChoice::Never;
+        Self::new(stdout.is_terminal() && !dumb && has_room, coloured, stdout)
+    }
+}
+
+impl<W: Write> Screen<W> {
+    /// `to`, which may or may not understand cursor movements and colours.
+    pub fn new(moves: bool, coloured: bool, to: W) -> Self {
+        Self {
+            to,
+            moves,
+            coloured,
+            drawn: 0,
+        }
+    }
+
+    /// Shows events until their senders are gone, and returns how all callers stand then.
+    ///
+    /// # Errors
+    ///
+    /// If the output cannot be written.
+    pub async fn show(&mut self, mut events: mpsc::Receiver<Event>) -> io::Result<Board> {
+        let start = Instant::now();
+        let mut board = Board::default();
+        let mut ticks = interval(REDRAW_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => {
+                        if !self.moves {
+                            self.print(&[board::line(&event)])?;
+                        }
+                        board.take(event);
+                    }
+                    None => break,
+                },
+                // Many events at once are one drawing.
+                _ = ticks.tick(), if self.moves => self.draw(&board, start.elapsed())?,
+            }
+        }
+        if self.moves {
+            self.draw(&board, start.elapsed())?;
+        }
+        Ok(board)
+    }
+
+    /// Shows how it ended.
+    ///
+    /// # Errors
+    ///
+    /// If the output cannot be written.
+    pub fn end(&mut self, summary: &Summary) -> io::Result<()> {
+        self.print(&summary.lines())
+    }
+
+    fn draw(&mut self, board: &Board, elapsed: Duration) -> io::Result<()> {
+        let width = terminal_size().map_or(USUAL_WIDTH, |(Width(width), _)| usize::from(width));
+        let lines = board.lines(width, elapsed);
+        if self.drawn > 0 {
+            write!(self.to, "\x1b[{}A\r\x1b[J", self.drawn)?;
+        }
+        self.drawn = lines.len();
+        self.print(&lines)
+    }
+
+    fn print(&mut self, lines: &[String]) -> io::Result<()> {
+        let mut text = lines.join("\n");
+        text.push('\n');
+        if !self.coloured {
+            text = anstream::adapter::strip_str(&text).to_string();
+        }
+        self.to.write_all(text.as_bytes())?;
+        self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::demo::Phase;
+    use crate::model::State;
+
+    fn event(caller: usize, phase: Phase) -> Event {
+        let eni = format!("eni-{caller}").parse().unwrap();
+        Event {
+            caller,
+            eni,
+            phase,
+            at: Duration::from_secs(1),
+            detail: String::new(),
+        }
+    }
+
+    async fn shown(moves: bool, coloured: bool) -> String {
+        let (send, events) = mpsc::channel(8);
+        for phase in [
+            Phase::Calling,
+            Phase::State(State::Attaching),
+            Phase::State(State::Attached),
+        ] {
+            send.send(event(1, phase)).await.unwrap();
+        }
+        drop(send);
+        let mut written = Vec::new();
+        let board = Screen::new(moves, coloured, &mut written).show(events).await.unwrap();
+        assert_eq!(board.callers().count(), 1);
+        String::from_utf8(written).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_terminal_each_change_is_a_line() {
+        let text = shown(false, false).await;
+        assert_eq!(text.lines().count(), 3);
+        assert!(!text.contains('\x1b'));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_table_is_drawn_over_itself() {
+        let (send, events) = mpsc::channel(8);
+        let mut written = Vec::new();
+        let mut screen = Screen::new(true, false, &mut written);
+        let feed = async move {
+            send.send(event(1, Phase::Calling)).await.unwrap();
+            tokio::time::sleep(REDRAW_EVERY * 3).await;
+            send.send(event(1, Phase::State(State::Attached))).await.unwrap();
+        };
+        let (board, ()) = tokio::join!(screen.show(events), feed);
+        assert_eq!(board.unwrap().callers().count(), 1);
+        let text = String::from_utf8(written).unwrap();
+        assert!(text.contains("\x1b[3A\r\x1b[J"), "{text:?}");
+        let last = text.rsplit("\x1b[J").next().unwrap();
+        assert!(last.contains("ATTACHED") && !last.contains("calling"), "{last}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn colours_are_left_out_where_they_are_not_wanted() {
+        assert!(shown(false, true).await.contains("\x1b[32mATTACHED"));
+        assert!(!shown(true, false).await.contains("\x1b[32m"));
+    }
+}

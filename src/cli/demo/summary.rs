@@ -1,0 +1,215 @@
+//! How the demo ended: what the callers were told, what ENS's own books say, and whether the two agree with the promise.
+
+use std::collections::BTreeMap;
+
+use super::{Board, Phase};
+use crate::cli::output::{BAD, GOOD, HEAD, paint};
+use crate::model::{InstanceId, Reason, State};
+
+/// What the simulator wrote down: not the gateway's word.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Books {
+    /// How often each action was called.
+    pub calls: BTreeMap<String, u64>,
+    /// Each instance's ENIs.
+    pub instances: BTreeMap<InstanceId, Held>,
+}
+
+/// ENIs that an instance held, the primary one not counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// In the end.
+    pub now: usize,
+    /// At any time.
+    pub most: usize,
+}
+
+/// The end of the demo.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    callers: usize,
+    slots: usize,
+    attached: usize,
+    /// How many were refused with each reason.
+    refused: BTreeMap<Reason, usize>,
+    books: Books,
+}
+
+impl Summary {
+    /// From what the callers were told and what ENS wrote down, for an instance with so many `slots`.
+    #[must_use]
+    pub fn new(board: &Board, slots: usize, books: Books) -> Self {
+        let mut summary = Self {
+            callers: 0,
+            slots,
+            attached: 0,
+            refused: BTreeMap::new(),
+            books,
+        };
+        for event in board.callers() {
+            summary.callers += 1;
+            match event.phase {
+                Phase::State(State::Attached) => summary.attached += 1,
+                Phase::Refused(reason) => *summary.refused.entry(reason).or_default() += 1,
+                Phase::Calling | Phase::State(_) => {}
+            }
+        }
+        summary
+    }
+
+    /// What is not as it was promised; empty if all is.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let expected = self.callers.min(self.slots);
+        let full = self.refused.get(&Reason::EniLimitExceeded).copied().unwrap_or_default();
+        let held: usize = self.books.instances.values().map(|held| held.now).sum();
+        let mut faults = Vec::new();
+        if self.attached != expected {
+            faults.push(format!(
+                "{} callers were told ATTACHED, and should be {expected}",
+                self.attached
+            ));
+        }
+        if full != self.callers - expected {
+            let should = self.callers - expected;
+            faults.push(format!(
+                "{full} callers were refused with {}, and should be {should}",
+                Reason::EniLimitExceeded
+            ));
+        }
+        if held != self.attached {
+            faults.push(format!(
+                "ENS holds {held} ENIs attached, and {} callers were told so",
+                self.attached
+            ));
+        }
+        for (instance, held) in &self.books.instances {
+            if held.most > self.slots {
+                faults.push(format!(
+                    "{instance} held {} ENIs, and has {} slots",
+                    held.most, self.slots
+                ));
+            }
+        }
+        faults
+    }
+
+    /// All of it, for people.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = vec![String::new(), paint(HEAD, "What the callers were told")];
+        lines.push(format!("{:>6}  attached", self.attached));
+        lines.extend(
+            self.refused
+                .iter()
+                .map(|(reason, count)| format!("{count:>6}  refused: {reason}")),
+        );
+        lines.push(paint(HEAD, "What ENS's own books say"));
+        lines.extend(
+            self.books
+                .calls
+                .iter()
+                .map(|(action, count)| format!("{count:>6}  {action}")),
+        );
+        for (instance, held) in &self.books.instances {
+            let Held { now, most } = held;
+            lines.push(format!(
+                "{now:>6}  ENIs on {instance} now, {most} at the most, of {} slots",
+                self.slots
+            ));
+        }
+        let faults = self.faults();
+        lines.extend(faults.iter().map(|fault| paint(BAD, &format!("wrong: {fault}"))));
+        if faults.is_empty() {
+            let refused = self.callers - self.attached;
+            let verdict = format!(
+                "As promised: {} attached, {refused} refused, never above {}.",
+                self.attached, self.slots
+            );
+            lines.push(paint(GOOD, &verdict));
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::demo::Event;
+
+    fn summary(attached: usize, refused: usize, most: usize) -> Summary {
+        let mut board = Board::default();
+        for caller in 1..=attached + refused {
+            let phase = match caller <= attached {
+                true => Phase::State(State::Attached),
+                false => Phase::Refused(Reason::EniLimitExceeded),
+            };
+            let eni = format!("eni-{caller}").parse().unwrap();
+            board.take(Event {
+                caller,
+                eni,
+                phase,
+                at: Duration::ZERO,
+                detail: String::new(),
+            });
+        }
+        let calls = [
+            ("AttachNetworkInterface".to_owned(), 10),
+            ("DescribeNetworkInterfaces".to_owned(), 14),
+        ];
+        let instances = [("i-demo".parse().unwrap(), Held { now: attached, most })];
+        Summary::new(
+            &board,
+            10,
+            Books {
+                calls: calls.into(),
+                instances: instances.into(),
+            },
+        )
+    }
+
+    fn plain(summary: &Summary) -> String {
+        anstream::adapter::strip_str(&summary.lines().join("\n")).to_string()
+    }
+
+    #[test]
+    fn the_promise_kept() {
+        insta::assert_snapshot!(plain(&summary(10, 2, 10)), @r"
+
+        What the callers were told
+            10  attached
+             2  refused: ENI_LIMIT_EXCEEDED
+        What ENS's own books say
+            10  AttachNetworkInterface
+            14  DescribeNetworkInterfaces
+            10  ENIs on i-demo now, 10 at the most, of 10 slots
+        As promised: 10 attached, 2 refused, never above 10.
+        ");
+    }
+
+    #[test]
+    fn the_promise_broken() {
+        let broken = summary(11, 1, 11);
+        assert_eq!(broken.faults().len(), 3);
+        insta::assert_snapshot!(plain(&broken), @r"
+
+        What the callers were told
+            11  attached
+             1  refused: ENI_LIMIT_EXCEEDED
+        What ENS's own books say
+            10  AttachNetworkInterface
+            14  DescribeNetworkInterfaces
+            11  ENIs on i-demo now, 11 at the most, of 10 slots
+        wrong: 11 callers were told ATTACHED, and should be 10
+        wrong: 1 callers were refused with ENI_LIMIT_EXCEEDED, and should be 2
+        wrong: i-demo held 11 ENIs, and has 10 slots
+        ");
+    }
+
+    #[test]
+    fn fewer_callers_than_slots_are_all_attached() {
+        assert!(summary(7, 0, 7).faults().is_empty());
+    }
+}

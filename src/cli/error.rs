@@ -1,0 +1,78 @@
+//! Why a command did not do what it was asked.
+
+use std::io::{self, Write as _};
+
+use serde_json::json;
+
+use super::Exit;
+use super::output::{ERROR, paint};
+use super::refusal::Refusal;
+
+/// Why a command ended without success.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The arguments, or a file that they name, are no good.
+    #[error("{0}")]
+    Usage(String),
+    /// No connection.
+    #[error(
+        "cannot reach the gateway at {endpoint}: {cause}\n  what to do: check --endpoint, and whether the gateway runs there"
+    )]
+    Unreachable {
+        /// Where it was looked for.
+        endpoint: String,
+        /// What the connection failed with.
+        cause: String,
+    },
+    /// The gateway said no, or the attachment failed.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+    /// `--timeout` struck while watching.
+    #[error("not at its end within the --timeout\n  what to do: watch again with --after-revision {after}")]
+    Unfinished {
+        /// Everything up to here was shown.
+        after: u64,
+    },
+    /// The output could not be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl From<tonic::Status> for Error {
+    fn from(status: tonic::Status) -> Self {
+        Self::Refused(Box::new(status.into()))
+    }
+}
+
+impl Error {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) => Exit::Usage,
+            Self::Unreachable { .. } => Exit::Unreachable,
+            Self::Refused(refusal) => refusal.exit(),
+            Self::Unfinished { .. } => Exit::TryAgain,
+            // `eni-gateway list … | head` is no failure.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+            Self::Output(_) => Exit::Refused,
+        }
+    }
+
+    /// Says it on stderr, as text or as one JSON object, and returns what to exit with.
+    pub(super) fn report(&self, as_json: bool) -> Exit {
+        let exit = self.exit();
+        if exit == Exit::Done {
+            return exit;
+        }
+        // Where stderr is closed, the exit code has to do.
+        let _ = if as_json {
+            let error = match self {
+                Self::Refused(refusal) => refusal.to_json(),
+                other => json!({"message": other.to_string()}),
+            };
+            writeln!(io::stderr(), "{}", json!({"error": error}))
+        } else {
+            writeln!(anstream::stderr(), "{} {self}", paint(ERROR, "error:"))
+        };
+        exit
+    }
+}

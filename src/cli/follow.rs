@@ -1,0 +1,175 @@
+//! A watch that lasts: over streams that end, replicas that go away and connections that fall silent.
+
+use std::io;
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tonic::Request;
+
+use super::client::{Client, Options};
+use super::error::Error;
+use super::output::{BUSY, paint};
+use super::refusal::Refusal;
+use super::resume::Cursor;
+use crate::grpc::proto::watch_attachment_response::Event;
+use crate::grpc::proto::{Attachment, WatchAttachmentRequest};
+
+/// How long a stream may be silent before its first heartbeat has told how often they come.
+const FIRST_SILENCE: Duration = Duration::from_secs(45);
+/// A stream that missed so many heartbeats is dead.
+const MISSED_HEARTBEATS: u32 = 3;
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What to watch.
+pub(super) struct Follow<'a> {
+    pub(super) client: &'a Options,
+    pub(super) instance: String,
+    /// Empty: the whole instance.
+    pub(super) eni: String,
+    pub(super) after: u64,
+    /// Go on after the end of everything in scope.
+    pub(super) follow: bool,
+    /// When to give up; never, if `None`.
+    pub(super) deadline: Option<Instant>,
+}
+
+/// Why a stream ended.
+enum End {
+    /// Everything in scope is at its end.
+    Complete,
+    /// To be taken up again.
+    Lost(Refusal),
+}
+
+impl Follow<'_> {
+    /// Hands over each change until the gateway says that all is at its end, and returns the last one. Only what was
+    /// established is resumed: a first call that fails is an error.
+    pub(super) async fn run(
+        self,
+        client: Client,
+        mut show: impl FnMut(&Attachment) -> io::Result<()>,
+    ) -> Result<Option<Attachment>, Error> {
+        let mut cursor = Cursor::new(self.after);
+        let mut last = None;
+        let mut take = |attachment| {
+            show(&attachment)?;
+            last = Some(attachment);
+            Ok(())
+        };
+        let watched = self.resumed(client, &mut cursor, &mut take);
+        match self.deadline {
+            Some(deadline) => match timeout_at(deadline, watched).await {
+                Ok(ended) => ended?,
+                Err(_) => return Err(Error::Unfinished { after: cursor.after() }),
+            },
+            None => watched.await?,
+        }
+        Ok(last)
+    }
+
+    async fn resumed(
+        &self,
+        client: Client,
+        cursor: &mut Cursor,
+        show: &mut impl FnMut(Attachment) -> io::Result<()>,
+    ) -> Result<(), Error> {
+        let mut client = Some(client);
+        let mut established = false;
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let ended = match client.take() {
+                Some(connected) => self.stream(connected, cursor, &mut established, &mut pause, show).await,
+                None => match self.client.connect().await {
+                    Ok(connected) => {
+                        client = Some(connected);
+                        continue;
+                    }
+                    Err(Error::Unreachable { .. }) => Ok(None),
+                    Err(other) => Err(other),
+                },
+            };
+            let wish = match ended? {
+                Some(End::Complete) => return Ok(()),
+                Some(End::Lost(refusal)) if !established => return Err(Error::Refused(Box::new(refusal))),
+                Some(End::Lost(refusal)) => {
+                    note(&refusal, cursor.after());
+                    refusal.retry_after.unwrap_or_default()
+                }
+                None => Duration::ZERO,
+            };
+            sleep(wish.max(pause).mul_f64(rand::rng().random_range(0.5..1.5))).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// One stream, from its call to its end.
+    async fn stream(
+        &self,
+        mut client: Client,
+        cursor: &mut Cursor,
+        established: &mut bool,
+        pause: &mut Duration,
+        show: &mut impl FnMut(Attachment) -> io::Result<()>,
+    ) -> Result<Option<End>, Error> {
+        cursor.begin();
+        let request = Request::new(WatchAttachmentRequest {
+            instance_id: self.instance.clone(),
+            network_interface_id: self.eni.clone(),
+            after_revision: cursor.after(),
+            follow: self.follow,
+        });
+        let mut stream = match client.watch_attachment(request).await {
+            Ok(response) => response.into_inner(),
+            Err(status) => return lost(status.into()).map(Some),
+        };
+        let mut silence = FIRST_SILENCE;
+        loop {
+            let message = match timeout(silence, stream.message()).await {
+                Ok(Ok(Some(message))) => message,
+                Ok(Ok(None)) => return Ok(Some(End::Complete)),
+                Ok(Err(status)) => return lost(status.into()).map(Some),
+                Err(_) => {
+                    let silent =
+                        tonic::Status::unavailable(format!("silent for {}", humantime::format_duration(silence)));
+                    return Ok(Some(End::Lost(silent.into())));
+                }
+            };
+            *established = true;
+            *pause = SHORTEST_PAUSE;
+            match message.event {
+                Some(Event::Attachment(attachment)) if cursor.attachment(&attachment) => show(attachment)?,
+                Some(Event::Heartbeat(heartbeat)) => {
+                    cursor.heartbeat(heartbeat.revision);
+                    if let Some(interval) = heartbeat
+                        .interval
+                        .and_then(|interval| Duration::try_from(interval).ok())
+                    {
+                        silence = interval.saturating_mul(MISSED_HEARTBEATS).max(Duration::from_secs(1));
+                    }
+                }
+                Some(Event::Attachment(_)) | None => {}
+            }
+        }
+    }
+}
+
+fn lost(refusal: Refusal) -> Result<End, Error> {
+    if refusal.is_lost() {
+        Ok(End::Lost(refusal))
+    } else {
+        Err(Error::Refused(Box::new(refusal)))
+    }
+}
+
+fn note(refusal: &Refusal, after: u64) {
+    use std::io::Write as _;
+    // Where stderr is closed, nobody wants to know.
+    let _ = writeln!(
+        anstream::stderr(),
+        "{} {}; watching on after revision {after}",
+        paint(BUSY, "interrupted:"),
+        refusal.headline()
+    );
+}

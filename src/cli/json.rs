@@ -1,0 +1,141 @@
+//! The proto's JSON form, for scripts: its field names, 64-bit numbers as strings, times as RFC 3339. Fields without
+//! a value are written too, except messages, so that the names on a line are always the same.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prost_types::Timestamp;
+use serde_json::{Map, Value, json};
+use tonic::Code;
+
+use crate::grpc::proto::attachment::State;
+use crate::grpc::proto::{Attachment, AttachmentError};
+
+pub(super) fn attachment(attachment: &Attachment) -> Value {
+    let mut object = json!({
+        "instanceId": attachment.instance_id,
+        "networkInterfaceId": attachment.network_interface_id,
+        "uid": attachment.uid,
+        "state": state(attachment.state),
+        "ensStatus": attachment.ens_status,
+        "revision": attachment.revision.to_string(),
+        "ensRequestId": attachment.ens_request_id,
+        "stuck": attachment.stuck,
+        "transitions": attachment.transitions.iter().map(|step| {
+            let mut object = json!({"state": state(step.state)});
+            set_time(&mut object, "time", step.time);
+            object
+        }).collect::<Vec<_>>(),
+    });
+    set_time(&mut object, "observeTime", attachment.observe_time);
+    set_time(&mut object, "createTime", attachment.create_time);
+    set_time(&mut object, "updateTime", attachment.update_time);
+    if let Some(error) = &attachment.error {
+        object["error"] = failure(error);
+    }
+    object
+}
+
+fn failure(error: &AttachmentError) -> Value {
+    json!({
+        "code": error.code,
+        "reason": error.reason,
+        "message": error.message,
+        "ensCode": error.ens_code,
+        "ensRequestId": error.ens_request_id,
+        "metadata": error.metadata.iter().collect::<BTreeMap<_, _>>(),
+    })
+}
+
+/// What `validate_only` found.
+pub(super) fn validated(found: Option<&Attachment>, checks: &[String]) -> Value {
+    let mut object = Map::new();
+    if let Some(found) = found {
+        object.insert("attachment".to_owned(), attachment(found));
+    }
+    object.insert("checks".to_owned(), checks.into());
+    object.into()
+}
+
+/// A state's name; the number of one that a newer gateway knows.
+fn state(number: i32) -> Value {
+    State::try_from(number).map_or_else(|_| number.into(), |state| state.as_str_name().into())
+}
+
+fn set_time(object: &mut Value, name: &str, time: Option<Timestamp>) {
+    if let Some(text) = time.and_then(rfc3339) {
+        object[name] = text.into();
+    }
+}
+
+/// In UTC with 0, 3, 6 or 9 fractional digits; `None` for what is no time.
+pub(super) fn rfc3339(time: Timestamp) -> Option<String> {
+    let precision = match time.nanos {
+        0 => 0,
+        nanos if nanos % 1_000_000 == 0 => 3,
+        nanos if nanos % 1_000 == 0 => 6,
+        _ => 9,
+    };
+    let time = jiff::Timestamp::new(time.seconds, time.nanos).ok()?;
+    Some(format!("{time:.precision$}"))
+}
+
+/// A duration, as proto3 JSON writes it: `1.5s`.
+pub(super) fn seconds(duration: Duration) -> String {
+    format!("{}s", duration.as_secs_f64())
+}
+
+/// A canonical code's name on the wire.
+pub(super) const fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rstest::rstest]
+    #[case(0, "2026-11-23T09:00:00Z")]
+    #[case(120_000_000, "2026-11-23T09:00:00.120Z")]
+    #[case(123_456_000, "2026-11-23T09:00:00.123456Z")]
+    #[case(1, "2026-11-23T09:00:00.000000001Z")]
+    fn times_are_written_as_proto3_json_does(#[case] nanos: i32, #[case] text: &str) {
+        assert_eq!(
+            rfc3339(Timestamp {
+                seconds: 1_795_424_400,
+                nanos
+            })
+            .as_deref(),
+            Some(text)
+        );
+    }
+
+    #[test]
+    fn what_is_no_time_is_left_out() {
+        assert_eq!(
+            rfc3339(Timestamp {
+                seconds: i64::MAX,
+                nanos: 0
+            }),
+            None
+        );
+    }
+}

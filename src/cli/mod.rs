@@ -1,0 +1,111 @@
+//! The command line. Each command has a file of its own: its arguments, and what it does.
+//!
+//! Whatever goes wrong, the exit code says what kind of failure it was ([`Exit`]), and stderr says the rest.
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+mod advice;
+mod attach;
+mod client;
+mod completions;
+pub mod demo;
+
+mod error;
+mod exit;
+mod follow;
+mod get;
+mod json;
+mod list;
+mod output;
+mod refusal;
+mod resume;
+mod table;
+mod watch;
+
+use error::Error;
+pub use exit::Exit;
+use output::Format;
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ENI_GATEWAY_COMMIT"), ")");
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0   done
+  1   failed or refused
+  64  wrong usage or configuration
+  69  the gateway cannot be reached
+  75  not now: try again
+  77  not allowed
+
+Colours are left out where NO_COLOR is set or the output is no terminal.";
+
+/// Attaches elastic network interfaces (ENIs) to Alibaba Cloud ENS instances, never past an instance's limit.
+#[derive(Debug, Parser)]
+#[command(name = "eni-gateway", version = VERSION, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Attach an ENI to an instance
+    Attach(attach::Args),
+    /// Show how attachments go, as it happens
+    Watch(watch::Args),
+    /// Show one attachment
+    Get(get::Args),
+    /// List an instance's attachments
+    List(list::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// Reads the arguments, the program's name first.
+///
+/// # Errors
+///
+/// What to exit with, everything being said already: help or the version was asked for, or the arguments are wrong.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
+    Cli::try_parse_from(arguments).map_err(|error| {
+        // A reader who closed the pipe has seen enough.
+        let _ = error.print();
+        if error.use_stderr() { Exit::Usage } else { Exit::Done }
+    })
+}
+
+impl Cli {
+    /// Does what was asked, and says on stderr what went wrong.
+    #[must_use]
+    pub fn run(self) -> Exit {
+        let as_json = self.command.wants_json();
+        self.command
+            .run()
+            .map_or_else(|error| error.report(as_json), |()| Exit::Done)
+    }
+}
+
+impl Command {
+    fn run(self) -> Result<(), Error> {
+        match self {
+            Self::Attach(args) => client::block_on(attach::run(args)),
+            Self::Watch(args) => client::block_on(watch::run(args)),
+            Self::Get(args) => client::block_on(get::run(args)),
+            Self::List(args) => client::block_on(list::run(args)),
+            Self::Completions(args) => completions::run(args),
+        }
+    }
+
+    fn wants_json(&self) -> bool {
+        let client = match self {
+            Self::Attach(args) => &args.client,
+            Self::Watch(args) => &args.client,
+            Self::Get(args) => &args.client,
+            Self::List(args) => &args.client,
+            Self::Completions(_) => return false,
+        };
+        client.output == Format::Json
+    }
+}

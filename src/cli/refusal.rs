@@ -1,0 +1,240 @@
+//! What the gateway said no with: the same from an RPC's status and from an attachment's `error`.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tonic::{Code, Status, TimeoutExpired};
+use tonic_types::StatusExt as _;
+
+use super::Exit;
+use super::advice::{advice, reason_named};
+use super::json::{code_name, seconds};
+use crate::grpc::proto::AttachmentError;
+use crate::model::Reason;
+
+/// A refusal or a failure, as the gateway told it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Refusal {
+    pub(super) code: Code,
+    /// `ErrorInfo.reason`; empty if the status carried none.
+    reason: String,
+    message: String,
+    metadata: BTreeMap<String, String>,
+    /// Bad fields of the request, with what is wrong with each.
+    fields: Vec<(String, String)>,
+    pub(super) retry_after: Option<Duration>,
+    /// The connection failed, or the time ran out: the gateway itself said nothing.
+    local: bool,
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        let details = status.get_error_details();
+        let info = details.error_info().cloned();
+        let local = info.is_none() && (status.source().is_some() || status.code() == Code::Unavailable);
+        // tonic's timers say CANCELLED, on either side; but so does a connection that was hung up.
+        let timed_out = info.is_none()
+            && status.code() == Code::Cancelled
+            && causes(&status).last().is_none_or(|cause| cause.is::<TimeoutExpired>());
+        let (reason, metadata) = info.map_or_else(Default::default, |info| (info.reason, info.metadata));
+        let fields = details
+            .bad_request()
+            .map(|bad| bad.field_violations.clone())
+            .unwrap_or_default();
+        Self {
+            code: if timed_out {
+                Code::DeadlineExceeded
+            } else {
+                status.code()
+            },
+            reason,
+            message: if timed_out {
+                "no answer in time".to_owned()
+            } else {
+                with_causes(&status)
+            },
+            metadata: metadata.into_iter().collect(),
+            fields: fields
+                .into_iter()
+                .map(|violation| (violation.field, violation.description))
+                .collect(),
+            retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
+            local,
+        }
+    }
+}
+
+impl From<AttachmentError> for Refusal {
+    fn from(error: AttachmentError) -> Self {
+        let mut metadata: BTreeMap<_, _> = error.metadata.into_iter().collect();
+        for (key, value) in [("ensCode", error.ens_code), ("ensRequestId", error.ens_request_id)] {
+            if !value.is_empty() {
+                metadata.insert(key.to_owned(), value);
+            }
+        }
+        Self {
+            code: Code::from_i32(error.code),
+            reason: error.reason,
+            message: error.message,
+            metadata,
+            fields: Vec::new(),
+            retry_after: None,
+            local: false,
+        }
+    }
+}
+
+/// What a status made on this side arose from, nearest first.
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(status.source(), |&cause| cause.source())
+}
+
+/// The message of a status made on this side names only the last step; its causes say what happened.
+fn with_causes(status: &Status) -> String {
+    causes(status)
+        .map(ToString::to_string)
+        .fold(status.message().to_owned(), |message, cause| {
+            if message.contains(&cause) {
+                message
+            } else {
+                format!("{message}: {cause}")
+            }
+        })
+}
+
+impl Refusal {
+    pub(super) fn reason(&self) -> Option<Reason> {
+        reason_named(&self.reason)
+    }
+
+    /// Whether the connection is gone, or this replica no longer serves it: another try may go elsewhere.
+    pub(super) fn is_lost(&self) -> bool {
+        self.code == Code::Unavailable || (self.local && self.code != Code::DeadlineExceeded)
+    }
+
+    /// Whether an attach that was answered so may still be under way.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.reason() == Some(Reason::OutcomeUnknown) || (self.reason.is_empty() && self.code == Code::DeadlineExceeded)
+    }
+
+    pub(super) fn exit(&self) -> Exit {
+        match (self.code, self.reason()) {
+            (_, Some(Reason::InvalidField | Reason::RequestIdReused)) => Exit::Usage,
+            (_, Some(Reason::CallerQuotaExceeded)) => Exit::TryAgain,
+            (Code::DeadlineExceeded, _) => Exit::TryAgain,
+            (Code::Unavailable, _) if !self.reason.is_empty() => Exit::TryAgain,
+            (Code::Unavailable, _) => Exit::Unreachable,
+            (Code::PermissionDenied | Code::Unauthenticated, _) => Exit::NotAllowed,
+            _ if self.local => Exit::Unreachable,
+            _ => Exit::Refused,
+        }
+    }
+
+    fn advice(&self) -> Option<&'static str> {
+        match self.reason() {
+            Some(reason) => Some(advice(reason)),
+            None if self.code == Code::DeadlineExceeded => {
+                Some("try again; an attach may go on all the same, and is joined")
+            }
+            None if self.exit() == Exit::Unreachable => Some("check --endpoint, and whether the gateway runs there"),
+            None => None,
+        }
+    }
+
+    /// The first line of it.
+    pub(super) fn headline(&self) -> String {
+        match self.reason.as_str() {
+            "" => format!("{}: {}", code_name(self.code), self.message),
+            reason => format!("{reason} ({}): {}", code_name(self.code), self.message),
+        }
+    }
+
+    pub(super) fn to_json(&self) -> Value {
+        let fields: Vec<_> = self
+            .fields
+            .iter()
+            .map(|(name, problem)| json!({"field": name, "description": problem}))
+            .collect();
+        let mut error = json!({
+            "code": code_name(self.code),
+            "reason": self.reason,
+            "message": self.message,
+            "metadata": self.metadata,
+        });
+        if !fields.is_empty() {
+            error["fieldViolations"] = fields.into();
+        }
+        if let Some(delay) = self.retry_after {
+            error["retryDelay"] = seconds(delay).into();
+        }
+        if let Some(advice) = self.advice() {
+            error["advice"] = advice.into();
+        }
+        error
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.headline())?;
+        for (name, problem) in &self.fields {
+            write!(f, "\n  field {name}: {problem}")?;
+        }
+        for (key, value) in &self.metadata {
+            write!(f, "\n  {key}: {value}")?;
+        }
+        if let Some(delay) = self.retry_after {
+            write!(f, "\n  try again after: {}", humantime::format_duration(delay))?;
+        }
+        self.advice()
+            .map_or(Ok(()), |advice| write!(f, "\n  what to do: {advice}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    fn refused(code: Code, reason: &str) -> Refusal {
+        let details = ErrorDetails::with_error_info(reason, "eni-gateway", HashMap::new());
+        Status::with_error_details(code, "as told", details).into()
+    }
+
+    #[rstest::rstest]
+    #[case(Code::InvalidArgument, "INVALID_FIELD", Exit::Usage)]
+    #[case(Code::InvalidArgument, "ENS_INVALID_PARAMETER", Exit::Refused)]
+    #[case(Code::ResourceExhausted, "ENI_LIMIT_EXCEEDED", Exit::Refused)]
+    #[case(Code::ResourceExhausted, "CALLER_QUOTA_EXCEEDED", Exit::TryAgain)]
+    #[case(Code::NotFound, "INSTANCE_NOT_FOUND", Exit::Refused)]
+    #[case(Code::Unavailable, "DRAINING", Exit::TryAgain)]
+    #[case(Code::Unavailable, "A_NEWER_REASON", Exit::TryAgain)]
+    #[case(Code::DeadlineExceeded, "LOCK_WAIT", Exit::TryAgain)]
+    #[case(Code::PermissionDenied, "CALLER_FORBIDDEN", Exit::NotAllowed)]
+    #[case(Code::Unauthenticated, "CALLER_UNAUTHENTICATED", Exit::NotAllowed)]
+    #[case(Code::Internal, "ENS_PERMISSION_DENIED", Exit::Refused)]
+    fn the_exit_code_follows_the_answer(#[case] code: Code, #[case] reason: &str, #[case] exit: Exit) {
+        assert_eq!(refused(code, reason).exit(), exit);
+    }
+
+    #[test]
+    fn an_answer_without_reason_is_the_connections() {
+        assert_eq!(Refusal::from(Status::unavailable("gone")).exit(), Exit::Unreachable);
+        assert_eq!(Refusal::from(Status::deadline_exceeded("late")).exit(), Exit::TryAgain);
+        assert_eq!(Refusal::from(Status::unimplemented("what?")).exit(), Exit::Refused);
+    }
+
+    #[test]
+    fn an_attach_may_go_on_after_silence_only() {
+        assert!(Refusal::from(Status::deadline_exceeded("late")).may_go_on());
+        assert!(refused(Code::Unavailable, "OUTCOME_UNKNOWN").may_go_on());
+        assert!(!refused(Code::DeadlineExceeded, "LOCK_WAIT").may_go_on());
+        assert!(!refused(Code::Unavailable, "DRAINING").may_go_on());
+    }
+}

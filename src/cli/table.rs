@@ -1,0 +1,134 @@
+//! Attachments as rows for people.
+
+use anstyle::Style;
+
+use super::json::rfc3339;
+use super::output::{BAD, BUSY, GOOD, HEAD, paint};
+use crate::grpc::proto::Attachment;
+use crate::grpc::proto::attachment::State;
+
+const COLUMNS: [&str; 6] = ["ENI", "STATE", "ENS STATUS", "UPDATED", "REVISION", "DETAIL"];
+/// Wide enough for most, where rows are printed before the next ones are known.
+const USUAL_WIDTHS: [usize; 5] = [20, 9, 10, 24, 16];
+
+/// One attachment as it is shown.
+struct Row {
+    cells: [String; 6],
+    style: Style,
+}
+
+impl From<&Attachment> for Row {
+    fn from(attachment: &Attachment) -> Self {
+        let (state, style) = state(attachment.state);
+        Self {
+            cells: [
+                attachment.network_interface_id.clone(),
+                state,
+                attachment.ens_status.clone(),
+                attachment.update_time.and_then(rfc3339).unwrap_or_default(),
+                attachment.revision.to_string(),
+                detail(attachment),
+            ],
+            style,
+        }
+    }
+}
+
+/// How widely the columns are set.
+pub(super) struct Table {
+    widths: [usize; 5],
+}
+
+impl Table {
+    /// For rows that come one by one.
+    pub(super) const fn usual() -> Self {
+        Self { widths: USUAL_WIDTHS }
+    }
+
+    /// Just wide enough for these.
+    pub(super) fn fitting(attachments: &[Attachment]) -> Self {
+        let rows: Vec<_> = attachments.iter().map(Row::from).collect();
+        Self {
+            widths: std::array::from_fn(|column| {
+                let cells = rows.iter().map(|row| row.cells[column].chars().count());
+                cells.chain([COLUMNS[column].len()]).max().unwrap_or_default()
+            }),
+        }
+    }
+
+    pub(super) fn head(&self) -> String {
+        self.line(&COLUMNS.map(str::to_owned), HEAD, HEAD)
+    }
+
+    pub(super) fn row(&self, attachment: &Attachment) -> String {
+        let row = Row::from(attachment);
+        self.line(&row.cells, Style::new(), row.style)
+    }
+
+    fn line(&self, cells: &[String; 6], plain: Style, state: Style) -> String {
+        let mut line = String::new();
+        for (column, cell) in cells.iter().enumerate() {
+            // Padded first: escape sequences have no width.
+            let padded = self
+                .widths
+                .get(column)
+                .map_or_else(|| cell.clone(), |width| format!("{cell:width$}  "));
+            line.push_str(&paint(if COLUMNS[column] == "STATE" { state } else { plain }, &padded));
+        }
+        line.trim_end().to_owned()
+    }
+}
+
+/// A state's name for people, and its colour.
+pub(super) fn state(number: i32) -> (String, Style) {
+    let Ok(state) = State::try_from(number) else {
+        return (format!("state {number}"), Style::new());
+    };
+    let style = match state {
+        State::Attached => GOOD,
+        State::Failed => BAD,
+        State::Detached | State::Unspecified => Style::new(),
+        State::Pending | State::Verifying | State::Attaching | State::Detaching => BUSY,
+    };
+    (state.as_str_name().trim_start_matches("STATE_").to_owned(), style)
+}
+
+fn detail(attachment: &Attachment) -> String {
+    match &attachment.error {
+        Some(error) => format!("{}: {}", error.reason, error.message),
+        None if attachment.stuck => "stuck: under way for longer than it should be".to_owned(),
+        None => String::new(),
+    }
+}
+
+/// One attachment with all that is known of it, one line for each.
+pub(super) fn details(attachment: &Attachment) -> String {
+    let time = |time: Option<prost_types::Timestamp>| time.and_then(rfc3339).unwrap_or_default();
+    let (name, style) = state(attachment.state);
+    let seen = match time(attachment.observe_time) {
+        seen if seen.is_empty() => String::new(),
+        seen => format!(" (seen {seen})"),
+    };
+    let mut lines = vec![
+        ("instance", attachment.instance_id.clone()),
+        ("ENI", attachment.network_interface_id.clone()),
+        ("attempt", attachment.uid.clone()),
+        ("state", paint(style, &name)),
+        ("ENS status", format!("{}{seen}", attachment.ens_status)),
+        ("revision", attachment.revision.to_string()),
+        ("created", time(attachment.create_time)),
+        ("updated", time(attachment.update_time)),
+        ("ENS request", attachment.ens_request_id.clone()),
+        ("detail", detail(attachment)),
+    ];
+    let steps = attachment
+        .transitions
+        .iter()
+        .map(|step| format!("{:9}  {}", state(step.state).0, time(step.time)));
+    lines.extend(std::iter::once("history").chain(std::iter::repeat("")).zip(steps));
+    lines.retain(|(_, value)| !value.is_empty());
+    lines
+        .into_iter()
+        .map(|(name, value)| format!("{name:11}  {value}\n"))
+        .collect()
+}

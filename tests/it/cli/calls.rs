@@ -1,0 +1,160 @@
+//! What the commands ask, and what they print of the answer.
+
+use std::io::Write as _;
+
+use eni_gateway::grpc::proto::attachment::State;
+use eni_gateway::grpc::proto::{AttachNetworkInterfaceResponse, ListAttachmentsResponse};
+use serde_json::json;
+
+use super::fake::{Fake, Script, accepted, attachment, failed};
+use super::run;
+
+fn pages() -> Script {
+    let first = ListAttachmentsResponse {
+        attachments: vec![attachment("eni-1", State::Attached, 7)],
+        next_page_token: "more".to_owned(),
+    };
+    let second = ListAttachmentsResponse {
+        attachments: vec![failed("eni-22", 9)],
+        next_page_token: String::new(),
+    };
+    Script {
+        list: [first, second].into(),
+        ..Script::default()
+    }
+}
+
+#[tokio::test]
+async fn attach_sends_what_it_was_told() {
+    let fake = Fake::serve(Script {
+        attach: [accepted(attachment("eni-1", State::Attaching, 7))].into(),
+        ..Script::default()
+    })
+    .await;
+    let mut token = tempfile::NamedTempFile::new().unwrap();
+    writeln!(token, "s3cret").unwrap();
+    let id = "0b0bd2a5-6a1f-4ef4-9d3c-1d7f6d2b9f10";
+    let ran = run(&[
+        "attach",
+        "i-1",
+        "eni-1",
+        "--request-id",
+        id,
+        "--timeout",
+        "20s",
+        "--endpoint",
+        &fake.endpoint,
+        "--token-file",
+        token.path().to_str().unwrap(),
+    ])
+    .await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    insta::assert_snapshot!(ran.stdout);
+    let asked = fake.asked.lock().unwrap();
+    assert_eq!(asked.attach[0].instance_id, "i-1");
+    assert_eq!(asked.attach[0].network_interface_id, "eni-1");
+    assert_eq!(asked.attach[0].request_id, id);
+    assert_eq!(asked.metadata[0].get("authorization").unwrap(), "Bearer s3cret");
+    assert_eq!(asked.metadata[0].get("grpc-timeout").unwrap(), "20000000u");
+}
+
+#[tokio::test]
+async fn attach_prints_json_with_the_protos_names() {
+    let fake = Fake::serve(Script {
+        attach: [accepted(attachment("eni-1", State::Attached, 1_795_424_400_000_000))].into(),
+        ..Script::default()
+    })
+    .await;
+    let ran = run(&["attach", "i-1", "eni-1", "-o", "json", "--endpoint", &fake.endpoint]).await;
+    assert_eq!(
+        ran.json(),
+        [json!({
+            "instanceId": "i-1",
+            "networkInterfaceId": "eni-1",
+            "uid": "0199b2c4-0000-7000-8000-000000000001",
+            "state": "STATE_ATTACHED",
+            "ensStatus": "InUse",
+            "observeTime": "2026-11-23T09:00:01.500Z",
+            "revision": "1795424400000000",
+            "createTime": "2026-11-23T09:00:00Z",
+            "updateTime": "2026-11-23T09:00:01.500Z",
+            "ensRequestId": "6C1A",
+            "stuck": false,
+            "transitions": [
+                {"state": "STATE_PENDING", "time": "2026-11-23T09:00:00Z"},
+                {"state": "STATE_ATTACHED", "time": "2026-11-23T09:00:01.500Z"},
+            ],
+        })]
+    );
+}
+
+#[tokio::test]
+async fn validate_only_says_what_was_checked() {
+    let answer = AttachNetworkInterfaceResponse {
+        checks: vec!["fields".to_owned(), "room".to_owned()],
+        ..AttachNetworkInterfaceResponse::default()
+    };
+    let script = || Script {
+        attach: [Ok(answer.clone())].into(),
+        ..Script::default()
+    };
+    let fake = Fake::serve(script()).await;
+    let ran = run(&[
+        "attach",
+        "i-1",
+        "eni-1",
+        "--validate-only",
+        "--endpoint",
+        &fake.endpoint,
+    ])
+    .await;
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "nothing speaks against it; checked: fields, room\n")
+    );
+    assert!(fake.asked.lock().unwrap().attach[0].validate_only);
+    let fake = Fake::serve(script()).await;
+    let ran = run(&[
+        "attach",
+        "i-1",
+        "eni-1",
+        "--validate-only",
+        "-o",
+        "json",
+        "--endpoint",
+        &fake.endpoint,
+    ])
+    .await;
+    assert_eq!(ran.json(), [json!({"checks": ["fields", "room"]})]);
+}
+
+#[tokio::test]
+async fn get_shows_the_history() {
+    let fake = Fake::serve(Script {
+        get: [Ok(failed("eni-1", 7))].into(),
+        ..Script::default()
+    })
+    .await;
+    let ran = run(&["get", "i-1", "eni-1", "--endpoint", &fake.endpoint]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    insta::assert_snapshot!(ran.stdout);
+}
+
+#[tokio::test]
+async fn list_reads_every_page() {
+    let fake = Fake::serve(pages()).await;
+    let ran = run(&["list", "i-1", "--endpoint", &fake.endpoint]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    insta::assert_snapshot!(ran.stdout);
+    assert_eq!(fake.asked.lock().unwrap().page_tokens, ["", "more"]);
+}
+
+#[tokio::test]
+async fn list_prints_one_object_a_line() {
+    let fake = Fake::serve(pages()).await;
+    let ran = run(&["list", "i-1", "-o", "json", "--endpoint", &fake.endpoint]).await;
+    let lines = ran.json();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[1]["error"]["reason"], "ATTACH_FAILED");
+    assert_eq!(lines[1]["error"]["code"], 10);
+}

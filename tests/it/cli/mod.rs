@@ -1,0 +1,57 @@
+//! The real binary against a gateway that answers by a script.
+
+mod calls;
+mod connection;
+mod failures;
+mod fake;
+mod usage;
+mod watching;
+
+use std::process::{Output, Stdio};
+
+use tokio::process::Command;
+
+/// What a run of the binary came to.
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().expect("ended by itself"),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+impl Ran {
+    /// Each line of stdout, as JSON.
+    fn json(&self) -> Vec<serde_json::Value> {
+        self.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+/// The binary with these arguments, in an environment of its own.
+fn eni_gateway(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_eni-gateway"));
+    command
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command.kill_on_drop(true);
+    command
+}
+
+async fn run(arguments: &[&str]) -> Ran {
+    eni_gateway(arguments).output().await.unwrap().into()
+}

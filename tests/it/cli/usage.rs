@@ -1,0 +1,75 @@
+//! Arguments, help, version, completions.
+
+use super::run;
+
+#[rstest::rstest]
+#[case(&[], "Usage: eni-gateway")]
+#[case(&["attach"], "<INSTANCE>")]
+#[case(&["attach", "i-1", "eni 1"], "may hold only letters, digits")]
+#[case(&["attach", "", "eni-1"], "must not be empty")]
+#[case(&["attach", "i-1", "eni-1", "--request-id", "7"], "--request-id")]
+#[case(&["attach", "i-1", "eni-1", "--watch", "--validate-only"], "cannot be used with")]
+#[case(&["attach", "i-1", "eni-1", "--timeout", "soon"], "--timeout")]
+#[case(&["list", "i-1", "-o", "yaml"], "[possible values: table, json]")]
+#[case(&["list", "i-1", "--cert", "c.pem"], "--key")]
+#[case(&["detach", "i-1"], "unrecognized subcommand")]
+#[tokio::test]
+async fn wrong_usage_is_64(#[case] arguments: &[&str], #[case] problem: &str) {
+    let ran = run(arguments).await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (64, ""), "{ran:?}");
+    assert!(ran.stderr.contains(problem), "{ran:?}");
+}
+
+#[rstest::rstest]
+#[case::top(&["--help"])]
+#[case::attach(&["attach", "--help"])]
+#[case::watch(&["watch", "--help"])]
+#[case::get(&["get", "--help"])]
+#[case::list(&["list", "--help"])]
+#[case::completions(&["completions", "--help"])]
+#[tokio::test]
+async fn help_has_examples(#[case] arguments: &[&str]) {
+    let ran = run(arguments).await;
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert!(arguments.len() == 1 || ran.stdout.contains("Examples:\n  eni-gateway "));
+    insta::assert_snapshot!(format!("help_of_{}", arguments[0].trim_start_matches('-')), ran.stdout);
+}
+
+#[tokio::test]
+async fn the_version_tells_the_commit() {
+    let ran = run(&["--version"]).await;
+    assert_eq!(ran.code, 0);
+    let expected = format!(
+        "eni-gateway {} ({})\n",
+        env!("CARGO_PKG_VERSION"),
+        env!("ENI_GATEWAY_COMMIT")
+    );
+    assert_eq!(ran.stdout, expected);
+}
+
+#[tokio::test]
+async fn completions_know_the_commands() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let ran = run(&["completions", shell]).await;
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+        assert!(ran.stdout.contains("validate-only"), "{shell}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_who_has_seen_enough_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    for arguments in [&["completions", "zsh"][..], &["--help"], &["--version"]] {
+        let ran = super::eni_gateway(arguments)
+            .stdout(writer.try_clone().unwrap())
+            .output()
+            .await
+            .unwrap();
+        assert_eq!(
+            (ran.status.code(), ran.stderr.as_slice()),
+            (Some(0), &b""[..]),
+            "{arguments:?}"
+        );
+    }
+}

@@ -1,0 +1,220 @@
+//! Who may import whom, read from the source. A new edge fails here first, and says which rule it breaks.
+//!
+//! The source is read as tokens, so that comments and strings do not count and macros do. Test modules may do what they
+//! like.
+
+mod paths;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use paths::PathUse;
+
+/// What each module may import of ours. `main` and `app` wire everything and have no row.
+const MODULES: &[(&str, &str)] = &[
+    ("model", ""),
+    ("telemetry", "model ledger"),
+    ("admission", "model telemetry"),
+    ("ledger", "model telemetry"),
+    ("ens", "model telemetry"),
+    ("tracker", "model ledger ens watch telemetry"),
+    ("watch", "model ledger ens telemetry"),
+    ("attach", "model admission ledger ens tracker watch telemetry"),
+    (
+        "grpc",
+        "model admission ledger ens tracker watch attach telemetry config",
+    ),
+    ("config", "model ledger ens telemetry"),
+    ("simulator", "model ens"),
+    ("cli", "model ledger ens grpc config simulator telemetry app"),
+];
+
+/// The generated messages, and who may name them.
+const GENERATED: ([&str; 2], [&str; 2]) = (["grpc", "proto"], ["grpc", "cli"]);
+
+/// Where a library may be named: whole modules, or files.
+const LIBRARIES: &[(&str, &[&str])] = &[
+    ("redis", &["ledger"]),
+    ("reqwest", &["ens"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_prometheus", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
+    ("tracing_opentelemetry", &["telemetry"]),
+    ("axum", &["simulator", "telemetry/admin"]),
+    ("anyhow", &["main.rs", "cli"]),
+];
+
+/// Whether `file`, relative to `src`, is the module or file `place`, or lies in it.
+fn is_in(file: &Path, place: &str) -> bool {
+    file.starts_with(place) || file == Path::new(place).with_extension("rs")
+}
+
+/// One import that breaks a rule.
+#[derive(Debug, PartialEq)]
+struct Breach {
+    file: PathBuf,
+    line: usize,
+    path: String,
+    rule: String,
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "src/{}:{}: `{}`: {}",
+            self.file.display(),
+            self.line,
+            self.path,
+            self.rule
+        )
+    }
+}
+
+fn rule_broken_by(file: &Path, import: &PathUse) -> Option<String> {
+    let first = import.segments.first()?;
+    if !import.ours {
+        let (_, places) = LIBRARIES.iter().find(|(library, _)| library == first)?;
+        let allowed = places.iter().any(|place| is_in(file, place));
+        return (!allowed).then(|| format!("{first} may be named only in {}", places.join(", ")));
+    }
+    let (generated, places) = GENERATED;
+    if import.segments.starts_with(&generated.map(str::to_owned)) && !places.iter().any(|place| is_in(file, place)) {
+        return Some(format!("generated messages may be named only in {}", places.join(", ")));
+    }
+    let (module, may) = MODULES.iter().find(|(module, _)| is_in(file, module))?;
+    let known = MODULES.iter().any(|(module, _)| module == first) || ["app", "main"].contains(&first.as_str());
+    let allowed = !known || module == first || may.split(' ').any(|allowed| allowed == first);
+    (!allowed).then(|| match *may {
+        "" => format!("{module} imports nothing of ours"),
+        may => format!("{module} may import {}, and not {first}", may.replace(' ', ", ")),
+    })
+}
+
+fn breaches(file: &Path, source: &str) -> Vec<Breach> {
+    paths::of(file, source)
+        .into_iter()
+        .filter_map(|import| {
+            rule_broken_by(file, &import).map(|rule| Breach {
+                file: file.to_owned(),
+                line: import.line,
+                path: import.segments.join("::"),
+                rule,
+            })
+        })
+        .collect()
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+fn src() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+#[test]
+fn every_import_is_allowed() {
+    let files = sources(&src());
+    assert!(!files.is_empty());
+    let found: Vec<_> = files
+        .iter()
+        .filter(|file| !file.ends_with("tests.rs") && !file.components().any(|part| part.as_os_str() == "tests"))
+        .flat_map(|file| {
+            breaches(
+                file.strip_prefix(src()).unwrap(),
+                &std::fs::read_to_string(file).unwrap(),
+            )
+        })
+        .map(|breach| breach.to_string())
+        .collect();
+    assert!(
+        found.is_empty(),
+        "imports that break the rules of tests/it/imports.rs:\n{}",
+        found.join("\n")
+    );
+}
+
+#[test]
+fn every_module_has_a_row() {
+    for file in sources(&src()) {
+        let file = file.strip_prefix(src()).unwrap();
+        let free = ["lib.rs", "main.rs", "app.rs", "app"]
+            .iter()
+            .any(|free| file.starts_with(free));
+        assert!(
+            free || MODULES.iter().any(|(module, _)| is_in(file, module)),
+            "src/{} belongs to no module of tests/it/imports.rs: say what it may import",
+            file.display()
+        );
+    }
+}
+
+#[rstest::rstest]
+#[case::a_sibling(
+    "ens/budget.rs",
+    "use crate::ledger::Ledger;",
+    "ens may import model, telemetry, and not ledger"
+)]
+#[case::inside_braces("ledger/apply.rs", "use crate::{model::State, ens::Ens};", "ledger may import")]
+#[case::inline("admission/gate.rs", "fn f() { crate::ledger::f(); }", "admission may import")]
+#[case::by_super("ens/budget.rs", "use super::super::ledger::Ledger;", "ens may import")]
+#[case::by_super_inline("ens/mod.rs", "mod a { fn f() { super::super::ledger::f() } }", "ens may import")]
+#[case::in_a_macro(
+    "ens/mod.rs",
+    "fn f() { select! { _ = crate::ledger::f() => {} } }",
+    "ens may import"
+)]
+#[case::reexport("model/mod.rs", "pub use crate::ens::Ens;", "model imports nothing of ours")]
+#[case::generated(
+    "app.rs",
+    "use crate::grpc::proto::Attachment;",
+    "generated messages may be named only in"
+)]
+#[case::redis(
+    "tracker/claim.rs",
+    "use redis::aio::Connection;",
+    "redis may be named only in ledger"
+)]
+#[case::absolute("watch/hub.rs", "fn f(x: ::redis::Value) {}", "redis may be named only in ledger")]
+#[case::renamed("app.rs", "use reqwest as r;", "reqwest may be named only in ens")]
+#[case::trait_bound(
+    "grpc/trace.rs",
+    "impl<T: opentelemetry::Key> A for T {}",
+    "opentelemetry may be named only in"
+)]
+#[case::axum("telemetry/init.rs", "use axum::Router;", "axum may be named only in")]
+#[case::anyhow(
+    "attach.rs",
+    "fn f() -> anyhow::Result<()> { Ok(()) }",
+    "anyhow may be named only in"
+)]
+fn it_bites(#[case] file: &str, #[case] source: &str, #[case] rule: &str) {
+    let found = breaches(Path::new(file), &format!("\n{source}"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].line, 2);
+    assert!(found[0].rule.starts_with(rule), "{}", found[0]);
+}
+
+#[rstest::rstest]
+#[case::downward("attach.rs", "use crate::{ledger::Ledger, ens::Ens};")]
+#[case::own("ledger/redis.rs", "use super::keys; use redis::Script; use crate::ledger::record;")]
+#[case::a_module_of_that_name("app.rs", "use crate::ledger::{redis, memory}; fn f() { crate::ledger::redis::f() }")]
+#[case::comment("ens/mod.rs", "// crate::ledger::f\nconst A: &str = \"crate::ledger::f\";")]
+#[case::test_module("ens/mod.rs", "#[cfg(test)] mod tests { use crate::simulator::Simulator; }")]
+#[case::admin("telemetry/admin.rs", "use axum::Router;")]
+#[case::generics("ens/mod.rs", "fn f() { Vec::<u8>::redis(); a::<B>::redis::c() }")]
+fn it_lets_pass(#[case] file: &str, #[case] source: &str) {
+    assert_eq!(breaches(Path::new(file), source), []);
+}
