@@ -32,6 +32,7 @@ use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason,
 use crate::telemetry::Metrics;
 use crate::telemetry::context::current_trace;
 use crate::telemetry::metrics::RefusedBy;
+use crate::telemetry::names::AUDIT;
 
 use gate::{Gate, HangUp};
 use line::{Line, Lines, Turn};
@@ -95,16 +96,19 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         let gate = Gate::new(request.deadline);
         let _hang_up = HangUp(gate.clone());
         let deadline = request.deadline;
-        let attempt = Attempting { attacher: self.clone(), gate: gate.clone(), request };
+        let attempt = Attempting { attacher: self.clone(), gate: gate.clone(), request: request.clone() };
         let attempt = self.tasks.spawn(attempt.run().in_current_span());
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
             answer = attempt => answer.unwrap_or_else(|panic| {
                 tracing::error!(error = %panic, "an attempt ended by a panic");
                 Err(gate::outcome_unknown())
             }),
             () = tokio::time::sleep_until(deadline) => gate.close(),
-        }
+        };
+        let answer = answer.map_err(|failure| failure.about(&request.instance, &request.eni));
+        audit(&request, &answer);
+        answer
     }
 }
 
@@ -135,6 +139,7 @@ enum Step {
 
 impl<L: Ledger, E: Ens> Attempting<L, E> {
     async fn run(self) -> Result<Attachment, Failure> {
+        let _in_flight = self.attacher.metrics.attempt_in_flight();
         let line = self.attacher.lines.of(&self.request.instance);
         loop {
             let step = match line.try_turn() {
@@ -203,15 +208,14 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
     async fn step(&self, turn: &mut Turn, uid: Uid, kit: &mut Option<Kit>, arrived: Instant) -> Result<Step, Failure> {
         // A permit is had when nobody stands before, not while queueing, and never waited for under the lock.
         if kit.is_none() && turn.is_next() {
-            match self.attacher.equip(&self.gate).await? {
-                Ok(equipped) => *kit = Some(equipped),
-                Err((pause, why)) => {
-                    self.attacher.give_up(turn, &self.request.instance).await;
-                    return match self.ask().await? {
-                        Step::Again(..) => Ok(Step::Again(pause, why)),
-                        step => Ok(step),
-                    };
+            *kit = self.attacher.equip_now(&self.gate).await?;
+            if kit.is_none() {
+                self.attacher.give_up(turn, &self.request.instance).await;
+                match self.ask().await? {
+                    Step::Again(..) => {}
+                    step => return Ok(step),
                 }
+                *kit = Some(self.attacher.equip(&self.gate).await?);
             }
         }
         if kit.is_none() {
@@ -366,4 +370,22 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
 /// At once, for something has changed.
 fn again() -> Step {
     Step::Again(Duration::ZERO, failures::lock_wait(0))
+}
+
+/// Who asked for what, and what came of it.
+fn audit(request: &Request, answer: &Result<Attachment, Failure>) {
+    let (outcome, ens_request_id) = match answer {
+        Ok(attachment) => ("OK", &attachment.ens_request_id),
+        Err(failure) => (failure.reason.name(), &failure.ens_request_id),
+    };
+    tracing::info!(
+        target: AUDIT,
+        caller = %request.caller,
+        instance = %request.instance,
+        eni = %request.eni,
+        request_id = request.request_id.map(tracing::field::display),
+        outcome,
+        ens_request_id,
+        "attach"
+    );
 }

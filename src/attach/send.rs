@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::ens::{self, Ens, EnsRefusal, NoPermit, Purpose};
+use crate::ens::{self, Ens, EnsRefusal, NoPermit, Permit, Purpose};
 use crate::ledger::book::Answer;
 use crate::ledger::bounds::LEASE_MARGIN;
 use crate::ledger::command::{Command, Reply, SendAnswer};
@@ -82,12 +82,11 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     async fn try_resend(&self, gate: &Gate, turn: &mut Turn, attempt: &Attempt) -> Result<(), Failure> {
         let instance = &attempt.attachment.instance;
         loop {
-            let kit = match self.equip(gate).await? {
-                Ok(kit) => kit,
-                Err((pause, why)) => {
+            let kit = match self.equip_now(gate).await? {
+                Some(kit) => kit,
+                None => {
                     self.give_up(turn, instance).await;
-                    gate.pause(pause, why).await?;
-                    continue;
+                    self.equip(gate).await?
                 }
             };
             let eni = attempt.attachment.eni.clone();
@@ -113,14 +112,29 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         }
     }
 
-    /// What one send needs; or how long to wait for it, and why.
-    pub(super) async fn equip(&self, gate: &Gate) -> Result<Result<Kit, (Duration, Failure)>, Failure> {
-        let permit = match self.budget.try_permit(Purpose::Attach).await {
-            Ok(permit) => permit,
-            Err(missing) => return Ok(Err(wait_for(&missing))),
-        };
+    /// What one send needs, if the budget has room now.
+    pub(super) async fn equip_now(&self, gate: &Gate) -> Result<Option<Kit>, Failure> {
+        match self.budget.try_permit(Purpose::Attach).await {
+            Ok(permit) => self.prepare(gate, permit).await.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// What one send needs, waited for in the order of arrival; never under the lock.
+    pub(super) async fn equip(&self, gate: &Gate) -> Result<Kit, Failure> {
+        loop {
+            let permit = gate.bound(self.budget.permit(Purpose::Attach, gate.deadline())).await?;
+            match permit {
+                Ok(permit) => return self.prepare(gate, permit).await,
+                Err(missing @ NoPermit::Late { .. }) => return Err(failures::no_permit(&missing)),
+                Err(missing) => gate.pause(LEDGER_RETRY, failures::no_permit(&missing)).await?,
+            }
+        }
+    }
+
+    async fn prepare(&self, gate: &Gate, permit: Permit) -> Result<Kit, Failure> {
         match gate.bound(self.ens.prepare()).await {
-            Ok(Ok(prepared)) => Ok(Ok(Kit { permit, prepared })),
+            Ok(Ok(prepared)) => Ok(Kit { permit, prepared }),
             Ok(Err(failure)) | Err(failure) => {
                 self.budget.give_back(permit).await;
                 Err(failure)
