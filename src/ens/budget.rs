@@ -19,6 +19,8 @@ mod tests;
 
 /// Shortest pause between two questions to the counter.
 const MIN_PAUSE: Duration = Duration::from_millis(10);
+/// Longest wait that is believed: beyond it the counter is asked again anyway.
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
 /// Longest time that an answer of ENS is held up by a report to the counter.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -282,7 +284,7 @@ impl Budget {
             }
             TokenAnswer::Wait(wait) => {
                 // Replicas that were told the same wait do not all come back in the same moment.
-                let wait = wait.max(MIN_PAUSE).mul_f64(1.0 + (self.random)() / 10.0);
+                let wait = wait.clamp(MIN_PAUSE, MAX_PAUSE).mul_f64(1.0 + (self.random)() / 10.0);
                 state.due = Some(now + wait);
                 Err(NoPermit::Late { wait })
             }

@@ -155,8 +155,13 @@ impl HttpEns {
         })
     }
 
-    /// All pages of `DescribeNetworkInterfaces`: the whole answer, or none.
-    async fn all_interfaces(&self, filter: Parameters<'_>, permit: Permit) -> Result<Vec<Row>, DescribeError> {
+    /// All pages of `DescribeNetworkInterfaces`, as far as `enough` wants them: the whole answer, or none.
+    async fn all_interfaces(
+        &self,
+        filter: Parameters<'_>,
+        permit: Permit,
+        enough: impl Fn(&BTreeSet<InterfaceId>) -> bool,
+    ) -> Result<Vec<Row>, DescribeError> {
         let purpose = permit.purpose();
         let mut permit = Some(permit);
         let (mut rows, mut seen, mut expected) = (Vec::new(), BTreeSet::new(), None);
@@ -175,6 +180,9 @@ impl HttpEns {
             let came = page.rows.len();
             let all_new = page.rows.iter().all(|row| seen.insert(row.eni.clone()));
             rows.extend(page.rows);
+            if all_new && enough(&seen) {
+                return Ok(rows);
+            }
             // A count that changes between pages, a row that comes twice: something moved while we turned the page.
             if !all_new || page.total != *expected.get_or_insert(page.total) || rows.len() > page.total {
                 return Err(DescribeError::Incomplete);
@@ -214,6 +222,7 @@ impl Ens for HttpEns {
     }
 
     async fn interfaces(&self, permit: Permit, ids: &[InterfaceId]) -> Result<Vec<Row>, DescribeError> {
+        // Those beyond are missing from the answer, and a missing one is asked for alone.
         let ids: BTreeSet<&InterfaceId> = ids.iter().take(MAX_IDS).collect();
         if ids.is_empty() {
             // Without a filter ENS would show the whole account.
@@ -228,14 +237,16 @@ impl Ens for HttpEns {
             .map(String::as_str)
             .zip(ids.iter().map(|id| id.as_str()))
             .collect();
-        let mut rows = self.all_interfaces(filter, permit).await?;
+        // What was shown of every id is true, whatever else the answer counts.
+        let all_seen = |seen: &BTreeSet<InterfaceId>| ids.iter().all(|id| seen.contains(*id));
+        let mut rows = self.all_interfaces(filter, permit, all_seen).await?;
         rows.retain(|row| ids.contains(&row.eni));
         Ok(rows)
     }
 
     async fn interfaces_of(&self, permit: Permit, instance: &InstanceId) -> Result<Vec<Row>, DescribeError> {
         let mut rows = self
-            .all_interfaces(vec![("InstanceId", instance.as_str())], permit)
+            .all_interfaces(vec![("InstanceId", instance.as_str())], permit, |_| false)
             .await?;
         // A row without an instance came for our filter, and may be on its way here.
         rows.retain(|row| row.instance.as_ref().is_none_or(|shown| shown == instance));

@@ -176,3 +176,27 @@ async fn an_unused_permit_goes_back() {
     budget.give_back(permit).await;
     assert_eq!(counter.reports(), [TokenRequest::GiveBack(Purpose::Describe)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_counter_that_cannot_be_reached_or_hangs_is_said_to_be() {
+    let budget = Budget::new(Arc::new(|_| Box::pin(async { Err("redis is away".to_owned()) })));
+    let got = budget.permit(Purpose::Attach, Instant::now() + seconds(5)).await;
+    assert_eq!(got.unwrap_err(), NoPermit::CounterUnreachable("redis is away".into()));
+
+    let (budget, start) = (
+        Budget::new(Arc::new(|_| Box::pin(std::future::pending()))),
+        Instant::now(),
+    );
+    let got = budget.permit(Purpose::Attach, start + seconds(5)).await;
+    assert!(matches!(got, Err(NoPermit::CounterUnreachable(_))), "{got:?}");
+    assert_eq!(start.elapsed(), seconds(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absurd_wait_is_a_long_one() {
+    let budget = Counter::answering([TokenAnswer::Wait(Duration::MAX)]).budget();
+    assert!(matches!(
+        budget.try_permit(Purpose::Attach).await,
+        Err(NoPermit::Late { .. })
+    ));
+}
