@@ -11,14 +11,18 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use breaker::Breaker;
+
+mod breaker;
+#[cfg(test)]
+mod tests;
+
 /// Shortest pause between two questions to the counter.
 const MIN_PAUSE: Duration = Duration::from_millis(10);
+/// Longest wait that is believed: beyond it the counter is asked again anyway.
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
 /// Longest time that an answer of ENS is held up by a report to the counter.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
-/// First pause after throttling without `x-acs-retry-after`; doubles with every further one.
-const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-/// Longest such pause.
-const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// What a permit is for. Attach and describe have budgets of their own; at least half of the describes are the tracker's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -116,17 +120,22 @@ struct Gate {
 struct GateState {
     /// When the counter said that the next token is due.
     due: Option<Instant>,
-    /// Since when the breaker is known to be open.
-    tripped: Option<Instant>,
-    /// Until when everybody stops, as far as this process knows.
-    stopped_until: Option<Instant>,
-    /// How often it was tripped in a row.
-    trips: u32,
+    breaker: Breaker,
 }
 
 impl Gate {
     fn state(&self) -> std::sync::MutexGuard<'_, GateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the success of this call closes the breaker.
+    fn close(&self, spent: &Permit) -> bool {
+        let mut state = self.state();
+        let closes = state.breaker.passed(spent.taken, spent.probe);
+        if closes {
+            state.due = None;
+        }
+        closes
     }
 
     fn wait(&self) -> Duration {
@@ -168,15 +177,15 @@ impl Budget {
         self
     }
 
-    /// A permit, if there is one now and nobody queues for one.
+    /// A permit, if there is one now. Does not ask the counter where that has said already when the next one is due.
     ///
     /// # Errors
     /// [`NoPermit::Late`] with the wait, or the counter cannot be reached.
     pub async fn try_permit(&self, purpose: Purpose) -> Result<Permit, NoPermit> {
         let gate = self.gate(purpose);
-        let Ok(_front) = gate.front.try_lock() else {
+        if gate.state().due.is_some_and(|due| due > Instant::now()) {
             return Err(NoPermit::Late { wait: gate.wait() });
-        };
+        }
         self.take(purpose).await
     }
 
@@ -206,6 +215,7 @@ impl Budget {
 
     /// Gives an unused permit back.
     pub async fn give_back(&self, permit: Permit) {
+        self.gate(permit.purpose).state().due = None;
         // A token that cannot be given back is only a call less this second.
         let _ = (self.source)(TokenRequest::GiveBack(permit.purpose)).await;
     }
@@ -215,13 +225,19 @@ impl Budget {
     pub fn breaker_open(&self) -> bool {
         [Purpose::Attach, Purpose::Describe, Purpose::Track]
             .into_iter()
-            .any(|purpose| self.gate(purpose).state().tripped.is_some())
+            .any(|purpose| self.gate(purpose).state().breaker.is_open())
     }
 
     /// The call of this permit was throttled.
     pub(super) async fn throttled(&self, spent: &Permit, retry_after: Option<Duration>) {
         for &purpose in spent.purpose.throttled_with() {
-            if let Some(pause) = self.trip(purpose, retry_after) {
+            let jitter = (self.random)();
+            let pause = self
+                .gate(purpose)
+                .state()
+                .breaker
+                .trip(Instant::now(), retry_after, jitter);
+            if let Some(pause) = pause {
                 self.report(TokenRequest::Trip(purpose, pause)).await;
             }
         }
@@ -230,44 +246,11 @@ impl Budget {
     /// The call of this permit was answered, and not throttled.
     pub(super) async fn passed(&self, spent: &Permit) {
         for &purpose in spent.purpose.throttled_with() {
-            let closes = {
-                let mut state = self.gate(purpose).state();
-                // A call that began before the breaker opened proves nothing about it.
-                let closes = state
-                    .tripped
-                    .is_some_and(|tripped| spent.probe || spent.taken > tripped);
-                if closes {
-                    *state = GateState::default();
-                }
-                closes
-            };
+            let closes = self.gate(purpose).close(spent);
             if closes {
                 self.report(TokenRequest::Close(purpose)).await;
             }
         }
-    }
-
-    /// Opens the breaker here; how long everybody is to stop, unless a longer stop is under way.
-    fn trip(&self, purpose: Purpose, retry_after: Option<Duration>) -> Option<Duration> {
-        let now = Instant::now();
-        let jitter = (self.random)();
-        let mut state = self.gate(purpose).state();
-        let stopped = state.stopped_until.filter(|until| *until > now);
-        if stopped.is_some() && retry_after.is_none() {
-            // Another call of the same burst said so already.
-            return None;
-        }
-        let backoff = FIRST_BACKOFF.saturating_mul(1 << state.trips.min(5)).min(MAX_BACKOFF);
-        let pause = retry_after.unwrap_or_else(|| backoff.mul_f64(1.0 + jitter / 4.0));
-        if stopped.is_some_and(|until| until >= now + pause) {
-            return None;
-        }
-        if stopped.is_none() {
-            state.trips = state.trips.saturating_add(1);
-        }
-        state.tripped = Some(now);
-        state.stopped_until = Some(now + pause);
-        Some(pause)
     }
 
     async fn report(&self, request: TokenRequest) {
@@ -292,7 +275,7 @@ impl Budget {
                 probe: false,
             }),
             TokenAnswer::Probe => {
-                state.tripped.get_or_insert(now);
+                state.breaker.probe(now);
                 Ok(Permit {
                     purpose,
                     taken: now,
@@ -301,7 +284,7 @@ impl Budget {
             }
             TokenAnswer::Wait(wait) => {
                 // Replicas that were told the same wait do not all come back in the same moment.
-                let wait = wait.max(MIN_PAUSE).mul_f64(1.0 + (self.random)() / 10.0);
+                let wait = wait.clamp(MIN_PAUSE, MAX_PAUSE).mul_f64(1.0 + (self.random)() / 10.0);
                 state.due = Some(now + wait);
                 Err(NoPermit::Late { wait })
             }
@@ -314,187 +297,5 @@ impl Budget {
             Purpose::Describe => &self.gates.describe,
             Purpose::Track => &self.gates.track,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-
-    use super::*;
-
-    /// A counter that answers from a list, then always yes, and writes down what it was asked.
-    #[derive(Clone, Default)]
-    struct Counter {
-        answers: Arc<Mutex<VecDeque<TokenAnswer>>>,
-        asked: Arc<Mutex<Vec<TokenRequest>>>,
-    }
-
-    impl Counter {
-        fn answering(answers: impl IntoIterator<Item = TokenAnswer>) -> Self {
-            let counter = Self::default();
-            counter.answers.lock().unwrap().extend(answers);
-            counter
-        }
-
-        fn budget(&self) -> Budget {
-            let counter = self.clone();
-            let source: TokenSource = Arc::new(move |request| {
-                counter.asked.lock().unwrap().push(request);
-                let answer = match request {
-                    TokenRequest::Take(_) => counter.answers.lock().unwrap().pop_front(),
-                    _ => None,
-                };
-                Box::pin(async move { Ok(answer.unwrap_or(TokenAnswer::Granted)) })
-            });
-            Budget::new(source).with_random(Arc::new(|| 0.0))
-        }
-
-        fn reports(&self) -> Vec<TokenRequest> {
-            let asked = std::mem::take(&mut *self.asked.lock().unwrap());
-            asked
-                .into_iter()
-                .filter(|request| !matches!(request, TokenRequest::Take(_)))
-                .collect()
-        }
-    }
-
-    fn seconds(n: u64) -> Duration {
-        Duration::from_secs(n)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_permit_is_waited_for_until_the_deadline_and_not_longer() {
-        let counter = Counter::answering([
-            TokenAnswer::Wait(seconds(2)),
-            TokenAnswer::Granted,
-            TokenAnswer::Wait(seconds(9)),
-        ]);
-        let (budget, start) = (counter.budget(), Instant::now());
-        let _ = budget
-            .permit(Purpose::Attach, start + seconds(5))
-            .await
-            .expect("a permit after 2 s");
-        assert_eq!(start.elapsed(), seconds(2));
-        let late = budget.permit(Purpose::Attach, start + seconds(5)).await;
-        assert_eq!(late.unwrap_err(), NoPermit::Late { wait: seconds(9) });
-        assert_eq!(start.elapsed(), seconds(2), "it gives up at once");
-        let known = budget.permit(Purpose::Attach, start + seconds(5)).await;
-        assert_eq!(
-            known.unwrap_err(),
-            NoPermit::Late { wait: seconds(9) },
-            "without asking again"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn permits_come_in_the_order_of_arrival_and_nobody_overtakes() {
-        let counter = Counter::answering([TokenAnswer::Wait(seconds(1))]);
-        let (budget, order, deadline) = (counter.budget(), Mutex::new(Vec::new()), Instant::now() + seconds(60));
-        let caller = |name: &'static str| {
-            let (budget, order) = (&budget, &order);
-            async move {
-                let _permit = budget.permit(Purpose::Attach, deadline).await.expect("a permit");
-                order.lock().unwrap().push(name);
-            }
-        };
-        let in_haste = async {
-            tokio::task::yield_now().await;
-            budget.try_permit(Purpose::Attach).await
-        };
-        let (.., hasty) = tokio::join!(biased; caller("first"), caller("second"), caller("third"), in_haste);
-        assert_eq!(*order.lock().unwrap(), ["first", "second", "third"]);
-        assert_eq!(hasty.unwrap_err(), NoPermit::Late { wait: seconds(1) });
-        let _ = budget
-            .try_permit(Purpose::Describe)
-            .await
-            .expect("another purpose has its own queue");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_caller_that_waits_behind_others_gives_up_at_its_deadline() {
-        let counter = Counter::answering([TokenAnswer::Wait(seconds(3))]);
-        let (budget, start) = (counter.budget(), Instant::now());
-        let (first, second) = tokio::join!(
-            biased;
-            budget.permit(Purpose::Attach, start + seconds(60)),
-            budget.permit(Purpose::Attach, start + seconds(1)),
-        );
-        let _ = first.expect("a permit");
-        assert_eq!(second.unwrap_err(), NoPermit::Late { wait: seconds(3) });
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_successful_call_reports_nothing_unless_the_breaker_is_open() {
-        let counter = Counter::default();
-        let budget = counter.budget();
-        let permit = budget.try_permit(Purpose::Attach).await.expect("a permit");
-        budget.passed(&permit).await;
-        assert_eq!(counter.reports(), []);
-
-        budget.throttled(&permit, Some(seconds(7))).await;
-        assert_eq!(counter.reports(), [TokenRequest::Trip(Purpose::Attach, seconds(7))]);
-        assert!(budget.breaker_open());
-
-        tokio::time::advance(seconds(7)).await;
-        budget.passed(&permit).await;
-        assert_eq!(counter.reports(), [], "that call began before the breaker opened");
-        let probe = budget.try_permit(Purpose::Attach).await.expect("a permit");
-        budget.passed(&probe).await;
-        budget.passed(&probe).await;
-        assert_eq!(counter.reports(), [TokenRequest::Close(Purpose::Attach)]);
-        assert!(!budget.breaker_open());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_probe_closes_what_another_replica_opened() {
-        let counter = Counter::answering([TokenAnswer::Probe]);
-        let budget = counter.budget();
-        let probe = budget.try_permit(Purpose::Attach).await.expect("a permit");
-        assert!(budget.breaker_open());
-        budget.passed(&probe).await;
-        assert_eq!(counter.reports(), [TokenRequest::Close(Purpose::Attach)]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn throttling_without_a_time_backs_off_once_per_burst_and_longer_each_time() {
-        let counter = Counter::default();
-        let budget = counter.budget();
-        for expected in [1, 2, 4, 8, 16, 30, 30] {
-            let permit = budget.try_permit(Purpose::Attach).await.expect("a permit");
-            budget.throttled(&permit, None).await;
-            budget.throttled(&permit, None).await;
-            assert_eq!(
-                counter.reports(),
-                [TokenRequest::Trip(Purpose::Attach, seconds(expected))]
-            );
-            tokio::time::advance(seconds(expected)).await;
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn both_kinds_of_describe_stop_together() {
-        let counter = Counter::default();
-        let budget = counter.budget();
-        let permit = budget.try_permit(Purpose::Track).await.expect("a permit");
-        budget.throttled(&permit, Some(seconds(1))).await;
-        let both = [Purpose::Describe, Purpose::Track];
-        assert_eq!(
-            counter.reports(),
-            both.map(|purpose| TokenRequest::Trip(purpose, seconds(1)))
-        );
-        tokio::time::advance(seconds(1)).await;
-        let permit = budget.try_permit(Purpose::Describe).await.expect("a permit");
-        budget.passed(&permit).await;
-        assert_eq!(counter.reports(), both.map(TokenRequest::Close));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_unused_permit_goes_back() {
-        let counter = Counter::default();
-        let budget = counter.budget();
-        let permit = budget.try_permit(Purpose::Describe).await.expect("a permit");
-        budget.give_back(permit).await;
-        assert_eq!(counter.reports(), [TokenRequest::GiveBack(Purpose::Describe)]);
     }
 }

@@ -11,6 +11,7 @@ pub mod budget;
 pub mod classify;
 pub mod clock;
 pub mod credentials;
+mod exchange;
 pub mod http;
 pub mod report;
 pub mod settings;
@@ -25,7 +26,8 @@ pub use settings::Settings;
 /// ENS as the gateway uses it. Each call consumes a [`Permit`] of the account's budget: there is no way round it.
 pub trait Ens: Send + Sync + 'static {
     /// Waits for what one attach needs besides a permit: credentials that outlive it, and a clock that agrees with ENS's. Called
-    /// before the lock is held, never under it.
+    /// before the lock is held, never under it, and as late as that allows: with `ens.enforce_validity` ENS refuses an attach
+    /// that was prepared longer than `ens.request_validity` ago.
     ///
     /// # Errors
     /// `ENS_CREDENTIALS_REJECTED` where no credentials can be had or the clock is off. Nothing was sent.

@@ -73,9 +73,11 @@ impl Surroundings {
         }))
     }
 
-    /// A variable that is set and not empty.
+    /// A variable that is set and not empty, without the line's end that secrets like to be stored with.
     pub(super) fn var(&self, name: &str) -> Option<String> {
-        (self.variable)(name).filter(|value| !value.is_empty())
+        (self.variable)(name)
+            .map(|value| value.trim().to_owned())
+            .filter(|value| !value.is_empty())
     }
 
     pub(super) fn is_true(&self, name: &str) -> bool {

@@ -258,3 +258,27 @@ async fn a_describe_without_an_answer_is_unavailable() {
     let got = client.ens.interfaces(permit, &[eni("eni-1")]).await;
     assert!(matches!(got, Err(DescribeError::Unavailable(_))), "{got:?}");
 }
+
+#[tokio::test]
+async fn ids_that_were_all_shown_need_no_count_and_others_do() {
+    let server = Server::always(page(vec![row(1)], 7)).await;
+    let client = client(&server.url);
+    let permit = client.permit(Purpose::Track).await;
+    assert_eq!(
+        client
+            .ens
+            .interfaces(permit, &[eni("eni-1")])
+            .await
+            .expect("the row")
+            .len(),
+        1
+    );
+    assert_eq!(server.count(), 1);
+    let permit = client.permit(Purpose::Track).await;
+    let got = client.ens.interfaces(permit, &[eni("eni-1"), eni("eni-2")]).await;
+    assert_eq!(
+        got,
+        Err(DescribeError::Incomplete),
+        "eni-2 is not gone, it was not shown"
+    );
+}

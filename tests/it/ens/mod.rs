@@ -8,6 +8,7 @@ mod faults;
 mod refusals;
 mod server;
 mod sources;
+mod spans;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

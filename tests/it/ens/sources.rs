@@ -57,7 +57,7 @@ fn parts(credentials: &Credentials) -> (&str, &str, Option<&str>) {
 async fn the_environment_holds_a_key_or_a_session() {
     let key = [
         ("ALIBABA_CLOUD_ACCESS_KEY_ID", "id"),
-        ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "secret"),
+        ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "secret\n"),
     ];
     assert_eq!(parts(&*get(&surroundings(&key)).await), ("id", "secret", None));
     let session = [key[0], key[1], ("ALIBABA_CLOUD_SECURITY_TOKEN", "token")];
