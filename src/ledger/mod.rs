@@ -9,9 +9,25 @@ use std::time::Duration;
 use crate::model::{InstanceId, InterfaceId, Timestamp};
 
 pub mod command;
+mod expiring;
+pub mod hints;
+pub mod keys;
+pub mod memory;
 pub mod record;
+pub mod redis;
+pub mod tokens;
 
+pub use hints::{Hint, Hints};
+pub use memory::Memory;
 pub use record::{Record, RequestEntry, RequestKey};
+pub use redis::{Redis, RedisSettings};
+pub use tokens::Rates;
+
+/// How far a proposal's time may be from the ledger's clock when it is committed: a decision that came late is made again.
+pub const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_millis(250);
+
+/// How long the entry of a request id is kept.
+pub const REQUEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where records are kept: memory, or Redis.
 pub trait Ledger: Send + Sync + 'static {
@@ -31,6 +47,10 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Asks the shared counter of the ENS budget.
     fn take(&self, order: TokenOrder) -> impl Future<Output = Result<TokenReply, Unavailable>> + Send;
+
+    /// Who listens for changes: told of every commit with [`Effects::notify`], whichever replica made it, and to look again
+    /// when some may have been missed.
+    fn hints(&self) -> &Hints;
 
     /// The ledger's clock, as this replica estimates it; exact for the memory ledger.
     fn now(&self) -> Timestamp;
@@ -143,7 +163,7 @@ pub enum TokenOrder {
     GiveBack(Bucket),
     /// ENS throttled: nobody for this long, then one probe at a time until [`TokenOrder::Close`].
     Trip(Bucket, Duration),
-    /// A call went through.
+    /// A call went through: the breaker closes, unless nobody may pass yet (that call was sent before the throttling).
     Close(Bucket),
 }
 
