@@ -6,6 +6,7 @@ use crate::ledger::tokens::{PROBE_PERMIT, PROBE_RETRY, family, micros};
 use crate::ledger::{TokenOrder, TokenReply, Unavailable};
 
 use super::Core;
+use super::link::Operation;
 
 impl Core {
     pub(super) async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
@@ -30,7 +31,7 @@ impl Core {
         };
         let wait: u64 = self
             .link
-            .call("take", |mut connection| async move {
+            .call(Operation::Take, |mut connection| async move {
                 script.invoke_async(&mut connection).await
             })
             .await?;

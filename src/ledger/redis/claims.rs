@@ -13,6 +13,7 @@ use crate::ledger::tokens::micros;
 use crate::ledger::{Due, Unavailable};
 
 use super::Core;
+use super::link::Operation;
 
 impl Core {
     pub(super) async fn claim(&self, most: usize, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
@@ -32,7 +33,7 @@ impl Core {
         }
         let claimed: Vec<Vec<String>> = self
             .link
-            .call("claim", |connection| {
+            .call(Operation::Claim, |connection| {
                 try_join_all(members.into_iter().map(move |(partition, members)| {
                     let mut connection = connection.clone();
                     async move {
@@ -65,7 +66,7 @@ impl Core {
         }
         let found: Vec<Vec<(String, f64)>> = self
             .link
-            .call("due", |mut connection| async move {
+            .call(Operation::Due, |mut connection| async move {
                 pipe.query_async(&mut connection).await
             })
             .await?;

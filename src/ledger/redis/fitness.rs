@@ -14,6 +14,16 @@ pub(super) struct Fitness {
     pub(super) warnings: Vec<String>,
 }
 
+impl Fitness {
+    /// Of a server that does not do as it must.
+    pub(super) fn refused(failure: &str) -> Self {
+        Self {
+            unfit: vec![format!("the server refuses what a ledger needs: {failure}")],
+            ..Self::default()
+        }
+    }
+}
+
 /// Asks the server.
 pub(super) async fn examine(connection: &mut MultiplexedConnection) -> RedisResult<Fitness> {
     let info: String = cmd("INFO").query_async(connection).await?;

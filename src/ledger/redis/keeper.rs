@@ -8,11 +8,12 @@ use redis::aio::MultiplexedConnection;
 use tokio::time::MissedTickBehavior;
 use tracing::{debug, info, warn};
 
+use crate::ledger::Unavailable;
 use crate::ledger::keys::PartitionId;
 
 use super::backoff::Backoff;
 use super::fitness::{self, Fitness};
-use super::link::{describe, is_answer, is_refusal};
+use super::link::{Operation, describe, is_answer, is_refusal};
 use super::{Core, init};
 
 /// How often the server is looked at when nobody else calls it: is it there, and the same? Keeps the clock true, too.
@@ -43,7 +44,7 @@ impl Core {
                     let failure = describe(&error);
                     debug!(failure, "cannot connect to the ledger");
                     if is_refusal(&error) {
-                        self.fitness().unfit = vec![format!("the server refuses what a ledger needs: {failure}")];
+                        self.take_note(Fitness::refused(&failure));
                     }
                     self.link.is_down(failure, is_answer(&error));
                 }
@@ -56,13 +57,18 @@ impl Core {
     async fn open(&self, fresh: bool) -> RedisResult<MultiplexedConnection> {
         let mut connection = self.link.connect().await?;
         self.scripts.load(&mut connection).await?;
-        let found = fitness::examine(&mut connection).await?;
         if fresh && let Err(held) = init::begin(self, &mut connection).await? {
             info!(%held, "the ledger is not new");
         }
-        self.sweep(&connection).await?;
+        let found = self.examine(&mut connection).await?;
         self.take_note(found);
         Ok(connection)
+    }
+
+    async fn examine(&self, connection: &mut MultiplexedConnection) -> RedisResult<Fitness> {
+        let found = fitness::examine(connection).await?;
+        self.sweep(connection).await?;
+        Ok(found)
     }
 
     /// Until the connection is lost.
@@ -74,12 +80,9 @@ impl Core {
         loop {
             let outcome = tokio::select! {
                 () = self.link.until_lost() => return,
-                _ = examine.tick() => {
-                    let examined = self.link.call("commit", |mut connection| async move { fitness::examine(&mut connection).await });
-                    examined.await.map(|found| self.take_note(found))
-                }
+                _ = examine.tick() => self.examine_again().await,
                 () = self.suspicion.notified() => {
-                    self.link.call("commit", |connection| async move { self.sweep(&connection).await }).await
+                    self.link.call(Operation::Commit, |connection| async move { self.sweep(&connection).await }).await
                 }
                 () = tokio::time::sleep(pause) => self.look_at_one().await,
             };
@@ -87,12 +90,23 @@ impl Core {
         }
     }
 
+    /// What the server refuses by now is no failed call, but a reason not to use it.
+    async fn examine_again(&self) -> Result<(), Unavailable> {
+        let examined = self.link.call(Operation::Examine, |mut connection| async move {
+            match self.examine(&mut connection).await {
+                Err(error) if is_refusal(&error) => Ok(Fitness::refused(&describe(&error))),
+                examined => examined,
+            }
+        });
+        examined.await.map(|found| self.take_note(found))
+    }
+
     /// One epoch stands for all: they are lost, and change hands, together.
-    async fn look_at_one(&self) -> Result<(), crate::ledger::Unavailable> {
+    async fn look_at_one(&self) -> Result<(), Unavailable> {
         let Some(partition) = PartitionId::all().next() else {
             return Ok(());
         };
-        let looked = self.link.call("commit", |mut connection| async move {
+        let looked = self.link.call(Operation::Commit, |mut connection| async move {
             let keys = [self.keys.epoch(partition)];
             let found = self.look(&mut connection, &keys).await?;
             self.settle(&mut connection, partition, &keys, found).await

@@ -23,9 +23,6 @@ use super::settings::InvalidSettings;
 /// How many timeouts in a row make a connection a dead one.
 const TIMEOUTS: u32 = 3;
 
-/// A call may meet a cold script cache: three trips instead of one, each with the driver's own timeout.
-const TRIPS: u32 = 3;
-
 #[derive(Debug)]
 pub(super) struct Link {
     client: Client,
@@ -40,6 +37,31 @@ pub(super) struct Link {
 struct Wire {
     connection: MultiplexedConnection,
     timeouts: AtomicU32,
+}
+
+/// What a call is, in traces.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Operation {
+    Commit,
+    Claim,
+    Take,
+    /// A look into the queues of due attempts.
+    Due,
+    /// A look at the server.
+    Examine,
+}
+
+impl Operation {
+    /// The command, and the script it runs.
+    fn names(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Commit => ("EVALSHA", Some("commit")),
+            Self::Claim => ("EVALSHA", Some("claim")),
+            Self::Take => ("EVALSHA", Some("take")),
+            Self::Due => ("PIPELINE ZRANGEBYSCORE", None),
+            Self::Examine => ("INFO", None),
+        }
+    }
 }
 
 /// How the connection is.
@@ -66,7 +88,7 @@ impl Link {
         Ok(Self {
             client,
             config,
-            deadline: settings.response_timeout * TRIPS,
+            deadline: settings.response_timeout,
             wire: ArcSwapOption::empty(),
             state: watch::Sender::new(state),
             lost: Notify::new(),
@@ -121,16 +143,16 @@ impl Link {
         }
     }
 
-    /// Makes one call, under the deadline. `script` names it in traces.
+    /// Makes one call, under the deadline, however many trips it takes.
     pub(super) async fn call<T, F>(
         &self,
-        script: &'static str,
+        operation: Operation,
         work: impl FnOnce(MultiplexedConnection) -> F,
     ) -> Result<T, Unavailable>
     where
         F: Future<Output = RedisResult<T>>,
     {
-        let span = span(script);
+        let span = span(operation);
         let Some(wire) = self.wire.load_full() else {
             span.record("error.type", "not_connected");
             return Err(Unavailable(self.state.borrow().failure.clone()));
@@ -154,7 +176,7 @@ impl Link {
     }
 
     fn timed_out(&self, wire: &Arc<Wire>) -> Unavailable {
-        let failure = format!("no reply within {:?}", self.deadline / TRIPS);
+        let failure = format!("no reply within {:?}", self.deadline);
         let timeouts = wire.timeouts.fetch_add(1, Ordering::Relaxed) + 1;
         self.went_wrong(wire, &failure, timeouts >= TIMEOUTS);
         Unavailable(failure)
@@ -196,15 +218,17 @@ impl Link {
 }
 
 /// A client span for a call that is part of something. What this process does by itself would only make traces of one span.
-fn span(script: &'static str) -> Span {
+fn span(operation: Operation) -> Span {
     if Span::current().is_none() {
         return Span::none();
     }
+    let (name, script) = operation.names();
     tracing::info_span!(
-        "EVALSHA",
+        "redis",
+        otel.name = name,
         otel.kind = "client",
         db.system.name = "redis",
-        db.operation.name = "EVALSHA",
+        db.operation.name = name,
         db.stored_procedure.name = script,
         error.type = tracing::field::Empty,
     )

@@ -30,6 +30,7 @@ mod settings;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -65,12 +66,13 @@ struct Core {
     views: Mutex<Views>,
     fitness: Mutex<Fitness>,
     /// Told when an epoch was not as expected: then all are looked at.
-    suspicion: tokio::sync::Notify,
+    suspicion: Notify,
 }
 
 impl Redis {
     /// Begins to connect, and goes on until `stop`; what it needs to run is spawned on `tasks`. Does not wait for the server:
-    /// until it is there every call is [`Unavailable`].
+    /// until it is there every call is [`Unavailable`]. After `stop`, calls go on over the connection that stands, but no new one
+    /// is made: stop it last.
     ///
     /// # Errors
     /// With these settings no connection could ever be made.
@@ -80,15 +82,9 @@ impl Redis {
         stop: CancellationToken,
     ) -> Result<Self, InvalidSettings> {
         let core = Arc::new(Core::new(settings)?);
-        for listens in [false, true] {
-            let (core, stop) = (core.clone(), stop.clone());
-            tasks.spawn(async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    never = async { if listens { core.notices.run().await } else { core.keep().await } } => match never {},
-                }
-            });
-        }
+        let (keeper, listener, stopped) = (core.clone(), core.clone(), stop.clone());
+        tasks.spawn(async move { stop.run_until_cancelled(keeper.keep()).await });
+        tasks.spawn(async move { stopped.run_until_cancelled(listener.notices.run()).await });
         Ok(Self(core))
     }
 
@@ -109,7 +105,7 @@ impl Core {
             clock: Clock::new(),
             views: Mutex::default(),
             fitness: Mutex::default(),
-            suspicion: tokio::sync::Notify::new(),
+            suspicion: Notify::new(),
             settings,
             keys,
             hints,

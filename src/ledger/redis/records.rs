@@ -11,6 +11,7 @@ use crate::model::InstanceId;
 
 use super::Core;
 use super::epoch::Epoch;
+use super::link::Operation;
 use super::scripts::{Answer, Found};
 
 impl Core {
@@ -21,7 +22,7 @@ impl Core {
     ) -> Result<Snapshot, Unavailable> {
         let partition = PartitionId::of(instance);
         let keys = self.record_keys(instance, [request, None]);
-        let found = self.link.call("commit", |mut connection| async move {
+        let found = self.link.call(Operation::Commit, |mut connection| async move {
             match self
                 .evaluate(&mut connection, self.scripts.commit.key(&keys).arg("look"))
                 .await?
@@ -69,7 +70,7 @@ impl Core {
             script.arg(at.map(|at| at.as_micros().to_string()).unwrap_or_default());
         }
 
-        let outcome = self.link.call("commit", |mut connection| async move {
+        let outcome = self.link.call(Operation::Commit, |mut connection| async move {
             match self.evaluate(&mut connection, &script).await? {
                 Answer::Committed { version, now } => Ok(Ok(Ok((version, now)))),
                 Answer::Found(found) => Ok(self.settle(&mut connection, partition, &keys, found).await?.map(Err)),

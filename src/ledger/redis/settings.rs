@@ -29,7 +29,7 @@ pub struct RedisSettings {
     pub fresh: bool,
     /// The account's budget of ENS calls. Default 5 attaches and 20 describes a second.
     pub rates: Rates,
-    /// How long one call may take. Default 500 ms.
+    /// How long one call of the ledger may take, all its trips together. Default 500 ms.
     pub response_timeout: Duration,
     /// How long connecting may take. Default 1 s.
     pub connect_timeout: Duration,
