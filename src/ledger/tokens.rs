@@ -285,12 +285,12 @@ mod tests {
             "that call was sent before"
         );
         books.pass(Duration::from_secs(3));
-        assert_eq!(books.order(take), TokenReply::Granted, "the probe");
+        assert_eq!(books.order(take), TokenReply::Probe, "the probe");
         assert_eq!(books.order(take), TokenReply::Wait(PROBE_RETRY));
         books.order(TokenOrder::GiveBack(Bucket::Attach));
-        assert_eq!(books.order(take), TokenReply::Granted, "the first probe was not sent");
+        assert_eq!(books.order(take), TokenReply::Probe, "the first probe was not sent");
         books.pass(PROBE_PERMIT);
-        assert_eq!(books.order(take), TokenReply::Granted, "the second one never came back");
+        assert_eq!(books.order(take), TokenReply::Probe, "the second one never came back");
         books.order(TokenOrder::Trip(Bucket::Attach, Duration::from_secs(1)));
         assert_eq!(
             books.order(take),
@@ -298,7 +298,7 @@ mod tests {
             "the third was throttled"
         );
         books.pass(Duration::from_secs(1));
-        assert_eq!(books.order(take), TokenReply::Granted);
+        assert_eq!(books.order(take), TokenReply::Probe);
         books.order(TokenOrder::Close(Bucket::Attach));
         assert_eq!(
             books.count(Bucket::Attach, Duration::from_millis(1)),

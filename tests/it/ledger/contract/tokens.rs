@@ -10,7 +10,7 @@ async fn order(ledger: &impl Ledger, order: TokenOrder) -> TokenReply {
 }
 
 async fn is_granted(ledger: &impl Ledger, bucket: Bucket) -> bool {
-    order(ledger, TokenOrder::Take(bucket)).await == TokenReply::Granted
+    !matches!(order(ledger, TokenOrder::Take(bucket)).await, TokenReply::Wait(_))
 }
 
 /// Takes all there is, and waits as told, until the time is over.
