@@ -1,4 +1,4 @@
-//! ENS over HTTP: [`Ens`] as it is in production, made of single [`Exchange`]s.
+//! ENS over HTTP: [`Ens`] as it is in production, made of single exchanges.
 //!
 //! An Attach awaits nothing before it is signed and sent; what it needs was fixed by [`Ens::prepare`] before the lock.
 
