@@ -164,12 +164,15 @@ impl Tokens {
             }
         }
         let lanes = rates.lanes(bucket);
-        let next = |lane: &Lane| {
-            // Never above a full bucket: a clock that was set back must not block the lane.
-            let empty_at = self.empty_at.get(lane.name).copied().unwrap_or(0);
-            empty_at.clamp(now, now + lane.burst) + lane.interval
-        };
-        let next: Vec<u64> = lanes.iter().map(next).collect();
+        let next: Vec<u64> = lanes
+            .iter()
+            .map(|lane| {
+                let empty_at = self.empty_at.entry(lane.name).or_default();
+                // Never above a full bucket: a clock that was set back must not block the lane.
+                *empty_at = (*empty_at).min(now + lane.burst);
+                now.max(*empty_at) + lane.interval
+            })
+            .collect();
         let ready_at = lanes
             .iter()
             .zip(&next)
@@ -304,6 +307,18 @@ mod tests {
             books.count(Bucket::Attach, Duration::from_millis(1)),
             19,
             "the fourth got through, and took one"
+        );
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_block_a_lane() {
+        let mut books = Books::new(5.0, 20.0);
+        books.pass(Duration::from_secs(3_600));
+        assert_eq!(books.order(TokenOrder::Take(Bucket::Attach)), TokenReply::Granted);
+        books.2 = START;
+        assert_eq!(
+            books.order(TokenOrder::Take(Bucket::Attach)),
+            TokenReply::Wait(Duration::from_millis(200))
         );
     }
 

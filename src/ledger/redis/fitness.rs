@@ -17,8 +17,12 @@ pub(super) struct Fitness {
 impl Fitness {
     /// Of a server that does not do as it must.
     pub(super) fn refused(failure: &str) -> Self {
+        let why = format!(
+            "the server refuses what a ledger needs (an acl user needs scripts, its keys and channels, scan, time and info): \
+             {failure}"
+        );
         Self {
-            unfit: vec![format!("the server refuses what a ledger needs: {failure}")],
+            unfit: vec![why],
             ..Self::default()
         }
     }

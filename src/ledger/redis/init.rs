@@ -1,5 +1,6 @@
 //! Saying that a ledger is new. An empty one looks exactly like one that lost everything, and would be closed for a hold.
 
+use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult, cmd};
 
@@ -58,19 +59,22 @@ pub(super) async fn begin(core: &Core, connection: &mut MultiplexedConnection) -
     if let Some(key) = find_stored(core, connection).await? {
         return Ok(Err(Held(key)));
     }
-    let mut missing = Vec::new();
-    for partition in PartitionId::all() {
-        let keys = [core.keys.epoch(partition)];
-        let found = core.look(connection, &keys).await?;
-        if found.epoch.is_empty() {
-            missing.push((keys, found));
-        } else if !is_new(core, &found.epoch, &found.replication_id) {
-            return Ok(Err(Held(format!("the epoch '{}'", found.epoch))));
-        }
+    let looked = try_join_all(PartitionId::all().map(|partition| {
+        let (mut connection, keys) = (connection.clone(), [core.keys.epoch(partition)]);
+        async move { RedisResult::Ok((core.look(&mut connection, &keys).await?, keys)) }
+    }));
+    let (missing, found): (Vec<_>, Vec<_>) = looked.await?.into_iter().partition(|(found, _)| found.epoch.is_empty());
+    if let Some((found, _)) = found
+        .iter()
+        .find(|(found, _)| !is_new(core, &found.epoch, &found.replication_id))
+    {
+        return Ok(Err(Held(format!("the epoch '{}'", found.epoch))));
     }
-    for (keys, found) in missing {
-        core.renew(connection, &keys, &found, 0).await?;
-    }
+    let made = missing.into_iter().map(|(found, keys)| {
+        let mut connection = connection.clone();
+        async move { core.renew(&mut connection, &keys, &found, 0).await }
+    });
+    try_join_all(made).await?;
     Ok(Ok(()))
 }
 

@@ -65,8 +65,8 @@ struct Core {
     notices: Notices,
     views: Mutex<Views>,
     fitness: Mutex<Fitness>,
-    /// Told when an epoch was not as expected: then all are looked at.
-    suspicion: Notify,
+    /// Told when an epoch was not as expected, or a connection ended: then all epochs are looked at.
+    suspicion: Arc<Notify>,
 }
 
 impl Redis {
@@ -98,14 +98,15 @@ impl Core {
     fn new(settings: RedisSettings) -> Result<Self, InvalidSettings> {
         let keys = Keys::new(settings.prefix.clone())?;
         let hints = Hints::default();
+        let suspicion = Arc::new(Notify::new());
         Ok(Self {
             link: Link::new(&settings)?,
-            notices: Notices::new(&settings, keys.clone(), hints.clone())?,
+            notices: Notices::new(&settings, keys.clone(), hints.clone(), suspicion.clone())?,
             scripts: Scripts::new(),
             clock: Clock::new(),
             views: Mutex::default(),
             fitness: Mutex::default(),
-            suspicion: Notify::new(),
+            suspicion,
             settings,
             keys,
             hints,

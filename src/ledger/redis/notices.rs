@@ -28,6 +28,8 @@ pub(super) struct Notices {
     config: AsyncConnectionConfig,
     keys: Keys,
     hints: Hints,
+    /// Told when the connection ended: that of the calls, on which nothing may be asked now, may have ended with it.
+    suspicion: Arc<Notify>,
     /// Set when the server refused sharded channels: some managed proxies do.
     plain: AtomicBool,
     /// Set while nothing is heard.
@@ -35,7 +37,12 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    pub(super) fn new(settings: &RedisSettings, keys: Keys, hints: Hints) -> Result<Self, InvalidSettings> {
+    pub(super) fn new(
+        settings: &RedisSettings,
+        keys: Keys,
+        hints: Hints,
+        suspicion: Arc<Notify>,
+    ) -> Result<Self, InvalidSettings> {
         let info = settings.connection_info()?;
         let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         Ok(Self {
@@ -45,6 +52,7 @@ impl Notices {
                 .set_response_timeout(Some(settings.response_timeout)),
             keys,
             hints,
+            suspicion,
             plain: AtomicBool::new(false),
             deaf: AtomicBool::new(true),
         })
@@ -78,7 +86,9 @@ impl Notices {
             if let Err(error) = self.listen(&mut backoff).await {
                 debug!(error = describe(&error), "not subscribed to change notices");
             }
-            self.deaf.store(true, Ordering::Relaxed);
+            if !self.deaf.swap(true, Ordering::Relaxed) {
+                self.suspicion.notify_one();
+            }
             backoff.pause().await;
         }
     }

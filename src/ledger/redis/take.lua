@@ -38,9 +38,13 @@ if blocked_until > 0 then
 end
 local wait, after = 0, {}
 for i = 5, #ARGV, 3 do
-  local interval, burst = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  local interval, burst, empty_at = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), read(ARGV[i])
   -- Never above a full bucket: a clock that was set back must not block the lane.
-  after[i] = math.min(math.max(read(ARGV[i]), now), now + burst) + interval
+  if empty_at > now + burst then
+    empty_at = now + burst
+    write(ARGV[i], empty_at)
+  end
+  after[i] = math.max(empty_at, now) + interval
   wait = math.max(wait, after[i] - burst - now)
 end
 if wait > 0 then return wait end

@@ -114,6 +114,22 @@ async fn a_restart_closes_every_partition_even_with_all_its_data() {
     until("open", async || one.health().recovering == 0).await;
 }
 
+/// The connection stays, and so does every key: only the server's own id shows it, and only the commit itself can look in time.
+#[tokio::test]
+async fn a_commit_under_another_replication_id_is_turned_back() {
+    let server = Server::start_with(&["--enable-debug-command", "local"]).await;
+    let (_guard, ledger) = connected(settings(&server)).await;
+    let before = ledger.read(&instance(1), None).await.unwrap();
+    server.ask::<()>(&["DEBUG", "CHANGE-REPL-ID"]).await;
+    let mut stale = proposal(&instance(1), &before, record(1), Effects::default());
+    stale.now = ledger.now();
+    let found = conflict(ledger.commit(&stale).await.unwrap());
+    assert_eq!(found.version, 0);
+    assert_ne!(found.partition, before.partition);
+    assert!(found.partition.hold_until > found.now);
+    until("the others are looked at", async || ledger.health().recovering == 64).await;
+}
+
 /// The connection stays, and the server is the same one: only the missing epochs show it.
 #[tokio::test]
 async fn lost_data_closes_every_partition() {

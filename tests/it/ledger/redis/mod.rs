@@ -1,5 +1,6 @@
 //! The contract, kept in a real Redis; and what happens when that one goes, comes back, or is another.
 
+mod budget;
 mod fitness;
 mod incarnation;
 mod outages;

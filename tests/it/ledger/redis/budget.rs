@@ -1,0 +1,129 @@
+//! The budget's books are kept twice, in Rust and in Lua: whatever is asked when, both must answer the same.
+//!
+//! The script runs on a real server, but is told the time; the memory ledger runs on a stopped clock.
+
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+use eni_gateway::ledger::{Bucket, Ledger, Memory, Rates, TokenOrder, TokenReply};
+use eni_gateway::model::Timestamp;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::support::redis::Server;
+
+const START: u64 = 1_700_000_000_000_000;
+
+fn orders() -> impl Strategy<Value = Vec<(u64, TokenOrder)>> {
+    let bucket = || prop_oneof![Just(Bucket::Attach), Just(Bucket::Describe), Just(Bucket::Track)];
+    let order = prop_oneof![
+        12 => bucket().prop_map(TokenOrder::Take),
+        2 => bucket().prop_map(TokenOrder::GiveBack),
+        1 => (bucket(), 0_u64..2_000_000).prop_map(|(bucket, us)| TokenOrder::Trip(bucket, Duration::from_micros(us))),
+        2 => bucket().prop_map(TokenOrder::Close),
+    ];
+    let pause = prop_oneof![4 => 0_u64..100_000, 1 => 0_u64..12_000_000];
+    proptest::collection::vec((pause, order), 1..120)
+}
+
+/// What the script is told for an order, at 5 attaches and 20 describes a second.
+fn arguments(order: TokenOrder) -> Vec<String> {
+    let family = |bucket| if bucket == Bucket::Attach { "attach" } else { "describe" };
+    let lanes = |bucket| match bucket {
+        Bucket::Attach => "attach 200000 200000",
+        Bucket::Describe => "callers 100000 200000 describe 50000 200000",
+        Bucket::Track => "describe 50000 200000",
+    };
+    let text = match order {
+        TokenOrder::Take(bucket) => format!("take {} 10000000 250000 {}", family(bucket), lanes(bucket)),
+        TokenOrder::GiveBack(bucket) => format!("give {} 10000000 250000 {}", family(bucket), lanes(bucket)),
+        TokenOrder::Trip(bucket, pause) => format!("trip {} {}", family(bucket), pause.as_micros()),
+        TokenOrder::Close(bucket) => format!("close {}", family(bucket)),
+    };
+    text.split(' ').map(str::to_owned).collect()
+}
+
+/// The script, told the time, on a server of its own.
+struct Books {
+    _server: Server,
+    script: redis::Script,
+    // Blocking, so that a stopped clock stays where it is.
+    connection: RefCell<redis::Connection>,
+}
+
+impl Books {
+    fn new() -> Self {
+        let source = include_str!("../../../../src/ledger/redis/take.lua");
+        let told = source.replace("redis.call('TIME')", "{ KEYS[2], KEYS[3] }");
+        assert_ne!(source, told);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let server = runtime.block_on(Server::start());
+        let connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+        Self {
+            _server: server,
+            script: redis::Script::new(&told),
+            connection: RefCell::new(connection),
+        }
+    }
+
+    /// Microseconds to wait.
+    fn order(&self, key: &str, order: TokenOrder, now: u64) -> u64 {
+        let mut script = self.script.key(key);
+        script.key(now / 1_000_000).key(now % 1_000_000).arg(arguments(order));
+        script.invoke(&mut *self.connection.borrow_mut()).unwrap()
+    }
+}
+
+#[test]
+fn script_and_memory_keep_the_same_books() {
+    let books = Books::new();
+    let stopped = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let case = Cell::new(0);
+    TestRunner::new(Config {
+        cases: 100,
+        failure_persistence: None,
+        ..Config::default()
+    })
+    .run(&orders(), |orders| {
+        case.set(case.get() + 1);
+        let key = format!("case-{}", case.get());
+        stopped.block_on(async {
+            let rates = Rates::new(5.0, 20.0).unwrap();
+            let memory = Memory::beginning_at(rates, Timestamp::from_micros(START));
+            for (pause, order) in orders {
+                tokio::time::advance(Duration::from_micros(pause)).await;
+                let now = memory.now().as_micros();
+                let expected = match memory.take(order).await.unwrap() {
+                    TokenReply::Granted => 0,
+                    TokenReply::Wait(wait) => wait.as_micros() as u64,
+                };
+                prop_assert_eq!(
+                    books.order(&key, order, now),
+                    expected,
+                    "{:?} at {} us",
+                    order,
+                    now - START
+                );
+            }
+            Ok(())
+        })
+    })
+    .unwrap();
+}
+
+/// As a failover to a server with a slower clock does.
+#[test]
+fn a_clock_that_was_set_back_does_not_block_the_budget() {
+    let books = Books::new();
+    let take = TokenOrder::Take(Bucket::Attach);
+    assert_eq!(books.order("budget", take, START + 3_600_000_000), 0);
+    assert_eq!(books.order("budget", take, START), 200_000, "an interval, not an hour");
+    assert_eq!(books.order("budget", take, START + 200_000), 0);
+}
