@@ -12,6 +12,7 @@ use tonic_types::StatusExt as _;
 use super::Exit;
 use super::advice::{advice, reason_named};
 use super::json::{code_name, seconds};
+use super::output::clean;
 use crate::grpc::proto::AttachmentError;
 use crate::model::Reason;
 
@@ -146,9 +147,10 @@ impl Refusal {
 
     /// The first line of it.
     pub(super) fn headline(&self) -> String {
+        let (code, message) = (code_name(self.code), clean(&self.message));
         match self.reason.as_str() {
-            "" => format!("{}: {}", code_name(self.code), self.message),
-            reason => format!("{reason} ({}): {}", code_name(self.code), self.message),
+            "" => format!("{code}: {message}"),
+            reason => format!("{} ({code}): {message}", clean(reason)),
         }
     }
 
@@ -181,10 +183,10 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.headline())?;
         for (name, problem) in &self.fields {
-            write!(f, "\n  field {name}: {problem}")?;
+            write!(f, "\n  field {}: {}", clean(name), clean(problem))?;
         }
         for (key, value) in &self.metadata {
-            write!(f, "\n  {key}: {value}")?;
+            write!(f, "\n  {}: {}", clean(key), clean(value))?;
         }
         if let Some(delay) = self.retry_after {
             write!(f, "\n  try again after: {}", humantime::format_duration(delay))?;
@@ -228,6 +230,12 @@ mod tests {
         assert_eq!(Refusal::from(Status::unavailable("gone")).exit(), Exit::Unreachable);
         assert_eq!(Refusal::from(Status::deadline_exceeded("late")).exit(), Exit::TryAgain);
         assert_eq!(Refusal::from(Status::unimplemented("what?")).exit(), Exit::Refused);
+    }
+
+    #[test]
+    fn a_message_cannot_play_with_the_terminal() {
+        let refusal = Refusal::from(Status::not_found("gone\x1b[2J\nerror: really"));
+        assert_eq!(refusal.headline(), "NOT_FOUND: gone [2J error: really");
     }
 
     #[test]
