@@ -128,6 +128,8 @@ impl Refusal {
             (Code::DeadlineExceeded, _) => Exit::TryAgain,
             (Code::Unavailable, _) if !self.reason.is_empty() => Exit::TryAgain,
             (Code::Unavailable, _) => Exit::Unreachable,
+            // Something listens there, but it is no gateway.
+            (Code::Unimplemented, None) => Exit::Unreachable,
             (Code::PermissionDenied | Code::Unauthenticated, _) => Exit::NotAllowed,
             _ if self.local => Exit::Unreachable,
             _ => Exit::Refused,
@@ -140,7 +142,9 @@ impl Refusal {
             None if self.code == Code::DeadlineExceeded => {
                 Some("try again; an attach may go on all the same, and is joined")
             }
-            None if self.exit() == Exit::Unreachable => Some("check --endpoint, and whether the gateway runs there"),
+            None if self.exit() == Exit::Unreachable => {
+                Some("check --endpoint, and whether a gateway of this version runs there")
+            }
             None => None,
         }
     }
@@ -229,7 +233,8 @@ mod tests {
     fn an_answer_without_reason_is_the_connections() {
         assert_eq!(Refusal::from(Status::unavailable("gone")).exit(), Exit::Unreachable);
         assert_eq!(Refusal::from(Status::deadline_exceeded("late")).exit(), Exit::TryAgain);
-        assert_eq!(Refusal::from(Status::unimplemented("what?")).exit(), Exit::Refused);
+        assert_eq!(Refusal::from(Status::unimplemented("what?")).exit(), Exit::Unreachable);
+        assert_eq!(Refusal::from(Status::internal("oh")).exit(), Exit::Refused);
     }
 
     #[test]
