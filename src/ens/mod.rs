@@ -31,7 +31,11 @@ pub trait Ens: Send + Sync + 'static {
 
     /// The rows of these ENIs, at most [`MAX_IDS`]. An id that is missing from the answer may be unknown to ENS, or may
     /// only be hidden by another id's fault: ask for it alone before believing it.
-    fn interfaces(&self, permit: Permit, ids: &[InterfaceId]) -> impl Future<Output = Result<Vec<Row>, DescribeError>> + Send;
+    fn interfaces(
+        &self,
+        permit: Permit,
+        ids: &[InterfaceId],
+    ) -> impl Future<Output = Result<Vec<Row>, DescribeError>> + Send;
 
     /// Every ENI of one instance: the whole answer, or an error.
     fn interfaces_of(
@@ -164,7 +168,11 @@ impl EniStatus {
     /// Reads ENS's word.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let plain: String = text.chars().filter(|c| *c != '_').collect::<String>().to_ascii_lowercase();
+        let plain: String = text
+            .chars()
+            .filter(|c| *c != '_')
+            .collect::<String>()
+            .to_ascii_lowercase();
         match plain.as_str() {
             "available" => Self::Available,
             "attaching" => Self::Attaching,

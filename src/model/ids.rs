@@ -192,8 +192,20 @@ mod tests {
         }
         assert_eq!("".parse::<InterfaceId>(), Err(InvalidId::Empty));
         assert_eq!("x".repeat(129).parse::<InterfaceId>(), Err(InvalidId::TooLong(129)));
-        for (bad, position) in [("i-1 ", 3), ("i{p1}", 1), ("ü", 0), ("a\nb", 1), ("a\0", 1), ("a/b", 1), ("a:b", 1)] {
-            assert_eq!(bad.parse::<InterfaceId>(), Err(InvalidId::Character(position)), "{bad:?}");
+        for (bad, position) in [
+            ("i-1 ", 3),
+            ("i{p1}", 1),
+            ("ü", 0),
+            ("a\nb", 1),
+            ("a\0", 1),
+            ("a/b", 1),
+            ("a:b", 1),
+        ] {
+            assert_eq!(
+                bad.parse::<InterfaceId>(),
+                Err(InvalidId::Character(position)),
+                "{bad:?}"
+            );
         }
     }
 

@@ -141,7 +141,10 @@ impl Reason {
 }
 
 fn matches(pattern: &str, code: &str) -> bool {
-    match (pattern.strip_prefix('*').and_then(|rest| rest.strip_suffix('*')), pattern.strip_suffix('*')) {
+    match (
+        pattern.strip_prefix('*').and_then(|rest| rest.strip_suffix('*')),
+        pattern.strip_suffix('*'),
+    ) {
         (Some(part), _) => code.contains(part),
         (None, Some(prefix)) => code.starts_with(prefix),
         (None, None) => code == pattern,
