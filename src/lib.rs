@@ -14,8 +14,21 @@
 
 pub mod model;
 
-pub mod ens;
+pub mod grpc;
+
+pub mod admission;
+
+pub mod attach;
 pub mod ledger;
 
+pub mod ens;
+
+pub mod tracker;
+
+pub mod watch;
+
+pub mod config;
+pub mod telemetry;
+
 pub mod cli;
-pub mod grpc;
+pub mod simulator;

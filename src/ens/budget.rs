@@ -1,11 +1,28 @@
 //! The account's budget of calls, shared by all replicas through the ledger's counter. A [`Permit`] is the only way to a call.
+//!
+//! Within the process permits are handed out first come, first served: whoever is in front asks the counter, the others
+//! queue behind. The breaker lives in the counter too; this side only reports to it, and reports a success only where
+//! something has to be closed, so that an ordinary call costs one trip to the counter and no more.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use breaker::Breaker;
+
+mod breaker;
+#[cfg(test)]
+mod tests;
+
+/// Shortest pause between two questions to the counter.
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+/// Longest wait that is believed: beyond it the counter is asked again anyway.
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
+/// Longest time that an answer of ENS is held up by a report to the counter.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a permit is for. Attach and describe have budgets of their own; at least half of the describes are the tracker's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,11 +35,32 @@ pub enum Purpose {
     Track,
 }
 
-/// The right to one call of ENS.
+impl Purpose {
+    /// Those that ENS throttles together: they call the same API.
+    const fn throttled_with(self) -> &'static [Self] {
+        match self {
+            Self::Attach => &[Self::Attach],
+            Self::Describe | Self::Track => &[Self::Describe, Self::Track],
+        }
+    }
+}
+
+/// The right to one call of ENS. One that is dropped unused is a call less in that moment and nothing worse: buckets refill,
+/// and a breaker's probe expires. To return it at once, use [`Budget::give_back`].
 #[derive(Debug)]
 #[must_use = "an unused permit is given back with `Budget::give_back`"]
 pub struct Permit {
     purpose: Purpose,
+    taken: Instant,
+    probe: bool,
+}
+
+impl Permit {
+    /// What it is for.
+    #[must_use]
+    pub const fn purpose(&self) -> Purpose {
+        self.purpose
+    }
 }
 
 /// What is asked of the shared counter.
@@ -43,6 +81,8 @@ pub enum TokenRequest {
 pub enum TokenAnswer {
     /// Yes.
     Granted,
+    /// Yes, and the breaker is open: this call is its probe, whose success closes it.
+    Probe,
     /// Not before this long.
     Wait(Duration),
 }
@@ -51,10 +91,58 @@ pub enum TokenAnswer {
 pub type TokenSource =
     Arc<dyn Fn(TokenRequest) -> Pin<Box<dyn Future<Output = Result<TokenAnswer, String>> + Send>> + Send + Sync>;
 
+/// A number in `0.0..1.0`, for jitter.
+pub type Random = Arc<dyn Fn() -> f64 + Send + Sync>;
+
 /// Hands out permits.
 #[derive(Clone)]
 pub struct Budget {
     source: TokenSource,
+    random: Random,
+    gates: Arc<Gates>,
+}
+
+#[derive(Default)]
+struct Gates {
+    attach: Gate,
+    describe: Gate,
+    track: Gate,
+}
+
+#[derive(Default)]
+struct Gate {
+    /// Held by whoever is in front. tokio's mutex is fair: its waiters are the queue.
+    front: tokio::sync::Mutex<()>,
+    state: Mutex<GateState>,
+}
+
+#[derive(Default)]
+struct GateState {
+    /// When the counter said that the next token is due.
+    due: Option<Instant>,
+    breaker: Breaker,
+}
+
+impl Gate {
+    fn state(&self) -> std::sync::MutexGuard<'_, GateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the success of this call closes the breaker.
+    fn close(&self, spent: &Permit) -> bool {
+        let mut state = self.state();
+        let closes = state.breaker.passed(spent.taken, spent.probe);
+        if closes {
+            state.due = None;
+        }
+        closes
+    }
+
+    fn wait(&self) -> Duration {
+        let due = self.state().due;
+        due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()))
+            .max(MIN_PAUSE)
+    }
 }
 
 /// Why there is no permit.
@@ -63,7 +151,7 @@ pub enum NoPermit {
     /// The budget was not reached by the deadline.
     #[error("the account's budget of ens calls was not reached in time")]
     Late {
-        /// When the next token is due.
+        /// When the next token is due, as far as is known.
         wait: Duration,
     },
     /// The counter cannot be reached.
@@ -75,29 +163,51 @@ impl Budget {
     /// A budget over this counter.
     #[must_use]
     pub fn new(source: TokenSource) -> Self {
-        Self { source }
+        Self {
+            source,
+            random: Arc::new(rand::random),
+            gates: Arc::default(),
+        }
     }
 
-    /// A permit, if there is one now.
+    /// With another source of jitter, so that a run can be repeated.
+    #[must_use]
+    pub fn with_random(mut self, random: Random) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// A permit, if there is one now. Does not ask the counter where that has said already when the next one is due.
     ///
     /// # Errors
     /// [`NoPermit::Late`] with the wait, or the counter cannot be reached.
     pub async fn try_permit(&self, purpose: Purpose) -> Result<Permit, NoPermit> {
-        match (self.source)(TokenRequest::Take(purpose)).await {
-            Ok(TokenAnswer::Granted) => Ok(Permit { purpose }),
-            Ok(TokenAnswer::Wait(wait)) => Err(NoPermit::Late { wait }),
-            Err(why) => Err(NoPermit::CounterUnreachable(why)),
+        let gate = self.gate(purpose);
+        if gate.state().due.is_some_and(|due| due > Instant::now()) {
+            return Err(NoPermit::Late { wait: gate.wait() });
         }
+        self.take(purpose).await
     }
 
-    /// A permit, waited for until `deadline` at most. Gives up at once when the wait is longer than that.
+    /// A permit, waited for in the order of arrival until `deadline` at most. Gives up at once when the counter says that
+    /// the wait is longer than that.
     ///
     /// # Errors
     /// As [`Budget::try_permit`].
     pub async fn permit(&self, purpose: Purpose, deadline: Instant) -> Result<Permit, NoPermit> {
+        let gate = self.gate(purpose);
+        if gate.state().due.is_some_and(|due| due >= deadline) {
+            return Err(NoPermit::Late { wait: gate.wait() });
+        }
+        let Ok(_front) = timeout_at(deadline, gate.front.lock()).await else {
+            return Err(NoPermit::Late { wait: gate.wait() });
+        };
         loop {
-            match self.try_permit(purpose).await {
-                Err(NoPermit::Late { wait }) if Instant::now() + wait < deadline => tokio::time::sleep(wait).await,
+            let taken = timeout_at(deadline, self.take(purpose)).await;
+            match taken
+                .map_err(|_| NoPermit::CounterUnreachable("the budget's counter did not answer in time".into()))?
+            {
+                Err(NoPermit::Late { wait }) if Instant::now() + wait < deadline => sleep(wait).await,
                 other => return other,
             }
         }
@@ -105,7 +215,87 @@ impl Budget {
 
     /// Gives an unused permit back.
     pub async fn give_back(&self, permit: Permit) {
+        self.gate(permit.purpose).state().due = None;
         // A token that cannot be given back is only a call less this second.
         let _ = (self.source)(TokenRequest::GiveBack(permit.purpose)).await;
+    }
+
+    /// Whether the breaker is open, as far as this process knows.
+    #[must_use]
+    pub fn breaker_open(&self) -> bool {
+        [Purpose::Attach, Purpose::Describe, Purpose::Track]
+            .into_iter()
+            .any(|purpose| self.gate(purpose).state().breaker.is_open())
+    }
+
+    /// The call of this permit was throttled.
+    pub(super) async fn throttled(&self, spent: &Permit, retry_after: Option<Duration>) {
+        for &purpose in spent.purpose.throttled_with() {
+            let jitter = (self.random)();
+            let pause = self
+                .gate(purpose)
+                .state()
+                .breaker
+                .trip(Instant::now(), retry_after, jitter);
+            if let Some(pause) = pause {
+                self.report(TokenRequest::Trip(purpose, pause)).await;
+            }
+        }
+    }
+
+    /// The call of this permit was answered, and not throttled.
+    pub(super) async fn passed(&self, spent: &Permit) {
+        for &purpose in spent.purpose.throttled_with() {
+            let closes = self.gate(purpose).close(spent);
+            if closes {
+                self.report(TokenRequest::Close(purpose)).await;
+            }
+        }
+    }
+
+    async fn report(&self, request: TokenRequest) {
+        // A report that is lost costs time, not safety: the next throttled or successful call reports again.
+        let answer = timeout(REPORT_TIMEOUT, (self.source)(request)).await;
+        if let Ok(Err(why)) = answer {
+            tracing::debug!(?request, why, "the budget's counter did not take a report");
+        }
+    }
+
+    async fn take(&self, purpose: Purpose) -> Result<Permit, NoPermit> {
+        let answer = (self.source)(TokenRequest::Take(purpose))
+            .await
+            .map_err(NoPermit::CounterUnreachable)?;
+        let now = Instant::now();
+        let mut state = self.gate(purpose).state();
+        state.due = None;
+        match answer {
+            TokenAnswer::Granted => Ok(Permit {
+                purpose,
+                taken: now,
+                probe: false,
+            }),
+            TokenAnswer::Probe => {
+                state.breaker.probe(now);
+                Ok(Permit {
+                    purpose,
+                    taken: now,
+                    probe: true,
+                })
+            }
+            TokenAnswer::Wait(wait) => {
+                // Replicas that were told the same wait do not all come back in the same moment.
+                let wait = wait.clamp(MIN_PAUSE, MAX_PAUSE).mul_f64(1.0 + (self.random)() / 10.0);
+                state.due = Some(now + wait);
+                Err(NoPermit::Late { wait })
+            }
+        }
+    }
+
+    fn gate(&self, purpose: Purpose) -> &Gate {
+        match purpose {
+            Purpose::Attach => &self.gates.attach,
+            Purpose::Describe => &self.gates.describe,
+            Purpose::Track => &self.gates.track,
+        }
     }
 }

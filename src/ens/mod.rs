@@ -1,19 +1,33 @@
 //! The cloud: what the gateway asks of ENS, and what may come back. The trait is one of the two seams.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Failure, InstanceId, InterfaceId};
+use credentials::Credentials;
 
 pub mod budget;
+pub mod classify;
+pub mod clock;
 pub mod credentials;
+mod exchange;
+pub mod http;
+pub mod report;
+pub mod settings;
+pub mod signer;
+pub mod transport;
+pub mod wire;
 
-pub use budget::{Budget, Permit};
+pub use budget::{Budget, NoPermit, Permit, Purpose};
+pub use http::HttpEns;
+pub use settings::Settings;
 
 /// ENS as the gateway uses it. Each call consumes a [`Permit`] of the account's budget: there is no way round it.
 pub trait Ens: Send + Sync + 'static {
     /// Waits for what one attach needs besides a permit: credentials that outlive it, and a clock that agrees with ENS's. Called
-    /// before the lock is held, never under it.
+    /// before the lock is held, never under it, and as late as that allows: with `ens.enforce_validity` ENS refuses an attach
+    /// that was prepared longer than `ens.request_validity` ago.
     ///
     /// # Errors
     /// `ENS_CREDENTIALS_REJECTED` where no credentials can be had or the clock is off. Nothing was sent.
@@ -59,8 +73,16 @@ pub const MAX_IDS: usize = 50;
 /// the send is written to the ledger, so that no pause afterwards makes the request younger than its record says.
 #[derive(Clone)]
 pub struct Prepared {
-    pub(crate) credentials: std::sync::Arc<credentials::Credentials>,
-    pub(crate) date: jiff::Timestamp,
+    credentials: Arc<Credentials>,
+    date: jiff::Timestamp,
+}
+
+impl Prepared {
+    /// With these credentials and this `x-acs-date`.
+    #[must_use]
+    pub fn new(credentials: Arc<Credentials>, date: jiff::Timestamp) -> Self {
+        Self { credentials, date }
+    }
 }
 
 /// What became of one Attach call.

@@ -50,17 +50,6 @@ pub enum Command {
         /// What it showed.
         findings: Vec<(InterfaceId, Finding)>,
     },
-    /// Gives up a reservation before its send went out.
-    Withdraw {
-        /// Whose.
-        uid: Uid,
-        /// Of which ENI.
-        eni: InterfaceId,
-        /// The grant under which it was reserved.
-        grant: Hold,
-        /// Whether the lock is released in the same commit.
-        release: bool,
-    },
     /// Leaves the queue, or releases the lock.
     Leave {
         /// Whose place.
@@ -164,6 +153,30 @@ pub enum Finding {
     },
 }
 
+impl Finding {
+    /// The ENI's status, verbatim; empty where there was none.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Here { text, .. } | Self::Elsewhere { text, .. } => text,
+            Self::Available { text } | Self::Unclear { text } => text,
+            Self::Missing => "",
+        }
+    }
+}
+
+impl Command {
+    /// The request id that it decides by.
+    #[must_use]
+    pub fn request(&self) -> Option<&RequestKey> {
+        match self {
+            Self::Enter(enter) => enter.request.as_ref(),
+            Self::Observe { then, .. } => then.as_ref().and_then(|then| then.request()),
+            _ => None,
+        }
+    }
+}
+
 /// How one send was answered.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SendAnswer {
@@ -176,7 +189,7 @@ pub enum SendAnswer {
     Refused(Failure),
     /// ENS refused it for the ENI's status: a re-read says what that means.
     Conflicting(Failure),
-    /// ENS throttled it, or nothing reached ENS: as if it had never been sent.
+    /// It never went out, nothing reached ENS, or ENS throttled it: as if it had never been written.
     Void,
     /// Nobody knows.
     Unanswered,
@@ -217,6 +230,8 @@ pub enum Reply {
         grant: Lease,
         /// Whether the observation is too old: describe the instance first.
         stale: bool,
+        /// Slots that are left by what is known.
+        room: usize,
     },
     /// The lock is held, a slot reserved, the send written: send it.
     Reserved {

@@ -8,9 +8,28 @@ use std::time::Duration;
 
 use crate::model::{InstanceId, InterfaceId, Timestamp};
 
+pub mod apply;
+pub mod book;
+pub mod bounds;
 pub mod command;
+mod expiring;
+pub mod hints;
+pub mod invariants;
+pub mod memory;
+pub mod tokens;
 pub mod record;
 
+pub use book::Book;
+pub use bounds::Bounds;
+pub use hints::{Hint, Hints};
+pub use memory::Memory;
+pub use tokens::Rates;
+
+/// How far a proposal's time may be from the ledger's clock when it is committed: a decision that came late is made again.
+pub const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_millis(250);
+
+/// How long the entry of a request id is kept.
+pub const REQUEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 pub use record::{Record, RequestEntry, RequestKey};
 
 /// Where records are kept: memory, or Redis.
@@ -32,17 +51,41 @@ pub trait Ledger: Send + Sync + 'static {
     /// Asks the shared counter of the ENS budget.
     fn take(&self, order: TokenOrder) -> impl Future<Output = Result<TokenReply, Unavailable>> + Send;
 
+    /// Who listens for changes: told of every commit with [`Effects::notify`], whichever replica made it, and to look again
+    /// when some may have been missed.
+    fn hints(&self) -> &Hints;
+
     /// The ledger's clock, as this replica estimates it; exact for the memory ledger.
     fn now(&self) -> Timestamp;
+
+    /// What is known of an instance's partition, for a first try without a read.
+    fn partition(&self, instance: &InstanceId) -> Partition;
 
     /// Whether it can be reached and used, and what is wrong with it.
     fn health(&self) -> Health;
 }
 
-/// The ledger cannot be reached, or not in time. What was under way may have been applied.
+/// The ledger cannot be reached, or not in time, or must not be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the ledger cannot be reached: {0}")]
-pub struct Unavailable(pub String);
+#[error("the ledger cannot be reached: {why}")]
+pub struct Unavailable {
+    /// What happened, without secrets.
+    pub why: String,
+    /// Whether what was under way may have been applied all the same: its answer was lost.
+    pub maybe_applied: bool,
+}
+
+impl Unavailable {
+    /// Nothing was applied.
+    pub fn before(why: impl Into<String>) -> Self {
+        Self { why: why.into(), maybe_applied: false }
+    }
+
+    /// Nobody knows whether it was applied.
+    pub fn midway(why: impl Into<String>) -> Self {
+        Self { why: why.into(), maybe_applied: true }
+    }
+}
 
 /// A record as it was at one moment.
 #[derive(Debug, Clone, Default)]
@@ -81,7 +124,7 @@ pub struct Proposal {
     pub now: Timestamp,
     /// The new record.
     pub record: Record,
-    /// The request id whose entry the decision rests on, or changes.
+    /// The request id whose entry a conflict brings back with the record.
     pub request: Option<RequestKey>,
     /// What else changes with it.
     pub effects: Effects,
@@ -92,8 +135,8 @@ pub struct Proposal {
 pub struct Effects {
     /// The places in the queue of due attempts that change: when to look, or no more.
     pub due: BTreeMap<InterfaceId, Option<Timestamp>>,
-    /// The entry to keep of the proposal's request id.
-    pub request: Option<(RequestKey, RequestEntry)>,
+    /// The entries of request ids to keep, for 24 hours.
+    pub requests: Vec<(RequestKey, RequestEntry)>,
     /// Whether to tell others: an attachment changed, or the lock was handed over.
     pub notify: bool,
     /// How long the record is kept when nobody touches it; `None`: for ever, because something in it is live.
@@ -152,6 +195,8 @@ pub enum TokenOrder {
 pub enum TokenReply {
     /// Yes.
     Granted,
+    /// Yes, and the breaker is open: this is its probe.
+    Probe,
     /// Not before this long.
     Wait(Duration),
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::model::{Attachment, Caller, Failure, Fence, InterfaceId, RequestId, Revision, Ticket, Timestamp, Uid};
+use crate::model::{Attachment, Caller, Failure, Fence, InstanceId, InterfaceId, RequestId, Revision, State, Ticket, Timestamp, Uid};
+
+use super::bounds::MAX_SENDS;
 
 /// The format that this version writes. It reads this one and the one before.
 pub const FORMAT: u32 = 1;
@@ -119,19 +121,23 @@ pub struct Attempt {
     pub reserved: bool,
     /// Whether this gateway sent it; otherwise others made it and ENS showed it.
     pub ours: bool,
-    /// When the lease ends under which its owner may still send.
-    pub owned_until: Timestamp,
     /// Every send, written before it went out.
     pub sends: Vec<Send>,
     /// When the newest describe that was recorded for it was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub described_at: Option<Timestamp>,
+    /// When the newest describe that showed it free, at least one lag after the last send, was sent: it may be sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_seen_at: Option<Timestamp>,
     /// When the first describe that showed it attaching was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attaching_seen_at: Option<Timestamp>,
-    /// When the last describe that showed the ENI on this instance before the reserve was sent.
+    /// When the newest describe that showed the ENI on this instance was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub here_before: Option<Timestamp>,
+    pub seen_here_at: Option<Timestamp>,
+    /// Whether the ENI was seen on this instance within one lag before the reserve: what shows it here may be old.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub here_before: bool,
     /// What ENS said to a copy that it refused while another copy is unanswered, or while its status is re-read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Failure>,
@@ -148,10 +154,66 @@ pub struct Attempt {
     pub request: Option<RequestKey>,
     /// The ended attempt of the same ENI that it took the place of; back again if it is withdrawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub former: Option<Box<Attachment>>,
+    pub former: Option<Box<Attempt>>,
 }
 
 impl Attempt {
+    /// An attachment that others made: first seen by a describe sent at `seen_at`, with this `ens_status`. Its state is
+    /// entered by whoever puts it into the record.
+    #[must_use]
+    pub fn foreign(
+        instance: &InstanceId,
+        eni: &InterfaceId,
+        uid: Uid,
+        ens_status: &str,
+        seen_at: Timestamp,
+        now: Timestamp,
+    ) -> Self {
+        let mut attempt = Self::new(instance, eni, uid, now);
+        attempt.ours = false;
+        attempt.reserved = false;
+        attempt.described_at = Some(seen_at);
+        attempt.seen_here_at = Some(seen_at);
+        attempt.attachment.show(ens_status, seen_at);
+        attempt
+    }
+
+    /// An attempt of this gateway, with its slot reserved and nothing sent yet.
+    #[must_use]
+    pub fn new(instance: &InstanceId, eni: &InterfaceId, uid: Uid, now: Timestamp) -> Self {
+        Self {
+            attachment: Attachment {
+                instance: instance.clone(),
+                eni: eni.clone(),
+                uid,
+                state: State::Pending,
+                ens_status: String::new(),
+                observed_at: None,
+                revision: Revision::default(),
+                created_at: now,
+                updated_at: now,
+                ens_request_id: String::new(),
+                error: None,
+                transitions: Vec::new(),
+                stuck: false,
+            },
+            reserved: true,
+            ours: true,
+            sends: Vec::new(),
+            described_at: None,
+            free_seen_at: None,
+            attaching_seen_at: None,
+            seen_here_at: None,
+            here_before: false,
+            refusal: None,
+            looks: 0,
+            due_at: None,
+            trace: None,
+            request: None,
+            former: None,
+        }
+    }
+
     /// Which attempt it is.
     #[must_use]
     pub fn uid(&self) -> Uid {
@@ -168,6 +230,21 @@ impl Attempt {
     #[must_use]
     pub fn has_unanswered_send(&self) -> bool {
         self.sends.iter().any(|send| !send.answered)
+    }
+
+    /// Whether ENS refused it, and no copy of it may still be applied.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.refusal.is_some() && !self.has_unanswered_send()
+    }
+
+    /// Whether it went unanswered, ENS was asked since, and nothing forbids another send.
+    #[must_use]
+    pub fn may_be_resent(&self) -> bool {
+        self.attachment.state == State::Verifying
+            && self.free_seen_at.is_some()
+            && self.refusal.is_none()
+            && self.sends.len() < MAX_SENDS
     }
 }
 

@@ -110,6 +110,14 @@ impl Attachment {
         self.transitions.push(Transition { state, time: now });
     }
 
+    /// Takes in ENS's own word for the ENI, from a describe sent at `time`; an empty one says nothing.
+    pub fn show(&mut self, ens_status: &str, time: Timestamp) {
+        if !ens_status.is_empty() {
+            self.observed_at = Some(time);
+            ens_status.clone_into(&mut self.ens_status);
+        }
+    }
+
     /// Records a change that is no change of state.
     pub fn touch(&mut self, revision: Revision, now: Timestamp) {
         self.revision = revision;

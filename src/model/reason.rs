@@ -128,6 +128,16 @@ reasons! {
 }
 
 impl Reason {
+    /// Whether a repeat of the same request would meet the same answer: not where the gateway's own account, or a limit
+    /// that a detach lifts, stood in the way.
+    #[must_use]
+    pub const fn is_definite(self) -> bool {
+        !matches!(
+            self.code(),
+            Code::Internal | Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted
+        )
+    }
+
     /// The reason for an error code of ENS: an exact match first, then the longest pattern; `EnsError` for any other.
     #[must_use]
     pub fn of_ens_code(code: &str) -> Self {

@@ -1,6 +1,10 @@
-//! The integration tests, in one binary; its modules mirror `src`.
+//! The integration tests: one binary, whose modules mirror `src`.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod cli;
+mod config;
+mod ens;
 mod imports;
+mod simulator;
+mod telemetry;

@@ -1,0 +1,85 @@
+//! What this replica says of itself: on the admin port, over gRPC health, and as gauges.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::ens::{Budget, HttpEns};
+use crate::grpc::Health;
+use crate::ledger::{Book, Ledger};
+use crate::telemetry::{Metrics, Readiness};
+
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Looks at everything that readiness depends on.
+pub(super) struct Watchdog<L> {
+    parts: Arc<Parts<L>>,
+    metrics: Metrics,
+}
+
+struct Parts<L> {
+    book: Arc<Book<L>>,
+    ens: Arc<HttpEns>,
+    budget: Budget,
+    stopping: CancellationToken,
+}
+
+impl<L: Ledger> Parts<L> {
+    fn readiness(&self) -> Readiness {
+        Readiness {
+            configured: true,
+            bound: true,
+            draining: self.stopping.is_cancelled(),
+            ledger: self.book.ledger().health(),
+            ens: self.ens_trouble(),
+        }
+    }
+
+    fn ens_trouble(&self) -> Option<String> {
+        if let Some(off) = self.ens.clock_offset() {
+            return Some(format!("this machine's clock and ens's differ by {off:#}: nothing is sent"));
+        }
+        self.budget.breaker_open().then(|| "ens throttles the account: one probe at a time".to_owned())
+    }
+}
+
+impl<L: Ledger> Watchdog<L> {
+    pub(super) fn new(
+        book: Arc<Book<L>>,
+        ens: Arc<HttpEns>,
+        budget: Budget,
+        metrics: Metrics,
+        stopping: CancellationToken,
+    ) -> Self {
+        Self { parts: Arc::new(Parts { book, ens, budget, stopping }), metrics }
+    }
+
+    /// What `/readyz` asks.
+    pub(super) fn readiness(&self) -> impl Fn() -> Readiness + Send + Sync + 'static {
+        let parts = self.parts.clone();
+        move || parts.readiness()
+    }
+
+    /// Keeps gRPC health and the gauges up to date until `stop`. Health is stricter than readiness: it says NOT_SERVING while the
+    /// ledger cannot be reached.
+    pub(super) async fn run(self, health: Health, stop: CancellationToken) {
+        let mut serving = None;
+        while !stop.is_cancelled() {
+            let readiness = self.parts.readiness();
+            let now = readiness.is_ready() && readiness.ledger.up;
+            if serving != Some(now) && !readiness.draining {
+                health.set(now).await;
+                let report = readiness.report();
+                tracing::info!(serving = now, failing = ?report.failing, degraded = ?report.degraded, "health changed");
+                serving = Some(now);
+            }
+            self.metrics.ledger_up(readiness.ledger.up);
+            self.metrics.partitions_recovering(readiness.ledger.recovering);
+            self.metrics.breaker_open(self.parts.budget.breaker_open());
+            // Stopped or not, the condition of the loop says.
+            let _ = tokio::time::timeout(LOOK, stop.cancelled()).await;
+        }
+    }
+}

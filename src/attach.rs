@@ -1,0 +1,391 @@
+//! The use-case: one attach, from admission to settled.
+//!
+//! ```text
+//!  line up ─► enter ─► [describe] ─► reserve + write the send ─► send ─► write the answer + release ─► settled?
+//!             └ joined, replayed, here already, full: answered without the lock
+//! ```
+//!
+//! The attempt runs on a task of its own: a caller who hangs up or runs out of time leaves it as it is. Until the send
+//! is written the caller's deadline decides; afterwards only ENS does.
+
+mod describe;
+mod failures;
+mod gate;
+mod line;
+mod send;
+mod validate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::ens::{Budget, Ens, Permit, Prepared};
+use crate::ledger::book::Answer;
+use crate::ledger::command::{Command, Enter, Reach, Reply};
+use crate::ledger::record::{RequestEntry, RequestKey};
+use crate::ledger::{Book, Ledger};
+use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, State, Ticket, Uid};
+use crate::telemetry::Metrics;
+use crate::telemetry::context::current_trace;
+use crate::telemetry::metrics::RefusedBy;
+use crate::telemetry::names::AUDIT;
+
+use gate::{Gate, HangUp};
+use line::{Line, Lines, Turn};
+
+pub(crate) use describe::finding;
+pub use validate::Check;
+
+/// How often an unsettled attempt is looked at; a hint only makes it faster.
+const SETTLED_POLL: Duration = Duration::from_secs(1);
+/// How often the ledger is asked again when it cannot be reached.
+const LEDGER_RETRY: Duration = Duration::from_millis(300);
+/// Most calls that reach nobody before the caller hears of it.
+const MOST_UNREACHED: u32 = 3;
+
+/// What a caller asks for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The ENI.
+    pub eni: InterfaceId,
+    /// The caller's idempotency key.
+    pub request_id: Option<RequestId>,
+    /// Who asks.
+    pub caller: Caller,
+    /// When the caller must have an answer.
+    pub deadline: Instant,
+}
+
+/// Attaches ENIs.
+pub struct Attacher<L, E> {
+    book: Arc<Book<L>>,
+    ens: Arc<E>,
+    budget: Budget,
+    /// One Attach call, connect included, takes at most this long.
+    attempt_timeout: Duration,
+    metrics: Metrics,
+    tasks: TaskTracker,
+    lines: Lines,
+}
+
+impl<L: Ledger, E: Ens> Attacher<L, E> {
+    /// Attaches through `ens`, by the rules of `book`; attempts run on `tasks`.
+    pub fn new(
+        book: Arc<Book<L>>,
+        ens: Arc<E>,
+        budget: Budget,
+        attempt_timeout: Duration,
+        metrics: Metrics,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self { book, ens, budget, attempt_timeout, metrics, tasks, lines: Lines::default() }
+    }
+
+    /// Attaches an ENI: returns when ENS has accepted or refused, or when the deadline strikes. Already attached here is fine
+    /// and sends nothing; the same pair in flight is joined.
+    ///
+    /// # Errors
+    /// As the error table says. A failure that says that nothing was sent means: nothing was, and nothing will be.
+    pub async fn attach(self: &Arc<Self>, request: Request) -> Result<Attachment, Failure> {
+        let gate = Gate::new(request.deadline);
+        let _hang_up = HangUp(gate.clone());
+        let deadline = request.deadline;
+        let attempt = Attempting { attacher: self.clone(), gate: gate.clone(), request: request.clone() };
+        let attempt = self.tasks.spawn(attempt.run().in_current_span());
+        let answer = tokio::select! {
+            biased;
+            answer = attempt => answer.unwrap_or_else(|panic| {
+                tracing::error!(error = %panic, "an attempt ended by a panic");
+                Err(gate::outcome_unknown())
+            }),
+            () = tokio::time::sleep_until(deadline) => gate.close(),
+        };
+        let answer = answer.map_err(|failure| failure.about(&request.instance, &request.eni));
+        audit(&request, &answer);
+        answer
+    }
+}
+
+/// One attempt under way.
+struct Attempting<L, E> {
+    attacher: Arc<Attacher<L, E>>,
+    gate: Arc<Gate>,
+    request: Request,
+}
+
+/// What one send needs.
+struct Kit {
+    permit: Permit,
+    prepared: Prepared,
+}
+
+/// How far one step came.
+enum Step {
+    /// To an answer.
+    Answered(Box<Attachment>),
+    /// To an attempt that is not settled yet: its end is waited for outside the line.
+    Unsettled(Uid),
+    /// Not far; after this pause, or a change of the record, once more.
+    Queued { ahead: usize },
+    /// Not far; after this pause once more.
+    Again(Duration, Failure),
+}
+
+impl<L: Ledger, E: Ens> Attempting<L, E> {
+    async fn run(self) -> Result<Attachment, Failure> {
+        let _in_flight = self.attacher.metrics.attempt_in_flight();
+        let line = self.attacher.lines.of(&self.request.instance);
+        loop {
+            let step = match line.try_turn() {
+                Some(turn) => self.in_turn(turn).await?,
+                // Others are before us; what needs no lock need not wait for them.
+                None => match self.ask().await? {
+                    Step::Again(..) => self.in_turn(self.line_up(&line).await?).await?,
+                    step => step,
+                },
+            };
+            match step {
+                Step::Answered(attachment) => return Ok(*attachment),
+                Step::Unsettled(uid) => {
+                    if let Some(attachment) = self.settled(uid).await? {
+                        return Ok(attachment);
+                    }
+                    // The attempt that was joined is withdrawn: this caller's own begins.
+                }
+                Step::Queued { .. } | Step::Again(..) => {}
+            }
+        }
+    }
+
+    async fn line_up(&self, line: &Arc<Line>) -> Result<Turn, Failure> {
+        let turn = self.gate.bound(line.turn()).await;
+        if let (Err(_), Some(mut turn)) = (&turn, line.try_turn()) {
+            // Perhaps nobody else is left to whom a lock could pass.
+            self.attacher.step_aside(&mut turn, &self.request.instance).await;
+        }
+        turn
+    }
+
+    /// At the head of the line: steps until there is an answer, or the caller's time is over.
+    async fn in_turn(&self, mut turn: Turn) -> Result<Step, Failure> {
+        let uid = Uid(Uuid::new_v4());
+        let mut kit = None;
+        let mut unreached = 0;
+        let arrived = Instant::now();
+        let ended = loop {
+            let paused = match self.step(&mut turn, uid, &mut kit, arrived).await {
+                Ok(Step::Again(pause, why)) => {
+                    unreached += u32::from(why.reason == Reason::NotApplied);
+                    if unreached == MOST_UNREACHED {
+                        break Err(why);
+                    }
+                    self.gate.pause(pause, why).await
+                }
+                Ok(Step::Queued { ahead }) => {
+                    self.gate.blocked_by(failures::lock_wait(ahead));
+                    self.gate.bound(self.attacher.poll_pause(&self.request.instance)).await
+                }
+                ended => break ended,
+            };
+            if let Err(failure) = paused {
+                break Err(failure);
+            }
+        };
+        if let Some(Kit { permit, .. }) = kit {
+            self.attacher.budget.give_back(permit).await;
+        }
+        self.attacher.step_aside(&mut turn, &self.request.instance).await;
+        ended
+    }
+
+    /// One step: as far as it gets without waiting for anything but the ledger and ENS.
+    async fn step(&self, turn: &mut Turn, uid: Uid, kit: &mut Option<Kit>, arrived: Instant) -> Result<Step, Failure> {
+        // A permit is had when nobody stands before, not while queueing, and never waited for under the lock.
+        if kit.is_none() && turn.is_next() {
+            *kit = self.attacher.equip_now(&self.gate).await?;
+            if kit.is_none() {
+                self.attacher.give_up(turn, &self.request.instance).await;
+                match self.ask().await? {
+                    Step::Again(..) => {}
+                    step => return Ok(step),
+                }
+                *kit = Some(self.attacher.equip(&self.gate).await?);
+            }
+        }
+        if kit.is_none() {
+            let enter = self.enter(turn.ticket(), uid, Reach::Queue);
+            return match self.attacher.book.execute(&self.request.instance, &enter).await {
+                Ok(answer) => self.without_send(turn, answer).await,
+                Err(error) => Ok(Step::Again(LEDGER_RETRY, failures::unavailable(&error))),
+            };
+        }
+        self.gate.pass()?;
+        let enter = self.enter(turn.ticket(), uid, Reach::Reserve);
+        let mut command = enter.clone();
+        loop {
+            let answer = match self.attacher.execute_surely(&self.request.instance, &command).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    self.gate.back();
+                    return Ok(Step::Again(LEDGER_RETRY, failures::unavailable(&error)));
+                }
+            };
+            match (&answer.reply, kit.take()) {
+                (Reply::Reserved { grant, attempt, room }, Some(equipped)) => {
+                    self.attacher.metrics.lock_waited(arrived.elapsed());
+                    turn.granted(*grant, answer.deadline(grant.expires_at), room + 1);
+                    return self.send(turn, attempt, equipped).await;
+                }
+                (Reply::Granted { grant, stale: true, room }, equipped) if command == enter => {
+                    *kit = equipped;
+                    turn.granted(*grant, answer.deadline(grant.expires_at), *room);
+                    match self.attacher.describe(&self.request.instance).await {
+                        Ok((sent_at, rows)) => {
+                            command = Command::Observe { sent_at, rows, then: Some(Box::new(enter.clone())) };
+                        }
+                        Err(error) => {
+                            self.gate.back();
+                            self.attacher.give_up(turn, &self.request.instance).await;
+                            let (pause, why) = error?;
+                            return Ok(Step::Again(pause, why));
+                        }
+                    }
+                }
+                (Reply::Queued { ahead: 1.. }, Some(Kit { permit, .. })) => {
+                    self.attacher.budget.give_back(permit).await;
+                    self.gate.back();
+                    return self.without_send(turn, answer).await;
+                }
+                (_, equipped) => {
+                    *kit = equipped;
+                    self.gate.back();
+                    return self.without_send(turn, answer).await;
+                }
+            }
+        }
+    }
+
+    /// What the ledger answers to those who need no lock, or cannot have it yet.
+    async fn ask(&self) -> Result<Step, Failure> {
+        loop {
+            let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Reach::Ask);
+            match self.attacher.book.execute(&self.request.instance, &enter).await {
+                Ok(Answer { reply: Reply::Present { fresh: false, .. }, .. }) => self.reread().await?,
+                Ok(answer) => return self.known(answer),
+                Err(error) => self.gate.pause(LEDGER_RETRY, failures::unavailable(&error)).await?,
+            }
+        }
+    }
+
+    /// The reply to an [`Enter`] that reserved nothing.
+    async fn without_send(&self, turn: &mut Turn, answer: Answer) -> Result<Step, Failure> {
+        match &answer.reply {
+            Reply::Granted { grant, room, .. } => {
+                turn.granted(*grant, answer.deadline(grant.expires_at), *room);
+            }
+            Reply::Queued { ahead } => turn.queued(*ahead),
+            Reply::Full(_) => {
+                turn.over();
+            }
+            Reply::Present { fresh: false, .. } => {
+                self.reread().await?;
+                return Ok(again());
+            }
+            _ => {}
+        }
+        self.known(answer)
+    }
+
+    fn known(&self, answer: Answer) -> Result<Step, Failure> {
+        let Request { instance, eni, .. } = &self.request;
+        match answer.reply {
+            Reply::Replayed(RequestEntry { uid, answer, .. }) => match answer {
+                // Its RPC was answered with the refusal; one that was accepted first was answered with the attachment.
+                Some(Attachment { error: Some(failure), ens_request_id, .. }) if ens_request_id.is_empty() => Err(failure),
+                Some(attachment) => Ok(Step::Answered(Box::new(attachment))),
+                None => Ok(Step::Unsettled(uid)),
+            },
+            Reply::RequestIdReused(entry) => Err(failures::request_id_reused(&entry.eni)),
+            Reply::Joined(attempt) => Ok(Step::Unsettled(attempt.uid())),
+            Reply::Present { attempt, .. } if attempt.attachment.state == State::Detaching => {
+                Err(failures::detaching(instance, eni))
+            }
+            Reply::Present { attempt, .. } => Ok(Step::Answered(Box::new(attempt.attachment))),
+            Reply::Full(fullness) => {
+                self.attacher.metrics.slot_refused(RefusedBy::Ledger);
+                Err(failures::full(&fullness, instance, eni))
+            }
+            Reply::Recovering(until) => {
+                let pause = until.since(answer.now).min(Duration::from_secs(1));
+                Ok(Step::Again(pause, failures::recovering(until, answer.now)))
+            }
+            Reply::Queued { ahead } => Ok(Step::Queued { ahead }),
+            _ => Ok(again()),
+        }
+    }
+
+    /// Waits until ENS has accepted or refused the attempt; `None` if it is withdrawn.
+    async fn settled(&self, uid: Uid) -> Result<Option<Attachment>, Failure> {
+        let Request { instance, eni, .. } = &self.request;
+        self.gate.join();
+        let mut hint = self.attacher.book.ledger().hints().subscribe(instance);
+        loop {
+            if let Ok(answer) = self.attacher.book.execute(instance, &Command::Look).await {
+                let attempt = answer.record.attempts.get(eni).filter(|attempt| attempt.uid() == uid);
+                match attempt.map(|attempt| &attempt.attachment) {
+                    None => {
+                        self.gate.back();
+                        return Ok(None);
+                    }
+                    Some(Attachment { state: State::Pending | State::Verifying, .. }) => {}
+                    Some(Attachment { state: State::Failed, error: Some(failure), .. }) => return Err(failure.clone()),
+                    Some(attachment) => return Ok(Some(attachment.clone())),
+                }
+            }
+            let hint_or_pause = tokio::time::timeout(SETTLED_POLL, hint.changed());
+            // Either way the record is looked at again.
+            let _ = self.gate.bound(hint_or_pause).await?;
+        }
+    }
+
+    fn enter(&self, ticket: Ticket, uid: Uid, reach: Reach) -> Command {
+        let Request { eni, request_id, caller, .. } = &self.request;
+        Command::Enter(Enter {
+            ticket,
+            uid,
+            eni: eni.clone(),
+            request: request_id.map(|id| RequestKey { caller: caller.clone(), id }),
+            trace: current_trace(),
+            reach,
+        })
+    }
+}
+
+/// At once, for something has changed.
+fn again() -> Step {
+    Step::Again(Duration::ZERO, failures::lock_wait(0))
+}
+
+/// Who asked for what, and what came of it.
+fn audit(request: &Request, answer: &Result<Attachment, Failure>) {
+    let (outcome, ens_request_id) = match answer {
+        Ok(attachment) => ("OK", &attachment.ens_request_id),
+        Err(failure) => (failure.reason.name(), &failure.ens_request_id),
+    };
+    tracing::info!(
+        target: AUDIT,
+        caller = %request.caller,
+        instance = %request.instance,
+        eni = %request.eni,
+        request_id = request.request_id.map(tracing::field::display),
+        outcome,
+        ens_request_id,
+        "attach"
+    );
+}

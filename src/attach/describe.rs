@@ -1,0 +1,101 @@
+//! What an attach asks of ENS beside the send: the instance's ENIs when the observation is too old, and the ENI itself when the
+//! ledger thinks that it is attached already.
+
+use std::time::Duration;
+
+use crate::ens::{DescribeError, EniStatus, Ens, Purpose, Row};
+use crate::ledger::Ledger;
+use crate::ledger::command::{Command, Finding, Sight, Status};
+use crate::model::{Failure, InstanceId, Timestamp};
+
+use super::send::wait_for;
+use super::{Attacher, Attempting, LEDGER_RETRY, failures};
+
+/// The pause after a describe that failed in passing.
+const DESCRIBE_PAUSE: Duration = Duration::from_millis(500);
+
+impl<L: Ledger, E: Ens> Attacher<L, E> {
+    /// Every ENI of the instance, and when ENS was asked. The inner error is worth another try after a pause.
+    pub(super) async fn describe(
+        &self,
+        instance: &InstanceId,
+    ) -> Result<(Timestamp, Vec<Sight>), Result<(Duration, Failure), Failure>> {
+        let permit = self.budget.try_permit(Purpose::Describe).await.map_err(|missing| Ok(wait_for(&missing)))?;
+        let sent_at = self.book.ledger().now();
+        match self.ens.interfaces_of(permit, instance).await {
+            Ok(rows) => Ok((sent_at, sights(instance, rows))),
+            Err(error) => Err(failures::describe(&error).map(|why| (pause_after(&error), why))),
+        }
+    }
+}
+
+impl<L: Ledger, E: Ens> Attempting<L, E> {
+    /// Looks whether the ENI that the ledger has on the instance is still there, and records what ENS shows.
+    pub(super) async fn reread(&self) -> Result<(), Failure> {
+        let attacher = &self.attacher;
+        let permit = match attacher.budget.try_permit(Purpose::Describe).await {
+            Ok(permit) => permit,
+            Err(missing) => {
+                let (pause, why) = wait_for(&missing);
+                return self.gate.pause(pause, why).await;
+            }
+        };
+        let (instance, eni) = (&self.request.instance, &self.request.eni);
+        let sent_at = attacher.book.ledger().now();
+        let finding = match attacher.ens.interfaces(permit, std::slice::from_ref(eni)).await {
+            Ok(rows) => rows.first().map_or(Finding::Missing, |row| finding(instance, row)),
+            Err(DescribeError::UnknownId(_)) => Finding::Missing,
+            Err(error) => {
+                let why = failures::describe(&error)?;
+                return self.gate.pause(pause_after(&error), why).await;
+            }
+        };
+        let settle = Command::Settle { sent_at, findings: vec![(eni.clone(), finding)] };
+        if let Err(error) = attacher.book.execute(instance, &settle).await {
+            self.gate.pause(LEDGER_RETRY, failures::unavailable(&error)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn pause_after(error: &DescribeError) -> Duration {
+    match error {
+        DescribeError::Throttled { retry_after: Some(pause), .. } => *pause,
+        _ => DESCRIBE_PAUSE,
+    }
+}
+
+/// The rows of a describe by instance, in the ledger's terms.
+pub(super) fn sights(instance: &InstanceId, rows: Vec<Row>) -> Vec<Sight> {
+    let here = |row: &Row| row.instance.as_ref().is_none_or(|on| on == instance);
+    rows.into_iter()
+        .filter(here)
+        .map(|row| Sight { status: status(row.status), eni: row.eni, text: row.status_text, primary: row.primary })
+        .collect()
+}
+
+/// One row of a describe by id, in the ledger's terms.
+pub(crate) fn finding(instance: &InstanceId, row: &Row) -> Finding {
+    let text = row.status_text.clone();
+    match (&row.instance, row.status) {
+        (_, EniStatus::Available) => Finding::Available { text },
+        (Some(on), EniStatus::Deleting | EniStatus::Other) if on == instance => {
+            Finding::Here { status: Status::Other, text }
+        }
+        (Some(on), status_here) if on == instance => Finding::Here { status: status(status_here), text },
+        (Some(other), EniStatus::Attaching | EniStatus::InUse | EniStatus::Detaching) => {
+            Finding::Elsewhere { instance: other.clone(), text }
+        }
+        _ => Finding::Unclear { text },
+    }
+}
+
+fn status(status: EniStatus) -> Status {
+    match status {
+        EniStatus::Available => Status::Available,
+        EniStatus::Attaching => Status::Attaching,
+        EniStatus::InUse => Status::InUse,
+        EniStatus::Detaching => Status::Detaching,
+        EniStatus::Deleting | EniStatus::Other => Status::Other,
+    }
+}

@@ -1,0 +1,156 @@
+//! What stands between a caller who waits and the attempt that runs whatever the caller does.
+//!
+//! Before the send the caller decides: a deadline or a hang-up closes the gate, and then nothing is sent, ever. Once the
+//! attempt has passed the gate it goes on to its end, and a caller who cannot wait that long hears that the outcome is unknown.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{Attachment, Code, Failure, Reason};
+
+/// With less time than this until the deadline nothing is sent: the answer could not be told.
+const LEAST_TIME_TO_SEND: Duration = Duration::from_millis(200);
+
+/// The gate of one call.
+pub(super) struct Gate {
+    deadline: Instant,
+    closed: CancellationToken,
+    state: Mutex<GateState>,
+}
+
+struct GateState {
+    phase: Phase,
+    /// What the caller hears if nothing better comes before the deadline.
+    blocked_by: Failure,
+}
+
+enum Phase {
+    /// Nothing was sent.
+    Waiting,
+    /// A send is written, or under way, or somebody else's was joined.
+    Sending,
+    /// ENS has answered.
+    Known(Box<Result<Attachment, Failure>>),
+    /// Nothing was sent, and nothing will be.
+    Closed,
+}
+
+impl Gate {
+    pub(super) fn new(deadline: Instant) -> Arc<Self> {
+        let blocked_by = Failure::new(
+            Reason::LockWait,
+            "the deadline was too short to reach the instance's lock; nothing was sent; try again with a longer one",
+        );
+        let state = Mutex::new(GateState { phase: Phase::Waiting, blocked_by });
+        Arc::new(Self { deadline, closed: CancellationToken::new(), state })
+    }
+
+    fn state(&self) -> MutexGuard<'_, GateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// What keeps the attempt from being sent now.
+    pub(super) fn blocked_by(&self, failure: Failure) {
+        self.state().blocked_by = failure;
+    }
+
+    /// Passes the gate before a send is written.
+    ///
+    /// # Errors
+    /// What blocked so far: the gate is closed, or too little time is left to tell the answer.
+    pub(super) fn pass(&self) -> Result<(), Failure> {
+        let mut state = self.state();
+        if matches!(state.phase, Phase::Closed) || Instant::now() + LEAST_TIME_TO_SEND > self.deadline {
+            state.phase = Phase::Closed;
+            return Err(state.blocked_by.clone());
+        }
+        state.phase = Phase::Sending;
+        Ok(())
+    }
+
+    /// Somebody else's attempt is the caller's own now.
+    pub(super) fn join(&self) {
+        let mut state = self.state();
+        if !matches!(state.phase, Phase::Closed) {
+            state.phase = Phase::Sending;
+        }
+    }
+
+    /// Back before the gate: nothing was sent after all.
+    pub(super) fn back(&self) {
+        let mut state = self.state();
+        if matches!(state.phase, Phase::Sending) {
+            state.phase = Phase::Waiting;
+        }
+    }
+
+    /// ENS has answered: what the caller hears even if writing it down takes longer than the deadline.
+    pub(super) fn know(&self, answer: Result<Attachment, Failure>) {
+        self.state().phase = Phase::Known(Box::new(answer));
+    }
+
+    /// The caller leaves, or cannot wait any longer.
+    pub(super) fn close(&self) -> Result<Attachment, Failure> {
+        let mut state = self.state();
+        let answer = match &state.phase {
+            Phase::Known(answer) => return (**answer).clone(),
+            Phase::Sending => return Err(outcome_unknown().code(Code::DeadlineExceeded)),
+            Phase::Waiting | Phase::Closed => Err(state.blocked_by.clone()),
+        };
+        state.phase = Phase::Closed;
+        drop(state);
+        self.closed.cancel();
+        answer
+    }
+
+    /// Runs `work` until the deadline, or until the caller hangs up before anything was sent.
+    ///
+    /// # Errors
+    /// As [`Gate::close`] would answer.
+    pub(super) async fn bound<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => Err(self.state().blocked_by.clone()),
+            output = work => Ok(output),
+            () = sleep_until(self.deadline) => match self.close() {
+                Err(failure) => Err(failure),
+                Ok(_) => Err(outcome_unknown()),
+            },
+        }
+    }
+
+    /// Pauses, and says why.
+    ///
+    /// # Errors
+    /// As [`Gate::bound`].
+    pub(super) async fn pause(&self, pause: Duration, why: Failure) -> Result<(), Failure> {
+        self.blocked_by(why);
+        self.bound(tokio::time::sleep(pause)).await
+    }
+}
+
+/// Closes the gate when the caller's future is dropped.
+pub(super) struct HangUp(pub(super) Arc<Gate>);
+
+impl Drop for HangUp {
+    fn drop(&mut self) {
+        // What the caller would have heard, nobody hears.
+        let _ = self.0.close();
+    }
+}
+
+/// Sent, and not settled in time.
+pub(super) fn outcome_unknown() -> Failure {
+    Failure::new(
+        Reason::OutcomeUnknown,
+        "the attach was sent and is not settled yet; the attempt goes on: watch it, or call again, which joins it",
+    )
+}

@@ -1,0 +1,162 @@
+//! The callers of one replica for one instance stand in line here, first come, first served; the replica as a whole stands
+//! in the ledger's queue. Whoever is first takes the lock, and passes it on to those who already waited when it came, four
+//! at most: then other replicas have their turn.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::ledger::command::{Hold, Lease};
+use crate::model::{InstanceId, Ticket};
+
+/// Most callers that one grant serves.
+const MOST_PER_GRANT: usize = 4;
+
+/// The lines of all instances that somebody waits for.
+#[derive(Default)]
+pub(super) struct Lines {
+    lines: Mutex<HashMap<InstanceId, Weak<Line>>>,
+}
+
+impl Lines {
+    pub(super) fn of(&self, instance: &InstanceId) -> Arc<Line> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = lines.get(instance).and_then(Weak::upgrade) {
+            return line;
+        }
+        lines.retain(|_, line| line.strong_count() > 0);
+        let line = Arc::new(Line::default());
+        lines.insert(instance.clone(), Arc::downgrade(&line));
+        line
+    }
+}
+
+/// The line of one instance.
+#[derive(Default)]
+pub(super) struct Line {
+    turn: Arc<tokio::sync::Mutex<Baton>>,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    last: u64,
+    since: BTreeMap<u64, Instant>,
+}
+
+/// The place in the ledger's queue, and the lock if it is held.
+#[derive(Default)]
+pub(super) struct Baton {
+    ticket: Option<Ticket>,
+    ahead: usize,
+    held: Option<Held>,
+}
+
+/// The lock, held by this replica.
+#[derive(Clone, Copy)]
+pub(super) struct Held {
+    pub(super) hold: Hold,
+    /// When the lease ends, by this machine's clock.
+    pub(super) ends: Instant,
+    came: Instant,
+    left: usize,
+}
+
+/// A turn at the head of the line.
+pub(super) struct Turn {
+    line: Arc<Line>,
+    baton: OwnedMutexGuard<Baton>,
+}
+
+struct Waiter<'a> {
+    line: &'a Line,
+    place: u64,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.line.waiting.lock().unwrap_or_else(PoisonError::into_inner).since.remove(&self.place);
+    }
+}
+
+impl Line {
+    /// The turn, if nobody else has it.
+    pub(super) fn try_turn(self: &Arc<Self>) -> Option<Turn> {
+        let baton = self.turn.clone().try_lock_owned().ok()?;
+        Some(Turn { line: self.clone(), baton })
+    }
+
+    /// The turn, once everybody before has had theirs.
+    pub(super) async fn turn(self: &Arc<Self>) -> Turn {
+        let _waiter = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.last += 1;
+            let place = waiting.last;
+            waiting.since.insert(place, Instant::now());
+            Waiter { line: self, place }
+        };
+        let baton = self.turn.clone().lock_owned().await;
+        Turn { line: self.clone(), baton }
+    }
+
+    fn somebody_waits_since(&self, time: Instant) -> bool {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.since.first_key_value().is_some_and(|(_, since)| *since <= time)
+    }
+}
+
+impl Turn {
+    /// The ticket to ask the ledger with: the same one until its grant is over.
+    pub(super) fn ticket(&mut self) -> Ticket {
+        *self.baton.ticket.get_or_insert_with(|| Ticket(Uuid::new_v4()))
+    }
+
+    /// The ledger granted the lock, with so many slots free.
+    pub(super) fn granted(&mut self, lease: Lease, ends: Instant, room: usize) {
+        match &mut self.baton.held {
+            Some(held) if held.hold == lease.hold => held.ends = held.ends.min(ends),
+            held => {
+                let left = room.clamp(1, MOST_PER_GRANT);
+                *held = Some(Held { hold: lease.hold, ends, came: Instant::now(), left });
+            }
+        }
+    }
+
+    /// The lock, if it is held.
+    pub(super) fn held(&self) -> Option<Held> {
+        self.baton.held
+    }
+
+    /// Counts one send under this grant, and says whether another caller may have its turn under it, with so much of the lease
+    /// needed.
+    pub(super) fn passes_on(&mut self, needed: std::time::Duration) -> bool {
+        let Some(held) = &mut self.baton.held else { return false };
+        held.left = held.left.saturating_sub(1);
+        held.left > 0 && Instant::now() + needed < held.ends && self.line.somebody_waits_since(held.came)
+    }
+
+    /// Whether nobody is left for whom the lock, or the place in the queue, would be kept.
+    pub(super) fn is_last(&self) -> bool {
+        let came = self.baton.held.map_or_else(Instant::now, |held| held.came);
+        !self.line.somebody_waits_since(came)
+    }
+
+    /// Somebody else holds the lock, and so many stand before.
+    pub(super) fn queued(&mut self, ahead: usize) {
+        self.baton.held = None;
+        self.baton.ahead = ahead;
+    }
+
+    /// Whether nobody is known to stand before.
+    pub(super) fn is_next(&self) -> bool {
+        self.baton.ahead == 0
+    }
+
+    /// The grant is over, or the place given up: the next one asks with a new ticket. The old one, if the ledger may know it.
+    pub(super) fn over(&mut self) -> Option<Ticket> {
+        std::mem::take(&mut *self.baton).ticket
+    }
+}

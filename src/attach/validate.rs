@@ -1,0 +1,137 @@
+//! `validate_only`: every check that can be made without the lock and without a slot. It sends nothing, now or later.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::ens::{DescribeError, EniStatus, Ens, Purpose, Row};
+use crate::ledger::Ledger;
+use crate::ledger::command::{Command, Reach, Reply};
+use crate::model::{Failure, Reason, State, Ticket, Uid};
+
+use super::gate::Gate;
+use super::send::wait_for;
+use super::{Attacher, Attempting, Request, failures};
+
+/// A check that was passed, in words.
+pub type Check = String;
+
+impl<L: Ledger, E: Ens> Attacher<L, E> {
+    /// Checks what an attach would meet: room by the ledger and by ENS, the ENI's state, the instance's state and network.
+    ///
+    /// # Errors
+    /// The failure that the attach would end with, as far as it can be foreseen.
+    pub async fn validate(self: &Arc<Self>, request: Request) -> Result<Vec<Check>, Failure> {
+        let gate = Gate::new(request.deadline);
+        let attempting = Attempting { attacher: self.clone(), gate: gate.clone(), request };
+        gate.bound(attempting.validate()).await?
+    }
+}
+
+impl<L: Ledger, E: Ens> Attempting<L, E> {
+    async fn validate(&self) -> Result<Vec<Check>, Failure> {
+        let Request { instance, eni, caller, .. } = &self.request;
+        let mut checks = vec![
+            "fields: the ids are well-formed".to_owned(),
+            format!("identity: the caller is {caller}"),
+        ];
+        let ens = &self.attacher.ens;
+        let state = ens.instance(self.describe_permit().await?, instance).await.map_err(|error| final_failure(&error))?;
+        let Some(state) = state else {
+            let why = "ens knows no such instance; check the id, and the account and region that the gateway uses";
+            return Err(Failure::new(Reason::InstanceNotFound, why).about(instance, eni));
+        };
+        if self.is_here(&mut checks).await? {
+            return Ok(checks);
+        }
+        if state.status != "Stopped" {
+            let why = format!("the instance is {}; stop it, and try again", state.status);
+            return Err(Failure::new(Reason::InstanceNotStopped, why).about(instance, eni));
+        }
+        checks.push("instance: it is Stopped".to_owned());
+        let row = self.row().await?;
+        check_eni(&row, &state.network).map_err(|failure| failure.about(instance, eni))?;
+        checks.push("eni: it is Available, and of a type that can be attached".to_owned());
+        if row.network.is_empty() || state.network.is_empty() {
+            checks.push("network: not checked, for ens names none".to_owned());
+        } else {
+            checks.push(format!("network: both are in {}", row.network));
+        }
+        Ok(checks)
+    }
+
+    /// Whether the pair is attached or under way; otherwise checks that there is room for it.
+    async fn is_here(&self, checks: &mut Vec<Check>) -> Result<bool, Failure> {
+        let Request { instance, eni, .. } = &self.request;
+        let (sent_at, rows) = match self.attacher.describe(instance).await {
+            Ok(seen) => seen,
+            Err(error) => return Err(error.map_or_else(|failure| failure, |(_, why)| why)),
+        };
+        let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Reach::Ask);
+        let command = Command::Observe { sent_at, rows, then: Some(Box::new(enter)) };
+        let answer = self.attacher.book.execute(instance, &command).await.map_err(|e| failures::unavailable(&e))?;
+        match answer.reply {
+            Reply::Full(fullness) => Err(failures::full(&fullness, instance, eni)),
+            Reply::RequestIdReused(entry) => Err(failures::request_id_reused(&entry.eni)),
+            Reply::Present { attempt, .. } if attempt.attachment.state == State::Detaching => {
+                Err(failures::detaching(instance, eni))
+            }
+            Reply::Present { .. } => {
+                checks.push("eni: it is attached to this instance already; an attach would send nothing".to_owned());
+                Ok(true)
+            }
+            Reply::Joined(_) => {
+                checks.push("eni: its attach is under way; another one would join it".to_owned());
+                Ok(true)
+            }
+            Reply::Replayed(_) => {
+                checks.push("request_id: it was answered before; the same answer would be given again".to_owned());
+                Ok(true)
+            }
+            _ => {
+                checks.push(format!("room: the instance has a free slot (limit {})", self.attacher.book.bounds().limit));
+                Ok(false)
+            }
+        }
+    }
+
+    async fn row(&self) -> Result<Row, Failure> {
+        let Request { instance, eni, .. } = &self.request;
+        let rows = self.attacher.ens.interfaces(self.describe_permit().await?, std::slice::from_ref(eni)).await;
+        let rows = match rows {
+            Err(DescribeError::UnknownId(_)) => Vec::new(),
+            rows => rows.map_err(|error| final_failure(&error))?,
+        };
+        rows.into_iter().find(|row| row.eni == *eni).ok_or_else(|| {
+            let why = "ens knows no such eni; check the id, and the account and region that the gateway uses";
+            Failure::new(Reason::EniNotFound, why).about(instance, eni)
+        })
+    }
+
+    async fn describe_permit(&self) -> Result<crate::ens::Permit, Failure> {
+        let budget = &self.attacher.budget;
+        let permit = budget.permit(Purpose::Describe, self.gate.deadline()).await;
+        permit.map_err(|missing| wait_for(&missing).1)
+    }
+}
+
+fn check_eni(row: &Row, network: &str) -> Result<(), Failure> {
+    if row.primary {
+        let why = "the eni is a primary one; only secondary enis can be attached";
+        return Err(Failure::new(Reason::EniTypeNotSupported, why));
+    }
+    if row.status != EniStatus::Available {
+        let on = row.instance.as_ref().map_or_else(String::new, |on| format!(" on {on}"));
+        let why = format!("the eni is {}{on}; it must be Available", row.status_text);
+        return Err(Failure::new(Reason::EniNotAvailable, why));
+    }
+    if !row.network.is_empty() && !network.is_empty() && row.network != network {
+        let why = format!("the eni is in network {}, the instance in {network}; both must be in the same one", row.network);
+        return Err(Failure::new(Reason::NetworkMismatch, why));
+    }
+    Ok(())
+}
+
+fn final_failure(error: &DescribeError) -> Failure {
+    failures::describe(error).unwrap_or_else(|failure| failure)
+}

@@ -1,0 +1,49 @@
+//! The ledger's URL and what goes with it.
+
+use super::Checks;
+use crate::config::{Config, LedgerUrl, Origin};
+
+pub(super) fn ledger(config: &Config, checks: &mut Checks<'_>) {
+    let ledger = &config.ledger;
+    let memory = matches!(ledger.url, LedgerUrl::Memory);
+    checks.require(
+        &["ledger.url"],
+        memory || matches!(ledger.url, LedgerUrl::Redis { tls: false, .. }),
+        || format!("{} is not supported by this version", ledger.url),
+        "use redis:// or memory://",
+    );
+    checks.require(
+        &["ledger.url"],
+        !(ledger.url.has_password() && matches!(checks.origins.of("ledger.url"), Origin::Flag(_))),
+        || "a password on the command line can be read by everybody on the machine".to_owned(),
+        "put it into a file and set ledger.password_file",
+    );
+    checks.require(
+        &["ledger.url", "ledger.password_file"],
+        ledger.password_file.is_none() || !(memory || ledger.url.has_password()),
+        || match memory {
+            true => "memory:// takes no password".to_owned(),
+            false => "the password is given twice".to_owned(),
+        },
+        "unset ledger.password_file, or take the password out of ledger.url",
+    );
+    checks.require(
+        &["ledger.url", "ledger.ca_file"],
+        ledger.ca_file.is_none() || ledger.url.is_tls(),
+        || format!("{} does not use TLS", ledger.url),
+        "unset ledger.ca_file, or use a URL with TLS",
+    );
+    checks.require(
+        &["ledger.url", "ledger.sync_replicas"],
+        ledger.sync_replicas == 0 || !memory,
+        || "memory:// has no replicas".to_owned(),
+        "unset ledger.sync_replicas",
+    );
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '{' | '}');
+    checks.require(
+        &["ledger.prefix"],
+        (1..=64).contains(&ledger.prefix.len()) && ledger.prefix.chars().all(plain),
+        || "it is not 1 to 64 printable ASCII characters without spaces and braces".to_owned(),
+        "choose a prefix such as eni-gateway:",
+    );
+}

@@ -1,0 +1,50 @@
+//! What one number or duration may be.
+
+use std::time::Duration;
+
+use super::{Checks, shown};
+use crate::config::Config;
+
+pub(super) fn numbers(config: &Config, checks: &mut Checks<'_>) {
+    // So many that nobody means it: a number beyond is a typing error, and some of what is built from them would not bear it.
+    const MOST: usize = 1_000_000;
+    let mut within = |path: &'static str, value: usize, least: usize, most: usize| {
+        let problem = || format!("{value} is not between {least} and {most}");
+        checks.require(
+            &[path],
+            (least..=most).contains(&value),
+            problem,
+            "set it to a number in between",
+        );
+    };
+    within("grpc.max_in_flight", config.grpc.max_in_flight, 1, MOST);
+    within("ledger.sync_replicas", config.ledger.sync_replicas, 0, 100);
+    within("ens.attach_per_second", config.ens.attach_per_second as usize, 1, MOST);
+    // One for callers, one for the tracker.
+    within(
+        "ens.describe_per_second",
+        config.ens.describe_per_second as usize,
+        2,
+        MOST,
+    );
+    within("limit.enis_per_instance", config.limit.enis_per_instance, 1, 1000);
+    within("watch.max_streams", config.watch.max_streams, 1, MOST);
+
+    let mut lasts = |path: &'static str, value: Duration, least: Duration| {
+        let problem = || format!("{} is less than {}", shown(value), shown(least));
+        checks.require(
+            &[path],
+            value >= least,
+            problem,
+            &format!("set it to {} or more", shown(least)),
+        );
+    };
+    let millisecond = Duration::from_millis(1);
+    let second = Duration::from_secs(1);
+    lasts("grpc.default_deadline", config.grpc.default_deadline, second);
+    lasts("grpc.max_connection_age", config.grpc.max_connection_age, second);
+    lasts("ledger.timeout", config.ledger.timeout, millisecond);
+    lasts("ens.attempt_timeout", config.ens.attempt_timeout, millisecond);
+    lasts("ens.describe_timeout", config.ens.describe_timeout, millisecond);
+    lasts("watch.heartbeat", config.watch.heartbeat, second);
+}

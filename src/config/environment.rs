@@ -1,0 +1,157 @@
+//! Settings from the environment: `ENI_GATEWAY_SECTION__KEY`.
+//!
+//! The trap: Kubernetes gives every pod of a namespace variables for every Service in it, and those of a Service named
+//! `eni-gateway` (or `eni-gateway-…`) begin with our prefix. They are told apart by their form; any other name under
+//! the prefix is a typing error, and must not pass silently.
+
+use super::fault::{Fault, Origin};
+use super::load::Given;
+use super::settings::{ALL, Setting};
+
+/// What every name begins with.
+pub(super) const PREFIX: &str = "ENI_GATEWAY_";
+
+/// Names under the prefix that the build uses; `cargo run` passes the first one on to the program.
+const OF_THE_BUILD: &[&str] = &["ENI_GATEWAY_COMMIT", "ENI_GATEWAY_BUILD_COMMIT"];
+
+/// Reads all settings among the variables, in the order of their names.
+pub(super) fn read(variables: impl IntoIterator<Item = (String, String)>, faults: &mut Vec<Fault>) -> Vec<Given> {
+    let mut variables: Vec<_> = variables
+        .into_iter()
+        .filter(|(name, value)| {
+            name.starts_with(PREFIX) && !OF_THE_BUILD.contains(&name.as_str()) && !is_service_link(name, value)
+        })
+        .collect();
+    variables.sort();
+    let mut given = Vec::new();
+    for (name, text) in variables {
+        match ALL.iter().find(|setting| setting.env_name() == name) {
+            Some(setting) => given.push(Given {
+                setting,
+                text,
+                origin: Origin::Environment(name),
+            }),
+            None => faults.push(unknown(&name)),
+        }
+    }
+    given
+}
+
+fn unknown(name: &str) -> Fault {
+    let problem = if name[PREFIX.len()..].contains("__") {
+        "no such setting"
+    } else {
+        "no setting: those have `__` between section and key"
+    };
+    Fault::new(
+        name,
+        problem,
+        match nearest(name) {
+            Some(setting) => format!("unset it, or set {} if that is what was meant", setting.env_name()),
+            None => "unset it; `eni-gateway config dump` lists all settings".to_owned(),
+        },
+    )
+}
+
+/// The setting whose variable looks most like this name, if any does.
+fn nearest(name: &str) -> Option<&'static Setting> {
+    super::load::nearest(name, |setting| setting.env_name())
+}
+
+/// Whether Kubernetes makes a variable like this for a Service: `X_SERVICE_HOST`, `X_SERVICE_PORT[_NAME]`, `X_PORT` with a
+/// URL as its value, `X_PORT_<number>_<protocol>[_PROTO|_PORT|_ADDR]`.
+fn is_service_link(name: &str, value: &str) -> bool {
+    let Some(rest) = name.strip_prefix("ENI_GATEWAY") else {
+        return false;
+    };
+    if rest.contains("__") {
+        return false;
+    }
+    let is_port = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    rest.ends_with("_SERVICE_HOST")
+        || (rest.contains("_SERVICE_PORT") && is_port)
+        || (rest.ends_with("_PORT")
+            && ["tcp://", "udp://", "sctp://"]
+                .iter()
+                .any(|scheme| value.starts_with(scheme)))
+        || rest
+            .match_indices("_PORT_")
+            .any(|(at, separator)| is_numbered_port(&rest[at + separator.len()..]))
+}
+
+/// `50051_TCP`, `50051_TCP_ADDR` and the like.
+fn is_numbered_port(text: &str) -> bool {
+    let mut parts = text.split('_');
+    let number = parts
+        .next()
+        .is_some_and(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    let protocol = parts.next().is_some_and(|part| matches!(part, "TCP" | "UDP" | "SCTP"));
+    let detail = parts
+        .next()
+        .is_none_or(|part| matches!(part, "PROTO" | "PORT" | "ADDR"));
+    number && protocol && detail && parts.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_all(variables: &[(&str, &str)]) -> (Vec<Given>, Vec<Fault>) {
+        let mut faults = Vec::new();
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let given = read(variables, &mut faults);
+        (given, faults)
+    }
+
+    #[test]
+    fn what_kubernetes_injects_is_no_setting() {
+        let (given, faults) = read_all(&[
+            ("ENI_GATEWAY_PORT", "tcp://10.0.0.1:50051"),
+            ("ENI_GATEWAY_SERVICE_HOST", "10.0.0.1"),
+            ("ENI_GATEWAY_SERVICE_PORT", "50051"),
+            ("ENI_GATEWAY_SERVICE_PORT_GRPC", "50051"),
+            ("ENI_GATEWAY_PORT_50051_TCP", "tcp://10.0.0.1:50051"),
+            ("ENI_GATEWAY_PORT_50051_TCP_PROTO", "tcp"),
+            ("ENI_GATEWAY_PORT_50051_TCP_PORT", "50051"),
+            ("ENI_GATEWAY_PORT_50051_TCP_ADDR", "10.0.0.1"),
+            ("ENI_GATEWAY_HEADLESS_SERVICE_HOST", "None"),
+            ("ENI_GATEWAY_REDIS_PORT_6379_TCP_ADDR", "10.0.0.2"),
+            ("MY_ENI_GATEWAY_PORT", "tcp://10.0.0.1:50051"),
+            ("PATH", "/bin"),
+            ("ENI_GATEWAY_COMMIT", "0123456789ab"),
+        ]);
+        assert!(given.is_empty());
+        assert_eq!(faults, []);
+    }
+
+    #[test]
+    fn any_other_name_under_the_prefix_is_a_fault() {
+        for name in [
+            "ENI_GATEWAY_GRPC_LISTEN",
+            "ENI_GATEWAY_LEDGER__URI",
+            "ENI_GATEWAY_grpc__listen",
+            "ENI_GATEWAY_",
+            "ENI_GATEWAY_FOO",
+            "ENI_GATEWAY_ADMIN_PORT",
+            "ENI_GATEWAY_PORT_50051_TCP_FOO",
+            "ENI_GATEWAY_X__SERVICE_HOST",
+        ] {
+            assert_eq!(read_all(&[(name, "9090")]).1.len(), 1, "{name}");
+        }
+        let (_, faults) = read_all(&[("ENI_GATEWAY_GRPC_LISTEN", "hunter2")]);
+        assert!(faults[0].remedy.contains("ENI_GATEWAY_GRPC__LISTEN"), "{}", faults[0]);
+        assert!(!faults[0].to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_setting_is_read_as_text() {
+        let (given, faults) = read_all(&[("ENI_GATEWAY_LEDGER__PREFIX", "0123")]);
+        assert_eq!(faults, []);
+        assert_eq!(
+            (given[0].setting.path, given[0].text.as_str()),
+            ("ledger.prefix", "0123")
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! `ledger.url`: where records are kept, as a URL. Its errors and its `Display` never show the password.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+
+mod parse;
+
+/// Where records are kept.
+#[derive(Clone, Debug)]
+pub enum LedgerUrl {
+    /// `memory://`: in this process.
+    Memory,
+    /// `redis[s]://[user[:password]@]host[:port][/db]`.
+    Redis {
+        /// Whether over TLS.
+        tls: bool,
+        /// The server.
+        server: Server,
+        /// Who signs in.
+        login: Login,
+        /// Number of the database.
+        db: u32,
+    },
+    /// `unix:///path[?db=N]`.
+    Unix {
+        /// The socket.
+        path: PathBuf,
+        /// Number of the database.
+        db: u32,
+    },
+    /// `redis[s]-sentinel://[user[:password]@]host[:port],…[/db]?master=NAME`.
+    Sentinel {
+        /// Whether over TLS.
+        tls: bool,
+        /// The sentinels.
+        sentinels: Vec<Server>,
+        /// Who signs in at the primary.
+        login: Login,
+        /// Number of the database.
+        db: u32,
+        /// The primary's name.
+        master: String,
+    },
+    /// `redis[s]-cluster://[user[:password]@]host[:port],…`.
+    Cluster {
+        /// Whether over TLS.
+        tls: bool,
+        /// Where to begin.
+        nodes: Vec<Server>,
+        /// Who signs in.
+        login: Login,
+    },
+}
+
+/// A host and its port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Name or address; an IPv6 address without its brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Who signs in at Redis.
+#[derive(Clone, Debug, Default)]
+pub struct Login {
+    /// The user of an ACL; Redis' default user if there is none.
+    pub user: Option<String>,
+    /// The password in the URL; `ledger.password_file` is the better place.
+    pub password: Option<SecretString>,
+}
+
+impl LedgerUrl {
+    /// Who signs in, where that can be.
+    #[must_use]
+    pub fn login(&self) -> Option<&Login> {
+        match self {
+            Self::Memory | Self::Unix { .. } => None,
+            Self::Redis { login, .. } | Self::Sentinel { login, .. } | Self::Cluster { login, .. } => Some(login),
+        }
+    }
+
+    /// Whether it holds a password.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        self.login().is_some_and(|login| login.password.is_some())
+    }
+
+    /// Whether it is over TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        match self {
+            Self::Memory | Self::Unix { .. } => false,
+            Self::Redis { tls, .. } | Self::Sentinel { tls, .. } | Self::Cluster { tls, .. } => *tls,
+        }
+    }
+
+    fn scheme(&self) -> &'static str {
+        match (self, self.is_tls()) {
+            (Self::Memory, _) => "memory",
+            (Self::Unix { .. }, _) => "unix",
+            (Self::Redis { .. }, false) => "redis",
+            (Self::Redis { .. }, true) => "rediss",
+            (Self::Sentinel { .. }, false) => "redis-sentinel",
+            (Self::Sentinel { .. }, true) => "rediss-sentinel",
+            (Self::Cluster { .. }, false) => "redis-cluster",
+            (Self::Cluster { .. }, true) => "rediss-cluster",
+        }
+    }
+}
+
+/// The URL with its password masked.
+impl fmt::Display for LedgerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://", self.scheme())?;
+        if let Some(login) = self.login() {
+            let password = if login.password.is_some() { ":***" } else { "" };
+            match &login.user {
+                Some(user) => write!(f, "{user}{password}@")?,
+                None if login.password.is_some() => write!(f, "{password}@")?,
+                None => {}
+            }
+        }
+        match self {
+            Self::Memory => Ok(()),
+            Self::Redis { server, db, .. } => write!(f, "{server}/{db}"),
+            Self::Unix { path, db } => write!(f, "{}?db={db}", path.display()),
+            Self::Sentinel {
+                sentinels, db, master, ..
+            } => write!(f, "{}/{db}?master={master}", joined(sentinels)),
+            Self::Cluster { nodes, .. } => f.write_str(&joined(nodes)),
+        }
+    }
+}
+
+fn joined(servers: &[Server]) -> String {
+    servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,202 @@
+use std::collections::VecDeque;
+
+use super::*;
+
+/// A counter that answers from a list, then always yes, and writes down what it was asked.
+#[derive(Clone, Default)]
+struct Counter {
+    answers: Arc<Mutex<VecDeque<TokenAnswer>>>,
+    asked: Arc<Mutex<Vec<TokenRequest>>>,
+}
+
+impl Counter {
+    fn answering(answers: impl IntoIterator<Item = TokenAnswer>) -> Self {
+        let counter = Self::default();
+        counter.answers.lock().unwrap().extend(answers);
+        counter
+    }
+
+    fn budget(&self) -> Budget {
+        let counter = self.clone();
+        let source: TokenSource = Arc::new(move |request| {
+            counter.asked.lock().unwrap().push(request);
+            let answer = match request {
+                TokenRequest::Take(_) => counter.answers.lock().unwrap().pop_front(),
+                _ => None,
+            };
+            Box::pin(async move { Ok(answer.unwrap_or(TokenAnswer::Granted)) })
+        });
+        Budget::new(source).with_random(Arc::new(|| 0.0))
+    }
+
+    fn reports(&self) -> Vec<TokenRequest> {
+        let asked = std::mem::take(&mut *self.asked.lock().unwrap());
+        asked
+            .into_iter()
+            .filter(|request| !matches!(request, TokenRequest::Take(_)))
+            .collect()
+    }
+}
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_is_waited_for_until_the_deadline_and_not_longer() {
+    let counter = Counter::answering([
+        TokenAnswer::Wait(seconds(2)),
+        TokenAnswer::Granted,
+        TokenAnswer::Wait(seconds(9)),
+    ]);
+    let (budget, start) = (counter.budget(), Instant::now());
+    let _ = budget
+        .permit(Purpose::Attach, start + seconds(5))
+        .await
+        .expect("a permit after 2 s");
+    assert_eq!(start.elapsed(), seconds(2));
+    let late = budget.permit(Purpose::Attach, start + seconds(5)).await;
+    assert_eq!(late.unwrap_err(), NoPermit::Late { wait: seconds(9) });
+    assert_eq!(start.elapsed(), seconds(2), "it gives up at once");
+    let known = budget.permit(Purpose::Attach, start + seconds(5)).await;
+    assert_eq!(
+        known.unwrap_err(),
+        NoPermit::Late { wait: seconds(9) },
+        "without asking again"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn permits_come_in_the_order_of_arrival_and_nobody_overtakes() {
+    let counter = Counter::answering([TokenAnswer::Wait(seconds(1))]);
+    let (budget, order, deadline) = (counter.budget(), Mutex::new(Vec::new()), Instant::now() + seconds(60));
+    let caller = |name: &'static str| {
+        let (budget, order) = (&budget, &order);
+        async move {
+            let _permit = budget.permit(Purpose::Attach, deadline).await.expect("a permit");
+            order.lock().unwrap().push(name);
+        }
+    };
+    let in_haste = async {
+        tokio::task::yield_now().await;
+        budget.try_permit(Purpose::Attach).await
+    };
+    let (.., hasty) = tokio::join!(biased; caller("first"), caller("second"), caller("third"), in_haste);
+    assert_eq!(*order.lock().unwrap(), ["first", "second", "third"]);
+    assert_eq!(hasty.unwrap_err(), NoPermit::Late { wait: seconds(1) });
+    let _ = budget
+        .try_permit(Purpose::Describe)
+        .await
+        .expect("another purpose has its own queue");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_waits_behind_others_gives_up_at_its_deadline() {
+    let counter = Counter::answering([TokenAnswer::Wait(seconds(3))]);
+    let (budget, start) = (counter.budget(), Instant::now());
+    let (first, second) = tokio::join!(
+        biased;
+        budget.permit(Purpose::Attach, start + seconds(60)),
+        budget.permit(Purpose::Attach, start + seconds(1)),
+    );
+    let _ = first.expect("a permit");
+    assert_eq!(second.unwrap_err(), NoPermit::Late { wait: seconds(3) });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_successful_call_reports_nothing_unless_the_breaker_is_open() {
+    let counter = Counter::default();
+    let budget = counter.budget();
+    let permit = budget.try_permit(Purpose::Attach).await.expect("a permit");
+    budget.passed(&permit).await;
+    assert_eq!(counter.reports(), []);
+
+    budget.throttled(&permit, Some(seconds(7))).await;
+    assert_eq!(counter.reports(), [TokenRequest::Trip(Purpose::Attach, seconds(7))]);
+    assert!(budget.breaker_open());
+
+    tokio::time::advance(seconds(7)).await;
+    budget.passed(&permit).await;
+    assert_eq!(counter.reports(), [], "that call began before the breaker opened");
+    let probe = budget.try_permit(Purpose::Attach).await.expect("a permit");
+    budget.passed(&probe).await;
+    budget.passed(&probe).await;
+    assert_eq!(counter.reports(), [TokenRequest::Close(Purpose::Attach)]);
+    assert!(!budget.breaker_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_probe_closes_what_another_replica_opened() {
+    let counter = Counter::answering([TokenAnswer::Probe]);
+    let budget = counter.budget();
+    let probe = budget.try_permit(Purpose::Attach).await.expect("a permit");
+    assert!(budget.breaker_open());
+    budget.passed(&probe).await;
+    assert_eq!(counter.reports(), [TokenRequest::Close(Purpose::Attach)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn throttling_without_a_time_backs_off_once_per_burst_and_longer_each_time() {
+    let counter = Counter::default();
+    let budget = counter.budget();
+    for expected in [1, 2, 4, 8, 16, 30, 30] {
+        let permit = budget.try_permit(Purpose::Attach).await.expect("a permit");
+        budget.throttled(&permit, None).await;
+        budget.throttled(&permit, None).await;
+        assert_eq!(
+            counter.reports(),
+            [TokenRequest::Trip(Purpose::Attach, seconds(expected))]
+        );
+        tokio::time::advance(seconds(expected)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_kinds_of_describe_stop_together() {
+    let counter = Counter::default();
+    let budget = counter.budget();
+    let permit = budget.try_permit(Purpose::Track).await.expect("a permit");
+    budget.throttled(&permit, Some(seconds(1))).await;
+    let both = [Purpose::Describe, Purpose::Track];
+    assert_eq!(
+        counter.reports(),
+        both.map(|purpose| TokenRequest::Trip(purpose, seconds(1)))
+    );
+    tokio::time::advance(seconds(1)).await;
+    let permit = budget.try_permit(Purpose::Describe).await.expect("a permit");
+    budget.passed(&permit).await;
+    assert_eq!(counter.reports(), both.map(TokenRequest::Close));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unused_permit_goes_back() {
+    let counter = Counter::default();
+    let budget = counter.budget();
+    let permit = budget.try_permit(Purpose::Describe).await.expect("a permit");
+    budget.give_back(permit).await;
+    assert_eq!(counter.reports(), [TokenRequest::GiveBack(Purpose::Describe)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_counter_that_cannot_be_reached_or_hangs_is_said_to_be() {
+    let budget = Budget::new(Arc::new(|_| Box::pin(async { Err("redis is away".to_owned()) })));
+    let got = budget.permit(Purpose::Attach, Instant::now() + seconds(5)).await;
+    assert_eq!(got.unwrap_err(), NoPermit::CounterUnreachable("redis is away".into()));
+
+    let (budget, start) = (
+        Budget::new(Arc::new(|_| Box::pin(std::future::pending()))),
+        Instant::now(),
+    );
+    let got = budget.permit(Purpose::Attach, start + seconds(5)).await;
+    assert!(matches!(got, Err(NoPermit::CounterUnreachable(_))), "{got:?}");
+    assert_eq!(start.elapsed(), seconds(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absurd_wait_is_a_long_one() {
+    let budget = Counter::answering([TokenAnswer::Wait(Duration::MAX)]).budget();
+    assert!(matches!(
+        budget.try_permit(Purpose::Attach).await,
+        Err(NoPermit::Late { .. })
+    ));
+}

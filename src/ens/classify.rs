@@ -1,0 +1,348 @@
+//! What one exchange with ENS proves. The one question that matters for an Attach is whether it may have been applied; where that
+//! is in doubt the answer is [`Reply::Unsettled`], and ENS's own status settles it later.
+//!
+//! The `Code` decides, not the HTTP status: documents of Alibaba Cloud's products give different statuses for the same code.
+//! The exception is 5xx, whose maker may be a machine on the way: it never proves that nothing was applied.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::transport::{Fault, Response};
+use super::{DescribeError, EnsRefusal, Outcome, wire};
+
+/// Codes that say nothing about whether the call was applied, at any HTTP status. `ens.interface.error` is ENS's catch-all;
+/// a nonce is "used" also when the network delivered the first copy twice.
+const UNSETTLED: &[&str] = &[
+    "ens.interface.error",
+    "SignatureNonceUsed",
+    "ServiceUnavailable",
+    "InternalError",
+    "UnknownError",
+];
+
+/// What came of one exchange.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// 2xx with JSON that is ENS's own: it carries a RequestId and no error.
+    Answer {
+        /// The body.
+        body: Value,
+        /// `RequestId`.
+        request_id: String,
+    },
+    /// ENS said no. Nothing was applied.
+    Refused(EnsRefusal),
+    /// ENS throttles the account. Nothing was applied.
+    Throttled {
+        /// ENS's words.
+        refusal: EnsRefusal,
+        /// `x-acs-retry-after`.
+        retry_after: Option<Duration>,
+    },
+    /// No byte of the request left the machine.
+    NotSent {
+        /// `dns`, `connect` or `request`.
+        kind: &'static str,
+        /// What failed.
+        why: String,
+    },
+    /// It was sent, and nothing that came back settles it.
+    Unsettled {
+        /// `timeout`, `connection`, `status`, `body`, `code`: what is missing.
+        kind: &'static str,
+        /// What happened instead.
+        why: String,
+        /// ENS's words, if there were any.
+        refusal: Option<EnsRefusal>,
+        /// The account is throttled all the same.
+        throttling: Option<Throttling>,
+    },
+}
+
+/// ENS throttles the account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Throttling {
+    /// `x-acs-retry-after`, where ENS sent one.
+    pub retry_after: Option<Duration>,
+}
+
+/// What an HTTP response proves.
+#[must_use]
+pub fn response(response: &Response) -> Reply {
+    let status = response.status;
+    let body = serde_json::from_slice::<Value>(&response.body)
+        .ok()
+        .filter(Value::is_object);
+    let refusal = body.as_ref().map(wire::refusal);
+    let retry_after = response.retry_after;
+    let throttled = status >= 400 && (status == 429 || retry_after.is_some() || is_throttling(refusal.as_ref()));
+    let unsettled = |kind: &'static str, why: String| Reply::Unsettled {
+        kind,
+        why,
+        refusal: refusal.clone().filter(|refusal| !refusal.code.is_empty()),
+        throttling: throttled.then_some(Throttling { retry_after }),
+    };
+    let (Some(body), Some(refusal)) = (body, &refusal) else {
+        return unsettled("body", format!("ens answered {status} with no json"));
+    };
+    match status {
+        200..=299 if !refusal.code.is_empty() && !is_success(&refusal.code) => {
+            unsettled("code", format!("ens answered {status} with the error {}", refusal.code))
+        }
+        // Any proxy can say 200 and `{}`; what ENS took, it gave a RequestId.
+        200..=299 if refusal.request_id.is_empty() => {
+            unsettled("body", format!("ens answered {status} without a RequestId"))
+        }
+        200..=299 => Reply::Answer {
+            body,
+            request_id: refusal.request_id.clone(),
+        },
+        400..=499 if refusal.code.is_empty() => unsettled("body", format!("ens answered {status} without a Code")),
+        400..=499 if is_unsettled(&refusal.code) => {
+            unsettled("code", format!("ens answered {}: {}", refusal.code, refusal.message))
+        }
+        400..=499 if throttled => Reply::Throttled {
+            refusal: refusal.clone(),
+            retry_after,
+        },
+        400..=499 => Reply::Refused(refusal.clone()),
+        _ => unsettled("status", format!("ens answered {status}")),
+    }
+}
+
+/// What a transport error proves.
+#[must_use]
+pub fn fault(fault: Fault) -> Reply {
+    let Fault { sent, kind, why } = fault;
+    if sent {
+        Reply::Unsettled {
+            kind,
+            why,
+            refusal: None,
+            throttling: None,
+        }
+    } else {
+        Reply::NotSent { kind, why }
+    }
+}
+
+fn is_success(code: &str) -> bool {
+    ["0", "200", "ok", "success"]
+        .iter()
+        .any(|success| code.eq_ignore_ascii_case(success))
+}
+
+fn is_throttling(refusal: Option<&EnsRefusal>) -> bool {
+    refusal.is_some_and(|refusal| refusal.code.contains("Throttling"))
+}
+
+/// `code` itself, or a finer one of it, such as `InternalError.Timeout`.
+fn is_unsettled(code: &str) -> bool {
+    UNSETTLED.iter().any(|known| {
+        code.get(..known.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(known))
+            && matches!(code.as_bytes().get(known.len()), None | Some(b'.'))
+    })
+}
+
+impl Reply {
+    /// The throttling that the budget has to hear of.
+    pub(super) fn throttling(&self) -> Option<Throttling> {
+        match self {
+            Self::Throttled { retry_after, .. } => Some(Throttling {
+                retry_after: *retry_after,
+            }),
+            Self::Unsettled { throttling, .. } => *throttling,
+            _ => None,
+        }
+    }
+
+    /// ENS answered, and neither throttled nor fell over.
+    pub(super) fn passed(&self) -> bool {
+        matches!(self, Self::Answer { .. } | Self::Refused(_))
+    }
+
+    /// ENS's error code, if there is one.
+    pub(super) fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused(refusal)
+            | Self::Throttled { refusal, .. }
+            | Self::Unsettled {
+                refusal: Some(refusal), ..
+            } => Some(&refusal.code),
+            _ => None,
+        }
+    }
+
+    /// ENS's RequestId, if there is one.
+    pub(super) fn request_id(&self) -> Option<&str> {
+        let id = match self {
+            Self::Answer { request_id, .. } => request_id,
+            Self::Refused(refusal)
+            | Self::Throttled { refusal, .. }
+            | Self::Unsettled {
+                refusal: Some(refusal), ..
+            } => &refusal.request_id,
+            _ => return None,
+        };
+        Some(id.as_str()).filter(|id| !id.is_empty())
+    }
+
+    /// `error.type` of the call's span; `None`: it is no error.
+    pub(super) fn error_type(&self) -> Option<&str> {
+        match self {
+            Self::Answer { .. } => None,
+            Self::NotSent { kind, .. } => Some(kind),
+            Self::Unsettled { kind, .. } => Some(self.code().unwrap_or(kind)),
+            Self::Refused(_) | Self::Throttled { .. } => self.code(),
+        }
+    }
+
+    /// The label `outcome` of the metric.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Answer { .. } => "ok",
+            Self::Refused(_) => "refused",
+            Self::Throttled { .. } => "throttled",
+            Self::NotSent { .. } => "not_sent",
+            Self::Unsettled { .. } => "unanswered",
+        }
+    }
+
+    /// As what became of an Attach.
+    #[must_use]
+    pub fn into_outcome(self) -> Outcome {
+        match self {
+            Self::Answer { request_id, .. } => Outcome::Accepted {
+                ens_request_id: request_id,
+            },
+            Self::Refused(refusal) => Outcome::Refused(refusal),
+            Self::Throttled { refusal, retry_after } => Outcome::Throttled { refusal, retry_after },
+            Self::NotSent { why, .. } => Outcome::NotSent { why },
+            Self::Unsettled { why, refusal, .. } => Outcome::Unanswered { why, refusal },
+        }
+    }
+
+    /// As the body of a describe's answer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn into_described(self) -> Result<Value, DescribeError> {
+        match self {
+            Self::Answer { body, .. } => Ok(body),
+            Self::Refused(refusal) if refusal.code == "InvalidEniId.NotFound" => Err(DescribeError::UnknownId(refusal)),
+            Self::Refused(refusal) => Err(DescribeError::Refused(refusal)),
+            Self::Throttled { refusal, retry_after } => Err(DescribeError::Throttled { refusal, retry_after }),
+            Self::NotSent { why, .. } | Self::Unsettled { why, .. } => Err(DescribeError::Unavailable(why)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn reply(status: u16, body: &str) -> Reply {
+        response(&Response {
+            status,
+            retry_after: None,
+            date: None,
+            body: body.as_bytes().to_vec(),
+        })
+    }
+
+    fn error(code: &str) -> String {
+        json!({"Code": code, "Message": "why", "RequestId": "R", "HostId": "ens.aliyuncs.com"}).to_string()
+    }
+
+    #[rstest]
+    #[case::empty(200, "", "unanswered")]
+    #[case::html(200, "<html>", "unanswered")]
+    #[case::bare(200, "{}", "unanswered")]
+    #[case::empty_id(200, r#"{"RequestId":""}"#, "unanswered")]
+    #[case::array(200, "[]", "unanswered")]
+    #[case::text(200, r#""R""#, "unanswered")]
+    #[case::accepted(200, r#"{"RequestId":"R"}"#, "ok")]
+    #[case::lower(200, r#"{"requestId":"R"}"#, "ok")]
+    #[case::code_0(200, r#"{"Code":0,"RequestId":"R"}"#, "ok")]
+    #[case::code_text(200, r#"{"Code":"0","RequestId":"R"}"#, "ok")]
+    #[case::error_in_200(200, r#"{"Code":"InstanceNotFound","RequestId":"R"}"#, "unanswered")]
+    #[case::redirect(307, r#"{"RequestId":"R"}"#, "unanswered")]
+    #[case::not_modified(304, "", "unanswered")]
+    #[case::gateway(502, "<html>bad gateway</html>", "unanswered")]
+    #[case::forbidden_html(403, "<html>", "unanswered")]
+    #[case::no_code(400, r#"{"RequestId":"R"}"#, "unanswered")]
+    #[case::number_code(403, r#"{"code":403,"message":"proxy"}"#, "unanswered")]
+    fn a_response_settles_only_what_it_proves(#[case] status: u16, #[case] body: &str, #[case] label: &str) {
+        assert_eq!(reply(status, body).label(), label);
+    }
+
+    #[rstest]
+    #[case("InvalidEniId.NotFound", "refused")]
+    #[case("InvalidParameter.InstanceId", "refused")]
+    #[case("NoPermission", "refused")]
+    #[case("SomethingNew", "refused")]
+    #[case("InternalErrorElsewhere", "refused")]
+    #[case("Throttling", "throttled")]
+    #[case("Throttling.User", "throttled")]
+    #[case("Rejected.Throttling", "throttled")]
+    #[case("ens.interface.error", "unanswered")]
+    #[case("Ens.Interface.Error", "unanswered")]
+    #[case("SignatureNonceUsed", "unanswered")]
+    #[case("ServiceUnavailable", "unanswered")]
+    #[case("InternalError", "unanswered")]
+    #[case("InternalError.Timeout", "unanswered")]
+    #[case("UnknownError", "unanswered")]
+    fn a_code_decides_at_any_4xx_and_nothing_at_5xx(#[case] code: &str, #[case] label: &str) {
+        for status in [400, 403, 404, 429] {
+            let expected = if status == 429 && label == "refused" {
+                "throttled"
+            } else {
+                label
+            };
+            assert_eq!(reply(status, &error(code)).label(), expected, "{status}");
+        }
+        for status in [500, 502, 503, 504] {
+            let got = reply(status, &error(code));
+            assert_eq!(
+                (got.label(), got.code(), got.request_id()),
+                ("unanswered", Some(code), Some("R")),
+                "{status}"
+            );
+        }
+    }
+
+    #[test]
+    fn throttling_is_reported_even_where_the_outcome_is_open() {
+        assert_eq!(
+            reply(503, &error("Throttling")).throttling(),
+            Some(Throttling { retry_after: None })
+        );
+        assert_eq!(reply(503, &error("ServiceUnavailable")).throttling(), None);
+    }
+
+    #[test]
+    fn retry_after_makes_a_refusal_a_throttling() {
+        let retry_after = Some(Duration::from_millis(700));
+        let got = response(&Response {
+            status: 400,
+            retry_after,
+            date: None,
+            body: error("Busy").into_bytes(),
+        });
+        assert_eq!(got.throttling(), Some(Throttling { retry_after }));
+    }
+
+    #[test]
+    fn an_unknown_id_is_told_apart() {
+        let got = reply(400, &error("InvalidEniId.NotFound")).into_described();
+        assert!(matches!(got, Err(DescribeError::UnknownId(_))), "{got:?}");
+        let got = reply(400, &error("NoPermission")).into_described();
+        assert!(matches!(got, Err(DescribeError::Refused(_))), "{got:?}");
+    }
+}

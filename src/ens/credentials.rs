@@ -1,4 +1,0 @@
-//! The account's credentials.
-
-/// One set of credentials.
-pub struct Credentials {}

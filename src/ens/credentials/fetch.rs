@@ -1,0 +1,110 @@
+//! What the sources share: one bounded HTTP exchange, and the JSON that session credentials come in.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::{RequestBuilder, StatusCode};
+use serde::Deserialize;
+
+use super::Credentials;
+use crate::ens::transport::explain;
+
+/// Longest answer that is read, in bytes; a token's length is unbounded, but not like that.
+const MAX_ANSWER: usize = 1 << 20;
+
+/// Why a source gave no credentials. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FetchError(pub(super) String);
+
+impl FetchError {
+    pub(super) fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+/// Sends one request, bounded from DNS to the last byte.
+pub(super) async fn text(request: RequestBuilder, timeout: Duration) -> Result<(StatusCode, String), FetchError> {
+    let failed = |error: reqwest::Error| FetchError(explain(error));
+    let mut response = request.timeout(timeout).send().await.map_err(failed)?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        if bytes.len() + chunk.len() > MAX_ANSWER {
+            return Err(FetchError::new("the answer is longer than 1 MiB"));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    let text = String::from_utf8(bytes).map_err(|_| FetchError::new("the answer is no text"))?;
+    Ok((response.status(), text))
+}
+
+/// [`text`], where any status but 2xx is an error.
+pub(super) async fn ok_text(request: RequestBuilder, timeout: Duration) -> Result<String, FetchError> {
+    let (status, text) = text(request, timeout).await?;
+    if status.is_success() {
+        Ok(text)
+    } else {
+        Err(refusal(status, &text))
+    }
+}
+
+/// An error answer in one line: its code and message, never the whole body.
+pub(super) fn refusal(status: StatusCode, body: &str) -> FetchError {
+    let refusal = serde_json::from_str::<Refusal>(body).unwrap_or_default();
+    match (refusal.code.is_empty(), refusal.message.is_empty()) {
+        (true, _) => FetchError(format!("answered {status}")),
+        (false, true) => FetchError(format!("answered {status}: {}", refusal.code)),
+        (false, false) => FetchError(format!("answered {status}: {} ({})", refusal.message, refusal.code)),
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Refusal {
+    code: String,
+    message: String,
+}
+
+/// Session credentials, as STS, the metadata service and credential URIs write them.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Session {
+    #[serde(default)]
+    code: Option<String>,
+    #[serde(default)]
+    access_key_id: String,
+    #[serde(default)]
+    access_key_secret: String,
+    #[serde(default)]
+    security_token: String,
+    expiration: Option<Timestamp>,
+}
+
+impl Session {
+    pub(super) fn parse(text: &str) -> Result<Self, FetchError> {
+        // serde's own message may quote the input, which holds secrets.
+        serde_json::from_str(text).map_err(|_| FetchError::new("the answer is not the JSON of session credentials"))
+    }
+
+    /// The credentials, if they are whole: a session without an end or a token is none.
+    pub(super) fn credentials(self) -> Result<Credentials, FetchError> {
+        if let Some(code) = self.code.filter(|code| code != "Success") {
+            return Err(FetchError(format!("the answer's Code is {code:?}, not \"Success\"")));
+        }
+        let Some(expiration) = self.expiration else {
+            return Err(FetchError::new("the answer holds no Expiration"));
+        };
+        for (name, value) in [
+            ("AccessKeyId", &self.access_key_id),
+            ("AccessKeySecret", &self.access_key_secret),
+            ("SecurityToken", &self.security_token),
+        ] {
+            if value.is_empty() {
+                return Err(FetchError(format!("the answer holds no {name}")));
+            }
+        }
+        Ok(Credentials::new(self.access_key_id, self.access_key_secret)
+            .with_token(self.security_token)
+            .until(expiration))
+    }
+}

@@ -1,0 +1,104 @@
+//! The account's credentials: where they come from, and how they stay fresh.
+//!
+//! The names and the order of the sources are the official SDKs' ([`chain`]); each source is one file; [`cache`] keeps what
+//! they gave until it is about to end. Secrets are [`SecretString`]s: `Debug` shows none.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+pub mod cache;
+pub mod chain;
+mod cli_profile;
+mod ecs_role;
+mod environment;
+mod fetch;
+mod oidc;
+mod uri;
+
+pub use cache::Provider;
+pub use chain::{MissingCredentials, Surroundings};
+pub use fetch::FetchError;
+
+/// One set of credentials.
+#[derive(Clone)]
+pub struct Credentials {
+    access_key_id: String,
+    access_key_secret: SecretString,
+    security_token: Option<SecretString>,
+    expiration: Option<Timestamp>,
+}
+
+impl Credentials {
+    /// A key that lasts.
+    #[must_use]
+    pub fn new(access_key_id: impl Into<String>, access_key_secret: impl Into<String>) -> Self {
+        Self {
+            access_key_id: access_key_id.into(),
+            access_key_secret: SecretString::from(access_key_secret.into()),
+            security_token: None,
+            expiration: None,
+        }
+    }
+
+    /// With the token of a session.
+    #[must_use]
+    pub fn with_token(mut self, token: impl Into<String>) -> Self {
+        self.security_token = Some(SecretString::from(token.into()));
+        self
+    }
+
+    /// Ending at this time.
+    #[must_use]
+    pub fn until(mut self, expiration: Timestamp) -> Self {
+        self.expiration = Some(expiration);
+        self
+    }
+
+    /// The key's id: no secret, but an account's.
+    #[must_use]
+    pub fn access_key_id(&self) -> &str {
+        &self.access_key_id
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn access_key_secret(&self) -> &SecretString {
+        &self.access_key_secret
+    }
+
+    /// The session's token.
+    #[must_use]
+    pub fn security_token(&self) -> Option<&SecretString> {
+        self.security_token.as_ref()
+    }
+
+    /// When the session ends; `None`: never.
+    #[must_use]
+    pub fn expiration(&self) -> Option<Timestamp> {
+        self.expiration
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("access_key_id", &self.access_key_id)
+            .field("session", &self.security_token.is_some())
+            .field("expiration", &self.expiration)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let shown = format!("{:?}", Credentials::new("LTAI5t", "the-secret").with_token("the-token"));
+        assert!(shown.contains("LTAI5t"), "{shown}");
+        assert!(!shown.contains("the-secret") && !shown.contains("the-token"), "{shown}");
+    }
+}

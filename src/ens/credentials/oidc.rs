@@ -1,0 +1,178 @@
+//! A RAM role for a Kubernetes service account (RRSA): the kubelet's OIDC token, exchanged at STS for a session.
+//!
+//! The kubelet rotates the token, so that the file is read anew for each exchange. The token goes into the body, never into
+//! a URL, which proxies and servers write to their logs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::Client;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use url::Url;
+use url::form_urlencoded::Serializer;
+
+use super::Credentials;
+use super::chain::{Skipped, Surroundings};
+use super::fetch::{FetchError, Session, ok_text};
+
+const ROLE: &str = "ALIBABA_CLOUD_ROLE_ARN";
+const PROVIDER: &str = "ALIBABA_CLOUD_OIDC_PROVIDER_ARN";
+const TOKEN_FILE: &str = "ALIBABA_CLOUD_OIDC_TOKEN_FILE";
+const SESSION_NAME: &str = "ALIBABA_CLOUD_ROLE_SESSION_NAME";
+const ENDPOINT: &str = "ALIBABA_CLOUD_STS_ENDPOINT";
+const REGION: &str = "ALIBABA_CLOUD_STS_REGION";
+const VPC: &str = "ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED";
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `AssumeRoleWithOIDC`.
+#[derive(Debug)]
+pub(super) struct Oidc {
+    role: String,
+    provider: String,
+    token_file: PathBuf,
+    session_name: String,
+    sts: Url,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    credentials: Session,
+}
+
+impl Oidc {
+    pub(super) fn find(surroundings: &Surroundings) -> Result<Self, Skipped> {
+        let names = [ROLE, PROVIDER, TOKEN_FILE];
+        let missing: Vec<&str> = names
+            .into_iter()
+            .filter(|name| surroundings.var(name).is_none())
+            .collect();
+        let (Some(role), Some(provider), Some(token_file)) = (
+            surroundings.var(ROLE),
+            surroundings.var(PROVIDER),
+            surroundings.var(TOKEN_FILE),
+        ) else {
+            let why = format!("not set: {}", missing.join(", "));
+            return Err(if missing.len() == names.len() {
+                Skipped::absent(why)
+            } else {
+                Skipped::broken(why)
+            });
+        };
+        let session_name = surroundings
+            .var(SESSION_NAME)
+            .unwrap_or_else(|| "eni-gateway".to_owned());
+        let sts = sts_endpoint(surroundings).map_err(Skipped::broken)?;
+        Ok(Self {
+            role,
+            provider,
+            token_file: token_file.into(),
+            session_name,
+            sts,
+        })
+    }
+
+    pub(super) fn role(&self) -> &str {
+        &self.role
+    }
+
+    pub(super) async fn fetch(&self, http: &Client, now: Timestamp) -> Result<Credentials, FetchError> {
+        let file = self.token_file.display();
+        let token = tokio::fs::read_to_string(&self.token_file)
+            .await
+            .map(SecretString::from)
+            .map_err(|error| FetchError(format!("the token file {file} cannot be read: {error}")))?;
+        let token = token.expose_secret().trim();
+        if token.is_empty() {
+            return Err(FetchError(format!("the token file {file} is empty")));
+        }
+        let mut url = self.sts.clone();
+        url.query_pairs_mut()
+            .append_pair("Action", "AssumeRoleWithOIDC")
+            .append_pair("Format", "JSON")
+            .append_pair("Version", "2015-04-01")
+            .append_pair("Timestamp", &now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        let form = Serializer::new(String::new())
+            .append_pair("RoleArn", &self.role)
+            .append_pair("OIDCProviderArn", &self.provider)
+            .append_pair("OIDCToken", token)
+            .append_pair("RoleSessionName", &self.session_name)
+            .append_pair("DurationSeconds", "3600")
+            .finish();
+        let request = http
+            .post(url)
+            .header("accept", "application/json")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form);
+        let host = self.sts.host_str().unwrap_or_default();
+        let text = ok_text(request, TIMEOUT)
+            .await
+            .map_err(|error| FetchError(format!("sts at {host}: {error}")))?;
+        let answer: Answer = serde_json::from_str(&text).map_err(|_| {
+            FetchError(format!(
+                "sts at {host}: the answer is not the JSON of AssumeRoleWithOIDC"
+            ))
+        })?;
+        answer.credentials.credentials()
+    }
+}
+
+/// The endpoint that was named, else the region's (inside the VPC if so told), else the central one.
+fn sts_endpoint(surroundings: &Surroundings) -> Result<Url, String> {
+    let host = match (surroundings.var(ENDPOINT), surroundings.var(REGION)) {
+        (Some(endpoint), _) => endpoint,
+        (None, Some(region)) if surroundings.is_true(VPC) => format!("sts-vpc.{region}.aliyuncs.com"),
+        (None, Some(region)) => format!("sts.{region}.aliyuncs.com"),
+        (None, None) => "sts.aliyuncs.com".to_owned(),
+    };
+    let text = if host.contains("://") {
+        host.clone()
+    } else {
+        format!("https://{host}")
+    };
+    let url = Url::parse(&text).map_err(|_| format!("{host:?} is no endpoint of sts"))?;
+    // The token is as good as a password.
+    let loopback = match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if loopback => Ok(url),
+        _ => Err(format!(
+            "{ENDPOINT} must be https://, for the token would be readable on its way"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::default(&[], Ok("https://sts.aliyuncs.com/"))]
+    #[case::region(&[(REGION, "cn-hangzhou")], Ok("https://sts.cn-hangzhou.aliyuncs.com/"))]
+    #[case::vpc(&[(REGION, "cn-hangzhou"), (VPC, "true")], Ok("https://sts-vpc.cn-hangzhou.aliyuncs.com/"))]
+    #[case::vpc_alone(&[(VPC, "true")], Ok("https://sts.aliyuncs.com/"))]
+    #[case::named(&[(ENDPOINT, "sts-vpc.cn-beijing.aliyuncs.com"), (REGION, "cn-hangzhou")], Ok("https://sts-vpc.cn-beijing.aliyuncs.com/"))]
+    #[case::url(&[(ENDPOINT, "https://sts.example")], Ok("https://sts.example/"))]
+    #[case::loopback(&[(ENDPOINT, "http://127.0.0.1:8080")], Ok("http://127.0.0.1:8080/"))]
+    #[case::plaintext(&[(ENDPOINT, "http://sts.example")], Err("must be https://"))]
+    fn the_endpoint_is_the_named_one_then_the_region_s(
+        #[case] vars: &'static [(&'static str, &'static str)],
+        #[case] expected: Result<&str, &str>,
+    ) {
+        match (sts_endpoint(&Surroundings::of(vars)), expected) {
+            (Ok(url), Ok(expected)) => assert_eq!(url.as_str(), expected),
+            (Err(error), Err(expected)) => assert!(error.contains(expected), "{error}"),
+            (got, _) => panic!("{got:?}"),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Credentials from a URL, such as a sidecar's.
+
+use std::time::Duration;
+
+use reqwest::Client;
+use url::Url;
+
+use super::Credentials;
+use super::chain::{Skipped, Surroundings};
+use super::fetch::{FetchError, Session, ok_text};
+
+const URI: &str = "ALIBABA_CLOUD_CREDENTIALS_URI";
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `ALIBABA_CLOUD_CREDENTIALS_URI`.
+#[derive(Debug)]
+pub(super) struct Uri {
+    url: Url,
+}
+
+impl Uri {
+    pub(super) fn find(surroundings: &Surroundings) -> Result<Self, Skipped> {
+        let text = surroundings
+            .var(URI)
+            .ok_or_else(|| Skipped::absent(format!("{URI} is not set")))?;
+        match Url::parse(&text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(Self { url }),
+            // The text is not repeated: it may hold a secret.
+            _ => Err(Skipped::broken(format!("{URI} is no http:// or https:// URL"))),
+        }
+    }
+
+    /// Where it points, without path and query, which may hold a secret.
+    pub(super) fn origin(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+
+    pub(super) async fn fetch(&self, http: &Client) -> Result<Credentials, FetchError> {
+        let text = ok_text(http.get(self.url.clone()), TIMEOUT).await;
+        text.and_then(|text| Session::parse(&text))
+            .and_then(Session::credentials)
+            .map_err(|error| FetchError(format!("{}: {error}", self.origin())))
+    }
+}

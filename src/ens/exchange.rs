@@ -1,0 +1,215 @@
+//! One call of ENS: sign, send once, read, classify, report. No call is made anywhere else, and none without a [`Permit`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::Client;
+use tokio::time::Instant;
+use tracing::{Instrument, Span, field};
+use url::Url;
+use uuid::Uuid;
+
+use super::classify::{self, Reply};
+use super::clock::{Offset, WallClock};
+use super::credentials::{Credentials, Provider};
+use super::report::{Action, CallReport, Observer};
+use super::settings::Invalid;
+use super::{Budget, Permit, Settings, signer, transport};
+
+const VERSION: &str = "2017-11-10";
+
+/// Parameters of a call.
+pub(super) type Parameters<'a> = Vec<(&'a str, &'a str)>;
+
+/// All that a call needs, and all that hears of it.
+pub(super) struct Exchange {
+    pub(super) settings: Settings,
+    pub(super) credentials: Provider,
+    pub(super) budget: Budget,
+    pub(super) clock: WallClock,
+    pub(super) offset: Offset,
+    host: String,
+    http: Client,
+    observer: Observer,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        settings: Settings,
+        credentials: Provider,
+        budget: Budget,
+        observer: Observer,
+    ) -> Result<Self, Invalid> {
+        let host = authority(&settings.endpoint)?;
+        let limits = transport::Limits {
+            connect: (settings.attempt_timeout / 2).min(Duration::from_secs(3)),
+            unacknowledged: settings.attempt_timeout,
+        };
+        let http = transport::client(limits).map_err(Invalid::Client)?;
+        let (clock, offset) = (WallClock::system(), Offset::default());
+        Ok(Self {
+            settings,
+            credentials,
+            budget,
+            clock,
+            offset,
+            host,
+            http,
+            observer,
+        })
+    }
+
+    /// Signs, sends once, and says what that proves.
+    pub(super) async fn call(
+        &self,
+        action: Action,
+        parameters: Parameters<'_>,
+        credentials: &Arc<Credentials>,
+        date: Timestamp,
+        permit: Permit,
+    ) -> Reply {
+        let (began, sent) = (Instant::now(), self.clock.now());
+        let span = self.span(action);
+        let request = self.request(action, parameters, credentials, date);
+        let timeout = match action {
+            Action::AttachNetworkInterface => self.settings.attempt_timeout,
+            Action::DescribeNetworkInterfaces | Action::DescribeInstances => self.settings.describe_timeout,
+        };
+        let response = transport::send(request, timeout).instrument(span.clone()).await;
+        let duration = began.elapsed();
+        let (status, date) = response
+            .as_ref()
+            .map_or((None, None), |response| (Some(response.status), response.date));
+        let reply = response.map_or_else(classify::fault, |response| classify::response(&response));
+        // Only what ENS itself said: a proxy's clock is nobody's business.
+        if let Some(date) = date.filter(|_| reply.request_id().is_some()) {
+            self.offset.learn(date, sent, self.clock.now());
+        }
+        record(&span, status, &reply);
+        drop(span);
+        (self.observer)(CallReport {
+            action,
+            outcome: reply.label(),
+            duration,
+        });
+        if reply.code().is_some_and(rejects_the_key) {
+            self.credentials.reject(credentials);
+        }
+        match reply.throttling() {
+            Some(throttling) => self.budget.throttled(&permit, throttling.retry_after).await,
+            None if reply.passed() => self.budget.passed(&permit).await,
+            None => {}
+        }
+        reply
+    }
+
+    fn request(
+        &self,
+        action: Action,
+        parameters: Parameters<'_>,
+        credentials: &Credentials,
+        date: Timestamp,
+    ) -> reqwest::RequestBuilder {
+        let query = signer::canonical_query(parameters);
+        let nonce = Uuid::new_v4().simple().to_string();
+        let call = signer::Call {
+            host: &self.host,
+            action: action.name(),
+            version: VERSION,
+            query: &query,
+            date,
+            nonce: &nonce,
+        };
+        let mut url = self.settings.endpoint.clone();
+        url.set_path("/");
+        url.set_query(Some(&query));
+        let request = self
+            .http
+            .post(url)
+            // hyper leaves it out, and some proxies answer 411 then.
+            .header("content-length", "0")
+            .header("accept", "application/json")
+            .header("user-agent", &self.settings.user_agent);
+        call.headers(credentials)
+            .iter()
+            .fold(request, |request, (name, value)| request.header(*name, value))
+    }
+
+    fn span(&self, action: Action) -> Span {
+        tracing::info_span!(
+            "ens.call",
+            otel.kind = "client",
+            otel.name = action.name(),
+            otel.status_code = field::Empty,
+            http.request.method = "POST",
+            server.address = self.settings.endpoint.host_str(),
+            server.port = self.settings.endpoint.port_or_known_default(),
+            http.response.status_code = field::Empty,
+            "error.type" = field::Empty,
+            ens.action = action.name(),
+            ens.request_id = field::Empty,
+        )
+    }
+}
+
+fn record(span: &Span, status: Option<u16>, reply: &Reply) {
+    if let Some(status) = status {
+        span.record("http.response.status_code", status);
+    }
+    if let Some(id) = reply.request_id() {
+        span.record("ens.request_id", id);
+    }
+    if let Some(error) = reply.error_type() {
+        span.record("error.type", error);
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
+/// Whether other credentials might do better.
+fn rejects_the_key(code: &str) -> bool {
+    code == "InvalidSecurityToken.Expired" || code.starts_with("InvalidAccessKeyId")
+}
+
+/// `Host` as it goes over the wire, of an endpoint that is nothing but scheme, host and port.
+fn authority(endpoint: &Url) -> Result<String, Invalid> {
+    let bare = matches!(endpoint.scheme(), "http" | "https")
+        && endpoint.path() == "/"
+        && endpoint.query().is_none()
+        && endpoint.fragment().is_none()
+        && endpoint.username().is_empty()
+        && endpoint.password().is_none();
+    match (endpoint.host_str(), endpoint.port()) {
+        (Some(host), Some(port)) if bare => Ok(format!("{host}:{port}")),
+        (Some(host), None) if bare => Ok(host.to_owned()),
+        // The URL itself might hold a password.
+        _ => Err(Invalid::Endpoint(format!(
+            "{}://{}",
+            endpoint.scheme(),
+            endpoint.host_str().unwrap_or_default()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_endpoint_is_scheme_host_and_port() {
+        for (endpoint, host) in [
+            ("https://ens.aliyuncs.com", Some("ens.aliyuncs.com")),
+            ("https://ens.aliyuncs.com:443/", Some("ens.aliyuncs.com")),
+            ("http://127.0.0.1:8080", Some("127.0.0.1:8080")),
+            ("http://[::1]:8080", Some("[::1]:8080")),
+            ("https://ens.aliyuncs.com/ens", None),
+            ("https://ens.aliyuncs.com/?a=b", None),
+            ("https://user:password@ens.aliyuncs.com/", None),
+            ("ftp://ens.aliyuncs.com/", None),
+        ] {
+            let got = authority(&Url::parse(endpoint).expect("a URL"));
+            assert_eq!(got.as_deref().ok(), host, "{endpoint}");
+            assert!(!format!("{got:?}").contains("password"), "{got:?}");
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! ENS over HTTP: [`Ens`] as it is in production, made of single [`Exchange`]s.
+//!
+//! An Attach awaits nothing before it is signed and sent; what it needs was fixed by [`Ens::prepare`] before the lock.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::budget::{NoPermit, Purpose};
+use super::credentials::{Credentials, Provider};
+use super::exchange::{Exchange, Parameters};
+use super::report::{Action, Observer};
+use super::settings::Invalid;
+use super::{Budget, DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Permit, Prepared, Row, Settings, wire};
+use crate::model::{Failure, InstanceId, InterfaceId, Reason};
+
+/// How old an `x-acs-date` may be for ENS.
+const DATE_WINDOW: Duration = Duration::from_secs(15 * 60);
+/// Inside what every version of the documents allows.
+const PAGE_SIZE: &str = "50";
+/// More ENIs than any answer here can have: an instance has ten, a batch fifty.
+const MAX_PAGES: usize = 20;
+
+/// The ENS client.
+pub struct HttpEns {
+    exchange: Exchange,
+}
+
+impl HttpEns {
+    /// A client. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// The settings contradict themselves, or no HTTP client can be built.
+    pub fn new(settings: Settings, credentials: Provider, budget: Budget, observer: Observer) -> Result<Self, Invalid> {
+        if settings.request_validity >= DATE_WINDOW {
+            return Err(Invalid::Validity);
+        }
+        let exchange = Exchange::new(settings, credentials, budget, observer)?;
+        Ok(Self { exchange })
+    }
+
+    /// Where the credentials come from, without secrets.
+    #[must_use]
+    pub fn credential_source(&self) -> String {
+        self.exchange.credentials.source()
+    }
+
+    /// How far ENS's clock is ahead of this machine's (behind it, if negative), where that is too far to send.
+    #[must_use]
+    pub fn clock_offset(&self) -> Option<SignedDuration> {
+        self.exchange.offset.off()
+    }
+
+    /// One signed read whose `x-acs-date` is `offset` away from now: whether ENS takes such a date.
+    ///
+    /// # Errors
+    /// ENS did not take it, or gave no usable answer.
+    pub async fn probe_date(&self, permit: Permit, offset: SignedDuration) -> Result<(), DescribeError> {
+        let credentials = self.credentials().await.map_err(DescribeError::NotReady)?;
+        let parameters = vec![("PageNumber", "1"), ("PageSize", "1")];
+        let (action, date) = (Action::DescribeNetworkInterfaces, self.exchange.clock.now() + offset);
+        self.exchange
+            .call(action, parameters, &credentials, date, permit)
+            .await
+            .into_described()
+            .map(drop)
+    }
+
+    async fn credentials(&self) -> Result<Arc<Credentials>, Failure> {
+        self.exchange.credentials.get().await.map_err(|error| {
+            let source = self.exchange.credentials.source();
+            Failure::new(
+                Reason::EnsCredentialsRejected,
+                format!("no ens credentials from {source}: {error}"),
+            )
+        })
+    }
+
+    /// Asks ENS for the time, if nobody did so just now: where the clock was off and nothing else is asked, nothing else would
+    /// show that it is right again.
+    async fn recheck_clock(&self) {
+        if !self.exchange.offset.may_recheck() {
+            return;
+        }
+        let Ok(permit) = self.exchange.budget.try_permit(Purpose::Describe).await else {
+            return;
+        };
+        // What matters is the answer's `Date`, which a refusal has too.
+        let _ = self.probe_date(permit, SignedDuration::ZERO).await;
+    }
+
+    fn clock_is_off(&self) -> Result<(), Failure> {
+        let Some(off) = self.exchange.offset.off() else {
+            return Ok(());
+        };
+        let (seconds, side) = (
+            off.as_secs().abs(),
+            if off.is_negative() { "ahead of" } else { "behind" },
+        );
+        Err(Failure::new(
+            Reason::EnsCredentialsRejected,
+            format!(
+                "this gateway's clock is about {seconds} s {side} ens's, and nothing is sent beyond 5 s: \
+                 synchronise it (ntp); the gateway notices by itself"
+            ),
+        ))
+    }
+
+    /// One describe, and a second one where the session ended on the way.
+    async fn describe(
+        &self,
+        action: Action,
+        parameters: Parameters<'_>,
+        permit: Permit,
+    ) -> Result<Value, DescribeError> {
+        let purpose = permit.purpose();
+        let credentials = self.credentials().await.map_err(DescribeError::NotReady)?;
+        let reply = self
+            .exchange
+            .call(
+                action,
+                parameters.clone(),
+                &credentials,
+                self.exchange.clock.now(),
+                permit,
+            )
+            .await;
+        if reply.code() != Some("InvalidSecurityToken.Expired") {
+            return reply.into_described();
+        }
+        let fresh = self.credentials().await.map_err(DescribeError::NotReady)?;
+        if Arc::ptr_eq(&fresh, &credentials) {
+            return reply.into_described();
+        }
+        let permit = self.further(purpose).await?;
+        self.exchange
+            .call(action, parameters, &fresh, self.exchange.clock.now(), permit)
+            .await
+            .into_described()
+    }
+
+    /// A permit for one more call of the same kind.
+    async fn further(&self, purpose: Purpose) -> Result<Permit, DescribeError> {
+        let deadline = Instant::now() + self.exchange.settings.describe_timeout;
+        self.exchange.budget.permit(purpose, deadline).await.map_err(|error| {
+            let message = error.to_string();
+            DescribeError::NotReady(match error {
+                NoPermit::Late { wait } => Failure::new(Reason::EnsThrottled, message).retry_after(wait),
+                NoPermit::CounterUnreachable(_) => Failure::new(Reason::CoordinationUnavailable, message),
+            })
+        })
+    }
+
+    /// All pages of `DescribeNetworkInterfaces`, as far as `enough` wants them: the whole answer, or none.
+    async fn all_interfaces(
+        &self,
+        filter: Parameters<'_>,
+        permit: Permit,
+        enough: impl Fn(&BTreeSet<InterfaceId>) -> bool,
+    ) -> Result<Vec<Row>, DescribeError> {
+        let purpose = permit.purpose();
+        let mut permit = Some(permit);
+        let (mut rows, mut seen, mut expected) = (Vec::new(), BTreeSet::new(), None);
+        for number in 1..=MAX_PAGES {
+            let permit = match permit.take() {
+                Some(permit) => permit,
+                None => self.further(purpose).await?,
+            };
+            let number = number.to_string();
+            let mut parameters = filter.clone();
+            parameters.extend([("PageNumber", number.as_str()), ("PageSize", PAGE_SIZE)]);
+            let body = self
+                .describe(Action::DescribeNetworkInterfaces, parameters, permit)
+                .await?;
+            let page = wire::interfaces(body).map_err(|error| DescribeError::Unavailable(error.to_string()))?;
+            let came = page.rows.len();
+            let all_new = page.rows.iter().all(|row| seen.insert(row.eni.clone()));
+            rows.extend(page.rows);
+            if all_new && enough(&seen) {
+                return Ok(rows);
+            }
+            // A count that changes between pages, a row that comes twice: something moved while we turned the page.
+            if !all_new || page.total != *expected.get_or_insert(page.total) || rows.len() > page.total {
+                return Err(DescribeError::Incomplete);
+            }
+            if rows.len() == page.total {
+                return Ok(rows);
+            }
+            if came == 0 {
+                return Err(DescribeError::Incomplete);
+            }
+        }
+        Err(DescribeError::Incomplete)
+    }
+}
+
+impl Ens for HttpEns {
+    async fn prepare(&self) -> Result<Prepared, Failure> {
+        if self.exchange.offset.off().is_some() {
+            self.recheck_clock().await;
+        }
+        self.clock_is_off()?;
+        let credentials = self.credentials().await?;
+        let set_back = match self.exchange.settings.enforce_validity {
+            true => DATE_WINDOW.saturating_sub(self.exchange.settings.request_validity),
+            false => Duration::ZERO,
+        };
+        Ok(Prepared::new(credentials, self.exchange.clock.now() - set_back))
+    }
+
+    async fn attach(&self, prepared: &Prepared, permit: Permit, instance: &InstanceId, eni: &InterfaceId) -> Outcome {
+        let parameters = vec![("InstanceId", instance.as_str()), ("NetworkInterfaceId", eni.as_str())];
+        let Prepared { credentials, date } = prepared;
+        self.exchange
+            .call(Action::AttachNetworkInterface, parameters, credentials, *date, permit)
+            .await
+            .into_outcome()
+    }
+
+    async fn interfaces(&self, permit: Permit, ids: &[InterfaceId]) -> Result<Vec<Row>, DescribeError> {
+        // Those beyond are missing from the answer, and a missing one is asked for alone.
+        let ids: BTreeSet<&InterfaceId> = ids.iter().take(MAX_IDS).collect();
+        if ids.is_empty() {
+            // Without a filter ENS would show the whole account.
+            self.exchange.budget.give_back(permit).await;
+            return Ok(Vec::new());
+        }
+        let names: Vec<String> = (1..=ids.len())
+            .map(|number| format!("NetworkInterfaceIds.{number}"))
+            .collect();
+        let filter = names
+            .iter()
+            .map(String::as_str)
+            .zip(ids.iter().map(|id| id.as_str()))
+            .collect();
+        // What was shown of every id is true, whatever else the answer counts.
+        let all_seen = |seen: &BTreeSet<InterfaceId>| ids.iter().all(|id| seen.contains(*id));
+        let mut rows = self.all_interfaces(filter, permit, all_seen).await?;
+        rows.retain(|row| ids.contains(&row.eni));
+        Ok(rows)
+    }
+
+    async fn interfaces_of(&self, permit: Permit, instance: &InstanceId) -> Result<Vec<Row>, DescribeError> {
+        let mut rows = self
+            .all_interfaces(vec![("InstanceId", instance.as_str())], permit, |_| false)
+            .await?;
+        // A row without an instance came for our filter, and may be on its way here.
+        rows.retain(|row| row.instance.as_ref().is_none_or(|shown| shown == instance));
+        Ok(rows)
+    }
+
+    async fn instance(&self, permit: Permit, instance: &InstanceId) -> Result<Option<InstanceRow>, DescribeError> {
+        let ids = serde_json::json!([instance]).to_string();
+        let parameters = vec![("InstanceIds", ids.as_str()), ("PageNumber", "1"), ("PageSize", "10")];
+        match self.describe(Action::DescribeInstances, parameters, permit).await {
+            Ok(body) => wire::instance(body, instance).map_err(|error| DescribeError::Unavailable(error.to_string())),
+            Err(DescribeError::Refused(refusal)) if refusal.code == "InstanceNotFound" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! One HTTP request, sent once. The trap: HTTP clients like to send again by themselves, and one Attach must never go out twice
+//! behind the lease check. So: no retries, no redirects, HTTP/1.1 (whose client learns of no "refused streams"), no proxy from the
+//! environment. A request that met a closed connection of the pool before a byte was written is all that is sent anew.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+use reqwest::header::HeaderMap;
+use reqwest::{Client, RequestBuilder, redirect, retry};
+
+/// Longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 8 << 20;
+/// Longest `x-acs-retry-after` that is obeyed, as in the official SDKs.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
+
+/// Bounds of a client's connections.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// DNS, TCP and TLS together.
+    pub(super) connect: Duration,
+    /// How long sent data may go unacknowledged: also on a socket that we gave up, so that it bounds how late a request arrives.
+    pub(super) unacknowledged: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            unacknowledged: Duration::from_secs(8),
+        }
+    }
+}
+
+/// A client that sends what it is given once. CA certificates are the system's; `SSL_CERT_FILE` is honoured. Needs the process's
+/// default provider of cryptography for rustls.
+pub(super) fn client(limits: Limits) -> Result<Client, String> {
+    Client::builder()
+        .retry(retry::never())
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .http1_only()
+        .connect_timeout(limits.connect)
+        // Below the keep-alive of any upstream, so that the race for a closing connection is rare.
+        .pool_idle_timeout(Duration::from_secs(5))
+        .pool_max_idle_per_host(16)
+        .tcp_nodelay(true)
+        .tcp_keepalive(Duration::from_secs(15))
+        .tcp_user_timeout(limits.unacknowledged)
+        .build()
+        .map_err(explain)
+}
+
+/// One response, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// `x-acs-retry-after`, 120 s at most.
+    pub retry_after: Option<Duration>,
+    /// `Date`.
+    pub date: Option<Timestamp>,
+    /// The body, to its end.
+    pub body: Vec<u8>,
+}
+
+/// Why there is no response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Whether a byte of the request may have reached ENS.
+    pub sent: bool,
+    /// `dns`, `connect`, `request` (not sent); `timeout`, `connection`, `body`.
+    pub kind: &'static str,
+    /// What happened, without the URL.
+    pub why: String,
+}
+
+/// Sends one request; `timeout` runs from DNS to the last byte of the answer.
+pub(super) async fn send(request: RequestBuilder, timeout: Duration) -> Result<Response, Fault> {
+    let mut response = request.timeout(timeout).send().await.map_err(Fault::from)?;
+    let (status, headers) = (response.status().as_u16(), response.headers());
+    let (retry_after, date) = (retry_after(headers), date(headers));
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(Fault::in_body)? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            let why = format!("the answer is longer than {MAX_ANSWER} bytes");
+            return Err(Fault {
+                sent: true,
+                kind: "body",
+                why,
+            });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Response {
+        status,
+        retry_after,
+        date,
+        body,
+    })
+}
+
+impl From<reqwest::Error> for Fault {
+    fn from(error: reqwest::Error) -> Self {
+        // Connecting is DNS, TCP and TLS. Whatever is not known to have failed there counts as sent.
+        let (sent, kind) = if error.is_dns() {
+            (false, "dns")
+        } else if error.is_connect() {
+            (false, "connect")
+        } else if error.is_builder() {
+            (false, "request")
+        } else if error.is_timeout() {
+            (true, "timeout")
+        } else {
+            (true, "connection")
+        };
+        Self {
+            sent,
+            kind,
+            why: explain(error),
+        }
+    }
+}
+
+impl Fault {
+    /// Whatever breaks off in the answer, the request was sent.
+    fn in_body(error: reqwest::Error) -> Self {
+        let kind = if error.is_timeout() { "timeout" } else { "body" };
+        Self {
+            sent: true,
+            kind,
+            why: explain(error),
+        }
+    }
+}
+
+/// An error with all its causes in one line, without the URL.
+pub(super) fn explain(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let millis: u64 = headers.get("x-acs-retry-after")?.to_str().ok()?.trim().parse().ok()?;
+    (millis > 0).then(|| Duration::from_millis(millis).min(MAX_RETRY_AFTER))
+}
+
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    DateTimeParser::new()
+        .parse_timestamp(headers.get(reqwest::header::DATE)?.to_str().ok()?)
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name.parse().expect("a name"), value.parse().expect("a value"))])
+    }
+
+    #[test]
+    fn retry_after_is_in_milliseconds_and_bounded() {
+        for (value, expected) in [
+            ("700", Some(Duration::from_millis(700))),
+            (" 1 ", Some(Duration::from_millis(1))),
+            ("999999999", Some(MAX_RETRY_AFTER)),
+            ("0", None),
+            ("-1", None),
+            ("soon", None),
+        ] {
+            assert_eq!(retry_after(&headers("x-acs-retry-after", value)), expected, "{value}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn the_date_header_is_read() {
+        let expected = "2026-11-23T08:49:37Z".parse().ok();
+        assert_eq!(date(&headers("date", "Mon, 23 Nov 2026 08:49:37 GMT")), expected);
+        assert_eq!(date(&headers("date", "yesterday")), None);
+    }
+}

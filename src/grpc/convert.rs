@@ -1,0 +1,183 @@
+//! The model's words in the API's. One way only: what callers send is read by [`super::parse`].
+
+use std::time::Duration;
+
+use super::errors;
+use super::proto::{self as pb, attachment};
+use crate::model::{Attachment, Failure, State, Timestamp, Transition};
+use crate::watch::Event;
+
+impl From<&Attachment> for pb::Attachment {
+    fn from(attachment: &Attachment) -> Self {
+        Self {
+            instance_id: attachment.instance.to_string(),
+            network_interface_id: attachment.eni.to_string(),
+            uid: attachment.uid.to_string(),
+            state: attachment::State::from(attachment.state).into(),
+            ens_status: attachment.ens_status.clone(),
+            observe_time: attachment.observed_at.map(timestamp),
+            revision: attachment.revision.0,
+            create_time: Some(timestamp(attachment.created_at)),
+            update_time: Some(timestamp(attachment.updated_at)),
+            ens_request_id: attachment.ens_request_id.clone(),
+            error: attachment.error.as_ref().map(Into::into),
+            transitions: attachment.transitions.iter().map(Into::into).collect(),
+            stuck: attachment.stuck,
+        }
+    }
+}
+
+impl From<State> for attachment::State {
+    fn from(state: State) -> Self {
+        match state {
+            State::Pending => Self::Pending,
+            State::Verifying => Self::Verifying,
+            State::Attaching => Self::Attaching,
+            State::Attached => Self::Attached,
+            State::Failed => Self::Failed,
+            State::Detaching => Self::Detaching,
+            State::Detached => Self::Detached,
+        }
+    }
+}
+
+impl From<&Transition> for attachment::Transition {
+    fn from(transition: &Transition) -> Self {
+        Self {
+            state: attachment::State::from(transition.state).into(),
+            time: Some(timestamp(transition.time)),
+        }
+    }
+}
+
+impl From<&Failure> for pb::AttachmentError {
+    fn from(failure: &Failure) -> Self {
+        Self {
+            code: failure.code.number(),
+            reason: failure.reason.name().to_owned(),
+            message: failure.message.clone(),
+            ens_code: failure.ens_code.clone(),
+            ens_request_id: failure.ens_request_id.clone(),
+            metadata: errors::metadata(failure),
+        }
+    }
+}
+
+impl From<Event> for pb::WatchAttachmentResponse {
+    fn from(event: Event) -> Self {
+        use pb::watch_attachment_response::Event as Told;
+        let told = match event {
+            Event::Attachment(attachment) => Told::Attachment(attachment.as_ref().into()),
+            Event::Heartbeat { revision, interval } => Told::Heartbeat(pb::Heartbeat {
+                revision: revision.0,
+                interval: Some(duration(interval)),
+            }),
+        };
+        Self { event: Some(told) }
+    }
+}
+
+fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    let micros = time.as_micros();
+    let seconds = i64::try_from(micros / 1_000_000).unwrap_or(i64::MAX);
+    // Below 1 000 000 000, which an i32 holds.
+    let nanos = i32::try_from(micros % 1_000_000 * 1_000).unwrap_or_default();
+    prost_types::Timestamp { seconds, nanos }
+}
+
+fn duration(duration: Duration) -> prost_types::Duration {
+    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    prost_types::Duration {
+        seconds,
+        nanos: i32::try_from(duration.subsec_nanos()).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::model::{Reason, Revision, Uid};
+
+    #[test]
+    fn an_attachment_keeps_every_field() {
+        let time = Timestamp::from_micros(1_700_000_000_123_456);
+        let attachment = Attachment {
+            instance: "i-1".parse().expect("an id"),
+            eni: "eni-1".parse().expect("an id"),
+            uid: Uid(uuid::Uuid::from_u128(7)),
+            state: State::Failed,
+            ens_status: "In_use".to_owned(),
+            observed_at: Some(time),
+            revision: Revision(u64::MAX),
+            created_at: time,
+            updated_at: time,
+            ens_request_id: "REQ".to_owned(),
+            error: Some(
+                Failure::new(Reason::AttachFailed, "free again")
+                    .ens("E", "R")
+                    .with("limit", 10),
+            ),
+            transitions: vec![Transition {
+                state: State::Pending,
+                time,
+            }],
+            stuck: true,
+        };
+        let wire_time = Some(prost_types::Timestamp {
+            seconds: 1_700_000_000,
+            nanos: 123_456_000,
+        });
+        let expected = pb::Attachment {
+            instance_id: "i-1".to_owned(),
+            network_interface_id: "eni-1".to_owned(),
+            uid: "00000000-0000-0000-0000-000000000007".to_owned(),
+            state: attachment::State::Failed.into(),
+            ens_status: "In_use".to_owned(),
+            observe_time: wire_time,
+            revision: u64::MAX,
+            create_time: wire_time,
+            update_time: wire_time,
+            ens_request_id: "REQ".to_owned(),
+            error: Some(pb::AttachmentError {
+                code: 10,
+                reason: "ATTACH_FAILED".to_owned(),
+                message: "free again".to_owned(),
+                ens_code: "E".to_owned(),
+                ens_request_id: "R".to_owned(),
+                metadata: HashMap::from(
+                    [("ensCode", "E"), ("ensRequestId", "R"), ("limit", "10")]
+                        .map(|(k, v)| (k.to_owned(), v.to_owned())),
+                ),
+            }),
+            transitions: vec![attachment::Transition {
+                state: attachment::State::Pending.into(),
+                time: wire_time,
+            }],
+            stuck: true,
+        };
+        assert_eq!(pb::Attachment::from(&attachment), expected);
+    }
+
+    #[test]
+    fn a_heartbeat_keeps_its_fraction() {
+        let event = Event::Heartbeat {
+            revision: Revision(3),
+            interval: Duration::from_millis(1500),
+        };
+        let pb::watch_attachment_response::Event::Heartbeat(heartbeat) =
+            pb::WatchAttachmentResponse::from(event).event.expect("an event")
+        else {
+            panic!("not a heartbeat");
+        };
+        assert_eq!(heartbeat.revision, 3);
+        assert_eq!(
+            heartbeat.interval,
+            Some(prost_types::Duration {
+                seconds: 1,
+                nanos: 500_000_000
+            })
+        );
+    }
+}

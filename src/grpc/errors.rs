@@ -1,0 +1,237 @@
+//! The error table on the wire: a [`Failure`] becomes a status with `google.rpc` details.
+//!
+//! All of it travels in HTTP/2 trailers, which clients take up to 8 KiB of: texts from ENS are cut to size here.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::model::{Failure, Reason};
+
+/// `ErrorInfo.domain`.
+pub const DOMAIN: &str = "eni-gateway";
+
+/// Where each reason is explained: a path in the source tree, good for every copy of it.
+pub const HELP: &str = "docs/errors.md";
+
+/// The trailer that gRPC's own retry policies obey; they ignore `RetryInfo`.
+pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// Longest message, in bytes. In `grpc-message` a byte may take three, and it stands in the details once more.
+const MAX_MESSAGE: usize = 1024;
+
+/// Longest value of metadata, in bytes.
+const MAX_VALUE: usize = 256;
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        let retry_after = failure.retry_after.or_else(|| usual_delay(failure.reason));
+        let message = cut(&failure.message, MAX_MESSAGE);
+        let mut trailers = MetadataMap::new();
+        if let Some(delay) = retry_after {
+            trailers.insert(PUSHBACK, u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).into());
+        }
+        let details = details(&failure, message, retry_after);
+        Self::with_error_details_and_metadata(Code::from_i32(failure.code.number()), message, details, trailers)
+    }
+}
+
+/// `ErrorInfo.metadata`: the failure's own with ENS's words for it.
+pub(super) fn metadata(failure: &Failure) -> HashMap<String, String> {
+    let ens = [
+        ("ensCode", &failure.ens_code),
+        ("ensRequestId", &failure.ens_request_id),
+    ];
+    let ens = ens
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| (key.to_owned(), value));
+    let own = failure.metadata.iter().map(|(key, value)| (key.clone(), value));
+    own.chain(ens)
+        .map(|(key, value)| (key, cut(value, MAX_VALUE).to_owned()))
+        .collect()
+}
+
+fn details(failure: &Failure, message: &str, retry_after: Option<Duration>) -> ErrorDetails {
+    let reason = failure.reason;
+    let metadata = metadata(failure);
+    let value = |key: &str| metadata.get(key).cloned().unwrap_or_default();
+    let instance = || format!("instance:{}", value("instanceId"));
+    let eni = || format!("eni:{}", value("networkInterfaceId"));
+
+    let mut details = ErrorDetails::new();
+    if retry_after.is_some() {
+        details.set_retry_info(retry_after);
+    }
+    for (field, problem) in &failure.fields {
+        details.add_bad_request_violation(field, problem);
+    }
+    if !failure.ens_request_id.is_empty() {
+        details.set_request_info(value("ensRequestId"), "");
+    }
+    match reason {
+        Reason::EniLimitExceeded => _ = details.add_quota_failure_violation(instance(), message),
+        Reason::CallerQuotaExceeded => _ = details.add_quota_failure_violation("caller", message),
+        Reason::InstanceNotFound => {
+            details.set_resource_info("ens.aliyuncs.com/Instance", value("instanceId"), "", message);
+        }
+        Reason::EniNotFound => {
+            details.set_resource_info(
+                "ens.aliyuncs.com/NetworkInterface",
+                value("networkInterfaceId"),
+                "",
+                message,
+            );
+        }
+        Reason::AttachmentNotFound => {
+            let name = format!("{}/{}", value("instanceId"), value("networkInterfaceId"));
+            details.set_resource_info("eni-gateway/Attachment", name, "", message);
+        }
+        Reason::InstanceNotStopped | Reason::InstanceNotSupported => {
+            details.add_precondition_failure_violation(reason.name(), instance(), message);
+        }
+        Reason::EniNotAvailable | Reason::NetworkMismatch | Reason::EniTypeNotSupported | Reason::EniServiceManaged => {
+            details.add_precondition_failure_violation(reason.name(), eni(), message);
+        }
+        _ => {}
+    }
+    details.add_help_link(
+        format!("what {reason} means and what to do"),
+        format!("{HELP}#{}", reason.name().to_ascii_lowercase()),
+    );
+    details.set_error_info(reason.name(), DOMAIN, metadata);
+    details
+}
+
+/// How long to wait where whoever failed knew no better.
+const fn usual_delay(reason: Reason) -> Option<Duration> {
+    match reason {
+        Reason::StreamTooOld | Reason::Draining => Some(Duration::from_millis(100)),
+        Reason::Overloaded => Some(Duration::from_millis(500)),
+        Reason::OutcomeUnknown
+        | Reason::NotApplied
+        | Reason::LockWait
+        | Reason::CoordinationUnavailable
+        | Reason::EnsThrottled
+        | Reason::CallerQuotaExceeded => Some(Duration::from_secs(1)),
+        Reason::EniLimitExceeded => Some(Duration::from_secs(2)),
+        Reason::CoordinationRecovering => Some(Duration::from_secs(5)),
+        _ => None,
+    }
+}
+
+/// The longest beginning of at most `most` bytes.
+fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    fn sample(reason: Reason) -> Failure {
+        let (instance, eni) = ("i-1".parse().expect("an id"), "eni-1".parse().expect("an id"));
+        let failure = match reason {
+            Reason::InvalidField => return Failure::invalid_field("instance_id", "must not be empty"),
+            Reason::EniLimitExceeded => Failure::new(reason, "10 of 10 ENIs")
+                .with("limit", 10)
+                .with("attached", 10),
+            _ => Failure::new(reason, "what happened"),
+        };
+        match reason.ens_codes().first() {
+            Some(code) => failure
+                .ens(code.replace('*', "X"), "ENS-REQUEST-ID")
+                .about(&instance, &eni),
+            None => failure.about(&instance, &eni),
+        }
+    }
+
+    /// One status as a client decodes it, a line for each detail.
+    fn render(status: &Status) -> String {
+        let mut text = format!("{:?} {:?}\n", status.code(), status.message());
+        let details = status.get_error_details();
+        let info = details.error_info().expect("every error has an ErrorInfo");
+        let sorted: BTreeMap<_, _> = info.metadata.iter().collect();
+        let _ = writeln!(text, "  ErrorInfo {} {} {sorted:?}", info.reason, info.domain);
+        if let Some(retry) = details.retry_info() {
+            let pushback = status.metadata().get(PUSHBACK).expect("pushback goes with RetryInfo");
+            let _ = writeln!(
+                text,
+                "  RetryInfo {:?}, pushback {pushback:?}",
+                retry.retry_delay.expect("a delay")
+            );
+        }
+        for violation in details.bad_request().iter().flat_map(|bad| &bad.field_violations) {
+            let _ = writeln!(text, "  BadRequest {}: {}", violation.field, violation.description);
+        }
+        for violation in details.quota_failure().iter().flat_map(|quota| &quota.violations) {
+            let _ = writeln!(text, "  QuotaFailure {}: {}", violation.subject, violation.description);
+        }
+        for violation in details
+            .precondition_failure()
+            .iter()
+            .flat_map(|failure| &failure.violations)
+        {
+            let _ = writeln!(text, "  PreconditionFailure {} {}", violation.r#type, violation.subject);
+        }
+        if let Some(resource) = details.resource_info() {
+            let _ = writeln!(
+                text,
+                "  ResourceInfo {} {}",
+                resource.resource_type, resource.resource_name
+            );
+        }
+        if let Some(request) = details.request_info() {
+            let _ = writeln!(text, "  RequestInfo {}", request.request_id);
+        }
+        for link in details.help().iter().flat_map(|help| &help.links) {
+            let _ = writeln!(text, "  Help {}", link.url);
+        }
+        text
+    }
+
+    #[test]
+    fn the_table() {
+        let table: Vec<String> = Reason::ALL
+            .iter()
+            .map(|reason| render(&sample(*reason).into()))
+            .collect();
+        insta::assert_snapshot!(table.join("\n"));
+    }
+
+    #[test]
+    fn what_ens_says_fits_into_trailers() {
+        let failure = Failure::new(Reason::EnsError, "弹".repeat(4_000)).ens("C".repeat(9_000), "R".repeat(9_000));
+        let mut headers = http::HeaderMap::new();
+        Status::from(failure)
+            .add_header(&mut headers)
+            .expect("only printable characters");
+        let size: usize = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 32)
+            .sum();
+        assert!(size < 8 * 1024, "{size} bytes");
+    }
+
+    #[test]
+    fn every_reason_is_documented() {
+        let proto = include_str!("../../proto/eni/gateway/v1/attachment_service.proto");
+        let help = include_str!("../../docs/errors.md");
+        for reason in Reason::ALL {
+            assert!(
+                proto.contains(&format!("//   - {reason}: ")),
+                "{reason} is missing in the proto"
+            );
+            assert!(
+                help.contains(&format!("\n## {reason}\n")),
+                "{reason} is missing in {HELP}"
+            );
+        }
+    }
+}

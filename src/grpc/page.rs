@@ -1,0 +1,158 @@
+//! Pages of a list. The token says where the page before ended, not how many rows it passed over: what comes and goes between
+//! two pages neither hides a row nor shows one twice.
+
+use sha2::{Digest, Sha256};
+
+use crate::model::{Attachment, InstanceId, InterfaceId};
+
+/// Attachments on a page unless the caller says otherwise.
+pub(super) const DEFAULT_SIZE: usize = 50;
+
+/// Most attachments on a page.
+pub(super) const MAX_SIZE: usize = 100;
+
+/// Bytes of the instance's digest in a token: enough to catch a mix-up; a token gives no rights.
+const BINDING: usize = 6;
+
+/// Which page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Page {
+    /// Most attachments on it.
+    pub(super) size: usize,
+    /// The last ENI of the page before; `None` for the first page.
+    pub(super) after: Option<InterfaceId>,
+}
+
+impl Page {
+    /// Cuts this page out of all attachments, sorted by ENI, and says how to get the next one: empty on the last.
+    #[must_use]
+    pub(super) fn cut(&self, instance: &InstanceId, mut all: Vec<Attachment>) -> (Vec<Attachment>, String) {
+        if let Some(after) = &self.after {
+            let seen = all.partition_point(|attachment| attachment.eni <= *after);
+            all.drain(..seen);
+        }
+        let more = all.len() > self.size;
+        all.truncate(self.size);
+        let next = all.last().filter(|_| more).map(|last| token(instance, &last.eni));
+        (all, next.unwrap_or_default())
+    }
+}
+
+/// Reads `page_size`.
+pub(super) fn size(asked: i32) -> Result<usize, &'static str> {
+    match usize::try_from(asked) {
+        Ok(0) => Ok(DEFAULT_SIZE),
+        Ok(size) => Ok(size.min(MAX_SIZE)),
+        Err(_) => Err("must not be negative"),
+    }
+}
+
+fn token(instance: &InstanceId, last: &InterfaceId) -> String {
+    hex::encode([&binding(instance), last.as_str().as_bytes()].concat())
+}
+
+/// Reads `page_token`.
+pub(super) fn read_token(token: &str, instance: &InstanceId) -> Result<InterfaceId, &'static str> {
+    const FOREIGN: &str = "must be a next_page_token of the same instance";
+    let bytes = hex::decode(token).map_err(|_| FOREIGN)?;
+    let (bound, last) = bytes.split_at_checked(BINDING).ok_or(FOREIGN)?;
+    let last = std::str::from_utf8(last)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or(FOREIGN)?;
+    if bound == binding(instance) {
+        Ok(last)
+    } else {
+        Err(FOREIGN)
+    }
+}
+
+fn binding(instance: &InstanceId) -> [u8; BINDING] {
+    let digest = Sha256::digest(instance.as_str());
+    std::array::from_fn(|index| digest[index])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{Revision, State, Timestamp, Uid};
+
+    fn instance(text: &str) -> InstanceId {
+        text.parse().expect("an id")
+    }
+
+    fn attachment(eni: &str) -> Attachment {
+        Attachment {
+            instance: instance("i-1"),
+            eni: eni.parse().expect("an id"),
+            uid: Uid(uuid::Uuid::nil()),
+            state: State::Attached,
+            ens_status: String::new(),
+            observed_at: None,
+            revision: Revision(1),
+            created_at: Timestamp::default(),
+            updated_at: Timestamp::default(),
+            ens_request_id: String::new(),
+            error: None,
+            transitions: Vec::new(),
+            stuck: false,
+        }
+    }
+
+    fn walk(all: &[Attachment], size: usize) -> Vec<String> {
+        let here = instance("i-1");
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let (page, next) = Page { size, after }.cut(&here, all.to_vec());
+            assert!(page.len() <= size);
+            seen.extend(page.iter().map(|attachment| attachment.eni.to_string()));
+            if next.is_empty() {
+                return seen;
+            }
+            after = Some(read_token(&next, &here).expect("our own token"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pages_make_up_the_whole(enis in prop::collection::btree_set("[a-z0-9.-]{1,8}", 0..40), size in 1_usize..9) {
+            let all: Vec<Attachment> = enis.iter().map(|eni| attachment(eni)).collect();
+            prop_assert_eq!(walk(&all, size), enis.into_iter().collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn no_text_breaks_the_reader(token in "\\PC{0,64}") {
+            let _ = read_token(&token, &instance("i-1"));
+        }
+    }
+
+    #[test]
+    fn a_row_that_comes_between_two_pages_hides_none() {
+        let here = instance("i-1");
+        let rows = ["b", "c", "d"].map(attachment);
+        let (_, next) = Page { size: 1, after: None }.cut(&here, rows.to_vec());
+        let after = Some(read_token(&next, &here).expect("our own token"));
+        let mut grown = vec![attachment("a")];
+        grown.extend(rows);
+        let (page, _) = Page { size: 1, after }.cut(&here, grown);
+        assert_eq!(page[0].eni.as_str(), "c");
+    }
+
+    #[test]
+    fn a_token_belongs_to_its_instance() {
+        let token = token(&instance("i-1"), &"eni-1".parse().expect("an id"));
+        assert!(read_token(&token, &instance("i-1")).is_ok());
+        assert!(read_token(&token, &instance("i-2")).is_err());
+        assert!(read_token(&token[..8], &instance("i-1")).is_err());
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        assert_eq!(size(0), Ok(50));
+        assert_eq!(size(7), Ok(7));
+        assert_eq!(size(100_000), Ok(100));
+        assert!(size(-1).is_err());
+    }
+}

@@ -1,0 +1,239 @@
+//! The way in: what callers send becomes ids, or one `INVALID_FIELD` that names every bad field at once.
+
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use super::page::{self, Page};
+use super::proto as pb;
+use crate::model::ids::InvalidId;
+use crate::model::{Failure, InstanceId, InterfaceId, Reason, RequestId, Revision};
+
+/// What an attach asks for.
+#[derive(Debug, PartialEq)]
+pub(super) struct Attach {
+    /// The instance.
+    pub(super) instance: InstanceId,
+    /// The ENI.
+    pub(super) eni: InterfaceId,
+    /// The idempotency key, if there is one.
+    pub(super) request_id: Option<RequestId>,
+    /// Whether only to check.
+    pub(super) validate_only: bool,
+}
+
+/// What a watch asks for.
+#[derive(Debug, PartialEq)]
+pub(super) struct Watch {
+    /// The instance.
+    pub(super) instance: InstanceId,
+    /// One ENI, or all.
+    pub(super) eni: Option<InterfaceId>,
+    /// Only what is newer.
+    pub(super) after: Revision,
+    /// Go on after terminal states.
+    pub(super) follow: bool,
+}
+
+/// Reads an attach.
+///
+/// # Errors
+/// `INVALID_FIELD`.
+pub(super) fn attach(request: &pb::AttachNetworkInterfaceRequest) -> Result<Attach, Failure> {
+    let mut fields = Fields::default();
+    let instance = fields.id("instance_id", &request.instance_id);
+    let eni = fields.id("network_interface_id", &request.network_interface_id);
+    let request_id = match request.request_id.as_str() {
+        "" => None,
+        text => fields.check("request_id", uuid(text)).map(RequestId),
+    };
+    let validate_only = request.validate_only;
+    fields.finish(|| {
+        Some(Attach {
+            instance: instance?,
+            eni: eni?,
+            request_id,
+            validate_only,
+        })
+    })
+}
+
+/// Reads a watch.
+///
+/// # Errors
+/// `INVALID_FIELD`.
+pub(super) fn watch(request: &pb::WatchAttachmentRequest) -> Result<Watch, Failure> {
+    let mut fields = Fields::default();
+    let instance = fields.id("instance_id", &request.instance_id);
+    let eni = match request.network_interface_id.as_str() {
+        "" => None,
+        text => fields.id("network_interface_id", text),
+    };
+    let (after, follow) = (Revision(request.after_revision), request.follow);
+    fields.finish(|| {
+        Some(Watch {
+            instance: instance?,
+            eni,
+            after,
+            follow,
+        })
+    })
+}
+
+/// Reads a get.
+///
+/// # Errors
+/// `INVALID_FIELD`.
+pub(super) fn get(request: &pb::GetAttachmentRequest) -> Result<(InstanceId, InterfaceId), Failure> {
+    let mut fields = Fields::default();
+    let instance = fields.id("instance_id", &request.instance_id);
+    let eni = fields.id("network_interface_id", &request.network_interface_id);
+    fields.finish(|| Some((instance?, eni?)))
+}
+
+/// Reads a list.
+///
+/// # Errors
+/// `INVALID_FIELD`.
+pub(super) fn list(request: &pb::ListAttachmentsRequest) -> Result<(InstanceId, Page), Failure> {
+    let mut fields = Fields::default();
+    let instance: Option<InstanceId> = fields.id("instance_id", &request.instance_id);
+    let size = fields.check("page_size", page::size(request.page_size));
+    // Without its instance a token cannot be judged.
+    let after = match (&instance, request.page_token.as_str()) {
+        (_, "") | (None, _) => None,
+        (Some(instance), token) => fields.check("page_token", page::read_token(token, instance)),
+    };
+    fields.finish(|| Some((instance?, Page { size: size?, after })))
+}
+
+fn uuid(text: &str) -> Result<Uuid, &'static str> {
+    // The crate also takes braces, "urn:uuid:" and 32 bare digits; the API takes the one usual form.
+    match Uuid::try_parse(text) {
+        Ok(id) if text.len() == uuid::fmt::Hyphenated::LENGTH && !id.is_nil() => Ok(id),
+        _ => Err("must be a hyphenated UUID other than the nil one"),
+    }
+}
+
+/// Collects what is wrong.
+#[derive(Default)]
+struct Fields {
+    bad: Vec<(String, String)>,
+}
+
+impl Fields {
+    fn id<T: FromStr<Err = InvalidId>>(&mut self, name: &str, text: &str) -> Option<T> {
+        self.check(name, text.parse())
+    }
+
+    fn check<T, P: ToString>(&mut self, name: &str, parsed: Result<T, P>) -> Option<T> {
+        parsed
+            .map_err(|problem| self.bad.push((name.to_owned(), problem.to_string())))
+            .ok()
+    }
+
+    /// `whole` gives `None` only where a field was bad.
+    fn finish<T>(self, whole: impl FnOnce() -> Option<T>) -> Result<T, Failure> {
+        match whole() {
+            Some(request) if self.bad.is_empty() => Ok(request),
+            _ => {
+                let sentences: Vec<String> = self
+                    .bad
+                    .iter()
+                    .map(|(name, problem)| format!("{name} {problem}"))
+                    .collect();
+                let mut failure = Failure::new(Reason::InvalidField, sentences.join("; "));
+                failure.fields = self.bad;
+                Err(failure)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn request() -> pb::AttachNetworkInterfaceRequest {
+        pb::AttachNetworkInterfaceRequest {
+            instance_id: "i-1".to_owned(),
+            network_interface_id: "eni-1".to_owned(),
+            request_id: "7f3c2a52-6c0f-4c8b-9a53-0f8f5a3e8d11".to_owned(),
+            validate_only: true,
+        }
+    }
+
+    #[test]
+    fn a_good_request_is_read_whole() {
+        let read = attach(&request()).expect("all fields are good");
+        assert_eq!(read.instance.as_str(), "i-1");
+        assert_eq!(read.eni.as_str(), "eni-1");
+        assert_eq!(read.request_id.expect("an id").to_string(), request().request_id);
+        assert!(read.validate_only);
+        let without = pb::AttachNetworkInterfaceRequest {
+            request_id: String::new(),
+            ..request()
+        };
+        assert_eq!(attach(&without).expect("the id is optional").request_id, None);
+    }
+
+    #[test]
+    fn every_bad_field_is_named_at_once() {
+        let bad = pb::AttachNetworkInterfaceRequest {
+            instance_id: String::new(),
+            network_interface_id: "eni {1}".to_owned(),
+            request_id: "x".to_owned(),
+            validate_only: false,
+        };
+        let failure = attach(&bad).expect_err("all fields are bad");
+        assert_eq!(failure.reason, Reason::InvalidField);
+        let names: Vec<&str> = failure.fields.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["instance_id", "network_interface_id", "request_id"]);
+        assert!(!failure.message.contains("{1}"), "what was sent is not repeated");
+    }
+
+    #[rstest]
+    #[case::bare("7f3c2a526c0f4c8b9a530f8f5a3e8d11")]
+    #[case::braces("{7f3c2a52-6c0f-4c8b-9a53-0f8f5a3e8d11}")]
+    #[case::urn("urn:uuid:7f3c2a52-6c0f-4c8b-9a53-0f8f5a3e8d11")]
+    #[case::nil("00000000-0000-0000-0000-000000000000")]
+    #[case::short("7f3c2a52-6c0f-4c8b-9a53-0f8f5a3e8d1")]
+    #[case::not_hexadecimal("zf3c2a52-6c0f-4c8b-9a53-0f8f5a3e8d11")]
+    fn a_request_id_is_a_plain_uuid(#[case] text: &str) {
+        let bad = pb::AttachNetworkInterfaceRequest {
+            request_id: text.to_owned(),
+            ..request()
+        };
+        assert_eq!(attach(&bad).expect_err(text).fields[0].0, "request_id");
+    }
+
+    #[test]
+    fn a_watch_may_leave_the_eni_out() {
+        let all = pb::WatchAttachmentRequest {
+            instance_id: "i-1".to_owned(),
+            after_revision: 9,
+            ..Default::default()
+        };
+        let read = watch(&all).expect("no eni means all");
+        assert_eq!((read.eni, read.after, read.follow), (None, Revision(9), false));
+        let bad = pb::WatchAttachmentRequest {
+            network_interface_id: "é".to_owned(),
+            ..all
+        };
+        assert_eq!(watch(&bad).expect_err("not ascii").fields[0].0, "network_interface_id");
+    }
+
+    #[test]
+    fn a_list_names_its_bad_fields() {
+        let bad = pb::ListAttachmentsRequest {
+            instance_id: "i-1".to_owned(),
+            page_size: -1,
+            page_token: "no token".to_owned(),
+        };
+        let failure = list(&bad).expect_err("size and token are bad");
+        let names: Vec<&str> = failure.fields.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["page_size", "page_token"]);
+    }
+}

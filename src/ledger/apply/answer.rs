@@ -1,0 +1,137 @@
+//! How a send was answered, and what that proves.
+
+use crate::model::{Failure, Reason, State};
+
+use super::super::bounds::{FIRST_LOOK, LEARNED_LIMIT_LIFE};
+use super::super::command::{Reply, SendAnswer, Settled};
+use super::super::record::{Attempt, LearnedLimit, RequestEntry, RequestKey};
+use super::{Turn, on_the_second};
+
+impl Turn<'_> {
+    pub(super) fn answer(&mut self, sent: &Attempt, answer: &SendAnswer) -> Reply {
+        let Some(mut attempt) = self.find(sent) else { return Reply::Gone };
+        let Some(send_at) = sent.last_send().map(|send| send.at) else { return Reply::Gone };
+        if *answer != SendAnswer::Unanswered {
+            for send in attempt.sends.iter_mut().filter(|send| send.at == send_at) {
+                send.answered = true;
+            }
+        }
+        if attempt.attachment.state.is_attaching() {
+            self.answered(attempt, answer);
+        } else {
+            self.answered_late(attempt, answer);
+        }
+        let now = self.record.attempts.get(&sent.attachment.eni).filter(|now| now.uid() == sent.uid());
+        let settled = now.map(|attempt| Settled { attempt: attempt.clone(), resend: false });
+        Reply::Attempts(settled.into_iter().collect())
+    }
+
+    /// The attempt in the ledger; if the ledger lost it and nobody took its place, as its owner remembers it.
+    fn find(&self, sent: &Attempt) -> Option<Attempt> {
+        match self.record.attempts.get(&sent.attachment.eni) {
+            Some(attempt) if attempt.uid() == sent.uid() => Some(attempt.clone()),
+            Some(other) if !matches!(other.attachment.state, State::Failed | State::Detached) => None,
+            _ => Some(sent.clone()),
+        }
+    }
+
+    fn answered(&mut self, mut attempt: Attempt, answer: &SendAnswer) {
+        let now = self.now();
+        match answer {
+            SendAnswer::Accepted { ens_request_id } => {
+                attempt.attachment.ens_request_id.clone_from(ens_request_id);
+                attempt.refusal = None;
+                attempt.free_seen_at = None;
+                attempt.looks = 0;
+                attempt.due_at = Some(on_the_second(now + FIRST_LOOK));
+                let enter = (attempt.attachment.state != State::Attaching).then_some(State::Attaching);
+                let key = attempt.request.clone();
+                self.put(attempt.clone(), enter);
+                if let (Some(key), Some(put)) = (key, self.record.attempts.get(&attempt.attachment.eni)) {
+                    let put = put.clone();
+                    self.remember_answer(key, &put, State::Attaching);
+                }
+            }
+            // Another copy is on its way already: what ENS says to this one is about that one.
+            SendAnswer::Refused(_) | SendAnswer::Conflicting(_) if attempt.attachment.state == State::Attaching => {
+                self.record.attempts.insert(attempt.attachment.eni.clone(), attempt);
+            }
+            SendAnswer::Refused(failure) => self.refused(attempt, failure),
+            SendAnswer::Conflicting(failure) => {
+                attempt.refusal = Some(failure.clone());
+                attempt.due_at = Some(now);
+                self.verify(attempt);
+            }
+            SendAnswer::Void => self.void(attempt),
+            SendAnswer::Unanswered => {
+                let asked = attempt.last_send().map_or(now, |send| send.at + self.context.bounds.lag);
+                attempt.due_at = Some(on_the_second(asked.max(now)));
+                self.verify(attempt);
+            }
+        }
+    }
+
+    fn verify(&mut self, attempt: Attempt) {
+        let enter = (attempt.attachment.state == State::Pending).then_some(State::Verifying);
+        self.put(attempt, enter);
+    }
+
+    /// ENS refused this copy. That proves nothing about another copy that is unanswered.
+    fn refused(&mut self, mut attempt: Attempt, failure: &Failure) {
+        if failure.reason == Reason::EniLimitExceeded {
+            self.learn_limit(&attempt);
+        }
+        if attempt.has_unanswered_send() {
+            attempt.refusal = Some(failure.clone());
+            let asked = attempt.last_send().map_or(self.now(), |send| send.at + self.context.bounds.lag);
+            attempt.due_at = Some(on_the_second(asked.max(self.now())));
+            return self.verify(attempt);
+        }
+        attempt.attachment.error = Some(failure.clone());
+        self.end(attempt, State::Failed);
+    }
+
+    fn learn_limit(&mut self, attempt: &Attempt) {
+        let others = self.taken().into_iter().filter(|eni| **eni != attempt.attachment.eni).count();
+        let at = attempt.last_send().map_or(self.now(), |send| send.at);
+        self.record.learned_limit = Some(LearnedLimit { limit: others, at, until: self.now() + LEARNED_LIMIT_LIFE });
+    }
+
+    /// As if this send had never been written: without another one the attempt is erased, and the former state stays.
+    fn void(&mut self, mut attempt: Attempt) {
+        attempt.sends.pop();
+        if !attempt.sends.is_empty() {
+            attempt.due_at = Some(on_the_second(self.now() + FIRST_LOOK));
+            return self.verify(attempt);
+        }
+        self.record.attempts.remove(&attempt.attachment.eni);
+        match attempt.former.take() {
+            Some(former) => self.put(*former, None),
+            None => {
+                self.next_revision();
+            }
+        }
+    }
+
+    /// The tracker was faster: the state stays; what the answer adds is ENS's RequestId.
+    fn answered_late(&mut self, mut attempt: Attempt, answer: &SendAnswer) {
+        if let SendAnswer::Accepted { ens_request_id } = answer
+            && attempt.attachment.ens_request_id.is_empty()
+        {
+            attempt.attachment.ens_request_id.clone_from(ens_request_id);
+            return self.put(attempt, None);
+        }
+        self.record.attempts.insert(attempt.attachment.eni.clone(), attempt);
+    }
+
+    /// Keeps the definite answer of the request that began the attempt: accepted, or refused for the caller's own reasons.
+    pub(super) fn remember_answer(&mut self, key: RequestKey, attempt: &Attempt, state: State) {
+        let refused = attempt.attachment.error.as_ref().filter(|_| state == State::Failed);
+        if refused.is_some_and(|failure| !failure.reason.is_definite()) {
+            return;
+        }
+        let answer = Some(crate::model::Attachment { state, ..attempt.attachment.clone() });
+        let entry = RequestEntry { eni: attempt.attachment.eni.clone(), uid: attempt.uid(), answer };
+        self.remember.push((key, entry));
+    }
+}

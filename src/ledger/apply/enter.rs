@@ -1,0 +1,137 @@
+//! The way in: answered from what is known, or queued, or granted, or with a slot reserved and the send written.
+
+use crate::model::{InterfaceId, State, Ticket, Uid};
+
+use super::super::bounds::{LEASE_MARGIN, OBSERVATION_LIFE};
+use super::super::command::{Enter, Lease, Reach, Reply};
+use super::super::record::{Attempt, RequestEntry, Send};
+use super::Turn;
+
+impl Turn<'_> {
+    pub(super) fn enter(&mut self, enter: &Enter) -> Reply {
+        if let Some(reply) = self.known(enter) {
+            return reply;
+        }
+        if let Some(fullness) = self.full_for(&enter.eni) {
+            self.empty_queue(enter.ticket);
+            return Reply::Full(fullness);
+        }
+        if enter.reach == Reach::Ask {
+            return Reply::Open;
+        }
+        if self.is_on_hold() {
+            return Reply::Recovering(self.context.partition.hold_until);
+        }
+        let grant = match self.acquire(enter.ticket) {
+            Ok(grant) => grant,
+            Err(ahead) => return Reply::Queued { ahead },
+        };
+        let stale = self.observation().is_none();
+        if stale || enter.reach == Reach::Queue {
+            return Reply::Granted { grant, stale, room: self.room() };
+        }
+        self.reserve(enter, grant)
+    }
+
+    /// What the ledger can answer without the lock: a replay, a join, an ENI that is here already.
+    fn known(&mut self, enter: &Enter) -> Option<Reply> {
+        let attempt = self.record.attempts.get(&enter.eni);
+        if let Some(entry) = self.context.request {
+            if entry.eni != enter.eni {
+                return Some(Reply::RequestIdReused(entry.clone()));
+            }
+            let current = attempt.filter(|attempt| attempt.uid() == entry.uid);
+            let ended = current.filter(|attempt| attempt.attachment.state == State::Failed);
+            if entry.answer.is_some() || ended.is_some() {
+                let answer = current.map(|attempt| attempt.attachment.clone()).or_else(|| entry.answer.clone());
+                return Some(Reply::Replayed(RequestEntry { answer, ..entry.clone() }));
+            }
+        }
+        let attempt = attempt?;
+        match attempt.attachment.state {
+            State::Failed | State::Detached => None,
+            State::Attached | State::Detaching => {
+                let seen = attempt.described_at.unwrap_or_default();
+                let fresh = self.now() < seen + OBSERVATION_LIFE;
+                Some(Reply::Present { attempt: Box::new(attempt.clone()), fresh })
+            }
+            State::Pending if attempt.uid() == enter.uid => self.reserved_before(enter.ticket, attempt.clone()),
+            State::Pending | State::Verifying | State::Attaching => {
+                let attempt = Box::new(attempt.clone());
+                self.remember_joiner(enter, attempt.uid());
+                Some(Reply::Joined(attempt))
+            }
+        }
+    }
+
+    /// The same command again, its reply having been lost: the same answer, as long as the grant lasts.
+    fn reserved_before(&mut self, ticket: Ticket, attempt: Attempt) -> Option<Reply> {
+        let grant = self.record.lock.filter(|grant| grant.ticket == ticket && !grant.provisional);
+        Some(match grant.and_then(|_| self.acquire(ticket).ok()) {
+            Some(grant) => Reply::Reserved { grant, attempt: Box::new(attempt), room: self.room() },
+            None => Reply::Joined(Box::new(attempt)),
+        })
+    }
+
+    fn remember_joiner(&mut self, enter: &Enter, uid: Uid) {
+        let known = self.context.request.is_some_and(|entry| entry.uid == uid);
+        if let (Some(key), false) = (&enter.request, known) {
+            let entry = RequestEntry { eni: enter.eni.clone(), uid, answer: None };
+            self.remember.push((key.clone(), entry));
+        }
+    }
+
+    /// Takes a slot and writes the send, under the grant and by a valid observation.
+    fn reserve(&mut self, enter: &Enter, grant: Lease) -> Reply {
+        let now = self.now();
+        let former = self.record.attempts.get(&enter.eni).cloned();
+        let seen_here_at = former.as_ref().and_then(|former| former.seen_here_at);
+        let attempt = Attempt {
+            sends: vec![Send { at: now, answered: false }],
+            seen_here_at,
+            here_before: seen_here_at.is_some_and(|seen| seen + self.context.bounds.lag >= now),
+            due_at: Some(grant.expires_at + LEASE_MARGIN),
+            trace: enter.trace.clone(),
+            request: enter.request.clone(),
+            former: former.map(|former| Box::new(Attempt { former: None, ..former })),
+            ..Attempt::new(self.context.instance, &enter.eni, enter.uid, now)
+        };
+        if let Some(key) = &enter.request {
+            let entry = RequestEntry { eni: enter.eni.clone(), uid: enter.uid, answer: None };
+            self.remember.push((key.clone(), entry));
+        }
+        self.put(attempt, Some(State::Pending));
+        self.reserved_reply(&enter.eni, grant)
+    }
+
+    /// Another send for an attempt that went unanswered and that ENS, asked since, shows as free.
+    pub(super) fn resend(&mut self, ticket: Ticket, uid: Uid, eni: &InterfaceId) -> Reply {
+        let may = |attempt: &&Attempt| attempt.uid() == uid && attempt.may_be_resent();
+        let Some(mut attempt) = self.record.attempts.get(eni).filter(may).cloned() else {
+            self.leave(ticket);
+            return Reply::Gone;
+        };
+        if self.is_on_hold() {
+            return Reply::Recovering(self.context.partition.hold_until);
+        }
+        let grant = match self.acquire(ticket) {
+            Ok(grant) => grant,
+            Err(ahead) => return Reply::Queued { ahead },
+        };
+        attempt.sends.push(Send { at: self.now(), answered: false });
+        attempt.free_seen_at = None;
+        attempt.looks = 0;
+        attempt.due_at = Some(grant.expires_at + LEASE_MARGIN);
+        self.record.attempts.insert(eni.clone(), attempt);
+        self.reserved_reply(eni, grant)
+    }
+
+    fn reserved_reply(&self, eni: &InterfaceId, grant: Lease) -> Reply {
+        match self.record.attempts.get(eni) {
+            Some(attempt) => {
+                Reply::Reserved { grant, attempt: Box::new(attempt.clone()), room: self.room() }
+            }
+            None => Reply::Gone,
+        }
+    }
+}

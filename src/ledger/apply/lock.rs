@@ -1,0 +1,104 @@
+//! The lock and its queue: first come, first served, over replicas. The poll is the acquire.
+//!
+//! A released lock goes straight to the first in the queue, for one second on trial: the lease begins when the grantee's
+//! next poll confirms it. Nothing renews a lease. Order and speed rest on this file; safety does not.
+
+use crate::model::Ticket;
+
+use super::super::bounds::{PROVISIONAL_GRANT, WAITER_LIFE};
+use super::super::command::{Hold, Lease};
+use super::super::record::{Grant, Waiter};
+use super::Turn;
+
+impl Turn<'_> {
+    /// Passes on what is over: another incarnation's lock, a lease, a grant on trial, dead places in the queue.
+    pub(super) fn advance(&mut self) {
+        let now = self.now();
+        if self.record.incarnation != self.context.partition.incarnation {
+            self.record.incarnation.clone_from(&self.context.partition.incarnation);
+            self.record.lock = None;
+            self.record.queue.clear();
+            self.record.observation = None;
+        }
+        if self.record.lock.is_some_and(|grant| grant.expires_at <= now) {
+            self.record.lock = None;
+        }
+        self.record.queue.retain(|waiter| waiter.expires_at > now);
+        self.hand_over();
+    }
+
+    fn hand_over(&mut self) {
+        if self.record.lock.is_some() || self.is_on_hold() {
+            return;
+        }
+        if let Some(next) = self.record.queue.pop_front() {
+            self.grant(next.ticket, true);
+            self.handed_over = true;
+        }
+    }
+
+    pub(super) fn is_on_hold(&self) -> bool {
+        self.now() < self.context.partition.hold_until
+    }
+
+    fn grant(&mut self, ticket: Ticket, provisional: bool) -> Grant {
+        self.record.fence = self.record.fence.next(self.now());
+        let life = if provisional { PROVISIONAL_GRANT } else { self.context.bounds.lease };
+        let grant = Grant { ticket, fence: self.record.fence, expires_at: self.now() + life, provisional };
+        self.record.lock = Some(grant);
+        grant
+    }
+
+    /// The lock for `ticket`, or its place in the queue: how many stand before it. Asking again gives the same grant and the
+    /// rest of its lease.
+    pub(super) fn acquire(&mut self, ticket: Ticket) -> Result<Lease, usize> {
+        let now = self.now();
+        let grant = match self.record.lock {
+            None => self.grant(ticket, false),
+            Some(mut grant) if grant.ticket == ticket => {
+                if grant.provisional {
+                    grant.provisional = false;
+                    grant.expires_at = now + self.context.bounds.lease;
+                    self.record.lock = Some(grant);
+                }
+                grant
+            }
+            Some(_) => return Err(self.queue(ticket)),
+        };
+        Ok(Lease { hold: Hold { ticket, fence: grant.fence }, expires_at: grant.expires_at })
+    }
+
+    fn queue(&mut self, ticket: Ticket) -> usize {
+        let expires_at = self.now() + WAITER_LIFE;
+        match self.record.queue.iter().position(|waiter| waiter.ticket == ticket) {
+            Some(place) => {
+                self.record.queue[place].expires_at = expires_at;
+                place
+            }
+            None => {
+                self.record.queue.push_back(Waiter { ticket, expires_at });
+                self.record.queue.len() - 1
+            }
+        }
+    }
+
+    /// Ends the grant of `ticket`, and hands the lock over.
+    pub(super) fn release(&mut self, ticket: Ticket) {
+        if self.record.lock.is_some_and(|grant| grant.ticket == ticket) {
+            self.record.lock = None;
+            self.hand_over();
+        }
+    }
+
+    /// Gives up whatever `ticket` has: its place, or the lock.
+    pub(super) fn leave(&mut self, ticket: Ticket) {
+        self.record.queue.retain(|waiter| waiter.ticket != ticket);
+        self.release(ticket);
+    }
+
+    /// Ends the queue: everybody in it would be told that the instance is full, and asks again if it still matters.
+    pub(super) fn empty_queue(&mut self, ticket: Ticket) {
+        self.record.queue.clear();
+        self.release(ticket);
+    }
+}

@@ -1,0 +1,259 @@
+//! What one describe says of one attempt. Every rule about lag, grace and order of answers stands here.
+
+use std::time::Duration;
+
+use crate::model::{Failure, InterfaceId, Reason, State, Timestamp, Uid};
+
+use super::super::bounds::MAX_SENDS;
+use super::super::command::{Finding, Status};
+use super::super::record::Attempt;
+use super::{Turn, on_the_second, pause_after};
+
+impl Turn<'_> {
+    /// Takes in what a describe sent at `sent_at` showed of `eni`. Ignored where the describe is older than what is known:
+    /// an answer that comes late takes nothing back.
+    pub(super) fn look(&mut self, eni: &InterfaceId, sent_at: Timestamp, finding: &Finding) {
+        let Some(mut attempt) = self.record.attempts.get(eni).cloned() else { return };
+        let after_sends = attempt.last_send().is_none_or(|send| sent_at > send.at);
+        let newest = attempt.described_at.is_none_or(|newest| sent_at > newest);
+        if !after_sends || !newest {
+            self.look_again(attempt, None);
+            return;
+        }
+        attempt.looks += 1;
+        if matches!(finding, Finding::Unclear { text } if text.is_empty()) {
+            self.look_again(attempt, None);
+            return;
+        }
+        attempt.described_at = Some(sent_at);
+        if matches!(finding, Finding::Here { .. }) && !self.may_be_old(&attempt, sent_at) {
+            attempt.seen_here_at = Some(sent_at);
+        }
+        match attempt.attachment.state {
+            State::Failed | State::Detached => return self.look_at_ended(attempt, sent_at, finding),
+            _ => attempt.attachment.show(finding.text(), sent_at),
+        }
+        match attempt.attachment.state {
+            State::Attached | State::Detaching => self.look_at_attached(attempt, sent_at, finding),
+            _ if attempt.is_refused() => self.look_at_refused(attempt, sent_at, finding),
+            _ => self.look_at_attach(attempt, sent_at, finding),
+        }
+    }
+
+    /// Whether a row that shows the ENI here may still be that of an earlier attachment.
+    fn may_be_old(&self, attempt: &Attempt, sent_at: Timestamp) -> bool {
+        let lag = self.context.bounds.lag;
+        attempt.here_before && attempt.last_send().is_some_and(|send| sent_at < send.at + lag)
+    }
+
+    /// ENS refused the attach for the ENI's status: it failed, unless the ENI turns out to be on its way to this very instance.
+    fn look_at_refused(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &Finding) {
+        match finding {
+            Finding::Here { status: Status::InUse | Status::Attaching, .. } => {
+                self.look_at_attach(attempt, sent_at, finding);
+            }
+            Finding::Elsewhere { .. } | Finding::Missing => self.look_at_attach(attempt, sent_at, finding),
+            Finding::Unclear { text } if text.is_empty() => self.look_again(attempt, None),
+            Finding::Here { text, .. } | Finding::Unclear { text } | Finding::Available { text } => {
+                let why = format!("the eni cannot be attached in its status {text}; wait until it is Available");
+                self.failed(attempt, Reason::EniNotAvailable, why);
+            }
+        }
+    }
+
+    fn look_at_attach(&mut self, mut attempt: Attempt, sent_at: Timestamp, finding: &Finding) {
+        match finding {
+            Finding::Here { .. } if self.may_be_old(&attempt, sent_at) => self.look_again(attempt, None),
+            Finding::Here { status, .. } => match status {
+                Status::InUse => self.attached(attempt, State::Attached),
+                Status::Detaching => {
+                    self.attached(attempt.clone(), State::Attached);
+                    self.detaching(&attempt.attachment.eni);
+                }
+                Status::Attaching => {
+                    attempt.attaching_seen_at.get_or_insert(sent_at);
+                    let enter = (attempt.attachment.state != State::Attaching).then_some(State::Attaching);
+                    self.look_again(attempt, enter);
+                }
+                Status::Available | Status::Other => self.look_again(attempt, None),
+            },
+            Finding::Available { .. } => self.look_at_free(attempt, sent_at),
+            Finding::Elsewhere { instance, .. } => {
+                let why = format!("the eni is attached to, or on its way to, another instance: {instance}");
+                self.not_here(attempt, sent_at, Reason::EniNotAvailable, why);
+            }
+            Finding::Missing => {
+                let why = "ens no longer knows the eni".to_owned();
+                self.not_here(attempt, sent_at, Reason::EniNotFound, why);
+            }
+            Finding::Unclear { .. } => self.look_again(attempt, None),
+        }
+    }
+
+    /// The ENI is free although it was sent for.
+    fn look_at_free(&mut self, mut attempt: Attempt, sent_at: Timestamp) {
+        let lag = self.context.bounds.lag;
+        if attempt.has_unanswered_send() {
+            let asked_after_lag = attempt.last_send().is_some_and(|send| sent_at >= send.at + lag);
+            if asked_after_lag && attempt.sends.len() < MAX_SENDS && attempt.refusal.is_none() {
+                attempt.free_seen_at = Some(sent_at);
+                let enter = (attempt.attachment.state == State::Pending).then_some(State::Verifying);
+                return self.look_again(attempt, enter);
+            }
+            let sends = attempt.sends.len();
+            let why = format!("sent {sends} times without an answer that settles it, and ens shows the eni free; try again");
+            return self.not_here(attempt, sent_at, Reason::NotApplied, why);
+        }
+        let seen_attaching = attempt.attaching_seen_at.is_some_and(|seen| sent_at >= seen + lag);
+        let why = "ens accepted the attach, and then showed the eni free again; see the instance's state, and try again";
+        if seen_attaching {
+            return self.failed(attempt, Reason::AttachFailed, why.to_owned());
+        }
+        self.not_here(attempt, sent_at, Reason::AttachFailed, why.to_owned());
+    }
+
+    /// The describe shows the ENI not here: proof of failure if it was sent after the grace, or if ENS refused every copy.
+    fn not_here(&mut self, attempt: Attempt, sent_at: Timestamp, reason: Reason, why: String) {
+        if attempt.is_refused() || sent_at > self.context.bounds.grace_ends(&attempt) {
+            self.failed(attempt, reason, why);
+        } else {
+            self.look_again(attempt, None);
+        }
+    }
+
+    fn failed(&mut self, mut attempt: Attempt, reason: Reason, why: String) {
+        let failure = match attempt.refusal.take() {
+            Some(refusal) if refusal.reason == reason => Failure { message: why, ..refusal },
+            Some(refusal) => refusal,
+            None => Failure::new(reason, why).ens("", attempt.attachment.ens_request_id.clone()),
+        };
+        let mut failure = failure.about(&attempt.attachment.instance, &attempt.attachment.eni);
+        if let Some(observed_at) = attempt.attachment.observed_at {
+            failure = failure.observed_at(observed_at);
+        }
+        attempt.attachment.error = Some(failure);
+        self.end(attempt, State::Failed);
+    }
+
+    /// Ends the reservation, by proof, in a state with nothing under way.
+    pub(super) fn end(&mut self, mut attempt: Attempt, state: State) {
+        attempt.reserved = false;
+        attempt.due_at = None;
+        attempt.attachment.stuck = false;
+        attempt.former = None;
+        if let (true, Some(key)) = (attempt.ours, attempt.request.clone()) {
+            self.remember_answer(key, &attempt, state);
+        }
+        self.put(attempt, Some(state));
+    }
+
+    fn attached(&mut self, mut attempt: Attempt, state: State) {
+        attempt.refusal = None;
+        self.record.settled.insert(attempt.attachment.eni.clone(), self.now());
+        self.end(attempt, state);
+    }
+
+    fn detaching(&mut self, eni: &InterfaceId) {
+        if let Some(mut attempt) = self.record.attempts.get(eni).cloned() {
+            attempt.looks = 0;
+            self.look_again(attempt, Some(State::Detaching));
+            self.expire_observation();
+        }
+    }
+
+    fn look_at_attached(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &Finding) {
+        let lag = self.context.bounds.lag;
+        let eni = attempt.attachment.eni.clone();
+        let detaching = attempt.attachment.state == State::Detaching;
+        match finding {
+            Finding::Here { status: Status::Detaching, .. } if !detaching => {
+                self.record.attempts.insert(eni.clone(), attempt);
+                self.detaching(&eni);
+            }
+            // The detach came to nothing, or the ENI was attached anew: another attachment than the one that ended.
+            Finding::Here { status: Status::InUse, text } if detaching => {
+                if sent_at > attempt.attachment.updated_at + lag {
+                    self.appeared(&eni, sent_at, Status::InUse, text);
+                } else {
+                    self.look_again(attempt, None);
+                }
+            }
+            Finding::Available { .. } | Finding::Elsewhere { .. } | Finding::Missing => {
+                let settled = self.record.settled.get(&eni).copied();
+                if settled.is_none_or(|settled| sent_at > settled + lag) {
+                    self.record.settled.remove(&eni);
+                    self.end(attempt, State::Detached);
+                    self.expire_observation();
+                } else {
+                    self.look_again(attempt, None);
+                }
+            }
+            Finding::Here { .. } | Finding::Unclear { .. } => self.look_again(attempt, None),
+        }
+    }
+
+    fn look_at_ended(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &Finding) {
+        let lag = self.context.bounds.lag;
+        let eni = attempt.attachment.eni.clone();
+        match finding {
+            Finding::Here { status, text } if sent_at > attempt.attachment.updated_at + lag => {
+                self.appeared(&eni, sent_at, *status, text);
+            }
+            _ => {
+                self.record.attempts.insert(eni, attempt);
+            }
+        }
+    }
+
+    /// An attachment that this gateway did not make, first seen.
+    pub(super) fn appeared(&mut self, eni: &InterfaceId, sent_at: Timestamp, status: Status, text: &str) {
+        let state = match status {
+            Status::Available => return,
+            Status::InUse => State::Attached,
+            Status::Detaching => State::Detaching,
+            Status::Attaching | Status::Other => State::Attaching,
+        };
+        let attempt = Attempt::foreign(self.context.instance, eni, self.foreign_uid(eni), text, sent_at, self.now());
+        self.record.settled.insert(eni.clone(), self.now());
+        if state == State::Attached { self.end(attempt, state) } else { self.look_again(attempt, Some(state)) }
+    }
+
+    /// The uid of an attachment made by others: derived, so that replicas that see it at once give it the same one.
+    fn foreign_uid(&self, eni: &InterfaceId) -> Uid {
+        let name = format!("{}/{eni}/{}", self.context.instance, self.now().as_micros());
+        Uid(uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, name.as_bytes()))
+    }
+
+    /// Puts the attempt back to be looked at again, at most entering another state that is not its end.
+    pub(super) fn look_again(&mut self, mut attempt: Attempt, enter: Option<State>) {
+        let now = self.now();
+        let under_way = enter.unwrap_or(attempt.attachment.state);
+        let turned_stuck = !attempt.attachment.stuck
+            && !under_way.is_terminal()
+            && now.since(attempt.attachment.created_at) >= self.context.bounds.stuck_after;
+        attempt.attachment.stuck |= turned_stuck;
+        if !under_way.is_terminal() {
+            let pause = pause_after(attempt.looks, attempt.attachment.stuck);
+            attempt.due_at = Some(on_the_second((now + pause).max(self.not_before(&attempt, under_way))));
+        }
+        let before = self.record.attempts.get(&attempt.attachment.eni);
+        let shown = before.is_some_and(|before| before.attachment.ens_status != attempt.attachment.ens_status);
+        if enter.is_some() || turned_stuck || shown {
+            self.put(attempt, enter);
+        } else {
+            self.record.attempts.insert(attempt.attachment.eni.clone(), attempt);
+        }
+    }
+
+    /// Before this time a look at an unanswered attempt proves nothing.
+    fn not_before(&self, attempt: &Attempt, state: State) -> Timestamp {
+        let verifying = matches!(state, State::Pending | State::Verifying) && attempt.has_unanswered_send();
+        let lag = if verifying { self.context.bounds.lag } else { Duration::ZERO };
+        attempt.last_send().map_or(Timestamp::default(), |send| send.at + lag)
+    }
+
+    /// A slot came free: the next attach asks ENS anew.
+    fn expire_observation(&mut self) {
+        self.record.observation = None;
+    }
+}

@@ -1,0 +1,198 @@
+//! The rules of the ledger, all of them, as one pure function: `apply(record, command, now) → (record', effects, reply)`.
+//!
+//! Memory, Redis, model and simulation run this same code. Nothing here reads a clock or draws a random number: tickets,
+//! uids and the time come with the call, so that a commit whose reply was lost can be tried again and shows whether it was applied.
+
+mod answer;
+mod enter;
+mod lock;
+mod look;
+mod observe;
+mod room;
+mod settle;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use crate::model::{InstanceId, InterfaceId, Revision, State, Timestamp};
+
+use super::bounds::{Bounds, ENDED_LIFE, IDLE_LIFE, MAX_ENDED};
+use super::command::{Change, Command, Reply};
+use super::record::{Attempt, Record, RequestEntry, RequestKey};
+use super::{Effects, Partition};
+
+/// What a step is computed under.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The configured bounds.
+    pub bounds: &'a Bounds,
+    /// Whose record it is.
+    pub instance: &'a InstanceId,
+    /// Its partition.
+    pub partition: &'a Partition,
+    /// The entry of the command's request id, if there is one.
+    pub request: Option<&'a RequestEntry>,
+    /// The time it is computed for.
+    pub now: Timestamp,
+}
+
+/// What a command comes to.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The new record.
+    pub record: Record,
+    /// Whether anything changed: if not, nothing need be stored.
+    pub changed: bool,
+    /// What changes beside the record.
+    pub effects: Effects,
+    /// The attachments that changed.
+    pub changes: Vec<Change>,
+    /// The answer.
+    pub reply: Reply,
+}
+
+/// Applies one command to one record.
+#[must_use]
+pub fn apply(record: &Record, command: &Command, context: Context<'_>) -> Step {
+    let mut turn = Turn {
+        context,
+        record: record.clone(),
+        changes: Vec::new(),
+        remember: Vec::new(),
+        handed_over: false,
+    };
+    let reply = turn.run(command);
+    turn.finish(record, reply)
+}
+
+/// One application under way.
+struct Turn<'a> {
+    context: Context<'a>,
+    record: Record,
+    changes: Vec<Change>,
+    remember: Vec<(RequestKey, RequestEntry)>,
+    handed_over: bool,
+}
+
+impl Turn<'_> {
+    fn run(&mut self, command: &Command) -> Reply {
+        if *command == Command::Look {
+            return Reply::Done;
+        }
+        self.advance();
+        self.perform(command)
+    }
+
+    fn perform(&mut self, command: &Command) -> Reply {
+        match command {
+            Command::Look => Reply::Done,
+            Command::Enter(enter) => self.enter(enter),
+            Command::Resend { ticket, uid, eni } => self.resend(*ticket, *uid, eni),
+            Command::Observe { sent_at, rows, then } => {
+                self.observe(*sent_at, rows);
+                then.as_ref().map_or(Reply::Done, |then| self.perform(then))
+            }
+            Command::Answer { attempt, grant, answer, release } => {
+                let reply = self.answer(attempt, answer);
+                if *release {
+                    self.release(grant.ticket);
+                }
+                reply
+            }
+            Command::Settle { sent_at, findings } => self.settle(*sent_at, findings),
+            Command::Leave { ticket } => {
+                self.leave(*ticket);
+                Reply::Done
+            }
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.context.now
+    }
+
+    fn next_revision(&mut self) -> Revision {
+        self.record.revision = self.record.revision.next(self.context.now);
+        self.record.revision
+    }
+
+    /// Puts an attempt into the record as changed: gives it a new revision and enters its state.
+    fn put(&mut self, mut attempt: Attempt, enter: Option<State>) {
+        let revision = self.next_revision();
+        let before = self.record.attempts.get(&attempt.attachment.eni);
+        let from = before.filter(|before| before.uid() == attempt.uid()).map(|before| before.attachment.state);
+        match enter {
+            Some(state) => attempt.attachment.enter(state, revision, self.context.now),
+            None => attempt.attachment.touch(revision, self.context.now),
+        }
+        self.changes.push(Change { attempt: attempt.clone(), from });
+        self.record.attempts.insert(attempt.attachment.eni.clone(), attempt);
+    }
+
+    fn finish(mut self, before: &Record, reply: Reply) -> Step {
+        if self.record == *before && self.remember.is_empty() {
+            return Step {
+                record: self.record,
+                changed: false,
+                effects: Effects::default(),
+                changes: Vec::new(),
+                reply,
+            };
+        }
+        self.prune();
+        let effects = Effects {
+            due: due_changes(before, &self.record),
+            notify: self.handed_over || self.record.revision != before.revision,
+            expire_after: (!self.is_live()).then_some(IDLE_LIFE),
+            requests: std::mem::take(&mut self.remember),
+        };
+        Step { record: self.record, changed: true, effects, changes: self.changes, reply }
+    }
+
+    fn is_live(&self) -> bool {
+        self.record.attempts.values().any(|attempt| attempt.reserved || attempt.due_at.is_some())
+    }
+
+    /// Forgets what ended long ago.
+    fn prune(&mut self) {
+        let now = self.context.now;
+        let ended = |attempt: &Attempt| matches!(attempt.attachment.state, State::Failed | State::Detached);
+        let mut times: Vec<Timestamp> =
+            self.record.attempts.values().filter(|a| ended(a)).map(|a| a.attachment.updated_at).collect();
+        times.sort_unstable();
+        let surplus = times.len().saturating_sub(MAX_ENDED);
+        let oldest_kept = times.get(surplus).copied().unwrap_or_default().max(now - ENDED_LIFE);
+        self.record.attempts.retain(|_, a| !ended(a) || a.attachment.updated_at >= oldest_kept);
+    }
+}
+
+fn due_changes(before: &Record, after: &Record) -> std::collections::BTreeMap<InterfaceId, Option<Timestamp>> {
+    let due = |record: &Record, eni: &InterfaceId| record.attempts.get(eni).and_then(|attempt| attempt.due_at);
+    before
+        .attempts
+        .keys()
+        .chain(after.attempts.keys())
+        .filter(|eni| due(before, eni) != due(after, eni))
+        .map(|eni| (eni.clone(), due(after, eni)))
+        .collect()
+}
+
+/// The time to look next: whole seconds, so that what is due falls together and fills the batches.
+fn on_the_second(time: Timestamp) -> Timestamp {
+    const SECOND: u64 = 1_000_000;
+    Timestamp::from_micros(time.as_micros().div_ceil(SECOND) * SECOND)
+}
+
+/// How long to wait before the next look, after `looks` of them.
+fn pause_after(looks: u32, stuck: bool) -> Duration {
+    match looks {
+        _ if stuck => Duration::from_secs(30),
+        0 | 1 => Duration::from_secs(1),
+        2..=4 => Duration::from_secs(2),
+        5..=9 => Duration::from_secs(3),
+        10..=19 => Duration::from_secs(5),
+        _ => Duration::from_secs(10),
+    }
+}

@@ -1,0 +1,64 @@
+//! Describes of the whole instance: who occupies it, and what that says of everybody.
+
+use crate::model::{InterfaceId, State, Timestamp};
+
+use super::super::bounds::{OBSERVATION_LIFE, OBSERVATION_LIFE_MAX};
+use super::super::command::{Finding, Sight, Status};
+use super::super::record::Observation;
+use super::Turn;
+
+impl Turn<'_> {
+    /// Records an observation. One that was sent before the recorded one is discarded.
+    pub(super) fn observe(&mut self, sent_at: Timestamp, rows: &[Sight]) {
+        if self.record.observation.as_ref().is_some_and(|newest| sent_at <= newest.sent_at) {
+            return;
+        }
+        let bounds = self.context.bounds;
+        let counted: Vec<&Sight> = rows
+            .iter()
+            .filter(|row| row.status != Status::Available && (bounds.count_primary || !row.primary))
+            .collect();
+        let was_full = self.record.observation.as_ref().filter(|_| self.room() == 0).map(|newest| newest.good_for);
+        self.record.settled.retain(|_, settled_at| sent_at <= *settled_at + bounds.lag);
+        if self.record.learned_limit.is_some_and(|learned| sent_at > learned.at && counted.len() < learned.limit) {
+            self.record.learned_limit = None;
+        }
+        self.record.observation = Some(Observation {
+            sent_at,
+            occupied: counted.iter().map(|row| row.eni.clone()).collect(),
+            good_for: OBSERVATION_LIFE,
+        });
+        for row in &counted {
+            if self.record.attempts.contains_key(&row.eni) {
+                let finding = Finding::Here { status: row.status, text: row.text.clone() };
+                self.look(&row.eni, sent_at, &finding);
+            } else {
+                self.appeared(&row.eni, sent_at, row.status, &row.text);
+            }
+        }
+        self.look_for_detached(sent_at, &counted);
+        let full = self.room() == 0;
+        if let Some(observation) = self.record.observation.as_mut().filter(|_| full) {
+            observation.good_for =
+                was_full.map_or(OBSERVATION_LIFE, |life| (life * 2).min(OBSERVATION_LIFE_MAX));
+        }
+    }
+
+    /// What was attached, and no longer stands in the answer.
+    fn look_for_detached(&mut self, sent_at: Timestamp, rows: &[&Sight]) {
+        let observation = self.record.observation.clone();
+        let gone: Vec<InterfaceId> = self
+            .record
+            .attempts
+            .values()
+            .filter(|attempt| matches!(attempt.attachment.state, State::Attached | State::Detaching))
+            .map(|attempt| attempt.attachment.eni.clone())
+            .filter(|eni| rows.iter().all(|row| row.eni != *eni))
+            .collect();
+        for eni in gone {
+            self.look(&eni, sent_at, &Finding::Available { text: String::new() });
+        }
+        // This very describe has counted what went.
+        self.record.observation = observation;
+    }
+}

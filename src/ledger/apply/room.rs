@@ -1,0 +1,60 @@
+//! How many slots are taken: what ENS shows, what was settled since it was asked, what is reserved.
+
+use std::collections::BTreeSet;
+
+use crate::model::InterfaceId;
+
+use super::super::command::Fullness;
+use super::super::record::Observation;
+use super::Turn;
+
+impl Turn<'_> {
+    /// The observation, if it is good enough to decide by.
+    pub(super) fn observation(&self) -> Option<&Observation> {
+        self.record.observation.as_ref().filter(|observation| self.now() < observation.expires_at())
+    }
+
+    /// ENIs that occupy a slot by the last observation, or were settled here too lately for it to show them.
+    pub(super) fn occupied(&self) -> BTreeSet<&InterfaceId> {
+        let observed = self.record.observation.iter().flat_map(|observation| &observation.occupied);
+        observed.chain(self.record.settled.keys()).collect()
+    }
+
+    fn reserved(&self) -> impl Iterator<Item = &InterfaceId> {
+        self.record.attempts.values().filter(|attempt| attempt.reserved).map(|attempt| &attempt.attachment.eni)
+    }
+
+    /// Every ENI that takes a slot.
+    pub(super) fn taken(&self) -> BTreeSet<&InterfaceId> {
+        let mut taken = self.occupied();
+        taken.extend(self.reserved());
+        taken
+    }
+
+    /// The limit in force: the configured one, or a lower one that ENS enforced lately.
+    pub(super) fn limit(&self) -> usize {
+        let learned = self.record.learned_limit.filter(|learned| self.now() < learned.until);
+        learned.map_or(self.context.bounds.limit, |learned| learned.limit.min(self.context.bounds.limit))
+    }
+
+    /// Slots that are left.
+    pub(super) fn room(&self) -> usize {
+        self.limit().saturating_sub(self.taken().len())
+    }
+
+    /// Whether a valid observation shows that there is no slot for `eni`.
+    pub(super) fn full_for(&self, eni: &InterfaceId) -> Option<Fullness> {
+        let observation = self.observation()?;
+        let (occupied, taken) = (self.occupied(), self.taken());
+        if taken.contains(eni) || taken.len() < self.limit() {
+            return None;
+        }
+        Some(Fullness {
+            limit: self.limit(),
+            attached: occupied.len(),
+            in_flight: taken.len() - occupied.len(),
+            observed_at: observation.sent_at,
+            retry_after: observation.expires_at().since(self.now()),
+        })
+    }
+}

@@ -1,0 +1,139 @@
+use super::*;
+use crate::model::Reason;
+
+#[test]
+fn in_use_here_is_success_and_ends_the_reservation() {
+    let mut desk = Desk::new();
+    desk.accept(1, "eni-1");
+    desk.pass(SECOND);
+    let attempt = desk.settle("eni-1", here(Status::InUse));
+    assert_eq!((attempt.attachment.state, attempt.reserved, attempt.due_at), (State::Attached, false, None));
+    assert_eq!(attempt.attachment.ens_status, "InUse");
+    assert_eq!(attempt.attachment.observed_at, Some(desk.now));
+}
+
+#[test]
+fn available_fails_an_accepted_attempt_only_after_the_grace() {
+    let mut desk = Desk::new();
+    desk.accept(1, "eni-1");
+    desk.pass(9 * SECOND);
+    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Attaching);
+    desk.pass(2 * SECOND);
+    let attempt = desk.settle("eni-1", free());
+    assert_eq!((attempt.attachment.state, attempt.reserved), (State::Failed, false));
+    assert_eq!(desk.error("eni-1"), Reason::AttachFailed);
+}
+
+#[test]
+fn or_when_attaching_was_seen_at_least_one_lag_before() {
+    let mut desk = Desk::new();
+    desk.bounds.lag = 3 * SECOND;
+    desk.accept(1, "eni-1");
+    desk.pass(SECOND);
+    desk.settle("eni-1", here(Status::Attaching));
+    desk.pass(SECOND);
+    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Attaching, "it may lag");
+    desk.pass(2 * SECOND);
+    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Failed);
+}
+
+#[test]
+fn a_describe_older_than_the_send_or_than_the_newest_one_says_nothing() {
+    let mut desk = Desk::new();
+    let before = desk.now;
+    desk.pass(SECOND);
+    desk.accept(1, "eni-1");
+    assert_eq!(desk.settle_as_of(before, "eni-1", here(Status::InUse)).attachment.state, State::Attaching);
+    desk.pass(20 * SECOND);
+    let asked = desk.now;
+    desk.pass(SECOND);
+    desk.settle("eni-1", here(Status::Attaching));
+    assert_eq!(desk.settle_as_of(asked, "eni-1", free()).attachment.state, State::Attaching);
+}
+
+#[test]
+fn in_use_is_believed_one_lag_after_the_send_where_the_eni_was_here_before() {
+    let mut desk = Desk::new();
+    desk.observe(&["eni-1"]);
+    desk.pass(11 * SECOND);
+    desk.settle("eni-1", here(Status::Detaching));
+    desk.pass(2 * SECOND);
+    desk.settle("eni-1", free());
+    assert_eq!(desk.state("eni-1"), State::Detached);
+    desk.pass(SECOND);
+    desk.accept(1, "eni-1");
+    desk.pass(2 * SECOND);
+    assert_eq!(desk.settle("eni-1", here(Status::InUse)).attachment.state, State::Attaching, "that may be the old one");
+    desk.pass(9 * SECOND);
+    assert_eq!(desk.settle("eni-1", here(Status::InUse)).attachment.state, State::Attached);
+}
+
+#[test]
+fn elsewhere_and_missing_fail_only_after_the_grace() {
+    let elsewhere = Finding::Elsewhere { instance: "i-2".parse().unwrap(), text: "InUse".to_owned() };
+    for (finding, reason) in [(elsewhere, Reason::EniNotAvailable), (Finding::Missing, Reason::EniNotFound)] {
+        let mut desk = Desk::new();
+        desk.accept(1, "eni-1");
+        desk.pass(5 * SECOND);
+        assert_eq!(desk.settle("eni-1", finding.clone()).attachment.state, State::Attaching);
+        desk.pass(6 * SECOND);
+        desk.settle("eni-1", finding);
+        assert_eq!(desk.error("eni-1"), reason);
+    }
+}
+
+#[test]
+fn an_unclear_answer_settles_nobody() {
+    let mut desk = Desk::new();
+    desk.accept(1, "eni-1");
+    desk.pass(600 * SECOND);
+    let attempt = desk.settle("eni-1", Finding::Unclear { text: "Attaching".to_owned() });
+    assert_eq!((attempt.attachment.state, attempt.reserved), (State::Attaching, true));
+    assert!(attempt.attachment.stuck && attempt.due_at.is_some());
+}
+
+#[test]
+fn an_attempt_whose_owner_died_is_verified_and_finished_by_others() {
+    let mut desk = Desk::new();
+    desk.reserve(1, "eni-1");
+    desk.pass(17 * SECOND);
+    let attempt = desk.settle("eni-1", free());
+    assert_eq!(attempt.attachment.state, State::Verifying);
+    assert!(attempt.may_be_resent());
+    desk.pass(SECOND);
+    assert_eq!(desk.settle("eni-1", here(Status::InUse)).attachment.state, State::Attached);
+}
+
+#[test]
+fn attached_becomes_detaching_and_detached_and_nothing_else() {
+    let mut desk = Desk::new();
+    desk.accept(1, "eni-1");
+    desk.pass(SECOND);
+    desk.settle("eni-1", here(Status::InUse));
+    let uid = desk.attempt("eni-1").uid();
+    desk.pass(20 * SECOND);
+    assert_eq!(desk.settle("eni-1", here(Status::Attaching)).attachment.state, State::Attached);
+    desk.pass(SECOND);
+    let attempt = desk.settle("eni-1", here(Status::Detaching));
+    assert_eq!(attempt.attachment.state, State::Detaching);
+    assert!(attempt.due_at.is_some(), "followed to its end");
+    desk.pass(SECOND);
+    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Detached);
+    assert_eq!(desk.attempt("eni-1").uid(), uid);
+}
+
+#[test]
+fn looks_fall_on_whole_seconds_and_come_less_often() {
+    let mut desk = Desk::new();
+    desk.pass(Duration::from_micros(123_456));
+    desk.accept(1, "eni-1");
+    let mut pauses = Vec::new();
+    for _ in 0..25 {
+        let due = desk.attempt("eni-1").due_at.unwrap();
+        assert_eq!(due.as_micros() % 1_000_000, 0);
+        pauses.push(due.since(desk.now).as_secs());
+        desk.now = due;
+        desk.settle("eni-1", here(Status::Attaching));
+    }
+    assert!(pauses.is_sorted() && pauses[0] <= 1 && pauses[24] == 10, "{pauses:?}");
+}

@@ -1,0 +1,157 @@
+//! The rules, one scenario each. `Desk` is an instance's record with a clock that the test turns.
+
+mod answers;
+mod locks;
+mod looks;
+mod properties;
+mod rooms;
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::*;
+use crate::ledger::command::{Enter, Finding, Hold, Lease, Reach, SendAnswer, Sight, Status};
+use crate::ledger::invariants;
+use crate::model::{Attachment, Caller, RequestId, Ticket, Uid};
+
+pub(super) struct Desk {
+    pub bounds: Bounds,
+    pub instance: InstanceId,
+    pub partition: Partition,
+    pub record: Record,
+    pub requests: std::collections::BTreeMap<RequestKey, RequestEntry>,
+    pub now: Timestamp,
+    pub last: Option<Step>,
+}
+
+impl Desk {
+    pub(super) fn new() -> Self {
+        Self {
+            bounds: Bounds::default(),
+            instance: "i-1".parse().unwrap(),
+            partition: Partition { incarnation: "a".to_owned(), hold_until: Timestamp::default() },
+            record: Record::default(),
+            requests: std::collections::BTreeMap::new(),
+            now: Timestamp::from_micros(1_000_000_000_000_000),
+            last: None,
+        }
+    }
+
+    pub(super) fn run(&mut self, command: &Command) -> Reply {
+        let request = command.request().and_then(|key| self.requests.get(key));
+        let context = Context {
+            bounds: &self.bounds,
+            instance: &self.instance,
+            partition: &self.partition,
+            request,
+            now: self.now,
+        };
+        let step = apply(&self.record, command, context);
+        assert_eq!(invariants::check(&self.record, &step.record, &self.bounds), [], "{command:?}");
+        let text = serde_json::to_string(&step.record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), step.record, "survives being stored");
+        self.record = step.record.clone();
+        self.requests.extend(step.effects.requests.iter().cloned());
+        let reply = step.reply.clone();
+        self.last = Some(step);
+        reply
+    }
+
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+    }
+
+    pub(super) fn enter(&mut self, who: u128, eni: &str, reach: Reach) -> Reply {
+        self.run(&enter(who, eni, reach, None))
+    }
+
+    /// Sees these ENIs on the instance, all in use.
+    pub(super) fn observe(&mut self, enis: &[&str]) -> Reply {
+        let rows = enis.iter().map(|eni| sight(eni, Status::InUse)).collect();
+        self.run(&Command::Observe { sent_at: self.now, rows, then: None })
+    }
+
+    /// Takes the lock, looks, reserves.
+    pub(super) fn reserve(&mut self, who: u128, eni: &str) -> (Lease, Attempt) {
+        loop {
+            match self.enter(who, eni, Reach::Reserve) {
+                Reply::Reserved { grant, attempt, .. } => return (grant, *attempt),
+                Reply::Granted { stale: true, .. } => {
+                    let known: Vec<String> = self.attached().iter().map(ToString::to_string).collect();
+                    self.observe(&known.iter().map(String::as_str).collect::<Vec<_>>());
+                    self.pass(Duration::from_millis(1));
+                }
+                other => panic!("not reserved: {other:?}"),
+            }
+        }
+    }
+
+    fn attached(&self) -> Vec<InterfaceId> {
+        let attached = |a: &&Attempt| a.attachment.state == State::Attached;
+        self.record.attempts.values().filter(attached).map(|a| a.attachment.eni.clone()).collect()
+    }
+
+    pub(super) fn answer(&mut self, (grant, attempt): &(Lease, Attempt), answer: SendAnswer) -> Reply {
+        let (attempt, grant) = (Box::new(attempt.clone()), grant.hold);
+        self.run(&Command::Answer { attempt, grant, answer, release: true })
+    }
+
+    /// Reserves, sends, and has it accepted.
+    pub(super) fn accept(&mut self, who: u128, eni: &str) -> (Lease, Attempt) {
+        let sent = self.reserve(who, eni);
+        self.answer(&sent, SendAnswer::Accepted { ens_request_id: "E-1".to_owned() });
+        sent
+    }
+
+    pub(super) fn settle(&mut self, eni: &str, finding: Finding) -> Attempt {
+        self.settle_as_of(self.now, eni, finding)
+    }
+
+    pub(super) fn settle_as_of(&mut self, sent_at: Timestamp, eni: &str, finding: Finding) -> Attempt {
+        self.run(&Command::Settle { sent_at, findings: vec![(id(eni), finding)] });
+        self.attempt(eni)
+    }
+
+    pub(super) fn attempt(&self, eni: &str) -> Attempt {
+        self.record.attempts.get(&id(eni)).cloned().expect("the attempt is there")
+    }
+
+    pub(super) fn state(&self, eni: &str) -> State {
+        self.attempt(eni).attachment.state
+    }
+
+    pub(super) fn error(&self, eni: &str) -> crate::model::Reason {
+        self.attempt(eni).attachment.error.expect("it failed").reason
+    }
+}
+
+pub(super) fn enter(who: u128, eni: &str, reach: Reach, request: Option<RequestKey>) -> Command {
+    Command::Enter(Enter { ticket: ticket(who), uid: Uid(Uuid::from_u128(who)), eni: id(eni), request, trace: None, reach })
+}
+
+pub(super) fn ticket(who: u128) -> Ticket {
+    Ticket(Uuid::from_u128(who))
+}
+
+pub(super) fn id(eni: &str) -> InterfaceId {
+    eni.parse().unwrap()
+}
+
+pub(super) fn request(id: u128) -> RequestKey {
+    RequestKey { caller: Caller::anonymous(), id: RequestId(Uuid::from_u128(id)) }
+}
+
+pub(super) fn sight(eni: &str, status: Status) -> Sight {
+    Sight { eni: id(eni), status, text: format!("{status:?}"), primary: false }
+}
+
+pub(super) fn here(status: Status) -> Finding {
+    Finding::Here { status, text: format!("{status:?}") }
+}
+
+pub(super) fn free() -> Finding {
+    Finding::Available { text: "Available".to_owned() }
+}
+
+pub(super) const SECOND: Duration = Duration::from_secs(1);

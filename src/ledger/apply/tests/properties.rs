@@ -1,0 +1,116 @@
+//! Whatever comes, in whatever order: the invariants hold of every step.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Debug, Clone)]
+enum Act {
+    Pass(u64),
+    Enter(u128, u8, bool),
+    Answer(u8, u8),
+    Settle(u8, u8, u64),
+    Observe(Vec<u8>, u64),
+    Resend(u128, u8),
+    Leave(u128),
+    Lose(bool),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let eni = 0..4_u8;
+    prop_oneof![
+        (1..15_000_u64).prop_map(Act::Pass),
+        (1..4_u128, eni.clone(), any::<bool>()).prop_map(|(who, eni, queue)| Act::Enter(who, eni, queue)),
+        (eni.clone(), 0..5_u8).prop_map(|(eni, how)| Act::Answer(eni, how)),
+        (eni.clone(), 0..8_u8, 0..12_000_u64).prop_map(|(eni, what, ago)| Act::Settle(eni, what, ago)),
+        (prop::collection::vec(eni.clone(), 0..4), 0..12_000_u64).prop_map(|(enis, ago)| Act::Observe(enis, ago)),
+        (1..4_u128, eni).prop_map(|(who, eni)| Act::Resend(who, eni)),
+        (1..4_u128).prop_map(Act::Leave),
+        any::<bool>().prop_map(Act::Lose),
+    ]
+}
+
+fn name(eni: u8) -> String {
+    format!("eni-{eni}")
+}
+
+/// Performs `act`; `Desk::run` checks the invariants of each step.
+fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
+    match act {
+        Act::Pass(millis) => desk.pass(Duration::from_millis(millis)),
+        Act::Enter(who, eni, queue) => {
+            *uids += 1;
+            let reach = if queue { Reach::Queue } else { Reach::Reserve };
+            let Command::Enter(enter) = enter(who, &name(eni), reach, None) else { return };
+            desk.run(&Command::Enter(Enter { uid: Uid(Uuid::from_u128(1000 + *uids)), ..enter }));
+        }
+        Act::Answer(eni, how) => {
+            let Some(attempt) = desk.record.attempts.get(&id(&name(eni))).cloned() else { return };
+            if !attempt.ours || attempt.sends.is_empty() || attempt.sends.last().is_some_and(|send| send.answered) {
+                return;
+            }
+            let failure = crate::model::Failure::new(crate::model::Reason::InstanceNotStopped, "no");
+            let answer = match how {
+                0 => SendAnswer::Accepted { ens_request_id: "E".to_owned() },
+                1 => SendAnswer::Refused(failure),
+                2 => SendAnswer::Conflicting(failure),
+                3 => SendAnswer::Void,
+                _ => SendAnswer::Unanswered,
+            };
+            let lock = desk.record.lock;
+            let grant = lock.map_or(Hold { ticket: ticket(0), fence: desk.record.fence }, |lock| Hold {
+                ticket: lock.ticket,
+                fence: lock.fence,
+            });
+            desk.run(&Command::Answer { attempt: Box::new(attempt), grant, answer, release: true });
+        }
+        Act::Settle(eni, what, ago) => {
+            let finding = match what {
+                0 => free(),
+                1 => here(Status::InUse),
+                2 => here(Status::Attaching),
+                3 => here(Status::Detaching),
+                4 => Finding::Elsewhere { instance: "i-2".parse().unwrap(), text: "InUse".to_owned() },
+                5 => Finding::Missing,
+                6 => Finding::Unclear { text: "Deleting".to_owned() },
+                _ => Finding::Unclear { text: String::new() },
+            };
+            let sent_at = desk.now - Duration::from_millis(ago);
+            desk.run(&Command::Settle { sent_at, findings: vec![(id(&name(eni)), finding)] });
+        }
+        Act::Observe(enis, ago) => {
+            let rows = enis.into_iter().map(|eni| sight(&name(eni), Status::InUse)).collect();
+            let sent_at = desk.now - Duration::from_millis(ago);
+            desk.run(&Command::Observe { sent_at, rows, then: None });
+        }
+        Act::Resend(who, eni) => {
+            if let Some(uid) = desk.record.attempts.get(&id(&name(eni))).map(Attempt::uid) {
+                desk.run(&Command::Resend { ticket: ticket(who), uid, eni: id(&name(eni)) });
+            }
+        }
+        Act::Leave(who) => {
+            desk.run(&Command::Leave { ticket: ticket(who) });
+        }
+        Act::Lose(hold) => {
+            let hold_until = if hold { desk.now + 5 * SECOND } else { Timestamp::default() };
+            let incarnation = format!("{}", desk.now.as_micros());
+            desk.partition = Partition { incarnation, hold_until };
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn invariants_hold_whatever_comes(acts in prop::collection::vec(act(), 1..80)) {
+        let mut desk = Desk::new();
+        desk.bounds.limit = 2;
+        let mut uids = 0;
+        for act in acts {
+            perform(&mut desk, act, &mut uids);
+            let live = desk.record.attempts.values().filter(|attempt| attempt.reserved);
+            for attempt in live {
+                prop_assert!(attempt.due_at.is_some(), "nobody would ever look at {attempt:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! One step on one record, committed: read, apply, compare-and-set, again if somebody was faster.
+//!
+//! The last record seen of an instance is tried first, so that an uncontended step is one round trip. An answer that changes
+//! nothing is never given from memory: it is verified against the ledger.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lru::LruCache;
+use rand::RngExt;
+use tokio::time::Instant;
+
+use crate::model::{InstanceId, Timestamp};
+
+use super::apply::{Context, Step, apply};
+use super::bounds::Bounds;
+use super::command::{Change, Command, Reply};
+use super::invariants::{self, Breach};
+use super::record::Record;
+use super::{Ledger, Proposal, Snapshot, Unavailable, Verdict};
+
+/// Records remembered by one replica; each is about 1.5 kB.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("is not zero");
+/// Tries of one step before the ledger counts as out of reach.
+const MAX_TRIES: u32 = 50;
+
+/// What a committed step means to others: metrics, spans, logs.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// An attachment changed.
+    Changed(&'a Change),
+    /// A commit would break an invariant: a defect of the gateway, or of what it stands on.
+    Broken(&'a InstanceId, Breach),
+}
+
+/// Who is told of every [`Event`].
+pub type Observer = Arc<dyn Fn(Event<'_>) + Send + Sync>;
+
+/// The ledger with its rules.
+pub struct Book<L> {
+    ledger: L,
+    bounds: Bounds,
+    seen: Mutex<LruCache<InstanceId, Snapshot>>,
+    observer: Observer,
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// What it came to.
+    pub reply: Reply,
+    /// The record after it.
+    pub record: Arc<Record>,
+    /// The ledger's clock when it was decided.
+    pub now: Timestamp,
+    /// This machine's clock before the deciding call: what is left of a lease counts down from here.
+    pub asked: Instant,
+}
+
+impl Answer {
+    /// When, by this machine's clock, something that the ledger ends at `expires_at` has ended at the latest.
+    #[must_use]
+    pub fn deadline(&self, expires_at: Timestamp) -> Instant {
+        self.asked + expires_at.since(self.now)
+    }
+}
+
+impl<L: Ledger> Book<L> {
+    /// Keeps records in `ledger`, by these bounds.
+    pub fn new(ledger: L, bounds: Bounds, observer: Observer) -> Self {
+        Self { ledger, bounds, seen: Mutex::new(LruCache::new(REMEMBERED)), observer }
+    }
+
+    /// Where the records are kept.
+    pub fn ledger(&self) -> &L {
+        &self.ledger
+    }
+
+    /// The bounds that the rules go by.
+    pub fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    /// Performs one command.
+    ///
+    /// # Errors
+    /// The ledger cannot be reached. The command may have been applied all the same: tried again, it shows.
+    pub async fn execute(&self, instance: &InstanceId, command: &Command) -> Result<Answer, Unavailable> {
+        let mut asked = Instant::now();
+        // Whether a request id came before is not remembered here.
+        let mut verified = command.request().is_some();
+        let mut snapshot = if verified {
+            self.ledger.read(instance, command.request()).await?
+        } else {
+            self.remembered(instance)
+        };
+        for tries in 0..MAX_TRIES {
+            let now = self.ledger.now().max(snapshot.now);
+            let step = self.step(instance, command, &snapshot, now);
+            if !step.changed {
+                if verified {
+                    let record = Arc::new(step.record);
+                    self.remember(instance, snapshot);
+                    return Ok(Answer { reply: step.reply, record, now, asked });
+                }
+                asked = Instant::now();
+                snapshot = self.ledger.read(instance, command.request()).await?;
+                verified = true;
+                continue;
+            }
+            let changes = step.changes;
+            let proposal = Proposal {
+                instance: instance.clone(),
+                version: snapshot.version,
+                partition: snapshot.partition.clone(),
+                now,
+                record: step.record,
+                request: command.request().cloned(),
+                effects: step.effects,
+            };
+            asked = Instant::now();
+            match self.ledger.commit(&proposal).await? {
+                Verdict::Committed { version, now } => {
+                    self.tell(instance, &snapshot.record, &proposal.record, &changes);
+                    let record = proposal.record;
+                    let partition = snapshot.partition;
+                    let seen = Snapshot { record: record.clone(), version, request: None, partition, now };
+                    self.remember(instance, seen);
+                    return Ok(Answer { reply: step.reply, record: Arc::new(record), now, asked });
+                }
+                Verdict::Conflict(current) => {
+                    snapshot = *current;
+                    verified = true;
+                }
+            }
+            if tries > 2 {
+                let pause = rand::rng().random_range(0..5 * u64::from(tries));
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+            }
+        }
+        Err(Unavailable::before(format!("the record of {instance} changed {MAX_TRIES} times in a row while a step was tried")))
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// The ledger cannot be reached.
+    pub async fn read(&self, instance: &InstanceId) -> Result<Snapshot, Unavailable> {
+        self.ledger.read(instance, None).await
+    }
+
+    fn step(&self, instance: &InstanceId, command: &Command, snapshot: &Snapshot, now: Timestamp) -> Step {
+        let context = Context {
+            bounds: &self.bounds,
+            instance,
+            partition: &snapshot.partition,
+            request: snapshot.request.as_ref(),
+            now,
+        };
+        apply(&snapshot.record, command, context)
+    }
+
+    fn tell(&self, instance: &InstanceId, before: &Record, after: &Record, changes: &[Change]) {
+        for breach in invariants::check(before, after, &self.bounds) {
+            (self.observer)(Event::Broken(instance, breach));
+        }
+        for change in changes {
+            (self.observer)(Event::Changed(change));
+        }
+    }
+
+    fn remembered(&self, instance: &InstanceId) -> Snapshot {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = seen.get(instance).cloned().unwrap_or_default();
+        Snapshot { partition: self.ledger.partition(instance), ..snapshot }
+    }
+
+    fn remember(&self, instance: &InstanceId, snapshot: Snapshot) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.put(instance.clone(), Snapshot { request: None, ..snapshot });
+    }
+}

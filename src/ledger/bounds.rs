@@ -1,0 +1,80 @@
+//! The bounds that the safety argument rests on.
+
+use std::time::Duration;
+
+use crate::model::Timestamp;
+
+use super::record::Attempt;
+
+/// A handed-over grant lapses unless its holder polls within this time.
+pub const PROVISIONAL_GRANT: Duration = Duration::from_secs(1);
+/// A place in the queue is dead unless polled within this time.
+pub const WAITER_LIFE: Duration = Duration::from_secs(1);
+/// How long an observation is good for.
+pub const OBSERVATION_LIFE: Duration = Duration::from_secs(2);
+/// How long at most, doubled while the instance stays full.
+pub const OBSERVATION_LIFE_MAX: Duration = Duration::from_secs(30);
+/// How long ENS's own limit is believed at most.
+pub const LEARNED_LIMIT_LIFE: Duration = Duration::from_secs(60);
+/// Most sends of one attempt.
+pub const MAX_SENDS: usize = 3;
+/// How long ended attempts are remembered.
+pub const ENDED_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// Most ended attempts that one instance remembers.
+pub const MAX_ENDED: usize = 100;
+/// How long the record of an idle instance is kept.
+pub const IDLE_LIFE: Duration = Duration::from_secs(48 * 3600);
+/// What a lease must have left beside a send's timeout when the send goes out, and how long after its lease an owner is given up.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(1);
+/// The first look at an accepted attempt comes this long after its acceptance.
+pub const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// The configured bounds; all replicas must agree on them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// `ens.visibility_lag`: how long after a change a describe may still show the old state. Default 10 s.
+    pub lag: Duration,
+    /// `ens.request_validity`: how long after its signature an unanswered request may still be applied. Default 30 s.
+    pub validity: Duration,
+    /// How long a confirmed grant lasts. 15 s: longer than the longest critical section.
+    pub lease: Duration,
+    /// `ledger.failover_window`: the longest stretch of writes that a failover can lose. Default 15 s.
+    pub failover_window: Duration,
+    /// `limit.enis_per_instance`. Default 10.
+    pub limit: usize,
+    /// `limit.count_primary`. Default false.
+    pub count_primary: bool,
+    /// `tracker.stuck_after`. Default 5 min.
+    pub stuck_after: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            lag: Duration::from_secs(10),
+            validity: Duration::from_secs(30),
+            lease: Duration::from_secs(15),
+            failover_window: Duration::from_secs(15),
+            limit: 10,
+            count_primary: false,
+            stuck_after: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Bounds {
+    /// How long a partition stays closed after it may have lost writes: until nothing that it forgot can still arrive
+    /// or be hidden.
+    #[must_use]
+    pub fn hold(&self) -> Duration {
+        self.failover_window + self.lease + self.validity + self.lag
+    }
+
+    /// When a describe that shows the ENI free, elsewhere or gone proves that no send of this attempt took or will take effect:
+    /// one sent after this time.
+    #[must_use]
+    pub fn grace_ends(&self, attempt: &Attempt) -> Timestamp {
+        let last = attempt.last_send().map_or(attempt.attachment.created_at, |send| send.at);
+        if attempt.has_unanswered_send() { last + self.validity + self.lag } else { last + self.lag }
+    }
+}

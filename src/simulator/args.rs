@@ -1,0 +1,148 @@
+//! The arguments of `eni-gateway simulator`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::auth::AccessKey;
+use super::settings::Settings;
+use super::spread::Spread;
+use super::throttle::ActionRate;
+use super::world_file::{self, WorldFile};
+
+const EXAMPLES: &str = "\
+Examples:
+  eni-gateway simulator
+  eni-gateway simulator --listen 127.0.0.1:18080 --attach-time 1s..5s --visibility-lag 3s
+  eni-gateway simulator --print-world > world.toml && eni-gateway simulator --world world.toml
+  curl http://127.0.0.1:18080/_simulator/        # lists the control endpoints
+  curl http://127.0.0.1:18080/_simulator/books   # every call, and how full each instance ever was
+
+The key is read from ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and \
+ALIBABA_CLOUD_SECURITY_TOKEN, as the gateway reads it. Without them the simulator knows one key, which it prints.";
+
+/// Runs a simulator of ENS: a real HTTP server that checks signatures and behaves as ENS is documented to.
+#[derive(clap::Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:18080")]
+    pub listen: SocketAddr,
+
+    /// The world to begin with, as TOML or JSON [default: some of everything]
+    #[arg(long, value_name = "FILE")]
+    pub world: Option<PathBuf>,
+
+    /// Print the world as TOML, and exit
+    #[arg(long)]
+    pub print_world: bool,
+
+    /// From an accepted attach to InUse, such as 2s or 1s..3s
+    #[arg(long, value_name = "TIME")]
+    pub attach_time: Option<Spread>,
+
+    /// From an accepted detach to Available
+    #[arg(long, value_name = "TIME")]
+    pub detach_time: Option<Spread>,
+
+    /// How old the state is that a describe shows
+    #[arg(long, value_name = "TIME")]
+    pub visibility_lag: Option<Spread>,
+
+    /// Most ENIs that an instance may hold
+    #[arg(long, value_name = "N")]
+    pub eni_limit: Option<usize>,
+
+    /// Let callers break the limit, to see in the books whether they would
+    #[arg(long)]
+    pub no_limit: bool,
+
+    /// Throttle an action, such as AttachNetworkInterface=5 (a second); may be repeated
+    #[arg(long = "rate", value_name = "ACTION=N")]
+    pub rates: Vec<ActionRate>,
+
+    /// How far ENS's clock is ahead of this machine's, such as 20s or -20s
+    #[arg(long, value_name = "TIME", default_value = "0s", allow_hyphen_values = true)]
+    pub clock_ahead: jiff::SignedDuration,
+
+    /// Seed of everything drawn at random
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl Args {
+    /// The world that they describe.
+    ///
+    /// # Errors
+    /// The world file cannot be read or is not valid.
+    pub fn world(&self) -> Result<WorldFile, world_file::Error> {
+        let mut world = match &self.world {
+            Some(path) => WorldFile::read(path)?,
+            None => WorldFile::default_world(),
+        };
+        let rules = &mut world.rules;
+        rules.attach_time = self.attach_time.unwrap_or(rules.attach_time);
+        rules.detach_time = self.detach_time.unwrap_or(rules.detach_time);
+        rules.lag_by_id = self.visibility_lag.unwrap_or(rules.lag_by_id);
+        rules.lag_by_instance = self.visibility_lag.unwrap_or(rules.lag_by_instance);
+        rules.eni_limit = self.eni_limit.unwrap_or(rules.eni_limit);
+        rules.enforce_limit &= !self.no_limit;
+        rules.seed = self.seed.unwrap_or(rules.seed);
+        Ok(world)
+    }
+
+    /// The settings that they describe, with this key.
+    #[must_use]
+    pub fn settings(&self, key: AccessKey) -> Settings {
+        Settings {
+            keys: vec![key],
+            rates: self
+                .rates
+                .iter()
+                .map(|ActionRate(action, rate)| (*action, *rate))
+                .collect(),
+            clock_ahead: self.clock_ahead,
+            ..Settings::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(arguments: &[&str]) -> Args {
+        Cli::try_parse_from([&["simulator"], arguments].concat()).unwrap().args
+    }
+
+    #[test]
+    fn without_arguments_it_is_the_default_world() {
+        assert_eq!(parse(&[]).world().unwrap(), WorldFile::default_world());
+    }
+
+    #[test]
+    fn arguments_win_over_the_world() {
+        let args = parse(&[
+            "--attach-time",
+            "1s..3s",
+            "--no-limit",
+            "--clock-ahead",
+            "-20s",
+            "--rate",
+            "StopInstance=2",
+        ]);
+        let rules = args.world().unwrap().rules;
+        assert_eq!(rules.attach_time.to_string(), "1s..3s");
+        assert!(!rules.enforce_limit);
+        let settings = args.settings(AccessKey::default());
+        assert_eq!(settings.clock_ahead.as_secs(), -20);
+        assert_eq!(settings.rates.len(), 1);
+    }
+}

@@ -1,0 +1,261 @@
+//! Faults on demand: what shall go wrong with the next calls that match.
+//!
+//! A fault strikes after signature and rate limit have passed, so that a test knows which call it meets.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::action::Action;
+use super::params::Params;
+
+/// What goes wrong, with which calls, how often. In JSON, durations read `"250ms"`:
+/// `{"action": "AttachNetworkInterface", "eni": "eni-0001", "effect": {"kind": "drop_after"}}`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fault {
+    /// Only calls of this action.
+    pub action: Option<Action>,
+    /// Only calls that name this instance.
+    pub instance: Option<String>,
+    /// Only calls that name this ENI, alone or among others.
+    pub eni: Option<String>,
+    /// Matching calls that pass first (0).
+    pub skip: u32,
+    /// Matching calls that it then strikes (1).
+    pub times: u32,
+    /// Waited before anything else is done.
+    #[serde(with = "humantime_serde")]
+    pub delay: Duration,
+    /// Waited after the call took effect, before the answer.
+    #[serde(with = "humantime_serde")]
+    pub delay_answer: Duration,
+    /// What happens.
+    pub effect: Effect,
+}
+
+/// What a fault does. "Takes effect" means that ENS's rules decide as ever.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Effect {
+    /// Nothing but the delays.
+    #[default]
+    None,
+    /// The call is refused.
+    Refuse {
+        /// `Code`.
+        code: String,
+        /// HTTP status (400).
+        #[serde(default = "bad_request")]
+        status: u16,
+        /// `Message`.
+        #[serde(default)]
+        message: String,
+    },
+    /// The call is refused with `Throttling.User`.
+    Throttle {
+        /// `x-acs-retry-after`.
+        #[serde(default, with = "humantime_serde")]
+        retry_after: Option<Duration>,
+    },
+    /// The connection is reset before the call takes effect.
+    DropBefore,
+    /// The call takes effect, then the connection is reset.
+    DropAfter,
+    /// The connection is reset, and the call takes effect `after` later. Attach only; any other takes none.
+    ApplyLate {
+        /// How much later.
+        #[serde(with = "humantime_serde")]
+        after: Duration,
+    },
+    /// The call takes effect, and is answered with `ens.interface.error`.
+    Mask,
+    /// A page of HTML, as a load balancer makes it.
+    Html {
+        /// HTTP status (502).
+        #[serde(default = "bad_gateway")]
+        status: u16,
+        /// Whether the call takes effect first.
+        #[serde(default)]
+        apply: bool,
+    },
+    /// HTTP 200 with a body that is no JSON.
+    NotJson {
+        /// Whether the call takes effect first.
+        #[serde(default)]
+        apply: bool,
+    },
+    /// The call takes effect; its answer ends in the middle of the body.
+    Truncated,
+    /// The attach is accepted, and the ENI is `Available` again after the attach time.
+    AcceptThenFail,
+    /// The attach is accepted, and nothing comes of it: the ENI never leaves `Available`.
+    AcceptThenForget,
+    /// The attach is accepted, and takes this long.
+    AttachTime {
+        /// From accepted to `InUse`.
+        #[serde(with = "humantime_serde")]
+        takes: Duration,
+    },
+}
+
+impl Default for Fault {
+    /// One call of any kind, and nothing happens to it.
+    fn default() -> Self {
+        Self {
+            action: None,
+            instance: None,
+            eni: None,
+            skip: 0,
+            times: 1,
+            delay: Duration::ZERO,
+            delay_answer: Duration::ZERO,
+            effect: Effect::None,
+        }
+    }
+}
+
+impl Fault {
+    /// A fault that strikes the next call of this action.
+    #[must_use]
+    pub fn next(action: Action, effect: Effect) -> Self {
+        Self {
+            action: Some(action),
+            effect,
+            ..Self::default()
+        }
+    }
+
+    /// The same, for calls that name this instance.
+    #[must_use]
+    pub fn instance(mut self, id: impl Into<String>) -> Self {
+        self.instance = Some(id.into());
+        self
+    }
+
+    /// The same, for calls that name this ENI.
+    #[must_use]
+    pub fn eni(mut self, id: impl Into<String>) -> Self {
+        self.eni = Some(id.into());
+        self
+    }
+
+    /// The same, for so many calls.
+    #[must_use]
+    pub fn times(mut self, times: u32) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// The same, after a delay.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// The same, with the answer delayed.
+    #[must_use]
+    pub fn delay_answer(mut self, delay: Duration) -> Self {
+        self.delay_answer = delay;
+        self
+    }
+
+    fn matches(&self, action: Action, params: &Params) -> bool {
+        self.action.is_none_or(|wanted| wanted == action)
+            && self
+                .instance
+                .as_deref()
+                .is_none_or(|id| params.get("InstanceId") == Some(id))
+            && self.eni.as_ref().is_none_or(|id| params.enis().contains(id))
+    }
+}
+
+/// The faults that have not struck yet, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<Fault>);
+
+impl Faults {
+    pub(super) fn push(&mut self, fault: Fault) {
+        self.0.push(fault);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn waiting(&self) -> &[Fault] {
+        &self.0
+    }
+
+    /// The fault that strikes this call: the first that matches and has nothing to skip.
+    pub(super) fn strike(&mut self, action: Action, params: &Params) -> Option<Fault> {
+        let index = self.0.iter_mut().position(|fault| {
+            let matches = fault.matches(action, params);
+            let skips = matches && fault.skip > 0;
+            fault.skip -= u32::from(skips);
+            matches && !skips
+        })?;
+        let fault = &mut self.0[index];
+        fault.times = fault.times.saturating_sub(1);
+        let struck = fault.clone();
+        if fault.times == 0 {
+            self.0.remove(index);
+        }
+        Some(struck)
+    }
+}
+
+const fn bad_request() -> u16 {
+    400
+}
+
+const fn bad_gateway() -> u16 {
+    502
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strikes_only_what_matches_after_what_it_skips_as_often_as_told() {
+        let mut faults = Faults::default();
+        faults.push(Fault {
+            skip: 1,
+            ..Fault::next(Action::AttachNetworkInterface, Effect::Mask)
+                .eni("eni-1")
+                .times(2)
+        });
+        let attach = Params::from_iter([("InstanceId", "i-1"), ("NetworkInterfaceId", "eni-1")]);
+        let other = Params::from_iter([("InstanceId", "i-1"), ("NetworkInterfaceId", "eni-2")]);
+        let mut strikes = |action, params: &Params| faults.strike(action, params).is_some();
+        assert!(!strikes(Action::AttachNetworkInterface, &other));
+        assert!(!strikes(Action::DetachNetworkInterface, &attach));
+        let hits: Vec<_> = (0..4)
+            .map(|_| strikes(Action::AttachNetworkInterface, &attach))
+            .collect();
+        assert_eq!(hits, [false, true, true, false]);
+    }
+
+    #[test]
+    fn reads_the_form_of_the_control_endpoint() {
+        let text = r#"{"action": "AttachNetworkInterface", "delay": "250ms", "effect": {"kind": "apply_late", "after": "2s"}}"#;
+        let fault: Fault = serde_json::from_str(text).unwrap();
+        assert_eq!(fault.delay, Duration::from_millis(250));
+        assert_eq!(
+            fault.effect,
+            Effect::ApplyLate {
+                after: Duration::from_secs(2)
+            }
+        );
+        assert_eq!(fault.times, 1);
+        for bad in [
+            r#"{"effect": {"kind": "explode"}}"#,
+            r#"{"eniId": "x"}"#,
+            r#"{"action": "Attach"}"#,
+        ] {
+            assert!(serde_json::from_str::<Fault>(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! A simulator of ENS on the network, faithful enough that the official SDK works against it unchanged, and the judge in tests.
+//!
+//! ```text
+//!  HTTP ──► server ──► cloud ──► auth       is it signed, by a key I know?
+//!             │          ├─────► throttle   is it within the account's rate?
+//!             │          ├─────► faults     shall something go wrong with it?
+//!             │          └─────► world      what ENS's rules say, now and later
+//!             └► control                    └► books   what really happened
+//! ```
+//!
+//! It is a second opinion: it shares no code with the gateway's own ENS client, and must never import `ens` or `ledger`.
+
+mod action;
+mod args;
+pub mod auth;
+mod books;
+mod cloud;
+mod connection;
+mod control;
+mod default_world;
+mod faults;
+mod params;
+mod refusal;
+mod reply;
+mod rules;
+mod run;
+mod server;
+mod settings;
+mod spread;
+mod throttle;
+pub mod world;
+pub mod world_file;
+
+pub use action::{Action, VERSION};
+pub use args::Args;
+pub use auth::{AccessKey, KeyState};
+pub use books::{ActionBook, Books, Call, InstanceBook, MAX_CALLS, MAX_STEPS, Step};
+pub use cloud::{Answer, Cloud};
+pub use faults::{Effect, Fault};
+pub use params::Params;
+pub use refusal::Refusal;
+pub use reply::Reply;
+pub use rules::{InUse, Rules, Unattached, UnknownEni};
+pub use run::{Error, run};
+pub use server::{Handle, Simulator};
+pub use settings::Settings;
+pub use spread::{InvalidSpread, Spread};
+pub use throttle::{ActionRate, Rate};
+pub use world::{Course, EniKind, EniSpec, EniStatus, Instance, Placement, World};
+pub use world_file::WorldFile;

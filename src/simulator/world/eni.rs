@@ -1,0 +1,219 @@
+//! An ENI, with as much of its past as a describe may still show.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+/// What an ENI is, and where it stands. Also its form in a world file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EniSpec {
+    /// Its id.
+    pub id: String,
+    /// `Primary` or `Secondary` (default).
+    #[serde(default, rename = "type")]
+    pub kind: EniKind,
+    /// Its network; it attaches only to instances of the same.
+    #[serde(default = "super::default_network")]
+    pub network: String,
+    /// Its node; it attaches only to instances of the same.
+    #[serde(default = "super::default_region")]
+    pub region: String,
+    /// Whether a service owns it, so that nobody else may attach it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub service_managed: bool,
+    /// Status and instance.
+    #[serde(flatten)]
+    pub placement: Placement,
+}
+
+impl EniSpec {
+    /// An available secondary ENI in the default network.
+    pub fn available(id: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            kind: EniKind::Secondary,
+            network: super::default_network(),
+            region: super::default_region(),
+            service_managed: false,
+            placement: Placement::default(),
+        }
+    }
+
+    /// The same in use on this instance.
+    #[must_use]
+    pub fn on(mut self, instance: impl Into<String>) -> Self {
+        self.placement = Placement::on(EniStatus::InUse, instance);
+        self
+    }
+}
+
+/// `Primary` comes and goes with its instance; `Secondary` is attached by calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "ENS's own words")]
+pub enum EniKind {
+    Primary,
+    #[default]
+    Secondary,
+}
+
+impl EniKind {
+    /// ENS's word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "Primary",
+            Self::Secondary => "Secondary",
+        }
+    }
+}
+
+/// An ENI's status.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+#[expect(missing_docs, reason = "ENS's own words")]
+pub enum EniStatus {
+    #[default]
+    Available,
+    Attaching,
+    InUse,
+    Detaching,
+    Deleting,
+    /// A word that the documents do not know.
+    Other(String),
+}
+
+impl EniStatus {
+    /// Whether an ENI with this status takes a place on the instance it names.
+    #[must_use]
+    pub const fn occupies(&self) -> bool {
+        !matches!(self, Self::Available)
+    }
+}
+
+impl From<String> for EniStatus {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "Available" => Self::Available,
+            "Attaching" => Self::Attaching,
+            "InUse" | "In_use" => Self::InUse,
+            "Detaching" => Self::Detaching,
+            "Deleting" => Self::Deleting,
+            _ => Self::Other(word),
+        }
+    }
+}
+
+impl From<EniStatus> for String {
+    fn from(status: EniStatus) -> Self {
+        status.to_string()
+    }
+}
+
+impl fmt::Display for EniStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Available => "Available",
+            Self::Attaching => "Attaching",
+            Self::InUse => "InUse",
+            Self::Detaching => "Detaching",
+            Self::Deleting => "Deleting",
+            Self::Other(word) => word,
+        })
+    }
+}
+
+/// An ENI's status, and the instance that it is on.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Placement {
+    /// Its status (`Available`).
+    #[serde(default)]
+    pub status: EniStatus,
+    /// The instance; none while `Available`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+}
+
+impl Placement {
+    /// On an instance.
+    pub fn on(status: EniStatus, instance: impl Into<String>) -> Self {
+        Self {
+            status,
+            instance: Some(instance.into()),
+        }
+    }
+
+    /// Whether it takes a place on `instance`.
+    #[must_use]
+    pub fn occupies(&self, instance: &str) -> bool {
+        self.status.occupies() && self.instance.as_deref() == Some(instance)
+    }
+}
+
+/// An ENI and its past.
+#[derive(Debug)]
+pub(super) struct Eni {
+    /// What does not change. Its `placement` is the first one.
+    pub(super) spec: EniSpec,
+    /// Later placements with the time each began, oldest first. What stands before them is `spec.placement`.
+    changes: Vec<(Instant, Placement)>,
+    /// Counts the placements, so that what was due under an older one can be told and ignored.
+    pub(super) generation: u64,
+}
+
+impl Eni {
+    pub(super) fn new(spec: EniSpec) -> Self {
+        Self {
+            spec,
+            changes: Vec::new(),
+            generation: 0,
+        }
+    }
+
+    /// Where it stands.
+    pub(super) fn placement(&self) -> &Placement {
+        self.changes
+            .last()
+            .map_or(&self.spec.placement, |(_, placement)| placement)
+    }
+
+    /// Where it stood `lag` before `now`.
+    pub(super) fn seen(&self, now: Instant, lag: Duration) -> &Placement {
+        let visible = self.changes.iter().rev().find(|(since, _)| *since + lag <= now);
+        visible.map_or(&self.spec.placement, |(_, placement)| placement)
+    }
+
+    /// Moves it, and forgets what is older than `memory`.
+    pub(super) fn enter(&mut self, placement: Placement, now: Instant, memory: Duration) {
+        self.generation += 1;
+        self.changes.push((now, placement));
+        let old = self.changes.iter().filter(|(since, _)| *since + memory <= now).count();
+        if let Some((_, newest_of_old)) = self.changes.drain(..old).next_back() {
+            self.spec.placement = newest_of_old;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_the_past_within_the_lag_and_forgets_the_rest() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut eni = Eni::new(EniSpec::available("eni-1"));
+        eni.enter(Placement::on(EniStatus::Attaching, "i-1"), start, 5 * second);
+        eni.enter(Placement::on(EniStatus::InUse, "i-1"), start + 2 * second, 5 * second);
+
+        let status = |at: u32, lag: u32| eni.seen(start + at * second, lag * second).status.clone();
+        assert_eq!(status(2, 0), EniStatus::InUse);
+        assert_eq!(status(2, 1), EniStatus::Attaching);
+        assert_eq!(status(2, 3), EniStatus::Available);
+
+        eni.enter(Placement::default(), start + 20 * second, 5 * second);
+        assert_eq!(eni.changes.len(), 1);
+        assert_eq!(eni.seen(start + 20 * second, 5 * second).status, EniStatus::InUse);
+    }
+}

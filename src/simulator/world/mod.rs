@@ -1,0 +1,349 @@
+//! The model of ENS: instances, ENIs, and what is under way between them.
+//!
+//! It has no clock, no task and no I/O: each call brings its time, and whatever fell due since the last one happens first, in
+//! order. Whole tests can so be run without waiting, and the same calls at the same times always end the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::action::Action;
+use super::books::Books;
+use super::params::Params;
+use super::refusal::Refusal;
+use super::reply::Reply;
+use super::rules::Rules;
+use super::world_file::WorldFile;
+
+mod attach;
+mod describe_instances;
+mod describe_interfaces;
+mod detach;
+mod eni;
+mod instance;
+mod page;
+mod power;
+
+pub use eni::{EniKind, EniSpec, EniStatus, Placement};
+pub use instance::{Instance, RUNNING, STOPPED};
+
+use eni::Eni;
+
+/// How an attach goes on once it was accepted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Course {
+    /// It is `InUse` after the attach time.
+    #[default]
+    Succeeds,
+    /// It is `Available` again after the attach time.
+    Fails,
+    /// It is `InUse` after this long.
+    Takes(Duration),
+}
+
+/// What will happen at a time to come.
+#[derive(Debug)]
+enum Due {
+    /// An ENI comes to rest, unless it was moved since.
+    Eni {
+        id: String,
+        generation: u64,
+        placement: Placement,
+    },
+    /// An instance has stopped or started, unless its status was changed since.
+    Power {
+        id: String,
+        from: &'static str,
+        to: &'static str,
+    },
+    /// An Attach whose answer was lost takes effect.
+    Attach { instance: String, eni: String },
+}
+
+/// ENS.
+#[derive(Debug)]
+pub struct World {
+    rules: Rules,
+    instances: BTreeMap<String, Instance>,
+    enis: BTreeMap<String, Eni>,
+    due: BTreeMap<(Instant, u64), Due>,
+    due_count: u64,
+    rng: StdRng,
+    books: Books,
+    began: Instant,
+    origin: WorldFile,
+}
+
+impl World {
+    /// The world that a file describes. An instance for which the file names no primary ENI gets one.
+    #[must_use]
+    pub fn new(file: WorldFile) -> Self {
+        let primaries = file.enis.iter().filter(|eni| eni.kind == EniKind::Primary);
+        let with_primary: BTreeSet<_> = primaries.filter_map(|eni| eni.placement.instance.as_ref()).collect();
+        let missing = file
+            .instances
+            .iter()
+            .filter(|instance| !with_primary.contains(&instance.id))
+            .map(primary_of);
+        let enis = file
+            .enis
+            .iter()
+            .cloned()
+            .chain(missing)
+            .map(|spec| (spec.id.clone(), Eni::new(spec)))
+            .collect();
+        let mut world = Self {
+            rules: file.rules.clone(),
+            instances: file
+                .instances
+                .iter()
+                .map(|instance| (instance.id.clone(), instance.clone()))
+                .collect(),
+            enis,
+            due: BTreeMap::new(),
+            due_count: 0,
+            rng: StdRng::seed_from_u64(file.rules.seed),
+            books: Books::default(),
+            began: Instant::now(),
+            origin: file,
+        };
+        let mut occupied: BTreeMap<_, usize> = world.instances.keys().map(|id| (id.clone(), 0)).collect();
+        for instance in world.enis.values().filter_map(|eni| world.place_taken(eni)) {
+            *occupied.entry(instance.to_owned()).or_default() += 1;
+        }
+        for (instance, count) in occupied {
+            world.books.occupancy(&instance, count, 0);
+        }
+        world
+    }
+
+    /// Answers one call as ENS does, at `now`. Calls must come in the order of their times.
+    pub fn handle(&mut self, action: Action, params: &Params, now: Instant) -> Reply {
+        self.advance(now);
+        let outcome = match action {
+            Action::AttachNetworkInterface => self.attach_call(params, Course::default(), now),
+            Action::DetachNetworkInterface => self.detach_call(params, now),
+            Action::DescribeNetworkInterfaces => self.describe_interfaces(params, now),
+            Action::DescribeInstances => self.describe_instances(params, now),
+            Action::StopInstance => self.power(params, RUNNING, "Stopping", STOPPED, now),
+            Action::StartInstance => self.power(params, STOPPED, "Starting", RUNNING, now),
+        };
+        self.reply(outcome)
+    }
+
+    /// Answers one Attach that goes on as `course` says if it is accepted.
+    pub fn handle_attach(&mut self, params: &Params, course: Course, now: Instant) -> Reply {
+        self.advance(now);
+        let outcome = self.attach_call(params, course, now);
+        self.reply(outcome)
+    }
+
+    /// Lets an Attach take effect at `at`, as ENS's rules then allow; nobody is answered.
+    pub fn attach_at(&mut self, instance: impl Into<String>, eni: impl Into<String>, at: Instant) {
+        self.plan(
+            at,
+            Due::Attach {
+                instance: instance.into(),
+                eni: eni.into(),
+            },
+        );
+    }
+
+    /// An answer with the next request id.
+    pub fn reply(&mut self, outcome: Result<Value, Refusal>) -> Reply {
+        let id = uuid::Builder::from_random_bytes(self.rng.random()).into_uuid();
+        Reply {
+            request_id: id.to_string().to_uppercase(),
+            outcome,
+        }
+    }
+
+    /// Lets everything happen that is due by `now`.
+    pub fn advance(&mut self, now: Instant) {
+        while let Some(next) = self.due.first_entry().filter(|next| next.key().0 <= now) {
+            let ((at, _), due) = next.remove_entry();
+            match due {
+                Due::Eni {
+                    id,
+                    generation,
+                    placement,
+                } => {
+                    if self.enis.get(&id).is_some_and(|eni| eni.generation == generation) {
+                        self.place(&id, placement, at);
+                    }
+                }
+                Due::Power { id, from, to } => {
+                    if let Some(instance) = self.instances.get_mut(&id).filter(|instance| instance.status == from) {
+                        to.clone_into(&mut instance.status);
+                    }
+                }
+                // Nobody hears of a refusal: the caller was cut off long ago.
+                Due::Attach { instance, eni } => drop(self.attach(&instance, &eni, Course::default(), at)),
+            }
+        }
+    }
+
+    /// Puts an ENI where somebody else would, past every rule: what was under way with it is off.
+    ///
+    /// # Errors
+    /// `InvalidEniId.NotFound`, or `InstanceNotFound` for an instance that does not exist.
+    pub fn force(&mut self, eni: &str, placement: Placement, now: Instant) -> Result<(), Refusal> {
+        self.advance(now);
+        if !self.enis.contains_key(eni) {
+            return Err(Refusal::ENI_NOT_FOUND);
+        }
+        if placement
+            .instance
+            .as_ref()
+            .is_some_and(|instance| !self.instances.contains_key(instance))
+        {
+            return Err(Refusal::INSTANCE_NOT_FOUND);
+        }
+        self.place(eni, placement, now);
+        Ok(())
+    }
+
+    /// Gives an instance any status.
+    ///
+    /// # Errors
+    /// `InstanceNotFound`.
+    pub fn force_status(&mut self, instance: &str, status: &str, now: Instant) -> Result<(), Refusal> {
+        self.advance(now);
+        let instance = self.instances.get_mut(instance).ok_or(Refusal::INSTANCE_NOT_FOUND)?;
+        status.clone_into(&mut instance.status);
+        Ok(())
+    }
+
+    /// How many places are taken on `instance`.
+    #[must_use]
+    pub fn occupied(&self, instance: &str) -> usize {
+        let counts = |eni: &&Eni| self.rules.count_primary || eni.spec.kind == EniKind::Secondary;
+        self.enis
+            .values()
+            .filter(counts)
+            .filter(|eni| eni.placement().occupies(instance))
+            .count()
+    }
+
+    /// The rules.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Other rules from now on. What is under way goes on under the old ones.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    /// The books so far; [`World::advance`] first to have them up to date.
+    #[must_use]
+    pub fn books(&self) -> &Books {
+        &self.books
+    }
+
+    pub(super) fn books_mut(&mut self) -> &mut Books {
+        &mut self.books
+    }
+
+    /// As it stands, in the form of a world file.
+    #[must_use]
+    pub fn snapshot(&self) -> WorldFile {
+        let now = |eni: &Eni| EniSpec {
+            placement: eni.placement().clone(),
+            ..eni.spec.clone()
+        };
+        WorldFile {
+            rules: self.rules.clone(),
+            instances: self.instances.values().cloned().collect(),
+            enis: self.enis.values().map(now).collect(),
+        }
+    }
+
+    /// Back to the world it began as, with new books. Calls in processing stay counted as such.
+    pub fn reset(&mut self) {
+        let books = std::mem::take(&mut self.books);
+        *self = Self::new(self.origin.clone());
+        self.books.adopt_processing(books);
+    }
+
+    /// Milliseconds from the beginning of this world.
+    pub(super) fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn plan(&mut self, at: Instant, due: Due) {
+        self.due_count += 1;
+        self.due.insert((at, self.due_count), due);
+    }
+
+    /// Moves an ENI and writes down what that does to the instances concerned.
+    fn place(&mut self, id: &str, placement: Placement, at: Instant) {
+        let memory = self.rules.lag_by_id.longest().max(self.rules.lag_by_instance.longest());
+        let Some(eni) = self.enis.get_mut(id) else { return };
+        let touched = [eni.placement().instance.clone(), placement.instance.clone()];
+        eni.enter(placement, at, memory);
+        for instance in touched.into_iter().flatten().collect::<BTreeSet<_>>() {
+            self.note_occupancy(&instance, at);
+        }
+    }
+
+    /// Moves an ENI now, and on to `then` after `duration`.
+    fn move_through(&mut self, id: &str, now: (Placement, Instant), then: Placement, duration: Duration) {
+        let (placement, at) = now;
+        self.place(id, placement, at);
+        let Some(eni) = self.enis.get(id) else { return };
+        let due = Due::Eni {
+            id: id.to_owned(),
+            generation: eni.generation,
+            placement: then,
+        };
+        self.plan(at + duration, due);
+    }
+
+    /// The instance on which this ENI takes a place.
+    fn place_taken<'a>(&self, eni: &'a Eni) -> Option<&'a str> {
+        let counts = self.rules.count_primary || eni.spec.kind == EniKind::Secondary;
+        let placement = eni.placement();
+        placement
+            .instance
+            .as_deref()
+            .filter(|_| counts && placement.status.occupies())
+    }
+
+    fn note_occupancy(&mut self, instance: &str, at: Instant) {
+        let (count, at_ms) = (self.occupied(instance), self.millis(at));
+        self.books.occupancy(instance, count, at_ms);
+    }
+}
+
+/// The success that says nothing but the request id.
+fn accepted() -> Value {
+    json!({})
+}
+
+/// The network of whatever names none.
+fn default_network() -> String {
+    "n-5w0qd03adw-main".to_owned()
+}
+
+/// The node of whatever names none.
+fn default_region() -> String {
+    "cn-tianjin-cmcc".to_owned()
+}
+
+fn primary_of(instance: &Instance) -> EniSpec {
+    EniSpec {
+        kind: EniKind::Primary,
+        network: instance.network.clone(),
+        region: instance.region.clone(),
+        ..EniSpec::available(format!("eni-primary-{}", instance.id)).on(instance.id.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

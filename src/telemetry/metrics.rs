@@ -1,0 +1,367 @@
+//! The gauges, counters and histograms, one method each, so that no label is made up elsewhere.
+//!
+//! Instances and ENIs are never labels: there are too many of them. They stand on spans and in logs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider, UpDownCounter};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Registry, TextEncoder};
+
+use super::names::{attribute, metric};
+
+/// Bounds of the histograms of short waits, in seconds; those of the conventions, from 1 ms to 30 s.
+const SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+/// Bounds of the histogram of batches, up to the 50 ids of one describe.
+const BATCH: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0];
+
+/// Who refused a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedBy {
+    /// The gateway's own ledger: nothing was sent.
+    Ledger,
+    /// ENS itself.
+    Ens,
+}
+
+impl RefusedBy {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ledger => "ledger",
+            Self::Ens => "ens",
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Attached.
+    Attached,
+    /// Failed, or found not to have been applied.
+    Failed,
+    /// Erased before anything was sent.
+    Withdrawn,
+}
+
+impl Ended {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Failed => "failed",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
+/// All metrics of one gateway. Cheap to clone; clones count together.
+#[derive(Clone)]
+pub struct Metrics(Arc<Instruments>);
+
+struct Instruments {
+    registry: Registry,
+    // The instruments end with their provider.
+    _provider: SdkMeterProvider,
+    rpc: Histogram<f64>,
+    ens_request: Histogram<f64>,
+    lock_wait: Histogram<f64>,
+    attempts: Counter<u64>,
+    in_flight: UpDownCounter<i64>,
+    stuck: Gauge<u64>,
+    slots_refused: Counter<u64>,
+    poll_batch: Histogram<u64>,
+    watch_streams: UpDownCounter<i64>,
+    watch_lag: Histogram<f64>,
+    breaker_open: Gauge<u64>,
+    ledger_up: Gauge<u64>,
+    recovering: Gauge<u64>,
+    breaches: Counter<u64>,
+}
+
+/// The metrics cannot be set up or written.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// The exporter cannot be built.
+    #[error("the metrics cannot be set up")]
+    SetUp(#[from] opentelemetry_sdk::error::OTelSdkError),
+    /// The text cannot be made.
+    #[error("the metrics cannot be written")]
+    Write(#[from] prometheus::Error),
+}
+
+impl Metrics {
+    /// A new set, with every counter and gauge at zero and `build_info` told what runs.
+    ///
+    /// # Errors
+    /// The exporter cannot be built.
+    pub fn new(version: &str, commit: &str) -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .without_target_info()
+            .build()?;
+        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let meter = provider.meter("eni_gateway");
+        let info = [
+            KeyValue::new(attribute::VERSION, version.to_owned()),
+            KeyValue::new(attribute::COMMIT, commit.to_owned()),
+        ];
+        meter
+            .u64_gauge(metric::BUILD_INFO)
+            .with_description("What runs.")
+            .build()
+            .record(1, &info);
+        let metrics = Self(Arc::new(Instruments::new(&meter, registry, provider.clone())));
+        metrics.begin_at_zero();
+        Ok(metrics)
+    }
+
+    /// A series that appears only when something happens cannot be alerted on: its first increase would go unseen.
+    fn begin_at_zero(&self) {
+        let it = &self.0;
+        for ended in [Ended::Attached, Ended::Failed, Ended::Withdrawn] {
+            it.attempts.add(0, &[KeyValue::new(attribute::OUTCOME, ended.name())]);
+        }
+        for source in [RefusedBy::Ledger, RefusedBy::Ens] {
+            it.slots_refused
+                .add(0, &[KeyValue::new(attribute::SOURCE, source.name())]);
+        }
+        it.in_flight.add(0, &[]);
+        it.watch_streams.add(0, &[]);
+        it.stuck.record(0, &[]);
+        it.recovering.record(0, &[]);
+        it.breaker_open.record(0, &[]);
+        it.ledger_up.record(0, &[]);
+    }
+
+    /// One RPC was answered. `method` is a method of the service, or `_OTHER`; `code` the canonical code's name.
+    pub fn rpc_answered(&self, method: &'static str, code: &'static str, took: Duration) {
+        let labels = [
+            KeyValue::new(attribute::RPC_SYSTEM, "grpc"),
+            KeyValue::new(attribute::RPC_METHOD, method),
+            KeyValue::new(attribute::RPC_STATUS, code),
+        ];
+        self.0.rpc.record(took.as_secs_f64(), &labels);
+    }
+
+    /// One call of ENS ended. `outcome` is one word of a small set.
+    pub fn ens_answered(&self, action: &'static str, outcome: &'static str, took: Duration) {
+        let labels = [
+            KeyValue::new(attribute::ACTION, action),
+            KeyValue::new(attribute::OUTCOME, outcome),
+        ];
+        self.0.ens_request.record(took.as_secs_f64(), &labels);
+    }
+
+    /// An instance's lock was waited for, whether it was had in the end or not.
+    pub fn lock_waited(&self, wait: Duration) {
+        self.0.lock_wait.record(wait.as_secs_f64(), &[]);
+    }
+
+    /// An attempt of this gateway ended.
+    pub fn attempt_ended(&self, ended: Ended) {
+        self.0
+            .attempts
+            .add(1, &[KeyValue::new(attribute::OUTCOME, ended.name())]);
+    }
+
+    /// An attempt is under way here, until the guard is dropped.
+    pub fn attempt_in_flight(&self) -> Held {
+        Held::of(self.0.in_flight.clone())
+    }
+
+    /// So many attempts are stuck, as this replica last saw.
+    pub fn stuck(&self, count: usize) {
+        self.0.stuck.record(count as u64, &[]);
+    }
+
+    /// An attach was refused because its instance is full.
+    pub fn slot_refused(&self, by: RefusedBy) {
+        self.0
+            .slots_refused
+            .add(1, &[KeyValue::new(attribute::SOURCE, by.name())]);
+    }
+
+    /// The tracker asked for so many attempts in one describe.
+    pub fn polled(&self, batch: usize) {
+        self.0.poll_batch.record(batch as u64, &[]);
+    }
+
+    /// A watch stream is open, until the guard is dropped.
+    pub fn watch_stream(&self) -> Held {
+        Held::of(self.0.watch_streams.clone())
+    }
+
+    /// A watcher was told of a change that was this old.
+    pub fn watch_lagged(&self, lag: Duration) {
+        self.0.watch_lag.record(lag.as_secs_f64(), &[]);
+    }
+
+    /// Whether ENS throttles and calls are held back.
+    pub fn breaker_open(&self, open: bool) {
+        self.0.breaker_open.record(u64::from(open), &[]);
+    }
+
+    /// Whether the ledger can be reached.
+    pub fn ledger_up(&self, up: bool) {
+        self.0.ledger_up.record(u64::from(up), &[]);
+    }
+
+    /// So many partitions recover from a loss.
+    pub fn partitions_recovering(&self, count: usize) {
+        self.0.recovering.record(count as u64, &[]);
+    }
+
+    /// An invariant was found broken. This is a fault of the gateway.
+    pub fn invariant_breached(&self, invariant: &'static str) {
+        self.0
+            .breaches
+            .add(1, &[KeyValue::new(attribute::INVARIANT, invariant)]);
+    }
+
+    /// All of it in Prometheus' text format.
+    ///
+    /// # Errors
+    /// A metric cannot be written as text.
+    pub fn exposition(&self) -> Result<String, MetricsError> {
+        Ok(TextEncoder::new().encode_to_string(&self.0.registry.gather())?)
+    }
+}
+
+impl Instruments {
+    fn new(meter: &Meter, registry: Registry, provider: SdkMeterProvider) -> Self {
+        let seconds = |name: &'static str, what: &'static str| {
+            meter
+                .f64_histogram(name)
+                .with_unit("s")
+                .with_description(what)
+                .with_boundaries(SECONDS.to_vec())
+                .build()
+        };
+        let counter = |name: &'static str, what: &'static str| meter.u64_counter(name).with_description(what).build();
+        let gauge = |name: &'static str, what: &'static str| meter.u64_gauge(name).with_description(what).build();
+        let held =
+            |name: &'static str, what: &'static str| meter.i64_up_down_counter(name).with_description(what).build();
+        Self {
+            rpc: seconds(metric::RPC_DURATION, "Duration of each RPC."),
+            ens_request: seconds(metric::ENS_REQUEST_DURATION, "Duration of each call of ENS."),
+            lock_wait: seconds(metric::LOCK_WAIT, "Time waited for an instance's lock."),
+            attempts: counter(metric::ATTEMPTS, "Attempts that ended."),
+            in_flight: held(metric::ATTEMPTS_IN_FLIGHT, "Attempts under way on this replica."),
+            stuck: gauge(
+                metric::ATTEMPTS_STUCK,
+                "Attempts under way for longer than tracker.stuck_after.",
+            ),
+            slots_refused: counter(metric::SLOTS_REFUSED, "Attaches refused because the instance is full."),
+            poll_batch: meter
+                .u64_histogram(metric::POLL_BATCH_SIZE)
+                .with_description("Attempts in one describe of the tracker.")
+                .with_boundaries(BATCH.to_vec())
+                .build(),
+            watch_streams: held(metric::WATCH_STREAMS, "Open watch streams."),
+            watch_lag: seconds(metric::WATCH_LAG, "Age of a change when a watcher is told of it."),
+            breaker_open: gauge(
+                metric::ENS_BREAKER_OPEN,
+                "1 while ENS throttles and calls are held back.",
+            ),
+            ledger_up: gauge(metric::LEDGER_UP, "1 while the ledger can be reached."),
+            recovering: gauge(
+                metric::PARTITIONS_RECOVERING,
+                "Partitions that recover from a loss of writes.",
+            ),
+            breaches: counter(
+                metric::INVARIANT_BREACHES,
+                "Invariants found broken: faults of the gateway.",
+            ),
+            registry,
+            _provider: provider,
+        }
+    }
+}
+
+/// Counts as one until it is dropped.
+#[must_use = "it counts only while it lives"]
+pub struct Held(UpDownCounter<i64>);
+
+impl Held {
+    fn of(counter: UpDownCounter<i64>) -> Self {
+        counter.add(1, &[]);
+        Self(counter)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.add(-1, &[]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics() -> Metrics {
+        Metrics::new("1.2.3", "abc").expect("metrics can be set up")
+    }
+
+    fn has(text: &str, line: &str) {
+        assert!(
+            text.lines().any(|other| other == line),
+            "{line} is missing from:\n{text}"
+        );
+    }
+
+    #[test]
+    fn the_names_are_those_of_the_contract() {
+        let metrics = metrics();
+        metrics.rpc_answered(
+            "eni.gateway.v1.AttachmentService/GetAttachment",
+            "OK",
+            Duration::from_millis(3),
+        );
+        metrics.ens_answered("AttachNetworkInterface", "accepted", Duration::from_millis(30));
+        metrics.lock_waited(Duration::from_millis(7));
+        metrics.attempt_ended(Ended::Attached);
+        metrics.slot_refused(RefusedBy::Ledger);
+        metrics.polled(50);
+        metrics.watch_lagged(Duration::from_secs(2));
+        metrics.ledger_up(true);
+        metrics.invariant_breached("L1");
+        let _stream = metrics.watch_stream();
+        drop(metrics.attempt_in_flight());
+        let text = metrics.exposition().expect("it can be written");
+        for line in [
+            r#"rpc_server_call_duration_seconds_count{rpc_method="eni.gateway.v1.AttachmentService/GetAttachment",rpc_response_status_code="OK",rpc_system_name="grpc"} 1"#,
+            r#"eni_gateway_ens_request_duration_seconds_count{action="AttachNetworkInterface",outcome="accepted"} 1"#,
+            "eni_gateway_lock_wait_seconds_count 1",
+            r#"eni_gateway_attempts_total{outcome="attached"} 1"#,
+            r#"eni_gateway_attempts_total{outcome="failed"} 0"#,
+            "eni_gateway_attempts_in_flight 0",
+            "eni_gateway_attempts_stuck 0",
+            r#"eni_gateway_slots_refused_total{source="ledger"} 1"#,
+            r#"eni_gateway_poll_batch_size_bucket{le="50"} 1"#,
+            "eni_gateway_watch_streams 1",
+            "eni_gateway_watch_lag_seconds_sum 2",
+            "eni_gateway_ens_breaker_open 0",
+            "eni_gateway_ledger_up 1",
+            "eni_gateway_partitions_recovering 0",
+            r#"eni_gateway_invariant_breaches_total{invariant="L1"} 1"#,
+            r#"eni_gateway_build_info{commit="abc",version="1.2.3"} 1"#,
+        ] {
+            has(&text, line);
+        }
+        assert!(!text.contains("otel_scope") && !text.contains("target_info"));
+    }
+
+    #[test]
+    fn gauges_and_counters_are_there_from_the_start() {
+        let text = metrics().exposition().expect("it can be written");
+        has(&text, "eni_gateway_watch_streams 0");
+        has(&text, r#"eni_gateway_slots_refused_total{source="ens"} 0"#);
+    }
+}

@@ -1,0 +1,160 @@
+//! Whether this replica may be sent calls, and what fails.
+//!
+//! The trap: replicas share Redis and ENS. Were each of them not ready when one of those fails, one blip would empty the Service, and
+//! callers would get a connection refused in place of an answer that says what is wrong. So a later failure is said, and no more.
+
+use serde::Serialize;
+
+use crate::ledger;
+
+/// What readiness depends on, as it is now.
+#[derive(Debug, Clone, Default)]
+pub struct Readiness {
+    /// The configuration was read and every part built.
+    pub configured: bool,
+    /// The gRPC listener takes connections.
+    pub bound: bool,
+    /// The process was told to stop.
+    pub draining: bool,
+    /// The ledger: reached once, fit, in agreement with other replicas.
+    pub ledger: ledger::Health,
+    /// What is wrong with ENS or its credentials, if anything is: said, and no reason to send no calls.
+    pub ens: Option<String>,
+}
+
+/// One part that fails, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failing {
+    /// `configuration`, `listener`, `drain`, `ledger` or `ens`.
+    pub part: &'static str,
+    /// Why.
+    pub why: String,
+}
+
+/// The body of `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Whether calls may be sent.
+    pub ready: bool,
+    /// Why not.
+    pub failing: Vec<Failing>,
+    /// What fails though calls may be sent.
+    pub degraded: Vec<Failing>,
+    /// What the ledger does not guarantee as it is set up.
+    pub warnings: Vec<String>,
+}
+
+impl Readiness {
+    /// Whether calls may be sent to this replica.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.failing().is_empty()
+    }
+
+    /// Everything about it.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let failing = self.failing();
+        Report {
+            ready: failing.is_empty(),
+            failing,
+            degraded: self.degraded(),
+            warnings: self.ledger.warnings.clone(),
+        }
+    }
+
+    fn failing(&self) -> Vec<Failing> {
+        let mut failing = Vec::new();
+        let mut demand = |part, holds: bool, why: &str| {
+            if !holds {
+                failing.push(Failing {
+                    part,
+                    why: why.to_owned(),
+                });
+            }
+        };
+        demand("configuration", self.configured, "not every part is built yet");
+        demand("listener", self.bound, "the gRPC listener is not bound yet");
+        demand("drain", !self.draining, "this replica is stopping");
+        demand("ledger", self.ledger.reached, "the ledger was not reached yet");
+        for why in &self.ledger.unfit {
+            demand("ledger", false, why);
+        }
+        failing
+    }
+
+    fn degraded(&self) -> Vec<Failing> {
+        let mut degraded = Vec::new();
+        if self.ledger.reached && !self.ledger.up {
+            degraded.push(Failing {
+                part: "ledger",
+                why: "the ledger cannot be reached at the moment".to_owned(),
+            });
+        }
+        if self.ledger.recovering > 0 {
+            let why = format!("{} partitions recover from a loss of writes", self.ledger.recovering);
+            degraded.push(Failing { part: "ledger", why });
+        }
+        degraded.extend(self.ens.clone().map(|why| Failing { part: "ens", why }));
+        degraded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready() -> Readiness {
+        let ledger = ledger::Health {
+            up: true,
+            reached: true,
+            ..ledger::Health::default()
+        };
+        Readiness {
+            configured: true,
+            bound: true,
+            draining: false,
+            ledger,
+            ens: None,
+        }
+    }
+
+    #[test]
+    fn it_names_everything_that_fails() {
+        assert!(ready().is_ready());
+        let parts: Vec<_> = Readiness::default()
+            .report()
+            .failing
+            .iter()
+            .map(|failing| failing.part)
+            .collect();
+        assert_eq!(parts, ["configuration", "listener", "ledger"]);
+        assert!(
+            !Readiness {
+                draining: true,
+                ..ready()
+            }
+            .is_ready()
+        );
+    }
+
+    #[test]
+    fn a_failure_after_the_first_success_only_degrades() {
+        let mut readiness = ready();
+        readiness.ledger.up = false;
+        readiness.ledger.recovering = 2;
+        readiness.ens = Some("credentials are refused".to_owned());
+        let report = readiness.report();
+        assert!(report.ready);
+        assert_eq!(report.degraded.len(), 3);
+    }
+
+    #[test]
+    fn an_unfit_ledger_is_not_ready_and_says_why() {
+        let mut readiness = ready();
+        readiness.ledger.unfit = vec!["maxmemory-policy is volatile-lru, not noeviction".to_owned()];
+        let report = readiness.report();
+        assert!(!report.ready);
+        assert!(report.failing[0].why.contains("noeviction"));
+    }
+}

@@ -1,0 +1,99 @@
+//! One batch of describes by id: what is missing from it is asked for alone, and one unknown id fails nobody else.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use tokio::time::{Duration, Instant};
+
+use crate::attach::finding;
+use crate::ens::{DescribeError, Ens, Permit, Purpose, Row};
+use crate::ledger::command::Finding;
+use crate::ledger::{Due, Ledger};
+use crate::model::{InstanceId, InterfaceId, Timestamp};
+
+use super::Tracker;
+
+/// How long the further questions of one batch may wait for their permits.
+const FURTHER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What was seen of one instance's attempts by one describe.
+pub(super) type Look = (InstanceId, Timestamp, Vec<(InterfaceId, Finding)>);
+
+impl<L: Ledger, E: Ens> Tracker<L, E> {
+    pub(super) async fn ask(&self, due: &[Due], permit: Permit) -> Vec<Look> {
+        let ids: BTreeSet<InterfaceId> = due.iter().map(|due| due.eni.clone()).collect();
+        let deadline = Instant::now() + FURTHER_WITHIN;
+        let mut permit = Some(permit);
+        let mut questions = VecDeque::from([ids.into_iter().collect::<Vec<_>>()]);
+        let mut looks = Vec::new();
+        while let Some(ids) = questions.pop_front() {
+            let permit = match permit.take() {
+                Some(permit) => permit,
+                None => match self.budget.permit(Purpose::Track, deadline).await {
+                    Ok(permit) => permit,
+                    Err(error) => {
+                        tracing::debug!(%error, "a batch is left for the next round");
+                        break;
+                    }
+                },
+            };
+            let sent_at = self.book.ledger().now();
+            match self.ens.interfaces(permit, &ids).await {
+                Ok(rows) => {
+                    let missing = self.read(due, &ids, &rows, sent_at, &mut looks);
+                    questions.extend(missing.into_iter().map(|id| vec![id]));
+                }
+                Err(DescribeError::UnknownId(_)) if ids.len() == 1 => {
+                    self.read(due, &ids, &[], sent_at, &mut looks);
+                }
+                Err(DescribeError::UnknownId(_)) => {
+                    let (left, right) = ids.split_at(ids.len() / 2);
+                    questions.extend([left.to_vec(), right.to_vec()]);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, batch = ids.len(), "ens could not be asked for a batch; it falls due again");
+                    self.unclear(due, &ids, sent_at, &mut looks);
+                }
+            }
+        }
+        looks
+    }
+
+    /// Sorts the rows by the instances that asked for them. The ids that are missing and must be asked for alone.
+    fn read(
+        &self,
+        due: &[Due],
+        ids: &[InterfaceId],
+        rows: &[Row],
+        sent_at: Timestamp,
+        looks: &mut Vec<Look>,
+    ) -> Vec<InterfaceId> {
+        let mut missing = BTreeSet::new();
+        let found = due.iter().filter(|due| ids.contains(&due.eni)).filter_map(|due| {
+            match rows.iter().find(|row| row.eni == due.eni) {
+                Some(row) => Some((due, finding(&due.instance, row))),
+                None if ids.len() == 1 => Some((due, Finding::Missing)),
+                None => {
+                    missing.insert(due.eni.clone());
+                    None
+                }
+            }
+        });
+        looks.extend(by_instance(found, sent_at));
+        missing.into_iter().collect()
+    }
+
+    /// Nothing was learnt; the attempts fall due again after their pause.
+    fn unclear(&self, due: &[Due], ids: &[InterfaceId], sent_at: Timestamp, looks: &mut Vec<Look>) {
+        let unclear = || Finding::Unclear { text: String::new() };
+        let asked = due.iter().filter(|due| ids.contains(&due.eni)).map(|due| (due, unclear()));
+        looks.extend(by_instance(asked, sent_at));
+    }
+}
+
+fn by_instance<'a>(found: impl Iterator<Item = (&'a Due, Finding)>, sent_at: Timestamp) -> Vec<Look> {
+    let mut instances: BTreeMap<&InstanceId, Vec<(InterfaceId, Finding)>> = BTreeMap::new();
+    for (due, finding) in found {
+        instances.entry(&due.instance).or_default().push((due.eni.clone(), finding));
+    }
+    instances.into_iter().map(|(instance, findings)| (instance.clone(), sent_at, findings)).collect()
+}

@@ -1,0 +1,145 @@
+//! Drives every attempt to the truth. Every replica ticks; what is due is claimed, asked for in batches of fifty, and
+//! settled. There is no leader: an attempt whose replica died falls due, and another one finishes it.
+//!
+//! Nothing in flight, no calls of ENS.
+
+mod ask;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+use crate::attach::Attacher;
+use crate::ens::{Budget, Ens, MAX_IDS, Permit, Purpose};
+use crate::ledger::command::{Command, Finding, Reply, Settled};
+use crate::ledger::{Book, Due, Ledger};
+use crate::model::{InstanceId, InterfaceId, Timestamp, Uid};
+use crate::telemetry::Metrics;
+use crate::telemetry::context::link_to;
+
+/// How often a replica looks for what is due; jittered, so that replicas do not look together.
+const TICK: Duration = Duration::from_millis(500);
+/// How long what one replica claimed is hidden from the others: more than twice a describe's timeout.
+const VISIBILITY: Duration = Duration::from_secs(10);
+/// Records that are settled at once.
+const SETTLED_AT_ONCE: usize = 16;
+
+/// The tracker of one replica.
+pub struct Tracker<L, E> {
+    book: Arc<Book<L>>,
+    ens: Arc<E>,
+    budget: Budget,
+    attacher: Arc<Attacher<L, E>>,
+    metrics: Metrics,
+    tasks: TaskTracker,
+    resending: Arc<Mutex<HashSet<Uid>>>,
+}
+
+impl<L: Ledger, E: Ens> Tracker<L, E> {
+    /// Settles attempts of `book` from what `ens` shows, and sends again through `attacher`; its work runs on `tasks`.
+    pub fn new(
+        book: Arc<Book<L>>,
+        ens: Arc<E>,
+        budget: Budget,
+        attacher: Arc<Attacher<L, E>>,
+        metrics: Metrics,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self { book, ens, budget, attacher, metrics, tasks, resending: Arc::default() }
+    }
+
+    /// Ticks until `stop`.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut spare = None;
+        while !stop.is_cancelled() {
+            let claimed = self.tick(&mut spare).await;
+            // A full batch means that more may be due.
+            if claimed < MAX_IDS {
+                let pause = TICK.mul_f64(rand::random_range(0.8..1.2));
+                // Stopped or not, the condition of the loop says.
+                let _ = tokio::time::timeout(pause, stop.cancelled()).await;
+            }
+        }
+        if let Some(permit) = spare {
+            self.budget.give_back(permit).await;
+        }
+    }
+
+    /// Claims what one permit is enough for, and has it asked for. The permit is had first and kept for the next tick if nothing
+    /// is due. How many were claimed.
+    async fn tick(self: &Arc<Self>, spare: &mut Option<Permit>) -> usize {
+        if spare.is_none() {
+            *spare = self.budget.try_permit(Purpose::Track).await.ok();
+        }
+        if spare.is_none() {
+            return 0;
+        }
+        let due = match self.book.ledger().claim(MAX_IDS, VISIBILITY).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::debug!(%error, "nothing can be claimed");
+                return 0;
+            }
+        };
+        let claimed = due.len();
+        if let Some(permit) = (claimed > 0).then(|| spare.take()).flatten() {
+            let tracker = self.clone();
+            let span = tracing::info_span!(parent: None, "poll", otel.kind = "internal", batch = claimed);
+            self.tasks.spawn(async move { tracker.look(due, permit).await }.instrument(span));
+        }
+        claimed
+    }
+
+    /// Asks ENS for these attempts, at most fifty, and settles what it shows. What cannot be asked for stays as it is.
+    pub async fn look(self: &Arc<Self>, due: Vec<Due>, permit: Permit) {
+        self.metrics.polled(due.len());
+        let looks = self.ask(&due, permit).await;
+        let settled = futures_util::stream::iter(looks).map(|(instance, sent_at, findings)| {
+            let tracker = self.clone();
+            async move { tracker.settle(instance, sent_at, findings).await }
+        });
+        settled.buffer_unordered(SETTLED_AT_ONCE).for_each(|()| std::future::ready(())).await;
+    }
+
+    async fn settle(self: &Arc<Self>, instance: InstanceId, sent_at: Timestamp, findings: Vec<(InterfaceId, Finding)>) {
+        let settle = Command::Settle { sent_at, findings };
+        match self.book.execute(&instance, &settle).await {
+            Ok(answer) => {
+                if let Reply::Attempts(attempts) = answer.reply {
+                    for Settled { attempt, resend } in attempts {
+                        if let Some(trace) = &attempt.trace {
+                            link_to(&tracing::Span::current(), trace);
+                        }
+                        if resend {
+                            self.resend(attempt);
+                        }
+                    }
+                }
+            }
+            // What was claimed falls due again.
+            Err(error) => tracing::debug!(%instance, %error, "a look could not be recorded"),
+        }
+    }
+
+    /// Sends an attempt again on a task of its own, once at a time.
+    fn resend(self: &Arc<Self>, attempt: crate::ledger::record::Attempt) {
+        let uid = attempt.uid();
+        let resending = self.resending.clone();
+        if !resending.lock().unwrap_or_else(PoisonError::into_inner).insert(uid) {
+            return;
+        }
+        let attacher = self.attacher.clone();
+        self.tasks.spawn(
+            async move {
+                attacher.resend(&attempt).await;
+                resending.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+            }
+            .in_current_span(),
+        );
+    }
+}

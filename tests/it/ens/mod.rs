@@ -1,0 +1,99 @@
+//! The ENS client against real sockets.
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic as tests do")]
+
+mod clock;
+mod credentials;
+mod describe;
+mod faults;
+mod refusals;
+mod server;
+mod sources;
+mod spans;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use eni_gateway::ens::budget::{Purpose, TokenAnswer, TokenRequest};
+use eni_gateway::ens::credentials::{Credentials, Provider};
+use eni_gateway::ens::report::CallReport;
+use eni_gateway::ens::{Budget, Ens, HttpEns, Outcome, Permit, Settings};
+use eni_gateway::model::{InstanceId, InterfaceId};
+use url::Url;
+
+/// A client, what it told its observer and what it asked of the budget's counter.
+struct Client {
+    ens: HttpEns,
+    budget: Budget,
+    calls: Arc<Mutex<Vec<CallReport>>>,
+    tokens: Arc<Mutex<Vec<TokenRequest>>>,
+}
+
+/// Timeouts short enough for a test, long enough for a busy machine.
+fn settings(endpoint: &str) -> Settings {
+    Settings {
+        endpoint: Url::parse(endpoint).expect("a URL"),
+        attempt_timeout: Duration::from_secs(2),
+        describe_timeout: Duration::from_secs(2),
+        ..Settings::default()
+    }
+}
+
+fn client(endpoint: &str) -> Client {
+    provider();
+    let provider = Provider::fixed(Credentials::new("testAccessKeyId", "testAccessKeySecret")).expect("a client");
+    client_with(settings(endpoint), provider)
+}
+
+fn client_with(settings: Settings, provider: Provider) -> Client {
+    let (calls, tokens) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<Mutex<Vec<_>>>::default());
+    let asked = tokens.clone();
+    let budget = Budget::new(Arc::new(move |request| {
+        asked.lock().unwrap().push(request);
+        Box::pin(async { Ok(TokenAnswer::Granted) })
+    }));
+    let reports = calls.clone();
+    let observer = Arc::new(move |report| reports.lock().unwrap().push(report));
+    let ens = HttpEns::new(settings, provider, budget.clone(), observer).expect("a client");
+    Client {
+        ens,
+        budget,
+        calls,
+        tokens,
+    }
+}
+
+impl Client {
+    async fn permit(&self, purpose: Purpose) -> Permit {
+        self.budget.try_permit(purpose).await.expect("a permit")
+    }
+
+    async fn attach(&self) -> Outcome {
+        let prepared = self.ens.prepare().await.expect("ready");
+        let permit = self.permit(Purpose::Attach).await;
+        self.ens
+            .attach(&prepared, permit, &instance("i-1"), &eni("eni-1"))
+            .await
+    }
+
+    fn taken(&self) -> usize {
+        self.tokens
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|request| matches!(request, TokenRequest::Take(_)))
+            .count()
+    }
+}
+
+fn instance(id: &str) -> InstanceId {
+    id.parse().expect("an id")
+}
+
+fn eni(id: &str) -> InterfaceId {
+    id.parse().expect("an id")
+}
+
+/// The process's provider of cryptography; whoever comes first installs it.
+fn provider() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

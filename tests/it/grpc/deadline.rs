@@ -1,0 +1,112 @@
+//! The deadline: answered by us, with a reason, before tonic's CANCELLED and before the client's own timer.
+
+use std::time::Duration;
+
+use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
+use eni_gateway::model::State;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tokio::time::Instant;
+use tokio_stream::StreamExt;
+use tonic::body::Body;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+
+use super::fakes::attachment;
+use super::gateway::{Gateway, attach, watch};
+
+/// A client without a timer: tonic's own channel reads `grpc-timeout` too, and would answer itself.
+fn client(gateway: &Gateway) -> AttachmentServiceClient<Client<HttpConnector, Body>> {
+    let http = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let origin = format!("http://{}", gateway.address).parse().expect("a uri");
+    AttachmentServiceClient::with_origin(http, origin)
+}
+
+fn within<T>(message: T, timeout: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert("grpc-timeout", MetadataValue::try_from(timeout).expect("printable"));
+    request
+}
+
+fn reason(status: &Status) -> String {
+    status
+        .get_error_details()
+        .error_info()
+        .expect("our own answer")
+        .reason
+        .clone()
+}
+
+#[tokio::test]
+async fn an_attach_that_is_not_settled_is_answered_in_time() {
+    let gateway = Gateway::start().await;
+    let began = Instant::now();
+    let asked = within(attach("i-1", "eni-1"), "300m");
+    let status = client(&gateway)
+        .attach_network_interface(asked)
+        .await
+        .expect_err("nothing answers");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert!(["OUTCOME_UNKNOWN", "LOCK_WAIT"].contains(&reason(&status).as_str()));
+    assert!(
+        began.elapsed() >= Duration::from_millis(250),
+        "not long before it strikes"
+    );
+}
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_is_answered_too() {
+    let gateway = Gateway::start().await;
+    let asked = within(attach("i-1", "eni-1"), "2m");
+    let status = client(&gateway)
+        .attach_network_interface(asked)
+        .await
+        .expect_err("too short");
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert!(status.get_error_details().error_info().is_some());
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_its_deadline() {
+    let gateway = Gateway::start().await;
+    gateway.ledger.put(attachment("i-1", "eni-1", State::Attached, 3));
+    let asked = within(watch("i-1", "eni-1", true), "300m");
+    let mut stream = gateway
+        .client()
+        .await
+        .watch_attachment(asked)
+        .await
+        .expect("a stream")
+        .into_inner();
+    let status = loop {
+        match stream.next().await.expect("it ends with a status") {
+            Ok(_) => {}
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert_eq!(reason(&status), "OUTCOME_UNKNOWN");
+}
+
+#[tokio::test]
+async fn a_malformed_timeout_is_named() {
+    let gateway = Gateway::start().await;
+    let status = client(&gateway)
+        .attach_network_interface(within(attach("i-1", "eni-1"), "soon"))
+        .await
+        .expect_err("no timeout that anybody can read");
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(
+        status
+            .get_error_details()
+            .bad_request()
+            .expect("a field")
+            .field_violations[0]
+            .field,
+        "grpc-timeout"
+    );
+}

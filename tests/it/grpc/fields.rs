@@ -1,0 +1,110 @@
+//! Bad input is refused by name, on every RPC.
+
+use eni_gateway::grpc::proto::{
+    AttachNetworkInterfaceRequest, GetAttachmentRequest, ListAttachmentsRequest, WatchAttachmentRequest,
+};
+use rstest::rstest;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use super::gateway::{Gateway, attach};
+
+fn bad_fields(status: &Status) -> Vec<String> {
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let details = status.get_error_details();
+    assert_eq!(details.error_info().expect("an ErrorInfo").reason, "INVALID_FIELD");
+    details
+        .bad_request()
+        .expect("a BadRequest")
+        .field_violations
+        .iter()
+        .map(|bad| bad.field.clone())
+        .collect()
+}
+
+#[rstest]
+#[case::empty("")]
+#[case::overlong(&"x".repeat(129))]
+#[case::not_ascii("instância")]
+#[case::control_character("i-1\n")]
+#[case::nul("i-1\0")]
+#[case::braces("i-{p1}")]
+#[case::space("i 1")]
+#[case::slash("../i-1")]
+#[tokio::test]
+async fn a_bad_id_is_named(#[case] id: &str) {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let refused = client
+        .attach_network_interface(attach(id, id))
+        .await
+        .expect_err("both ids are bad");
+    assert_eq!(bad_fields(&refused), ["instance_id", "network_interface_id"]);
+    let request = GetAttachmentRequest {
+        instance_id: id.to_owned(),
+        network_interface_id: "eni-1".to_owned(),
+    };
+    assert_eq!(
+        bad_fields(&client.get_attachment(request).await.expect_err("a bad id")),
+        ["instance_id"]
+    );
+    let request = ListAttachmentsRequest {
+        instance_id: id.to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(
+        bad_fields(&client.list_attachments(request).await.expect_err("a bad id")),
+        ["instance_id"]
+    );
+    let request = WatchAttachmentRequest {
+        instance_id: id.to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(
+        bad_fields(&client.watch_attachment(request).await.expect_err("a bad id")),
+        ["instance_id"]
+    );
+}
+
+#[tokio::test]
+async fn all_bad_fields_are_named_at_once() {
+    let gateway = Gateway::start().await;
+    let request = AttachNetworkInterfaceRequest {
+        request_id: "no uuid".to_owned(),
+        ..attach("", "é")
+    };
+    let refused = gateway
+        .client()
+        .await
+        .attach_network_interface(request)
+        .await
+        .expect_err("nothing is right");
+    assert_eq!(
+        bad_fields(&refused),
+        ["instance_id", "network_interface_id", "request_id"]
+    );
+}
+
+#[tokio::test]
+async fn what_tonic_refuses_by_itself_has_a_reason_too() {
+    let gateway = Gateway::start().await;
+    let huge = attach(&"x".repeat(1 << 20), "eni-1");
+    let refused = gateway
+        .client()
+        .await
+        .attach_network_interface(huge)
+        .await
+        .expect_err("a megabyte of id");
+    assert_eq!(bad_fields(&refused), ["request"]);
+
+    // Field 1 as a number, where the API has a text.
+    let mut grpc = tonic::client::Grpc::new(gateway.channel().await);
+    grpc.ready().await.expect("connected");
+    let path = http::uri::PathAndQuery::from_static("/eni.gateway.v1.AttachmentService/GetAttachment");
+    let codec = tonic_prost::ProstCodec::<u64, ()>::default();
+    let refused = grpc
+        .unary(tonic::Request::new(7_u64), path, codec)
+        .await
+        .expect_err("no message of the api");
+    assert_eq!(bad_fields(&refused), ["request"]);
+}

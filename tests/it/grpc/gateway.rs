@@ -1,0 +1,130 @@
+//! A served edge on a free port.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use eni_gateway::admission::{Admission, Limits};
+use eni_gateway::attach::Attacher;
+use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
+use eni_gateway::grpc::proto::{AttachNetworkInterfaceRequest, GetAttachmentRequest, WatchAttachmentRequest};
+use eni_gateway::grpc::server::{ServeError, Settings};
+use eni_gateway::grpc::trace::{Observers, RpcReport};
+use eni_gateway::grpc::{AttachmentService, Health, Server, Tls};
+use eni_gateway::watch::Hub;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+use super::fakes::{FakeEns, FakeLedger};
+
+/// What a test may set.
+#[derive(Default)]
+pub(super) struct Options {
+    pub(super) limits: Limits,
+    pub(super) settings: Settings,
+    pub(super) tls: Option<Arc<Tls>>,
+}
+
+/// The edge, served until it is dropped.
+pub(super) struct Gateway {
+    pub(super) address: SocketAddr,
+    pub(super) ledger: Arc<FakeLedger>,
+    pub(super) ens: Arc<FakeEns>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) health: Health,
+    pub(super) reports: Arc<Mutex<Vec<RpcReport>>>,
+    pub(super) stop: CancellationToken,
+    pub(super) serving: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Gateway {
+    pub(super) async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub(super) async fn with(options: Options) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (ledger, ens) = (Arc::new(FakeLedger::default()), Arc::new(FakeEns::default()));
+        let attacher = Arc::new(Attacher::new(Arc::clone(&ledger), Arc::clone(&ens)));
+        let hub = Arc::new(Hub::new(Arc::clone(&ledger), Arc::clone(&ens)));
+        let admission = Arc::new(Admission::new(options.limits));
+        let health = Health::new().await;
+        let reports = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&reports);
+        let server = Server {
+            service: AttachmentService::new(attacher, hub, Arc::clone(&admission)),
+            health: health.clone(),
+            tls: options.tls,
+            settings: options.settings,
+            observers: Observers {
+                report: Arc::new(move |report| sink.lock().expect("no test panics in here").push(report)),
+                ..Observers::default()
+            },
+        };
+        let stop = CancellationToken::new();
+        #[expect(clippy::disallowed_methods, reason = "the handle is awaited or aborted below")]
+        let serving = tokio::spawn(server.serve(listener, stop.clone().cancelled_owned()));
+        Self {
+            address,
+            ledger,
+            ens,
+            admission,
+            health,
+            reports,
+            stop,
+            serving,
+        }
+    }
+
+    pub(super) async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("an endpoint");
+        endpoint.connect().await.expect("the gateway accepts")
+    }
+
+    pub(super) async fn client(&self) -> AttachmentServiceClient<Channel> {
+        AttachmentServiceClient::new(self.channel().await)
+    }
+
+    /// Waits until so many RPCs have ended.
+    pub(super) async fn reported(&self, count: usize) -> Vec<RpcReport> {
+        loop {
+            let seen = self.reports.lock().expect("no test panics in here").clone();
+            if seen.len() >= count {
+                return seen;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+pub(super) fn attach(instance: &str, eni: &str) -> AttachNetworkInterfaceRequest {
+    AttachNetworkInterfaceRequest {
+        instance_id: instance.to_owned(),
+        network_interface_id: eni.to_owned(),
+        ..Default::default()
+    }
+}
+
+pub(super) fn watch(instance: &str, eni: &str, follow: bool) -> WatchAttachmentRequest {
+    WatchAttachmentRequest {
+        instance_id: instance.to_owned(),
+        network_interface_id: eni.to_owned(),
+        after_revision: 0,
+        follow,
+    }
+}
+
+pub(super) fn get(instance: &str, eni: &str) -> GetAttachmentRequest {
+    GetAttachmentRequest {
+        instance_id: instance.to_owned(),
+        network_interface_id: eni.to_owned(),
+    }
+}

@@ -1,0 +1,17 @@
+//! The edge, over real TCP with real clients; behind it a scripted ledger and a scripted cloud.
+
+mod admission;
+mod age;
+mod deadline;
+mod errors;
+mod fakes;
+mod fields;
+mod foreign;
+mod gateway;
+mod health;
+mod list;
+mod reflection;
+mod stop;
+mod tls;
+mod trace;
+mod watch;

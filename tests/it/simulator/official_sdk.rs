@@ -1,0 +1,43 @@
+//! The official Python SDK against the simulator: a client that nobody here wrote.
+
+use std::path::{Path, PathBuf};
+
+use tokio::process::Command;
+
+use super::start;
+use eni_gateway::simulator::auth::{DEFAULT_ID, DEFAULT_SECRET};
+
+/// `ENI_GATEWAY_TEST_PYTHON`, or the repository's own virtual environment.
+fn python() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python =
+        std::env::var_os("ENI_GATEWAY_TEST_PYTHON").map_or_else(|| root.join(".venv/bin/python"), PathBuf::from);
+    assert!(
+        python.exists(),
+        "no Python with tests/python/requirements.txt at {}: run tests/run, which makes it, or set ENI_GATEWAY_TEST_PYTHON",
+        python.display()
+    );
+    python
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn works_unchanged() {
+    let simulator = start().await;
+    let output = Command::new(python())
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/official_sdk.py"))
+        .arg(simulator.address().to_string())
+        .env("ALIBABA_CLOUD_ACCESS_KEY_ID", DEFAULT_ID)
+        .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", DEFAULT_SECRET)
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "if a module is missing, run tests/run:\n{text}"
+    );
+    // Not skipped by accident.
+    assert!(text.contains("OK") && !text.contains("skipped"), "{text}");
+    assert_eq!(simulator.books().applied_to("eni-0001"), 1);
+}
