@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +22,7 @@ use crate::ens::credentials::Provider;
 use crate::ens::{self, Budget, HttpEns, Purpose};
 use crate::grpc::{self, AttachmentService, Health, Server, Tls};
 use crate::ledger::redis::{Agreement, InvalidSettings, Redis, RedisSettings};
+use crate::ledger::tokens::InvalidRate;
 use crate::ledger::{Book, Bounds, Bucket, Ledger, Memory, Rates, TokenOrder, TokenReply};
 use crate::telemetry::Metrics;
 use crate::telemetry::admin::Admin;
@@ -52,6 +52,9 @@ pub enum Error {
     /// The password file cannot be read.
     #[error("ledger.password_file cannot be read: {0}")]
     Password(#[source] io::Error),
+    /// A rate is out of bounds.
+    #[error(transparent)]
+    Rate(#[from] InvalidRate),
     /// The metrics cannot be built.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -111,11 +114,11 @@ pub async fn run(
     let background = Background::default();
     match &config.ledger.url {
         LedgerUrl::Memory => {
-            let ledger = Memory::new(rates(config));
+            let ledger = Memory::new(rates(config)?);
             serve(config, bound, credentials, ledger, background, stop).await
         }
         url => {
-            let settings = redis_settings(config, url).map_err(Error::Password)?;
+            let settings = redis_settings(config, url)?;
             let ledger = Redis::start(settings, &background.tasks, background.stop.clone())?;
             serve(config, bound, credentials, ledger, background, stop).await
         }
@@ -178,7 +181,7 @@ async fn serve<L: Ledger>(
     }));
     let health = Health::new().await;
     let watchdog = health::Watchdog::new(book.clone(), ens, budget, metrics.clone(), stopping.clone());
-    let service = AttachmentService::new(attacher, Arc::new(hub), admission, config.grpc.default_deadline);
+    let service = AttachmentService::new(attacher, Arc::new(hub), admission);
     let server = Server {
         service,
         health: health.clone(),
@@ -297,27 +300,25 @@ pub fn bounds(config: &Config) -> Bounds {
     }
 }
 
-fn rates(config: &Config) -> Rates {
-    Rates {
-        attach_per_second: config.ens.attach_per_second.into(),
-        describe_per_second: config.ens.describe_per_second.into(),
-    }
+fn rates(config: &Config) -> Result<Rates, InvalidRate> {
+    Rates::new(config.ens.attach_per_second.into(), config.ens.describe_per_second.into())
 }
 
 /// The settings of a ledger in Redis.
 ///
 /// # Errors
-/// The password file cannot be read.
-pub fn redis_settings(config: &Config, url: &LedgerUrl) -> io::Result<RedisSettings> {
+/// The password file cannot be read, or a rate is out of bounds.
+pub fn redis_settings(config: &Config, url: &LedgerUrl) -> Result<RedisSettings, Error> {
     Ok(RedisSettings {
-        password: config.ledger.password()?,
+        password: config.ledger.password().map_err(Error::Password)?,
         prefix: config.ledger.prefix.clone(),
         agreement: Agreement { limit: config.limit.enis_per_instance, count_primary: config.limit.count_primary },
         hold: bounds(config).hold(),
         fresh: config.ledger.fresh,
-        rates: rates(config),
+        rates: rates(config)?,
         response_timeout: config.ledger.timeout / 2,
         connect_timeout: config.ledger.timeout,
-        ..RedisSettings::new(SecretString::from(url.with_secrets()))
+        url: url.with_secrets(),
+        ..RedisSettings::new("")
     })
 }

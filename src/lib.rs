@@ -30,5 +30,6 @@ pub mod watch;
 pub mod config;
 pub mod telemetry;
 
+pub mod app;
 pub mod cli;
 pub mod simulator;

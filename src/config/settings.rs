@@ -24,8 +24,6 @@ settings! {
         client_ca_file: Option<PathBuf> = unset,
         /// Most calls that are answered at once, watches apart; more are turned away with `OVERLOADED`.
         max_in_flight: usize = "1024",
-        /// How long a call may take whose client set no deadline.
-        default_deadline: Duration = "30s",
         /// Age at which a client is asked to connect anew, so that load spreads over new replicas; varied by up to a tenth.
         max_connection_age: Duration = "30m",
         /// How long a stopping replica waits for what it has begun.

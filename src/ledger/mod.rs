@@ -15,14 +15,18 @@ pub mod command;
 mod expiring;
 pub mod hints;
 pub mod invariants;
+pub mod keys;
 pub mod memory;
-pub mod tokens;
 pub mod record;
+pub mod redis;
+pub mod tokens;
 
 pub use book::Book;
 pub use bounds::Bounds;
 pub use hints::{Hint, Hints};
 pub use memory::Memory;
+pub use record::{Record, RequestEntry, RequestKey};
+pub use redis::{Redis, RedisSettings};
 pub use tokens::Rates;
 
 /// How far a proposal's time may be from the ledger's clock when it is committed: a decision that came late is made again.
@@ -30,7 +34,6 @@ pub const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_millis(250);
 
 /// How long the entry of a request id is kept.
 pub const REQUEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
-pub use record::{Record, RequestEntry, RequestKey};
 
 /// Where records are kept: memory, or Redis.
 pub trait Ledger: Send + Sync + 'static {
@@ -186,7 +189,7 @@ pub enum TokenOrder {
     GiveBack(Bucket),
     /// ENS throttled: nobody for this long, then one probe at a time until [`TokenOrder::Close`].
     Trip(Bucket, Duration),
-    /// A call went through.
+    /// A call went through: the breaker closes, unless nobody may pass yet (that call was sent before the throttling).
     Close(Bucket),
 }
 

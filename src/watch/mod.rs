@@ -39,17 +39,22 @@ pub enum Event {
     },
 }
 
+/// Interim settings.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "interim")]
+pub struct Settings { pub heartbeat: Duration, pub max_age: Duration }
+
 /// Tells everybody.
-#[derive(Debug)]
 pub struct Hub<L, E> {
-    ledger: Arc<L>,
+    ledger: Arc<crate::ledger::Book<L>>,
     _ens: Arc<E>,
 }
 
 impl<L: Ledger, E: Ens> Hub<L, E> {
     /// Over this ledger and this cloud.
     #[must_use]
-    pub fn new(ledger: Arc<L>, ens: Arc<E>) -> Self {
+    #[expect(clippy::too_many_arguments, reason = "interim")]
+    pub fn new(ledger: Arc<crate::ledger::Book<L>>, ens: Arc<E>, _: crate::ens::Budget, _: Arc<crate::tracker::Tracker<L, E>>, _: crate::telemetry::Metrics, _: Settings, _: tokio_util::task::TaskTracker, _: tokio_util::sync::CancellationToken) -> Self {
         Self { ledger, _ens: ens }
     }
 
@@ -82,7 +87,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
     /// `COORDINATION_UNAVAILABLE`.
     pub async fn list(self: &Arc<Self>, instance: &InstanceId, deadline: Instant) -> Result<Vec<Attachment>, Failure> {
         let unavailable = |why: String| Failure::new(Reason::CoordinationUnavailable, why);
-        let snapshot = timeout_at(deadline, self.ledger.read(instance, None))
+        let snapshot = timeout_at(deadline, self.ledger.read(instance))
             .await
             .map_err(|_| unavailable("the ledger did not answer in time".to_owned()).code(Code::DeadlineExceeded))?
             .map_err(|why| unavailable(why.to_string()))?;

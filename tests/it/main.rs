@@ -6,5 +6,7 @@ mod cli;
 mod config;
 mod ens;
 mod imports;
+mod ledger;
 mod simulator;
+mod support;
 mod telemetry;

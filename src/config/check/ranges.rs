@@ -41,7 +41,6 @@ pub(super) fn numbers(config: &Config, checks: &mut Checks<'_>) {
     };
     let millisecond = Duration::from_millis(1);
     let second = Duration::from_secs(1);
-    lasts("grpc.default_deadline", config.grpc.default_deadline, second);
     lasts("grpc.max_connection_age", config.grpc.max_connection_age, second);
     lasts("ledger.timeout", config.ledger.timeout, millisecond);
     lasts("ens.attempt_timeout", config.ens.attempt_timeout, millisecond);

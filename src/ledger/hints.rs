@@ -1,0 +1,140 @@
+//! "Look again": per instance, inside this process. A hint may come late, twice or for nothing; the record is the truth.
+//! What must not happen is that one is lost between two looks: a [`Hint`] remembers what it has seen, not when it waited.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::model::InstanceId;
+
+/// Who listens for what. Clones share their subscribers.
+#[derive(Clone, Debug, Default)]
+pub struct Hints {
+    topics: Arc<Mutex<HashMap<Box<str>, Topic>>>,
+}
+
+#[derive(Debug)]
+struct Topic {
+    /// Counts hints: a subscriber is behind when it has seen another number.
+    count: watch::Sender<u64>,
+    subscribers: usize,
+}
+
+impl Hints {
+    /// Listens for hints about an instance, from now on until the [`Hint`] is dropped.
+    #[must_use]
+    pub fn subscribe(&self, instance: &InstanceId) -> Hint {
+        let mut topics = self.lock();
+        let topic = topics.entry(instance.as_str().into()).or_insert_with(|| Topic {
+            count: watch::Sender::new(0),
+            subscribers: 0,
+        });
+        topic.subscribers += 1;
+        let receiver = topic.count.subscribe();
+        let seen = *receiver.borrow();
+        Hint {
+            instance: instance.clone(),
+            seen,
+            receiver,
+            hints: self.clone(),
+        }
+    }
+
+    /// Tells those who listen for this instance.
+    pub fn notify(&self, instance: &InstanceId) {
+        self.notify_text(instance.as_str());
+    }
+
+    /// As [`Hints::notify`], for an id off the wire: one that nobody listens for costs a look-up.
+    pub(super) fn notify_text(&self, instance: &str) {
+        if let Some(topic) = self.lock().get(instance) {
+            topic.count.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Tells everybody: hints may have been missed.
+    pub fn notify_all(&self) {
+        for topic in self.lock().values() {
+            topic.count.send_modify(|count| *count += 1);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Topic>> {
+        // Every critical section leaves the map whole.
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One subscription to the hints about one instance.
+#[derive(Debug)]
+pub struct Hint {
+    instance: InstanceId,
+    seen: u64,
+    receiver: watch::Receiver<u64>,
+    hints: Hints,
+}
+
+impl Hint {
+    /// Resolves when a hint came since the last time this resolved, or since the subscription. Safe to cancel.
+    pub async fn changed(&mut self) {
+        let seen = self.seen;
+        let count = self.receiver.wait_for(|count| *count != seen).await.map(|count| *count);
+        match count {
+            Ok(count) => self.seen = count,
+            // The sender lives as long as its topic, and the topic as long as this subscription.
+            Err(_closed) => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Hint {
+    fn drop(&mut self) {
+        let mut topics = self.hints.lock();
+        if let Some(topic) = topics.get_mut(self.instance.as_str()) {
+            topic.subscribers -= 1;
+            if topic.subscribers == 0 {
+                topics.remove(self.instance.as_str());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn id(text: &str) -> InstanceId {
+        text.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_hint_between_two_looks_is_not_lost() {
+        let hints = Hints::default();
+        let mut hint = hints.subscribe(&id("i-1"));
+        assert!(hint.changed().now_or_never().is_none());
+        hints.notify(&id("i-1"));
+        hints.notify(&id("i-1"));
+        hint.changed().now_or_never().expect("came before the look");
+        assert!(hint.changed().now_or_never().is_none(), "two hints, one look");
+        hints.notify(&id("i-2"));
+        assert!(hint.changed().now_or_never().is_none(), "about another instance");
+        hints.notify_all();
+        hint.changed().now_or_never().expect("told with everybody");
+    }
+
+    #[tokio::test]
+    async fn every_subscriber_is_told_and_the_last_one_clears_up() {
+        let hints = Hints::default();
+        let (mut first, mut second) = (hints.subscribe(&id("i-1")), hints.subscribe(&id("i-1")));
+        hints.notify(&id("i-1"));
+        first.changed().now_or_never().expect("first");
+        drop(first);
+        second.changed().now_or_never().expect("second");
+        assert_eq!(hints.lock().len(), 1);
+        drop(second);
+        assert_eq!(hints.lock().len(), 0);
+    }
+}

@@ -1,0 +1,209 @@
+//! Every key and channel in Redis, named here and nowhere else.
+//!
+//! The tag in braces puts all that one commit touches into one slot of a cluster. `v1` is the version of the rules: rules that
+//! cannot run beside the old ones take another one.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::model::{InstanceId, InterfaceId};
+
+use super::{Due, RequestKey};
+
+/// How many partitions there are. Part of the stored layout: it never changes.
+pub const PARTITIONS: u8 = 64;
+
+/// One of the [`PARTITIONS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartitionId(u8);
+
+impl PartitionId {
+    /// The partition of an instance: the FNV-1a hash (64 bit) of its id, modulo [`PARTITIONS`].
+    #[must_use]
+    pub fn of(instance: &InstanceId) -> Self {
+        let hash = instance.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        Self((hash % u64::from(PARTITIONS)) as u8)
+    }
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..PARTITIONS).map(Self)
+    }
+
+    /// Its place among all of them.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Why a text cannot begin the keys.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the prefix of the keys must not hold braces: they would decide the cluster slot")]
+pub struct InvalidPrefix;
+
+/// Names keys under one prefix.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// Keys that begin with `prefix`.
+    ///
+    /// # Errors
+    /// The prefix holds a brace.
+    pub fn new(prefix: impl Into<String>) -> Result<Self, InvalidPrefix> {
+        let prefix = prefix.into();
+        if prefix.contains(['{', '}']) {
+            Err(InvalidPrefix)
+        } else {
+            Ok(Self { prefix })
+        }
+    }
+
+    /// The incarnation of a partition (string).
+    #[must_use]
+    pub fn epoch(&self, partition: PartitionId) -> String {
+        self.of(partition, "epoch")
+    }
+
+    /// The attempts of a partition by when they are due (sorted set of [`due_member`]).
+    #[must_use]
+    pub fn due(&self, partition: PartitionId) -> String {
+        self.of(partition, "due")
+    }
+
+    /// Where changes of a partition's instances are told (sharded channel).
+    #[must_use]
+    pub fn channel(&self, partition: PartitionId) -> String {
+        self.of(partition, "changes")
+    }
+
+    /// The record of an instance (string).
+    #[must_use]
+    pub fn record(&self, instance: &InstanceId) -> String {
+        self.of(PartitionId::of(instance), &format!("record:{instance}"))
+    }
+
+    /// The entry of a request id (string). The caller's name may hold anything and be long, so its hash stands for it.
+    #[must_use]
+    pub fn request(&self, instance: &InstanceId, request: &RequestKey) -> String {
+        let caller = hex::encode(&Sha256::digest(request.caller.0.as_bytes())[..16]);
+        self.of(
+            PartitionId::of(instance),
+            &format!("request:{instance}:{caller}:{}", request.id),
+        )
+    }
+
+    /// The budget of ENS calls (hash).
+    #[must_use]
+    pub fn budget(&self) -> String {
+        format!("{}{{budget}}:v1:tokens", self.prefix)
+    }
+
+    /// A pattern for SCAN that matches every key of ours.
+    #[must_use]
+    pub fn pattern(&self) -> String {
+        let mut pattern = String::with_capacity(self.prefix.len() + 2);
+        for character in self.prefix.chars() {
+            if matches!(character, '*' | '?' | '[' | ']' | '\\') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern.push_str("{*");
+        pattern
+    }
+
+    fn of(&self, partition: PartitionId, rest: &str) -> String {
+        format!("{}{{p{}}}:v1:{rest}", self.prefix, partition.0)
+    }
+}
+
+/// How an attempt stands in the queue of due ones. No id holds a slash.
+#[must_use]
+pub fn due_member(instance: &InstanceId, eni: &InterfaceId) -> String {
+    format!("{instance}/{eni}")
+}
+
+/// The reverse of [`due_member`]; `None` for what this version did not write.
+#[must_use]
+pub fn parse_due_member(member: &str) -> Option<Due> {
+    let (instance, eni) = member.split_once('/')?;
+    Some(Due {
+        instance: instance.parse().ok()?,
+        eni: eni.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::{Caller, RequestId};
+
+    use super::*;
+
+    fn keys() -> Keys {
+        Keys::new("eni-gateway:").unwrap()
+    }
+
+    fn instance(text: &str) -> InstanceId {
+        text.parse().unwrap()
+    }
+
+    /// These strings are data on people's disks: a change of one loses their records.
+    #[test]
+    fn keys_are_literally_these() {
+        let id = instance("i-5p67acfmxazb4p");
+        let partition = PartitionId::of(&id);
+        assert_eq!(keys().record(&id), "eni-gateway:{p51}:v1:record:i-5p67acfmxazb4p");
+        assert_eq!(keys().epoch(partition), "eni-gateway:{p51}:v1:epoch");
+        assert_eq!(keys().due(partition), "eni-gateway:{p51}:v1:due");
+        assert_eq!(keys().channel(partition), "eni-gateway:{p51}:v1:changes");
+        assert_eq!(keys().budget(), "eni-gateway:{budget}:v1:tokens");
+        let request = RequestKey {
+            caller: Caller("spiffe://a/{b}\n".into()),
+            id: RequestId(uuid::Uuid::from_u128(7)),
+        };
+        assert_eq!(
+            keys().request(&id, &request),
+            "eni-gateway:{p51}:v1:request:i-5p67acfmxazb4p:a4c01527a95a6b4a2fa0344482094689:00000000-0000-0000-0000-000000000007"
+        );
+    }
+
+    #[test]
+    fn an_instance_stays_in_its_partition() {
+        let of = |text: &str| PartitionId::of(&instance(text)).index();
+        assert_eq!(
+            [of("i-1"), of("i-2"), of("a"), of("i-5p67acfmxazb4p")],
+            [14, 27, 12, 51]
+        );
+    }
+
+    #[test]
+    fn instances_spread_over_all_partitions() {
+        let mut counts = [0_u32; PARTITIONS as usize];
+        for number in 0..6_400 {
+            counts[PartitionId::of(&instance(&format!("i-5p67acfmxa{number}"))).index()] += 1;
+        }
+        assert!(counts.iter().all(|count| (50..200).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn a_due_member_comes_back_as_it_was() {
+        let due = Due {
+            instance: instance("i-1.a_b"),
+            eni: "eni-2".parse().unwrap(),
+        };
+        assert_eq!(parse_due_member(&due_member(&due.instance, &due.eni)), Some(due));
+        assert_eq!(parse_due_member("nonsense"), None);
+        assert_eq!(parse_due_member("a b/c"), None);
+    }
+
+    #[test]
+    fn a_prefix_cannot_move_keys_to_another_slot_or_match_foreign_ones() {
+        assert!(Keys::new("a{b}").is_err());
+        assert_eq!(Keys::new("a*[b]\\?:").unwrap().pattern(), "a\\*\\[b\\]\\\\\\?:{*");
+    }
+}

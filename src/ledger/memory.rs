@@ -1,0 +1,198 @@
+//! Records in this process: for the demo, for tests, and for one replica that may forget everything when it ends. Clones share
+//! their records, as replicas share a Redis.
+//!
+//! It obeys tokio's clock, paused or not, and iterates in order, so that a simulation replays.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use crate::model::{InstanceId, Timestamp};
+
+use super::expiring::Expiring;
+use super::tokens::{Rates, Tokens};
+use super::{
+    Due, Health, Hints, Ledger, MAX_CLOCK_DIFFERENCE, Partition, Proposal, REQUEST_LIFE, Record, RequestEntry,
+    RequestKey, Snapshot, TokenOrder, TokenReply, Unavailable, Verdict,
+};
+
+/// Nothing restarts or fails over here: what there is, is new, and it ends with the process.
+const INCARNATION: &str = "memory";
+
+/// Records in this process.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    rates: Rates,
+    began: (Instant, Timestamp),
+    hints: Hints,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    records: Expiring<InstanceId, (u64, Record)>,
+    requests: Expiring<(InstanceId, RequestKey), RequestEntry>,
+    due: BTreeMap<Due, Timestamp>,
+    due_by_time: BTreeSet<(Timestamp, Due)>,
+    tokens: Tokens,
+}
+
+impl Memory {
+    /// An empty ledger whose clock begins at the system's.
+    #[must_use]
+    pub fn new(rates: Rates) -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::beginning_at(rates, Timestamp::default() + since_epoch)
+    }
+
+    /// An empty ledger whose clock begins at `start`, for runs that must replay.
+    #[must_use]
+    pub fn beginning_at(rates: Rates, start: Timestamp) -> Self {
+        Self {
+            rates,
+            began: (Instant::now(), start),
+            hints: Hints::default(),
+            state: Arc::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No critical section can panic half-way: they only insert and remove.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn partition() -> Partition {
+    Partition {
+        incarnation: INCARNATION.to_owned(),
+        hold_until: Timestamp::default(),
+    }
+}
+
+impl State {
+    fn snapshot(&self, instance: &InstanceId, request: Option<&RequestKey>, now: Timestamp) -> Snapshot {
+        let (version, record) = self.records.get(instance, now).cloned().unwrap_or_default();
+        let request = request.and_then(|key| self.requests.get(&(instance.clone(), key.clone()), now).cloned());
+        let partition = partition();
+        Snapshot {
+            record,
+            version,
+            request,
+            partition,
+            now,
+        }
+    }
+
+    fn store(&mut self, proposal: &Proposal, now: Timestamp) -> u64 {
+        let Proposal {
+            instance,
+            record,
+            effects,
+            ..
+        } = proposal;
+        let version = (proposal.version + 1).max(now.as_micros());
+        let end = effects.expire_after.map(|life| now + life);
+        self.records.set(instance.clone(), (version, record.clone()), end, now);
+        for (eni, at) in &effects.due {
+            self.set_due(
+                Due {
+                    instance: instance.clone(),
+                    eni: eni.clone(),
+                },
+                *at,
+            );
+        }
+        for (key, entry) in &effects.requests {
+            self.requests.set(
+                (instance.clone(), key.clone()),
+                entry.clone(),
+                Some(now + REQUEST_LIFE),
+                now,
+            );
+        }
+        version
+    }
+
+    fn set_due(&mut self, due: Due, at: Option<Timestamp>) {
+        if let Some(before) = self.due.remove(&due) {
+            self.due_by_time.remove(&(before, due.clone()));
+        }
+        if let Some(at) = at {
+            self.due_by_time.insert((at, due.clone()));
+            self.due.insert(due, at);
+        }
+    }
+}
+
+impl Ledger for Memory {
+    async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, Unavailable> {
+        Ok(self.lock().snapshot(instance, request, self.now()))
+    }
+
+    async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
+        let mut state = self.lock();
+        let now = self.now();
+        let held = state
+            .records
+            .get(&proposal.instance, now)
+            .map_or(0, |(version, _)| *version);
+        let difference = now.since(proposal.now).max(proposal.now.since(now));
+        if held != proposal.version
+            || proposal.partition.incarnation != INCARNATION
+            || difference > MAX_CLOCK_DIFFERENCE
+        {
+            let found = state.snapshot(&proposal.instance, proposal.request.as_ref(), now);
+            return Ok(Verdict::Conflict(Box::new(found)));
+        }
+        let version = state.store(proposal, now);
+        drop(state);
+        if proposal.effects.notify {
+            self.hints.notify(&proposal.instance);
+        }
+        Ok(Verdict::Committed { version, now })
+    }
+
+    async fn claim(&self, most: usize, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
+        let mut state = self.lock();
+        let now = self.now();
+        let claimed: Vec<Due> = state
+            .due_by_time
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .take(most)
+            .map(|(_, due)| due.clone())
+            .collect();
+        for due in &claimed {
+            state.set_due(due.clone(), Some(now + visibility));
+        }
+        Ok(claimed)
+    }
+
+    async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
+        let now = self.now();
+        Ok(self.lock().tokens.order(order, &self.rates, now))
+    }
+
+    fn hints(&self) -> &Hints {
+        &self.hints
+    }
+
+    fn partition(&self, _instance: &InstanceId) -> Partition {
+        partition()
+    }
+
+    fn now(&self) -> Timestamp {
+        let (began, start) = self.began;
+        start + began.elapsed()
+    }
+
+    fn health(&self) -> Health {
+        Health {
+            up: true,
+            reached: true,
+            ..Health::default()
+        }
+    }
+}

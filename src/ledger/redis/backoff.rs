@@ -1,0 +1,27 @@
+//! Waiting between tries to connect: soon at first, never long, and not all replicas at once.
+
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(50);
+const LONGEST: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    pub(super) fn new() -> Self {
+        Self { next: FIRST }
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.next = FIRST;
+    }
+
+    /// Waits half to all of the next pause, and doubles it.
+    pub(super) async fn pause(&mut self) {
+        tokio::time::sleep(self.next.mul_f64(rand::random_range(0.5..=1.0))).await;
+        self.next = (self.next * 2).min(LONGEST);
+    }
+}

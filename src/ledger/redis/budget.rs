@@ -1,0 +1,44 @@
+//! The account's budget: `take.lua` keeps the books, told the rates by whoever asks.
+
+use std::time::Duration;
+
+use crate::ledger::tokens::{PROBE_PERMIT, PROBE_RETRY, family, micros};
+use crate::ledger::{TokenOrder, TokenReply, Unavailable};
+
+use super::Core;
+use super::link::Operation;
+
+impl Core {
+    pub(super) async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
+        let mut script = self.scripts.take.key(self.keys.budget());
+        match order {
+            TokenOrder::Trip(bucket, pause) => script.arg("trip").arg(family(bucket)).arg(micros(pause)),
+            TokenOrder::Close(bucket) => script.arg("close").arg(family(bucket)),
+            TokenOrder::Take(bucket) | TokenOrder::GiveBack(bucket) => {
+                script
+                    .arg(if matches!(order, TokenOrder::Take(_)) {
+                        "take"
+                    } else {
+                        "give"
+                    })
+                    .arg(family(bucket));
+                script.arg(micros(PROBE_PERMIT)).arg(micros(PROBE_RETRY));
+                for lane in self.settings.rates.lanes(bucket) {
+                    script.arg(lane.name).arg(lane.interval).arg(lane.burst);
+                }
+                &mut script
+            }
+        };
+        let wait: i64 = self
+            .link
+            .call(Operation::Take, |mut connection| async move {
+                script.invoke_async(&mut connection).await
+            })
+            .await?;
+        Ok(match u64::try_from(wait) {
+            Ok(0) => TokenReply::Granted,
+            Ok(wait) => TokenReply::Wait(Duration::from_micros(wait)),
+            Err(_) => TokenReply::Probe,
+        })
+    }
+}

@@ -1,0 +1,62 @@
+-- Compares and sets one record, and knows no rule. Whatever does not agree changes nothing and is answered with what is there.
+--
+-- KEYS: epoch [, record, due queue, channel [, request entry to read { , request entry to write }*]]
+-- ARGV: 'look'
+--    or 'epoch', epoch that was seen ('' if none), replication id that was seen, hold in us, settings
+--    or 'commit', version, epoch, now in us, record, life in ms ('' for ever), notice ('SPUBLISH', 'PUBLISH' or ''),
+--       instance, number of request entries, { request entry }*, { due member, due in us ('' for no more) }*
+-- Returns: { 'committed', time in us, version }
+--    or    { 'found', time in us, epoch, replication id [, version, record, request entry] }
+
+-- Numbers above 1e14 would print as 1.7e+15.
+local function text(number) return string.format('%.0f', number) end
+
+local replication = redis.call('INFO', 'replication')
+if string.find(replication, 'role:slave', 1, true) then
+  return redis.error_reply('READONLY this server is a replica')
+end
+local replid = string.match(replication, 'master_replid:(%x+)')
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local epoch = redis.call('GET', KEYS[1]) or ''
+
+if ARGV[1] == 'epoch' and epoch == ARGV[2] and replid == ARGV[3] then
+  local hold = tonumber(ARGV[4])
+  epoch = replid .. ' ' .. text(hold > 0 and now + hold or 0) .. ' ' .. ARGV[5]
+  redis.call('SET', KEYS[1], epoch)
+end
+
+if ARGV[1] == 'commit'
+  and (string.match(redis.call('GETRANGE', KEYS[2], 0, 20), '^%d+') or '0') == ARGV[2]
+  and epoch == ARGV[3] and string.match(epoch, '^%x+') == replid
+  and math.abs(now - tonumber(ARGV[4])) <= 250000 then
+  local version = text(math.max(tonumber(ARGV[2]) + 1, now))
+  -- First, for it is what a server that may not write refuses: out of memory, too few replicas.
+  if ARGV[6] == '' then
+    redis.call('SET', KEYS[2], version .. '\n' .. ARGV[5])
+  else
+    redis.call('SET', KEYS[2], version .. '\n' .. ARGV[5], 'PX', ARGV[6])
+  end
+  local requests = tonumber(ARGV[9])
+  for i = 1, requests do redis.call('SET', KEYS[5 + i], ARGV[9 + i], 'PX', 86400000) end
+  for i = 10 + requests, #ARGV, 2 do
+    if ARGV[i + 1] == '' then
+      redis.call('ZREM', KEYS[3], ARGV[i])
+    else
+      redis.call('ZADD', KEYS[3], ARGV[i + 1], ARGV[i])
+    end
+  end
+  -- A notice is a hint: that it cannot be sent fails nothing.
+  if ARGV[7] ~= '' then redis.pcall(ARGV[7], KEYS[4], ARGV[8]) end
+  return { 'committed', text(now), version }
+end
+
+local found = { 'found', text(now), epoch, replid }
+if KEYS[2] then
+  local value = redis.call('GET', KEYS[2])
+  local cut = value and string.find(value, '\n', 1, true)
+  found[5] = cut and string.sub(value, 1, cut - 1) or '0'
+  found[6] = cut and string.sub(value, cut + 1) or ''
+  found[7] = KEYS[5] and redis.call('GET', KEYS[5]) or ''
+end
+return found

@@ -1,0 +1,295 @@
+//! The connection, and when to give it up. One multiplexed connection carries every call; nothing blocking goes over it.
+//!
+//! The driver takes a peer that fell silent, and one that became a replica, for a good connection for ever. So: a deadline
+//! round every call, and a new connection after three timeouts in a row, on any I/O error, and on READONLY. Whatever failed here
+//! may still have been applied, or be applied a little later; nothing is tried again behind the caller's back.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, ServerErrorKind};
+use tokio::sync::{Notify, watch};
+use tracing::{Instrument as _, Span};
+
+use crate::ledger::Unavailable;
+
+use super::RedisSettings;
+use super::settings::InvalidSettings;
+
+/// How many timeouts in a row make a connection a dead one.
+const TIMEOUTS: u32 = 3;
+
+#[derive(Debug)]
+pub(super) struct Link {
+    client: Client,
+    config: AsyncConnectionConfig,
+    deadline: Duration,
+    wire: ArcSwapOption<Wire>,
+    state: watch::Sender<State>,
+    lost: Notify,
+}
+
+#[derive(Debug)]
+struct Wire {
+    connection: MultiplexedConnection,
+    timeouts: AtomicU32,
+}
+
+/// What a call is, in traces.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Operation {
+    Commit,
+    Claim,
+    Take,
+    /// A look into the queues of due attempts.
+    Due,
+    /// A look at the server.
+    Examine,
+}
+
+impl Operation {
+    /// The command, and the script it runs.
+    fn names(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Commit => ("EVALSHA", Some("commit")),
+            Self::Claim => ("EVALSHA", Some("claim")),
+            Self::Take => ("EVALSHA", Some("take")),
+            Self::Due => ("PIPELINE ZRANGEBYSCORE", None),
+            Self::Examine => ("INFO", None),
+        }
+    }
+}
+
+/// How the connection is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct State {
+    /// The last call went through.
+    pub(super) up: bool,
+    /// Some call ever did.
+    pub(super) reached: bool,
+    /// Why there is no connection.
+    pub(super) failure: String,
+}
+
+impl Link {
+    pub(super) fn new(settings: &RedisSettings) -> Result<Self, InvalidSettings> {
+        let client = Client::open(settings.connection_info()?).map_err(|_| InvalidSettings::Url)?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(settings.connect_timeout))
+            .set_response_timeout(Some(settings.response_timeout));
+        let state = State {
+            failure: "not connected yet".to_owned(),
+            ..State::default()
+        };
+        Ok(Self {
+            client,
+            config,
+            deadline: settings.response_timeout,
+            wire: ArcSwapOption::empty(),
+            state: watch::Sender::new(state),
+            lost: Notify::new(),
+        })
+    }
+
+    /// A new connection, not yet in use.
+    pub(super) async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        self.client
+            .get_multiplexed_async_connection_with_config(&self.config)
+            .await
+    }
+
+    /// Every call goes over this connection from now on.
+    pub(super) fn put(&self, connection: MultiplexedConnection) {
+        self.wire.store(Some(Arc::new(Wire {
+            connection,
+            timeouts: AtomicU32::new(0),
+        })));
+        self.is_up();
+    }
+
+    /// There is no connection, for this reason. `answered`: a server was there, all the same.
+    pub(super) fn is_down(&self, failure: String, answered: bool) {
+        self.state.send_modify(|state| {
+            *state = State {
+                up: answered,
+                reached: state.reached || answered,
+                failure,
+            };
+        });
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    /// Waits until the last call went through.
+    pub(super) async fn until_up(&self) {
+        // The sender lives as long as `self`.
+        let _ = self
+            .state
+            .subscribe()
+            .wait_for(|state| state.up && state.failure.is_empty())
+            .await;
+    }
+
+    /// Waits until the connection was given up.
+    pub(super) async fn until_lost(&self) {
+        while self.wire.load().is_some() {
+            self.lost.notified().await;
+        }
+    }
+
+    /// Makes one call, under the deadline, however many trips it takes.
+    pub(super) async fn call<T, F>(
+        &self,
+        operation: Operation,
+        work: impl FnOnce(MultiplexedConnection) -> F,
+    ) -> Result<T, Unavailable>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let span = span(operation);
+        let Some(wire) = self.wire.load_full() else {
+            span.record("error.type", "not_connected");
+            return Err(Unavailable::before(self.state.borrow().failure.clone()));
+        };
+        let work = work(wire.connection.clone()).instrument(span.clone());
+        match tokio::time::timeout(self.deadline, work).await {
+            Ok(Ok(reply)) => {
+                wire.timeouts.store(0, Ordering::Relaxed);
+                self.is_up();
+                Ok(reply)
+            }
+            Ok(Err(error)) if !error.is_timeout() => {
+                span.record("error.type", error.code().unwrap_or("io"));
+                Err(self.failed(&wire, &error))
+            }
+            Ok(Err(_)) | Err(_) => {
+                span.record("error.type", "timeout");
+                Err(self.timed_out(&wire))
+            }
+        }
+    }
+
+    fn timed_out(&self, wire: &Arc<Wire>) -> Unavailable {
+        let failure = format!("no reply within {:?}", self.deadline);
+        let timeouts = wire.timeouts.fetch_add(1, Ordering::Relaxed) + 1;
+        self.went_wrong(wire, &failure, timeouts >= TIMEOUTS);
+        Unavailable::midway(failure)
+    }
+
+    fn failed(&self, wire: &Arc<Wire>, error: &RedisError) -> Unavailable {
+        let failure = describe(error);
+        if is_dead(error) {
+            self.went_wrong(wire, &failure, true);
+        }
+        if is_answer(error) { Unavailable::before(failure) } else { Unavailable::midway(failure) }
+    }
+
+    /// Notes a failure, and gives the connection up if it is `dead`; unless another one is in use by now.
+    fn went_wrong(&self, wire: &Arc<Wire>, failure: &str, dead: bool) {
+        let current = self.wire.load();
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, wire)) {
+            self.is_down(failure.to_owned(), false);
+            if dead {
+                self.wire.compare_and_swap(&current, None);
+                self.lost.notify_one();
+            }
+        }
+    }
+
+    fn is_up(&self) {
+        self.state.send_if_modified(|state| {
+            let changed = !state.up || !state.failure.is_empty();
+            if changed {
+                *state = State {
+                    up: true,
+                    reached: true,
+                    failure: String::new(),
+                };
+            }
+            changed
+        });
+    }
+}
+
+/// A client span for a call that is part of something. What this process does by itself would only make traces of one span.
+fn span(operation: Operation) -> Span {
+    if Span::current().is_none() {
+        return Span::none();
+    }
+    let (name, script) = operation.names();
+    tracing::info_span!(
+        "redis",
+        otel.name = name,
+        otel.kind = "client",
+        db.system.name = "redis",
+        db.operation.name = name,
+        db.stored_procedure.name = script,
+        error.type = tracing::field::Empty,
+    )
+}
+
+/// Whether no later call over the same connection can do better.
+fn is_dead(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_connection_dropped()
+        || error.is_unrecoverable_error()
+        || matches!(
+            error.kind(),
+            ErrorKind::Server(ServerErrorKind::ReadOnly) | ErrorKind::Parse
+        )
+}
+
+/// Whether a server answered, if only to refuse.
+pub(super) fn is_answer(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed
+    )
+}
+
+/// Whether the server refuses for good, until somebody sets it up differently. Not
+/// while it loads its data, for example; but a node of a cluster does, when asked for what other nodes hold.
+pub(super) fn is_refusal(error: &RedisError) -> bool {
+    use ServerErrorKind::{Ask, CrossSlot, Moved, NoPerm, ResponseError};
+    matches!(
+        error.kind(),
+        ErrorKind::Server(ResponseError | NoPerm | Moved | Ask | CrossSlot)
+            | ErrorKind::Extension
+            | ErrorKind::AuthenticationFailed
+    )
+}
+
+/// An error as text for people.
+pub(super) fn describe(error: &RedisError) -> String {
+    let text = error.to_string();
+    text.chars()
+        .filter(|character| !character.is_control())
+        .take(300)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server_error(kind: ServerErrorKind) -> RedisError {
+        (ErrorKind::Server(kind), "refused").into()
+    }
+
+    #[test]
+    fn a_connection_is_given_up_when_it_can_do_no_good() {
+        assert!(is_dead(&server_error(ServerErrorKind::ReadOnly)));
+        assert!(is_dead(
+            &std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()
+        ));
+        assert!(!is_dead(&server_error(ServerErrorKind::ResponseError)));
+        assert!(!is_dead(&server_error(ServerErrorKind::BusyLoading)));
+        assert!(is_answer(&server_error(ServerErrorKind::NoPerm)));
+    }
+}

@@ -1,0 +1,180 @@
+//! Reading and committing one record.
+
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, RedisResult, ScriptInvocation};
+use tokio::time::Instant;
+
+use crate::ledger::keys::{PartitionId, due_member};
+use crate::ledger::record::FORMAT;
+use crate::ledger::{Partition, Proposal, Record, RequestEntry, RequestKey, Snapshot, Unavailable, Verdict};
+use crate::model::InstanceId;
+
+use super::Core;
+use super::epoch::Epoch;
+use super::link::Operation;
+use super::scripts::{Answer, Found};
+
+impl Core {
+    pub(super) async fn read(
+        &self,
+        instance: &InstanceId,
+        request: Option<&RequestKey>,
+    ) -> Result<Snapshot, Unavailable> {
+        let partition = PartitionId::of(instance);
+        let keys = self.record_keys(instance, request, &[]);
+        let found = self.link.call(Operation::Commit, |mut connection| async move {
+            match self
+                .evaluate(&mut connection, self.scripts.commit.key(&keys).arg("look"))
+                .await?
+            {
+                Answer::Found(found) => self.settle(&mut connection, partition, &keys, found).await,
+                Answer::Committed { .. } => Err(unexpected()),
+            }
+        });
+        snapshot(found.await?.map_err(Unavailable::before)?, request.is_some())
+    }
+
+    pub(super) async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
+        self.refuse_unfit(proposal)?;
+        let Proposal {
+            instance,
+            version,
+            record,
+            effects,
+            ..
+        } = proposal;
+        let partition = PartitionId::of(instance);
+        let keys = self.record_keys(instance, proposal.request.as_ref(), &effects.requests);
+
+        let mut script = self.scripts.commit.key(&keys);
+        script
+            .arg("commit")
+            .arg(*version)
+            .arg(&proposal.partition.incarnation)
+            .arg(proposal.now.as_micros());
+        script.arg(json(record)?);
+        match effects.expire_after {
+            Some(life) => script.arg(life.as_millis().max(1).to_string()),
+            None => script.arg(""),
+        };
+        script
+            .arg(if effects.notify { self.notices.command() } else { "" })
+            .arg(instance.as_str());
+        script.arg(effects.requests.len());
+        for (_, entry) in &effects.requests {
+            script.arg(json(entry)?);
+        }
+        for (eni, at) in &effects.due {
+            script.arg(due_member(instance, eni));
+            script.arg(at.map(|at| at.as_micros().to_string()).unwrap_or_default());
+        }
+
+        let outcome = self.link.call(Operation::Commit, |mut connection| async move {
+            match self.evaluate(&mut connection, &script).await? {
+                Answer::Committed { version, now } => Ok(Ok(Ok((version, now)))),
+                Answer::Found(found) => Ok(self.settle(&mut connection, partition, &keys, found).await?.map(Err)),
+            }
+        });
+        match outcome.await?.map_err(Unavailable::before)? {
+            Ok((version, now)) => Ok(Verdict::Committed { version, now }),
+            Err(found) => Ok(Verdict::Conflict(Box::new(snapshot(
+                found,
+                proposal.request.is_some(),
+            )?))),
+        }
+    }
+
+    /// Runs the commit script, and learns the time from its answer.
+    pub(super) async fn evaluate(
+        &self,
+        connection: &mut MultiplexedConnection,
+        script: &ScriptInvocation<'_>,
+    ) -> RedisResult<Answer> {
+        let sent = Instant::now();
+        let answer = Answer::read(script.invoke_async(connection).await?).ok_or_else(unexpected)?;
+        let (Answer::Committed { now, .. } | Answer::Found(Found { now, .. })) = &answer;
+        self.clock.learn(*now, sent);
+        Ok(answer)
+    }
+
+    /// Everything that a commit may touch: the entry of `read` is read, those of `written` are written.
+    fn record_keys(
+        &self,
+        instance: &InstanceId,
+        read: Option<&RequestKey>,
+        written: &[(RequestKey, RequestEntry)],
+    ) -> Vec<String> {
+        let partition = PartitionId::of(instance);
+        let mut keys = vec![
+            self.keys.epoch(partition),
+            self.keys.record(instance),
+            self.keys.due(partition),
+            self.keys.channel(partition),
+        ];
+        let written = || written.iter().map(|(key, _)| key);
+        let read = read.or(written().next());
+        keys.extend(read.into_iter().chain(written()).map(|request| self.keys.request(instance, request)));
+        keys
+    }
+
+    /// Nothing is granted by a server that might forget it, nor under other settings than those of the other replicas.
+    fn refuse_unfit(&self, proposal: &Proposal) -> Result<(), Unavailable> {
+        if let Some(why) = self.fitness().unfit.first() {
+            return Err(Unavailable::before(why.clone()));
+        }
+        let epoch = Epoch::parse(&proposal.partition.incarnation);
+        match epoch.and_then(|epoch| epoch.disagreement(&self.settings.agreement)) {
+            Some(why) => Err(Unavailable::before(why)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn snapshot(found: Found, with_request: bool) -> Result<Snapshot, Unavailable> {
+    let record: Record = if found.record.is_empty() {
+        Record::default()
+    } else {
+        parse("record", &found.record)?
+    };
+    if record.format > FORMAT {
+        return Err(Unavailable::before(format!(
+            "a newer version wrote the instance's record: format {}, and this one reads up to {FORMAT}",
+            record.format
+        )));
+    }
+    let request = if with_request && !found.request.is_empty() {
+        Some(parse("request entry", &found.request)?)
+    } else {
+        None
+    };
+    let hold_until = Epoch::parse(&found.epoch)
+        .map(|epoch| epoch.hold_until)
+        .unwrap_or_default();
+    let partition = Partition {
+        incarnation: found.epoch,
+        hold_until,
+    };
+    Ok(Snapshot {
+        record,
+        version: found.version,
+        request,
+        partition,
+        now: found.now,
+    })
+}
+
+fn parse<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, Unavailable> {
+    serde_json::from_str(text).map_err(|error| Unavailable::before(format!("the stored {what} cannot be read: {error}")))
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Unavailable> {
+    serde_json::to_string(value).map_err(|error| Unavailable::before(format!("the record cannot be written: {error}")))
+}
+
+pub(super) fn unexpected() -> redis::RedisError {
+    (
+        ErrorKind::UnexpectedReturnType,
+        "the commit script gave an unexpected answer",
+    )
+        .into()
+}

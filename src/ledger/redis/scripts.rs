@@ -1,0 +1,126 @@
+//! The three scripts, and how what they answer is read. All are loaded when a connection is made; a cold cache is met all the same.
+
+use redis::aio::MultiplexedConnection;
+use redis::{RedisResult, Script};
+
+use crate::model::Timestamp;
+
+#[derive(Debug)]
+pub(super) struct Scripts {
+    pub(super) commit: Script,
+    pub(super) claim: Script,
+    pub(super) take: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            commit: Script::new(include_str!("commit.lua")),
+            claim: Script::new(include_str!("claim.lua")),
+            take: Script::new(include_str!("take.lua")),
+        }
+    }
+
+    pub(super) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        for script in [&self.commit, &self.claim, &self.take] {
+            script.load_async(connection).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What `commit.lua` answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Committed { now: Timestamp, version: u64 },
+    Found(Found),
+}
+
+/// What is there.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) now: Timestamp,
+    /// Empty if there is none.
+    pub(super) epoch: String,
+    /// The server's own.
+    pub(super) replication_id: String,
+    /// 0 if there is no record, or none was asked for.
+    pub(super) version: u64,
+    /// JSON; empty as above.
+    pub(super) record: String,
+    /// JSON; empty as above.
+    pub(super) request: String,
+}
+
+impl Answer {
+    /// `None` for what the script never answers.
+    pub(super) fn read(reply: Vec<String>) -> Option<Self> {
+        let mut reply = reply.into_iter();
+        let kind = reply.next()?;
+        let now = Timestamp::from_micros(reply.next()?.parse().ok()?);
+        match kind.as_str() {
+            "committed" => Some(Self::Committed {
+                now,
+                version: reply.next()?.parse().ok()?,
+            }),
+            "found" => Some(Self::Found(Found {
+                now,
+                epoch: reply.next()?,
+                replication_id: reply.next()?,
+                version: reply.next().map_or(Some(0), |version| version.parse().ok())?,
+                record: reply.next().unwrap_or_default(),
+                request: reply.next().unwrap_or_default(),
+            })),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(reply: &[&str]) -> Option<Answer> {
+        Answer::read(reply.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn answers_are_read() {
+        let now = Timestamp::from_micros(5);
+        assert_eq!(
+            read(&["committed", "5", "7"]),
+            Some(Answer::Committed { now, version: 7 })
+        );
+        let found = Found {
+            now,
+            epoch: "e".into(),
+            replication_id: "r".into(),
+            ..Found::default()
+        };
+        assert_eq!(read(&["found", "5", "e", "r"]), Some(Answer::Found(found)));
+        let Some(Answer::Found(found)) = read(&["found", "5", "", "r", "9", "{}", ""]) else {
+            panic!("not found")
+        };
+        assert_eq!(
+            (found.version, found.record.as_str(), found.request.as_str()),
+            (9, "{}", "")
+        );
+        for nonsense in [
+            &[][..],
+            &["found"],
+            &["found", "x", "", ""],
+            &["else", "5"],
+            &["found", "5", "", "", "x"],
+        ] {
+            assert_eq!(read(nonsense), None);
+        }
+    }
+
+    /// The scripts repeat two constants.
+    #[test]
+    fn the_commit_script_says_what_the_contract_says() {
+        let script = include_str!("commit.lua");
+        assert!(script.contains(&format!("<= {} then", crate::ledger::MAX_CLOCK_DIFFERENCE.as_micros())));
+        assert!(script.contains(&format!("'PX', {})", crate::ledger::REQUEST_LIFE.as_millis())));
+    }
+}

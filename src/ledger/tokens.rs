@@ -1,0 +1,342 @@
+//! The account's budget of ENS calls: pure bookkeeping, in memory. `redis/take.lua` keeps the same books on the server.
+//!
+//! Each lane is a leaky bucket kept as one number, the time at which it would be empty again (GCRA): over any stretch it lets
+//! through its rate and at most its burst more. A breaker stands before the lanes of a family: once ENS throttled, nobody
+//! passes for a while, then one probe at a time, until a call went through.
+
+use std::time::Duration;
+
+use crate::model::Timestamp;
+
+use super::{Bucket, TokenOrder, TokenReply};
+
+/// How much of a second's worth may go out at once after a pause. Small, for ENS counts by the second too.
+const BURST_SECONDS: f64 = 0.2;
+
+/// How long a probe may take before another one goes out.
+pub(super) const PROBE_PERMIT: Duration = Duration::from_secs(10);
+
+/// How soon to ask again while somebody else's probe is out.
+pub(super) const PROBE_RETRY: Duration = Duration::from_millis(250);
+
+/// Calls a second, all replicas together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    attach_per_second: f64,
+    describe_per_second: f64,
+}
+
+/// A rate that is not a rate.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("a rate must be between 0.001 and 100000 calls a second, but is {0}")]
+pub struct InvalidRate(pub f64);
+
+impl Rates {
+    /// So many attaches and so many describes a second.
+    ///
+    /// # Errors
+    /// One of them is not within 0.001..=100000.
+    pub fn new(attach_per_second: f64, describe_per_second: f64) -> Result<Self, InvalidRate> {
+        for rate in [attach_per_second, describe_per_second] {
+            if !(0.001..=100_000.0).contains(&rate) {
+                return Err(InvalidRate(rate));
+            }
+        }
+        Ok(Self {
+            attach_per_second,
+            describe_per_second,
+        })
+    }
+
+    /// The lanes that a token of this bucket must come from, all of them.
+    pub(super) fn lanes(&self, bucket: Bucket) -> Vec<Lane> {
+        let describe = Lane::new("describe", self.describe_per_second);
+        match bucket {
+            Bucket::Attach => vec![Lane::new("attach", self.attach_per_second)],
+            // Callers get half of the describes at most: the rest is the tracker's, whatever they ask.
+            Bucket::Describe => vec![Lane::new("callers", self.describe_per_second / 2.0), describe],
+            Bucket::Track => vec![describe],
+        }
+    }
+}
+
+impl Default for Rates {
+    /// 5 attaches and 20 describes a second.
+    fn default() -> Self {
+        Self {
+            attach_per_second: 5.0,
+            describe_per_second: 20.0,
+        }
+    }
+}
+
+/// A stream of tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Lane {
+    /// What its state is stored under.
+    pub(super) name: &'static str,
+    /// Microseconds from token to token.
+    pub(super) interval: u64,
+    /// Microseconds' worth of tokens that may go out at once.
+    pub(super) burst: u64,
+}
+
+impl Lane {
+    fn new(name: &'static str, rate: f64) -> Self {
+        let interval = (1e6 / rate).round() as u64;
+        let burst = (rate * BURST_SECONDS).floor().max(1.0) as u64;
+        Self {
+            name,
+            interval,
+            burst: burst * interval,
+        }
+    }
+}
+
+/// What one breaker stands before: attaches and describes trip apart.
+pub(super) fn family(bucket: Bucket) -> &'static str {
+    match bucket {
+        Bucket::Attach => "attach",
+        Bucket::Describe | Bucket::Track => "describe",
+    }
+}
+
+/// The books.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    /// By lane: when it would be empty again.
+    empty_at: std::collections::BTreeMap<&'static str, u64>,
+    /// By family, where ENS throttled.
+    tripped: std::collections::BTreeMap<&'static str, Breaker>,
+}
+
+#[derive(Debug, Default)]
+struct Breaker {
+    /// Nobody passes before.
+    blocked_until: u64,
+    /// When the permit of the probe that is out expires; 0: none is.
+    probe_until: u64,
+}
+
+impl Tokens {
+    pub(super) fn order(&mut self, order: TokenOrder, rates: &Rates, now: Timestamp) -> TokenReply {
+        let now = now.as_micros();
+        match order {
+            TokenOrder::Take(bucket) => return self.take(bucket, rates, now),
+            TokenOrder::GiveBack(bucket) => {
+                for lane in rates.lanes(bucket) {
+                    if let Some(empty_at) = self.empty_at.get_mut(lane.name) {
+                        *empty_at = empty_at.saturating_sub(lane.interval);
+                    }
+                }
+                if let Some(breaker) = self.tripped.get_mut(family(bucket)) {
+                    breaker.probe_until = 0;
+                }
+            }
+            TokenOrder::Trip(bucket, pause) => {
+                let breaker = self.tripped.entry(family(bucket)).or_default();
+                breaker.blocked_until = breaker.blocked_until.max(now + micros(pause));
+                breaker.probe_until = 0;
+            }
+            TokenOrder::Close(bucket) => {
+                // While nobody may pass, what went through was sent before the throttling: it proves nothing.
+                if self
+                    .tripped
+                    .get(family(bucket))
+                    .is_some_and(|breaker| breaker.blocked_until <= now)
+                {
+                    self.tripped.remove(family(bucket));
+                }
+            }
+        }
+        TokenReply::Granted
+    }
+
+    fn take(&mut self, bucket: Bucket, rates: &Rates, now: u64) -> TokenReply {
+        let wait = |until: u64| TokenReply::Wait(Duration::from_micros(until - now));
+        let breaker = self.tripped.get_mut(family(bucket));
+        if let Some(breaker) = &breaker {
+            if breaker.blocked_until > now {
+                return wait(breaker.blocked_until);
+            }
+            if breaker.probe_until > now {
+                return wait(breaker.probe_until.min(now + micros(PROBE_RETRY)));
+            }
+        }
+        let lanes = rates.lanes(bucket);
+        let next = |lane: &Lane| {
+            // Never above a full bucket: a clock that was set back must not block the lane.
+            let empty_at = self.empty_at.get(lane.name).copied().unwrap_or(0);
+            empty_at.clamp(now, now + lane.burst) + lane.interval
+        };
+        let next: Vec<u64> = lanes.iter().map(next).collect();
+        let ready_at = lanes
+            .iter()
+            .zip(&next)
+            .map(|(lane, next)| next - lane.burst)
+            .max()
+            .unwrap_or(now);
+        if ready_at > now {
+            return wait(ready_at);
+        }
+        self.empty_at.extend(lanes.iter().map(|lane| lane.name).zip(next));
+        match breaker {
+            Some(breaker) => {
+                breaker.probe_until = now + micros(PROBE_PERMIT);
+                TokenReply::Probe
+            }
+            None => TokenReply::Granted,
+        }
+    }
+}
+
+pub(super) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const START: u64 = 1_700_000_000_000_000;
+
+    struct Books(Tokens, Rates, u64);
+
+    impl Books {
+        fn new(attach: f64, describe: f64) -> Self {
+            Self(Tokens::default(), Rates::new(attach, describe).unwrap(), START)
+        }
+        fn order(&mut self, order: TokenOrder) -> TokenReply {
+            self.0.order(order, &self.1, Timestamp::from_micros(self.2))
+        }
+        fn pass(&mut self, time: Duration) {
+            self.2 += micros(time);
+        }
+        /// How many tokens one who always waits as told gets in this long.
+        fn count(&mut self, bucket: Bucket, time: Duration) -> u64 {
+            let end = self.2 + micros(time);
+            let mut count = 0;
+            while self.2 < end {
+                match self.order(TokenOrder::Take(bucket)) {
+                    TokenReply::Granted | TokenReply::Probe => count += 1,
+                    TokenReply::Wait(wait) => self.pass(wait),
+                }
+            }
+            count
+        }
+    }
+
+    #[test]
+    fn the_rate_is_the_rate_and_the_burst_is_small() {
+        let mut books = Books::new(5.0, 20.0);
+        assert_eq!(books.count(Bucket::Attach, Duration::from_secs(60)), 300);
+        assert_eq!(
+            books.count(Bucket::Track, Duration::from_secs(60)),
+            1_203,
+            "a burst of 4 at first"
+        );
+        books.pass(Duration::from_secs(3_600));
+        assert_eq!(
+            books.count(Bucket::Attach, Duration::from_millis(1)),
+            1,
+            "an hour's pause saves up no more"
+        );
+    }
+
+    #[test]
+    fn callers_get_half_of_the_describes_and_the_tracker_what_they_leave() {
+        let mut books = Books::new(5.0, 20.0);
+        assert_eq!(books.count(Bucket::Describe, Duration::from_secs(60)), 601);
+        let tracker = books.count(Bucket::Track, Duration::from_secs(1));
+        assert!(tracker >= 20, "{tracker}");
+    }
+
+    #[test]
+    fn a_token_given_back_is_there_again_but_never_more_than_the_burst() {
+        let mut books = Books::new(5.0, 20.0);
+        assert_eq!(books.order(TokenOrder::Take(Bucket::Attach)), TokenReply::Granted);
+        assert_eq!(
+            books.order(TokenOrder::Take(Bucket::Attach)),
+            TokenReply::Wait(Duration::from_millis(200))
+        );
+        for _ in 0..10 {
+            assert_eq!(books.order(TokenOrder::GiveBack(Bucket::Attach)), TokenReply::Granted);
+        }
+        assert_eq!(books.count(Bucket::Attach, Duration::from_millis(1)), 1);
+    }
+
+    #[test]
+    fn after_a_throttling_one_probe_at_a_time_goes_out_until_one_gets_through() {
+        let mut books = Books::new(100.0, 100.0);
+        let take = TokenOrder::Take(Bucket::Attach);
+        books.order(TokenOrder::Trip(Bucket::Attach, Duration::from_secs(3)));
+        assert_eq!(books.order(take), TokenReply::Wait(Duration::from_secs(3)));
+        assert_eq!(
+            books.order(TokenOrder::Take(Bucket::Describe)),
+            TokenReply::Granted,
+            "the other breaker"
+        );
+        books.order(TokenOrder::Close(Bucket::Attach));
+        assert_eq!(
+            books.order(take),
+            TokenReply::Wait(Duration::from_secs(3)),
+            "that call was sent before"
+        );
+        books.pass(Duration::from_secs(3));
+        assert_eq!(books.order(take), TokenReply::Granted, "the probe");
+        assert_eq!(books.order(take), TokenReply::Wait(PROBE_RETRY));
+        books.order(TokenOrder::GiveBack(Bucket::Attach));
+        assert_eq!(books.order(take), TokenReply::Granted, "the first probe was not sent");
+        books.pass(PROBE_PERMIT);
+        assert_eq!(books.order(take), TokenReply::Granted, "the second one never came back");
+        books.order(TokenOrder::Trip(Bucket::Attach, Duration::from_secs(1)));
+        assert_eq!(
+            books.order(take),
+            TokenReply::Wait(Duration::from_secs(1)),
+            "the third was throttled"
+        );
+        books.pass(Duration::from_secs(1));
+        assert_eq!(books.order(take), TokenReply::Granted);
+        books.order(TokenOrder::Close(Bucket::Attach));
+        assert_eq!(
+            books.count(Bucket::Attach, Duration::from_millis(1)),
+            19,
+            "the fourth got through, and took one"
+        );
+    }
+
+    #[test]
+    fn a_rate_is_finite_and_positive() {
+        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e9] {
+            assert!(Rates::new(bad, 1.0).is_err() && Rates::new(1.0, bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is asked when, no stretch of time sees more than its rate and the burst.
+        #[test]
+        fn no_stretch_of_time_sees_more_than_rate_and_burst(
+            steps in proptest::collection::vec((0_u64..400_000, 0_usize..3), 1..400),
+        ) {
+            let mut books = Books::new(5.0, 20.0);
+            let mut granted: [Vec<u64>; 2] = Default::default();
+            for (pause, bucket) in steps {
+                books.pass(Duration::from_micros(pause));
+                let bucket = [Bucket::Attach, Bucket::Describe, Bucket::Track][bucket];
+                if books.order(TokenOrder::Take(bucket)) == TokenReply::Granted {
+                    granted[usize::from(bucket != Bucket::Attach)].push(books.2);
+                }
+            }
+            for (times, rate, burst) in [(&granted[0], 5.0, 1.0), (&granted[1], 20.0, 4.0)] {
+                for (index, from) in times.iter().enumerate() {
+                    for (count, to) in times[index..].iter().enumerate() {
+                        let most = (to - from) as f64 / 1e6 * rate + burst;
+                        prop_assert!((count + 1) as f64 <= most + 1e-6, "{} in {} us", count + 1, to - from);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What every ledger must do, whoever keeps the records. Each case takes ledgers that share one set of records, as two replicas
+//! would.
+
+pub(crate) mod commits;
+pub(crate) mod hints;
+pub(crate) mod queue;
+pub(crate) mod requests;
+pub(crate) mod tokens;
+
+use eni_gateway::ledger::record::LearnedLimit;
+use eni_gateway::ledger::{Effects, Ledger, Proposal, Record, RequestEntry, RequestKey, Snapshot, Verdict};
+use eni_gateway::model::{Caller, InstanceId, InterfaceId, RequestId, Revision, Timestamp, Uid};
+use uuid::Uuid;
+
+/// Runs every case over two ledgers that share their records; `$ledgers` is evaluated for each.
+macro_rules! contract {
+    ($ledgers:expr) => {
+        $crate::ledger::contract::contract! { $ledgers;
+            commits: [
+                an_unknown_instance_is_empty,
+                a_commit_is_read_back_everywhere,
+                of_two_commits_from_one_version_one_wins,
+                a_commit_whose_reply_was_lost_shows_when_tried_again,
+                a_commit_turned_back_changes_nothing,
+                a_commit_computed_for_another_time_is_turned_back,
+                a_commit_computed_under_another_incarnation_is_turned_back,
+                versions_rise_through_expiry,
+                an_idle_record_expires_unless_something_in_it_is_live,
+                concurrent_commits_lose_nothing,
+            ],
+            requests: [a_request_entry_is_kept_beside_the_record, request_entries_do_not_meet],
+            queue: [
+                what_is_due_is_claimed_once_and_comes_back,
+                the_earliest_come_first_over_all_partitions,
+                what_is_not_due_any_more_is_not_claimed,
+                two_claimers_share_out_the_work,
+            ],
+            hints: [a_commit_with_notice_is_heard_everywhere, a_commit_without_notice_is_not_heard],
+            tokens: [
+                the_rate_is_one_for_all,
+                callers_leave_half_of_the_describes_to_the_tracker,
+                a_token_given_back_can_be_taken_again,
+                a_throttling_stops_everybody_and_one_probe_opens_again,
+            ]
+        }
+    };
+    ($ledgers:expr; $($module:ident: [$($case:ident),+ $(,)?]),+) => {
+        $(mod $module {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let (_keep, one, other) = $ledgers.await;
+                $crate::ledger::contract::$module::$case(&one, &other).await;
+            })+
+        })+
+    };
+}
+pub(crate) use contract;
+
+pub(crate) fn instance(number: usize) -> InstanceId {
+    format!("i-{number}").parse().unwrap()
+}
+
+pub(crate) fn eni(number: usize) -> InterfaceId {
+    format!("eni-{number}").parse().unwrap()
+}
+
+pub(crate) fn request(caller: &str, number: u128) -> RequestKey {
+    RequestKey {
+        caller: Caller(caller.into()),
+        id: RequestId(Uuid::from_u128(number)),
+    }
+}
+
+pub(crate) fn entry(number: usize) -> RequestEntry {
+    RequestEntry {
+        eni: eni(number),
+        uid: Uid(Uuid::from_u128(number as u128)),
+        answer: None,
+    }
+}
+
+/// A record that shows who wrote it.
+pub(crate) fn record(mark: u64) -> Record {
+    let limit = LearnedLimit {
+        limit: 3,
+        at: Timestamp::from_micros(1),
+        until: Timestamp::from_micros(2),
+    };
+    Record {
+        revision: Revision(mark),
+        learned_limit: Some(limit),
+        ..Record::default()
+    }
+}
+
+/// A change computed from a snapshot.
+pub(crate) fn proposal(instance: &InstanceId, from: &Snapshot, record: Record, effects: Effects) -> Proposal {
+    Proposal {
+        instance: instance.clone(),
+        version: from.version,
+        partition: from.partition.clone(),
+        now: from.now,
+        record,
+        request: None,
+        effects,
+    }
+}
+
+/// Reads, writes `record` with `effects`, and says under which version. Nobody else may write meanwhile; but on a busy machine
+/// a commit may come late, and is made again.
+pub(crate) async fn put(ledger: &impl Ledger, instance: &InstanceId, record: Record, effects: Effects) -> u64 {
+    let mut from = ledger.read(instance, None).await.unwrap();
+    loop {
+        match ledger
+            .commit(&proposal(instance, &from, record.clone(), effects.clone()))
+            .await
+            .unwrap()
+        {
+            Verdict::Committed { version, .. } => return version,
+            Verdict::Conflict(found) => {
+                assert_eq!((found.version, &found.partition), (from.version, &from.partition));
+                from = *found;
+            }
+        }
+    }
+}
+
+/// What a proposal met that was turned back.
+pub(crate) fn conflict(verdict: Verdict) -> Snapshot {
+    match verdict {
+        Verdict::Conflict(found) => *found,
+        Verdict::Committed { version, .. } => panic!("committed as {version}"),
+    }
+}

@@ -1,0 +1,97 @@
+//! Due attempts.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use eni_gateway::ledger::{Due, Effects, Ledger};
+use eni_gateway::model::Timestamp;
+
+use super::{eni, instance, put, record};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn due(place: usize, interface: usize) -> Due {
+    Due {
+        instance: instance(place),
+        eni: eni(interface),
+    }
+}
+
+async fn set(ledger: &impl Ledger, due: &Due, at: Option<Timestamp>) {
+    let effects = Effects {
+        due: [(due.eni.clone(), at)].into(),
+        ..Effects::default()
+    };
+    put(ledger, &due.instance, record(1), effects).await;
+}
+
+pub(crate) async fn what_is_due_is_claimed_once_and_comes_back(one: &impl Ledger, other: &impl Ledger) {
+    set(one, &due(1, 1), Some(one.now() - Duration::from_secs(1))).await;
+    set(one, &due(1, 2), Some(one.now() + LONG)).await;
+    assert_eq!(one.claim(10, Duration::from_millis(500)).await.unwrap(), [due(1, 1)]);
+    assert_eq!(
+        other.claim(10, LONG).await.unwrap(),
+        [],
+        "hidden, and the other one is not due"
+    );
+    let again = async {
+        loop {
+            let claimed = other.claim(10, LONG).await.unwrap();
+            if !claimed.is_empty() {
+                return claimed;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert_eq!(
+        tokio::time::timeout(Duration::from_secs(5), again).await.unwrap(),
+        [due(1, 1)]
+    );
+}
+
+pub(crate) async fn the_earliest_come_first_over_all_partitions(one: &impl Ledger, other: &impl Ledger) {
+    let now = one.now();
+    for place in 0..40 {
+        // 7 and 40 have no common divisor: every age from 1 to 40 s comes once.
+        let age = Duration::from_secs(1 + (place * 7 % 40) as u64);
+        set(one, &due(place, 1), Some(now - age)).await;
+    }
+    let oldest = |count: usize| {
+        let mut all: Vec<usize> = (0..40).collect();
+        all.sort_by_key(|place| std::cmp::Reverse(place * 7 % 40));
+        all.into_iter()
+            .take(count)
+            .map(|place| due(place, 1))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(other.claim(0, LONG).await.unwrap(), []);
+    assert_eq!(other.claim(15, LONG).await.unwrap(), oldest(15));
+    assert_eq!(one.claim(100, LONG).await.unwrap(), oldest(40)[15..]);
+}
+
+pub(crate) async fn what_is_not_due_any_more_is_not_claimed(one: &impl Ledger, other: &impl Ledger) {
+    let past = one.now() - Duration::from_secs(1);
+    for interface in [1, 2, 3] {
+        set(one, &due(1, interface), Some(past)).await;
+    }
+    set(other, &due(1, 1), None).await;
+    set(other, &due(1, 2), Some(other.now() + LONG)).await;
+    assert_eq!(one.claim(10, LONG).await.unwrap(), [due(1, 3)]);
+    set(other, &due(1, 3), None).await;
+    set(other, &due(1, 4), None).await;
+    assert_eq!(one.claim(10, Duration::ZERO).await.unwrap(), []);
+}
+
+pub(crate) async fn two_claimers_share_out_the_work(one: &impl Ledger, other: &impl Ledger) {
+    let past = one.now() - Duration::from_secs(1);
+    for place in 0..30 {
+        set(one, &due(place, 1), Some(past)).await;
+    }
+    let mut claimed = Vec::new();
+    while claimed.len() < 30 {
+        let (mine, yours) = tokio::join!(one.claim(4, LONG), other.claim(4, LONG));
+        claimed.extend(mine.unwrap());
+        claimed.extend(yours.unwrap());
+    }
+    assert_eq!(claimed.iter().collect::<BTreeSet<_>>().len(), 30, "none twice");
+}

@@ -1,0 +1,137 @@
+//! Servers that must not be used, or only with care.
+
+use eni_gateway::ledger::redis::{InitError, init};
+use eni_gateway::ledger::{Bucket, Effects, Ledger, TokenOrder};
+use secrecy::SecretString;
+
+use super::{connected, entry, instance, put, record, request, settings, start, until};
+use crate::ledger::contract::{eni, proposal};
+use crate::support::redis::{Server, free_port};
+
+#[tokio::test]
+async fn a_server_that_evicts_is_unfit() {
+    let server = Server::start_with(&["--maxmemory-policy", "volatile-lru"]).await;
+    let (_guard, ledger) = connected(settings(&server)).await;
+    let unfit = ledger.health().unfit;
+    assert!(unfit.len() == 1 && unfit[0].contains("noeviction"), "{unfit:?}");
+    let from = ledger.read(&instance(1), None).await.unwrap();
+    let refused = ledger
+        .commit(&proposal(&instance(1), &from, record(1), Effects::default()))
+        .await
+        .unwrap_err();
+    assert!(refused.why.contains("noeviction"), "{refused}");
+    let mut other = settings(&server);
+    other.prefix = "other:".to_owned();
+    assert!(matches!(init(other).await.unwrap_err(), InitError::Unfit(_)));
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_ask_for_info_is_told_so() {
+    let server = Server::start().await;
+    server
+        .ask::<()>(&[
+            "ACL", "SETUSER", "gateway", "on", ">s3cret", "~*", "&*", "+@all", "-info",
+        ])
+        .await;
+    let mut as_user = settings(&server);
+    as_user.url = SecretString::from(server.url().replace("redis://", "redis://gateway:wrong@"));
+    as_user.password = Some(SecretString::from("s3cret"));
+    let (_guard, ledger) = start(as_user);
+    until("refused", async || !ledger.health().unfit.is_empty()).await;
+    let health = ledger.health();
+    assert!(health.reached && health.unfit[0].contains("info"), "{health:?}");
+    let why = ledger.read(&instance(1), None).await.unwrap_err();
+    assert!(!format!("{why} {health:?} {ledger:?}").contains("s3cret"));
+
+    server.ask::<()>(&["ACL", "SETUSER", "gateway", "+info"]).await;
+    ledger.until_up().await;
+    assert_eq!(ledger.health().unfit, Vec::<String>::new());
+    put(&ledger, &instance(1), record(1), Effects::default()).await;
+}
+
+#[tokio::test]
+async fn a_server_without_sharded_channels_tells_by_plain_ones() {
+    let server = Server::start_with(&["--rename-command", "SSUBSCRIBE", "", "--rename-command", "SPUBLISH", ""]).await;
+    let (_a, one) = connected(settings(&server)).await;
+    let (_b, other) = connected(settings(&server)).await;
+    for ledger in [&one, &other] {
+        until(
+            "subscribed",
+            async || matches!(&ledger.health().warnings[..], [warning] if warning.contains("plain pub/sub")),
+        )
+        .await;
+    }
+    let mut hint = other.hints().subscribe(&instance(1));
+    put(
+        &one,
+        &instance(1),
+        record(1),
+        Effects {
+            notify: true,
+            ..Effects::default()
+        },
+    )
+    .await;
+    tokio::time::timeout(std::time::Duration::from_secs(2), hint.changed())
+        .await
+        .expect("heard");
+}
+
+/// A cluster runs a script only if all its keys are in one slot, and named; one node that holds every slot tells.
+#[tokio::test]
+async fn every_script_keeps_to_one_slot() {
+    let port = free_port().to_string();
+    let server = Server::start_with(&["--cluster-enabled", "yes", "--cluster-port", &port]).await;
+    server.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+    until("a cluster", async || {
+        server.info("cluster", "cluster_enabled").await.as_deref() == Some("1")
+    })
+    .await;
+    let (_a, one) = connected(settings(&server)).await;
+    let (_b, other) = connected(settings(&server)).await;
+    until("subscribed", async || other.health().warnings.is_empty()).await;
+    let mut hint = other.hints().subscribe(&instance(1));
+    let effects = Effects {
+        due: [(eni(1), Some(one.now())), (eni(2), None)].into(),
+        requests: vec![(request("a", 1), entry(1))],
+        notify: true,
+        expire_after: None,
+    };
+    put(&one, &instance(1), record(1), effects).await;
+    tokio::time::timeout(std::time::Duration::from_secs(2), hint.changed())
+        .await
+        .expect("heard");
+    let found = other.read(&instance(1), Some(&request("a", 1))).await.unwrap();
+    assert_eq!((found.record, found.request), (record(1), Some(entry(1))));
+    until("due", async || !other.claim(5, super::HOLD).await.unwrap().is_empty()).await;
+    one.take(TokenOrder::Take(Bucket::Describe)).await.unwrap();
+}
+
+#[tokio::test]
+async fn replicas_without_a_minimum_are_worth_a_warning() {
+    let primary = Server::start().await;
+    let port = primary
+        .url()
+        .trim_end_matches('/')
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .to_owned();
+    let _replica = Server::start_with(&["--replicaof", "127.0.0.1", &port]).await;
+    until("attached", async || {
+        primary.info("replication", "connected_slaves").await.as_deref() == Some("1")
+    })
+    .await;
+    let (_guard, ledger) = connected(settings(&primary)).await;
+    until("warned", async || {
+        let warnings = ledger.health().warnings;
+        warnings.len() == 1 && warnings[0].contains("min-replicas-to-write")
+    })
+    .await;
+    drop(_guard);
+    primary
+        .ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"])
+        .await;
+    let (_guard, ledger) = connected(settings(&primary)).await;
+    until("good", async || ledger.health().warnings.is_empty()).await;
+}

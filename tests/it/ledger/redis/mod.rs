@@ -1,0 +1,149 @@
+//! The contract, kept in a real Redis; and what happens when that one goes, comes back, or is another.
+
+mod fitness;
+mod incarnation;
+mod outages;
+
+use std::time::Duration;
+
+use eni_gateway::ledger::{Effects, Ledger, REQUEST_LIFE, Rates, Redis, RedisSettings};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use super::contract::{contract, entry, instance, put, record, request};
+use crate::support::redis::Server;
+
+/// Longer than anything takes here, and short enough to wait for.
+const HOLD: Duration = Duration::from_secs(2);
+
+fn settings(server: &Server) -> RedisSettings {
+    let mut settings = RedisSettings::new(server.url());
+    settings.rates = Rates::new(50.0, 100.0).unwrap();
+    settings.hold = HOLD;
+    settings.fresh = true;
+    settings
+}
+
+/// A replica's ledger, that stops with its guard.
+fn start(settings: RedisSettings) -> (DropGuard, Redis) {
+    let stop = CancellationToken::new();
+    let redis = Redis::start(settings, &TaskTracker::new(), stop.clone()).unwrap();
+    (stop.drop_guard(), redis)
+}
+
+async fn connected(settings: RedisSettings) -> (DropGuard, Redis) {
+    let (guard, redis) = start(settings);
+    tokio::time::timeout(Duration::from_secs(10), redis.until_up())
+        .await
+        .expect("connects");
+    (guard, redis)
+}
+
+/// Awaits what a condition says, not a time.
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(15);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn ledgers() -> ((Server, DropGuard, DropGuard), Redis, Redis) {
+    let server = Server::start().await;
+    let ((one_guard, one), (other_guard, other)) =
+        tokio::join!(connected(settings(&server)), connected(settings(&server)));
+    for ledger in [&one, &other] {
+        until("subscribed", async || ledger.health().warnings.is_empty()).await;
+    }
+    ((server, one_guard, other_guard), one, other)
+}
+
+contract!(super::ledgers());
+
+#[tokio::test]
+async fn what_lives_on_and_what_expires() {
+    let (keep, one, _other) = ledgers().await;
+    let server = &keep.0;
+    let effects = Effects {
+        requests: vec![(request("a", 1), entry(1))],
+        ..Effects::default()
+    };
+    put(&one, &instance(1), record(1), effects).await;
+    let idle = Effects {
+        expire_after: Some(Duration::from_secs(100)),
+        ..Effects::default()
+    };
+    put(&one, &instance(2), record(1), idle).await;
+    one.take(eni_gateway::ledger::TokenOrder::Take(
+        eni_gateway::ledger::Bucket::Attach,
+    ))
+    .await
+    .unwrap();
+
+    let keys: Vec<String> = server.ask(&["KEYS", "*"]).await;
+    for key in &keys {
+        let life: i64 = server.ask(&["PTTL", key]).await;
+        let expected = match key {
+            key if key.contains("request:") => REQUEST_LIFE.as_millis() as i64,
+            key if key.ends_with("record:i-2") => 100_000,
+            _ => -1,
+        };
+        assert!((expected - 5_000..=expected).contains(&life), "{key} lives {life} ms");
+    }
+    assert_eq!(
+        keys.len(),
+        64 + 2 + 1 + 1,
+        "epochs, records, a request id, the budget: {keys:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_cold_script_cache_is_no_error() {
+    let (keep, one, _other) = ledgers().await;
+    keep.0.ask::<()>(&["SCRIPT", "FLUSH"]).await;
+    put(&one, &instance(1), record(1), Effects::default()).await;
+    keep.0.ask::<()>(&["SCRIPT", "FLUSH"]).await;
+    one.take(eni_gateway::ledger::TokenOrder::Take(
+        eni_gateway::ledger::Bucket::Attach,
+    ))
+    .await
+    .unwrap();
+}
+
+/// How many commits a second go through here: `cargo nextest run commits_per_second --run-ignored only --no-capture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn commits_per_second() {
+    let (_keep, one, _other) = ledgers().await;
+    let mut big = record(1);
+    big.unknown.insert("filling".to_owned(), "x".repeat(1_300).into());
+    let (clients, rounds) = (64, 200);
+    let began = tokio::time::Instant::now();
+    let all = (0..clients).map(|client| {
+        let (one, big) = (one.clone(), big.clone());
+        async move {
+            let id = instance(client);
+            let mut from = one.read(&id, None).await.unwrap();
+            for _ in 0..rounds {
+                from.now = one.now();
+                let effects = Effects {
+                    notify: true,
+                    ..Effects::default()
+                };
+                match one
+                    .commit(&super::contract::proposal(&id, &from, big.clone(), effects))
+                    .await
+                    .unwrap()
+                {
+                    eni_gateway::ledger::Verdict::Committed { version, .. } => from.version = version,
+                    eni_gateway::ledger::Verdict::Conflict(found) => panic!("{found:?}"),
+                }
+            }
+        }
+    });
+    futures_util::future::join_all(all).await;
+    println!(
+        "{:.0} commits a second",
+        f64::from(clients as u32 * rounds) / began.elapsed().as_secs_f64()
+    );
+}

@@ -1,0 +1,146 @@
+//! A Redis that is not there, not any more, or that says nothing.
+
+use std::time::Duration;
+
+use eni_gateway::ledger::{Effects, Ledger};
+use tokio::time::Instant;
+
+use super::{connected, instance, put, record, settings, start, until};
+use crate::support::redis::Server;
+
+#[tokio::test]
+async fn a_redis_that_comes_later_is_waited_for() {
+    let mut server = Server::stopped(&[]);
+    let (_guard, ledger) = start(settings(&server));
+    let began = Instant::now();
+    ledger.read(&instance(1), None).await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_millis(500), "an answer, not a wait");
+    let health = ledger.health();
+    assert_eq!((health.up, health.reached), (false, false));
+
+    server.up().await;
+    ledger.until_up().await;
+    put(&ledger, &instance(1), record(1), Effects::default()).await;
+    assert!(ledger.health().up && ledger.health().reached);
+}
+
+#[tokio::test]
+async fn a_redis_that_goes_and_comes_back_is_found_again() {
+    let mut server = Server::start().await;
+    let (_guard, ledger) = connected(settings(&server)).await;
+    let mut hint = ledger.hints().subscribe(&instance(1));
+    put(&ledger, &instance(1), record(1), Effects::default()).await;
+    server.down();
+    ledger.read(&instance(1), None).await.unwrap_err();
+    until("noticed", async || !ledger.health().up).await;
+    assert!(ledger.health().reached, "once");
+
+    server.up().await;
+    ledger.until_up().await;
+    assert_eq!(
+        ledger.read(&instance(1), None).await.unwrap().version,
+        0,
+        "it had saved nothing"
+    );
+    tokio::time::timeout(Duration::from_secs(5), hint.changed())
+        .await
+        .expect("told to look again");
+    until("subscribed again", async || ledger.health().warnings.is_empty()).await;
+    put(
+        &ledger,
+        &instance(1),
+        record(2),
+        Effects {
+            notify: true,
+            ..Effects::default()
+        },
+    )
+    .await;
+    tokio::time::timeout(Duration::from_secs(2), hint.changed())
+        .await
+        .expect("and heard again");
+}
+
+/// Its sockets stay open: nothing but our own deadlines ends a call.
+#[tokio::test]
+async fn a_redis_that_falls_silent_holds_no_call_and_is_found_again() {
+    let server = Server::start().await;
+    let (_guard, ledger) = connected(settings(&server)).await;
+    server.freeze();
+    for _ in 0..5 {
+        let began = Instant::now();
+        ledger.read(&instance(1), None).await.unwrap_err();
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    }
+    assert!(!ledger.health().up);
+    server.thaw();
+    until("back", async || ledger.read(&instance(1), None).await.is_ok()).await;
+    assert_eq!(ledger.health().recovering, 0, "the same server, and nothing lost");
+    put(&ledger, &instance(1), record(1), Effects::default()).await;
+}
+
+/// What "timed out" is done later, when the server wakes up: too late by the clock that the commit itself names.
+#[tokio::test]
+async fn a_commit_that_waited_in_a_stalled_server_is_not_applied_late() {
+    let server = Server::start().await;
+    let (_guard, ledger) = connected(settings(&server)).await;
+    let from = ledger.read(&instance(1), None).await.unwrap();
+    server.ask::<()>(&["CLIENT", "PAUSE", "900", "ALL"]).await;
+    let late = crate::ledger::contract::proposal(&instance(1), &from, record(1), Effects::default());
+    ledger.commit(&late).await.unwrap_err();
+    until("awake", async || ledger.read(&instance(1), None).await.is_ok()).await;
+    assert_eq!(ledger.read(&instance(1), None).await.unwrap().version, 0);
+}
+
+#[tokio::test]
+async fn a_primary_that_became_a_replica_is_left() {
+    let server = Server::start().await;
+    let primary = Server::start().await;
+    let (_guard, ledger) = connected(settings(&server)).await;
+    let port = primary
+        .url()
+        .trim_end_matches('/')
+        .rsplit(':')
+        .next()
+        .unwrap()
+        .to_owned();
+    server.ask::<()>(&["REPLICAOF", "127.0.0.1", &port]).await;
+    until("refused", async || {
+        ledger
+            .read(&instance(1), None)
+            .await
+            .is_err_and(|why| why.why.contains("replica"))
+    })
+    .await;
+    server.ask::<()>(&["REPLICAOF", "NO", "ONE"]).await;
+    until("back", async || ledger.read(&instance(1), None).await.is_ok()).await;
+    assert_eq!(ledger.health().recovering, 64);
+}
+
+/// Nobody calls, and the look-out notices.
+#[tokio::test]
+async fn an_idle_replica_notices_a_loss() {
+    let server = Server::start().await;
+    let (_guard, ledger) = connected(settings(&server)).await;
+    server.ask::<()>(&["FLUSHALL"]).await;
+    until("noticed", async || ledger.health().recovering == 64).await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_running_when_it_is_stopped() {
+    let server = Server::start().await;
+    let tasks = tokio_util::task::TaskTracker::new();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let ledger = eni_gateway::ledger::Redis::start(settings(&server), &tasks, stop.clone()).unwrap();
+    ledger.until_up().await;
+    stop.cancel();
+    tasks.close();
+    tokio::time::timeout(Duration::from_secs(5), tasks.wait())
+        .await
+        .expect("its tasks end");
+    drop(ledger);
+    until("its connections are closed", async || {
+        server.info("clients", "connected_clients").await.as_deref() == Some("1")
+    })
+    .await;
+}

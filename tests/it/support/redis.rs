@@ -1,0 +1,149 @@
+//! A real redis-server of a test's own: on a free port, in a directory of its own, killed with the test.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use redis::FromRedisValue;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+/// How long a server may take to start or to do as told.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) struct Server {
+    directory: TempDir,
+    port: u16,
+    options: Vec<String>,
+    process: Option<Child>,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With more options, as on the command line.
+    pub(crate) async fn start_with(options: &[&str]) -> Self {
+        let mut server = Self::stopped(options);
+        server.up().await;
+        server
+    }
+
+    /// One that does not run yet, but whose URL is known.
+    pub(crate) fn stopped(options: &[&str]) -> Self {
+        let port = free_port();
+        let options = options.iter().map(ToString::to_string).collect();
+        Self {
+            directory: TempDir::new().unwrap(),
+            port,
+            options,
+            process: None,
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    /// Starts it, with what it saved, and waits until it answers.
+    pub(crate) async fn up(&mut self) {
+        let log = std::fs::File::create(self.directory.path().join("log")).unwrap();
+        let process = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
+            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
+            .arg("--dir")
+            .arg(self.directory.path())
+            .args(&self.options)
+            .stdin(Stdio::null())
+            .stdout(log)
+            .spawn()
+            .expect("redis-server is needed: apt-get install -y redis-server");
+        let id = process.id();
+        self.process = Some(process);
+        let deadline = Instant::now() + PATIENCE;
+        // The same port may have gone to another test's server meanwhile.
+        while self.info("server", "process_id").await != Some(id.to_string()) {
+            let ended = self.process.as_mut().unwrap().try_wait().unwrap();
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "redis-server does not start: {}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Kills it; what it did not save is lost.
+    pub(crate) fn down(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    /// Restarts it with all its data.
+    pub(crate) async fn restart(&mut self) {
+        self.ask::<()>(&["SAVE"]).await;
+        self.down();
+        self.up().await;
+    }
+
+    /// Stops it in its tracks: connections stay open, and nobody answers.
+    pub(crate) fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.process.as_ref().expect("runs").id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    /// Sends a command over a connection of its own.
+    pub(crate) async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> T {
+        self.try_ask(command)
+            .await
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+    }
+
+    async fn try_ask<T: FromRedisValue>(&self, command: &[&str]) -> redis::RedisResult<T> {
+        let mut connection = redis::Client::open(self.url())?
+            .get_multiplexed_async_connection()
+            .await?;
+        redis::cmd(command[0])
+            .arg(&command[1..])
+            .query_async(&mut connection)
+            .await
+    }
+
+    /// One field of INFO; `None` if nobody answers.
+    pub(crate) async fn info(&self, section: &str, field: &str) -> Option<String> {
+        let info: String = self.try_ask(&["INFO", section]).await.ok()?;
+        let line = info
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+        Some(line.to_owned())
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+}
+
+/// A port that nobody listens on now.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .unwrap()
+        .port()
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.down();
+    }
+}
