@@ -4,6 +4,8 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -97,7 +99,7 @@ impl Options {
 
     fn tls(&self) -> Result<ClientTlsConfig, Error> {
         let mut tls = match &self.ca {
-            Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?)),
+            Some(ca) => ClientTlsConfig::new().ca_certificate(authorities(ca)?),
             None => ClientTlsConfig::new().with_native_roots(),
         };
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
@@ -109,6 +111,19 @@ impl Options {
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
     std::fs::read(path).map_err(|error| Error::Usage(format!("cannot read {}: {error}", path.display())))
+}
+
+/// tonic takes a file without certificates for one, and then trusts nobody.
+fn authorities(path: &Path) -> Result<Certificate, Error> {
+    let pem = read(path)?;
+    let mut found = CertificateDer::pem_slice_iter(&pem).peekable();
+    if found.peek().is_none() || found.any(|certificate| certificate.is_err()) {
+        return Err(Error::Usage(format!(
+            "{} holds no certificates in PEM form",
+            path.display()
+        )));
+    }
+    Ok(Certificate::from_pem(pem))
 }
 
 fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, Error> {

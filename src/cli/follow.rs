@@ -1,6 +1,6 @@
 //! A watch that lasts: over streams that end, replicas that go away and connections that fall silent.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use rand::RngExt as _;
@@ -120,21 +120,18 @@ impl Follow<'_> {
             after_revision: cursor.after(),
             follow: self.follow,
         });
-        let mut stream = match client.watch_attachment(request).await {
-            Ok(response) => response.into_inner(),
-            Err(status) => return lost(status.into()).map(Some),
-        };
         let mut silence = FIRST_SILENCE;
+        let mut stream = match timeout(silence, client.watch_attachment(request)).await {
+            Ok(Ok(response)) => response.into_inner(),
+            Ok(Err(status)) => return lost(status.into()).map(Some),
+            Err(_) => return Ok(Some(silent(silence))),
+        };
         loop {
             let message = match timeout(silence, stream.message()).await {
                 Ok(Ok(Some(message))) => message,
                 Ok(Ok(None)) => return Ok(Some(End::Complete)),
                 Ok(Err(status)) => return lost(status.into()).map(Some),
-                Err(_) => {
-                    let silent =
-                        tonic::Status::unavailable(format!("silent for {}", humantime::format_duration(silence)));
-                    return Ok(Some(End::Lost(silent.into())));
-                }
+                Err(_) => return Ok(Some(silent(silence))),
             };
             *established = true;
             *pause = SHORTEST_PAUSE;
@@ -163,8 +160,12 @@ fn lost(refusal: Refusal) -> Result<End, Error> {
     }
 }
 
+fn silent(duration: Duration) -> End {
+    let message = format!("silent for {}", humantime::format_duration(duration));
+    End::Lost(tonic::Status::unavailable(message).into())
+}
+
 fn note(refusal: &Refusal, after: u64) {
-    use std::io::Write as _;
     // Where stderr is closed, nobody wants to know.
     let _ = writeln!(
         anstream::stderr(),

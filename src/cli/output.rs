@@ -27,6 +27,11 @@ pub(super) fn paint(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// `text` without what would move the cursor, ring the bell or break the line: it may come from anywhere.
+pub(super) fn clean(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 /// Standard output, in one format. Each method flushes: others may be waiting for the line.
 pub(super) struct Output {
     format: Format,

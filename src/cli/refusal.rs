@@ -12,6 +12,7 @@ use tonic_types::StatusExt as _;
 use super::Exit;
 use super::advice::{advice, reason_named};
 use super::json::{code_name, seconds};
+use super::output::clean;
 use crate::grpc::proto::AttachmentError;
 use crate::model::Reason;
 
@@ -127,6 +128,8 @@ impl Refusal {
             (Code::DeadlineExceeded, _) => Exit::TryAgain,
             (Code::Unavailable, _) if !self.reason.is_empty() => Exit::TryAgain,
             (Code::Unavailable, _) => Exit::Unreachable,
+            // Something listens there, but it is no gateway.
+            (Code::Unimplemented, None) => Exit::Unreachable,
             (Code::PermissionDenied | Code::Unauthenticated, _) => Exit::NotAllowed,
             _ if self.local => Exit::Unreachable,
             _ => Exit::Refused,
@@ -139,16 +142,19 @@ impl Refusal {
             None if self.code == Code::DeadlineExceeded => {
                 Some("try again; an attach may go on all the same, and is joined")
             }
-            None if self.exit() == Exit::Unreachable => Some("check --endpoint, and whether the gateway runs there"),
+            None if self.exit() == Exit::Unreachable => {
+                Some("check --endpoint, and whether a gateway of this version runs there")
+            }
             None => None,
         }
     }
 
     /// The first line of it.
     pub(super) fn headline(&self) -> String {
+        let (code, message) = (code_name(self.code), clean(&self.message));
         match self.reason.as_str() {
-            "" => format!("{}: {}", code_name(self.code), self.message),
-            reason => format!("{reason} ({}): {}", code_name(self.code), self.message),
+            "" => format!("{code}: {message}"),
+            reason => format!("{} ({code}): {message}", clean(reason)),
         }
     }
 
@@ -181,10 +187,10 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.headline())?;
         for (name, problem) in &self.fields {
-            write!(f, "\n  field {name}: {problem}")?;
+            write!(f, "\n  field {}: {}", clean(name), clean(problem))?;
         }
         for (key, value) in &self.metadata {
-            write!(f, "\n  {key}: {value}")?;
+            write!(f, "\n  {}: {}", clean(key), clean(value))?;
         }
         if let Some(delay) = self.retry_after {
             write!(f, "\n  try again after: {}", humantime::format_duration(delay))?;
@@ -227,7 +233,14 @@ mod tests {
     fn an_answer_without_reason_is_the_connections() {
         assert_eq!(Refusal::from(Status::unavailable("gone")).exit(), Exit::Unreachable);
         assert_eq!(Refusal::from(Status::deadline_exceeded("late")).exit(), Exit::TryAgain);
-        assert_eq!(Refusal::from(Status::unimplemented("what?")).exit(), Exit::Refused);
+        assert_eq!(Refusal::from(Status::unimplemented("what?")).exit(), Exit::Unreachable);
+        assert_eq!(Refusal::from(Status::internal("oh")).exit(), Exit::Refused);
+    }
+
+    #[test]
+    fn a_message_cannot_play_with_the_terminal() {
+        let refusal = Refusal::from(Status::not_found("gone\x1b[2J\nerror: really"));
+        assert_eq!(refusal.headline(), "NOT_FOUND: gone [2J error: really");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use anstyle::Style;
 
 use super::json::rfc3339;
-use super::output::{BAD, BUSY, GOOD, HEAD, paint};
+use super::output::{BAD, BUSY, GOOD, HEAD, clean, paint};
 use crate::grpc::proto::Attachment;
 use crate::grpc::proto::attachment::State;
 
@@ -22,9 +22,9 @@ impl From<&Attachment> for Row {
         let (state, style) = state(attachment.state);
         Self {
             cells: [
-                attachment.network_interface_id.clone(),
+                clean(&attachment.network_interface_id),
                 state,
-                attachment.ens_status.clone(),
+                clean(&attachment.ens_status),
                 attachment.update_time.and_then(rfc3339).unwrap_or_default(),
                 attachment.revision.to_string(),
                 detail(attachment),
@@ -95,7 +95,7 @@ pub(super) fn state(number: i32) -> (String, Style) {
 
 fn detail(attachment: &Attachment) -> String {
     match &attachment.error {
-        Some(error) => format!("{}: {}", error.reason, error.message),
+        Some(error) => clean(&format!("{}: {}", error.reason, error.message)),
         None if attachment.stuck => "stuck: under way for longer than it should be".to_owned(),
         None => String::new(),
     }
@@ -110,15 +110,15 @@ pub(super) fn details(attachment: &Attachment) -> String {
         seen => format!(" (seen {seen})"),
     };
     let mut lines = vec![
-        ("instance", attachment.instance_id.clone()),
-        ("ENI", attachment.network_interface_id.clone()),
-        ("attempt", attachment.uid.clone()),
+        ("instance", clean(&attachment.instance_id)),
+        ("ENI", clean(&attachment.network_interface_id)),
+        ("attempt", clean(&attachment.uid)),
         ("state", paint(style, &name)),
-        ("ENS status", format!("{}{seen}", attachment.ens_status)),
+        ("ENS status", format!("{}{seen}", clean(&attachment.ens_status))),
         ("revision", attachment.revision.to_string()),
         ("created", time(attachment.create_time)),
         ("updated", time(attachment.update_time)),
-        ("ENS request", attachment.ens_request_id.clone()),
+        ("ENS request", clean(&attachment.ens_request_id)),
         ("detail", detail(attachment)),
     ];
     let steps = attachment

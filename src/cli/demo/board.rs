@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Event, Phase};
-use crate::cli::output::{HEAD, paint};
+use crate::cli::output::{HEAD, clean, paint};
 use crate::model::State;
 
 /// The last news of each caller.
@@ -38,7 +38,7 @@ impl Board {
         lines.extend(self.callers().map(|event| {
             let before = format!("{:>6}  {:eni_width$}  ", event.caller, event.eni.as_str());
             let state = format!("{:9}", event.phase.name());
-            let after = format!("  {:>8}  {}", seconds(event.at), event.detail);
+            let after = format!("  {:>8}  {}", seconds(event.at), clean(&event.detail));
             let mut room = width;
             let mut fit = |cell: &str| {
                 let cell = cut(cell, room);
@@ -70,7 +70,7 @@ pub fn line(event: &Event) -> String {
         seconds(event.at),
         event.caller,
         event.eni,
-        event.detail
+        clean(&event.detail)
     );
     line.trim_end().to_owned()
 }

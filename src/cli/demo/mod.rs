@@ -2,12 +2,14 @@
 //!
 //! [`board`] and [`summary`] are pure and make text; [`screen`] is where it goes.
 
+pub mod args;
 pub mod board;
 pub mod event;
 pub mod screen;
 pub mod summary;
 
+pub use args::Args;
 pub use board::Board;
 pub use event::{Event, Phase};
 pub use screen::Screen;
-pub use summary::{Books, Summary};
+pub use summary::{Books, Held, Summary};

@@ -7,7 +7,7 @@ use eni_gateway::grpc::proto::{AttachNetworkInterfaceResponse, ListAttachmentsRe
 use serde_json::json;
 
 use super::fake::{Fake, Script, accepted, attachment, failed};
-use super::run;
+use super::{Ran, eni_gateway, run};
 
 fn pages() -> Script {
     let first = ListAttachmentsResponse {
@@ -157,4 +157,16 @@ async fn list_prints_one_object_a_line() {
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[1]["error"]["reason"], "ATTACH_FAILED");
     assert_eq!(lines[1]["error"]["code"], 10);
+}
+
+#[tokio::test]
+async fn a_reader_who_has_seen_enough_is_no_failure() {
+    for format in ["table", "json"] {
+        let fake = Fake::serve(pages()).await;
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let arguments = ["list", "i-1", "-o", format, "--endpoint", &fake.endpoint];
+        let ran: Ran = eni_gateway(&arguments).stdout(writer).output().await.unwrap().into();
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{format}");
+    }
 }

@@ -4,6 +4,7 @@ mod calls;
 mod connection;
 mod failures;
 mod fake;
+mod tls;
 mod usage;
 mod watching;
 
