@@ -33,6 +33,9 @@ pub(super) enum Error {
         /// Everything up to here was shown.
         after: u64,
     },
+    /// It could not be run, or broke.
+    #[error("{0}")]
+    Failed(String),
     /// The output could not be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -45,12 +48,27 @@ impl From<tonic::Status> for Error {
 }
 
 impl Error {
+    /// It could not be run, for this reason and its causes.
+    pub(super) fn failed(error: &dyn std::error::Error) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let said = error.to_string();
+            if !text.contains(&said) {
+                text = format!("{text}: {said}");
+            }
+            cause = error.source();
+        }
+        Self::Failed(text)
+    }
+
     fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Refused(refusal) => refusal.exit(),
             Self::Unfinished { .. } => Exit::TryAgain,
+            Self::Failed(_) => Exit::Refused,
             // `eni-gateway list … | head` is no failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Output(_) => Exit::Refused,

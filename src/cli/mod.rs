@@ -21,6 +21,8 @@ mod list;
 mod output;
 mod refusal;
 mod resume;
+mod serve;
+mod simulate;
 mod table;
 mod watch;
 
@@ -51,6 +53,10 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the gateway
+    Serve(serve::Args),
+    /// Run a simulator of ENS, to try the gateway without an account
+    Simulator(crate::simulator::Args),
     /// Attach an ENI to an instance
     Attach(attach::Args),
     /// Show how attachments go, as it happens
@@ -90,6 +96,8 @@ impl Cli {
 impl Command {
     fn run(self) -> Result<(), Error> {
         match self {
+            Self::Serve(args) => serve_with(serve::run(args)),
+            Self::Simulator(args) => serve_with(simulate::run(args)),
             Self::Attach(args) => client::block_on(attach::run(args)),
             Self::Watch(args) => client::block_on(watch::run(args)),
             Self::Get(args) => client::block_on(get::run(args)),
@@ -104,8 +112,15 @@ impl Command {
             Self::Watch(args) => &args.client,
             Self::Get(args) => &args.client,
             Self::List(args) => &args.client,
-            Self::Completions(_) => return false,
+            Self::Serve(_) | Self::Simulator(_) | Self::Completions(_) => return false,
         };
         client.output == Format::Json
     }
+}
+
+/// Runs a server on all cores, with the TLS that everything here uses.
+fn serve_with(command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+    // Installed already is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
 }
