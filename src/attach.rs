@@ -9,7 +9,7 @@
 //! is written the caller's deadline decides; afterwards only ENS does.
 
 mod describe;
-mod failures;
+pub(crate) mod failures;
 mod gate;
 mod line;
 mod send;
@@ -36,7 +36,7 @@ use crate::telemetry::metrics::RefusedBy;
 use gate::{Gate, HangUp};
 use line::{Line, Lines, Turn};
 
-pub(crate) use describe::finding;
+pub(crate) use describe::{finding, sights};
 pub use validate::Check;
 
 /// How often an unsettled attempt is looked at; a hint only makes it faster.

@@ -66,7 +66,7 @@ fn pause_after(error: &DescribeError) -> Duration {
 }
 
 /// The rows of a describe by instance, in the ledger's terms.
-pub(super) fn sights(instance: &InstanceId, rows: Vec<Row>) -> Vec<Sight> {
+pub(crate) fn sights(instance: &InstanceId, rows: Vec<Row>) -> Vec<Sight> {
     let here = |row: &Row| row.instance.as_ref().is_none_or(|on| on == instance);
     rows.into_iter()
         .filter(here)
