@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -86,10 +86,11 @@ impl<L: Ledger, E: Ens> Watcher<L, E> {
     }
 
     pub(super) fn into_stream(self) -> impl Stream<Item = Result<Event, Failure>> + Send + use<L, E> {
-        futures_util::stream::unfold(self, |mut watcher| async move {
+        let messages = futures_util::stream::unfold(self, |mut watcher| async move {
             let message = watcher.next().await?;
             Some((message, watcher))
-        })
+        });
+        messages.fuse()
     }
 
     /// The next message; `None` when the stream has ended.
