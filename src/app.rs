@@ -84,7 +84,11 @@ impl Bound {
     pub async fn bind(config: &Config) -> Result<Self, Error> {
         let bind = async |setting, address| {
             let bound = TcpListener::bind(address).await;
-            bound.map_err(|source| Error::Bind { setting, address, source })
+            bound.map_err(|source| Error::Bind {
+                setting,
+                address,
+                source,
+            })
         };
         Ok(Self {
             grpc: bind("grpc.listen", config.grpc.listen).await?,
@@ -144,7 +148,12 @@ async fn serve<L: Ledger>(
     let tls = tls(config).await?;
     let book = Arc::new(Book::new(ledger, bounds(config), observe::book(&metrics)));
     let budget = Budget::new(token_source(&book));
-    let ens = HttpEns::new(ens_settings(config), credentials, budget.clone(), observe::ens(&metrics))?;
+    let ens = HttpEns::new(
+        ens_settings(config),
+        credentials,
+        budget.clone(),
+        observe::ens(&metrics),
+    )?;
     let ens = Arc::new(ens);
     let attempts = TaskTracker::new();
     let attacher = Arc::new(Attacher::new(
@@ -170,7 +179,10 @@ async fn serve<L: Ledger>(
         budget.clone(),
         tracker.clone(),
         metrics.clone(),
-        watch::Settings { heartbeat: config.watch.heartbeat, max_age: config.watch.max_age },
+        watch::Settings {
+            heartbeat: config.watch.heartbeat,
+            max_age: config.watch.max_age,
+        },
         background.tasks.clone(),
         stopping.clone(),
     );
@@ -181,7 +193,7 @@ async fn serve<L: Ledger>(
     }));
     let health = Health::new().await;
     let watchdog = health::Watchdog::new(book.clone(), ens, budget, metrics.clone(), stopping.clone());
-    let service = AttachmentService::new(attacher, Arc::new(hub), admission);
+    let service = AttachmentService::new(attacher, hub, admission);
     let server = Server {
         service,
         health: health.clone(),
@@ -195,7 +207,9 @@ async fn serve<L: Ledger>(
     };
 
     let admin = Admin::new(metrics, watchdog.readiness());
-    let admin = background.tasks.spawn(admin.serve(bound.admin, background.stop.clone().cancelled_owned()));
+    let admin = background
+        .tasks
+        .spawn(admin.serve(bound.admin, background.stop.clone().cancelled_owned()));
     background.tasks.spawn(watchdog.run(health, background.stop.clone()));
     background.tasks.spawn(tracker.run(background.stop.clone()));
     let told = stopping.clone();
@@ -241,7 +255,9 @@ async fn tls(config: &Config) -> Result<Option<Arc<Tls>>, Error> {
         return Ok(None);
     };
     let client_ca = config.grpc.client_ca_file.clone();
-    Ok(Some(Arc::new(Tls::load(grpc::tls::Files { cert, key, client_ca }).await?)))
+    Ok(Some(Arc::new(
+        Tls::load(grpc::tls::Files { cert, key, client_ca }).await?,
+    )))
 }
 
 /// The budget's counter is the ledger's.
@@ -301,7 +317,10 @@ pub fn bounds(config: &Config) -> Bounds {
 }
 
 fn rates(config: &Config) -> Result<Rates, InvalidRate> {
-    Rates::new(config.ens.attach_per_second.into(), config.ens.describe_per_second.into())
+    Rates::new(
+        config.ens.attach_per_second.into(),
+        config.ens.describe_per_second.into(),
+    )
 }
 
 /// The settings of a ledger in Redis.
@@ -312,7 +331,10 @@ pub fn redis_settings(config: &Config, url: &LedgerUrl) -> Result<RedisSettings,
     Ok(RedisSettings {
         password: config.ledger.password().map_err(Error::Password)?,
         prefix: config.ledger.prefix.clone(),
-        agreement: Agreement { limit: config.limit.enis_per_instance, count_primary: config.limit.count_primary },
+        agreement: Agreement {
+            limit: config.limit.enis_per_instance,
+            count_primary: config.limit.count_primary,
+        },
         hold: bounds(config).hold(),
         fresh: config.ledger.fresh,
         rates: rates(config)?,

@@ -9,7 +9,7 @@
 //! is written the caller's deadline decides; afterwards only ENS does.
 
 mod describe;
-mod failures;
+pub(crate) mod failures;
 mod gate;
 mod line;
 mod send;
@@ -37,7 +37,7 @@ use crate::telemetry::names::AUDIT;
 use gate::{Gate, HangUp};
 use line::{Line, Lines, Turn};
 
-pub(crate) use describe::finding;
+pub(crate) use describe::{finding, sights};
 pub use validate::Check;
 
 /// How often an unsettled attempt is looked at; a hint only makes it faster.
@@ -84,7 +84,15 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         metrics: Metrics,
         tasks: TaskTracker,
     ) -> Self {
-        Self { book, ens, budget, attempt_timeout, metrics, tasks, lines: Lines::default() }
+        Self {
+            book,
+            ens,
+            budget,
+            attempt_timeout,
+            metrics,
+            tasks,
+            lines: Lines::default(),
+        }
     }
 
     /// Attaches an ENI: returns when ENS has accepted or refused, or when the deadline strikes. Already attached here is fine
@@ -96,7 +104,11 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         let gate = Gate::new(request.deadline);
         let _hang_up = HangUp(gate.clone());
         let deadline = request.deadline;
-        let attempt = Attempting { attacher: self.clone(), gate: gate.clone(), request: request.clone() };
+        let attempt = Attempting {
+            attacher: self.clone(),
+            gate: gate.clone(),
+            request: request.clone(),
+        };
         let attempt = self.tasks.spawn(attempt.run().in_current_span());
         let answer = tokio::select! {
             biased;
@@ -242,12 +254,23 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                     turn.granted(*grant, answer.deadline(grant.expires_at), room + 1);
                     return self.send(turn, attempt, equipped).await;
                 }
-                (Reply::Granted { grant, stale: true, room }, equipped) if command == enter => {
+                (
+                    Reply::Granted {
+                        grant,
+                        stale: true,
+                        room,
+                    },
+                    equipped,
+                ) if command == enter => {
                     *kit = equipped;
                     turn.granted(*grant, answer.deadline(grant.expires_at), *room);
                     match self.attacher.describe(&self.request.instance).await {
                         Ok((sent_at, rows)) => {
-                            command = Command::Observe { sent_at, rows, then: Some(Box::new(enter.clone())) };
+                            command = Command::Observe {
+                                sent_at,
+                                rows,
+                                then: Some(Box::new(enter.clone())),
+                            };
                         }
                         Err(error) => {
                             self.gate.back();
@@ -276,7 +299,10 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         loop {
             let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Reach::Ask);
             match self.attacher.book.execute(&self.request.instance, &enter).await {
-                Ok(Answer { reply: Reply::Present { fresh: false, .. }, .. }) => self.reread().await?,
+                Ok(Answer {
+                    reply: Reply::Present { fresh: false, .. },
+                    ..
+                }) => self.reread().await?,
                 Ok(answer) => return self.known(answer),
                 Err(error) => self.gate.pause(LEDGER_RETRY, failures::unavailable(&error)).await?,
             }
@@ -307,7 +333,11 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         match answer.reply {
             Reply::Replayed(RequestEntry { uid, answer, .. }) => match answer {
                 // Its RPC was answered with the refusal; one that was accepted first was answered with the attachment.
-                Some(Attachment { error: Some(failure), ens_request_id, .. }) if ens_request_id.is_empty() => Err(failure),
+                Some(Attachment {
+                    error: Some(failure),
+                    ens_request_id,
+                    ..
+                }) if ens_request_id.is_empty() => Err(failure),
                 Some(attachment) => Ok(Step::Answered(Box::new(attachment))),
                 None => Ok(Step::Unsettled(uid)),
             },
@@ -343,8 +373,15 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                         self.gate.back();
                         return Ok(None);
                     }
-                    Some(Attachment { state: State::Pending | State::Verifying, .. }) => {}
-                    Some(Attachment { state: State::Failed, error: Some(failure), .. }) => return Err(failure.clone()),
+                    Some(Attachment {
+                        state: State::Pending | State::Verifying,
+                        ..
+                    }) => {}
+                    Some(Attachment {
+                        state: State::Failed,
+                        error: Some(failure),
+                        ..
+                    }) => return Err(failure.clone()),
                     Some(attachment) => return Ok(Some(attachment.clone())),
                 }
             }
@@ -355,12 +392,20 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
     }
 
     fn enter(&self, ticket: Ticket, uid: Uid, reach: Reach) -> Command {
-        let Request { eni, request_id, caller, .. } = &self.request;
+        let Request {
+            eni,
+            request_id,
+            caller,
+            ..
+        } = &self.request;
         Command::Enter(Enter {
             ticket,
             uid,
             eni: eni.clone(),
-            request: request_id.map(|id| RequestKey { caller: caller.clone(), id }),
+            request: request_id.map(|id| RequestKey {
+                caller: caller.clone(),
+                id,
+            }),
             trace: current_trace(),
             reach,
         })

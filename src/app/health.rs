@@ -39,9 +39,13 @@ impl<L: Ledger> Parts<L> {
 
     fn ens_trouble(&self) -> Option<String> {
         if let Some(off) = self.ens.clock_offset() {
-            return Some(format!("this machine's clock and ens's differ by {off:#}: nothing is sent"));
+            return Some(format!(
+                "this machine's clock and ens's differ by {off:#}: nothing is sent"
+            ));
         }
-        self.budget.breaker_open().then(|| "ens throttles the account: one probe at a time".to_owned())
+        self.budget
+            .breaker_open()
+            .then(|| "ens throttles the account: one probe at a time".to_owned())
     }
 }
 
@@ -53,7 +57,15 @@ impl<L: Ledger> Watchdog<L> {
         metrics: Metrics,
         stopping: CancellationToken,
     ) -> Self {
-        Self { parts: Arc::new(Parts { book, ens, budget, stopping }), metrics }
+        Self {
+            parts: Arc::new(Parts {
+                book,
+                ens,
+                budget,
+                stopping,
+            }),
+            metrics,
+        }
     }
 
     /// What `/readyz` asks.

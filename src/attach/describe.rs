@@ -20,7 +20,11 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         &self,
         instance: &InstanceId,
     ) -> Result<(Timestamp, Vec<Sight>), Result<(Duration, Failure), Failure>> {
-        let permit = self.budget.try_permit(Purpose::Describe).await.map_err(|missing| Ok(wait_for(&missing)))?;
+        let permit = self
+            .budget
+            .try_permit(Purpose::Describe)
+            .await
+            .map_err(|missing| Ok(wait_for(&missing)))?;
         let sent_at = self.book.ledger().now();
         match self.ens.interfaces_of(permit, instance).await {
             Ok(rows) => Ok((sent_at, sights(instance, rows))),
@@ -50,7 +54,10 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 return self.gate.pause(pause_after(&error), why).await;
             }
         };
-        let settle = Command::Settle { sent_at, findings: vec![(eni.clone(), finding)] };
+        let settle = Command::Settle {
+            sent_at,
+            findings: vec![(eni.clone(), finding)],
+        };
         if let Err(error) = attacher.book.execute(instance, &settle).await {
             self.gate.pause(LEDGER_RETRY, failures::unavailable(&error)).await?;
         }
@@ -60,17 +67,25 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
 
 fn pause_after(error: &DescribeError) -> Duration {
     match error {
-        DescribeError::Throttled { retry_after: Some(pause), .. } => *pause,
+        DescribeError::Throttled {
+            retry_after: Some(pause),
+            ..
+        } => *pause,
         _ => DESCRIBE_PAUSE,
     }
 }
 
 /// The rows of a describe by instance, in the ledger's terms.
-pub(super) fn sights(instance: &InstanceId, rows: Vec<Row>) -> Vec<Sight> {
+pub(crate) fn sights(instance: &InstanceId, rows: Vec<Row>) -> Vec<Sight> {
     let here = |row: &Row| row.instance.as_ref().is_none_or(|on| on == instance);
     rows.into_iter()
         .filter(here)
-        .map(|row| Sight { status: status(row.status), eni: row.eni, text: row.status_text, primary: row.primary })
+        .map(|row| Sight {
+            status: status(row.status),
+            eni: row.eni,
+            text: row.status_text,
+            primary: row.primary,
+        })
         .collect()
 }
 
@@ -79,13 +94,18 @@ pub(crate) fn finding(instance: &InstanceId, row: &Row) -> Finding {
     let text = row.status_text.clone();
     match (&row.instance, row.status) {
         (_, EniStatus::Available) => Finding::Available { text },
-        (Some(on), EniStatus::Deleting | EniStatus::Other) if on == instance => {
-            Finding::Here { status: Status::Other, text }
-        }
-        (Some(on), status_here) if on == instance => Finding::Here { status: status(status_here), text },
-        (Some(other), EniStatus::Attaching | EniStatus::InUse | EniStatus::Detaching) => {
-            Finding::Elsewhere { instance: other.clone(), text }
-        }
+        (Some(on), EniStatus::Deleting | EniStatus::Other) if on == instance => Finding::Here {
+            status: Status::Other,
+            text,
+        },
+        (Some(on), status_here) if on == instance => Finding::Here {
+            status: status(status_here),
+            text,
+        },
+        (Some(other), EniStatus::Attaching | EniStatus::InUse | EniStatus::Detaching) => Finding::Elsewhere {
+            instance: other.clone(),
+            text,
+        },
         _ => Finding::Unclear { text },
     }
 }

@@ -18,14 +18,20 @@ pub(crate) fn refused(refusal: &EnsRefusal) -> Failure {
         Reason::EnsPermissionDenied => "; the gateway's own account lacks a right: tell its operators",
         _ => "",
     };
-    Failure::new(reason, format!("ens refused ({}): {}{advice}", refusal.code, refusal.message))
-        .ens(refusal.code.clone(), refusal.request_id.clone())
+    Failure::new(
+        reason,
+        format!("ens refused ({}): {}{advice}", refusal.code, refusal.message),
+    )
+    .ens(refusal.code.clone(), refusal.request_id.clone())
 }
 
 /// ENS throttles the account; nothing was applied.
 pub(crate) fn throttled(refusal: &EnsRefusal) -> Failure {
-    Failure::new(Reason::EnsThrottled, "ens throttles the account; nothing was applied; try again later")
-        .ens(refusal.code.clone(), refusal.request_id.clone())
+    Failure::new(
+        Reason::EnsThrottled,
+        "ens throttles the account; nothing was applied; try again later",
+    )
+    .ens(refusal.code.clone(), refusal.request_id.clone())
 }
 
 /// The account's budget has no room, or cannot be asked for.
@@ -41,7 +47,10 @@ pub(crate) fn no_permit(missing: &NoPermit) -> Failure {
 
 /// ENS could not be reached; nothing was sent.
 pub(crate) fn not_sent(why: &str) -> Failure {
-    Failure::new(Reason::NotApplied, format!("ens could not be reached, so that nothing was sent: {why}; try again"))
+    Failure::new(
+        Reason::NotApplied,
+        format!("ens could not be reached, so that nothing was sent: {why}; try again"),
+    )
 }
 
 /// A describe gave no answer. `Err` is final: trying again would not help.
@@ -57,7 +66,10 @@ pub(crate) fn describe(error: &DescribeError) -> Result<Failure, Failure> {
 
 /// The ledger cannot be reached.
 pub(crate) fn unavailable(error: &Unavailable) -> Failure {
-    Failure::new(Reason::CoordinationUnavailable, format!("{error}; nothing was sent; try again"))
+    Failure::new(
+        Reason::CoordinationUnavailable,
+        format!("{error}; nothing was sent; try again"),
+    )
 }
 
 /// The ledger recovers from a loss.
@@ -74,7 +86,12 @@ pub(crate) fn lock_wait(ahead: usize) -> Failure {
 
 /// The instance is full.
 pub(crate) fn full(fullness: &Fullness, instance: &InstanceId, eni: &InterfaceId) -> Failure {
-    let Fullness { limit, attached, in_flight, .. } = fullness;
+    let Fullness {
+        limit,
+        attached,
+        in_flight,
+        ..
+    } = fullness;
     let why = format!(
         "the instance has no free slot: limit {limit}, attached {attached}, in flight {in_flight}; nothing was sent; \
          detach another eni from it first"
@@ -92,7 +109,10 @@ pub(crate) fn full(fullness: &Fullness, instance: &InstanceId, eni: &InterfaceId
 pub(crate) fn request_id_reused(other: &InterfaceId) -> Failure {
     let why = format!("request_id was used before, for another eni ({other}); use a new one for each attach");
     let mut failure = Failure::new(Reason::RequestIdReused, why);
-    failure.fields.push(("request_id".to_owned(), format!("was used before with network_interface_id {other}")));
+    failure.fields.push((
+        "request_id".to_owned(),
+        format!("was used before with network_interface_id {other}"),
+    ));
     failure
 }
 

@@ -45,8 +45,15 @@ impl Gate {
             Reason::LockWait,
             "the deadline was too short to reach the instance's lock; nothing was sent; try again with a longer one",
         );
-        let state = Mutex::new(GateState { phase: Phase::Waiting, blocked_by });
-        Arc::new(Self { deadline, closed: CancellationToken::new(), state })
+        let state = Mutex::new(GateState {
+            phase: Phase::Waiting,
+            blocked_by,
+        });
+        Arc::new(Self {
+            deadline,
+            closed: CancellationToken::new(),
+            state,
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, GateState> {

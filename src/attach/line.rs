@@ -78,7 +78,12 @@ struct Waiter<'a> {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.line.waiting.lock().unwrap_or_else(PoisonError::into_inner).since.remove(&self.place);
+        self.line
+            .waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .since
+            .remove(&self.place);
     }
 }
 
@@ -86,7 +91,10 @@ impl Line {
     /// The turn, if nobody else has it.
     pub(super) fn try_turn(self: &Arc<Self>) -> Option<Turn> {
         let baton = self.turn.clone().try_lock_owned().ok()?;
-        Some(Turn { line: self.clone(), baton })
+        Some(Turn {
+            line: self.clone(),
+            baton,
+        })
     }
 
     /// The turn, once everybody before has had theirs.
@@ -99,7 +107,10 @@ impl Line {
             Waiter { line: self, place }
         };
         let baton = self.turn.clone().lock_owned().await;
-        Turn { line: self.clone(), baton }
+        Turn {
+            line: self.clone(),
+            baton,
+        }
     }
 
     fn somebody_waits_since(&self, time: Instant) -> bool {
@@ -120,7 +131,12 @@ impl Turn {
             Some(held) if held.hold == lease.hold => held.ends = held.ends.min(ends),
             held => {
                 let left = room.clamp(1, MOST_PER_GRANT);
-                *held = Some(Held { hold: lease.hold, ends, came: Instant::now(), left });
+                *held = Some(Held {
+                    hold: lease.hold,
+                    ends,
+                    came: Instant::now(),
+                    left,
+                });
             }
         }
     }

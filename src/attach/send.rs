@@ -73,7 +73,9 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         let instance = &attempt.attachment.instance;
         let gate = Gate::new(Instant::now() + RESEND_WITHIN);
         let line = self.lines.of(instance);
-        let Ok(mut turn) = gate.bound(line.turn()).await else { return };
+        let Ok(mut turn) = gate.bound(line.turn()).await else {
+            return;
+        };
         // What a resend comes to stands in the record.
         let _ = gate.bound(self.try_resend(&gate, &mut turn, attempt)).await;
         self.step_aside(&mut turn, instance).await;
@@ -90,7 +92,11 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
                 }
             };
             let eni = attempt.attachment.eni.clone();
-            let resend = Command::Resend { ticket: turn.ticket(), uid: attempt.uid(), eni };
+            let resend = Command::Resend {
+                ticket: turn.ticket(),
+                uid: attempt.uid(),
+                eni,
+            };
             let answer = self.book.execute(instance, &resend).await;
             match answer.as_ref().map(|answer| (&answer.reply, answer)) {
                 Ok((Reply::Reserved { grant, attempt, room }, answer)) => {
@@ -147,26 +153,39 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         let needed = self.attempt_timeout + LEASE_MARGIN;
         if turn.held().is_none_or(|held| Instant::now() + needed > held.ends) {
             self.budget.give_back(kit.permit).await;
-            return Sent { answer: SendAnswer::Void, void: Some((Duration::ZERO, failures::lock_wait(0))) };
+            return Sent {
+                answer: SendAnswer::Void,
+                void: Some((Duration::ZERO, failures::lock_wait(0))),
+            };
         }
         let (instance, eni) = (&attempt.attachment.instance, &attempt.attachment.eni);
         match self.ens.attach(&kit.prepared, kit.permit, instance, eni).await {
-            ens::Outcome::Accepted { ens_request_id } => {
-                Sent { answer: SendAnswer::Accepted { ens_request_id }, void: None }
-            }
+            ens::Outcome::Accepted { ens_request_id } => Sent {
+                answer: SendAnswer::Accepted { ens_request_id },
+                void: None,
+            },
             ens::Outcome::Refused(refusal) => self.refused(attempt, &refusal),
             ens::Outcome::Throttled { refusal, retry_after } => {
                 let pause = retry_after.unwrap_or(THROTTLE_PAUSE);
                 let why = failures::throttled(&refusal).about(instance, eni).retry_after(pause);
-                Sent { answer: SendAnswer::Void, void: Some((pause, why)) }
+                Sent {
+                    answer: SendAnswer::Void,
+                    void: Some((pause, why)),
+                }
             }
             ens::Outcome::NotSent { why } => {
                 let why = failures::not_sent(&why).about(instance, eni);
-                Sent { answer: SendAnswer::Void, void: Some((THROTTLE_PAUSE, why)) }
+                Sent {
+                    answer: SendAnswer::Void,
+                    void: Some((THROTTLE_PAUSE, why)),
+                }
             }
             ens::Outcome::Unanswered { why, .. } => {
                 tracing::warn!(%instance, %eni, uid = %attempt.uid(), %why, "an attach went unanswered; settling it from ens's own status");
-                Sent { answer: SendAnswer::Unanswered, void: None }
+                Sent {
+                    answer: SendAnswer::Unanswered,
+                    void: None,
+                }
             }
         }
     }
@@ -174,7 +193,10 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     fn refused(&self, attempt: &Attempt, refusal: &EnsRefusal) -> Sent {
         let mut failure = failures::refused(refusal).about(&attempt.attachment.instance, &attempt.attachment.eni);
         if refusal.code == "InvalidSecurityToken.Expired" {
-            return Sent { answer: SendAnswer::Void, void: Some((Duration::ZERO, failure)) };
+            return Sent {
+                answer: SendAnswer::Void,
+                void: Some((Duration::ZERO, failure)),
+            };
         }
         if failure.reason == Reason::EniLimitExceeded {
             self.metrics.slot_refused(RefusedBy::Ens);
@@ -193,7 +215,12 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     async fn write(&self, turn: &mut Turn, attempt: &Attempt, answer: SendAnswer) -> Option<Attachment> {
         let held = turn.held()?;
         let release = !turn.passes_on(self.attempt_timeout + LEASE_MARGIN * 2);
-        let command = Command::Answer { attempt: Box::new(attempt.clone()), grant: held.hold, answer, release };
+        let command = Command::Answer {
+            attempt: Box::new(attempt.clone()),
+            grant: held.hold,
+            answer,
+            release,
+        };
         let instance = &attempt.attachment.instance;
         let until = Instant::now() + WRITE_FOR;
         let reply = loop {
@@ -240,7 +267,9 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
 
     /// At the end of a turn: gives up the lock, or the place in the queue, unless somebody in line goes on with it.
     pub(super) async fn step_aside(&self, turn: &mut Turn, instance: &InstanceId) {
-        let enough = turn.held().is_none_or(|held| Instant::now() + self.attempt_timeout + LEASE_MARGIN < held.ends);
+        let enough = turn
+            .held()
+            .is_none_or(|held| Instant::now() + self.attempt_timeout + LEASE_MARGIN < held.ends);
         if turn.is_last() || !enough {
             self.give_up(turn, instance).await;
         }

@@ -23,20 +23,29 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     /// The failure that the attach would end with, as far as it can be foreseen.
     pub async fn validate(self: &Arc<Self>, request: Request) -> Result<Vec<Check>, Failure> {
         let gate = Gate::new(request.deadline);
-        let attempting = Attempting { attacher: self.clone(), gate: gate.clone(), request };
+        let attempting = Attempting {
+            attacher: self.clone(),
+            gate: gate.clone(),
+            request,
+        };
         gate.bound(attempting.validate()).await?
     }
 }
 
 impl<L: Ledger, E: Ens> Attempting<L, E> {
     async fn validate(&self) -> Result<Vec<Check>, Failure> {
-        let Request { instance, eni, caller, .. } = &self.request;
+        let Request {
+            instance, eni, caller, ..
+        } = &self.request;
         let mut checks = vec![
             "fields: the ids are well-formed".to_owned(),
             format!("identity: the caller is {caller}"),
         ];
         let ens = &self.attacher.ens;
-        let state = ens.instance(self.describe_permit().await?, instance).await.map_err(|error| final_failure(&error))?;
+        let state = ens
+            .instance(self.describe_permit().await?, instance)
+            .await
+            .map_err(|error| final_failure(&error))?;
         let Some(state) = state else {
             let why = "ens knows no such instance; check the id, and the account and region that the gateway uses";
             return Err(Failure::new(Reason::InstanceNotFound, why).about(instance, eni));
@@ -68,8 +77,17 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             Err(error) => return Err(error.map_or_else(|failure| failure, |(_, why)| why)),
         };
         let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Reach::Ask);
-        let command = Command::Observe { sent_at, rows, then: Some(Box::new(enter)) };
-        let answer = self.attacher.book.execute(instance, &command).await.map_err(|e| failures::unavailable(&e))?;
+        let command = Command::Observe {
+            sent_at,
+            rows,
+            then: Some(Box::new(enter)),
+        };
+        let answer = self
+            .attacher
+            .book
+            .execute(instance, &command)
+            .await
+            .map_err(|e| failures::unavailable(&e))?;
         match answer.reply {
             Reply::Full(fullness) => Err(failures::full(&fullness, instance, eni)),
             Reply::RequestIdReused(entry) => Err(failures::request_id_reused(&entry.eni)),
@@ -89,7 +107,10 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 Ok(true)
             }
             _ => {
-                checks.push(format!("room: the instance has a free slot (limit {})", self.attacher.book.bounds().limit));
+                checks.push(format!(
+                    "room: the instance has a free slot (limit {})",
+                    self.attacher.book.bounds().limit
+                ));
                 Ok(false)
             }
         }
@@ -97,7 +118,11 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
 
     async fn row(&self) -> Result<Row, Failure> {
         let Request { instance, eni, .. } = &self.request;
-        let rows = self.attacher.ens.interfaces(self.describe_permit().await?, std::slice::from_ref(eni)).await;
+        let rows = self
+            .attacher
+            .ens
+            .interfaces(self.describe_permit().await?, std::slice::from_ref(eni))
+            .await;
         let rows = match rows {
             Err(DescribeError::UnknownId(_)) => Vec::new(),
             rows => rows.map_err(|error| final_failure(&error))?,
@@ -126,7 +151,10 @@ fn check_eni(row: &Row, network: &str) -> Result<(), Failure> {
         return Err(Failure::new(Reason::EniNotAvailable, why));
     }
     if !row.network.is_empty() && !network.is_empty() && row.network != network {
-        let why = format!("the eni is in network {}, the instance in {network}; both must be in the same one", row.network);
+        let why = format!(
+            "the eni is in network {}, the instance in {network}; both must be in the same one",
+            row.network
+        );
         return Err(Failure::new(Reason::NetworkMismatch, why));
     }
     Ok(())

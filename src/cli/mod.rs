@@ -122,5 +122,8 @@ impl Command {
 fn serve_with(command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
     // Installed already is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
 }

@@ -98,7 +98,9 @@ pub(super) fn credentials_fault(error: &DiscoverError) -> Fault {
 }
 
 async fn serve(loaded: &Loaded, credentials: Provider) -> Result<(), Error> {
-    let bound = app::Bound::bind(&loaded.config).await.map_err(|error| Error::failed(&error))?;
+    let bound = app::Bound::bind(&loaded.config)
+        .await
+        .map_err(|error| Error::failed(&error))?;
     if let Ok(address) = bound.grpc_address() {
         tracing::info!(grpc = %address, admin = %loaded.config.admin.listen, credentials = credentials.source(), "listening");
     }
@@ -113,7 +115,10 @@ pub(super) fn stop_signal() -> std::io::Result<CancellationToken> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let token = stop.clone();
-    #[expect(clippy::disallowed_methods, reason = "lives as long as the process, and nobody waits for it")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "lives as long as the process, and nobody waits for it"
+    )]
     tokio::spawn(async move {
         for told in [false, true] {
             tokio::select! {

@@ -116,9 +116,16 @@ impl LedgerUrl {
         };
         let encode = |text: &str| percent_encoding::utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let user = login.user.as_deref().map(encode).unwrap_or_default();
-        let password = login.password.as_ref().map(|password| format!(":{}", encode(password.expose_secret())));
+        let password = login
+            .password
+            .as_ref()
+            .map(|password| format!(":{}", encode(password.expose_secret())));
         let password = password.unwrap_or_default();
-        let at = if user.is_empty() && password.is_empty() { "" } else { "@" };
+        let at = if user.is_empty() && password.is_empty() {
+            ""
+        } else {
+            "@"
+        };
         SecretString::from(format!("{}://{user}{password}{at}{server}/{db}", self.scheme()))
     }
 

@@ -69,7 +69,12 @@ impl Answer {
 impl<L: Ledger> Book<L> {
     /// Keeps records in `ledger`, by these bounds.
     pub fn new(ledger: L, bounds: Bounds, observer: Observer) -> Self {
-        Self { ledger, bounds, seen: Mutex::new(LruCache::new(REMEMBERED)), observer }
+        Self {
+            ledger,
+            bounds,
+            seen: Mutex::new(LruCache::new(REMEMBERED)),
+            observer,
+        }
     }
 
     /// Where the records are kept.
@@ -102,7 +107,12 @@ impl<L: Ledger> Book<L> {
                 if verified {
                     let record = Arc::new(step.record);
                     self.remember(instance, snapshot);
-                    return Ok(Answer { reply: step.reply, record, now, asked });
+                    return Ok(Answer {
+                        reply: step.reply,
+                        record,
+                        now,
+                        asked,
+                    });
                 }
                 asked = Instant::now();
                 snapshot = self.ledger.read(instance, command.request()).await?;
@@ -125,9 +135,20 @@ impl<L: Ledger> Book<L> {
                     self.tell(instance, &snapshot.record, &proposal.record, &changes);
                     let record = proposal.record;
                     let partition = snapshot.partition;
-                    let seen = Snapshot { record: record.clone(), version, request: None, partition, now };
+                    let seen = Snapshot {
+                        record: record.clone(),
+                        version,
+                        request: None,
+                        partition,
+                        now,
+                    };
                     self.remember(instance, seen);
-                    return Ok(Answer { reply: step.reply, record: Arc::new(record), now, asked });
+                    return Ok(Answer {
+                        reply: step.reply,
+                        record: Arc::new(record),
+                        now,
+                        asked,
+                    });
                 }
                 Verdict::Conflict(current) => {
                     snapshot = *current;
@@ -139,7 +160,9 @@ impl<L: Ledger> Book<L> {
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
         }
-        Err(Unavailable::before(format!("the record of {instance} changed {MAX_TRIES} times in a row while a step was tried")))
+        Err(Unavailable::before(format!(
+            "the record of {instance} changed {MAX_TRIES} times in a row while a step was tried"
+        )))
     }
 
     /// Reads a record.
@@ -173,11 +196,20 @@ impl<L: Ledger> Book<L> {
     fn remembered(&self, instance: &InstanceId) -> Snapshot {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let snapshot = seen.get(instance).cloned().unwrap_or_default();
-        Snapshot { partition: self.ledger.partition(instance), ..snapshot }
+        Snapshot {
+            partition: self.ledger.partition(instance),
+            ..snapshot
+        }
     }
 
     fn remember(&self, instance: &InstanceId, snapshot: Snapshot) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.put(instance.clone(), Snapshot { request: None, ..snapshot });
+        seen.put(
+            instance.clone(),
+            Snapshot {
+                request: None,
+                ..snapshot
+            },
+        );
     }
 }

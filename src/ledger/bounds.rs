@@ -74,7 +74,13 @@ impl Bounds {
     /// one sent after this time.
     #[must_use]
     pub fn grace_ends(&self, attempt: &Attempt) -> Timestamp {
-        let last = attempt.last_send().map_or(attempt.attachment.created_at, |send| send.at);
-        if attempt.has_unanswered_send() { last + self.validity + self.lag } else { last + self.lag }
+        let last = attempt
+            .last_send()
+            .map_or(attempt.attachment.created_at, |send| send.at);
+        if attempt.has_unanswered_send() {
+            last + self.validity + self.lag
+        } else {
+            last + self.lag
+        }
     }
 }

@@ -47,11 +47,18 @@ pub fn check(before: &Record, after: &Record, bounds: &Bounds) -> Vec<Breach> {
         (ends_stay(before, after), Breach::Terminal),
         (revisions_rise(before, after), Breach::Revision),
     ];
-    checks.into_iter().filter(|(holds, _)| !holds).map(|(_, breach)| breach).collect()
+    checks
+        .into_iter()
+        .filter(|(holds, _)| !holds)
+        .map(|(_, breach)| breach)
+        .collect()
 }
 
 fn pairs<'a>(before: &'a Record, after: &'a Record) -> impl Iterator<Item = (&'a Attempt, &'a Attempt)> {
-    after.attempts.iter().filter_map(|(eni, now)| before.attempts.get(eni).map(|then| (then, now)))
+    after
+        .attempts
+        .iter()
+        .filter_map(|(eni, now)| before.attempts.get(eni).map(|then| (then, now)))
 }
 
 /// L1: a commit that reserves a slot leaves occupied ∪ reserved within the limit.
@@ -62,7 +69,11 @@ fn keeps_limit(before: &Record, after: &Record, bounds: &Bounds) -> bool {
         return true;
     }
     let observed = after.observation.iter().flat_map(|observation| &observation.occupied);
-    let reserved = after.attempts.iter().filter(|(_, attempt)| attempt.reserved).map(|(eni, _)| eni);
+    let reserved = after
+        .attempts
+        .iter()
+        .filter(|(_, attempt)| attempt.reserved)
+        .map(|(eni, _)| eni);
     let taken: BTreeSet<_> = observed.chain(after.settled.keys()).chain(reserved).collect();
     taken.len() <= bounds.limit
 }
@@ -86,10 +97,12 @@ fn fences_rise(before: &Record, after: &Record) -> bool {
 }
 
 fn ends_stay(before: &Record, after: &Record) -> bool {
-    pairs(before, after).filter(|(then, now)| then.uid() == now.uid()).all(|(then, now)| {
-        let (then, now) = (then.attachment.state, now.attachment.state);
-        then == now || then.may_become(now)
-    })
+    pairs(before, after)
+        .filter(|(then, now)| then.uid() == now.uid())
+        .all(|(then, now)| {
+            let (then, now) = (then.attachment.state, now.attachment.state);
+            then == now || then.may_become(now)
+        })
 }
 
 fn revisions_rise(before: &Record, after: &Record) -> bool {
@@ -99,5 +112,8 @@ fn revisions_rise(before: &Record, after: &Record) -> bool {
                 && (then.attachment.state == now.attachment.state && then.uid() == now.uid()
                     || now.attachment.revision > then.attachment.revision)
         })
-        && after.attempts.values().all(|attempt| attempt.attachment.revision <= after.revision)
+        && after
+            .attempts
+            .values()
+            .all(|attempt| attempt.attachment.revision <= after.revision)
 }

@@ -81,12 +81,18 @@ pub struct Unavailable {
 impl Unavailable {
     /// Nothing was applied.
     pub fn before(why: impl Into<String>) -> Self {
-        Self { why: why.into(), maybe_applied: false }
+        Self {
+            why: why.into(),
+            maybe_applied: false,
+        }
     }
 
     /// Nobody knows whether it was applied.
     pub fn midway(why: impl Into<String>) -> Self {
-        Self { why: why.into(), maybe_applied: true }
+        Self {
+            why: why.into(),
+            maybe_applied: true,
+        }
     }
 }
 

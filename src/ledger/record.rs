@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::model::{Attachment, Caller, Failure, Fence, InstanceId, InterfaceId, RequestId, Revision, State, Ticket, Timestamp, Uid};
+use crate::model::{
+    Attachment, Caller, Failure, Fence, InstanceId, InterfaceId, RequestId, Revision, State, Ticket, Timestamp, Uid,
+};
 
 use super::bounds::MAX_SENDS;
 

@@ -85,7 +85,10 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
     /// Nothing was learnt; the attempts fall due again after their pause.
     fn unclear(&self, due: &[Due], ids: &[InterfaceId], sent_at: Timestamp, looks: &mut Vec<Look>) {
         let unclear = || Finding::Unclear { text: String::new() };
-        let asked = due.iter().filter(|due| ids.contains(&due.eni)).map(|due| (due, unclear()));
+        let asked = due
+            .iter()
+            .filter(|due| ids.contains(&due.eni))
+            .map(|due| (due, unclear()));
         looks.extend(by_instance(asked, sent_at));
     }
 }
@@ -93,7 +96,13 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
 fn by_instance<'a>(found: impl Iterator<Item = (&'a Due, Finding)>, sent_at: Timestamp) -> Vec<Look> {
     let mut instances: BTreeMap<&InstanceId, Vec<(InterfaceId, Finding)>> = BTreeMap::new();
     for (due, finding) in found {
-        instances.entry(&due.instance).or_default().push((due.eni.clone(), finding));
+        instances
+            .entry(&due.instance)
+            .or_default()
+            .push((due.eni.clone(), finding));
     }
-    instances.into_iter().map(|(instance, findings)| (instance.clone(), sent_at, findings)).collect()
+    instances
+        .into_iter()
+        .map(|(instance, findings)| (instance.clone(), sent_at, findings))
+        .collect()
 }

@@ -50,7 +50,15 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
         metrics: Metrics,
         tasks: TaskTracker,
     ) -> Self {
-        Self { book, ens, budget, attacher, metrics, tasks, resending: Arc::default() }
+        Self {
+            book,
+            ens,
+            budget,
+            attacher,
+            metrics,
+            tasks,
+            resending: Arc::default(),
+        }
     }
 
     /// Ticks until `stop`.
@@ -90,7 +98,8 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
         if let Some(permit) = (claimed > 0).then(|| spare.take()).flatten() {
             let tracker = self.clone();
             let span = tracing::info_span!(parent: None, "poll", otel.kind = "internal", batch = claimed);
-            self.tasks.spawn(async move { tracker.look(due, permit).await }.instrument(span));
+            self.tasks
+                .spawn(async move { tracker.look(due, permit).await }.instrument(span));
         }
         claimed
     }
@@ -103,7 +112,10 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
             let tracker = self.clone();
             async move { tracker.settle(instance, sent_at, findings).await }
         });
-        settled.buffer_unordered(SETTLED_AT_ONCE).for_each(|()| std::future::ready(())).await;
+        settled
+            .buffer_unordered(SETTLED_AT_ONCE)
+            .for_each(|()| std::future::ready(()))
+            .await;
     }
 
     async fn settle(self: &Arc<Self>, instance: InstanceId, sent_at: Timestamp, findings: Vec<(InterfaceId, Finding)>) {

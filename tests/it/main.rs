@@ -10,3 +10,4 @@ mod ledger;
 mod simulator;
 mod support;
 mod telemetry;
+mod watch;

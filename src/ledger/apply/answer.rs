@@ -9,8 +9,12 @@ use super::{Turn, on_the_second};
 
 impl Turn<'_> {
     pub(super) fn answer(&mut self, sent: &Attempt, answer: &SendAnswer) -> Reply {
-        let Some(mut attempt) = self.find(sent) else { return Reply::Gone };
-        let Some(send_at) = sent.last_send().map(|send| send.at) else { return Reply::Gone };
+        let Some(mut attempt) = self.find(sent) else {
+            return Reply::Gone;
+        };
+        let Some(send_at) = sent.last_send().map(|send| send.at) else {
+            return Reply::Gone;
+        };
         if *answer != SendAnswer::Unanswered {
             for send in attempt.sends.iter_mut().filter(|send| send.at == send_at) {
                 send.answered = true;
@@ -21,8 +25,15 @@ impl Turn<'_> {
         } else {
             self.answered_late(attempt, answer);
         }
-        let now = self.record.attempts.get(&sent.attachment.eni).filter(|now| now.uid() == sent.uid());
-        let settled = now.map(|attempt| Settled { attempt: attempt.clone(), resend: false });
+        let now = self
+            .record
+            .attempts
+            .get(&sent.attachment.eni)
+            .filter(|now| now.uid() == sent.uid());
+        let settled = now.map(|attempt| Settled {
+            attempt: attempt.clone(),
+            resend: false,
+        });
         Reply::Attempts(settled.into_iter().collect())
     }
 
@@ -64,7 +75,9 @@ impl Turn<'_> {
             }
             SendAnswer::Void => self.void(attempt),
             SendAnswer::Unanswered => {
-                let asked = attempt.last_send().map_or(now, |send| send.at + self.context.bounds.lag);
+                let asked = attempt
+                    .last_send()
+                    .map_or(now, |send| send.at + self.context.bounds.lag);
                 attempt.due_at = Some(on_the_second(asked.max(now)));
                 self.verify(attempt);
             }
@@ -83,7 +96,9 @@ impl Turn<'_> {
         }
         if attempt.has_unanswered_send() {
             attempt.refusal = Some(failure.clone());
-            let asked = attempt.last_send().map_or(self.now(), |send| send.at + self.context.bounds.lag);
+            let asked = attempt
+                .last_send()
+                .map_or(self.now(), |send| send.at + self.context.bounds.lag);
             attempt.due_at = Some(on_the_second(asked.max(self.now())));
             return self.verify(attempt);
         }
@@ -92,9 +107,17 @@ impl Turn<'_> {
     }
 
     fn learn_limit(&mut self, attempt: &Attempt) {
-        let others = self.taken().into_iter().filter(|eni| **eni != attempt.attachment.eni).count();
+        let others = self
+            .taken()
+            .into_iter()
+            .filter(|eni| **eni != attempt.attachment.eni)
+            .count();
         let at = attempt.last_send().map_or(self.now(), |send| send.at);
-        self.record.learned_limit = Some(LearnedLimit { limit: others, at, until: self.now() + LEARNED_LIMIT_LIFE });
+        self.record.learned_limit = Some(LearnedLimit {
+            limit: others,
+            at,
+            until: self.now() + LEARNED_LIMIT_LIFE,
+        });
     }
 
     /// As if this send had never been written: without another one the attempt is erased, and the former state stays.
@@ -130,8 +153,15 @@ impl Turn<'_> {
         if refused.is_some_and(|failure| !failure.reason.is_definite()) {
             return;
         }
-        let answer = Some(crate::model::Attachment { state, ..attempt.attachment.clone() });
-        let entry = RequestEntry { eni: attempt.attachment.eni.clone(), uid: attempt.uid(), answer };
+        let answer = Some(crate::model::Attachment {
+            state,
+            ..attempt.attachment.clone()
+        });
+        let entry = RequestEntry {
+            eni: attempt.attachment.eni.clone(),
+            uid: attempt.uid(),
+            answer,
+        };
         self.remember.push((key, entry));
     }
 }

@@ -28,7 +28,11 @@ impl Turn<'_> {
         };
         let stale = self.observation().is_none();
         if stale || enter.reach == Reach::Queue {
-            return Reply::Granted { grant, stale, room: self.room() };
+            return Reply::Granted {
+                grant,
+                stale,
+                room: self.room(),
+            };
         }
         self.reserve(enter, grant)
     }
@@ -43,8 +47,13 @@ impl Turn<'_> {
             let current = attempt.filter(|attempt| attempt.uid() == entry.uid);
             let ended = current.filter(|attempt| attempt.attachment.state == State::Failed);
             if entry.answer.is_some() || ended.is_some() {
-                let answer = current.map(|attempt| attempt.attachment.clone()).or_else(|| entry.answer.clone());
-                return Some(Reply::Replayed(RequestEntry { answer, ..entry.clone() }));
+                let answer = current
+                    .map(|attempt| attempt.attachment.clone())
+                    .or_else(|| entry.answer.clone());
+                return Some(Reply::Replayed(RequestEntry {
+                    answer,
+                    ..entry.clone()
+                }));
             }
         }
         let attempt = attempt?;
@@ -53,7 +62,10 @@ impl Turn<'_> {
             State::Attached | State::Detaching => {
                 let seen = attempt.described_at.unwrap_or_default();
                 let fresh = self.now() < seen + OBSERVATION_LIFE;
-                Some(Reply::Present { attempt: Box::new(attempt.clone()), fresh })
+                Some(Reply::Present {
+                    attempt: Box::new(attempt.clone()),
+                    fresh,
+                })
             }
             State::Pending if attempt.uid() == enter.uid => self.reserved_before(enter.ticket, attempt.clone()),
             State::Pending | State::Verifying | State::Attaching => {
@@ -66,9 +78,16 @@ impl Turn<'_> {
 
     /// The same command again, its reply having been lost: the same answer, as long as the grant lasts.
     fn reserved_before(&mut self, ticket: Ticket, attempt: Attempt) -> Option<Reply> {
-        let grant = self.record.lock.filter(|grant| grant.ticket == ticket && !grant.provisional);
+        let grant = self
+            .record
+            .lock
+            .filter(|grant| grant.ticket == ticket && !grant.provisional);
         Some(match grant.and_then(|_| self.acquire(ticket).ok()) {
-            Some(grant) => Reply::Reserved { grant, attempt: Box::new(attempt), room: self.room() },
+            Some(grant) => Reply::Reserved {
+                grant,
+                attempt: Box::new(attempt),
+                room: self.room(),
+            },
             None => Reply::Joined(Box::new(attempt)),
         })
     }
@@ -76,7 +95,11 @@ impl Turn<'_> {
     fn remember_joiner(&mut self, enter: &Enter, uid: Uid) {
         let known = self.context.request.is_some_and(|entry| entry.uid == uid);
         if let (Some(key), false) = (&enter.request, known) {
-            let entry = RequestEntry { eni: enter.eni.clone(), uid, answer: None };
+            let entry = RequestEntry {
+                eni: enter.eni.clone(),
+                uid,
+                answer: None,
+            };
             self.remember.push((key.clone(), entry));
         }
     }
@@ -87,7 +110,10 @@ impl Turn<'_> {
         let former = self.record.attempts.get(&enter.eni).cloned();
         let seen_here_at = former.as_ref().and_then(|former| former.seen_here_at);
         let attempt = Attempt {
-            sends: vec![Send { at: now, answered: false }],
+            sends: vec![Send {
+                at: now,
+                answered: false,
+            }],
             seen_here_at,
             here_before: seen_here_at.is_some_and(|seen| seen + self.context.bounds.lag >= now),
             due_at: Some(grant.expires_at + LEASE_MARGIN),
@@ -97,7 +123,11 @@ impl Turn<'_> {
             ..Attempt::new(self.context.instance, &enter.eni, enter.uid, now)
         };
         if let Some(key) = &enter.request {
-            let entry = RequestEntry { eni: enter.eni.clone(), uid: enter.uid, answer: None };
+            let entry = RequestEntry {
+                eni: enter.eni.clone(),
+                uid: enter.uid,
+                answer: None,
+            };
             self.remember.push((key.clone(), entry));
         }
         self.put(attempt, Some(State::Pending));
@@ -118,7 +148,10 @@ impl Turn<'_> {
             Ok(grant) => grant,
             Err(ahead) => return Reply::Queued { ahead },
         };
-        attempt.sends.push(Send { at: self.now(), answered: false });
+        attempt.sends.push(Send {
+            at: self.now(),
+            answered: false,
+        });
         attempt.free_seen_at = None;
         attempt.looks = 0;
         attempt.due_at = Some(grant.expires_at + LEASE_MARGIN);
@@ -128,9 +161,11 @@ impl Turn<'_> {
 
     fn reserved_reply(&self, eni: &InterfaceId, grant: Lease) -> Reply {
         match self.record.attempts.get(eni) {
-            Some(attempt) => {
-                Reply::Reserved { grant, attempt: Box::new(attempt.clone()), room: self.room() }
-            }
+            Some(attempt) => Reply::Reserved {
+                grant,
+                attempt: Box::new(attempt.clone()),
+                room: self.room(),
+            },
             None => Reply::Gone,
         }
     }

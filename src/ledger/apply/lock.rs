@@ -43,8 +43,17 @@ impl Turn<'_> {
 
     fn grant(&mut self, ticket: Ticket, provisional: bool) -> Grant {
         self.record.fence = self.record.fence.next(self.now());
-        let life = if provisional { PROVISIONAL_GRANT } else { self.context.bounds.lease };
-        let grant = Grant { ticket, fence: self.record.fence, expires_at: self.now() + life, provisional };
+        let life = if provisional {
+            PROVISIONAL_GRANT
+        } else {
+            self.context.bounds.lease
+        };
+        let grant = Grant {
+            ticket,
+            fence: self.record.fence,
+            expires_at: self.now() + life,
+            provisional,
+        };
         self.record.lock = Some(grant);
         grant
     }
@@ -65,7 +74,13 @@ impl Turn<'_> {
             }
             Some(_) => return Err(self.queue(ticket)),
         };
-        Ok(Lease { hold: Hold { ticket, fence: grant.fence }, expires_at: grant.expires_at })
+        Ok(Lease {
+            hold: Hold {
+                ticket,
+                fence: grant.fence,
+            },
+            expires_at: grant.expires_at,
+        })
     }
 
     fn queue(&mut self, ticket: Ticket) -> usize {

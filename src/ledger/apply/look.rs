@@ -13,7 +13,9 @@ impl Turn<'_> {
     /// Takes in what a describe sent at `sent_at` showed of `eni`. Ignored where the describe is older than what is known:
     /// an answer that comes late takes nothing back.
     pub(super) fn look(&mut self, eni: &InterfaceId, sent_at: Timestamp, finding: &Finding) {
-        let Some(mut attempt) = self.record.attempts.get(eni).cloned() else { return };
+        let Some(mut attempt) = self.record.attempts.get(eni).cloned() else {
+            return;
+        };
         let after_sends = attempt.last_send().is_none_or(|send| sent_at > send.at);
         let newest = attempt.described_at.is_none_or(|newest| sent_at > newest);
         if !after_sends || !newest {
@@ -49,7 +51,10 @@ impl Turn<'_> {
     /// ENS refused the attach for the ENI's status: it failed, unless the ENI turns out to be on its way to this very instance.
     fn look_at_refused(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &Finding) {
         match finding {
-            Finding::Here { status: Status::InUse | Status::Attaching, .. } => {
+            Finding::Here {
+                status: Status::InUse | Status::Attaching,
+                ..
+            } => {
                 self.look_at_attach(attempt, sent_at, finding);
             }
             Finding::Elsewhere { .. } | Finding::Missing => self.look_at_attach(attempt, sent_at, finding),
@@ -101,11 +106,13 @@ impl Turn<'_> {
                 return self.look_again(attempt, enter);
             }
             let sends = attempt.sends.len();
-            let why = format!("sent {sends} times without an answer that settles it, and ens shows the eni free; try again");
+            let why =
+                format!("sent {sends} times without an answer that settles it, and ens shows the eni free; try again");
             return self.not_here(attempt, sent_at, Reason::NotApplied, why);
         }
         let seen_attaching = attempt.attaching_seen_at.is_some_and(|seen| sent_at >= seen + lag);
-        let why = "ens accepted the attach, and then showed the eni free again; see the instance's state, and try again";
+        let why =
+            "ens accepted the attach, and then showed the eni free again; see the instance's state, and try again";
         if seen_attaching {
             return self.failed(attempt, Reason::AttachFailed, why.to_owned());
         }
@@ -123,7 +130,10 @@ impl Turn<'_> {
 
     fn failed(&mut self, mut attempt: Attempt, reason: Reason, why: String) {
         let failure = match attempt.refusal.take() {
-            Some(refusal) if refusal.reason == reason => Failure { message: why, ..refusal },
+            Some(refusal) if refusal.reason == reason => Failure {
+                message: why,
+                ..refusal
+            },
             Some(refusal) => refusal,
             None => Failure::new(reason, why).ens("", attempt.attachment.ens_request_id.clone()),
         };
@@ -166,12 +176,18 @@ impl Turn<'_> {
         let eni = attempt.attachment.eni.clone();
         let detaching = attempt.attachment.state == State::Detaching;
         match finding {
-            Finding::Here { status: Status::Detaching, .. } if !detaching => {
+            Finding::Here {
+                status: Status::Detaching,
+                ..
+            } if !detaching => {
                 self.record.attempts.insert(eni.clone(), attempt);
                 self.detaching(&eni);
             }
             // The detach came to nothing, or the ENI was attached anew: another attachment than the one that ended.
-            Finding::Here { status: Status::InUse, text } if detaching => {
+            Finding::Here {
+                status: Status::InUse,
+                text,
+            } if detaching => {
                 if sent_at > attempt.attachment.updated_at + lag {
                     self.appeared(&eni, sent_at, Status::InUse, text);
                 } else {
@@ -213,9 +229,20 @@ impl Turn<'_> {
             Status::Detaching => State::Detaching,
             Status::Attaching | Status::Other => State::Attaching,
         };
-        let attempt = Attempt::foreign(self.context.instance, eni, self.foreign_uid(eni), text, sent_at, self.now());
+        let attempt = Attempt::foreign(
+            self.context.instance,
+            eni,
+            self.foreign_uid(eni),
+            text,
+            sent_at,
+            self.now(),
+        );
         self.record.settled.insert(eni.clone(), self.now());
-        if state == State::Attached { self.end(attempt, state) } else { self.look_again(attempt, Some(state)) }
+        if state == State::Attached {
+            self.end(attempt, state)
+        } else {
+            self.look_again(attempt, Some(state))
+        }
     }
 
     /// The uid of an attachment made by others: derived, so that replicas that see it at once give it the same one.
@@ -248,7 +275,11 @@ impl Turn<'_> {
     /// Before this time a look at an unanswered attempt proves nothing.
     fn not_before(&self, attempt: &Attempt, state: State) -> Timestamp {
         let verifying = matches!(state, State::Pending | State::Verifying) && attempt.has_unanswered_send();
-        let lag = if verifying { self.context.bounds.lag } else { Duration::ZERO };
+        let lag = if verifying {
+            self.context.bounds.lag
+        } else {
+            Duration::ZERO
+        };
         attempt.last_send().map_or(Timestamp::default(), |send| send.at + lag)
     }
 

@@ -94,7 +94,12 @@ impl Turn<'_> {
                 self.observe(*sent_at, rows);
                 then.as_ref().map_or(Reply::Done, |then| self.perform(then))
             }
-            Command::Answer { attempt, grant, answer, release } => {
+            Command::Answer {
+                attempt,
+                grant,
+                answer,
+                release,
+            } => {
                 let reply = self.answer(attempt, answer);
                 if *release {
                     self.release(grant.ticket);
@@ -122,12 +127,17 @@ impl Turn<'_> {
     fn put(&mut self, mut attempt: Attempt, enter: Option<State>) {
         let revision = self.next_revision();
         let before = self.record.attempts.get(&attempt.attachment.eni);
-        let from = before.filter(|before| before.uid() == attempt.uid()).map(|before| before.attachment.state);
+        let from = before
+            .filter(|before| before.uid() == attempt.uid())
+            .map(|before| before.attachment.state);
         match enter {
             Some(state) => attempt.attachment.enter(state, revision, self.context.now),
             None => attempt.attachment.touch(revision, self.context.now),
         }
-        self.changes.push(Change { attempt: attempt.clone(), from });
+        self.changes.push(Change {
+            attempt: attempt.clone(),
+            from,
+        });
         self.record.attempts.insert(attempt.attachment.eni.clone(), attempt);
     }
 
@@ -148,23 +158,39 @@ impl Turn<'_> {
             expire_after: (!self.is_live()).then_some(IDLE_LIFE),
             requests: std::mem::take(&mut self.remember),
         };
-        Step { record: self.record, changed: true, effects, changes: self.changes, reply }
+        Step {
+            record: self.record,
+            changed: true,
+            effects,
+            changes: self.changes,
+            reply,
+        }
     }
 
     fn is_live(&self) -> bool {
-        self.record.attempts.values().any(|attempt| attempt.reserved || attempt.due_at.is_some())
+        self.record
+            .attempts
+            .values()
+            .any(|attempt| attempt.reserved || attempt.due_at.is_some())
     }
 
     /// Forgets what ended long ago.
     fn prune(&mut self) {
         let now = self.context.now;
         let ended = |attempt: &Attempt| matches!(attempt.attachment.state, State::Failed | State::Detached);
-        let mut times: Vec<Timestamp> =
-            self.record.attempts.values().filter(|a| ended(a)).map(|a| a.attachment.updated_at).collect();
+        let mut times: Vec<Timestamp> = self
+            .record
+            .attempts
+            .values()
+            .filter(|a| ended(a))
+            .map(|a| a.attachment.updated_at)
+            .collect();
         times.sort_unstable();
         let surplus = times.len().saturating_sub(MAX_ENDED);
         let oldest_kept = times.get(surplus).copied().unwrap_or_default().max(now - ENDED_LIFE);
-        self.record.attempts.retain(|_, a| !ended(a) || a.attachment.updated_at >= oldest_kept);
+        self.record
+            .attempts
+            .retain(|_, a| !ended(a) || a.attachment.updated_at >= oldest_kept);
     }
 }
 

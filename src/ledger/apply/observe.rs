@@ -10,7 +10,12 @@ use super::Turn;
 impl Turn<'_> {
     /// Records an observation. One that was sent before the recorded one is discarded.
     pub(super) fn observe(&mut self, sent_at: Timestamp, rows: &[Sight]) {
-        if self.record.observation.as_ref().is_some_and(|newest| sent_at <= newest.sent_at) {
+        if self
+            .record
+            .observation
+            .as_ref()
+            .is_some_and(|newest| sent_at <= newest.sent_at)
+        {
             return;
         }
         let bounds = self.context.bounds;
@@ -18,9 +23,20 @@ impl Turn<'_> {
             .iter()
             .filter(|row| row.status != Status::Available && (bounds.count_primary || !row.primary))
             .collect();
-        let was_full = self.record.observation.as_ref().filter(|_| self.room() == 0).map(|newest| newest.good_for);
-        self.record.settled.retain(|_, settled_at| sent_at <= *settled_at + bounds.lag);
-        if self.record.learned_limit.is_some_and(|learned| sent_at > learned.at && counted.len() < learned.limit) {
+        let was_full = self
+            .record
+            .observation
+            .as_ref()
+            .filter(|_| self.room() == 0)
+            .map(|newest| newest.good_for);
+        self.record
+            .settled
+            .retain(|_, settled_at| sent_at <= *settled_at + bounds.lag);
+        if self
+            .record
+            .learned_limit
+            .is_some_and(|learned| sent_at > learned.at && counted.len() < learned.limit)
+        {
             self.record.learned_limit = None;
         }
         self.record.observation = Some(Observation {
@@ -30,7 +46,10 @@ impl Turn<'_> {
         });
         for row in &counted {
             if self.record.attempts.contains_key(&row.eni) {
-                let finding = Finding::Here { status: row.status, text: row.text.clone() };
+                let finding = Finding::Here {
+                    status: row.status,
+                    text: row.text.clone(),
+                };
                 self.look(&row.eni, sent_at, &finding);
             } else {
                 self.appeared(&row.eni, sent_at, row.status, &row.text);
@@ -39,8 +58,7 @@ impl Turn<'_> {
         self.look_for_detached(sent_at, &counted);
         let full = self.room() == 0;
         if let Some(observation) = self.record.observation.as_mut().filter(|_| full) {
-            observation.good_for =
-                was_full.map_or(OBSERVATION_LIFE, |life| (life * 2).min(OBSERVATION_LIFE_MAX));
+            observation.good_for = was_full.map_or(OBSERVATION_LIFE, |life| (life * 2).min(OBSERVATION_LIFE_MAX));
         }
     }
 

@@ -11,17 +11,28 @@ use super::Turn;
 impl Turn<'_> {
     /// The observation, if it is good enough to decide by.
     pub(super) fn observation(&self) -> Option<&Observation> {
-        self.record.observation.as_ref().filter(|observation| self.now() < observation.expires_at())
+        self.record
+            .observation
+            .as_ref()
+            .filter(|observation| self.now() < observation.expires_at())
     }
 
     /// ENIs that occupy a slot by the last observation, or were settled here too lately for it to show them.
     pub(super) fn occupied(&self) -> BTreeSet<&InterfaceId> {
-        let observed = self.record.observation.iter().flat_map(|observation| &observation.occupied);
+        let observed = self
+            .record
+            .observation
+            .iter()
+            .flat_map(|observation| &observation.occupied);
         observed.chain(self.record.settled.keys()).collect()
     }
 
     fn reserved(&self) -> impl Iterator<Item = &InterfaceId> {
-        self.record.attempts.values().filter(|attempt| attempt.reserved).map(|attempt| &attempt.attachment.eni)
+        self.record
+            .attempts
+            .values()
+            .filter(|attempt| attempt.reserved)
+            .map(|attempt| &attempt.attachment.eni)
     }
 
     /// Every ENI that takes a slot.
@@ -34,7 +45,9 @@ impl Turn<'_> {
     /// The limit in force: the configured one, or a lower one that ENS enforced lately.
     pub(super) fn limit(&self) -> usize {
         let learned = self.record.learned_limit.filter(|learned| self.now() < learned.until);
-        learned.map_or(self.context.bounds.limit, |learned| learned.limit.min(self.context.bounds.limit))
+        learned.map_or(self.context.bounds.limit, |learned| {
+            learned.limit.min(self.context.bounds.limit)
+        })
     }
 
     /// Slots that are left.

@@ -24,7 +24,9 @@ impl Turn<'_> {
         let now = self.now();
         let lost = |attempt: &&super::Attempt| attempt.attachment.state == State::Pending && attempt.looks > 0;
         if let Some(attempt) = self.record.attempts.get(eni).filter(lost).cloned()
-            && attempt.last_send().is_some_and(|send| send.at + self.context.bounds.lease <= now)
+            && attempt
+                .last_send()
+                .is_some_and(|send| send.at + self.context.bounds.lease <= now)
         {
             self.look_again(attempt, Some(State::Verifying));
         }

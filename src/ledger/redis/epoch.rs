@@ -38,7 +38,13 @@ pub(super) struct Epoch<'a> {
 
 impl fmt::Display for Epoch<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.replication_id, self.hold_until.as_micros(), self.agreement)
+        write!(
+            f,
+            "{} {} {}",
+            self.replication_id,
+            self.hold_until.as_micros(),
+            self.agreement
+        )
     }
 }
 
@@ -87,7 +93,10 @@ impl Default for Views {
 impl Views {
     pub(super) fn saw(&mut self, partition: PartitionId, epoch: &Epoch<'_>, ours: &Agreement) {
         self.0[partition.index()] = View {
-            partition: Partition { incarnation: epoch.to_string(), hold_until: epoch.hold_until },
+            partition: Partition {
+                incarnation: epoch.to_string(),
+                hold_until: epoch.hold_until,
+            },
             disagreement: epoch.disagreement(ours),
         };
     }

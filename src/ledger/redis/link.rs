@@ -187,7 +187,11 @@ impl Link {
         if is_dead(error) {
             self.went_wrong(wire, &failure, true);
         }
-        if is_answer(error) { Unavailable::before(failure) } else { Unavailable::midway(failure) }
+        if is_answer(error) {
+            Unavailable::before(failure)
+        } else {
+            Unavailable::midway(failure)
+        }
     }
 
     /// Notes a failure, and gives the connection up if it is `dead`; unless another one is in use by now.

@@ -37,7 +37,9 @@ use tokio_util::task::TaskTracker;
 use crate::model::{InstanceId, Timestamp};
 
 use super::keys::{Keys, PartitionId};
-use super::{Due, Health, Hints, Ledger, Partition, Proposal, RequestKey, Snapshot, TokenOrder, TokenReply, Unavailable, Verdict};
+use super::{
+    Due, Health, Hints, Ledger, Partition, Proposal, RequestKey, Snapshot, TokenOrder, TokenReply, Unavailable, Verdict,
+};
 
 use clock::Clock;
 use epoch::Views;

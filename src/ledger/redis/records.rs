@@ -113,7 +113,11 @@ impl Core {
         ];
         let written = || written.iter().map(|(key, _)| key);
         let read = read.or(written().next());
-        keys.extend(read.into_iter().chain(written()).map(|request| self.keys.request(instance, request)));
+        keys.extend(
+            read.into_iter()
+                .chain(written())
+                .map(|request| self.keys.request(instance, request)),
+        );
         keys
     }
 
@@ -164,7 +168,8 @@ fn snapshot(found: Found, with_request: bool) -> Result<Snapshot, Unavailable> {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, Unavailable> {
-    serde_json::from_str(text).map_err(|error| Unavailable::before(format!("the stored {what} cannot be read: {error}")))
+    serde_json::from_str(text)
+        .map_err(|error| Unavailable::before(format!("the stored {what} cannot be read: {error}")))
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Unavailable> {

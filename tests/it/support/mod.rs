@@ -1,3 +1,5 @@
 //! What several tests need.
 
+pub(crate) mod ens;
+pub(crate) mod ledger;
 pub(crate) mod redis;

@@ -2,7 +2,9 @@ use super::*;
 use crate::model::{Failure, Reason};
 
 fn accepted() -> SendAnswer {
-    SendAnswer::Accepted { ens_request_id: "E-1".to_owned() }
+    SendAnswer::Accepted {
+        ens_request_id: "E-1".to_owned(),
+    }
 }
 
 fn refusal(reason: Reason) -> Failure {
@@ -28,7 +30,10 @@ fn the_send_is_written_with_the_reservation() {
     let (grant, attempt) = desk.reserve(1, "eni-1");
     assert_eq!(attempt.sends.len(), 1);
     assert!(!attempt.sends[0].answered);
-    assert!(desk.attempt("eni-1").due_at.unwrap() > grant.expires_at, "adopted once the lease is over");
+    assert!(
+        desk.attempt("eni-1").due_at.unwrap() > grant.expires_at,
+        "adopted once the lease is over"
+    );
     assert_eq!(desk.last.as_ref().unwrap().effects.expire_after, None);
 }
 
@@ -38,7 +43,10 @@ fn a_refusal_of_the_only_copy_ends_the_reservation() {
     let sent = desk.reserve(1, "eni-1");
     desk.answer(&sent, SendAnswer::Refused(refusal(Reason::InstanceNotStopped)));
     let attempt = desk.attempt("eni-1");
-    assert_eq!((attempt.attachment.state, attempt.reserved, attempt.due_at), (State::Failed, false, None));
+    assert_eq!(
+        (attempt.attachment.state, attempt.reserved, attempt.due_at),
+        (State::Failed, false, None)
+    );
     assert_eq!(desk.error("eni-1"), Reason::InstanceNotStopped);
 }
 
@@ -66,14 +74,20 @@ fn an_unanswered_send_is_verified_after_the_lag_and_sent_again_only_when_seen_fr
     assert_eq!(desk.state("eni-1"), State::Verifying);
     assert!(desk.attempt("eni-1").due_at.unwrap() >= desk.now + desk.bounds.lag);
     let uid = sent.1.uid();
-    let resend = |who| Command::Resend { ticket: ticket(who), uid, eni: id("eni-1") };
+    let resend = |who| Command::Resend {
+        ticket: ticket(who),
+        uid,
+        eni: id("eni-1"),
+    };
     assert_eq!(desk.run(&resend(2)), Reply::Gone, "ENS was not asked");
     desk.pass(5 * SECOND);
     desk.settle("eni-1", free());
     assert_eq!(desk.run(&resend(2)), Reply::Gone, "asked too early");
     desk.pass(6 * SECOND);
     assert!(desk.settle("eni-1", free()).may_be_resent());
-    let Reply::Reserved { attempt, .. } = desk.run(&resend(2)) else { panic!() };
+    let Reply::Reserved { attempt, .. } = desk.run(&resend(2)) else {
+        panic!()
+    };
     assert_eq!(attempt.sends.len(), 2);
     assert_eq!(desk.run(&resend(2)), Reply::Gone, "one resend for one look");
 }
@@ -86,8 +100,14 @@ fn after_three_unanswered_sends_only_the_grace_proves_that_nothing_was_applied()
         desk.answer(&sent, SendAnswer::Unanswered);
         desk.pass(11 * SECOND);
         desk.settle("eni-1", free());
-        let resend = Command::Resend { ticket: ticket(1), uid: sent.1.uid(), eni: id("eni-1") };
-        let Reply::Reserved { grant, attempt, .. } = desk.run(&resend) else { panic!() };
+        let resend = Command::Resend {
+            ticket: ticket(1),
+            uid: sent.1.uid(),
+            eni: id("eni-1"),
+        };
+        let Reply::Reserved { grant, attempt, .. } = desk.run(&resend) else {
+            panic!()
+        };
         sent = (grant, *attempt);
     }
     desk.answer(&sent, SendAnswer::Unanswered);
@@ -106,15 +126,35 @@ fn a_refusal_of_one_copy_proves_nothing_about_another() {
     desk.answer(&sent, SendAnswer::Unanswered);
     desk.pass(11 * SECOND);
     desk.settle("eni-1", free());
-    let resend = Command::Resend { ticket: ticket(1), uid: sent.1.uid(), eni: id("eni-1") };
-    let Reply::Reserved { grant, attempt, .. } = desk.run(&resend) else { panic!() };
-    desk.answer(&(grant, *attempt), SendAnswer::Refused(refusal(Reason::InstanceNotStopped)));
+    let resend = Command::Resend {
+        ticket: ticket(1),
+        uid: sent.1.uid(),
+        eni: id("eni-1"),
+    };
+    let Reply::Reserved { grant, attempt, .. } = desk.run(&resend) else {
+        panic!()
+    };
+    desk.answer(
+        &(grant, *attempt),
+        SendAnswer::Refused(refusal(Reason::InstanceNotStopped)),
+    );
     assert_eq!(desk.state("eni-1"), State::Verifying);
-    let mut applied = Desk { record: desk.record.clone(), now: desk.now, ..Desk::new() };
+    let mut applied = Desk {
+        record: desk.record.clone(),
+        now: desk.now,
+        ..Desk::new()
+    };
     applied.pass(15 * SECOND);
-    assert_eq!(applied.settle("eni-1", here(Status::InUse)).attachment.state, State::Attached);
+    assert_eq!(
+        applied.settle("eni-1", here(Status::InUse)).attachment.state,
+        State::Attached
+    );
     desk.pass(15 * SECOND);
-    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Verifying, "the first copy may still arrive");
+    assert_eq!(
+        desk.settle("eni-1", free()).attachment.state,
+        State::Verifying,
+        "the first copy may still arrive"
+    );
     desk.pass(26 * SECOND);
     desk.settle("eni-1", free());
     assert_eq!(desk.error("eni-1"), Reason::InstanceNotStopped);
@@ -127,7 +167,13 @@ fn a_refusal_for_the_status_means_what_a_reading_of_the_status_says() {
         (here(Status::Attaching), State::Attaching),
         (here(Status::Detaching), State::Failed),
         (free(), State::Failed),
-        (Finding::Elsewhere { instance: "i-2".parse().unwrap(), text: "InUse".to_owned() }, State::Failed),
+        (
+            Finding::Elsewhere {
+                instance: "i-2".parse().unwrap(),
+                text: "InUse".to_owned(),
+            },
+            State::Failed,
+        ),
         (Finding::Unclear { text: String::new() }, State::Verifying),
     ] {
         let mut desk = Desk::new();
@@ -135,7 +181,11 @@ fn a_refusal_for_the_status_means_what_a_reading_of_the_status_says() {
         desk.answer(&sent, SendAnswer::Conflicting(refusal(Reason::EniNotAvailable)));
         assert_eq!(desk.attempt("eni-1").due_at, Some(desk.now), "read at once");
         desk.pass(SECOND / 10);
-        assert_eq!(desk.settle("eni-1", finding.clone()).attachment.state, state, "{finding:?}");
+        assert_eq!(
+            desk.settle("eni-1", finding.clone()).attachment.state,
+            state,
+            "{finding:?}"
+        );
         if state == State::Failed {
             assert_eq!(desk.error("eni-1"), Reason::EniNotAvailable);
         }
@@ -147,12 +197,18 @@ fn an_answer_that_comes_late_takes_no_state_back() {
     let mut desk = Desk::new();
     let sent = desk.reserve(1, "eni-1");
     desk.pass(17 * SECOND);
-    assert_eq!(desk.settle("eni-1", here(Status::InUse)).attachment.state, State::Attached);
+    assert_eq!(
+        desk.settle("eni-1", here(Status::InUse)).attachment.state,
+        State::Attached
+    );
     desk.answer(&sent, SendAnswer::Unanswered);
     assert_eq!(desk.state("eni-1"), State::Attached);
     desk.answer(&sent, accepted());
     let attachment = desk.attempt("eni-1").attachment;
-    assert_eq!((attachment.state, attachment.ens_request_id.as_str()), (State::Attached, "E-1"));
+    assert_eq!(
+        (attachment.state, attachment.ens_request_id.as_str()),
+        (State::Attached, "E-1")
+    );
 }
 
 #[test]
@@ -160,10 +216,16 @@ fn an_attempt_that_the_ledger_lost_is_written_back_by_its_owner() {
     let mut desk = Desk::new();
     let sent = desk.reserve(1, "eni-1");
     desk.record = Record::default();
-    desk.partition = Partition { incarnation: "b".to_owned(), hold_until: desk.now + desk.bounds.hold() };
+    desk.partition = Partition {
+        incarnation: "b".to_owned(),
+        hold_until: desk.now + desk.bounds.hold(),
+    };
     desk.answer(&sent, accepted());
     let attempt = desk.attempt("eni-1");
-    assert_eq!((attempt.uid(), attempt.attachment.state, attempt.reserved), (sent.1.uid(), State::Attaching, true));
+    assert_eq!(
+        (attempt.uid(), attempt.attachment.state, attempt.reserved),
+        (sent.1.uid(), State::Attaching, true)
+    );
 }
 
 #[test]
@@ -171,17 +233,28 @@ fn a_request_id_replays_its_answer_joins_its_attempt_and_stays_with_its_eni() {
     let mut desk = Desk::new();
     let key = Some(request(7));
     desk.observe(&[]);
-    let Reply::Reserved { grant, attempt, .. } = desk.run(&enter(1, "eni-1", Reach::Reserve, key.clone())) else { panic!() };
-    let Reply::Joined(joined) = desk.run(&enter(2, "eni-1", Reach::Ask, key.clone())) else { panic!() };
+    let Reply::Reserved { grant, attempt, .. } = desk.run(&enter(1, "eni-1", Reach::Reserve, key.clone())) else {
+        panic!()
+    };
+    let Reply::Joined(joined) = desk.run(&enter(2, "eni-1", Reach::Ask, key.clone())) else {
+        panic!()
+    };
     assert_eq!(joined.uid(), attempt.uid());
     let sent = (grant, *attempt);
     desk.answer(&sent, SendAnswer::Refused(refusal(Reason::InstanceNotStopped)));
-    let Reply::Replayed(entry) = desk.run(&enter(3, "eni-1", Reach::Reserve, key.clone())) else { panic!() };
+    let Reply::Replayed(entry) = desk.run(&enter(3, "eni-1", Reach::Reserve, key.clone())) else {
+        panic!()
+    };
     let error = |answer: Option<Attachment>| answer.unwrap().error.unwrap().reason;
     assert_eq!(error(entry.answer), Reason::InstanceNotStopped);
-    assert!(matches!(desk.run(&enter(4, "eni-2", Reach::Reserve, key.clone())), Reply::RequestIdReused(_)));
+    assert!(matches!(
+        desk.run(&enter(4, "eni-2", Reach::Reserve, key.clone())),
+        Reply::RequestIdReused(_)
+    ));
     desk.accept(5, "eni-1");
-    let Reply::Replayed(entry) = desk.run(&enter(6, "eni-1", Reach::Reserve, key)) else { panic!() };
+    let Reply::Replayed(entry) = desk.run(&enter(6, "eni-1", Reach::Reserve, key)) else {
+        panic!()
+    };
     assert_eq!(entry.uid, sent.1.uid(), "an old request has its own old answer");
     assert_eq!(error(entry.answer), Reason::InstanceNotStopped);
 }
@@ -191,7 +264,12 @@ fn a_request_whose_attempt_was_withdrawn_begins_anew() {
     let mut desk = Desk::new();
     desk.observe(&[]);
     let key = Some(request(7));
-    let Reply::Reserved { grant, attempt, .. } = desk.run(&enter(1, "eni-1", Reach::Reserve, key.clone())) else { panic!() };
+    let Reply::Reserved { grant, attempt, .. } = desk.run(&enter(1, "eni-1", Reach::Reserve, key.clone())) else {
+        panic!()
+    };
     desk.answer(&(grant, *attempt), SendAnswer::Void);
-    assert!(matches!(desk.run(&enter(2, "eni-1", Reach::Reserve, key)), Reply::Reserved { .. }));
+    assert!(matches!(
+        desk.run(&enter(2, "eni-1", Reach::Reserve, key)),
+        Reply::Reserved { .. }
+    ));
 }

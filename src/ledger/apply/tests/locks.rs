@@ -3,18 +3,29 @@ use super::*;
 #[test]
 fn the_first_comer_gets_the_lock_and_the_others_queue_in_order() {
     let mut desk = Desk::new();
-    assert!(matches!(desk.enter(1, "eni-1", Reach::Queue), Reply::Granted { stale: true, .. }));
+    assert!(matches!(
+        desk.enter(1, "eni-1", Reach::Queue),
+        Reply::Granted { stale: true, .. }
+    ));
     assert_eq!(desk.enter(2, "eni-2", Reach::Queue), Reply::Queued { ahead: 0 });
     assert_eq!(desk.enter(3, "eni-3", Reach::Queue), Reply::Queued { ahead: 1 });
-    assert_eq!(desk.enter(2, "eni-2", Reach::Queue), Reply::Queued { ahead: 0 }, "a poll keeps the place");
+    assert_eq!(
+        desk.enter(2, "eni-2", Reach::Queue),
+        Reply::Queued { ahead: 0 },
+        "a poll keeps the place"
+    );
 }
 
 #[test]
 fn asking_again_gives_the_same_grant_and_never_a_new_lease() {
     let mut desk = Desk::new();
-    let Reply::Granted { grant: first, .. } = desk.enter(1, "eni-1", Reach::Queue) else { panic!() };
+    let Reply::Granted { grant: first, .. } = desk.enter(1, "eni-1", Reach::Queue) else {
+        panic!()
+    };
     desk.pass(10 * SECOND);
-    let Reply::Granted { grant: again, .. } = desk.enter(1, "eni-1", Reach::Queue) else { panic!() };
+    let Reply::Granted { grant: again, .. } = desk.enter(1, "eni-1", Reach::Queue) else {
+        panic!()
+    };
     assert_eq!(first, again);
 }
 
@@ -25,9 +36,14 @@ fn a_released_lock_is_handed_over_on_trial_and_the_lease_begins_at_the_confirmat
     desk.enter(2, "eni-2", Reach::Queue);
     desk.run(&Command::Leave { ticket: ticket(1) });
     assert!(desk.last.as_ref().unwrap().effects.notify, "the next one is told");
-    assert!(matches!(desk.enter(3, "eni-3", Reach::Queue), Reply::Queued { ahead: 0 }));
+    assert!(matches!(
+        desk.enter(3, "eni-3", Reach::Queue),
+        Reply::Queued { ahead: 0 }
+    ));
     desk.pass(SECOND / 2);
-    let Reply::Granted { grant, .. } = desk.enter(2, "eni-2", Reach::Queue) else { panic!() };
+    let Reply::Granted { grant, .. } = desk.enter(2, "eni-2", Reach::Queue) else {
+        panic!()
+    };
     assert_eq!(grant.expires_at, desk.now + desk.bounds.lease);
 }
 
@@ -40,18 +56,25 @@ fn a_grant_on_trial_that_nobody_confirms_passes_on() {
     desk.pass(SECOND / 2);
     desk.enter(3, "eni-3", Reach::Queue);
     desk.pass(SECOND / 2);
-    assert!(matches!(desk.enter(3, "eni-3", Reach::Queue), Reply::Granted { .. }), "2 is dead");
+    assert!(
+        matches!(desk.enter(3, "eni-3", Reach::Queue), Reply::Granted { .. }),
+        "2 is dead"
+    );
 }
 
 #[test]
 fn a_place_in_the_queue_dies_without_polls_and_a_lease_without_release() {
     let mut desk = Desk::new();
-    let Reply::Granted { grant: first, .. } = desk.enter(1, "eni-1", Reach::Queue) else { panic!() };
+    let Reply::Granted { grant: first, .. } = desk.enter(1, "eni-1", Reach::Queue) else {
+        panic!()
+    };
     desk.enter(2, "eni-2", Reach::Queue);
     desk.pass(SECOND);
     assert_eq!(desk.enter(3, "eni-3", Reach::Queue), Reply::Queued { ahead: 0 });
     desk.pass(desk.bounds.lease);
-    let Reply::Granted { grant: second, .. } = desk.enter(4, "eni-4", Reach::Queue) else { panic!() };
+    let Reply::Granted { grant: second, .. } = desk.enter(4, "eni-4", Reach::Queue) else {
+        panic!()
+    };
     assert!(second.hold.fence > first.hold.fence);
 }
 
@@ -77,13 +100,24 @@ fn another_incarnation_clears_lock_and_queue_and_grants_nothing_during_the_hold(
     let sent = desk.reserve(1, "eni-1");
     desk.enter(2, "eni-2", Reach::Queue);
     let hold_until = desk.now + desk.bounds.hold();
-    desk.partition = Partition { incarnation: "b".to_owned(), hold_until };
+    desk.partition = Partition {
+        incarnation: "b".to_owned(),
+        hold_until,
+    };
     assert_eq!(desk.enter(2, "eni-2", Reach::Reserve), Reply::Recovering(hold_until));
     assert_eq!((desk.record.lock, desk.record.queue.len()), (None, 0));
-    desk.answer(&sent, SendAnswer::Accepted { ens_request_id: "E-1".to_owned() });
+    desk.answer(
+        &sent,
+        SendAnswer::Accepted {
+            ens_request_id: "E-1".to_owned(),
+        },
+    );
     assert_eq!(desk.state("eni-1"), State::Attaching, "what was under way goes on");
     desk.now = hold_until;
-    assert!(matches!(desk.enter(2, "eni-2", Reach::Reserve), Reply::Granted { stale: true, .. }));
+    assert!(matches!(
+        desk.enter(2, "eni-2", Reach::Reserve),
+        Reply::Granted { stale: true, .. }
+    ));
 }
 
 #[test]

@@ -7,7 +7,10 @@ fn in_use_here_is_success_and_ends_the_reservation() {
     desk.accept(1, "eni-1");
     desk.pass(SECOND);
     let attempt = desk.settle("eni-1", here(Status::InUse));
-    assert_eq!((attempt.attachment.state, attempt.reserved, attempt.due_at), (State::Attached, false, None));
+    assert_eq!(
+        (attempt.attachment.state, attempt.reserved, attempt.due_at),
+        (State::Attached, false, None)
+    );
     assert_eq!(attempt.attachment.ens_status, "InUse");
     assert_eq!(attempt.attachment.observed_at, Some(desk.now));
 }
@@ -32,7 +35,11 @@ fn or_when_attaching_was_seen_at_least_one_lag_before() {
     desk.pass(SECOND);
     desk.settle("eni-1", here(Status::Attaching));
     desk.pass(SECOND);
-    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Attaching, "it may lag");
+    assert_eq!(
+        desk.settle("eni-1", free()).attachment.state,
+        State::Attaching,
+        "it may lag"
+    );
     desk.pass(2 * SECOND);
     assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Failed);
 }
@@ -43,12 +50,18 @@ fn a_describe_older_than_the_send_or_than_the_newest_one_says_nothing() {
     let before = desk.now;
     desk.pass(SECOND);
     desk.accept(1, "eni-1");
-    assert_eq!(desk.settle_as_of(before, "eni-1", here(Status::InUse)).attachment.state, State::Attaching);
+    assert_eq!(
+        desk.settle_as_of(before, "eni-1", here(Status::InUse)).attachment.state,
+        State::Attaching
+    );
     desk.pass(20 * SECOND);
     let asked = desk.now;
     desk.pass(SECOND);
     desk.settle("eni-1", here(Status::Attaching));
-    assert_eq!(desk.settle_as_of(asked, "eni-1", free()).attachment.state, State::Attaching);
+    assert_eq!(
+        desk.settle_as_of(asked, "eni-1", free()).attachment.state,
+        State::Attaching
+    );
 }
 
 #[test]
@@ -63,15 +76,28 @@ fn in_use_is_believed_one_lag_after_the_send_where_the_eni_was_here_before() {
     desk.pass(SECOND);
     desk.accept(1, "eni-1");
     desk.pass(2 * SECOND);
-    assert_eq!(desk.settle("eni-1", here(Status::InUse)).attachment.state, State::Attaching, "that may be the old one");
+    assert_eq!(
+        desk.settle("eni-1", here(Status::InUse)).attachment.state,
+        State::Attaching,
+        "that may be the old one"
+    );
     desk.pass(9 * SECOND);
-    assert_eq!(desk.settle("eni-1", here(Status::InUse)).attachment.state, State::Attached);
+    assert_eq!(
+        desk.settle("eni-1", here(Status::InUse)).attachment.state,
+        State::Attached
+    );
 }
 
 #[test]
 fn elsewhere_and_missing_fail_only_after_the_grace() {
-    let elsewhere = Finding::Elsewhere { instance: "i-2".parse().unwrap(), text: "InUse".to_owned() };
-    for (finding, reason) in [(elsewhere, Reason::EniNotAvailable), (Finding::Missing, Reason::EniNotFound)] {
+    let elsewhere = Finding::Elsewhere {
+        instance: "i-2".parse().unwrap(),
+        text: "InUse".to_owned(),
+    };
+    for (finding, reason) in [
+        (elsewhere, Reason::EniNotAvailable),
+        (Finding::Missing, Reason::EniNotFound),
+    ] {
         let mut desk = Desk::new();
         desk.accept(1, "eni-1");
         desk.pass(5 * SECOND);
@@ -87,7 +113,12 @@ fn an_unclear_answer_settles_nobody() {
     let mut desk = Desk::new();
     desk.accept(1, "eni-1");
     desk.pass(600 * SECOND);
-    let attempt = desk.settle("eni-1", Finding::Unclear { text: "Attaching".to_owned() });
+    let attempt = desk.settle(
+        "eni-1",
+        Finding::Unclear {
+            text: "Attaching".to_owned(),
+        },
+    );
     assert_eq!((attempt.attachment.state, attempt.reserved), (State::Attaching, true));
     assert!(attempt.attachment.stuck && attempt.due_at.is_some());
 }
@@ -101,7 +132,10 @@ fn an_attempt_whose_owner_died_is_verified_and_finished_by_others() {
     assert_eq!(attempt.attachment.state, State::Verifying);
     assert!(attempt.may_be_resent());
     desk.pass(SECOND);
-    assert_eq!(desk.settle("eni-1", here(Status::InUse)).attachment.state, State::Attached);
+    assert_eq!(
+        desk.settle("eni-1", here(Status::InUse)).attachment.state,
+        State::Attached
+    );
 }
 
 #[test]
@@ -112,7 +146,10 @@ fn attached_becomes_detaching_and_detached_and_nothing_else() {
     desk.settle("eni-1", here(Status::InUse));
     let uid = desk.attempt("eni-1").uid();
     desk.pass(20 * SECOND);
-    assert_eq!(desk.settle("eni-1", here(Status::Attaching)).attachment.state, State::Attached);
+    assert_eq!(
+        desk.settle("eni-1", here(Status::Attaching)).attachment.state,
+        State::Attached
+    );
     desk.pass(SECOND);
     let attempt = desk.settle("eni-1", here(Status::Detaching));
     assert_eq!(attempt.attachment.state, State::Detaching);

@@ -30,7 +30,10 @@ impl Desk {
         Self {
             bounds: Bounds::default(),
             instance: "i-1".parse().unwrap(),
-            partition: Partition { incarnation: "a".to_owned(), hold_until: Timestamp::default() },
+            partition: Partition {
+                incarnation: "a".to_owned(),
+                hold_until: Timestamp::default(),
+            },
             record: Record::default(),
             requests: std::collections::BTreeMap::new(),
             now: Timestamp::from_micros(1_000_000_000_000_000),
@@ -48,9 +51,17 @@ impl Desk {
             now: self.now,
         };
         let step = apply(&self.record, command, context);
-        assert_eq!(invariants::check(&self.record, &step.record, &self.bounds), [], "{command:?}");
+        assert_eq!(
+            invariants::check(&self.record, &step.record, &self.bounds),
+            [],
+            "{command:?}"
+        );
         let text = serde_json::to_string(&step.record).unwrap();
-        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), step.record, "survives being stored");
+        assert_eq!(
+            serde_json::from_str::<Record>(&text).unwrap(),
+            step.record,
+            "survives being stored"
+        );
         self.record = step.record.clone();
         self.requests.extend(step.effects.requests.iter().cloned());
         let reply = step.reply.clone();
@@ -69,7 +80,11 @@ impl Desk {
     /// Sees these ENIs on the instance, all in use.
     pub(super) fn observe(&mut self, enis: &[&str]) -> Reply {
         let rows = enis.iter().map(|eni| sight(eni, Status::InUse)).collect();
-        self.run(&Command::Observe { sent_at: self.now, rows, then: None })
+        self.run(&Command::Observe {
+            sent_at: self.now,
+            rows,
+            then: None,
+        })
     }
 
     /// Takes the lock, looks, reserves.
@@ -89,18 +104,33 @@ impl Desk {
 
     fn attached(&self) -> Vec<InterfaceId> {
         let attached = |a: &&Attempt| a.attachment.state == State::Attached;
-        self.record.attempts.values().filter(attached).map(|a| a.attachment.eni.clone()).collect()
+        self.record
+            .attempts
+            .values()
+            .filter(attached)
+            .map(|a| a.attachment.eni.clone())
+            .collect()
     }
 
     pub(super) fn answer(&mut self, (grant, attempt): &(Lease, Attempt), answer: SendAnswer) -> Reply {
         let (attempt, grant) = (Box::new(attempt.clone()), grant.hold);
-        self.run(&Command::Answer { attempt, grant, answer, release: true })
+        self.run(&Command::Answer {
+            attempt,
+            grant,
+            answer,
+            release: true,
+        })
     }
 
     /// Reserves, sends, and has it accepted.
     pub(super) fn accept(&mut self, who: u128, eni: &str) -> (Lease, Attempt) {
         let sent = self.reserve(who, eni);
-        self.answer(&sent, SendAnswer::Accepted { ens_request_id: "E-1".to_owned() });
+        self.answer(
+            &sent,
+            SendAnswer::Accepted {
+                ens_request_id: "E-1".to_owned(),
+            },
+        );
         sent
     }
 
@@ -109,12 +139,19 @@ impl Desk {
     }
 
     pub(super) fn settle_as_of(&mut self, sent_at: Timestamp, eni: &str, finding: Finding) -> Attempt {
-        self.run(&Command::Settle { sent_at, findings: vec![(id(eni), finding)] });
+        self.run(&Command::Settle {
+            sent_at,
+            findings: vec![(id(eni), finding)],
+        });
         self.attempt(eni)
     }
 
     pub(super) fn attempt(&self, eni: &str) -> Attempt {
-        self.record.attempts.get(&id(eni)).cloned().expect("the attempt is there")
+        self.record
+            .attempts
+            .get(&id(eni))
+            .cloned()
+            .expect("the attempt is there")
     }
 
     pub(super) fn state(&self, eni: &str) -> State {
@@ -127,7 +164,14 @@ impl Desk {
 }
 
 pub(super) fn enter(who: u128, eni: &str, reach: Reach, request: Option<RequestKey>) -> Command {
-    Command::Enter(Enter { ticket: ticket(who), uid: Uid(Uuid::from_u128(who)), eni: id(eni), request, trace: None, reach })
+    Command::Enter(Enter {
+        ticket: ticket(who),
+        uid: Uid(Uuid::from_u128(who)),
+        eni: id(eni),
+        request,
+        trace: None,
+        reach,
+    })
 }
 
 pub(super) fn ticket(who: u128) -> Ticket {
@@ -139,19 +183,32 @@ pub(super) fn id(eni: &str) -> InterfaceId {
 }
 
 pub(super) fn request(id: u128) -> RequestKey {
-    RequestKey { caller: Caller::anonymous(), id: RequestId(Uuid::from_u128(id)) }
+    RequestKey {
+        caller: Caller::anonymous(),
+        id: RequestId(Uuid::from_u128(id)),
+    }
 }
 
 pub(super) fn sight(eni: &str, status: Status) -> Sight {
-    Sight { eni: id(eni), status, text: format!("{status:?}"), primary: false }
+    Sight {
+        eni: id(eni),
+        status,
+        text: format!("{status:?}"),
+        primary: false,
+    }
 }
 
 pub(super) fn here(status: Status) -> Finding {
-    Finding::Here { status, text: format!("{status:?}") }
+    Finding::Here {
+        status,
+        text: format!("{status:?}"),
+    }
 }
 
 pub(super) fn free() -> Finding {
-    Finding::Available { text: "Available".to_owned() }
+    Finding::Available {
+        text: "Available".to_owned(),
+    }
 }
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);

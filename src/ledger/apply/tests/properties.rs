@@ -41,28 +41,48 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
         Act::Enter(who, eni, queue) => {
             *uids += 1;
             let reach = if queue { Reach::Queue } else { Reach::Reserve };
-            let Command::Enter(enter) = enter(who, &name(eni), reach, None) else { return };
-            desk.run(&Command::Enter(Enter { uid: Uid(Uuid::from_u128(1000 + *uids)), ..enter }));
+            let Command::Enter(enter) = enter(who, &name(eni), reach, None) else {
+                return;
+            };
+            desk.run(&Command::Enter(Enter {
+                uid: Uid(Uuid::from_u128(1000 + *uids)),
+                ..enter
+            }));
         }
         Act::Answer(eni, how) => {
-            let Some(attempt) = desk.record.attempts.get(&id(&name(eni))).cloned() else { return };
+            let Some(attempt) = desk.record.attempts.get(&id(&name(eni))).cloned() else {
+                return;
+            };
             if !attempt.ours || attempt.sends.is_empty() || attempt.sends.last().is_some_and(|send| send.answered) {
                 return;
             }
             let failure = crate::model::Failure::new(crate::model::Reason::InstanceNotStopped, "no");
             let answer = match how {
-                0 => SendAnswer::Accepted { ens_request_id: "E".to_owned() },
+                0 => SendAnswer::Accepted {
+                    ens_request_id: "E".to_owned(),
+                },
                 1 => SendAnswer::Refused(failure),
                 2 => SendAnswer::Conflicting(failure),
                 3 => SendAnswer::Void,
                 _ => SendAnswer::Unanswered,
             };
             let lock = desk.record.lock;
-            let grant = lock.map_or(Hold { ticket: ticket(0), fence: desk.record.fence }, |lock| Hold {
-                ticket: lock.ticket,
-                fence: lock.fence,
+            let grant = lock.map_or(
+                Hold {
+                    ticket: ticket(0),
+                    fence: desk.record.fence,
+                },
+                |lock| Hold {
+                    ticket: lock.ticket,
+                    fence: lock.fence,
+                },
+            );
+            desk.run(&Command::Answer {
+                attempt: Box::new(attempt),
+                grant,
+                answer,
+                release: true,
             });
-            desk.run(&Command::Answer { attempt: Box::new(attempt), grant, answer, release: true });
         }
         Act::Settle(eni, what, ago) => {
             let finding = match what {
@@ -70,31 +90,54 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
                 1 => here(Status::InUse),
                 2 => here(Status::Attaching),
                 3 => here(Status::Detaching),
-                4 => Finding::Elsewhere { instance: "i-2".parse().unwrap(), text: "InUse".to_owned() },
+                4 => Finding::Elsewhere {
+                    instance: "i-2".parse().unwrap(),
+                    text: "InUse".to_owned(),
+                },
                 5 => Finding::Missing,
-                6 => Finding::Unclear { text: "Deleting".to_owned() },
+                6 => Finding::Unclear {
+                    text: "Deleting".to_owned(),
+                },
                 _ => Finding::Unclear { text: String::new() },
             };
             let sent_at = desk.now - Duration::from_millis(ago);
-            desk.run(&Command::Settle { sent_at, findings: vec![(id(&name(eni)), finding)] });
+            desk.run(&Command::Settle {
+                sent_at,
+                findings: vec![(id(&name(eni)), finding)],
+            });
         }
         Act::Observe(enis, ago) => {
             let rows = enis.into_iter().map(|eni| sight(&name(eni), Status::InUse)).collect();
             let sent_at = desk.now - Duration::from_millis(ago);
-            desk.run(&Command::Observe { sent_at, rows, then: None });
+            desk.run(&Command::Observe {
+                sent_at,
+                rows,
+                then: None,
+            });
         }
         Act::Resend(who, eni) => {
             if let Some(uid) = desk.record.attempts.get(&id(&name(eni))).map(Attempt::uid) {
-                desk.run(&Command::Resend { ticket: ticket(who), uid, eni: id(&name(eni)) });
+                desk.run(&Command::Resend {
+                    ticket: ticket(who),
+                    uid,
+                    eni: id(&name(eni)),
+                });
             }
         }
         Act::Leave(who) => {
             desk.run(&Command::Leave { ticket: ticket(who) });
         }
         Act::Lose(hold) => {
-            let hold_until = if hold { desk.now + 5 * SECOND } else { Timestamp::default() };
+            let hold_until = if hold {
+                desk.now + 5 * SECOND
+            } else {
+                Timestamp::default()
+            };
             let incarnation = format!("{}", desk.now.as_micros());
-            desk.partition = Partition { incarnation, hold_until };
+            desk.partition = Partition {
+                incarnation,
+                hold_until,
+            };
         }
     }
 }

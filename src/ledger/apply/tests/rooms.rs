@@ -1,15 +1,22 @@
 use super::*;
 use crate::model::{Failure, Reason};
 
-const TEN: [&str; 10] =
-    ["eni-0", "eni-1", "eni-2", "eni-3", "eni-4", "eni-5", "eni-6", "eni-7", "eni-8", "eni-9"];
+const TEN: [&str; 10] = [
+    "eni-0", "eni-1", "eni-2", "eni-3", "eni-4", "eni-5", "eni-6", "eni-7", "eni-8", "eni-9",
+];
 
 #[test]
 fn without_an_observation_nothing_is_reserved_and_nothing_is_full() {
     let mut desk = Desk::new();
-    assert!(matches!(desk.enter(1, "eni-1", Reach::Reserve), Reply::Granted { stale: true, .. }));
+    assert!(matches!(
+        desk.enter(1, "eni-1", Reach::Reserve),
+        Reply::Granted { stale: true, .. }
+    ));
     desk.observe(&[]);
-    assert!(matches!(desk.enter(1, "eni-1", Reach::Reserve), Reply::Reserved { room: 9, .. }));
+    assert!(matches!(
+        desk.enter(1, "eni-1", Reach::Reserve),
+        Reply::Reserved { room: 9, .. }
+    ));
 }
 
 #[test]
@@ -22,27 +29,44 @@ fn reservations_and_what_ens_shows_fill_the_instance_together() {
         let command = Command::Answer {
             attempt: Box::new(sent.1),
             grant: sent.0.hold,
-            answer: SendAnswer::Accepted { ens_request_id: "E".to_owned() },
+            answer: SendAnswer::Accepted {
+                ens_request_id: "E".to_owned(),
+            },
             release: false,
         };
         desk.run(&command);
         // The uid is the attempt's own.
         assert_eq!(desk.state(TEN[who]), State::Attaching);
     }
-    let Reply::Full(full) = desk.enter(11, "eni-a", Reach::Reserve) else { panic!() };
+    let Reply::Full(full) = desk.enter(11, "eni-a", Reach::Reserve) else {
+        panic!()
+    };
     assert_eq!((full.limit, full.attached, full.in_flight), (10, 8, 2));
     assert!(!full.retry_after.is_zero());
-    assert_eq!((desk.record.lock, desk.record.queue.len()), (desk.record.lock, 0), "the queue is emptied");
+    assert_eq!(
+        (desk.record.lock, desk.record.queue.len()),
+        (desk.record.lock, 0),
+        "the queue is emptied"
+    );
 }
 
 #[test]
 fn the_primary_counts_only_if_told_so() {
-    let primary = Sight { primary: true, ..sight("eni-p", Status::InUse) };
+    let primary = Sight {
+        primary: true,
+        ..sight("eni-p", Status::InUse)
+    };
     for (count_primary, room) in [(false, 9), (true, 8)] {
         let mut desk = Desk::new();
         desk.bounds.count_primary = count_primary;
-        desk.run(&Command::Observe { sent_at: desk.now, rows: vec![primary.clone()], then: None });
-        let Reply::Reserved { room: left, .. } = desk.enter(1, "eni-1", Reach::Reserve) else { panic!() };
+        desk.run(&Command::Observe {
+            sent_at: desk.now,
+            rows: vec![primary.clone()],
+            then: None,
+        });
+        let Reply::Reserved { room: left, .. } = desk.enter(1, "eni-1", Reach::Reserve) else {
+            panic!()
+        };
         assert_eq!(left, room);
     }
 }
@@ -52,7 +76,11 @@ fn a_detaching_eni_and_one_of_unknown_status_occupy() {
     let mut desk = Desk::new();
     desk.bounds.limit = 2;
     let rows = vec![sight("eni-a", Status::Detaching), sight("eni-b", Status::Other)];
-    desk.run(&Command::Observe { sent_at: desk.now, rows, then: None });
+    desk.run(&Command::Observe {
+        sent_at: desk.now,
+        rows,
+        then: None,
+    });
     assert!(matches!(desk.enter(1, "eni-1", Reach::Ask), Reply::Full(_)));
 }
 
@@ -62,10 +90,16 @@ fn a_settled_eni_occupies_until_an_observation_that_must_show_it() {
     desk.bounds.limit = 1;
     desk.accept(1, "eni-1");
     desk.pass(2 * SECOND);
-    assert_eq!(desk.settle("eni-1", here(Status::InUse)).attachment.state, State::Attached);
+    assert_eq!(
+        desk.settle("eni-1", here(Status::InUse)).attachment.state,
+        State::Attached
+    );
     desk.pass(5 * SECOND);
     desk.observe(&[]);
-    assert!(matches!(desk.enter(2, "eni-2", Reach::Ask), Reply::Full(_)), "the describe may lag");
+    assert!(
+        matches!(desk.enter(2, "eni-2", Reach::Ask), Reply::Full(_)),
+        "the describe may lag"
+    );
     assert_eq!(desk.state("eni-1"), State::Attached);
     desk.pass(6 * SECOND);
     desk.observe(&[]);
@@ -79,7 +113,11 @@ fn an_older_observation_is_discarded() {
     let earlier = desk.now;
     desk.pass(SECOND);
     desk.observe(&["eni-a"]);
-    desk.run(&Command::Observe { sent_at: earlier, rows: Vec::new(), then: None });
+    desk.run(&Command::Observe {
+        sent_at: earlier,
+        rows: Vec::new(),
+        then: None,
+    });
     assert_eq!(desk.record.observation.as_ref().unwrap().occupied, [id("eni-a")]);
 }
 
@@ -107,9 +145,14 @@ fn the_limit_that_ens_enforces_is_believed_until_fewer_are_seen_or_a_minute_is_o
     let sent = desk.reserve(1, "eni-1");
     desk.answer(&sent, SendAnswer::Refused(refusal));
     assert_eq!(desk.error("eni-1"), Reason::EniLimitExceeded);
-    let Reply::Full(full) = desk.enter(2, "eni-2", Reach::Ask) else { panic!() };
+    let Reply::Full(full) = desk.enter(2, "eni-2", Reach::Ask) else {
+        panic!()
+    };
     assert_eq!((full.limit, full.attached), (2, 2));
-    let mut seen = Desk { record: desk.record.clone(), ..Desk::new() };
+    let mut seen = Desk {
+        record: desk.record.clone(),
+        ..Desk::new()
+    };
     seen.pass(3 * SECOND);
     seen.observe(&["eni-a"]);
     assert_eq!(seen.enter(2, "eni-2", Reach::Ask), Reply::Open);
@@ -121,14 +164,30 @@ fn the_limit_that_ens_enforces_is_believed_until_fewer_are_seen_or_a_minute_is_o
 #[test]
 fn what_others_attached_is_shown_and_followed() {
     let mut desk = Desk::new();
-    let rows = vec![sight("eni-a", Status::InUse), sight("eni-b", Status::Attaching), sight("eni-c", Status::Detaching)];
-    desk.run(&Command::Observe { sent_at: desk.now, rows, then: None });
+    let rows = vec![
+        sight("eni-a", Status::InUse),
+        sight("eni-b", Status::Attaching),
+        sight("eni-c", Status::Detaching),
+    ];
+    desk.run(&Command::Observe {
+        sent_at: desk.now,
+        rows,
+        then: None,
+    });
     assert_eq!(desk.state("eni-a"), State::Attached);
     assert_eq!(desk.state("eni-b"), State::Attaching);
     assert_eq!(desk.state("eni-c"), State::Detaching);
     let due = |desk: &Desk, eni: &str| desk.attempt(eni).due_at.is_some();
-    assert_eq!([due(&desk, "eni-a"), due(&desk, "eni-b"), due(&desk, "eni-c")], [false, true, true]);
-    assert!(desk.record.attempts.values().all(|attempt| !attempt.reserved && !attempt.ours));
+    assert_eq!(
+        [due(&desk, "eni-a"), due(&desk, "eni-b"), due(&desk, "eni-c")],
+        [false, true, true]
+    );
+    assert!(
+        desk.record
+            .attempts
+            .values()
+            .all(|attempt| !attempt.reserved && !attempt.ours)
+    );
     let before = desk.attempt("eni-a").uid();
     desk.pass(30 * SECOND);
     desk.observe(&["eni-b"]);

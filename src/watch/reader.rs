@@ -1,0 +1,184 @@
+//! The one reader of a watched instance: it reads the record on a hint, every five seconds, and when somebody asks for the
+//! truth as of now, and publishes it as a [`View`].
+//!
+//! It begins with the first stream of an instance and ends with the last. Hints may be lost, so that time alone is enough;
+//! a ledger that fails leaves the last view standing.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::ledger::{Book, Ledger, Unavailable};
+use crate::model::InstanceId;
+
+use super::view::View;
+
+/// How long a watched record goes unread without a hint; up to a fifth shorter, so that readers do not read together.
+const PAUSE: Duration = Duration::from_secs(5);
+/// The pause after a failed read; doubles up to [`PAUSE`].
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+
+/// The latest reading.
+#[derive(Debug, Clone)]
+pub(super) struct Published {
+    pub(super) view: Arc<View>,
+    /// Requests up to this one were made before the reading began.
+    answers: u64,
+    /// Why the last reading failed: the view is older.
+    failed: Option<Unavailable>,
+}
+
+/// A watched instance. The reader lives as long as this.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) instance: InstanceId,
+    published: watch::Receiver<Published>,
+    /// Counts those who asked for the truth as of now.
+    requests: watch::Sender<u64>,
+    readers: Arc<Readers>,
+}
+
+impl Watched {
+    /// Every reading, the latest first.
+    pub(super) fn published(&self) -> watch::Receiver<Published> {
+        self.published.clone()
+    }
+
+    /// The record as it stands after this call, not before. Any number of askers at once share one reading.
+    pub(super) async fn fresh(&self) -> Result<Arc<View>, Unavailable> {
+        let mut request = 0;
+        self.requests.send_modify(|count| {
+            *count += 1;
+            request = *count;
+        });
+        let mut published = self.published();
+        let answered = published.wait_for(|published| published.answers >= request).await;
+        match answered.as_deref() {
+            Ok(Published {
+                failed: Some(failed), ..
+            }) => Err(failed.clone()),
+            Ok(Published { view, .. }) => Ok(view.clone()),
+            Err(_ended) => Err(Unavailable::before("the record is no longer read")),
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        let mut watched = self.readers.lock();
+        // Another one may have taken its place already.
+        if watched
+            .get(&self.instance)
+            .is_some_and(|other| other.strong_count() == 0)
+        {
+            watched.remove(&self.instance);
+        }
+    }
+}
+
+/// The readers of one replica.
+#[derive(Debug, Default)]
+pub(super) struct Readers {
+    watched: Mutex<BTreeMap<InstanceId, Weak<Watched>>>,
+}
+
+impl Readers {
+    /// The instance, read from now on at the latest.
+    pub(super) fn of<L: Ledger>(
+        self: &Arc<Self>,
+        instance: &InstanceId,
+        book: &Arc<Book<L>>,
+        tasks: &TaskTracker,
+    ) -> Arc<Watched> {
+        let mut all = self.lock();
+        if let Some(watched) = all.get(instance).and_then(Weak::upgrade) {
+            return watched;
+        }
+        let (sender, published) = watch::channel(Published {
+            view: Arc::default(),
+            answers: 0,
+            failed: None,
+        });
+        let (requests, asked) = watch::channel(0);
+        let watched = Arc::new(Watched {
+            instance: instance.clone(),
+            published,
+            requests,
+            readers: self.clone(),
+        });
+        all.insert(instance.clone(), Arc::downgrade(&watched));
+        // The reader outlives the call that began it, and belongs to nobody's trace.
+        tasks.spawn(read(book.clone(), instance.clone(), sender, asked));
+        watched
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Weak<Watched>>> {
+        // Every critical section leaves the map whole.
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads until nobody watches.
+async fn read<L: Ledger>(
+    book: Arc<Book<L>>,
+    instance: InstanceId,
+    published: watch::Sender<Published>,
+    mut requests: watch::Receiver<u64>,
+) {
+    let mut hint = book.ledger().hints().subscribe(&instance);
+    let mut retry = FIRST_RETRY;
+    loop {
+        let answers = *requests.borrow();
+        let reading = tokio::select! {
+            biased;
+            () = published.closed() => return,
+            reading = book.read(&instance) => reading,
+        };
+        let pause = match reading {
+            Ok(snapshot) => {
+                let before = published.borrow().view.clone();
+                publish(&published, answers, Ok(View::of(snapshot, &before)));
+                retry = FIRST_RETRY;
+                PAUSE
+            }
+            Err(error) => {
+                tracing::debug!(%instance, %error, "a watched record cannot be read; its streams show what is known");
+                publish(&published, answers, Err(error));
+                let pause = retry;
+                retry = (retry * 2).min(PAUSE);
+                pause
+            }
+        };
+        tokio::select! {
+            biased;
+            asked = requests.wait_for(|count| *count != answers) => if asked.is_err() { return },
+            () = hint.changed() => {}
+            () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.0))) => {}
+        }
+    }
+}
+
+/// Wakes the streams only if there is something to see.
+fn publish(published: &watch::Sender<Published>, answers: u64, reading: Result<View, Unavailable>) {
+    published.send_if_modified(|latest| {
+        let answered = latest.answers != answers;
+        latest.answers = answers;
+        match reading {
+            Ok(view) => {
+                latest.failed = None;
+                let changed = *latest.view != view;
+                if changed {
+                    latest.view = Arc::new(view);
+                }
+                changed || answered
+            }
+            Err(error) => {
+                latest.failed = Some(error);
+                answered
+            }
+        }
+    });
+}

@@ -1,0 +1,193 @@
+//! One stream: a place in the instance's revisions, and a clock.
+//!
+//! There is no queue. Each message is the lowest revision above the last one sent, in the latest view: whatever was
+//! overtaken meanwhile is never sent, and the last one always is.
+
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::ens::Ens;
+use crate::ledger::Ledger;
+use crate::model::{Failure, InterfaceId, Revision};
+use crate::telemetry::metrics::Held;
+
+use super::follow::Follower;
+use super::reader::{Published, Watched};
+use super::view::{Turn, View};
+use super::{Event, Hub, Scope, failures};
+
+/// One stream's state.
+pub(super) struct Watcher<L, E> {
+    hub: Arc<Hub<L, E>>,
+    scope: Scope,
+    watched: Arc<Watched>,
+    published: watch::Receiver<Published>,
+    /// The view that was looked at last.
+    view: Arc<View>,
+    /// Everything in scope up to here was sent.
+    sent: Revision,
+    phase: Phase,
+    last_message: Instant,
+    too_old: Instant,
+    _open: Held,
+    _follower: Option<Follower>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Sends what was there before; a heartbeat ends it.
+    Snapshot,
+    /// Sends what changes.
+    Changes,
+    Over,
+}
+
+/// What ended a wait.
+enum Woken {
+    /// Something may have changed.
+    ToLook,
+    /// Nothing did, for a heartbeat's time.
+    ToBeat,
+    /// Nobody reads the record any more.
+    Unread,
+}
+
+impl<L: Ledger, E: Ens> Watcher<L, E> {
+    /// A stream that starts from `view` and grows old from `began`.
+    pub(super) fn new(
+        hub: Arc<Hub<L, E>>,
+        scope: Scope,
+        watched: Arc<Watched>,
+        view: Arc<View>,
+        began: Instant,
+    ) -> Self {
+        let follower = scope.follow.then(|| hub.follow(&watched, scope.eni.as_ref()));
+        let sent = if scope.after > view.revision {
+            Revision::default()
+        } else {
+            scope.after
+        };
+        Self {
+            published: watched.published(),
+            too_old: began + hub.settings.max_age.mul_f64(rand::random_range(0.9..1.1)),
+            _open: hub.metrics.watch_stream(),
+            _follower: follower,
+            phase: Phase::Snapshot,
+            last_message: began,
+            hub,
+            scope,
+            watched,
+            view,
+            sent,
+        }
+    }
+
+    pub(super) fn into_stream(self) -> impl Stream<Item = Result<Event, Failure>> + Send + use<L, E> {
+        let messages = futures_util::stream::unfold(self, |mut watcher| async move {
+            let message = watcher.next().await?;
+            Some((message, watcher))
+        });
+        messages.fuse()
+    }
+
+    /// The next message; `None` when the stream has ended.
+    async fn next(&mut self) -> Option<Result<Event, Failure>> {
+        if self.phase == Phase::Over {
+            return None;
+        }
+        let message = self.wait().await;
+        self.last_message = Instant::now();
+        if !matches!(message, Some(Ok(_))) {
+            self.phase = Phase::Over;
+        }
+        message
+    }
+
+    async fn wait(&mut self) -> Option<Result<Event, Failure>> {
+        loop {
+            if let Some(failure) = self.end() {
+                return Some(Err(failure));
+            }
+            if let Err(failure) = self.turn_to_latest() {
+                return Some(Err(failure));
+            }
+            if let Some(attachment) = self.view.next(self.eni(), self.sent).cloned() {
+                self.sent = attachment.revision;
+                if self.phase == Phase::Changes {
+                    let now = self.hub.book.ledger().now();
+                    self.hub.metrics.watch_lagged(now.since(attachment.updated_at));
+                }
+                return Some(Ok(Event::Attachment(attachment)));
+            }
+            self.sent = self.sent.max(self.view.revision);
+            if self.phase == Phase::Snapshot {
+                self.phase = Phase::Changes;
+                return Some(Ok(self.heartbeat()));
+            }
+            if !self.scope.follow && self.view.has_ended(self.eni()) {
+                return None;
+            }
+            let (ends, heartbeat) = (self.ends(), self.last_message + self.hub.settings.heartbeat);
+            let view = &self.view;
+            let newer = self.published.wait_for(|latest| !Arc::ptr_eq(&latest.view, view));
+            let woken = tokio::select! {
+                biased;
+                () = self.hub.stop.cancelled() => Woken::ToLook,
+                newer = newer => newer.map_or(Woken::Unread, |_| Woken::ToLook),
+                () = sleep_until(ends) => Woken::ToLook,
+                () = sleep_until(heartbeat) => Woken::ToBeat,
+            };
+            match woken {
+                Woken::ToLook => {}
+                Woken::ToBeat => return Some(Ok(self.heartbeat())),
+                Woken::Unread => return Some(Err(failures::unread())),
+            }
+        }
+    }
+
+    fn eni(&self) -> Option<&InterfaceId> {
+        self.scope.eni.as_ref()
+    }
+
+    fn heartbeat(&self) -> Event {
+        Event::Heartbeat {
+            revision: self.sent,
+            interval: self.hub.settings.heartbeat,
+        }
+    }
+
+    /// When the stream's life is over.
+    fn ends(&self) -> Instant {
+        self.scope.until.map_or(self.too_old, |until| until.min(self.too_old))
+    }
+
+    /// Why the stream must end now, whatever it watches.
+    fn end(&self) -> Option<Failure> {
+        let now = Instant::now();
+        if self.hub.stop.is_cancelled() {
+            Some(failures::draining())
+        } else if self.scope.until.is_some_and(|until| until <= now) {
+            Some(failures::deadline())
+        } else {
+            (self.too_old <= now).then(failures::too_old)
+        }
+    }
+
+    /// Looks at the latest view.
+    ///
+    /// # Errors
+    /// What was shown is gone.
+    fn turn_to_latest(&mut self) -> Result<(), Failure> {
+        let latest = self.published.borrow().view.clone();
+        let turn = latest.turn(&self.view, self.eni());
+        self.view = latest;
+        match (turn, &self.scope.eni) {
+            (Turn::Lost, _) => Err(failures::lost(&self.watched.instance)),
+            (Turn::Withdrawn, Some(eni)) if !self.scope.follow => Err(failures::withdrawn(&self.watched.instance, eni)),
+            _ => Ok(()),
+        }
+    }
+}

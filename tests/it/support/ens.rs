@@ -1,0 +1,118 @@
+//! ENS inside the test's process: shows the rows that the test puts there, and writes down what it was asked.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use eni_gateway::ens::{DescribeError, EniStatus, Ens, InstanceRow, MAX_IDS, Outcome, Permit, Prepared, Row};
+use eni_gateway::model::{Failure, InstanceId, InterfaceId, Reason};
+
+/// One call, as it arrived.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Call {
+    Attach(InstanceId, InterfaceId),
+    Interfaces(Vec<InterfaceId>),
+    InterfacesOf(InstanceId),
+    Instance(InstanceId),
+}
+
+/// A cloud of rows. Clones are the same cloud.
+#[derive(Clone, Default)]
+pub(crate) struct FakeEns(Arc<Mutex<World>>);
+
+#[derive(Default)]
+struct World {
+    rows: BTreeMap<InterfaceId, Row>,
+    calls: Vec<Call>,
+    fault: Option<DescribeError>,
+    latency: Duration,
+}
+
+impl FakeEns {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap()
+    }
+
+    /// Shows `eni` on `instance`, in ENS's own word.
+    pub(crate) fn show(&self, instance: &InstanceId, eni: &InterfaceId, status: &str) {
+        let row = Row {
+            eni: eni.clone(),
+            status: EniStatus::parse(status),
+            status_text: status.to_owned(),
+            instance: Some(instance.clone()).filter(|_| status != "Available"),
+            primary: false,
+            network: String::new(),
+        };
+        self.world().rows.insert(eni.clone(), row);
+    }
+
+    /// Fails every describe from now on with this, or none.
+    pub(crate) fn fail(&self, fault: Option<DescribeError>) {
+        self.world().fault = fault;
+    }
+
+    /// Takes this long for each call.
+    pub(crate) fn take(&self, latency: Duration) {
+        self.world().latency = latency;
+    }
+
+    /// What it was asked so far.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.world().calls.clone()
+    }
+
+    async fn asked(&self, call: Call) -> Result<Vec<Row>, DescribeError> {
+        let latency = {
+            let mut world = self.world();
+            world.calls.push(call);
+            world.latency
+        };
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
+        let world = self.world();
+        world
+            .fault
+            .clone()
+            .map_or_else(|| Ok(world.rows.values().cloned().collect()), Err)
+    }
+}
+
+impl Ens for FakeEns {
+    async fn prepare(&self) -> Result<Prepared, Failure> {
+        Err(Failure::new(
+            Reason::EnsCredentialsRejected,
+            "this cloud has no credentials",
+        ))
+    }
+
+    async fn attach(&self, _: &Prepared, _: Permit, instance: &InstanceId, eni: &InterfaceId) -> Outcome {
+        // The call is what counts: it reaches nobody.
+        let _ = self.asked(Call::Attach(instance.clone(), eni.clone())).await;
+        Outcome::NotSent {
+            why: "this cloud attaches nothing".to_owned(),
+        }
+    }
+
+    async fn interfaces(&self, _: Permit, ids: &[InterfaceId]) -> Result<Vec<Row>, DescribeError> {
+        assert!(ids.len() <= MAX_IDS, "{} ids in one describe", ids.len());
+        let rows = self.asked(Call::Interfaces(ids.to_vec())).await?;
+        Ok(rows.into_iter().filter(|row| ids.contains(&row.eni)).collect())
+    }
+
+    async fn interfaces_of(&self, _: Permit, instance: &InstanceId) -> Result<Vec<Row>, DescribeError> {
+        let rows = self.asked(Call::InterfacesOf(instance.clone())).await?;
+        Ok(rows
+            .into_iter()
+            .filter(|row| row.instance.as_ref() == Some(instance))
+            .collect())
+    }
+
+    async fn instance(&self, _: Permit, instance: &InstanceId) -> Result<Option<InstanceRow>, DescribeError> {
+        self.asked(Call::Instance(instance.clone())).await?;
+        Ok(Some(InstanceRow {
+            status: "Stopped".to_owned(),
+            network: String::new(),
+        }))
+    }
+}

@@ -1,0 +1,115 @@
+//! The memory ledger behind a layer of faults: out of reach, without hints, or with everything lost.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use eni_gateway::ledger::{
+    Due, Health, Hints, Ledger, Memory, Partition, Proposal, Rates, RequestKey, Snapshot, TokenOrder, TokenReply,
+    Unavailable, Verdict,
+};
+use eni_gateway::model::{InstanceId, Timestamp};
+
+/// One replica's connection to a ledger. Clones are the same connection.
+#[derive(Clone)]
+pub(crate) struct Faulty {
+    records: Arc<Mutex<Memory>>,
+    clock: Memory,
+    hints: Hints,
+    down: Arc<AtomicBool>,
+    reads: Arc<AtomicU64>,
+}
+
+impl Faulty {
+    pub(crate) fn new() -> Self {
+        let memory = Memory::new(Rates::default());
+        let hints = memory.hints().clone();
+        Self {
+            records: Arc::new(Mutex::new(memory.clone())),
+            clock: memory,
+            hints,
+            down: Arc::default(),
+            reads: Arc::default(),
+        }
+    }
+
+    /// Another replica's connection to the same ledger: it fails by itself.
+    pub(crate) fn replica(&self) -> Self {
+        Self {
+            down: Arc::default(),
+            reads: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Another replica's connection, which no hint reaches.
+    pub(crate) fn deaf_replica(&self) -> Self {
+        Self {
+            hints: Hints::default(),
+            ..self.replica()
+        }
+    }
+
+    /// Puts the ledger out of reach, or back.
+    pub(crate) fn down(&self, down: bool) {
+        self.down.store(down, Ordering::Relaxed);
+    }
+
+    /// Loses everything.
+    pub(crate) fn wipe(&self) {
+        let rates = Rates::default();
+        *self.records.lock().unwrap() = Memory::beginning_at(rates, self.clock.now());
+        self.hints.notify_all();
+    }
+
+    /// How often a record was read.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    fn reached(&self) -> Result<Memory, Unavailable> {
+        if self.down.load(Ordering::Relaxed) {
+            return Err(Unavailable::before("it is down"));
+        }
+        Ok(self.records.lock().unwrap().clone())
+    }
+}
+
+impl Ledger for Faulty {
+    async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, Unavailable> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.reached()?.read(instance, request).await
+    }
+
+    async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
+        let verdict = self.reached()?.commit(proposal).await;
+        if proposal.effects.notify && matches!(verdict, Ok(Verdict::Committed { .. })) {
+            self.hints.notify(&proposal.instance);
+        }
+        verdict
+    }
+
+    async fn claim(&self, most: usize, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
+        self.reached()?.claim(most, visibility).await
+    }
+
+    async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
+        self.reached()?.take(order).await
+    }
+
+    fn hints(&self) -> &Hints {
+        &self.hints
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn partition(&self, instance: &InstanceId) -> Partition {
+        self.clock.partition(instance)
+    }
+
+    fn health(&self) -> Health {
+        self.clock.health()
+    }
+}

@@ -1,0 +1,349 @@
+//! Reads and watches over the memory ledger, in virtual time.
+
+mod discover;
+mod ends;
+mod faults;
+mod follow;
+mod random;
+mod replicas;
+mod stream;
+mod times;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eni_gateway::attach::Attacher;
+use eni_gateway::ens::Budget;
+use eni_gateway::ens::budget::{TokenAnswer, TokenRequest};
+use eni_gateway::ledger::book::Event as BookEvent;
+use eni_gateway::ledger::command::{Command, Enter, Finding, Hold, Reach, Reply, SendAnswer, Status};
+use eni_gateway::ledger::record::Attempt;
+use eni_gateway::ledger::{Book, Bounds, Ledger};
+use eni_gateway::model::{Attachment, Failure, InstanceId, InterfaceId, Revision, State, Ticket, Uid};
+use eni_gateway::telemetry::Metrics;
+use eni_gateway::tracker::Tracker;
+use eni_gateway::watch::{Event, Hub, Scope, Settings};
+use futures_util::{FutureExt, Stream, StreamExt};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::support::ens::{Call, FakeEns};
+use crate::support::ledger::Faulty;
+
+type Messages = Pin<Box<dyn Stream<Item = Result<Event, Failure>> + Send>>;
+
+fn instance(name: &str) -> InstanceId {
+    name.parse().unwrap()
+}
+
+fn eni(name: &str) -> InterfaceId {
+    name.parse().unwrap()
+}
+
+/// One ENI of `i-1`, all of it to be told once.
+fn scope(name: &str) -> Scope {
+    Scope {
+        eni: Some(eni(name)),
+        ..whole()
+    }
+}
+
+/// All of `i-1`, to be told once.
+fn whole() -> Scope {
+    Scope {
+        instance: instance("i-1"),
+        eni: None,
+        after: Revision(0),
+        follow: false,
+        until: None,
+    }
+}
+
+fn following(scope: Scope) -> Scope {
+    Scope { follow: true, ..scope }
+}
+
+/// So long that nothing else is left to happen first.
+async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+/// One replica.
+struct Replica {
+    ledger: Faulty,
+    ens: FakeEns,
+    book: Arc<Book<Faulty>>,
+    hub: Arc<Hub<Faulty, FakeEns>>,
+    metrics: Metrics,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Replica {
+    fn new() -> Self {
+        Self::of(Faulty::new(), FakeEns::default())
+    }
+
+    fn of(ledger: Faulty, ens: FakeEns) -> Self {
+        let bounds = Bounds {
+            limit: 200,
+            ..Bounds::default()
+        };
+        let observer = Arc::new(|event: BookEvent<'_>| assert!(matches!(event, BookEvent::Changed(_)), "{event:?}"));
+        let book = Arc::new(Book::new(ledger.clone(), bounds, observer));
+        let budget = Budget::new(Arc::new(|_: TokenRequest| async { Ok(TokenAnswer::Granted) }.boxed()));
+        let metrics = Metrics::new("0", "test").unwrap();
+        let (tasks, stop, cloud) = (TaskTracker::new(), CancellationToken::new(), Arc::new(ens.clone()));
+        let timeout = Duration::from_secs(8);
+        let attacher = Attacher::new(
+            book.clone(),
+            cloud.clone(),
+            budget.clone(),
+            timeout,
+            metrics.clone(),
+            tasks.clone(),
+        );
+        let tracker = Arc::new(Tracker::new(
+            book.clone(),
+            cloud.clone(),
+            budget.clone(),
+            Arc::new(attacher),
+            metrics.clone(),
+            tasks.clone(),
+        ));
+        let settings = Settings::default();
+        let hub = Hub::new(
+            book.clone(),
+            cloud,
+            budget,
+            tracker,
+            metrics.clone(),
+            settings,
+            tasks.clone(),
+            stop.clone(),
+        );
+        Self {
+            ledger,
+            ens,
+            book,
+            hub,
+            metrics,
+            tasks,
+            stop,
+        }
+    }
+
+    async fn watch(&self, scope: Scope) -> Messages {
+        Box::pin(self.hub.watch(scope).await.unwrap())
+    }
+
+    async fn refused(&self, scope: Scope) -> Failure {
+        match self.hub.watch(scope).await {
+            Ok(_) => panic!("there is something to watch"),
+            Err(failure) => failure,
+        }
+    }
+
+    async fn execute(&self, command: Command) -> Reply {
+        // The next one comes later, by the ledger's clock too, and after the readers have read.
+        let reply = self.book.execute(&instance("i-1"), &command).await.unwrap().reply;
+        pass(Duration::from_millis(1)).await;
+        reply
+    }
+
+    /// Has the ledger show the whole instance as known: nobody need ask ENS.
+    async fn observe(&self) {
+        let sent_at = self.ledger.now();
+        self.execute(Command::Observe {
+            sent_at,
+            rows: Vec::new(),
+            then: None,
+        })
+        .await;
+    }
+
+    /// An attempt with its send written.
+    async fn begin(&self, name: &str) -> Begun {
+        let enter = Command::Enter(Enter {
+            ticket: Ticket(Uuid::new_v4()),
+            uid: Uid(Uuid::new_v4()),
+            eni: eni(name),
+            request: None,
+            trace: None,
+            reach: Reach::Reserve,
+        });
+        let mut command = enter.clone();
+        loop {
+            match self.execute(command).await {
+                Reply::Reserved { grant, attempt, .. } => {
+                    return Begun {
+                        attempt,
+                        hold: grant.hold,
+                    };
+                }
+                Reply::Granted { stale: true, .. } => {
+                    let sent_at = self.ledger.now();
+                    let rows = self.occupied().await;
+                    command = Command::Observe {
+                        sent_at,
+                        rows,
+                        then: Some(Box::new(enter.clone())),
+                    };
+                }
+                other => panic!("{name} cannot begin: {other:?}"),
+            }
+        }
+    }
+
+    /// What a describe of the instance would show of what the ledger has there.
+    async fn occupied(&self) -> Vec<eni_gateway::ledger::command::Sight> {
+        let record = self.book.read(&instance("i-1")).await.unwrap().record;
+        let here = record
+            .attempts
+            .values()
+            .filter(|attempt| attempt.attachment.state == State::Attached);
+        here.map(|attempt| eni_gateway::ledger::command::Sight {
+            eni: attempt.attachment.eni.clone(),
+            status: Status::InUse,
+            text: attempt.attachment.ens_status.clone(),
+            primary: false,
+        })
+        .collect()
+    }
+
+    async fn answer(&self, begun: &Begun, answer: SendAnswer) {
+        let Begun { attempt, hold } = begun;
+        self.execute(Command::Answer {
+            attempt: attempt.clone(),
+            grant: *hold,
+            answer,
+            release: true,
+        })
+        .await;
+    }
+
+    async fn accept(&self, begun: &Begun) {
+        self.answer(
+            begun,
+            SendAnswer::Accepted {
+                ens_request_id: "R-1".to_owned(),
+            },
+        )
+        .await;
+    }
+
+    async fn settle(&self, name: &str, finding: Finding) {
+        pass(Duration::from_millis(1)).await;
+        let sent_at = self.ledger.now();
+        self.execute(Command::Settle {
+            sent_at,
+            findings: vec![(eni(name), finding)],
+        })
+        .await;
+    }
+
+    /// Begun, accepted, and shown InUse by ENS.
+    async fn attach(&self, name: &str) {
+        let begun = self.begin(name).await;
+        self.accept(&begun).await;
+        self.ens.show(&instance("i-1"), &eni(name), "InUse");
+        self.settle(name, here(Status::InUse, "InUse")).await;
+    }
+
+    /// Free again, and long enough after it was attached for ENS to be believed.
+    async fn detach(&self, name: &str) {
+        pass(Duration::from_secs(11)).await;
+        self.ens.show(&instance("i-1"), &eni(name), "Available");
+        self.settle(
+            name,
+            Finding::Available {
+                text: "Available".to_owned(),
+            },
+        )
+        .await;
+    }
+
+    async fn revision(&self) -> Revision {
+        self.book.read(&instance("i-1")).await.unwrap().record.revision
+    }
+
+    /// How often ENS was asked for everything on an instance.
+    fn describes(&self) -> usize {
+        self.ens
+            .calls()
+            .iter()
+            .filter(|call| matches!(call, Call::InterfacesOf(_)))
+            .count()
+    }
+}
+
+/// An attempt under way.
+struct Begun {
+    attempt: Box<Attempt>,
+    hold: Hold,
+}
+
+fn here(status: Status, text: &str) -> Finding {
+    Finding::Here {
+        status,
+        text: text.to_owned(),
+    }
+}
+
+/// The next attachment; heartbeats before it are passed over.
+async fn attachment(messages: &mut Messages) -> Arc<Attachment> {
+    loop {
+        match messages.next().await {
+            Some(Ok(Event::Attachment(attachment))) => return attachment,
+            Some(Ok(Event::Heartbeat { .. })) => {}
+            other => panic!("no attachment came, but {other:?}"),
+        }
+    }
+}
+
+/// The next message, which must be an attachment.
+async fn at_once(messages: &mut Messages) -> Arc<Attachment> {
+    match messages.next().await {
+        Some(Ok(Event::Attachment(attachment))) => attachment,
+        other => panic!("no attachment came, but {other:?}"),
+    }
+}
+
+/// The revision of the next message, which must be a heartbeat.
+async fn heartbeat(messages: &mut Messages) -> Revision {
+    match messages.next().await {
+        Some(Ok(Event::Heartbeat { revision, .. })) => revision,
+        other => panic!("no heartbeat came, but {other:?}"),
+    }
+}
+
+/// The end of a stream: every message before it, and why it ended if not well.
+async fn end(messages: &mut Messages) -> (Vec<Arc<Attachment>>, Option<Failure>) {
+    let mut seen = Vec::new();
+    loop {
+        match messages.next().await {
+            Some(Ok(Event::Attachment(attachment))) => seen.push(attachment),
+            Some(Ok(Event::Heartbeat { .. })) => {}
+            Some(Err(failure)) => {
+                assert!(messages.next().await.is_none(), "a failure is the last message");
+                return (seen, Some(failure));
+            }
+            None => return (seen, None),
+        }
+    }
+}
+
+/// What has come by now, without waiting.
+fn pending(messages: &mut Messages) -> Option<Option<Result<Event, Failure>>> {
+    messages.next().now_or_never()
+}
+
+fn states(attachment: &Attachment) -> Vec<State> {
+    attachment
+        .transitions
+        .iter()
+        .map(|transition| transition.state)
+        .collect()
+}
