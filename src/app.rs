@@ -329,6 +329,7 @@ fn rates(config: &Config) -> Result<Rates, InvalidRate> {
 /// The password file cannot be read, or a rate is out of bounds.
 pub fn redis_settings(config: &Config, url: &LedgerUrl) -> Result<RedisSettings, Error> {
     Ok(RedisSettings {
+        url: url.with_secrets(),
         password: config.ledger.password().map_err(Error::Password)?,
         prefix: config.ledger.prefix.clone(),
         agreement: Agreement {
@@ -340,7 +341,5 @@ pub fn redis_settings(config: &Config, url: &LedgerUrl) -> Result<RedisSettings,
         rates: rates(config)?,
         response_timeout: config.ledger.timeout / 2,
         connect_timeout: config.ledger.timeout,
-        url: url.with_secrets(),
-        ..RedisSettings::new("")
     })
 }

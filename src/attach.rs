@@ -220,15 +220,20 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
     async fn step(&self, turn: &mut Turn, uid: Uid, kit: &mut Option<Kit>, arrived: Instant) -> Result<Step, Failure> {
         // A permit is had when nobody stands before, not while queueing, and never waited for under the lock.
         if kit.is_none() && turn.is_next() {
-            *kit = self.attacher.equip_now(&self.gate).await?;
-            if kit.is_none() {
-                self.attacher.give_up(turn, &self.request.instance).await;
-                match self.ask().await? {
-                    Step::Again(..) => {}
-                    step => return Ok(step),
+            let equipped = self.attacher.equip_now().await;
+            *kit = match equipped {
+                Ok(Some(equipped)) => Some(equipped),
+                // What needs neither permit nor credentials does not fail for them, and does not wait for them.
+                missing => {
+                    self.attacher.give_up(turn, &self.request.instance).await;
+                    match self.ask().await? {
+                        Step::Again(..) => {}
+                        step => return Ok(step),
+                    }
+                    missing?;
+                    Some(self.attacher.equip(&self.gate).await?)
                 }
-                *kit = Some(self.attacher.equip(&self.gate).await?);
-            }
+            };
         }
         if kit.is_none() {
             let enter = self.enter(turn.ticket(), uid, Reach::Queue);

@@ -23,6 +23,8 @@ use super::{Attacher, Attempting, Kit, LEDGER_RETRY, Step, failures};
 const WRITE_FOR: Duration = Duration::from_secs(120);
 /// The pause after a throttling answer without a time of its own.
 const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
+/// What takes longer than this to have is not at hand: it is not waited for under the lock.
+const AT_HAND: Duration = Duration::from_millis(20);
 /// How long a resend may wait for its permit and the lock; then the attempt falls due again.
 const RESEND_WITHIN: Duration = Duration::from_secs(30);
 
@@ -84,7 +86,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     async fn try_resend(&self, gate: &Gate, turn: &mut Turn, attempt: &Attempt) -> Result<(), Failure> {
         let instance = &attempt.attachment.instance;
         loop {
-            let kit = match self.equip_now(gate).await? {
+            let kit = match self.equip_now().await? {
                 Some(kit) => kit,
                 None => {
                     self.give_up(turn, instance).await;
@@ -118,12 +120,21 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         }
     }
 
-    /// What one send needs, if the budget has room now.
-    pub(super) async fn equip_now(&self, gate: &Gate) -> Result<Option<Kit>, Failure> {
-        match self.budget.try_permit(Purpose::Attach).await {
-            Ok(permit) => self.prepare(gate, permit).await.map(Some),
-            Err(_) => Ok(None),
+    /// What one send needs, if it can be had now.
+    pub(super) async fn equip_now(&self) -> Result<Option<Kit>, Failure> {
+        let Ok(permit) = self.budget.try_permit(Purpose::Attach).await else {
+            return Ok(None);
+        };
+        match tokio::time::timeout(AT_HAND, self.ens.prepare()).await {
+            Ok(Ok(prepared)) => return Ok(Some(Kit { permit, prepared })),
+            Ok(Err(failure)) => {
+                self.budget.give_back(permit).await;
+                return Err(failure);
+            }
+            Err(_) => {}
         }
+        self.budget.give_back(permit).await;
+        Ok(None)
     }
 
     /// What one send needs, waited for in the order of arrival; never under the lock.

@@ -5,6 +5,7 @@
 mod cli;
 mod config;
 mod ens;
+mod grpc;
 mod imports;
 mod ledger;
 mod simulator;

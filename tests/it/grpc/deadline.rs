@@ -73,7 +73,7 @@ async fn a_deadline_that_has_passed_is_answered_too() {
 #[tokio::test]
 async fn a_watch_ends_with_its_deadline() {
     let gateway = Gateway::start().await;
-    gateway.ledger.put(attachment("i-1", "eni-1", State::Attached, 3));
+    super::fakes::put(&gateway.ledger, attachment("i-1", "eni-1", State::Attached, 3)).await;
     let asked = within(watch("i-1", "eni-1", true), "300m");
     let mut stream = gateway
         .client()
@@ -89,7 +89,7 @@ async fn a_watch_ends_with_its_deadline() {
         }
     };
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
-    assert_eq!(reason(&status), "OUTCOME_UNKNOWN");
+    assert_eq!(reason(&status), "STREAM_TOO_OLD");
 }
 
 #[tokio::test]

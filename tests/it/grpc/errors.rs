@@ -82,7 +82,7 @@ async fn a_delay_comes_in_both_forms() {
 #[tokio::test]
 async fn what_is_attached_already_is_ok() {
     let gateway = Gateway::start().await;
-    gateway.ledger.put(attachment("i-1", "eni-1", State::Attached, 7));
+    super::fakes::put(&gateway.ledger, attachment("i-1", "eni-1", State::Attached, 7)).await;
     let answer = gateway
         .client()
         .await

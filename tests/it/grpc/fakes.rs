@@ -1,94 +1,48 @@
-//! The two seams, scripted: a ledger that shows what a test put in, and a cloud that refuses as it is told.
+//! What stands behind the edge: a ledger that holds what a test puts in, and a cloud that refuses as it is told.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use eni_gateway::ens::{DescribeError, Ens, InstanceRow, Outcome, Permit, Prepared, Row};
 use eni_gateway::ledger::record::Attempt;
-use eni_gateway::ledger::{
-    Due, Health, Ledger, Partition, Proposal, Record, RequestKey, Snapshot, TokenOrder, TokenReply, Unavailable,
-    Verdict,
-};
+use eni_gateway::ledger::{Effects, Ledger, Memory, Proposal, Snapshot, Verdict};
 use eni_gateway::model::{Attachment, Failure, InstanceId, InterfaceId, Revision, State, Timestamp, Transition, Uid};
 use tokio::sync::Semaphore;
 
-/// Shows what was put in; changes nothing.
-#[derive(Debug, Default)]
-pub(super) struct FakeLedger {
-    records: Mutex<BTreeMap<InstanceId, Record>>,
-}
-
-impl FakeLedger {
-    /// Shows an attachment from now on.
-    pub(super) fn put(&self, attachment: Attachment) {
-        let mut records = self.records.lock().expect("no test panics in here");
-        let record = records.entry(attachment.instance.clone()).or_default();
-        record.revision = record.revision.max(attachment.revision);
-        let attempt = Attempt {
-            reserved: false,
-            ours: true,
-            owned_until: Timestamp::default(),
-            sends: Vec::new(),
-            described_at: None,
-            attaching_seen_at: None,
-            here_before: None,
-            refusal: None,
-            looks: 0,
-            due_at: None,
-            trace: None,
-            request: None,
-            former: None,
-            attachment,
-        };
-        record.attempts.insert(attempt.attachment.eni.clone(), attempt);
-    }
-
-    fn snapshot(&self, instance: &InstanceId) -> Snapshot {
-        let record = self
-            .records
-            .lock()
-            .expect("no test panics in here")
-            .get(instance)
-            .cloned();
-        Snapshot {
-            version: u64::from(record.is_some()),
-            record: record.unwrap_or_default(),
-            request: None,
-            partition: Partition::default(),
-            now: self.now(),
-        }
-    }
-}
-
-impl Ledger for FakeLedger {
-    async fn read(&self, instance: &InstanceId, _: Option<&RequestKey>) -> Result<Snapshot, Unavailable> {
-        Ok(self.snapshot(instance))
-    }
-
-    async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
-        Ok(Verdict::Conflict(Box::new(self.snapshot(&proposal.instance))))
-    }
-
-    async fn claim(&self, _: usize, _: Duration) -> Result<Vec<Due>, Unavailable> {
-        Ok(Vec::new())
-    }
-
-    async fn take(&self, _: TokenOrder) -> Result<TokenReply, Unavailable> {
-        Ok(TokenReply::Granted)
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::from_micros(1_800_000_000_000_000)
-    }
-
-    fn health(&self) -> Health {
-        Health {
-            up: true,
-            reached: true,
-            ..Health::default()
-        }
-    }
+/// Puts an attachment into a ledger: seen just now.
+pub(super) async fn put(ledger: &Memory, attachment: Attachment) {
+    let instance = attachment.instance.clone();
+    let Snapshot {
+        mut record,
+        version,
+        partition,
+        now,
+        ..
+    } = ledger.read(&instance, None).await.unwrap();
+    record.revision = record.revision.max(attachment.revision);
+    let attempt = Attempt {
+        described_at: Some(now),
+        reserved: false,
+        attachment: attachment.clone(),
+        ..Attempt::new(&instance, &attachment.eni, attachment.uid, now)
+    };
+    // The cloud of these tests shows nothing: what was settled just now need not show yet.
+    record.settled.insert(attachment.eni.clone(), now);
+    record.attempts.insert(attachment.eni, attempt);
+    let proposal = Proposal {
+        instance,
+        version,
+        partition,
+        now,
+        record,
+        request: None,
+        effects: Effects {
+            notify: true,
+            ..Effects::default()
+        },
+    };
+    let verdict = ledger.commit(&proposal).await.unwrap();
+    assert!(matches!(verdict, Verdict::Committed { .. }), "{verdict:?}");
 }
 
 /// Fails each attach before it is sent, in the order of the script; then answers nothing any more.

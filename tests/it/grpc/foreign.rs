@@ -49,9 +49,7 @@ async fn call(gateway: &Gateway, pairs: &[String]) -> Vec<Value> {
 #[tokio::test]
 async fn python_decodes_every_reason() {
     let gateway = Gateway::start().await;
-    gateway
-        .ledger
-        .put(attachment("i-1", "eni-attached", State::Attached, 7));
+    super::fakes::put(&gateway.ledger, attachment("i-1", "eni-attached", State::Attached, 7)).await;
     for reason in Reason::ALL {
         let failure = Failure::new(*reason, "why — 原因").ens("Some.Code", "ENS-REQUEST-ID");
         gateway.ens.refuse(failure.retry_after(Duration::from_millis(1500)));

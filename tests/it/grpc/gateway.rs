@@ -5,18 +5,25 @@ use std::sync::{Arc, Mutex};
 
 use eni_gateway::admission::{Admission, Limits};
 use eni_gateway::attach::Attacher;
+use eni_gateway::ens::Budget;
+use eni_gateway::ens::budget::TokenAnswer;
 use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use eni_gateway::grpc::proto::{AttachNetworkInterfaceRequest, GetAttachmentRequest, WatchAttachmentRequest};
 use eni_gateway::grpc::server::{ServeError, Settings};
 use eni_gateway::grpc::trace::{Observers, RpcReport};
 use eni_gateway::grpc::{AttachmentService, Health, Server, Tls};
-use eni_gateway::watch::Hub;
+use eni_gateway::ledger::{Book, Bounds, Memory, Rates};
+use eni_gateway::telemetry::Metrics;
+use eni_gateway::tracker::Tracker;
+use eni_gateway::watch::{self, Hub};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
 
-use super::fakes::{FakeEns, FakeLedger};
+use super::fakes::FakeEns;
 
 /// What a test may set.
 #[derive(Default)]
@@ -29,7 +36,7 @@ pub(super) struct Options {
 /// The edge, served until it is dropped.
 pub(super) struct Gateway {
     pub(super) address: SocketAddr,
-    pub(super) ledger: Arc<FakeLedger>,
+    pub(super) ledger: Memory,
     pub(super) ens: Arc<FakeEns>,
     pub(super) admission: Arc<Admission>,
     pub(super) health: Health,
@@ -46,9 +53,42 @@ impl Gateway {
     pub(super) async fn with(options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let (ledger, ens) = (Arc::new(FakeLedger::default()), Arc::new(FakeEns::default()));
-        let attacher = Arc::new(Attacher::new(Arc::clone(&ledger), Arc::clone(&ens)));
-        let hub = Arc::new(Hub::new(Arc::clone(&ledger), Arc::clone(&ens)));
+        let (ledger, ens) = (Memory::new(Rates::default()), Arc::new(FakeEns::default()));
+        let metrics = Metrics::new("0", "test").expect("metrics");
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let book = Arc::new(Book::new(ledger.clone(), Bounds::default(), Arc::new(|_| {})));
+        let budget = Budget::new(Arc::new(|_| Box::pin(async { Ok(TokenAnswer::Granted) })));
+        let timeout = Duration::from_secs(8);
+        let attacher = Arc::new(Attacher::new(
+            book.clone(),
+            ens.clone(),
+            budget.clone(),
+            timeout,
+            metrics.clone(),
+            tasks.clone(),
+        ));
+        let tracker = Arc::new(Tracker::new(
+            book.clone(),
+            ens.clone(),
+            budget.clone(),
+            attacher.clone(),
+            metrics.clone(),
+            tasks.clone(),
+        ));
+        let settings = watch::Settings {
+            heartbeat: Duration::from_secs(15),
+            max_age: Duration::from_secs(3600),
+        };
+        let hub = Hub::new(
+            book,
+            ens.clone(),
+            budget,
+            tracker,
+            metrics,
+            settings,
+            tasks,
+            stop.clone(),
+        );
         let admission = Arc::new(Admission::new(options.limits));
         let health = Health::new().await;
         let reports = Arc::new(Mutex::new(Vec::new()));
@@ -63,7 +103,6 @@ impl Gateway {
                 ..Observers::default()
             },
         };
-        let stop = CancellationToken::new();
         #[expect(clippy::disallowed_methods, reason = "the handle is awaited or aborted below")]
         let serving = tokio::spawn(server.serve(listener, stop.clone().cancelled_owned()));
         Self {

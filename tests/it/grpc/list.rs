@@ -19,9 +19,11 @@ fn page(instance: &str, size: i32, token: &str) -> ListAttachmentsRequest {
 async fn pages_follow_each_other() {
     let gateway = Gateway::start().await;
     for number in 0..5 {
-        gateway
-            .ledger
-            .put(attachment("i-1", &format!("eni-{number}"), State::Attached, number + 1));
+        super::fakes::put(
+            &gateway.ledger,
+            attachment("i-1", &format!("eni-{number}"), State::Attached, number + 1),
+        )
+        .await;
     }
     let mut client = gateway.client().await;
     let (mut seen, mut token) = (Vec::new(), String::new());

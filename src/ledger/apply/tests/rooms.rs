@@ -24,8 +24,8 @@ fn reservations_and_what_ens_shows_fill_the_instance_together() {
     let mut desk = Desk::new();
     desk.enter(1, "eni-a", Reach::Queue);
     desk.observe(&TEN[..8]);
-    for who in 8..10 {
-        let sent = desk.reserve(1, TEN[who]);
+    for eni in &TEN[8..] {
+        let sent = desk.reserve(1, eni);
         let command = Command::Answer {
             attempt: Box::new(sent.1),
             grant: sent.0.hold,
@@ -35,8 +35,7 @@ fn reservations_and_what_ens_shows_fill_the_instance_together() {
             release: false,
         };
         desk.run(&command);
-        // The uid is the attempt's own.
-        assert_eq!(desk.state(TEN[who]), State::Attaching);
+        assert_eq!(desk.state(eni), State::Attaching);
     }
     let Reply::Full(full) = desk.enter(11, "eni-a", Reach::Reserve) else {
         panic!()
