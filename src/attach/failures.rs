@@ -20,7 +20,11 @@ pub(crate) fn refused(refusal: &EnsRefusal) -> Failure {
     };
     Failure::new(
         reason,
-        format!("ens refused ({}): {}{advice}", refusal.code, refusal.message),
+        format!(
+            "ens refused ({}): {}{advice}",
+            refusal.code,
+            refusal.message.trim_end_matches('.')
+        ),
     )
     .ens(refusal.code.clone(), refusal.request_id.clone())
 }

@@ -5,11 +5,12 @@
 
 mod ask;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -17,6 +18,7 @@ use tracing::Instrument;
 use crate::attach::Attacher;
 use crate::ens::{Budget, Ens, MAX_IDS, Permit, Purpose};
 use crate::ledger::command::{Command, Finding, Reply, Settled};
+use crate::ledger::record::Attempt;
 use crate::ledger::{Book, Due, Ledger};
 use crate::model::{InstanceId, InterfaceId, Timestamp, Uid};
 use crate::telemetry::Metrics;
@@ -26,6 +28,8 @@ use crate::telemetry::context::link_to;
 const TICK: Duration = Duration::from_millis(500);
 /// How long what one replica claimed is hidden from the others: more than twice a describe's timeout.
 const VISIBILITY: Duration = Duration::from_secs(10);
+/// A stuck attempt is looked at every 30 s, by whichever replica claims it.
+const STUCK_SEEN_WITHIN: Duration = Duration::from_secs(120);
 /// Records that are settled at once.
 const SETTLED_AT_ONCE: usize = 16;
 
@@ -38,6 +42,7 @@ pub struct Tracker<L, E> {
     metrics: Metrics,
     tasks: TaskTracker,
     resending: Arc<Mutex<HashSet<Uid>>>,
+    stuck: Mutex<BTreeMap<Uid, Instant>>,
 }
 
 impl<L: Ledger, E: Ens> Tracker<L, E> {
@@ -58,6 +63,7 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
             metrics,
             tasks,
             resending: Arc::default(),
+            stuck: Mutex::default(),
         }
     }
 
@@ -66,6 +72,7 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
         let mut spare = None;
         while !stop.is_cancelled() {
             let claimed = self.tick(&mut spare).await;
+            self.count_stuck();
             // A full batch means that more may be due.
             if claimed < MAX_IDS {
                 let pause = TICK.mul_f64(rand::random_range(0.8..1.2));
@@ -124,6 +131,7 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
             Ok(answer) => {
                 if let Reply::Attempts(attempts) = answer.reply {
                     for Settled { attempt, resend } in attempts {
+                        self.note_stuck(&attempt);
                         if let Some(trace) = &attempt.trace {
                             link_to(&tracing::Span::current(), trace);
                         }
@@ -138,8 +146,25 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
         }
     }
 
+    fn note_stuck(&self, attempt: &Attempt) {
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        if attempt.attachment.stuck {
+            stuck.insert(attempt.uid(), Instant::now());
+        } else {
+            stuck.remove(&attempt.uid());
+        }
+    }
+
+    /// How many attempts this replica has lately seen stuck. Others may have settled them since: what was not seen for a while
+    /// is forgotten.
+    fn count_stuck(&self) {
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.retain(|_, seen| seen.elapsed() < STUCK_SEEN_WITHIN);
+        self.metrics.stuck(stuck.len());
+    }
+
     /// Sends an attempt again on a task of its own, once at a time.
-    fn resend(self: &Arc<Self>, attempt: crate::ledger::record::Attempt) {
+    fn resend(self: &Arc<Self>, attempt: Attempt) {
         let uid = attempt.uid();
         let resending = self.resending.clone();
         if !resending.lock().unwrap_or_else(PoisonError::into_inner).insert(uid) {
