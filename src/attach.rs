@@ -219,8 +219,8 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
     /// One step: as far as it gets without waiting for anything but the ledger and ENS.
     async fn step(&self, turn: &mut Turn, uid: Uid, kit: &mut Option<Kit>, arrived: Instant) -> Result<Step, Failure> {
         // A permit is had when nobody stands before, not while queueing, and never waited for under the lock.
-        if kit.is_none() && turn.is_next() {
-            let equipped = self.attacher.equip_now().await;
+        if turn.is_next() {
+            let equipped = self.attacher.equip_now(kit.take()).await;
             *kit = match equipped {
                 Ok(Some(equipped)) => Some(equipped),
                 // What needs neither permit nor credentials does not fail for them, and does not wait for them.

@@ -86,7 +86,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     async fn try_resend(&self, gate: &Gate, turn: &mut Turn, attempt: &Attempt) -> Result<(), Failure> {
         let instance = &attempt.attachment.instance;
         loop {
-            let kit = match self.equip_now().await? {
+            let kit = match self.equip_now(None).await? {
                 Some(kit) => kit,
                 None => {
                     self.give_up(turn, instance).await;
@@ -120,21 +120,23 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         }
     }
 
-    /// What one send needs, if it can be had now.
-    pub(super) async fn equip_now(&self) -> Result<Option<Kit>, Failure> {
-        let Ok(permit) = self.budget.try_permit(Purpose::Attach).await else {
-            return Ok(None);
+    /// What one send needs, if it can be had now: the permit of `before`, if there is one, and a date that is new, for a request
+    /// grows old from it.
+    pub(super) async fn equip_now(&self, before: Option<Kit>) -> Result<Option<Kit>, Failure> {
+        let permit = match before {
+            Some(Kit { permit, .. }) => permit,
+            None => match self.budget.try_permit(Purpose::Attach).await {
+                Ok(permit) => permit,
+                Err(_) => return Ok(None),
+            },
         };
-        match tokio::time::timeout(AT_HAND, self.ens.prepare()).await {
+        let missing = match tokio::time::timeout(AT_HAND, self.ens.prepare()).await {
             Ok(Ok(prepared)) => return Ok(Some(Kit { permit, prepared })),
-            Ok(Err(failure)) => {
-                self.budget.give_back(permit).await;
-                return Err(failure);
-            }
-            Err(_) => {}
-        }
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Ok(None),
+        };
         self.budget.give_back(permit).await;
-        Ok(None)
+        missing
     }
 
     /// What one send needs, waited for in the order of arrival; never under the lock.

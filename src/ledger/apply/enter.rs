@@ -45,8 +45,9 @@ impl Turn<'_> {
                 return Some(Reply::RequestIdReused(entry.clone()));
             }
             let current = attempt.filter(|attempt| attempt.uid() == entry.uid);
-            let ended = current.filter(|attempt| attempt.attachment.state == State::Failed);
-            if entry.answer.is_some() || ended.is_some() {
+            let refused = current.and_then(|attempt| attempt.attachment.error.as_ref());
+            let ended = refused.is_some_and(|failure| failure.reason.is_definite());
+            if entry.answer.is_some() || ended {
                 let answer = current
                     .map(|attempt| attempt.attachment.clone())
                     .or_else(|| entry.answer.clone());
