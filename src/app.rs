@@ -1,5 +1,7 @@
 //! The composition root: bind, build, serve, drain. The only file that knows everybody.
 
+pub mod check;
+pub mod credentials;
 mod health;
 mod observe;
 
@@ -21,7 +23,7 @@ use crate::ens::budget::{TokenAnswer, TokenRequest, TokenSource};
 use crate::ens::credentials::Provider;
 use crate::ens::{self, Budget, HttpEns, Purpose};
 use crate::grpc::{self, AttachmentService, Health, Server, Tls};
-use crate::ledger::redis::{Agreement, InvalidSettings, Redis, RedisSettings};
+use crate::ledger::redis::{Agreement, InitError, InvalidSettings, Redis, RedisSettings, init};
 use crate::ledger::tokens::InvalidRate;
 use crate::ledger::{Book, Bounds, Bucket, Ledger, Memory, Rates, TokenOrder, TokenReply};
 use crate::telemetry::Metrics;
@@ -102,6 +104,14 @@ impl Bound {
     /// The socket does not say.
     pub fn grpc_address(&self) -> io::Result<SocketAddr> {
         self.grpc.local_addr()
+    }
+
+    /// Where health and metrics are served.
+    ///
+    /// # Errors
+    /// The socket does not say.
+    pub fn admin_address(&self) -> io::Result<SocketAddr> {
+        self.admin.local_addr()
     }
 }
 
@@ -342,4 +352,32 @@ pub fn redis_settings(config: &Config, url: &LedgerUrl) -> Result<RedisSettings,
         response_timeout: config.ledger.timeout / 2,
         connect_timeout: config.ledger.timeout,
     })
+}
+
+/// Says that the ledger of these settings is new.
+///
+/// # Errors
+/// It holds something, must not be used, or cannot be reached.
+pub async fn init_ledger(config: &Config) -> Result<(), LedgerInitError> {
+    let settings = redis_settings(config, &config.ledger.url)?;
+    Ok(init(settings).await?)
+}
+
+/// Why a ledger was not made new.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerInitError {
+    /// Its settings cannot be used.
+    #[error(transparent)]
+    Settings(#[from] Error),
+    /// It cannot be made new.
+    #[error(transparent)]
+    Init(#[from] InitError),
+}
+
+impl LedgerInitError {
+    /// Whether nobody answers.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Init(InitError::Unreachable(_)))
+    }
 }

@@ -64,6 +64,19 @@ impl tonic::service::Interceptor for Bearer {
 }
 
 impl Options {
+    /// The defaults, for the gateway at this URL.
+    pub(super) fn at(endpoint: &str) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            ca: None,
+            cert: None,
+            key: None,
+            token_file: None,
+            timeout: None,
+            output: Format::Table,
+        }
+    }
+
     /// Connects.
     pub(super) async fn connect(&self) -> Result<Client, Error> {
         let bearer = Bearer(self.token_file.as_deref().map(bearer).transpose()?);

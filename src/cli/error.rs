@@ -7,6 +7,7 @@ use serde_json::json;
 use super::Exit;
 use super::output::{ERROR, paint};
 use super::refusal::Refusal;
+use crate::app::check::Failure;
 
 /// Why a command ended without success.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,12 @@ pub(super) enum Error {
         /// Everything up to here was shown.
         after: u64,
     },
+    /// What a command other than a client needs does not answer.
+    #[error("{0}")]
+    NotReached(String),
+    /// `check` found something that does not work, and has said it.
+    #[error("not everything works")]
+    CheckFailed(Failure),
     /// It could not be run, or broke.
     #[error("{0}")]
     Failed(String),
@@ -69,6 +76,13 @@ impl Error {
             Self::Refused(refusal) => refusal.exit(),
             Self::Unfinished { .. } => Exit::TryAgain,
             Self::Failed(_) => Exit::Refused,
+            Self::NotReached(_) => Exit::Unreachable,
+            Self::CheckFailed(failure) => match failure {
+                Failure::Configuration => Exit::Usage,
+                Failure::Unreachable => Exit::Unreachable,
+                Failure::NotAllowed => Exit::NotAllowed,
+                Failure::Other => Exit::Refused,
+            },
             // `eni-gateway list … | head` is no failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Output(_) => Exit::Refused,

@@ -8,8 +8,10 @@ use clap::{Parser, Subcommand};
 
 mod advice;
 mod attach;
+mod check;
 mod client;
 mod completions;
+mod config_dump;
 pub mod demo;
 
 mod error;
@@ -17,6 +19,7 @@ mod exit;
 mod follow;
 mod get;
 mod json;
+mod ledger_init;
 mod list;
 mod output;
 mod refusal;
@@ -55,6 +58,16 @@ pub struct Cli {
 enum Command {
     /// Run the gateway
     Serve(serve::Args),
+    /// See it work: simulator, gateway and many callers in one process
+    Demo(demo::Args),
+    /// Try a configuration: the ledger, the credentials, signed reads of ENS, the clocks
+    Check(check::Args),
+    /// About the settings
+    #[command(subcommand)]
+    Config(config_dump::Command),
+    /// About the ledger
+    #[command(subcommand)]
+    Ledger(ledger_init::Command),
     /// Run a simulator of ENS, to try the gateway without an account
     Simulator(crate::simulator::Args),
     /// Attach an ENI to an instance
@@ -97,6 +110,10 @@ impl Command {
     fn run(self) -> Result<(), Error> {
         match self {
             Self::Serve(args) => serve_with(serve::run(args)),
+            Self::Demo(args) => serve_with(demo::run(args)),
+            Self::Check(args) => serve_with(check::run(args)),
+            Self::Config(command) => config_dump::run(command),
+            Self::Ledger(command) => serve_with(ledger_init::run(command)),
             Self::Simulator(args) => serve_with(simulate::run(args)),
             Self::Attach(args) => client::block_on(attach::run(args)),
             Self::Watch(args) => client::block_on(watch::run(args)),
@@ -112,7 +129,13 @@ impl Command {
             Self::Watch(args) => &args.client,
             Self::Get(args) => &args.client,
             Self::List(args) => &args.client,
-            Self::Serve(_) | Self::Simulator(_) | Self::Completions(_) => return false,
+            Self::Check(args) => return args.output == Format::Json,
+            Self::Serve(_)
+            | Self::Demo(_)
+            | Self::Config(_)
+            | Self::Ledger(_)
+            | Self::Simulator(_)
+            | Self::Completions(_) => return false,
         };
         client.output == Format::Json
     }

@@ -7,10 +7,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
-use crate::app;
+use crate::app::{self, credentials};
 use crate::config::{self, Fault, Faults, Loaded, Sources};
-use crate::ens::credentials::chain::DiscoverError;
-use crate::ens::credentials::{Provider, Surroundings};
 use crate::telemetry;
 
 /// How long the last traces may take to leave.
@@ -76,28 +74,22 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
 }
 
 /// Settings and credentials: everything that is wrong with either is said at once.
-async fn prepare(settings: Settings) -> Result<(Loaded, Provider), Error> {
+async fn prepare(settings: Settings) -> Result<(Loaded, credentials::Provider), Error> {
     let loaded = settings.load();
-    let credentials = Provider::discover(&Surroundings::of_process()).await;
+    let credentials = credentials::discover().await;
     match (loaded, credentials) {
         (Ok(loaded), Ok(credentials)) => Ok((loaded, credentials)),
         (loaded, credentials) => {
             let mut faults = loaded.err().unwrap_or_else(|| Faults(Vec::new()));
             if let Err(error) = credentials {
-                faults.add(credentials_fault(&error));
+                faults.add(Fault::new("ENS credentials", error.to_string(), error.remedy()));
             }
             Err(Error::Usage(faults.to_string()))
         }
     }
 }
 
-/// What is wrong with the credentials, as a fault of the configuration.
-pub(super) fn credentials_fault(error: &DiscoverError) -> Fault {
-    let remedy = "set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or one of the other sources";
-    Fault::new("ENS credentials", error.to_string(), remedy)
-}
-
-async fn serve(loaded: &Loaded, credentials: Provider) -> Result<(), Error> {
+async fn serve(loaded: &Loaded, credentials: credentials::Provider) -> Result<(), Error> {
     let bound = app::Bound::bind(&loaded.config)
         .await
         .map_err(|error| Error::failed(&error))?;

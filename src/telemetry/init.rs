@@ -88,8 +88,19 @@ pub enum InitError {
 /// # Errors
 /// See [`InitError`].
 pub fn init() -> Result<Telemetry, InitError> {
+    init_to(LogFormat::detect(&|name| std::env::var(name).ok()), std::io::stderr)
+}
+
+/// The same, with logs that go elsewhere than to standard error.
+///
+/// # Errors
+/// See [`InitError`].
+pub fn init_to<W>(format: LogFormat, writer: W) -> Result<Telemetry, InitError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let variable = |name: &str| std::env::var(name).ok();
-    let (subscriber, telemetry) = build(&variable, LogFormat::detect(&variable), std::io::stderr)?;
+    let (subscriber, telemetry) = build(&variable, format, writer)?;
     subscriber.try_init()?;
     telemetry.make_global();
     for warning in warnings(&variable) {

@@ -9,6 +9,6 @@ pub mod metrics;
 pub mod names;
 pub mod readiness;
 
-pub use init::{LogFormat, Telemetry, init};
+pub use init::{LogFormat, Telemetry, init, init_to};
 pub use metrics::Metrics;
 pub use readiness::Readiness;

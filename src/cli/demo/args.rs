@@ -1,26 +1,37 @@
 //! The arguments of `eni-gateway demo`.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
 const EXAMPLES: &str = "\
 Examples:
   eni-gateway demo
   eni-gateway demo --callers 40 --slots 25
   eni-gateway demo --keep
+  eni-gateway demo --listen 127.0.0.1:0 --log demo.log
 
-Everything runs in this process: ENS (a simulator), the gateway on 127.0.0.1:50051, and the callers.";
+Everything runs in this process: ENS (a simulator), the gateway, and the callers. It needs no account, reads no settings, and \
+ends with 0 only if the books of ENS agree with what was promised.";
 
 /// Many callers at once, and one instance with too few slots for them.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// How many call at the same time, each with an ENI of its own
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    /// How many call at the same time, each with an ENI of its own: 1 to 200
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=200))]
     pub callers: u16,
-    /// How many ENIs the instance may have
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    /// How many ENIs the instance may have: 1 to 100
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub slots: u16,
+    /// Where the gateway listens; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
+    pub listen: SocketAddr,
     /// Go on serving afterwards, until interrupted
     #[arg(long)]
     pub keep: bool,
+    /// Write the gateway's log to this file; RUST_LOG says how much [default: no log]
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
 }
 
 #[cfg(test)]
@@ -44,6 +55,6 @@ mod tests {
     #[test]
     fn nobody_is_no_demo() {
         assert!(Cli::try_parse_from(["demo", "--callers", "0"]).is_err());
-        assert!(Cli::try_parse_from(["demo", "--slots", "1001"]).is_err());
+        assert!(Cli::try_parse_from(["demo", "--slots", "101"]).is_err());
     }
 }

@@ -50,10 +50,16 @@ impl Board {
         }));
         let count = |wanted: fn(Phase) -> bool| self.callers().filter(|event| wanted(event.phase)).count();
         let attached = count(|phase| phase == Phase::State(State::Attached));
-        let refused = count(|phase| matches!(phase, Phase::Refused(_) | Phase::State(State::Failed)));
-        let under_way = self.callers.len() - attached - refused;
+        let refused = count(|phase| matches!(phase, Phase::Refused(_)));
+        let failed = count(|phase| matches!(phase, Phase::Broken | Phase::State(State::Failed)));
+        let under_way = self.callers.len() - attached - refused - failed;
+        let failed = if failed > 0 {
+            format!("{failed} failed, ")
+        } else {
+            String::new()
+        };
         let counts = format!(
-            "{attached} attached, {refused} refused, {under_way} under way after {}",
+            "{attached} attached, {refused} refused, {failed}{under_way} under way after {}",
             seconds(elapsed)
         );
         lines.push(cut(&counts, width));

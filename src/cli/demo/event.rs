@@ -16,6 +16,8 @@ pub enum Phase {
     State(State),
     /// Its call was refused.
     Refused(Reason),
+    /// Something else happened to it than the gateway's own answer: the connection broke, the time ran out.
+    Broken,
 }
 
 impl Phase {
@@ -32,6 +34,7 @@ impl Phase {
             Self::State(State::Detaching) => "DETACHING",
             Self::State(State::Detached) => "DETACHED",
             Self::Refused(_) => "REFUSED",
+            Self::Broken => "BROKEN",
         }
     }
 
@@ -39,7 +42,7 @@ impl Phase {
         match self {
             Self::Calling | Self::State(State::Detached) => Style::new(),
             Self::State(State::Attached) => GOOD,
-            Self::State(State::Failed) | Self::Refused(_) => BAD,
+            Self::State(State::Failed) | Self::Refused(_) | Self::Broken => BAD,
             Self::State(State::Pending | State::Verifying | State::Attaching | State::Detaching) => BUSY,
         }
     }

@@ -8,8 +8,8 @@ use terminal_size::{Height, Width, terminal_size};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::Event;
 use super::board::{self, Board};
-use super::{Event, Summary};
 
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
 /// Heading, counts, and the line that the cursor rests on.
@@ -55,7 +55,7 @@ impl<W: Write> Screen<W> {
     /// # Errors
     ///
     /// If the output cannot be written.
-    pub async fn show(&mut self, mut events: mpsc::Receiver<Event>) -> io::Result<Board> {
+    pub async fn show(&mut self, mut events: mpsc::UnboundedReceiver<Event>) -> io::Result<Board> {
         let start = Instant::now();
         let mut board = Board::default();
         let mut ticks = interval(REDRAW_EVERY);
@@ -81,13 +81,13 @@ impl<W: Write> Screen<W> {
         Ok(board)
     }
 
-    /// Shows how it ended.
+    /// Shows these lines, once.
     ///
     /// # Errors
     ///
     /// If the output cannot be written.
-    pub fn end(&mut self, summary: &Summary) -> io::Result<()> {
-        self.print(&summary.lines())
+    pub fn say(&mut self, lines: &[String]) -> io::Result<()> {
+        self.print(lines)
     }
 
     fn draw(&mut self, board: &Board, elapsed: Duration) -> io::Result<()> {
@@ -129,13 +129,13 @@ mod tests {
     }
 
     async fn shown(moves: bool, coloured: bool) -> String {
-        let (send, events) = mpsc::channel(8);
+        let (send, events) = mpsc::unbounded_channel();
         for phase in [
             Phase::Calling,
             Phase::State(State::Attaching),
             Phase::State(State::Attached),
         ] {
-            send.send(event(1, phase)).await.unwrap();
+            send.send(event(1, phase)).unwrap();
         }
         drop(send);
         let mut written = Vec::new();
@@ -153,13 +153,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_table_is_drawn_over_itself() {
-        let (send, events) = mpsc::channel(8);
+        let (send, events) = mpsc::unbounded_channel();
         let mut written = Vec::new();
         let mut screen = Screen::new(true, false, &mut written);
         let feed = async move {
-            send.send(event(1, Phase::Calling)).await.unwrap();
+            send.send(event(1, Phase::Calling)).unwrap();
             tokio::time::sleep(REDRAW_EVERY * 3).await;
-            send.send(event(1, Phase::State(State::Attached))).await.unwrap();
+            send.send(event(1, Phase::State(State::Attached))).unwrap();
         };
         let (board, ()) = tokio::join!(screen.show(events), feed);
         assert_eq!(board.unwrap().callers().count(), 1);

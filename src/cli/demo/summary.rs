@@ -22,6 +22,8 @@ pub struct Held {
     pub now: usize,
     /// At any time.
     pub most: usize,
+    /// Most Attach calls that were in processing at the same time.
+    pub attaches_at_once: u64,
 }
 
 /// The end of the demo.
@@ -51,7 +53,7 @@ impl Summary {
             match event.phase {
                 Phase::State(State::Attached) => summary.attached += 1,
                 Phase::Refused(reason) => *summary.refused.entry(reason).or_default() += 1,
-                Phase::Calling | Phase::State(_) => {}
+                Phase::Calling | Phase::Broken | Phase::State(_) => {}
             }
         }
         summary
@@ -84,10 +86,13 @@ impl Summary {
             ));
         }
         for (instance, held) in &self.books.instances {
-            if held.most > self.slots {
+            let (most, slots, at_once) = (held.most, self.slots, held.attaches_at_once);
+            if most > slots {
+                faults.push(format!("{instance} held {most} ENIs, and has {slots} slots"));
+            }
+            if at_once > 1 {
                 faults.push(format!(
-                    "{instance} held {} ENIs, and has {} slots",
-                    held.most, self.slots
+                    "{at_once} Attach calls for {instance} were under way at the same time"
                 ));
             }
         }
@@ -112,10 +117,17 @@ impl Summary {
                 .map(|(action, count)| format!("{count:>6}  {action}")),
         );
         for (instance, held) in &self.books.instances {
-            let Held { now, most } = held;
+            let Held {
+                now,
+                most,
+                attaches_at_once,
+            } = held;
             lines.push(format!(
                 "{now:>6}  ENIs on {instance} now, {most} at the most, of {} slots",
                 self.slots
+            ));
+            lines.push(format!(
+                "{attaches_at_once:>6}  Attach call for {instance} at a time, at the most"
             ));
         }
         let faults = self.faults();
@@ -159,7 +171,14 @@ mod tests {
             ("AttachNetworkInterface".to_owned(), 10),
             ("DescribeNetworkInterfaces".to_owned(), 14),
         ];
-        let instances = [("i-demo".parse().unwrap(), Held { now: attached, most })];
+        let instances = [(
+            "i-demo".parse().unwrap(),
+            Held {
+                now: attached,
+                most,
+                attaches_at_once: 1,
+            },
+        )];
         Summary::new(
             &board,
             10,
@@ -185,6 +204,7 @@ mod tests {
             10  AttachNetworkInterface
             14  DescribeNetworkInterfaces
             10  ENIs on i-demo now, 10 at the most, of 10 slots
+         1  Attach call for i-demo at a time, at the most
         As promised: 10 attached, 2 refused, never above 10.
         ");
     }
@@ -202,6 +222,7 @@ mod tests {
             10  AttachNetworkInterface
             14  DescribeNetworkInterfaces
             11  ENIs on i-demo now, 11 at the most, of 10 slots
+         1  Attach call for i-demo at a time, at the most
         wrong: 11 callers were told ATTACHED, and should be 10
         wrong: 1 callers were refused with ENI_LIMIT_EXCEEDED, and should be 2
         wrong: i-demo held 11 ENIs, and has 10 slots

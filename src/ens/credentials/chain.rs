@@ -108,20 +108,24 @@ impl Skipped {
     }
 }
 
-/// No source is set up: all that was tried, and what to do.
+/// No source is set up: all that was tried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no source of credentials is set up")]
 pub struct MissingCredentials {
     tried: Vec<(&'static str, String)>,
 }
 
-impl fmt::Display for MissingCredentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no credentials for ens. set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, ")?;
-        f.write_str("or bind the service account to a RAM role. tried, in this order:")?;
-        for (source, why) in &self.tried {
-            write!(f, "\n  {source}: {why}")?;
-        }
-        Ok(())
+impl MissingCredentials {
+    /// What to do, and under it the sources in their order, each with why it was passed over.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        let what = "set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or bind the service account to a RAM \
+                    role (tried, in this order:";
+        let tried = self
+            .tried
+            .iter()
+            .map(|(source, why)| format!("\n      {source}: {why}"));
+        format!("{what}{})", tried.collect::<String>())
     }
 }
 
@@ -216,6 +220,17 @@ pub enum DiscoverError {
     #[error(transparent)]
     Missing(#[from] MissingCredentials),
     /// The HTTP client cannot be built.
-    #[error("the http client cannot be built: {0} (are there CA certificates? SSL_CERT_FILE names a bundle)")]
+    #[error("the http client cannot be built: {0}")]
     Client(String),
+}
+
+impl DiscoverError {
+    /// What to do.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Missing(missing) => missing.remedy(),
+            Self::Client(_) => "install CA certificates, or name a bundle of them in SSL_CERT_FILE".to_owned(),
+        }
+    }
 }

@@ -7,7 +7,7 @@ use redis::{RedisError, RedisResult, cmd};
 use crate::ledger::keys::PartitionId;
 
 use super::epoch::Epoch;
-use super::link::describe;
+use super::link::{describe, is_answer};
 use super::{Core, InvalidSettings, RedisSettings, fitness};
 
 /// Why a ledger was not made.
@@ -16,9 +16,12 @@ pub enum InitError {
     /// No connection could ever be made so.
     #[error(transparent)]
     Settings(#[from] InvalidSettings),
-    /// The server cannot be reached, or refuses.
+    /// Nobody answers.
     #[error("the ledger cannot be reached: {0}")]
-    Unavailable(String),
+    Unreachable(String),
+    /// The server answers, and does not let this user do what a ledger needs.
+    #[error("the ledger's server refuses: {0}")]
+    Refused(String),
     /// The server must not be used.
     #[error("the server is unfit: {0}")]
     Unfit(String),
@@ -34,7 +37,10 @@ pub struct Held(String);
 
 impl From<RedisError> for InitError {
     fn from(error: RedisError) -> Self {
-        Self::Unavailable(describe(&error))
+        match is_answer(&error) {
+            true => Self::Refused(describe(&error)),
+            false => Self::Unreachable(describe(&error)),
+        }
     }
 }
 
@@ -88,7 +94,7 @@ fn is_new(core: &Core, epoch: &str, replication_id: &str) -> bool {
 }
 
 /// A key of ours that is neither an epoch nor the budget.
-async fn find_stored(core: &Core, connection: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
+pub(super) async fn find_stored(core: &Core, connection: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
     let known: Vec<String> = PartitionId::all()
         .map(|partition| core.keys.epoch(partition))
         .chain([core.keys.budget()])

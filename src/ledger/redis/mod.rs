@@ -20,6 +20,7 @@ mod epoch;
 mod epochs;
 mod fitness;
 mod init;
+mod inspect;
 mod keeper;
 mod link;
 mod notices;
@@ -50,6 +51,7 @@ use scripts::Scripts;
 
 pub use epoch::Agreement;
 pub use init::{InitError, init};
+pub use inspect::{InspectError, Inspection, Standing, inspect};
 pub use settings::{InvalidSettings, RedisSettings};
 
 /// Records in Redis. Clones share one connection.

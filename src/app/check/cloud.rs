@@ -1,0 +1,181 @@
+//! The credentials, and signed reads of ENS with them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tokio::time::Instant;
+
+use super::{Failure, Finding};
+use crate::app::credentials::Provider;
+use crate::app::{Error, bounds, ens_settings, rates, token_source};
+use crate::config::Config;
+use crate::ens::{Budget, DescribeError, HttpEns, Purpose};
+use crate::ledger::{Book, Memory};
+use crate::model::Reason;
+
+/// How old an `x-acs-date` may be for ENS.
+const WINDOW: SignedDuration = SignedDuration::from_mins(15);
+/// How far inside and outside of that window is tried: more than what a good clock and a slow network make out.
+const MARGIN: SignedDuration = SignedDuration::from_secs(10);
+
+const RIGHTS: &str = "ens:AttachNetworkInterface, ens:DescribeNetworkInterfaces and ens:DescribeInstances";
+
+/// Fetches credentials, and reads ENS with them. The few calls that it makes are beside the account's budget.
+///
+/// # Errors
+/// No client can be built from these settings.
+pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<Finding>, Error> {
+    let source = credentials.source();
+    let mut findings = match credentials.get().await {
+        Ok(fetched) => {
+            let until = fetched
+                .expiration()
+                .map(|end| format!(", good until {end}"))
+                .unwrap_or_default();
+            vec![Finding::good("credentials", format!("from {source}{until}"))]
+        }
+        Err(error) => {
+            let (message, remedy) = (
+                format!("none from {source}: {error}"),
+                "put that source right, or set up another one",
+            );
+            return Ok(vec![Finding::failed("credentials", Failure::Other, message, remedy)]);
+        }
+    };
+    let prober = Prober::new(config, credentials)?;
+    let began = Instant::now();
+    let read = prober.read(SignedDuration::ZERO).await;
+    let took = began.elapsed();
+    // An offset is known from a refusal, too.
+    if let Some(off) = prober.ens.clock_offset() {
+        let side = if off.is_negative() { "ahead of" } else { "behind" };
+        let message = format!(
+            "this machine's clock is about {} s {side} ens's: nothing would be sent",
+            off.as_secs().abs()
+        );
+        findings.push(Finding::failed(
+            "clock",
+            Failure::Other,
+            message,
+            "synchronise it (ntp)",
+        ));
+    } else if matches!(
+        read,
+        Ok(()) | Err(DescribeError::Refused(_) | DescribeError::Throttled { .. })
+    ) {
+        findings.push(Finding::good(
+            "clock",
+            "this machine's clock agrees with ens's within 5 s",
+        ));
+    }
+    match read {
+        Ok(()) => {
+            let message = format!("{}: a signed read took {} ms", prober.endpoint, took.as_millis());
+            findings.push(Finding::good("ens", message));
+            if config.ens.enforce_validity {
+                findings.push(prober.window().await);
+            }
+        }
+        Err(error) => findings.push(refused(&prober.endpoint, &error)),
+    }
+    Ok(findings)
+}
+
+struct Prober {
+    ens: HttpEns,
+    budget: Budget,
+    endpoint: String,
+    patience: Duration,
+}
+
+impl Prober {
+    fn new(config: &Config, credentials: Provider) -> Result<Self, Error> {
+        let book = Book::new(Memory::new(rates(config)?), bounds(config), Arc::new(|_| ()));
+        let budget = Budget::new(token_source(&Arc::new(book)));
+        let ens = HttpEns::new(ens_settings(config), credentials, budget.clone(), Arc::new(|_| ()))?;
+        let endpoint = config.ens.endpoint.as_str().to_owned();
+        Ok(Self {
+            ens,
+            budget,
+            endpoint,
+            patience: config.ens.describe_timeout,
+        })
+    }
+
+    /// Asks for one row of ENIs, with a date that is this far from now.
+    async fn read(&self, offset: SignedDuration) -> Result<(), DescribeError> {
+        let permit = self
+            .budget
+            .permit(Purpose::Describe, Instant::now() + self.patience)
+            .await;
+        match permit {
+            Ok(permit) => self.ens.probe_date(permit, offset).await,
+            Err(error) => Err(DescribeError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// Whether ENS takes a date just inside its window and refuses one just outside: what `ens.enforce_validity` rests on.
+    async fn window(&self) -> Finding {
+        let outside = match self.read(MARGIN - WINDOW).await {
+            Ok(()) => self.read(-(WINDOW + MARGIN)).await,
+            Err(DescribeError::Refused(refusal)) => {
+                let message = format!(
+                    "ens refuses a date 15 min less {MARGIN:#} old ({}): attaches would fail",
+                    refusal.code
+                );
+                return not_enforced(message);
+            }
+            Err(error) => return refused(&self.endpoint, &error),
+        };
+        match outside {
+            Err(DescribeError::Refused(refusal)) if refusal.code.starts_with("InvalidTimeStamp") => Finding::good(
+                "ens",
+                "keeps ens.request_validity itself: it refuses a date more than 15 min old",
+            ),
+            Ok(()) => not_enforced(format!(
+                "ens takes a date 15 min and {MARGIN:#} old: it does not keep ens.request_validity"
+            )),
+            Err(error) => refused(&self.endpoint, &error),
+        }
+    }
+}
+
+fn not_enforced(message: String) -> Finding {
+    Finding::failed("ens", Failure::Other, message, "set ens.enforce_validity = false")
+}
+
+fn refused(endpoint: &str, error: &DescribeError) -> Finding {
+    let message = format!("{endpoint}: {error}");
+    let failed = |failure, remedy: &str| Finding::failed("ens", failure, message.clone(), remedy);
+    match error {
+        DescribeError::Throttled { .. } => Finding::warning(
+            "ens",
+            message,
+            "try again later; if it stays so, lower ens.describe_per_second",
+        ),
+        DescribeError::Refused(refusal) => match Reason::of_ens_code(&refusal.code) {
+            Reason::EnsCredentialsRejected if refusal.code.starts_with("InvalidTimeStamp") => {
+                failed(Failure::NotAllowed, "synchronise this machine's clock (ntp)")
+            }
+            Reason::EnsCredentialsRejected => {
+                failed(Failure::NotAllowed, "check the access key's id, secret and token")
+            }
+            Reason::EnsPermissionDenied => failed(
+                Failure::NotAllowed,
+                &format!("give the account's RAM user or role {RIGHTS}"),
+            ),
+            _ => failed(
+                Failure::Other,
+                "look up the code, or ask ens's support with its request id",
+            ),
+        },
+        DescribeError::Unavailable(_) => failed(
+            Failure::Unreachable,
+            "check ens.endpoint, and whether this machine may reach it",
+        ),
+        DescribeError::UnknownId(_) | DescribeError::Incomplete | DescribeError::NotReady(_) => {
+            failed(Failure::Other, "try again")
+        }
+    }
+}

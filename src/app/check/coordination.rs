@@ -1,0 +1,121 @@
+//! The ledger's server: is it there, fit, and open?
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::{Failure, Finding};
+use crate::app::{Error, redis_settings};
+use crate::config::{Config, LedgerUrl};
+use crate::ledger::redis::{InspectError, Inspection, Standing, inspect};
+
+const PART: &str = "ledger";
+
+/// How far the server's clock may be off before it is worth saying: times of attachments are told by it.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+
+/// Looks at the ledger.
+///
+/// # Errors
+/// It cannot be built from these settings.
+pub async fn coordination(config: &Config) -> Result<Vec<Finding>, Error> {
+    let url = &config.ledger.url;
+    if matches!(url, LedgerUrl::Memory) {
+        return Ok(vec![Finding::good(
+            PART,
+            format!("{url} is this process' own: there is nothing to reach"),
+        )]);
+    }
+    let settings = redis_settings(config, url)?;
+    let hold = settings.hold;
+    Ok(match inspect(settings).await {
+        Ok(found) => findings(config, hold, found),
+        Err(InspectError::Settings(error)) => return Err(error.into()),
+        Err(error @ InspectError::Unreachable(_)) => {
+            let remedy = "check ledger.url, and whether redis runs there and lets this machine in";
+            vec![Finding::failed(
+                PART,
+                Failure::Unreachable,
+                format!("{url}: {error}"),
+                remedy,
+            )]
+        }
+        Err(error @ InspectError::Refused(_)) => {
+            let remedy = "check user and password (ledger.password_file); an acl user needs scripts, the ledger's keys and \
+                          channels, scan, time and info";
+            vec![Finding::failed(PART, Failure::Other, format!("{url}: {error}"), remedy)]
+        }
+    })
+}
+
+fn findings(config: &Config, hold: Duration, found: Inspection) -> Vec<Finding> {
+    let Inspection {
+        server,
+        round_trip,
+        now,
+        unfit,
+        warnings,
+        standing,
+    } = found;
+    let trip = round_trip.as_secs_f64() * 1e3;
+    let mut findings = vec![Finding::good(
+        PART,
+        format!("{}: {server}, {trip:.1} ms a round trip", config.ledger.url),
+    )];
+    let remedy = "set redis up so; no replica grants anything before";
+    findings.extend(
+        unfit
+            .into_iter()
+            .map(|why| Finding::failed(PART, Failure::Other, why, remedy)),
+    );
+    let remedy = "set redis up so, or accept it";
+    findings.extend(warnings.into_iter().map(|what| Finding::warning(PART, what, remedy)));
+    findings.push(epochs(standing, hold, config.ledger.fresh));
+    let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    findings.push(clock(Duration::from_micros(now.as_micros()), here));
+    findings
+}
+
+fn epochs(standing: Standing, hold: Duration, fresh: bool) -> Finding {
+    let seconds = hold.as_secs();
+    match standing {
+        Standing::Open => Finding::good(PART, "open: nothing has to recover"),
+        Standing::Empty if fresh => Finding::good(PART, "empty, and ledger.fresh says that it is new"),
+        Standing::Empty => Finding::warning(
+            PART,
+            format!("empty: replicas take it for one that lost its data, and grant nothing for {seconds} s"),
+            "run `eni-gateway ledger init` once if it is new",
+        ),
+        Standing::Lost(partitions) => Finding::warning(
+            PART,
+            format!(
+                "the server restarted, failed over or lost data: when a replica connects, {partitions} of its partitions \
+                 grant nothing for {seconds} s"
+            ),
+            "nothing: they recover by themselves",
+        ),
+        Standing::Recovering(partitions, rest) => Finding::warning(
+            PART,
+            format!(
+                "{partitions} partitions are recovering: they grant nothing for another {:.0} s",
+                rest.as_secs_f64()
+            ),
+            "wait",
+        ),
+        Standing::Disagrees(why) => {
+            Finding::failed(PART, Failure::Other, why, "give all replicas the same limit.* settings")
+        }
+    }
+}
+
+fn clock(server: Duration, here: Duration) -> Finding {
+    let apart = server.abs_diff(here);
+    let side = if server > here { "ahead of" } else { "behind" };
+    let message = format!("redis' clock is {:.3} s {side} this machine's", apart.as_secs_f64());
+    match apart <= CLOCK_TOLERANCE {
+        true => Finding::good("clock", message),
+        false => Finding::warning(
+            "clock",
+            message,
+            "synchronise both (ntp): attachments' times are told by redis' clock",
+        ),
+    }
+}

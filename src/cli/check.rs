@@ -1,0 +1,120 @@
+//! `check`: tries a configuration, and says what works.
+
+use std::io::Write as _;
+
+use serde_json::json;
+
+use super::error::Error;
+use super::output::{BAD, BUSY, Format, GOOD, clean, paint};
+use super::serve::Settings;
+use crate::app::check::{self, Failure, Finding, Status};
+use crate::app::credentials;
+use crate::config::Config;
+
+const EXAMPLES: &str = "\
+Examples:
+  eni-gateway check --config /etc/eni-gateway.toml
+  eni-gateway check --offline --config /etc/eni-gateway.toml   # reads the settings, and connects nowhere
+  eni-gateway check -o json
+
+It changes nothing, anywhere. Exit codes: 0 everything works (warnings may be told), 64 the configuration is wrong, 69 Redis or ENS
+cannot be reached, 77 ENS refuses the key or lacks a right, 1 anything else.";
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    #[command(flatten)]
+    settings: Settings,
+    /// Read the settings only, and connect nowhere
+    #[arg(long)]
+    offline: bool,
+    /// How to print: lines for people, or one JSON object a line
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: Format,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Error> {
+    let loaded = args
+        .settings
+        .load()
+        .map_err(|faults| Error::Usage(faults.to_string()))?;
+    let mut findings = vec![Finding::good("settings", "complete, and nothing contradicts")];
+    findings.extend(
+        loaded
+            .warnings
+            .iter()
+            .map(|warning| Finding::warning("settings", warning, "")),
+    );
+    findings.extend(check::tls(&loaded.config).await);
+    if !args.offline {
+        findings.extend(online(&loaded.config).await?);
+    }
+    for finding in &findings {
+        print(finding, args.output)?;
+    }
+    let worst = findings.iter().filter_map(|finding| match finding.status {
+        Status::Failed(failure) => Some(failure),
+        Status::Good | Status::Warning => None,
+    });
+    match worst.max() {
+        None => Ok(()),
+        Some(failure) => Err(Error::CheckFailed(failure)),
+    }
+}
+
+async fn online(config: &Config) -> Result<Vec<Finding>, Error> {
+    let mut findings = check::coordination(config)
+        .await
+        .map_err(|error| Error::failed(&error))?;
+    match credentials::discover().await {
+        Ok(credentials) => {
+            findings.extend(
+                check::cloud(config, credentials)
+                    .await
+                    .map_err(|error| Error::failed(&error))?,
+            );
+        }
+        Err(error) => {
+            let failure = Failure::Configuration;
+            findings.push(Finding::failed(
+                "credentials",
+                failure,
+                error.to_string(),
+                error.remedy(),
+            ));
+        }
+    }
+    Ok(findings)
+}
+
+fn print(finding: &Finding, format: Format) -> Result<(), Error> {
+    let Finding {
+        part,
+        status,
+        message,
+        remedy,
+    } = finding;
+    let (name, style) = match status {
+        Status::Good => ("ok", GOOD),
+        Status::Warning => ("warning", BUSY),
+        Status::Failed(_) => ("failed", BAD),
+    };
+    let mut stdout = anstream::stdout();
+    match format {
+        Format::Json => {
+            writeln!(
+                stdout,
+                "{}",
+                json!({ "part": part, "status": name, "message": message, "remedy": remedy })
+            )?;
+        }
+        Format::Table => {
+            let padding = " ".repeat("warning".len() - name.len());
+            writeln!(stdout, "{}{padding}  {part:<12} {}", paint(style, name), clean(message))?;
+            if !remedy.is_empty() {
+                writeln!(stdout, "{:9}what to do:  {remedy}", "")?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! `config dump`: what is in force, and where it came from.
+
+use std::io::Write as _;
+
+use super::error::Error;
+use super::serve::Settings;
+use crate::config::dump;
+
+const EXAMPLES: &str = "\
+Examples:
+  eni-gateway config dump
+  eni-gateway config dump --config /etc/eni-gateway.toml
+
+What it prints is a settings' file itself; passwords are masked in it.";
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Print all settings as they are in force, and where each came from; secrets are masked
+    #[command(after_help = EXAMPLES)]
+    Dump(Settings),
+}
+
+pub(super) fn run(Command::Dump(settings): Command) -> Result<(), Error> {
+    let loaded = settings.load().map_err(|faults| Error::Usage(faults.to_string()))?;
+    std::io::stdout().write_all(dump::dump(&loaded).as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! `demo`: the whole path at once, on real sockets, in one process.
+
+use std::time::Duration;
+
+use futures_util::future::{join_all, try_join_all};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::caller::Caller;
+use super::stage::{self, INSTANCE, Stage};
+use super::{Args, Board, Screen, Summary, next};
+use crate::cli::client::Options;
+use crate::cli::error::Error;
+use crate::cli::serve::stop_signal;
+use crate::telemetry::{self, LogFormat, Telemetry};
+
+/// How long it may take in all: far longer than it does.
+const LIMIT: Duration = Duration::from_secs(60);
+/// How long the last traces may take to leave.
+const FLUSH: Duration = Duration::from_secs(3);
+
+pub(in crate::cli) async fn run(args: Args) -> Result<(), Error> {
+    let telemetry = telemetry(&args)?;
+    let stop = stop_signal()?;
+    let mut stage = Stage::build(&args).await?;
+    let mut screen = Screen::of_stdout(usize::from(args.callers));
+    let (endpoint, intro) = (stage.endpoint(), intro(&args, &stage));
+    let played = tokio::select! {
+        played = play(&args, &endpoint, &intro, &mut screen) => played,
+        () = stop.cancelled() => Err(Error::Failed("interrupted before its end".to_owned())),
+    };
+    let ended = match played {
+        Ok(board) => end(&args, &mut stage, &board, &mut screen, stop.cancelled()).await,
+        Err(error) => Err(error),
+    };
+    stage.close().await;
+    telemetry.flush(FLUSH).await;
+    ended
+}
+
+/// Logs would tear the screen apart: they go to a file, or nowhere. Traces go where the `OTEL_*` variables say.
+fn telemetry(args: &Args) -> Result<Telemetry, Error> {
+    let text = LogFormat::Text { colours: false };
+    let installed = match &args.log {
+        None => telemetry::init_to(text, std::io::sink),
+        Some(path) => {
+            let file = std::fs::File::create(path)
+                .map_err(|error| Error::Usage(format!("--log {} cannot be written: {error}", path.display())))?;
+            telemetry::init_to(text, std::sync::Arc::new(file))
+        }
+    };
+    installed.map_err(|error| Error::failed(&error))
+}
+
+fn intro(args: &Args, stage: &Stage) -> Vec<String> {
+    let Args { callers, slots, .. } = args;
+    vec![
+        format!(
+            "ENS (simulated) on {}, the gateway on {}.",
+            stage.simulator(),
+            stage.endpoint()
+        ),
+        format!("{callers} callers at once, each with an ENI of its own, for {INSTANCE}, which has {slots} slots."),
+        String::new(),
+    ]
+}
+
+/// Has all call at the same moment, and shows how they fare.
+async fn play(
+    args: &Args,
+    endpoint: &str,
+    intro: &[String],
+    screen: &mut Screen<std::io::Stdout>,
+) -> Result<Board, Error> {
+    let options = Options::at(endpoint);
+    let callers = try_join_all((1..=usize::from(args.callers)).map(async |number| {
+        let (eni, client) = (stage::eni(number)?, options.connect().await?);
+        Ok::<_, Error>(Caller {
+            number,
+            eni,
+            options: &options,
+            client,
+        })
+    }));
+    let callers = callers.await?;
+    screen.say(intro)?;
+    let (events, shown) = mpsc::unbounded_channel();
+    let began = Instant::now();
+    let run = join_all(
+        callers
+            .into_iter()
+            .map(|caller| caller.run(began, began + LIMIT, events.clone())),
+    );
+    // The screen ends when the last caller does.
+    drop(events);
+    let (_, board) = tokio::join!(run, screen.show(shown));
+    Ok(board?)
+}
+
+/// Says what it came to, and goes on serving if it was told to.
+async fn end(
+    args: &Args,
+    stage: &mut Stage,
+    board: &Board,
+    screen: &mut Screen<std::io::Stdout>,
+    stopped: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let summary = Summary::new(board, usize::from(args.slots), stage.books());
+    screen.say(&summary.lines())?;
+    if args.keep {
+        let program = std::env::args().next().unwrap_or_else(|| "eni-gateway".to_owned());
+        screen.say(&next::lines(&program, stage, usize::from(args.callers))?)?;
+        tokio::select! {
+            () = stopped => {}
+            error = stage.broken() => return Err(error),
+        }
+    }
+    match summary.faults().len() {
+        0 => Ok(()),
+        _ => Err(Error::Failed("it did not come as promised".to_owned())),
+    }
+}

@@ -1,0 +1,41 @@
+//! `ledger init`: says that a ledger is new.
+
+use std::io::Write as _;
+
+use super::error::Error;
+use super::serve::Settings;
+use crate::app::{self, LedgerInitError};
+use crate::config::LedgerUrl;
+
+const EXAMPLES: &str = "\
+An empty ledger looks like one that lost its data: replicas then grant nothing until everything that they could have forgotten
+has shown. This says, once, that there is nothing to forget. A ledger that holds anything is refused; to say it again of one that is
+still empty does no harm.
+
+Examples:
+  eni-gateway ledger init --ledger-url redis://127.0.0.1:6379/0";
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Say that the ledger is new: nothing was lost. Refuses one that holds anything
+    #[command(after_help = EXAMPLES)]
+    Init(Settings),
+}
+
+pub(super) async fn run(Command::Init(settings): Command) -> Result<(), Error> {
+    let loaded = settings.load().map_err(|faults| Error::Usage(faults.to_string()))?;
+    let url = &loaded.config.ledger.url;
+    if matches!(url, LedgerUrl::Memory) {
+        let why = "memory:// is always new: there is nothing to initialise; ledger.url names a redis";
+        return Err(Error::Usage(why.to_owned()));
+    }
+    match app::init_ledger(&loaded.config).await {
+        Ok(()) => {
+            writeln!(anstream::stdout(), "the ledger at {url} is new: replicas grant at once")?;
+            Ok(())
+        }
+        Err(error) if error.is_unreachable() => Err(Error::NotReached(format!("{url}: {error}"))),
+        Err(error @ LedgerInitError::Init(_)) => Err(Error::Failed(format!("{url}: {error}"))),
+        Err(error) => Err(Error::failed(&error)),
+    }
+}

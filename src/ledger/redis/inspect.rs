@@ -1,0 +1,215 @@
+//! Looking at a ledger without touching it: what `check` reports of a server, and of the epochs on it.
+
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, RedisResult, cmd};
+use tokio::time::Instant;
+
+use crate::ledger::keys::PartitionId;
+use crate::model::Timestamp;
+
+use super::epoch::Epoch;
+use super::link::{describe, is_answer};
+use super::scripts::Found;
+use super::{Core, InvalidSettings, RedisSettings, fitness, init};
+
+/// Round trips that are measured.
+const TRIPS: usize = 5;
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// Its name and version, such as `redis 7.0.15`.
+    pub server: String,
+    /// The quickest of a few round trips.
+    pub round_trip: Duration,
+    /// The server's clock, estimated at the end of the inspection.
+    pub now: Timestamp,
+    /// Why it must not be used.
+    pub unfit: Vec<String>,
+    /// What it does not guarantee.
+    pub warnings: Vec<String>,
+    /// What would happen to a replica that connects now.
+    pub standing: Standing,
+}
+
+/// How the epochs stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It would be granted to.
+    Open,
+    /// There is nothing at all. Unless it is told that the ledger is new, a replica takes it for one that lost everything.
+    Empty,
+    /// These many partitions lost their epoch, or have one of another server: a hold would begin.
+    Lost(usize),
+    /// These many partitions are in a hold that ends in this time.
+    Recovering(usize, Duration),
+    /// Replicas with other settings made it: this one would not be ready.
+    Disagrees(String),
+}
+
+/// Why nothing was found.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// No connection could ever be made so.
+    #[error(transparent)]
+    Settings(#[from] InvalidSettings),
+    /// Nobody answers.
+    #[error("it cannot be reached: {0}")]
+    Unreachable(String),
+    /// It answers, and does not let this user do what a ledger needs.
+    #[error("it refuses: {0}")]
+    Refused(String),
+}
+
+impl From<RedisError> for InspectError {
+    fn from(error: RedisError) -> Self {
+        match is_answer(&error) {
+            true => Self::Refused(describe(&error)),
+            false => Self::Unreachable(describe(&error)),
+        }
+    }
+}
+
+/// Looks at the ledger of these settings. Writes nothing but the scripts into the server's cache.
+///
+/// # Errors
+/// It cannot be reached, or refuses.
+pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError> {
+    let core = Core::new(settings)?;
+    let mut connection = core.link.connect().await?;
+    let mut round_trip = Duration::MAX;
+    for _ in 0..TRIPS {
+        let sent = Instant::now();
+        let () = cmd("PING").query_async(&mut connection).await?;
+        round_trip = round_trip.min(sent.elapsed());
+    }
+    let info: String = cmd("INFO").query_async(&mut connection).await?;
+    let fitness::Fitness { unfit, mut warnings } = fitness::examine(&mut connection).await?;
+    warnings.extend(persistence(&info));
+    core.scripts.load(&mut connection).await?;
+    let standing = standing(&core, &mut connection).await?;
+    Ok(Inspection {
+        server: server(&info),
+        round_trip,
+        now: core.clock.now(),
+        unfit,
+        warnings,
+        standing,
+    })
+}
+
+async fn standing(core: &Core, connection: &mut MultiplexedConnection) -> RedisResult<Standing> {
+    let found = try_join_all(PartitionId::all().map(|partition| {
+        let (mut connection, keys) = (connection.clone(), [core.keys.epoch(partition)]);
+        async move { core.look(&mut connection, &keys).await }
+    }));
+    let found = found.await?;
+    if found.iter().all(|found| found.epoch.is_empty()) && init::find_stored(core, connection).await?.is_none() {
+        return Ok(Standing::Empty);
+    }
+    Ok(judge(&found, |epoch| epoch.disagreement(&core.settings.agreement)))
+}
+
+fn judge(found: &[Found], disagreement: impl Fn(&Epoch<'_>) -> Option<String>) -> Standing {
+    let (mut lost, mut recovering, mut rest) = (0, 0, Duration::ZERO);
+    for found in found {
+        let Some(epoch) = Epoch::parse(&found.epoch) else {
+            lost += 1;
+            continue;
+        };
+        if let Some(why) = disagreement(&epoch) {
+            return Standing::Disagrees(why);
+        }
+        if epoch.replication_id != found.replication_id {
+            lost += 1;
+        } else if epoch.hold_until > found.now {
+            recovering += 1;
+            rest = rest.max(epoch.hold_until.since(found.now));
+        }
+    }
+    match (lost, recovering) {
+        (0, 0) => Standing::Open,
+        (0, _) => Standing::Recovering(recovering, rest),
+        _ => Standing::Lost(lost),
+    }
+}
+
+fn fact<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines()
+        .find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
+}
+
+fn server(info: &str) -> String {
+    match (fact(info, "valkey_version"), fact(info, "redis_version")) {
+        (Some(version), _) => format!("valkey {version}"),
+        (None, Some(version)) => format!("redis {version}"),
+        (None, None) => "a server that does not tell its version".to_owned(),
+    }
+}
+
+/// Safety does not rest on it, for a restart is noticed; what is remembered of attachments does.
+fn persistence(info: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if fact(info, "aof_enabled") == Some("0") {
+        warnings.push(
+            "appendonly is off: a restart of redis forgets attachments and request ids, at least the latest ones"
+                .to_owned(),
+        );
+    }
+    for name in ["aof_last_write_status", "rdb_last_bgsave_status"] {
+        if let Some(status) = fact(info, name).filter(|status| *status != "ok") {
+            warnings.push(format!("the server cannot write to its disk ({name} is {status})"));
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: &str = "0123abcd";
+
+    fn found(epoch: &str) -> Found {
+        let (now, replication_id) = (Timestamp::from_micros(10_000_000), SERVER.to_owned());
+        Found {
+            now,
+            epoch: epoch.to_owned(),
+            replication_id,
+            ..Found::default()
+        }
+    }
+
+    fn standing(epochs: &[&str]) -> Standing {
+        let found: Vec<_> = epochs.iter().map(|epoch| found(epoch)).collect();
+        judge(&found, |epoch| {
+            epoch.agreement.starts_with("limit=15").then(|| "limit=15".to_owned())
+        })
+    }
+
+    #[test]
+    fn the_worst_partition_speaks_for_all() {
+        let open = "0123abcd 0 limit=10";
+        let past = "0123abcd 9000000 limit=10";
+        let held = "0123abcd 12000000 limit=10";
+        let other_server = "ffffffff 0 limit=10";
+        assert_eq!(standing(&[open, past]), Standing::Open);
+        assert_eq!(standing(&[open, held]), Standing::Recovering(1, Duration::from_secs(2)));
+        assert_eq!(standing(&[open, held, "", other_server]), Standing::Lost(2));
+        assert_eq!(
+            standing(&["", "0123abcd 0 limit=15"]),
+            Standing::Disagrees("limit=15".to_owned())
+        );
+    }
+
+    #[test]
+    fn the_version_and_the_disk_are_read_from_info() {
+        let info = "redis_version:7.2.4\r\naof_enabled:0\r\nrdb_last_bgsave_status:err\r\n";
+        assert_eq!((server(info).as_str(), persistence(info).len()), ("redis 7.2.4", 2));
+        let info = "redis_version:7.2.4\r\nvalkey_version:9.1.2\r\naof_enabled:1\r\naof_last_write_status:ok\r\n";
+        assert_eq!((server(info).as_str(), persistence(info).len()), ("valkey 9.1.2", 0));
+    }
+}
