@@ -4,6 +4,7 @@
 
 mod cli;
 mod config;
+mod e2e;
 mod ens;
 mod grpc;
 mod imports;

@@ -75,7 +75,7 @@ async fn init_makes_a_new_ledger_and_refuses_any_other() {
     other.prefix = "second:".to_owned();
     init(other).await.expect("another prefix is another ledger");
     drop(server);
-    assert!(matches!(init(old).await.unwrap_err(), InitError::Unavailable(_)));
+    assert!(matches!(init(old).await.unwrap_err(), InitError::Unreachable(_)));
 }
 
 #[tokio::test]

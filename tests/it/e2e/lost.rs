@@ -1,0 +1,169 @@
+//! Answers that never come, or lie: the caller hears the truth or that it is unknown, the record ends as ENS says, and ENS applies
+//! exactly one Attach.
+
+use std::time::Duration;
+
+use eni_gateway::grpc::proto::attachment::State;
+use eni_gateway::simulator::{Action, Effect, Fault};
+use rstest::rstest;
+
+use crate::support::gateway::{Stage, attach, eventually, get, reason, try_attach, watch, within};
+
+const ATTACH: Action = Action::AttachNetworkInterface;
+
+#[rstest]
+#[case::the_reply_is_lost(Effect::DropAfter, 1)]
+#[case::masked_as_an_interface_error(Effect::Mask, 1)]
+#[case::a_page_of_html_after_applying(Effect::Html { status: 502, apply: true }, 1)]
+#[case::a_page_of_html_before_applying(Effect::Html { status: 502, apply: false }, 2)]
+#[case::reset_before_applying(Effect::DropBefore, 2)]
+#[case::no_json(Effect::NotJson { apply: true }, 1)]
+#[case::half_an_answer(Effect::Truncated, 1)]
+#[case::applied_late(Effect::ApplyLate { after: Duration::from_millis(700) }, 1)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unanswered_attach_is_settled_from_what_ens_shows(#[case] effect: Effect, #[case] sends: u64) {
+    let stage = Stage::new(&["i-1"], 1).await;
+    let replica = stage.replica(&[]).await;
+    stage.ens.fault(Fault::next(ATTACH, effect));
+    let client = replica.client().await;
+    let attachment = try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
+    assert!(
+        matches!(attachment.state(), State::Attaching | State::Attached),
+        "{attachment:?}"
+    );
+    let end = watch(&client, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
+    assert_eq!(end.state(), State::Attached);
+    assert!(
+        end.transitions
+            .iter()
+            .any(|transition| transition.state() == State::Verifying)
+    );
+    let books = stage.ens.books();
+    assert_eq!((books.applied_to("eni-0001"), books.calls_of(ATTACH)), (1, sends));
+    assert_eq!(books.instance("i-1").max_occupied, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_settled_in_time_is_unknown_and_goes_on() {
+    let stage = Stage::new(&["i-1"], 1).await;
+    let replica = stage.replica(&[]).await;
+    stage.ens.fault(Fault::next(ATTACH, Effect::DropAfter));
+    let client = replica.client().await;
+    let request = within(Duration::from_millis(800), attach("i-1", "eni-0001"));
+    let failure = try_attach(&client, request).await.unwrap_err();
+    assert_eq!(
+        (failure.0.code(), reason(&failure).as_str()),
+        (tonic::Code::DeadlineExceeded, "OUTCOME_UNKNOWN")
+    );
+    // Calling again joins it.
+    let joined = try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
+    let end = watch(&client, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
+    assert_eq!((end.state(), &end.uid), (State::Attached, &joined.uid));
+    assert_eq!(stage.ens.books().calls_of(ATTACH), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attach_that_ens_never_applies_ends_as_not_applied_and_frees_its_slot() {
+    let stage = Stage::new(&["i-1"], 2).await;
+    let replica = stage.replica(&[("LIMIT__ENIS_PER_INSTANCE", "1")]).await;
+    stage
+        .ens
+        .fault(Fault::next(ATTACH, Effect::DropBefore).eni("eni-0001").times(3));
+    let client = replica.client().await;
+    let failure = try_attach(&client, attach("i-1", "eni-0001")).await.unwrap_err();
+    assert_eq!(
+        (failure.0.code(), reason(&failure).as_str()),
+        (tonic::Code::Unavailable, "NOT_APPLIED")
+    );
+    assert_eq!(get(&client, "i-1", "eni-0001").await.unwrap().state(), State::Failed);
+    assert_eq!(stage.ens.books().calls_of(ATTACH), 3);
+    try_attach(&client, attach("i-1", "eni-0002")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_accepted_attach_that_ens_takes_back_fails() {
+    let stage = Stage::new(&["i-1"], 1).await;
+    let replica = stage.replica(&[]).await;
+    stage.ens.fault(Fault::next(ATTACH, Effect::AcceptThenFail));
+    let client = replica.client().await;
+    try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
+    let end = watch(&client, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
+    let error = end.error.clone().unwrap();
+    assert_eq!(
+        (end.state(), error.reason.as_str(), error.code),
+        (State::Failed, "ATTACH_FAILED", 10)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_killed_between_send_and_answer_leaves_nothing_behind() {
+    let stage = Stage::new(&["i-1"], 2).await;
+    let (mut dying, living) = (stage.replica(&[]).await, stage.replica(&[]).await);
+    stage
+        .ens
+        .fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(1)));
+    let (caller, watcher) = (dying.client().await, living.client().await);
+    let call = {
+        let caller = caller.clone();
+        async move { try_attach(&caller, attach("i-1", "eni-0001")).await }
+    };
+    let (answer, ()) = tokio::join!(call, async {
+        eventually("never sent", async || stage.ens.books().applied_to("eni-0001") == 1).await;
+        dying.kill();
+    });
+    assert!(answer.is_err(), "{answer:?}");
+    let before = get(&watcher, "i-1", "eni-0001").await.unwrap();
+    assert_eq!(before.state(), State::Pending);
+    let seen = watch(&watcher, "i-1", "eni-0001", before.revision).await.unwrap();
+    assert_eq!(
+        seen.iter()
+            .filter(|attachment| attachment.state() == State::Attached)
+            .count(),
+        1,
+        "{seen:?}"
+    );
+    // The lock is free once the lease is over.
+    try_attach(&watcher, attach("i-1", "eni-0002")).await.unwrap();
+    assert_eq!(stage.ens.books().instance("i-1").max_attach_processing, 1);
+    assert_eq!(stage.ens.books().applied_to("eni-0001"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_hangs_up_leaves_the_attempt_to_its_end() {
+    let stage = Stage::new(&["i-1"], 1).await;
+    let replica = stage.replica(&[]).await;
+    stage
+        .ens
+        .fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_millis(500)));
+    let client = replica.client().await;
+    let call = try_attach(&client, attach("i-1", "eni-0001"));
+    let sent = eventually("never sent", async || {
+        stage.ens.books().instance("i-1").attach_processing == 1
+    });
+    tokio::select! {
+        biased;
+        () = sent => {}
+        answer = call => panic!("{answer:?}"),
+    }
+    let end = watch(&client, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
+    assert_eq!(end.state(), State::Attached);
+    assert_eq!(stage.ens.books().applied_to("eni-0001"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_that_is_too_short_sends_nothing() {
+    let stage = Stage::new(&["i-1"], 2).await;
+    let replica = stage.replica(&[]).await;
+    let client = replica.client().await;
+    for deadline in [1, 20, 100, 200] {
+        let request = within(Duration::from_millis(deadline), attach("i-1", "eni-0001"));
+        let failure = try_attach(&client, request).await.unwrap_err();
+        assert!(
+            matches!(failure.0.code(), tonic::Code::DeadlineExceeded | tonic::Code::Cancelled),
+            "{deadline} ms: {failure:?}"
+        );
+    }
+    // What would have been sent late would have been sent by now.
+    try_attach(&client, attach("i-1", "eni-0002")).await.unwrap();
+    assert_eq!(stage.ens.books().calls_of(ATTACH), 1);
+}

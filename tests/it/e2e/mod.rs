@@ -1,0 +1,7 @@
+//! The whole gateway by its public faces: real processes, a real Redis, a simulated ENS whose books are the judge.
+
+mod limit;
+mod lost;
+mod outages;
+mod polling;
+mod stopping;

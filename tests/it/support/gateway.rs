@@ -1,0 +1,284 @@
+//! Replicas of the gateway as real processes, over a Redis and a simulated ENS of the test's own.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
+use eni_gateway::grpc::proto::{
+    AttachNetworkInterfaceRequest, Attachment, GetAttachmentRequest, WatchAttachmentRequest,
+};
+use eni_gateway::simulator::auth::{DEFAULT_ID, DEFAULT_SECRET};
+use eni_gateway::simulator::{Handle, Settings, Simulator, Spread, World, WorldFile};
+use tempfile::TempDir;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use super::redis::{Server, free_port};
+
+/// How long a process may take to start or to do as told.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Bounds that are short, and agree with one another: a hold takes 9 s.
+const QUICK: [(&str, &str); 10] = [
+    ("ENS__VISIBILITY_LAG", "1s"),
+    ("ENS__REQUEST_VALIDITY", "2s"),
+    ("ENS__ATTEMPT_TIMEOUT", "1500ms"),
+    ("ENS__DESCRIBE_TIMEOUT", "1s"),
+    ("ENS__ATTACH_PER_SECOND", "1000"),
+    ("ENS__DESCRIBE_PER_SECOND", "1000"),
+    ("LEDGER__LEASE", "5s"),
+    ("LEDGER__TIMEOUT", "500ms"),
+    ("LEDGER__FAILOVER_WINDOW", "1s"),
+    ("LEDGER__FRESH", "true"),
+];
+
+/// Redis and ENS, and the replicas that were started over them.
+pub(crate) struct Stage {
+    pub(crate) redis: Server,
+    pub(crate) ens: Handle,
+    directory: TempDir,
+}
+
+/// One replica.
+pub(crate) struct Replica {
+    process: Child,
+    log: PathBuf,
+    grpc: u16,
+    admin: u16,
+}
+
+impl Stage {
+    /// Over a running Redis, and these instances with so many ENIs to attach to them.
+    pub(crate) async fn new(instances: &[&str], enis: usize) -> Self {
+        Self::over(Server::start().await, WorldFile::simple(instances, enis)).await
+    }
+
+    pub(crate) async fn over(redis: Server, mut world: WorldFile) -> Self {
+        world.rules.attach_time = Spread::fixed(Duration::from_millis(300));
+        world.rules.detach_time = Spread::fixed(Duration::from_millis(300));
+        world.rules.lag_by_id = Spread::fixed(Duration::from_millis(100));
+        world.rules.lag_by_instance = Spread::fixed(Duration::from_millis(100));
+        // The gateway alone is to keep the limit.
+        world.rules.enforce_limit = false;
+        let any = "127.0.0.1:0".parse().unwrap();
+        let ens = Simulator::start(any, World::new(world), Settings::default())
+            .await
+            .unwrap();
+        Self {
+            redis,
+            ens,
+            directory: TempDir::new().unwrap(),
+        }
+    }
+
+    /// Starts a replica and waits until it is ready.
+    pub(crate) async fn replica(&self, settings: &[(&str, &str)]) -> Replica {
+        let replica = self.spawn(settings);
+        replica.ready().await;
+        replica
+    }
+
+    /// Starts a replica.
+    pub(crate) fn spawn(&self, settings: &[(&str, &str)]) -> Replica {
+        let (grpc, admin) = (free_port(), free_port());
+        let log = self.directory.path().join(format!("{grpc}.log"));
+        let file = std::fs::File::create(&log).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eni-gateway"));
+        command
+            .arg("serve")
+            .env_clear()
+            .env("ALIBABA_CLOUD_ACCESS_KEY_ID", DEFAULT_ID)
+            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", DEFAULT_SECRET)
+            .env("ENI_GATEWAY_LEDGER__URL", self.redis.url())
+            .env("ENI_GATEWAY_ENS__ENDPOINT", self.ens.endpoint())
+            .env("ENI_GATEWAY_GRPC__LISTEN", format!("127.0.0.1:{grpc}"))
+            .env("ENI_GATEWAY_ADMIN__LISTEN", format!("127.0.0.1:{admin}"));
+        for (name, value) in QUICK.iter().chain(settings) {
+            match name.contains("__") {
+                true => command.env(format!("ENI_GATEWAY_{name}"), value),
+                false => command.env(name, value),
+            };
+        }
+        let process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Replica {
+            process,
+            log,
+            grpc,
+            admin,
+        }
+    }
+}
+
+impl Replica {
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.grpc)
+    }
+
+    /// A client with a connection of its own.
+    pub(crate) async fn client(&self) -> AttachmentServiceClient<Channel> {
+        let endpoint = Endpoint::from_shared(self.endpoint()).unwrap();
+        AttachmentServiceClient::new(
+            endpoint
+                .connect()
+                .await
+                .unwrap_or_else(|error| panic!("{error}: {}", self.log())),
+        )
+    }
+
+    /// One page of the admin listener: status and body.
+    pub(crate) async fn admin(&self, path: &str) -> Option<(u16, String)> {
+        // Installed already is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(2))
+            .build()
+            .unwrap();
+        let response = client
+            .get(format!("http://127.0.0.1:{}{path}", self.admin))
+            .send()
+            .await
+            .ok()?;
+        Some((response.status().as_u16(), response.text().await.ok()?))
+    }
+
+    pub(crate) async fn ready(&self) {
+        let ready = async || self.admin("/readyz").await.is_some_and(|(status, _)| status == 200);
+        eventually(&format!("not ready: {}", self.log()), ready).await;
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// SIGTERM; how long it took to end, and whether it ended well.
+    pub(crate) async fn terminate(&mut self) -> (Duration, bool) {
+        let began = Instant::now();
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return (began.elapsed(), status.success());
+            }
+            assert!(began.elapsed() < PATIENCE * 2, "does not end: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        // One that ended before is ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("log of the replica on {}:\n{}", self.grpc, self.log());
+        }
+    }
+}
+
+/// Waits until it holds.
+pub(crate) async fn eventually(otherwise: &str, holds: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "{otherwise}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub(crate) fn eni(number: usize) -> String {
+    format!("eni-{number:04}")
+}
+
+pub(crate) fn attach(instance: &str, eni: &str) -> AttachNetworkInterfaceRequest {
+    AttachNetworkInterfaceRequest {
+        instance_id: instance.to_owned(),
+        network_interface_id: eni.to_owned(),
+        ..AttachNetworkInterfaceRequest::default()
+    }
+}
+
+/// The same with a deadline.
+pub(crate) fn within<T>(deadline: Duration, message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(deadline);
+    request
+}
+
+/// Attaches; the attachment, or the reason and its details.
+pub(crate) async fn try_attach(
+    client: &AttachmentServiceClient<Channel>,
+    request: impl tonic::IntoRequest<AttachNetworkInterfaceRequest>,
+) -> Result<Attachment, (Status, ErrorDetails)> {
+    match client.clone().attach_network_interface(request).await {
+        Ok(response) => Ok(response.into_inner().attachment.unwrap()),
+        Err(status) => {
+            let details = status.get_error_details();
+            Err((status, details))
+        }
+    }
+}
+
+/// The reason of a failure.
+pub(crate) fn reason(failure: &(Status, ErrorDetails)) -> String {
+    failure
+        .1
+        .error_info()
+        .map_or_else(|| format!("{:?}", failure.0), |info| info.reason.clone())
+}
+
+/// Watches a pair, or a whole instance, to its end; the attachments that were sent, in their order.
+pub(crate) async fn watch(
+    client: &AttachmentServiceClient<Channel>,
+    instance: &str,
+    eni: &str,
+    after_revision: u64,
+) -> Result<Vec<Attachment>, Status> {
+    use eni_gateway::grpc::proto::watch_attachment_response::Event;
+    let request = WatchAttachmentRequest {
+        instance_id: instance.to_owned(),
+        network_interface_id: eni.to_owned(),
+        after_revision,
+        follow: false,
+    };
+    let mut stream = client.clone().watch_attachment(request).await?.into_inner();
+    let mut seen = Vec::new();
+    while let Some(message) = stream.message().await? {
+        if let Some(Event::Attachment(attachment)) = message.event {
+            seen.push(attachment);
+        }
+    }
+    Ok(seen)
+}
+
+/// One attachment as it stands.
+pub(crate) async fn get(
+    client: &AttachmentServiceClient<Channel>,
+    instance: &str,
+    eni: &str,
+) -> Result<Attachment, Status> {
+    let request = GetAttachmentRequest {
+        instance_id: instance.to_owned(),
+        network_interface_id: eni.to_owned(),
+    };
+    Ok(client
+        .clone()
+        .get_attachment(request)
+        .await?
+        .into_inner()
+        .attachment
+        .unwrap())
+}
