@@ -215,6 +215,11 @@ impl Ens for HttpEns {
     async fn attach(&self, prepared: &Prepared, permit: Permit, instance: &InstanceId, eni: &InterfaceId) -> Outcome {
         let parameters = vec![("InstanceId", instance.as_str()), ("NetworkInterfaceId", eni.as_str())];
         let Prepared { credentials, date } = prepared;
+        // A describe since `prepare` may have shown it.
+        if let Err(failure) = self.clock_is_off() {
+            self.exchange.budget.give_back(permit).await;
+            return Outcome::NotSent { why: failure.message };
+        }
         self.exchange
             .call(Action::AttachNetworkInterface, parameters, credentials, *date, permit)
             .await

@@ -102,7 +102,7 @@ pub enum Outcome {
         /// `x-acs-retry-after`, where ENS sent one.
         retry_after: Option<Duration>,
     },
-    /// No byte reached ENS: DNS, connect or TLS failed.
+    /// No byte reached ENS: DNS, connect or TLS failed, or the clocks turned out to differ too much to send.
     NotSent {
         /// What failed, without secrets.
         why: String,

@@ -1,7 +1,10 @@
 //! The whole gateway by its public faces: real processes, a real Redis, a simulated ENS whose books are the judge.
 
+mod errors;
+mod input;
 mod limit;
 mod lost;
 mod outages;
 mod polling;
 mod stopping;
+mod tracing;

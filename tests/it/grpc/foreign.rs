@@ -1,50 +1,13 @@
 //! A client that nobody here wrote: Python's grpcio decodes every status with grpcio-status.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use eni_gateway::model::{Failure, Reason, State};
 use serde_json::Value;
-use tokio::process::Command;
 
 use super::fakes::attachment;
 use super::gateway::Gateway;
-
-/// The interpreter with the packages of `tests/python/requirements.txt`.
-fn python() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
-    let path = std::env::var_os("ENI_GATEWAY_TEST_PYTHON").map_or(here, PathBuf::from);
-    assert!(
-        path.exists(),
-        "{} does not exist: `tests/run` makes it and runs the tests",
-        path.display()
-    );
-    path
-}
-
-async fn call(gateway: &Gateway, pairs: &[String]) -> Vec<Value> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/attach_statuses.py");
-    let output = Command::new(python())
-        .arg(script)
-        .arg(gateway.address.to_string())
-        .args(pairs)
-        .env_remove("http_proxy")
-        .env_remove("https_proxy")
-        .kill_on_drop(true)
-        .output()
-        .await
-        .expect("python runs");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "the script failed (`tests/run` installs what it needs):\n{errors}"
-    );
-    String::from_utf8(output.stdout)
-        .expect("text")
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("one object a line"))
-        .collect()
-}
+use crate::support::python::attach_statuses;
 
 #[tokio::test]
 async fn python_decodes_every_reason() {
@@ -58,7 +21,7 @@ async fn python_decodes_every_reason() {
     let pairs: Vec<String> = refused
         .chain(["i-1/eni-attached".to_owned(), "i-1/{}".to_owned()])
         .collect();
-    let statuses = call(&gateway, &pairs).await;
+    let statuses = attach_statuses(&gateway.address.to_string(), &pairs).await;
     assert_eq!(statuses.len(), pairs.len());
 
     for (reason, status) in Reason::ALL.iter().zip(&statuses) {

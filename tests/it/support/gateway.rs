@@ -46,7 +46,7 @@ pub(crate) struct Stage {
 pub(crate) struct Replica {
     process: Child,
     log: PathBuf,
-    grpc: u16,
+    address: String,
     admin: u16,
 }
 
@@ -111,7 +111,7 @@ impl Stage {
         Replica {
             process,
             log,
-            grpc,
+            address: format!("127.0.0.1:{grpc}"),
             admin,
         }
     }
@@ -119,7 +119,11 @@ impl Stage {
 
 impl Replica {
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.grpc)
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
     }
 
     /// A client with a connection of its own.
@@ -185,7 +189,7 @@ impl Drop for Replica {
         let _ = self.process.kill();
         let _ = self.process.wait();
         if std::thread::panicking() {
-            eprintln!("log of the replica on {}:\n{}", self.grpc, self.log());
+            eprintln!("log of the replica on {}:\n{}", self.address, self.log());
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What several tests need.
 
+pub(crate) mod collector;
 pub(crate) mod ens;
 pub(crate) mod gateway;
 pub(crate) mod ledger;
+pub(crate) mod python;
 pub(crate) mod redis;

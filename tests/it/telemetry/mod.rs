@@ -1,7 +1,7 @@
 //! Logs, traces over real OTLP/gRPC, and the admin listener over real HTTP.
 
 mod admin;
-mod collector;
+
 mod logs;
 mod traces;
 

@@ -13,8 +13,8 @@ use tokio::net::TcpListener;
 use tracing::info_span;
 use tracing::subscriber::DefaultGuard;
 
-use super::collector::{Collector, attribute};
 use super::{Log, variables};
+use crate::support::collector::{Collector, attribute};
 
 const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER_SPAN: &str = "b7ad6b7169203331";

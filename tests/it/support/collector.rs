@@ -15,14 +15,14 @@ use tonic::{Request, Response, Status};
 struct Received(Arc<Mutex<Vec<ResourceSpans>>>);
 
 /// A collector on a free port; ends when it is dropped.
-pub(super) struct Collector {
-    pub(super) endpoint: String,
+pub(crate) struct Collector {
+    pub(crate) endpoint: String,
     received: Received,
     _server: AbortOnDropHandle<()>,
 }
 
 impl Collector {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
         let received = Received::default();
@@ -43,16 +43,16 @@ impl Collector {
         }
     }
 
-    pub(super) fn resources(&self) -> Vec<ResourceSpans> {
+    pub(crate) fn resources(&self) -> Vec<ResourceSpans> {
         self.received.0.lock().expect("nobody panicked with it").clone()
     }
 
-    pub(super) fn spans(&self) -> Vec<Span> {
+    pub(crate) fn spans(&self) -> Vec<Span> {
         let scopes = self.resources().into_iter().flat_map(|resource| resource.scope_spans);
         scopes.flat_map(|scope| scope.spans).collect()
     }
 
-    pub(super) fn span(&self, name: &str) -> Span {
+    pub(crate) fn span(&self, name: &str) -> Span {
         let spans = self.spans();
         let names: Vec<_> = spans.iter().map(|span| span.name.clone()).collect();
         spans
@@ -63,7 +63,7 @@ impl Collector {
 }
 
 /// A span's attribute, as text.
-pub(super) fn attribute(span: &Span, name: &str) -> Option<String> {
+pub(crate) fn attribute(span: &Span, name: &str) -> Option<String> {
     let value = span
         .attributes
         .iter()
