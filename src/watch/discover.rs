@@ -19,7 +19,7 @@ use crate::model::{Failure, InstanceId};
 use super::Hub;
 
 /// How long one question may wait for its permit: past that nobody waits for its answer.
-const PERMIT_WITHIN: Duration = Duration::from_secs(20);
+const PERMIT_WITHIN: Duration = Duration::from_secs(10);
 
 /// One question to ENS that is under way; its answer is in the ledger when it ends well.
 type Flight = Shared<BoxFuture<'static, Result<(), Failure>>>;

@@ -85,7 +85,9 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         followers.all.insert(id, (watched.clone(), eni.cloned()));
         if !followers.served {
             followers.served = true;
-            self.tasks.spawn(self.clone().serve());
+            let hub = self.clone();
+            self.tasks
+                .spawn(async move { hub.stop.run_until_cancelled(hub.serve()).await });
         }
         Follower {
             followed: self.followed.clone(),
@@ -94,15 +96,11 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
     }
 
     /// Asks for what falls due until nobody follows any more.
-    async fn serve(self: Arc<Self>) {
+    async fn serve(&self) {
         // An answer that tells nothing leaves the record as it was: what was asked for is remembered here as well.
         let mut asked: BTreeMap<Due, Instant> = BTreeMap::new();
         loop {
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return,
-                () = tokio::time::sleep(TICK.mul_f64(rand::random_range(0.8..1.2))) => {}
-            }
+            tokio::time::sleep(TICK.mul_f64(rand::random_range(0.8..1.2))).await;
             let Some(scopes) = self.followed.scopes() else { return };
             asked.retain(|_, at| at.elapsed() < REREAD - TOGETHER);
             let due: Vec<Due> = self.due(&scopes, &asked).await;

@@ -9,8 +9,8 @@
 //! Streams are level-triggered: each sends what is newer than what it has sent, from the latest view. A slow reader so misses
 //! states between, and never the last one; nobody waits for a watcher, and a watcher keeps nothing but its place.
 //!
-//! Watching calls ENS in two cases only: for what the ledger has not seen ([`discover`]), and, while somebody follows, for
-//! what is attached ([`follow`]).
+//! Watching calls ENS in two cases only: for what the ledger has not seen (`discover.rs`), and, while somebody follows, for
+//! what is attached (`follow.rs`).
 
 mod discover;
 mod failures;

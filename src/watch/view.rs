@@ -112,3 +112,67 @@ impl View {
         self.scope(eni).filter(due).map(|seen| &seen.attachment.eni)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ledger::record::Attempt;
+    use crate::model::Uid;
+
+    fn snapshot(incarnation: &str, revision: u64, attempts: &[(&str, State)]) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        snapshot.partition.incarnation = incarnation.to_owned();
+        snapshot.record.revision = Revision(revision);
+        for (name, state) in attempts {
+            let eni: InterfaceId = name.parse().unwrap();
+            let now = Timestamp::from_micros(revision);
+            let mut attempt = Attempt::new(&"i-1".parse().unwrap(), &eni, Uid(Uuid::nil()), now);
+            attempt.attachment.enter(*state, Revision(revision), now);
+            snapshot.record.attempts.insert(eni, attempt);
+        }
+        snapshot
+    }
+
+    fn view(incarnation: &str, revision: u64, attempts: &[(&str, State)]) -> View {
+        View::of(snapshot(incarnation, revision, attempts), &View::default())
+    }
+
+    #[test]
+    fn what_is_gone_was_withdrawn_unless_the_record_is_another() {
+        let eni: InterfaceId = "eni-1".parse().unwrap();
+        let before = view("a", 5, &[("eni-1", State::Pending), ("eni-2", State::Attached)]);
+        for (after, turn) in [
+            (view("a", 6, &[("eni-1", State::Attaching)]), Turn::On),
+            (view("a", 6, &[("eni-2", State::Attached)]), Turn::Withdrawn),
+            (view("b", 6, &[]), Turn::Lost),
+            (view("b", 6, &[("eni-1", State::Pending)]), Turn::On),
+            (view("a", 4, &[("eni-1", State::Pending)]), Turn::Lost),
+        ] {
+            assert_eq!(after.turn(&before, Some(&eni)), turn, "{after:?}");
+            assert_eq!(after.turn(&before, None), turn, "{after:?}");
+        }
+        let ended = view("a", 6, &[("eni-1", State::Pending)]);
+        assert_eq!(
+            ended.turn(&before, Some(&"eni-2".parse().unwrap())),
+            Turn::On,
+            "what has ended may be forgotten"
+        );
+    }
+
+    #[test]
+    fn what_did_not_change_is_shared() {
+        let (eni, attempts) = ("eni-1".parse().unwrap(), [("eni-1", State::Pending)]);
+        let before = view("a", 5, &attempts);
+        let mut same = snapshot("a", 5, &attempts);
+        same.record.revision = Revision(9);
+        let after = View::of(same, &before);
+        let attachment = |view: &View| view.next(Some(&eni), Revision(0)).unwrap().clone();
+        assert!(Arc::ptr_eq(&attachment(&before), &attachment(&after)));
+        assert!(!Arc::ptr_eq(
+            &attachment(&before),
+            &attachment(&view("a", 6, &attempts))
+        ));
+    }
+}
