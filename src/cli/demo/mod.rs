@@ -1,6 +1,6 @@
 //! The demo: the real gateway and a simulated ENS in one process, many callers, and what ENS's own books say in the end.
 //!
-//! [`board`] and [`summary`] are pure and make text; [`screen`] is where it goes; [`stage`] is what it runs on.
+//! [`board`] and [`summary`] are pure and make text; [`screen`] is where it goes; `stage` is what it runs on.
 
 pub mod args;
 pub mod board;

@@ -204,7 +204,7 @@ mod tests {
             10  AttachNetworkInterface
             14  DescribeNetworkInterfaces
             10  ENIs on i-demo now, 10 at the most, of 10 slots
-         1  Attach call for i-demo at a time, at the most
+             1  Attach call for i-demo at a time, at the most
         As promised: 10 attached, 2 refused, never above 10.
         ");
     }
@@ -222,7 +222,7 @@ mod tests {
             10  AttachNetworkInterface
             14  DescribeNetworkInterfaces
             11  ENIs on i-demo now, 11 at the most, of 10 slots
-         1  Attach call for i-demo at a time, at the most
+             1  Attach call for i-demo at a time, at the most
         wrong: 11 callers were told ATTACHED, and should be 10
         wrong: 1 callers were refused with ENI_LIMIT_EXCEEDED, and should be 2
         wrong: i-demo held 11 ENIs, and has 10 slots

@@ -59,7 +59,8 @@ impl Turn<'_> {
     pub(super) fn full_for(&self, eni: &InterfaceId) -> Option<Fullness> {
         let observation = self.observation()?;
         let (occupied, taken) = (self.occupied(), self.taken());
-        if taken.contains(eni) || taken.len() < self.limit() {
+        let with_eni = taken.len() + usize::from(!taken.contains(eni));
+        if with_eni <= self.limit() {
             return None;
         }
         Some(Fullness {

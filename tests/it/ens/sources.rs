@@ -315,7 +315,7 @@ async fn missing_credentials_say_what_was_tried_and_what_to_set() {
     let Err(error @ DiscoverError::Missing(_)) = Provider::discover(&surroundings).await else {
         panic!("credentials were found");
     };
-    let text = error.to_string();
+    let text = format!("{error}: {}", error.remedy());
     for part in [
         "ALIBABA_CLOUD_ACCESS_KEY_ID is set, but ALIBABA_CLOUD_ACCESS_KEY_SECRET is not",
         "OIDC (RRSA): not set: ALIBABA_CLOUD_OIDC_PROVIDER_ARN, ALIBABA_CLOUD_OIDC_TOKEN_FILE",

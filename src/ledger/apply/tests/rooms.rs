@@ -210,3 +210,17 @@ fn ended_attempts_are_forgotten_after_a_day_and_the_record_expires_only_when_idl
     desk.enter(2, "eni-2", Reach::Queue);
     assert!(desk.record.attempts.is_empty());
 }
+
+#[test]
+fn an_instance_past_its_limit_takes_nothing_not_even_what_is_counted_already() {
+    let mut desk = Desk::new();
+    desk.bounds.limit = 2;
+    desk.observe(&["eni-1"]);
+    desk.pass(11 * SECOND);
+    desk.observe(&[]);
+    assert_eq!(desk.state("eni-1"), State::Detached);
+    desk.pass(SECOND);
+    // Attached anew by others, past the limit, within one lag after it went.
+    desk.observe(&["eni-1", "eni-2", "eni-3"]);
+    assert!(matches!(desk.enter(1, "eni-1", Reach::Reserve), Reply::Full(_)));
+}
