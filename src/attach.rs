@@ -248,6 +248,8 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         loop {
             let answer = match self.attacher.execute_surely(&self.request.instance, &command).await {
                 Ok(answer) => answer,
+                // It may have been written: the tracker settles it then.
+                Err(error) if error.maybe_applied => return Err(gate::outcome_unknown()),
                 Err(error) => {
                     self.gate.back();
                     return Ok(Step::Again(LEDGER_RETRY, failures::unavailable(&error)));

@@ -134,12 +134,16 @@ impl Gate {
         }
     }
 
-    /// Pauses, and says why.
+    /// Pauses, and says why; not if the pause would outlast the deadline.
     ///
     /// # Errors
     /// As [`Gate::bound`].
     pub(super) async fn pause(&self, pause: Duration, why: Failure) -> Result<(), Failure> {
         self.blocked_by(why);
+        if Instant::now() + pause >= self.deadline {
+            // Waiting would not help.
+            return self.close().map(drop);
+        }
         self.bound(tokio::time::sleep(pause)).await
     }
 }

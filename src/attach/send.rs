@@ -41,13 +41,14 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         let Sent { answer, void } = self.attacher.send_once(turn, attempt, kit).await;
         self.tell(attempt, &answer);
         let written = self.attacher.write(turn, attempt, answer.clone()).await;
-        if let Some((pause, why)) = void {
-            self.gate.back();
-            return Ok(Step::Again(pause, why));
-        }
-        match (answer, written) {
-            (SendAnswer::Refused(failure), _) => Err(failure),
-            (SendAnswer::Accepted { .. }, Some(attachment)) => Ok(Step::Answered(Box::new(attachment))),
+        match (answer, void, written) {
+            (SendAnswer::Refused(failure), ..) => Err(failure),
+            (SendAnswer::Accepted { .. }, _, Ok(Some(attachment))) => Ok(Step::Answered(Box::new(attachment))),
+            (_, Some((pause, why)), Ok(_)) => {
+                self.gate.back();
+                Ok(Step::Again(pause, why))
+            }
+            // What the ledger still takes for a send is settled as one: nobody may be told that nothing will be sent.
             _ => Ok(Step::Unsettled(attempt.uid())),
         }
     }
@@ -104,7 +105,8 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
                 Ok((Reply::Reserved { grant, attempt, room }, answer)) => {
                     turn.granted(*grant, answer.deadline(grant.expires_at), room + 1);
                     let sent = self.send_once(turn, attempt, kit).await;
-                    self.write(turn, attempt, sent.answer).await;
+                    // Written or not: the tracker goes on from the record.
+                    let _ = self.write(turn, attempt, sent.answer).await;
                     return Ok(());
                 }
                 Ok((Reply::Queued { ahead }, _)) => {
@@ -224,9 +226,14 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     }
 
     /// Writes how a send was answered, and releases the lock with it unless somebody in line may go on under it. The attachment
-    /// as it stands then; `None` if it is gone, or the ledger could not be reached for two minutes.
-    async fn write(&self, turn: &mut Turn, attempt: &Attempt, answer: SendAnswer) -> Option<Attachment> {
-        let held = turn.held()?;
+    /// as it stands then; `None` if it is gone; an error if the ledger could not be reached for two minutes.
+    async fn write(
+        &self,
+        turn: &mut Turn,
+        attempt: &Attempt,
+        answer: SendAnswer,
+    ) -> Result<Option<Attachment>, Unavailable> {
+        let Some(held) = turn.held() else { return Ok(None) };
         let release = !turn.passes_on(self.attempt_timeout + LEASE_MARGIN * 2);
         let command = Command::Answer {
             attempt: Box::new(attempt.clone()),
@@ -238,22 +245,22 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         let until = Instant::now() + WRITE_FOR;
         let reply = loop {
             match self.book.execute(instance, &command).await {
-                Ok(answer) => break answer.reply,
+                Ok(answer) => break Ok(answer.reply),
                 Err(_) if Instant::now() < until => tokio::time::sleep(LEDGER_RETRY).await,
                 Err(error) => {
                     let (eni, uid) = (&attempt.attachment.eni, attempt.uid());
                     tracing::error!(%instance, %eni, %uid, %error, "the answer of a send could not be written; the tracker settles it from ens's own status");
-                    break Reply::Gone;
+                    break Err(error);
                 }
             }
         };
         if release {
             turn.over();
         }
-        match reply {
+        Ok(match reply? {
             Reply::Attempts(attempts) => attempts.into_iter().next().map(|settled| settled.attempt.attachment),
             _ => None,
-        }
+        })
     }
 
     /// Executes a command that may write a send: an answer that was lost is asked for again until it is known, for nobody may
@@ -264,6 +271,12 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         loop {
             match self.book.execute(instance, command).await {
                 Err(error) if (in_doubt || error.maybe_applied) && Instant::now() < until => in_doubt = true,
+                Err(error) => {
+                    return Err(Unavailable {
+                        maybe_applied: in_doubt || error.maybe_applied,
+                        ..error
+                    });
+                }
                 answer => return answer,
             }
             tokio::time::sleep(LEDGER_RETRY).await;

@@ -210,7 +210,7 @@ pub enum Reply {
     Present {
         /// The attempt or foreign attachment.
         attempt: Box<Attempt>,
-        /// Whether it was seen within the observation's first life.
+        /// Whether ENS showed it there lately.
         fresh: bool,
     },
     /// No slot is free.

@@ -91,7 +91,9 @@ pub struct Observation {
     pub sent_at: Timestamp,
     /// The ENIs that occupied a slot.
     pub occupied: Vec<InterfaceId>,
-    /// How long it is good for.
+    /// When it was recorded: an answer that took long is no older for that.
+    pub recorded_at: Timestamp,
+    /// How long it is good for, from then on.
     pub good_for: Duration,
 }
 
@@ -99,7 +101,7 @@ impl Observation {
     /// When it is too old to decide by.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
-        self.sent_at + self.good_for
+        self.recorded_at + self.good_for
     }
 }
 

@@ -9,12 +9,16 @@ use super::{Turn, on_the_second};
 
 impl Turn<'_> {
     pub(super) fn answer(&mut self, sent: &Attempt, answer: &SendAnswer) -> Reply {
-        let Some(mut attempt) = self.find(sent) else {
+        let Some(mut attempt) = self.find(sent, answer) else {
             return Reply::Gone;
         };
         let Some(send_at) = sent.last_send().map(|send| send.at) else {
             return Reply::Gone;
         };
+        if *answer == SendAnswer::Void {
+            // Only this one, and only once: the command may come again because its reply was lost.
+            attempt.sends.retain(|send| send.at != send_at);
+        }
         if *answer != SendAnswer::Unanswered {
             for send in attempt.sends.iter_mut().filter(|send| send.at == send_at) {
                 send.answered = true;
@@ -38,10 +42,12 @@ impl Turn<'_> {
     }
 
     /// The attempt in the ledger; if the ledger lost it and nobody took its place, as its owner remembers it.
-    fn find(&self, sent: &Attempt) -> Option<Attempt> {
+    fn find(&self, sent: &Attempt, answer: &SendAnswer) -> Option<Attempt> {
         match self.record.attempts.get(&sent.attachment.eni) {
             Some(attempt) if attempt.uid() == sent.uid() => Some(attempt.clone()),
             Some(other) if !matches!(other.attachment.state, State::Failed | State::Detached) => None,
+            // What was never sent need not come back.
+            _ if *answer == SendAnswer::Void => None,
             _ => Some(sent.clone()),
         }
     }
@@ -122,7 +128,6 @@ impl Turn<'_> {
 
     /// As if this send had never been written: without another one the attempt is erased, and the former state stays.
     fn void(&mut self, mut attempt: Attempt) {
-        attempt.sends.pop();
         if !attempt.sends.is_empty() {
             attempt.due_at = Some(on_the_second(self.now() + FIRST_LOOK));
             return self.verify(attempt);

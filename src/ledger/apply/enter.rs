@@ -2,7 +2,7 @@
 
 use crate::model::{InterfaceId, State, Ticket, Uid};
 
-use super::super::bounds::{LEASE_MARGIN, OBSERVATION_LIFE};
+use super::super::bounds::{LEASE_MARGIN, PRESENT_LIFE};
 use super::super::command::{Enter, Lease, Reach, Reply};
 use super::super::record::{Attempt, RequestEntry, Send};
 use super::Turn;
@@ -62,7 +62,7 @@ impl Turn<'_> {
             State::Failed | State::Detached => None,
             State::Attached | State::Detaching => {
                 let seen = attempt.described_at.unwrap_or_default();
-                let fresh = self.now() < seen + OBSERVATION_LIFE;
+                let fresh = self.now() < seen + PRESENT_LIFE;
                 Some(Reply::Present {
                     attempt: Box::new(attempt.clone()),
                     fresh,

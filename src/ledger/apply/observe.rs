@@ -42,6 +42,7 @@ impl Turn<'_> {
         self.record.observation = Some(Observation {
             sent_at,
             occupied: counted.iter().map(|row| row.eni.clone()).collect(),
+            recorded_at: self.now(),
             good_for: OBSERVATION_LIFE,
         });
         for row in &counted {

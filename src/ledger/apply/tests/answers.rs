@@ -67,6 +67,44 @@ fn what_was_never_sent_is_erased_and_the_former_state_stays() {
 }
 
 #[test]
+fn that_a_send_is_void_may_be_said_twice() {
+    let mut desk = Desk::new();
+    let sent = desk.reserve(1, "eni-1");
+    desk.answer(&sent, SendAnswer::Void);
+    let other = desk.reserve(2, "eni-1");
+    desk.answer(&other, SendAnswer::Refused(refusal(Reason::InstanceNotStopped)));
+    assert_eq!(desk.answer(&sent, SendAnswer::Void), Reply::Gone);
+    assert_eq!(
+        desk.attempt("eni-1").uid(),
+        other.1.uid(),
+        "nothing that came since is lost"
+    );
+
+    let first = desk.reserve(3, "eni-2");
+    desk.answer(&first, SendAnswer::Unanswered);
+    desk.pass(11 * SECOND);
+    desk.settle("eni-2", free());
+    let resend = Command::Resend {
+        ticket: ticket(3),
+        uid: first.1.uid(),
+        eni: id("eni-2"),
+    };
+    let Reply::Reserved { grant, attempt, .. } = desk.run(&resend) else {
+        panic!()
+    };
+    let second = (grant, *attempt);
+    for _ in 0..2 {
+        desk.answer(&second, SendAnswer::Void);
+        let attempt = desk.attempt("eni-2");
+        assert_eq!(
+            (attempt.sends.len(), attempt.reserved),
+            (1, true),
+            "the first copy may still be applied"
+        );
+    }
+}
+
+#[test]
 fn an_unanswered_send_is_verified_after_the_lag_and_sent_again_only_when_seen_free() {
     let mut desk = Desk::new();
     let sent = desk.reserve(1, "eni-1");
