@@ -1,9 +1,11 @@
-//! The real binary against a gateway that answers by a script.
+//! The real binary: the clients against a gateway that answers by a script, the servers as operators run them.
 
 mod calls;
 mod connection;
+mod demo;
 mod failures;
 mod fake;
+mod operate;
 mod tls;
 mod usage;
 mod watching;

@@ -1,0 +1,173 @@
+//! `serve`, `check`, `config dump` and `ledger init`, used well and wrongly.
+
+use std::time::Duration;
+
+use eni_gateway::simulator::auth::{DEFAULT_ID, DEFAULT_SECRET};
+use eni_gateway::simulator::{Settings, Simulator, World, WorldFile};
+use tokio::process::Command;
+
+use super::{Ran, eni_gateway, run};
+use crate::support::gateway::{Stage, eventually};
+use crate::support::redis::Server;
+
+async fn with_key(arguments: &[&str], secret: &str) -> Ran {
+    let mut command = eni_gateway(arguments);
+    command
+        .env("ALIBABA_CLOUD_ACCESS_KEY_ID", DEFAULT_ID)
+        .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", secret);
+    command.output().await.unwrap().into()
+}
+
+#[tokio::test]
+async fn everything_that_is_wrong_is_said_at_once_before_anything_starts() {
+    let mut command = eni_gateway(&["serve"]);
+    command
+        .env("ENI_GATEWAY_LIMIT__ENIS_PER_INSTANCE", "none")
+        .env("ENI_GATEWAY_ENS__ATEMPT_TIMEOUT", "5s")
+        .env("ENI_GATEWAY_GRPC__LISTEN", "0.0.0.0:50051")
+        .env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true");
+    let ran: Ran = command.output().await.unwrap().into();
+    assert_eq!(ran.code, 64);
+    for part in [
+        "ledger.url",
+        "limit.enis_per_instance",
+        "ENS__ATEMPT_TIMEOUT",
+        "grpc.allow_plaintext",
+        "ENS credentials",
+    ] {
+        assert!(ran.stderr.contains(part), "{part}\n{}", ran.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_variables_that_kubernetes_injects_for_the_service_are_no_settings() {
+    let stage = Stage::new(&["i-1"], 1).await;
+    let injected = [
+        ("ENI_GATEWAY_PORT", "tcp://10.0.0.1:50051"),
+        ("ENI_GATEWAY_SERVICE_HOST", "10.0.0.1"),
+        ("ENI_GATEWAY_SERVICE_PORT", "50051"),
+        ("ENI_GATEWAY_SERVICE_PORT_GRPC", "50051"),
+        ("ENI_GATEWAY_PORT_50051_TCP", "tcp://10.0.0.1:50051"),
+        ("ENI_GATEWAY_PORT_50051_TCP_ADDR", "10.0.0.1"),
+    ];
+    let mut replica = stage.replica(&injected).await;
+    let (took, well) = replica.terminate().await;
+    assert!(well && took < Duration::from_secs(5), "{took:?}: {}", replica.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_says_what_works_and_what_to_do() {
+    let redis = Server::start().await;
+    let any = "127.0.0.1:0".parse().unwrap();
+    let ens = Simulator::start(any, World::new(WorldFile::simple(&["i-1"], 1)), Settings::default())
+        .await
+        .unwrap();
+    let (url, endpoint) = (redis.url(), ens.endpoint());
+    let settings = ["--ledger-url", &url, "--ens-endpoint", &endpoint];
+    let check = |more: &'static [&'static str]| [&["check"], &settings[..], more].concat();
+
+    let good = with_key(&check(&[]), DEFAULT_SECRET).await;
+    assert_eq!(good.code, 0, "{good:?}");
+    assert!(
+        good.stdout.contains("a signed read took") && good.stdout.contains("ledger init"),
+        "{}",
+        good.stdout
+    );
+    assert!(!good.stdout.contains(DEFAULT_SECRET));
+    let json = with_key(&check(&["-o", "json"]), DEFAULT_SECRET).await;
+    assert!(
+        json.json()
+            .iter()
+            .any(|line| line["part"] == "ens" && line["status"] == "ok"),
+        "{}",
+        json.stdout
+    );
+
+    let wrong = with_key(&check(&[]), "not-the-secret").await;
+    assert_eq!(wrong.code, 77, "{wrong:?}");
+    assert!(!format!("{wrong:?}").contains("not-the-secret"));
+    drop(ens);
+    assert_eq!(
+        with_key(
+            &["check", "--ledger-url", &url, "--ens-endpoint", "http://127.0.0.1:1"],
+            "x"
+        )
+        .await
+        .code,
+        69
+    );
+    let offline = run(&check(&["--offline"])).await;
+    assert_eq!(offline.code, 0, "{offline:?}");
+    assert_eq!(run(&["check", "--offline"]).await.code, 64);
+}
+
+#[tokio::test]
+async fn a_ledger_is_called_new_once_and_never_while_it_holds_anything() {
+    let redis = Server::start().await;
+    let init = ["ledger", "init", "--ledger-url", &redis.url()].map(str::to_owned);
+    let init = async || run(&init.each_ref().map(String::as_str)).await;
+    assert_eq!(init().await.code, 0);
+    assert_eq!(init().await.code, 0, "still empty: no harm");
+    redis
+        .ask::<()>(&["SET", "eni-gateway:{p0}:v1:record:i-1", "1\n{}"])
+        .await;
+    let refused = init().await;
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("record:i-1"), "{}", refused.stderr);
+    drop(redis);
+    assert_eq!(init().await.code, 69);
+    assert_eq!(run(&["ledger", "init", "--ledger-url", "memory://"]).await.code, 64);
+}
+
+#[tokio::test]
+async fn the_settings_in_force_are_shown_and_read_back() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let dump = async |more: &[&str]| run(&[&["config", "dump"], more].concat()).await;
+    let mut with_password = eni_gateway(&["config", "dump"]);
+    with_password.env("ENI_GATEWAY_LEDGER__URL", "redis://user:hush@redis:6379/1");
+    let first: Ran = with_password.output().await.unwrap().into();
+    assert!(first.code == 0 && !first.stdout.contains("hush"), "{first:?}");
+    let plain = dump(&["--ledger-url", "redis://redis:6379/1"]).await;
+    std::fs::write(file.path(), &plain.stdout).unwrap();
+    let again = dump(&["--config", &path]).await;
+    assert_eq!(again.code, 0, "{again:?}");
+    assert!(
+        again.stdout.contains("url = \"redis://redis:6379/1\""),
+        "{}",
+        again.stdout
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_a_drain_at_once() {
+    let stage = Stage::new(&["i-1"], 1).await;
+    let replica = stage.replica(&[]).await;
+    let client = replica.client().await;
+    // Half a call holds the drain up.
+    let slow = eni_gateway::simulator::Fault::next(
+        eni_gateway::simulator::Action::AttachNetworkInterface,
+        eni_gateway::simulator::Effect::None,
+    );
+    stage.ens.fault(slow.delay(Duration::from_millis(1300)));
+    let call = crate::support::gateway::try_attach(&client, crate::support::gateway::attach("i-1", "eni-0001"));
+    let signals = async {
+        eventually("never sent", async || {
+            stage.ens.books().instance("i-1").attach_processing == 1
+        })
+        .await;
+        let kill = async || {
+            Command::new("kill")
+                .args(["-TERM", &replica.id().to_string()])
+                .status()
+                .await
+                .unwrap()
+        };
+        kill().await;
+        eventually("not stopping", async || replica.log().contains("stopping")).await;
+        kill().await;
+        eventually("not ended", async || replica.admin("/livez").await.is_none()).await;
+    };
+    let (answer, ()) = tokio::join!(call, signals);
+    assert!(answer.is_err(), "the process was gone before the answer");
+}
