@@ -8,6 +8,7 @@
 //! The attempt runs on a task of its own: a caller who hangs up or runs out of time leaves it as it is. Until the send
 //! is written the caller's deadline decides; afterwards only ENS does.
 
+mod answered;
 mod describe;
 pub(crate) mod failures;
 mod gate;
@@ -24,14 +25,10 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::ens::{Budget, Ens, Permit, Prepared};
-use crate::ledger::book::Answer;
-use crate::ledger::command::{Command, Enter, Reach, Reply};
-use crate::ledger::record::{RequestEntry, RequestKey};
+use crate::ledger::command::{Command, Reach, Reply};
 use crate::ledger::{Book, Ledger};
-use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, State, Ticket, Uid};
+use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid};
 use crate::telemetry::Metrics;
-use crate::telemetry::context::current_trace;
-use crate::telemetry::metrics::RefusedBy;
 use crate::telemetry::names::AUDIT;
 
 use gate::{Gate, HangUp};
@@ -40,8 +37,6 @@ use line::{Line, Lines, Turn};
 pub(crate) use describe::{finding, sights};
 pub use validate::Check;
 
-/// How often an unsettled attempt is looked at; a hint only makes it faster.
-const SETTLED_POLL: Duration = Duration::from_secs(1);
 /// How often the ledger is asked again when it cannot be reached.
 const LEDGER_RETRY: Duration = Duration::from_millis(300);
 /// Most calls that reach nobody before the caller hears of it.
@@ -235,13 +230,24 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 }
             };
         }
-        if kit.is_none() {
-            let enter = self.enter(turn.ticket(), uid, Reach::Queue);
-            return match self.attacher.book.execute(&self.request.instance, &enter).await {
-                Ok(answer) => self.without_send(turn, answer).await,
-                Err(error) => Ok(Step::Again(LEDGER_RETRY, failures::unavailable(&error))),
-            };
+        if kit.is_some() {
+            return self.reserve(turn, uid, kit, arrived).await;
         }
+        let enter = self.enter(turn.ticket(), uid, Reach::Queue);
+        match self.attacher.book.execute(&self.request.instance, &enter).await {
+            Ok(answer) => self.without_send(turn, answer).await,
+            Err(error) => Ok(Step::Again(LEDGER_RETRY, failures::unavailable(&error))),
+        }
+    }
+
+    /// Takes the lock and a slot, asking ENS who is there if nobody did so lately, and sends.
+    async fn reserve(
+        &self,
+        turn: &mut Turn,
+        uid: Uid,
+        kit: &mut Option<Kit>,
+        arrived: Instant,
+    ) -> Result<Step, Failure> {
         self.gate.pass()?;
         let enter = self.enter(turn.ticket(), uid, Reach::Reserve);
         let mut command = enter.clone();
@@ -300,128 +306,6 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             }
         }
     }
-
-    /// What the ledger answers to those who need no lock, or cannot have it yet.
-    async fn ask(&self) -> Result<Step, Failure> {
-        loop {
-            let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Reach::Ask);
-            match self.attacher.book.execute(&self.request.instance, &enter).await {
-                Ok(Answer {
-                    reply: Reply::Present { fresh: false, .. },
-                    ..
-                }) => self.reread().await?,
-                Ok(answer) => return self.known(answer),
-                Err(error) => self.gate.pause(LEDGER_RETRY, failures::unavailable(&error)).await?,
-            }
-        }
-    }
-
-    /// The reply to an [`Enter`] that reserved nothing.
-    async fn without_send(&self, turn: &mut Turn, answer: Answer) -> Result<Step, Failure> {
-        match &answer.reply {
-            Reply::Granted { grant, room, .. } => {
-                turn.granted(*grant, answer.deadline(grant.expires_at), *room);
-            }
-            Reply::Queued { ahead } => turn.queued(*ahead),
-            Reply::Full(_) => {
-                turn.over();
-            }
-            Reply::Present { fresh: false, .. } => {
-                self.reread().await?;
-                return Ok(again());
-            }
-            _ => {}
-        }
-        self.known(answer)
-    }
-
-    fn known(&self, answer: Answer) -> Result<Step, Failure> {
-        let Request { instance, eni, .. } = &self.request;
-        match answer.reply {
-            Reply::Replayed(RequestEntry { uid, answer, .. }) => match answer {
-                // Its RPC was answered with the refusal; one that was accepted first was answered with the attachment.
-                Some(Attachment {
-                    error: Some(failure),
-                    ens_request_id,
-                    ..
-                }) if ens_request_id.is_empty() => Err(failure),
-                Some(attachment) => Ok(Step::Answered(Box::new(attachment))),
-                None => Ok(Step::Unsettled(uid)),
-            },
-            Reply::RequestIdReused(entry) => Err(failures::request_id_reused(&entry.eni)),
-            Reply::Joined(attempt) => Ok(Step::Unsettled(attempt.uid())),
-            Reply::Present { attempt, .. } if attempt.attachment.state == State::Detaching => {
-                Err(failures::detaching(instance, eni))
-            }
-            Reply::Present { attempt, .. } => Ok(Step::Answered(Box::new(attempt.attachment))),
-            Reply::Full(fullness) => {
-                self.attacher.metrics.slot_refused(RefusedBy::Ledger);
-                Err(failures::full(&fullness, instance, eni))
-            }
-            Reply::Recovering(until) => {
-                let pause = until.since(answer.now).min(Duration::from_secs(1));
-                Ok(Step::Again(pause, failures::recovering(until, answer.now)))
-            }
-            Reply::Queued { ahead } => Ok(Step::Queued { ahead }),
-            _ => Ok(again()),
-        }
-    }
-
-    /// Waits until ENS has accepted or refused the attempt; `None` if it is withdrawn.
-    async fn settled(&self, uid: Uid) -> Result<Option<Attachment>, Failure> {
-        let Request { instance, eni, .. } = &self.request;
-        self.gate.join();
-        let mut hint = self.attacher.book.ledger().hints().subscribe(instance);
-        loop {
-            if let Ok(answer) = self.attacher.book.execute(instance, &Command::Look).await {
-                let attempt = answer.record.attempts.get(eni).filter(|attempt| attempt.uid() == uid);
-                match attempt.map(|attempt| &attempt.attachment) {
-                    None => {
-                        self.gate.back();
-                        return Ok(None);
-                    }
-                    Some(Attachment {
-                        state: State::Pending | State::Verifying,
-                        ..
-                    }) => {}
-                    Some(Attachment {
-                        state: State::Failed,
-                        error: Some(failure),
-                        ..
-                    }) => return Err(failure.clone()),
-                    Some(attachment) => return Ok(Some(attachment.clone())),
-                }
-            }
-            let hint_or_pause = tokio::time::timeout(SETTLED_POLL, hint.changed());
-            // Either way the record is looked at again.
-            let _ = self.gate.bound(hint_or_pause).await?;
-        }
-    }
-
-    fn enter(&self, ticket: Ticket, uid: Uid, reach: Reach) -> Command {
-        let Request {
-            eni,
-            request_id,
-            caller,
-            ..
-        } = &self.request;
-        Command::Enter(Enter {
-            ticket,
-            uid,
-            eni: eni.clone(),
-            request: request_id.map(|id| RequestKey {
-                caller: caller.clone(),
-                id,
-            }),
-            trace: current_trace(),
-            reach,
-        })
-    }
-}
-
-/// At once, for something has changed.
-fn again() -> Step {
-    Step::Again(Duration::ZERO, failures::lock_wait(0))
 }
 
 /// Who asked for what, and what came of it.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
-use tonic::Code;
 
 use crate::grpc::proto::attachment::State;
 use crate::grpc::proto::{Attachment, AttachmentError};
@@ -83,29 +82,6 @@ pub(super) fn rfc3339(time: Timestamp) -> Option<String> {
 /// A duration, as proto3 JSON writes it: `1.5s`.
 pub(super) fn seconds(duration: Duration) -> String {
     format!("{}s", duration.as_secs_f64())
-}
-
-/// A canonical code's name on the wire.
-pub(super) const fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 #[cfg(test)]

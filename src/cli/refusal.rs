@@ -11,8 +11,9 @@ use tonic_types::StatusExt as _;
 
 use super::Exit;
 use super::advice::{advice, reason_named};
-use super::json::{code_name, seconds};
+use super::json::seconds;
 use super::output::clean;
+use crate::grpc::code_name;
 use crate::grpc::proto::AttachmentError;
 use crate::model::Reason;
 

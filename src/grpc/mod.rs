@@ -12,6 +12,7 @@ pub mod tls;
 pub mod trace;
 
 mod accept;
+mod code;
 mod convert;
 mod deadline;
 mod explain;
@@ -19,6 +20,7 @@ mod method;
 mod page;
 mod parse;
 
+pub use code::code_name;
 pub use health::Health;
 pub use server::Server;
 pub use service::AttachmentService;

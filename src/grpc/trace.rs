@@ -23,6 +23,7 @@ use tower::{Layer, Service};
 use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
+use super::code::code_name;
 use super::method::Method;
 use crate::model::{InstanceId, InterfaceId};
 
@@ -194,7 +195,7 @@ impl Call {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let name = name(status.code());
+        let name = code_name(status.code());
         let error_type = is_server_fault(status.code()).then_some(name);
         let duration = self.began.elapsed();
         let reason = match status.code() {
@@ -290,26 +291,4 @@ const fn is_server_fault(code: Code) -> bool {
             | Code::Unavailable
             | Code::DataLoss
     )
-}
-
-const fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
