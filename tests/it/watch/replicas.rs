@@ -68,3 +68,16 @@ async fn a_watcher_that_comes_back_elsewhere_sees_the_end_once() {
     assert_eq!((seen.len(), ended), (1, None));
     assert_eq!(states(&seen[0]), [State::Pending, State::Attaching, State::Attached]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_old_end_is_not_taken_for_the_end_of_what_has_just_begun() {
+    let one = Replica::new();
+    let other = Replica::of(one.ledger.deaf_replica(), one.ens.clone());
+    one.attach("eni-1").await;
+    one.detach("eni-1").await;
+    let mut before = other.watch(following(scope("eni-1"))).await;
+    assert_eq!(at_once(&mut before).await.state, State::Detached);
+    one.begin("eni-1").await;
+    let mut messages = other.watch(scope("eni-1")).await;
+    assert_eq!(at_once(&mut messages).await.state, State::Pending);
+}
