@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::ens::{DescribeError, EniStatus, Ens, Purpose, Row};
 use crate::ledger::Ledger;
 use crate::ledger::command::{Command, Finding, Sight, Status};
@@ -11,6 +13,8 @@ use crate::model::{Failure, InstanceId, Timestamp};
 use super::send::wait_for;
 use super::{Attacher, Attempting, LEDGER_RETRY, failures};
 
+/// How long the permit of a describe may be waited for under the lock: in the order of arrival, for readers want them too.
+const PERMIT_WITHIN: Duration = Duration::from_millis(300);
 /// The pause after a describe that failed in passing.
 const DESCRIBE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -22,9 +26,9 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     ) -> Result<(Timestamp, Vec<Sight>), Result<(Duration, Failure), Failure>> {
         let permit = self
             .budget
-            .try_permit(Purpose::Describe)
-            .await
-            .map_err(|missing| Ok(wait_for(&missing)))?;
+            .permit(Purpose::Describe, Instant::now() + PERMIT_WITHIN)
+            .await;
+        let permit = permit.map_err(|missing| Ok(wait_for(&missing)))?;
         let sent_at = self.book.ledger().now();
         match self.ens.interfaces_of(permit, instance).await {
             Ok(rows) => Ok((sent_at, sights(instance, rows))),
