@@ -56,6 +56,12 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// Whether the breaker is open, and this call is its probe.
+    #[must_use]
+    pub(super) const fn is_probe(&self) -> bool {
+        self.probe
+    }
+
     /// What it is for.
     #[must_use]
     pub const fn purpose(&self) -> Purpose {

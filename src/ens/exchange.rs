@@ -99,6 +99,8 @@ impl Exchange {
         match reply.throttling() {
             Some(throttling) => self.budget.throttled(&permit, throttling.retry_after).await,
             None if reply.passed() => self.budget.passed(&permit).await,
+            // A probe that proved nothing: the next one need not wait until its permit expires.
+            None if permit.is_probe() => self.budget.give_back(permit).await,
             None => {}
         }
         reply
