@@ -66,7 +66,11 @@ pub(crate) fn call(target: &str, rpc: &str, request: Value) -> Value {
 
 /// An attach.
 pub(crate) fn attach(target: &str, instance: &str, eni: &str) -> Value {
-    call(target, "AttachNetworkInterface", json!({ "instance_id": instance, "network_interface_id": eni }))
+    call(
+        target,
+        "AttachNetworkInterface",
+        json!({ "instance_id": instance, "network_interface_id": eni }),
+    )
 }
 
 /// The same call with a deadline, in seconds.
