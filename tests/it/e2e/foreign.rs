@@ -5,7 +5,7 @@ use std::time::Duration;
 use eni_gateway::simulator::{Action, Effect, Fault};
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Replica, Stage, attach as attach_request, eni, eventually, try_attach};
+use crate::support::gateway::{Stage, attach as attach_request, eni, eventually, try_attach};
 use crate::support::python::{Foreign, attach, call, within};
 
 const ATTACH: Action = Action::AttachNetworkInterface;
@@ -283,7 +283,10 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
 
     let calls = [watch(leaving.address(), "i-1", true)];
     let (ended, ()) = tokio::join!(foreign.call(&calls), async {
-        eventually("no stream", async || streams_of(&leaving).await == "1").await;
+        eventually("no stream", async || {
+            leaving.metric("eni_gateway_watch_streams").await == 1.0
+        })
+        .await;
         leaving.terminate().await;
     });
     assert_eq!(code_and_reason(&ended[0]), ["UNAVAILABLE", "DRAINING"], "{ended:#?}");
@@ -331,16 +334,4 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
         "{status:#}"
     );
     assert!(status["details"]["RetryInfo"].is_object());
-}
-
-/// How many streams a replica says that it has open.
-async fn streams_of(replica: &Replica) -> String {
-    let (_, metrics) = replica.admin("/metrics").await.unwrap();
-    let value = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("eni_gateway_watch_streams"));
-    value
-        .and_then(|value| value.rsplit(' ').next())
-        .unwrap_or_default()
-        .to_owned()
 }

@@ -7,5 +7,7 @@ mod limit;
 mod lost;
 mod outages;
 mod polling;
+mod settings;
 mod stopping;
 mod tracing;
+mod validate;
