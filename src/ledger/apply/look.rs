@@ -98,7 +98,8 @@ impl Turn<'_> {
     /// The ENI is free although it was sent for.
     fn look_at_free(&mut self, mut attempt: Attempt, sent_at: Timestamp) {
         let lag = self.context.bounds.lag;
-        if attempt.has_unanswered_send() {
+        let unanswered = attempt.has_unanswered_send();
+        if unanswered && attempt.attachment.state != State::Attaching {
             let asked_after_lag = attempt.last_send().is_some_and(|send| sent_at >= send.at + lag);
             if asked_after_lag && attempt.sends.len() < MAX_SENDS && attempt.refusal.is_none() {
                 attempt.free_seen_at = Some(sent_at);
@@ -113,7 +114,8 @@ impl Turn<'_> {
         let seen_attaching = attempt.attaching_seen_at.is_some_and(|seen| sent_at >= seen + lag);
         let why =
             "ens accepted the attach, and then showed the eni free again; see the instance's state, and try again";
-        if seen_attaching {
+        // Another copy that is unanswered may yet be applied: then only the grace is proof.
+        if seen_attaching && !unanswered {
             return self.failed(attempt, Reason::AttachFailed, why.to_owned());
         }
         self.not_here(attempt, sent_at, Reason::AttachFailed, why.to_owned());

@@ -1,5 +1,6 @@
 //! The whole gateway by its public faces: real processes, a real Redis, a simulated ENS whose books are the judge.
 
+mod chaos;
 mod errors;
 mod foreign;
 mod input;

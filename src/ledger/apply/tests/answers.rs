@@ -131,6 +131,36 @@ fn an_unanswered_send_is_verified_after_the_lag_and_sent_again_only_when_seen_fr
 }
 
 #[test]
+fn a_copy_that_was_accepted_after_another_went_unanswered_fails_after_the_longer_grace() {
+    let mut desk = Desk::new();
+    let sent = desk.reserve(1, "eni-1");
+    desk.answer(&sent, SendAnswer::Unanswered);
+    desk.pass(11 * SECOND);
+    desk.settle("eni-1", free());
+    let resend = Command::Resend {
+        ticket: ticket(1),
+        uid: sent.1.uid(),
+        eni: id("eni-1"),
+    };
+    let Reply::Reserved { grant, attempt, .. } = desk.run(&resend) else {
+        panic!()
+    };
+    desk.answer(&(grant, *attempt), accepted());
+    desk.pass(SECOND);
+    desk.settle("eni-1", here(Status::Attaching));
+    desk.pass(20 * SECOND);
+    assert_eq!(
+        desk.settle("eni-1", free()).attachment.state,
+        State::Attaching,
+        "the first copy may still arrive"
+    );
+    desk.pass(20 * SECOND);
+    let attempt = desk.settle("eni-1", free());
+    assert_eq!((attempt.attachment.state, attempt.reserved), (State::Failed, false));
+    assert_eq!(desk.error("eni-1"), Reason::AttachFailed);
+}
+
+#[test]
 fn after_three_unanswered_sends_only_the_grace_proves_that_nothing_was_applied() {
     let mut desk = Desk::new();
     let mut sent = desk.reserve(1, "eni-1");
