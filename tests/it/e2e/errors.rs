@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use serde_json::Value;
 
 use crate::support::gateway::{Stage, attach, eni, reason, try_attach};
-use crate::support::python::attach_statuses;
+use crate::support::python::{self, Foreign};
 
 const ATTACH: Action = Action::AttachNetworkInterface;
 
@@ -130,8 +130,12 @@ async fn python_decodes_what_ens_answered() {
         };
         stage.ens.fault(Fault::next(ATTACH, effect).eni(eni(n + 1)));
     }
-    let pairs: Vec<String> = (1..=TABLE.len()).map(|n| format!("i-1/{}", eni(n))).collect();
-    let statuses = attach_statuses(replica.address(), &pairs).await;
+    let mut foreign = Foreign::start();
+    let mut statuses = Vec::new();
+    for n in 1..=TABLE.len() {
+        let call = python::attach(replica.address(), "i-1", &eni(n));
+        statuses.push(foreign.call_one(call).await);
+    }
     for ((ens_code, _, code, reason, detail), status) in TABLE.iter().zip(&statuses) {
         assert_eq!(
             (&status["code"], &status["reason"]),

@@ -63,6 +63,52 @@ async fn twelve_callers_over_two_replicas_fill_an_instance_to_exactly_ten() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_instances_fill_at_once_each_to_its_limit() {
+    const INSTANCES: usize = 12;
+    const CALLERS: usize = 12;
+    let names: Vec<String> = (0..INSTANCES).map(|n| format!("i-{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let stage = Stage::new(&names, INSTANCES * CALLERS).await;
+    let replicas = [
+        stage.replica(&[]).await,
+        stage.replica(&[]).await,
+        stage.replica(&[]).await,
+    ];
+    let mut clients = Vec::new();
+    for replica in &replicas {
+        clients.push(replica.client().await);
+    }
+    let (stage, clients, names) = (&stage, &clients, &names);
+    let calls = (0..INSTANCES * CALLERS).map(|n| async move {
+        // Twice, from two replicas: the second one joins.
+        let (instance, eni) = (names[n % INSTANCES], eni(n + 1));
+        let (one, two) = (&clients[n % 3], &clients[(n + 1) % 3]);
+        tokio::join!(
+            try_attach(one, attach(instance, &eni)),
+            try_attach(two, attach(instance, &eni))
+        )
+    });
+    let mut attached = 0;
+    for answers in join_all(calls).await {
+        match answers {
+            (Ok(one), Ok(two)) => {
+                assert_eq!(one.uid, two.uid);
+                attached += 1;
+            }
+            (Err(one), Err(two)) => assert_eq!([reason(&one), reason(&two)], ["ENI_LIMIT_EXCEEDED"; 2]),
+            differ => panic!("{differ:?}"),
+        }
+    }
+    assert_eq!(attached, 10 * INSTANCES);
+    let books = stage.ens.books();
+    for name in names {
+        let book = books.instance(name);
+        let counted = (book.attach_calls, book.max_occupied, book.max_attach_processing);
+        assert_eq!(counted, (10, 10, 1), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_id_replays_on_another_replica_and_stays_with_its_eni() {
     let stage = Stage::new(&["i-1"], 2).await;
     let replicas = [stage.replica(&[]).await, stage.replica(&[]).await];

@@ -3,13 +3,25 @@
 
 use std::time::Duration;
 
+use eni_gateway::grpc::proto::WatchAttachmentRequest;
 use eni_gateway::grpc::proto::attachment::State;
+use eni_gateway::grpc::proto::watch_attachment_response::Event;
 use eni_gateway::simulator::{Action, Effect, Fault};
 use rstest::rstest;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use crate::support::gateway::{Stage, attach, eventually, get, reason, try_attach, watch, within};
+use crate::support::gateway::{Replica, Stage, attach, eventually, get, reason, try_attach, watch, within};
 
 const ATTACH: Action = Action::AttachNetworkInterface;
+
+fn refuse(status: u16, code: &str) -> Effect {
+    Effect::Refuse {
+        code: code.to_owned(),
+        status,
+        message: String::new(),
+    }
+}
 
 #[rstest]
 #[case::the_reply_is_lost(Effect::DropAfter, 1)]
@@ -19,6 +31,8 @@ const ATTACH: Action = Action::AttachNetworkInterface;
 #[case::reset_before_applying(Effect::DropBefore, 2)]
 #[case::no_json(Effect::NotJson { apply: true }, 1)]
 #[case::half_an_answer(Effect::Truncated, 1)]
+#[case::an_interface_error_before_applying(refuse(400, "ens.interface.error"), 2)]
+#[case::a_server_error(refuse(503, "ServiceUnavailable"), 2)]
 #[case::applied_late(Effect::ApplyLate { after: Duration::from_millis(700) }, 1)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unanswered_attach_is_settled_from_what_ens_shows(#[case] effect: Effect, #[case] sends: u64) {
@@ -41,6 +55,23 @@ async fn an_unanswered_attach_is_settled_from_what_ens_shows(#[case] effect: Eff
     let books = stage.ens.books();
     assert_eq!((books.applied_to("eni-0001"), books.calls_of(ATTACH)), (1, sends));
     assert_eq!(books.instance("i-1").max_occupied, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_comes_after_the_timeout_is_not_waited_for() {
+    let stage = Stage::new(&["i-1"], 1).await;
+    let replica = stage.replica(&[]).await;
+    // The attempt's timeout is 1.5 s.
+    stage
+        .ens
+        .fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(20)));
+    let client = replica.client().await;
+    let began = Instant::now();
+    try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    let end = watch(&client, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
+    assert_eq!((end.state(), end.ens_request_id.as_str()), (State::Attached, ""));
+    assert_eq!(stage.ens.books().instance("i-1").attach_calls, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,11 +111,14 @@ async fn an_attach_that_ens_never_applies_ends_as_not_applied_and_frees_its_slot
     try_attach(&client, attach("i-1", "eni-0002")).await.unwrap();
 }
 
+#[rstest]
+#[case::after_a_while(Effect::AcceptThenFail)]
+#[case::at_once(Effect::AcceptThenForget)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_accepted_attach_that_ens_takes_back_fails() {
+async fn an_accepted_attach_that_ens_takes_back_fails(#[case] effect: Effect) {
     let stage = Stage::new(&["i-1"], 1).await;
     let replica = stage.replica(&[]).await;
-    stage.ens.fault(Fault::next(ATTACH, Effect::AcceptThenFail));
+    stage.ens.fault(Fault::next(ATTACH, effect));
     let client = replica.client().await;
     try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
     let end = watch(&client, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
@@ -102,28 +136,46 @@ async fn a_replica_killed_between_send_and_answer_leaves_nothing_behind() {
     stage
         .ens
         .fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(1)));
-    let (caller, watcher) = (dying.client().await, living.client().await);
-    let call = {
-        let caller = caller.clone();
-        async move { try_attach(&caller, attach("i-1", "eni-0001")).await }
+    let (caller, elsewhere) = (dying.client().await, living.client().await);
+    let request = WatchAttachmentRequest {
+        instance_id: "i-1".to_owned(),
+        follow: true,
+        ..WatchAttachmentRequest::default()
     };
-    let (answer, ()) = tokio::join!(call, async {
+    let mut stream = caller.clone().watch_attachment(request).await.unwrap().into_inner();
+    let watching = async {
+        let mut seen = Vec::new();
+        while let Ok(Some(message)) = stream.message().await {
+            if let Some(Event::Attachment(attachment)) = message.event {
+                seen.push((attachment.revision, attachment.state()));
+            }
+        }
+        seen
+    };
+    let call = try_attach(&caller, attach("i-1", "eni-0001"));
+    let killing = async {
         eventually("never sent", async || stage.ens.books().applied_to("eni-0001") == 1).await;
+        let watched = async || get(&elsewhere, "i-1", "eni-0001").await.is_ok();
+        eventually("the reservation is not seen elsewhere", watched).await;
         dying.kill();
-    });
+    };
+    let (answer, seen, ()) = tokio::join!(call, watching, killing);
     assert!(answer.is_err(), "{answer:?}");
-    let before = get(&watcher, "i-1", "eni-0001").await.unwrap();
-    assert_eq!(before.state(), State::Pending);
-    let seen = watch(&watcher, "i-1", "eni-0001", before.revision).await.unwrap();
-    assert_eq!(
-        seen.iter()
-            .filter(|attachment| attachment.state() == State::Attached)
-            .count(),
-        1,
-        "{seen:?}"
+    assert!(seen.iter().all(|(_, state)| *state == State::Pending), "{seen:?}");
+
+    // The watcher goes on elsewhere, and sees the end once.
+    let before = seen.last().map_or(0, |(revision, _)| *revision);
+    let resumed = watch(&elsewhere, "i-1", "eni-0001", before).await.unwrap();
+    let ends = resumed
+        .iter()
+        .filter(|attachment| attachment.state() == State::Attached);
+    assert_eq!(ends.count(), 1, "{resumed:?}");
+    assert!(
+        resumed.iter().all(|attachment| attachment.revision > before),
+        "{resumed:?}"
     );
     // The lock is free once the lease is over.
-    try_attach(&watcher, attach("i-1", "eni-0002")).await.unwrap();
+    try_attach(&elsewhere, attach("i-1", "eni-0002")).await.unwrap();
     assert_eq!(stage.ens.books().instance("i-1").max_attach_processing, 1);
     assert_eq!(stage.ens.books().applied_to("eni-0001"), 1);
 }
@@ -166,4 +218,39 @@ async fn a_deadline_that_is_too_short_sends_nothing() {
     // What would have been sent late would have been sent by now.
     try_attach(&client, attach("i-1", "eni-0002")).await.unwrap();
     assert_eq!(stage.ens.books().calls_of(ATTACH), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_who_hangs_up_while_queueing_has_sent_nothing() {
+    let stage = Stage::new(&["i-1"], 4).await;
+    let replicas = [stage.replica(&[]).await, stage.replica(&[]).await];
+    let clients = [replicas[0].client().await, replicas[1].client().await];
+    stage
+        .ens
+        .fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(1)));
+    // On the replica that holds the lock, and on one that queues for it.
+    let leaving = async {
+        let mut calls = JoinSet::new();
+        eventually("never sent", async || {
+            stage.ens.books().instance("i-1").attach_processing == 1
+        })
+        .await;
+        for (client, eni) in clients.iter().zip(["eni-0002", "eni-0003"]) {
+            let client = client.clone();
+            calls.spawn(async move { try_attach(&client, attach("i-1", eni)).await });
+        }
+        let arrived = async |replica: &Replica| replica.metric("eni_gateway_attempts_in_flight").await;
+        eventually("the callers do not queue", async || {
+            arrived(&replicas[0]).await == 2.0 && arrived(&replicas[1]).await == 1.0
+        })
+        .await;
+        calls.shutdown().await;
+    };
+    let (first, ()) = tokio::join!(try_attach(&clients[0], attach("i-1", "eni-0001")), leaving);
+    first.unwrap();
+    // First come, first served: what still stood in the queue would have been sent before this one.
+    try_attach(&clients[1], attach("i-1", "eni-0004")).await.unwrap();
+    let books = stage.ens.books();
+    let sent: Vec<_> = books.attaches().flat_map(|call| &call.enis).collect();
+    assert_eq!(sent, ["eni-0001", "eni-0004"]);
 }

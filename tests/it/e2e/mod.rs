@@ -2,10 +2,13 @@
 
 mod chaos;
 mod errors;
+mod foreign;
 mod input;
 mod limit;
 mod lost;
 mod outages;
 mod polling;
+mod settings;
 mod stopping;
 mod tracing;
+mod validate;

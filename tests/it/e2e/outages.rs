@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::simulator::{Action, Effect, Fault, WorldFile};
 use tokio::time::Instant;
 
-use crate::support::gateway::{Stage, attach, eventually, reason, try_attach, within};
+use crate::support::gateway::{Stage, attach, eventually, get, reason, try_attach, watch, within};
 use crate::support::redis::Server;
 
 const ATTACH: Action = Action::AttachNetworkInterface;
@@ -88,4 +89,103 @@ async fn a_throttled_attach_is_sent_again_and_is_no_failure() {
         (tonic::Code::Unavailable, "ENS_THROTTLED")
     );
     assert!(failure.1.retry_info().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_is_written_down_when_redis_is_back() {
+    let stage = Stage::new(&["i-1"], 2).await;
+    let replica = stage.replica(&[]).await;
+    let client = replica.client().await;
+    stage
+        .ens
+        .fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_millis(300)));
+    let outage = async {
+        applied(&stage, "eni-0001").await;
+        stage.redis.freeze();
+        // ENS answers meanwhile, and the ledger does not.
+        let answered = async || stage.ens.books().attaches().count() == 1;
+        eventually("ens does not answer", answered).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        stage.redis.thaw();
+    };
+    let (answer, ()) = tokio::join!(try_attach(&client, attach("i-1", "eni-0001")), outage);
+    answer.unwrap();
+    let end = watch(&client, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
+    assert_eq!(end.state(), State::Attached);
+    assert!(!end.ens_request_id.is_empty(), "the answer was lost: {end:?}");
+    try_attach(&client, attach("i-1", "eni-0002")).await.unwrap();
+    assert_eq!(stage.ens.books().calls_of(ATTACH), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_that_strikes_while_redis_is_away_gets_what_ens_answered() {
+    let stage = Stage::new(&["i-1"], 1).await;
+    let replica = stage.replica(&[]).await;
+    let client = replica.client().await;
+    stage
+        .ens
+        .fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_millis(300)));
+    let outage = async {
+        applied(&stage, "eni-0001").await;
+        stage.redis.freeze();
+    };
+    let request = within(Duration::from_secs(2), attach("i-1", "eni-0001"));
+    let (answer, ()) = tokio::join!(try_attach(&client, request), outage);
+    let attachment = answer.expect("ens accepted, and the gateway knows it");
+    assert!(!attachment.ens_request_id.is_empty());
+    stage.redis.thaw();
+    let back = async || get(&client, "i-1", "eni-0001").await.is_ok();
+    eventually("the ledger is not back", back).await;
+    let end = watch(&client, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
+    assert_eq!((end.state(), end.uid), (State::Attached, attachment.uid));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ledger_that_forgot_everything_learns_it_from_ens() {
+    let stage = Stage::new(&["i-1"], 5).await;
+    let replicas = [
+        stage.replica(&[("LIMIT__ENIS_PER_INSTANCE", "3")]).await,
+        stage.replica(&[("LIMIT__ENIS_PER_INSTANCE", "3")]).await,
+    ];
+    let clients = [replicas[0].client().await, replicas[1].client().await];
+    let first = try_attach(&clients[0], attach("i-1", "eni-0001")).await.unwrap();
+    let seen = watch(&clients[1], "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
+    assert_eq!((&seen.uid, seen.state()), (&first.uid, State::Attached));
+    stage
+        .ens
+        .fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_millis(300)));
+    let loss = async {
+        applied(&stage, "eni-0002").await;
+        stage.redis.ask::<()>(&["FLUSHALL"]).await;
+    };
+    let (answer, ()) = tokio::join!(try_attach(&clients[0], attach("i-1", "eni-0002")), loss);
+    answer.expect("ens accepted it");
+
+    // Three callers for the one place that is left; they wait until what was forgotten cannot matter any more.
+    let request = |eni| within(Duration::from_secs(25), attach("i-1", eni));
+    let answers = tokio::join!(
+        try_attach(&clients[0], request("eni-0003")),
+        try_attach(&clients[1], request("eni-0004")),
+        try_attach(&clients[1], request("eni-0005")),
+    );
+    let answers = [answers.0, answers.1, answers.2];
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1, "{answers:?}");
+    for refused in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+        assert_eq!(reason(refused), "ENI_LIMIT_EXCEEDED");
+    }
+    // Revisions rise through the loss.
+    let after = watch(&clients[1], "i-1", "eni-0001", seen.revision).await.unwrap();
+    assert!(
+        after.iter().all(|attachment| attachment.revision > seen.revision),
+        "{after:?}"
+    );
+    let end = watch(&clients[0], "i-1", "eni-0002", 0).await.unwrap().pop().unwrap();
+    assert_eq!(end.state(), State::Attached);
+    assert!(end.revision > seen.revision);
+    let book = stage.ens.books().instance("i-1");
+    assert_eq!((book.max_occupied, book.applied), (3, 3));
+}
+
+async fn applied(stage: &Stage, eni: &str) {
+    eventually("never sent", async || stage.ens.books().applied_to(eni) == 1).await;
 }

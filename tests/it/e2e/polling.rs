@@ -3,16 +3,20 @@
 use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::simulator::{Action, Spread, WorldFile};
 use futures_util::future::join_all;
+use rstest::rstest;
 use std::time::Duration;
 
-use crate::support::gateway::{Stage, attach, eni, eventually, try_attach, watch};
+use crate::support::gateway::{Replica, Stage, attach, eni, eventually, try_attach, watch};
 use crate::support::redis::Server;
 
 const DESCRIBE: Action = Action::DescribeNetworkInterfaces;
 const INSTANCES: usize = 20;
 
+#[rstest]
+#[case::nobody_watches(0)]
+#[case::a_thousand_watch(1000)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_and_a_thousand_watchers_cost_nothing() {
+async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(#[case] watchers: usize) {
     let names: Vec<String> = (0..INSTANCES).map(|n| format!("i-{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let stage = Stage::over(Server::start().await, WorldFile::simple(&names, 10 * INSTANCES)).await;
@@ -36,13 +40,18 @@ async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_and_a_thousand_watch
     }
     let accepted = stage.ens.books().calls.len();
 
-    let watchers = (0..1000).map(|n| {
+    let watchers = (0..watchers).map(|n| {
         let (instance, eni) = &pairs[n % pairs.len()];
         watch(&clients[n % 2], instance, eni, 0)
     });
     for seen in join_all(watchers).await {
         assert_eq!(seen.unwrap().last().unwrap().state(), State::Attached);
     }
+    let ended = async |replica: &Replica| replica.metric("eni_gateway_attempts_total").await;
+    eventually("not all end", async || {
+        ended(&replicas[0]).await + ended(&replicas[1]).await >= 200.0
+    })
+    .await;
     let books = stage.ens.books();
     let polls: Vec<usize> = books.calls[accepted..].iter().map(|call| call.enis.len()).collect();
     assert!(
@@ -63,12 +72,7 @@ async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_and_a_thousand_watch
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(stage.ens.books().calls_of(DESCRIBE), before);
     eventually("streams stay open", async || {
-        replicas[0]
-            .admin("/metrics")
-            .await
-            .unwrap()
-            .1
-            .contains("eni_gateway_watch_streams 0")
+        replicas[0].metric("eni_gateway_watch_streams").await == 0.0
     })
     .await;
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::fakes::attachment;
 use super::gateway::Gateway;
-use crate::support::python::attach_statuses;
+use crate::support::python::{Foreign, attach};
 
 #[tokio::test]
 async fn python_decodes_every_reason() {
@@ -17,12 +17,16 @@ async fn python_decodes_every_reason() {
         let failure = Failure::new(*reason, "why — 原因").ens("Some.Code", "ENS-REQUEST-ID");
         gateway.ens.refuse(failure.retry_after(Duration::from_millis(1500)));
     }
-    let refused = (0..Reason::ALL.len()).map(|number| format!("i-1/eni-{number}"));
-    let pairs: Vec<String> = refused
-        .chain(["i-1/eni-attached".to_owned(), "i-1/{}".to_owned()])
-        .collect();
-    let statuses = attach_statuses(&gateway.address.to_string(), &pairs).await;
-    assert_eq!(statuses.len(), pairs.len());
+    let address = gateway.address.to_string();
+    let mut client = Foreign::start();
+    let mut statuses = Vec::new();
+    // One after the other: the refusals stand in line.
+    for number in 0..Reason::ALL.len() {
+        statuses.push(client.call_one(attach(&address, "i-1", &format!("eni-{number}"))).await);
+    }
+    for eni in ["eni-attached", "{}"] {
+        statuses.push(client.call_one(attach(&address, "i-1", eni)).await);
+    }
 
     for (reason, status) in Reason::ALL.iter().zip(&statuses) {
         let code = serde_json::to_value(reason.code()).expect("a name");
@@ -48,7 +52,7 @@ async fn python_decodes_every_reason() {
         panic!("more than two")
     };
     assert_eq!(
-        (&attached["code"], &attached["attachment"]["state"]),
+        (&attached["code"], &attached["response"]["attachment"]["state"]),
         (&"OK".into(), &"STATE_ATTACHED".into())
     );
     assert_eq!(

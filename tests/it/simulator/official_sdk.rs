@@ -1,24 +1,12 @@
 //! The official Python SDK against the simulator: a client that nobody here wrote.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tokio::process::Command;
 
 use super::start;
+use crate::support::python::python;
 use eni_gateway::simulator::auth::{DEFAULT_ID, DEFAULT_SECRET};
-
-/// `ENI_GATEWAY_TEST_PYTHON`, or the repository's own virtual environment.
-fn python() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python =
-        std::env::var_os("ENI_GATEWAY_TEST_PYTHON").map_or_else(|| root.join(".venv/bin/python"), PathBuf::from);
-    assert!(
-        python.exists(),
-        "no Python with tests/python/requirements.txt at {}: run tests/run, which makes it, or set ENI_GATEWAY_TEST_PYTHON",
-        python.display()
-    );
-    python
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn works_unchanged() {

@@ -153,6 +153,16 @@ impl Replica {
         Some((response.status().as_u16(), response.text().await.ok()?))
     }
 
+    /// A metric, summed over its labels.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let (_, page) = self.admin("/metrics").await.unwrap_or_default();
+        let samples = page.lines().filter_map(|line| line.strip_prefix(name));
+        let samples = samples.filter(|rest| rest.starts_with([' ', '{']));
+        samples
+            .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
     pub(crate) async fn ready(&self) {
         let ready = async || self.admin("/readyz").await.is_some_and(|(status, _)| status == 200);
         eventually(&format!("not ready: {}", self.log()), ready).await;

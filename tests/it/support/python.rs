@@ -1,12 +1,14 @@
-//! Clients that nobody here wrote, in Python.
+//! A gRPC client that nobody here wrote: Python's grpcio, with messages generated from the proto.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-use serde_json::Value;
-use tokio::process::Command;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 /// The interpreter with the packages of `tests/python/requirements.txt`.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
     let path = std::env::var_os("ENI_GATEWAY_TEST_PYTHON").map_or(here, PathBuf::from);
     assert!(
@@ -17,27 +19,62 @@ fn python() -> PathBuf {
     path
 }
 
-/// Attaches `INSTANCE/ENI` after `INSTANCE/ENI`; each status as grpcio-status decodes it.
-pub(crate) async fn attach_statuses(address: &str, pairs: &[String]) -> Vec<Value> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/attach_statuses.py");
-    let output = Command::new(python())
-        .arg(script)
-        .arg(address)
-        .args(pairs)
-        .env_remove("http_proxy")
-        .env_remove("https_proxy")
-        .kill_on_drop(true)
-        .output()
-        .await
-        .expect("python runs");
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "the script failed (`tests/run` installs what it needs):\n{errors}"
-    );
-    String::from_utf8(output.stdout)
-        .expect("text")
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("one object a line"))
-        .collect()
+/// A running client; ends when it is dropped.
+pub(crate) struct Foreign {
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+    _process: Child,
+}
+
+impl Foreign {
+    pub(crate) fn start() -> Self {
+        let mut process = Command::new(python())
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/gateway_client.py"))
+            .env_remove("http_proxy")
+            .env_remove("https_proxy")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("python runs");
+        Self {
+            input: process.stdin.take().expect("it is piped"),
+            output: BufReader::new(process.stdout.take().expect("it is piped")).lines(),
+            _process: process,
+        }
+    }
+
+    /// Makes these calls all at once. Their results, in the order of the calls, when all have ended.
+    pub(crate) async fn call(&mut self, calls: &[Value]) -> Vec<Value> {
+        let line = Value::from(calls).to_string() + "\n";
+        self.input.write_all(line.as_bytes()).await.expect("it reads");
+        let answer = self.output.next_line().await.expect("text");
+        let answer = answer.expect("the client failed (`tests/run` installs what it needs); see its error output");
+        serde_json::from_str(&answer).expect("a list")
+    }
+
+    /// Makes one call.
+    pub(crate) async fn call_one(&mut self, call: Value) -> Value {
+        self.call(&[call]).await.remove(0)
+    }
+}
+
+/// A call of an RPC at `HOST:PORT`; without a `timeout` (in seconds) of its own it gets ten seconds.
+pub(crate) fn call(target: &str, rpc: &str, request: Value) -> Value {
+    json!({ "target": target, "rpc": rpc, "request": request })
+}
+
+/// An attach.
+pub(crate) fn attach(target: &str, instance: &str, eni: &str) -> Value {
+    call(
+        target,
+        "AttachNetworkInterface",
+        json!({ "instance_id": instance, "network_interface_id": eni }),
+    )
+}
+
+/// The same call with a deadline, in seconds.
+pub(crate) fn within(seconds: f64, mut call: Value) -> Value {
+    call["timeout"] = seconds.into();
+    call
 }
