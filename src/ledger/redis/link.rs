@@ -5,14 +5,14 @@
 //! may still have been applied, or be applied a little later; nothing is tried again behind the caller's back.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, ServerErrorKind};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use crate::ledger::Unavailable;
@@ -20,7 +20,8 @@ use crate::ledger::Unavailable;
 use super::RedisSettings;
 use super::settings::InvalidSettings;
 
-/// How many timeouts in a row make a connection a dead one.
+/// How many deadlines in a row, without any reply, make a connection a dead one. Calls that time out together are one
+/// moment of silence: a machine that is short of breath must not lose its connection over a burst.
 const TIMEOUTS: u32 = 3;
 
 #[derive(Debug)]
@@ -36,7 +37,14 @@ pub(super) struct Link {
 #[derive(Debug)]
 struct Wire {
     connection: MultiplexedConnection,
-    timeouts: AtomicU32,
+    /// When the first call timed out after the last reply.
+    silent_since: Mutex<Option<Instant>>,
+}
+
+impl Wire {
+    fn silence(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.silent_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What a call is, in traces.
@@ -106,7 +114,7 @@ impl Link {
     pub(super) fn put(&self, connection: MultiplexedConnection) {
         self.wire.store(Some(Arc::new(Wire {
             connection,
-            timeouts: AtomicU32::new(0),
+            silent_since: Mutex::default(),
         })));
         self.is_up();
     }
@@ -155,12 +163,18 @@ impl Link {
         let span = span(operation);
         let Some(wire) = self.wire.load_full() else {
             span.record("error.type", "not_connected");
-            return Err(Unavailable::before(self.state.borrow().failure.clone()));
+            let failure = self.state.borrow().failure.clone();
+            let why = if failure.is_empty() {
+                "connecting".to_owned()
+            } else {
+                failure
+            };
+            return Err(Unavailable::before(why));
         };
         let work = work(wire.connection.clone()).instrument(span.clone());
         match tokio::time::timeout(self.deadline, work).await {
             Ok(Ok(reply)) => {
-                wire.timeouts.store(0, Ordering::Relaxed);
+                *wire.silence() = None;
                 self.is_up();
                 Ok(reply)
             }
@@ -177,8 +191,10 @@ impl Link {
 
     fn timed_out(&self, wire: &Arc<Wire>) -> Unavailable {
         let failure = format!("no reply within {:?}", self.deadline);
-        let timeouts = wire.timeouts.fetch_add(1, Ordering::Relaxed) + 1;
-        self.went_wrong(wire, &failure, timeouts >= TIMEOUTS);
+        let since = *wire.silence().get_or_insert_with(Instant::now);
+        // The first of them ended a deadline of silence itself.
+        let dead = since.elapsed() >= self.deadline * (TIMEOUTS - 1);
+        self.went_wrong(wire, &failure, dead);
         Unavailable::midway(failure)
     }
 
