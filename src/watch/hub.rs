@@ -27,6 +27,8 @@ use super::{Event, Scope, Settings, failures};
 /// others made.
 const OBSERVED_WITHIN: Duration = Duration::from_secs(60);
 
+/// The pause before a stream that cannot be opened is tried once more.
+const RETRY: Duration = Duration::from_millis(500);
 /// How long ENS is waited for at most where the ledger has an answer without it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -139,7 +141,15 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
             return Err(failures::draining());
         }
         let watched = self.readers.of(&scope.instance, &self.book, &self.tasks);
-        let fresh = || in_time(scope.until, watched.fresh());
+        // A connection that is just being made anew is worth a moment.
+        let patiently = async || match watched.fresh().await {
+            Err(_) => {
+                tokio::time::sleep(RETRY).await;
+                watched.fresh().await
+            }
+            fresh => fresh,
+        };
+        let fresh = || in_time(scope.until, patiently());
         let mut view = fresh().await?;
         match &scope.eni {
             Some(eni) if !view.shows(eni) => {
