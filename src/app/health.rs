@@ -84,7 +84,17 @@ impl<L: Ledger> Watchdog<L> {
             if serving != Some(now) && !readiness.draining {
                 health.set(now).await;
                 let report = readiness.report();
-                tracing::info!(serving = now, failing = ?report.failing, degraded = ?report.degraded, "health changed");
+                let why: Vec<_> = report
+                    .failing
+                    .iter()
+                    .chain(&report.degraded)
+                    .map(|part| format!("{}: {}", part.part, part.why))
+                    .collect();
+                let why = (!why.is_empty()).then(|| why.join("; "));
+                match now {
+                    true => tracing::info!(degraded = why, "serving calls"),
+                    false => tracing::warn!(why, "not serving calls"),
+                }
                 serving = Some(now);
             }
             self.metrics.ledger_up(readiness.ledger.up);

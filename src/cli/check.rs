@@ -14,23 +14,24 @@ use crate::config::Config;
 const EXAMPLES: &str = "\
 Examples:
   eni-gateway check --config /etc/eni-gateway.toml
-  eni-gateway check --offline --config /etc/eni-gateway.toml   # reads the settings, and connects nowhere
+  eni-gateway check --config /etc/eni-gateway.toml --offline
   eni-gateway check -o json
 
-It changes nothing, anywhere. Exit codes: 0 everything works (warnings may be told), 64 the configuration is wrong, 69 Redis or ENS
-cannot be reached, 77 ENS refuses the key or lacks a right, 1 anything else.";
+It changes nothing, anywhere. Exit codes: 0 everything works (warnings may be told), 64 the configuration is wrong, 69 Redis or ENS \
+cannot be reached, 77 ENS refuses the key or lacks a right, 1 anything else; of several, the first of these.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    #[command(flatten)]
-    settings: Settings,
     /// Read the settings only, and connect nowhere
     #[arg(long)]
     offline: bool,
     /// How to print: lines for people, or one JSON object a line
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: Format,
+    // Last: its heading would cover what follows.
+    #[command(flatten)]
+    settings: Settings,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Error> {

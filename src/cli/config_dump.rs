@@ -8,8 +8,8 @@ use crate::config::dump;
 
 const EXAMPLES: &str = "\
 Examples:
-  eni-gateway config dump
   eni-gateway config dump --config /etc/eni-gateway.toml
+  eni-gateway config dump --ledger-url memory:// > eni-gateway.toml   # all defaults, to begin with
 
 What it prints is a settings' file itself; passwords are masked in it.";
 

@@ -8,8 +8,8 @@ use crate::app::{self, LedgerInitError};
 use crate::config::LedgerUrl;
 
 const EXAMPLES: &str = "\
-An empty ledger looks like one that lost its data: replicas then grant nothing until everything that they could have forgotten
-has shown. This says, once, that there is nothing to forget. A ledger that holds anything is refused; to say it again of one that is
+An empty ledger looks like one that lost its data: replicas then grant nothing until everything that they could have \
+forgotten has shown. This says, once, that there is nothing to forget. A ledger that holds anything is refused; to say it again of one that is \
 still empty does no harm.
 
 Examples:

@@ -13,7 +13,6 @@ mod client;
 mod completions;
 mod config_dump;
 pub mod demo;
-
 mod error;
 mod exit;
 mod follow;
@@ -40,9 +39,9 @@ Exit codes:
   0   done
   1   failed or refused
   64  wrong usage or configuration
-  69  the gateway cannot be reached
+  69  the gateway, Redis or ENS cannot be reached
   75  not now: try again
-  77  not allowed
+  77  not allowed, by the gateway or by ENS
 
 Colours are left out where NO_COLOR is set or the output is no terminal.";
 

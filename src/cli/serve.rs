@@ -15,8 +15,8 @@ use crate::telemetry;
 const FLUSH: Duration = Duration::from_secs(3);
 
 const EXAMPLES: &str = "\
-Settings come from the file, then from ENI_GATEWAY_SECTION__KEY in the environment, then from flags; `eni-gateway config dump`
-lists them all.
+Settings come from the file, then from ENI_GATEWAY_SECTION__KEY in the environment, then from flags; \
+`eni-gateway config dump` lists them all.
 
 Examples:
   eni-gateway serve --ledger-url redis://127.0.0.1:6379/0
@@ -32,6 +32,7 @@ pub(super) struct Args {
 
 /// The settings' file, and flags for those that are set most often.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Settings")]
 pub(super) struct Settings {
     /// Read settings from this TOML file
     #[arg(long, value_name = "FILE")]
@@ -93,18 +94,20 @@ async fn serve(loaded: &Loaded, credentials: credentials::Provider) -> Result<()
     let bound = app::Bound::bind(&loaded.config)
         .await
         .map_err(|error| Error::failed(&error))?;
-    if let Ok(address) = bound.grpc_address() {
-        tracing::info!(grpc = %address, admin = %loaded.config.admin.listen, credentials = credentials.source(), "listening");
+    // In place before anybody is told that it runs.
+    let stop = stop_signal()?;
+    if let (Ok(grpc), Ok(admin)) = (bound.grpc_address(), bound.admin_address()) {
+        tracing::info!(%grpc, %admin, credentials = credentials.source(), "listening");
     }
-    let stop = stop_signal().map_err(|error| Error::failed(&error))?;
     let served = app::run(&loaded.config, bound, credentials, stop.cancelled_owned()).await;
     served.map_err(|error| Error::failed(&error))
 }
 
 /// Cancelled by the first SIGTERM or SIGINT; the second one ends the process.
-pub(super) fn stop_signal() -> std::io::Result<CancellationToken> {
+pub(super) fn stop_signal() -> Result<CancellationToken, Error> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let listen = |kind| signal(kind).map_err(|error| Error::failed(&error));
+    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let token = stop.clone();
     #[expect(

@@ -60,13 +60,13 @@ fn findings(config: &Config, hold: Duration, found: Inspection) -> Vec<Finding> 
         PART,
         format!("{}: {server}, {trip:.1} ms a round trip", config.ledger.url),
     )];
-    let remedy = "set redis up so; no replica grants anything before";
+    let remedy = "change it in redis' configuration: nothing is granted before";
     findings.extend(
         unfit
             .into_iter()
             .map(|why| Finding::failed(PART, Failure::Other, why, remedy)),
     );
-    let remedy = "set redis up so, or accept it";
+    let remedy = "change it in redis' configuration, or accept it";
     findings.extend(warnings.into_iter().map(|what| Finding::warning(PART, what, remedy)));
     findings.push(epochs(standing, hold, config.ledger.fresh));
     let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -15,20 +15,43 @@ pub(super) fn lines(program: &str, stage: &Stage, callers: usize) -> Result<Vec<
     let simulator = stage.simulator();
     let grpc = endpoint.trim_start_matches("http://");
     let list = "eni.gateway.v1.AttachmentService/ListAttachments";
-    Ok(vec![
-        String::new(),
-        paint(HEAD, "It goes on serving. In another terminal"),
-        format!("  {program} list {INSTANCE}{at}"),
-        format!("  {program} get {INSTANCE} {taken}{at}"),
-        format!("  {program} attach {SPARE_INSTANCE} {free} --watch{at}"),
-        format!("  {program} attach {INSTANCE} {other}{at}                # refused while it is full"),
-        format!(
-            "  {program} watch {INSTANCE} --follow{at}                # and meanwhile, as if detached in the console:"
+    let tries = [
+        ("how it stands", format!("{program} list {INSTANCE}{at}")),
+        (
+            "one attachment with its history",
+            format!("{program} get {INSTANCE} {taken}{at}"),
         ),
-        format!("  curl {simulator}/_simulator/foreign --json '{{\"eni\": \"{taken}\"}}'"),
-        format!("  grpcurl -plaintext -d '{{\"instance_id\": \"{INSTANCE}\"}}' {grpc} {list}"),
-        format!("  curl {}/metrics", stage.admin()),
-        format!("  curl {simulator}/_simulator/books"),
-        "Ctrl-C ends it.".to_owned(),
-    ])
+        (
+            "attach another one, and watch it",
+            format!("{program} attach {SPARE_INSTANCE} {free} --watch{at}"),
+        ),
+        (
+            "refused: there is no slot left",
+            format!("{program} attach {INSTANCE} {other}{at}"),
+        ),
+        (
+            "follow, while one is detached in the console (seen within a minute)",
+            format!("{program} watch {INSTANCE} --follow{at}"),
+        ),
+        (
+            "",
+            format!("curl {simulator}/_simulator/foreign --json '{{\"eni\": \"{taken}\"}}'"),
+        ),
+        (
+            "any other client",
+            format!("grpcurl -plaintext -d '{{\"instance_id\": \"{INSTANCE}\"}}' {grpc} {list}"),
+        ),
+        (
+            "metrics, and ENS's own books",
+            format!("curl {}/metrics", stage.admin()),
+        ),
+        ("", format!("curl {simulator}/_simulator/books")),
+    ];
+    let mut lines = vec![String::new(), paint(HEAD, "It goes on serving. In another terminal:")];
+    for (what, command) in tries {
+        lines.extend((!what.is_empty()).then(|| format!("  # {what}")));
+        lines.push(format!("  {command}"));
+    }
+    lines.push("Ctrl-C ends it.".to_owned());
+    Ok(lines)
 }

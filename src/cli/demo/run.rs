@@ -24,9 +24,8 @@ pub(in crate::cli) async fn run(args: Args) -> Result<(), Error> {
     let stop = stop_signal()?;
     let mut stage = Stage::build(&args).await?;
     let mut screen = Screen::of_stdout(usize::from(args.callers));
-    let (endpoint, intro) = (stage.endpoint(), intro(&args, &stage));
     let played = tokio::select! {
-        played = play(&args, &endpoint, &intro, &mut screen) => played,
+        played = play(&args, &stage, &mut screen) => played,
         () = stop.cancelled() => Err(Error::Failed("interrupted before its end".to_owned())),
     };
     let ended = match played {
@@ -66,13 +65,8 @@ fn intro(args: &Args, stage: &Stage) -> Vec<String> {
 }
 
 /// Has all call at the same moment, and shows how they fare.
-async fn play(
-    args: &Args,
-    endpoint: &str,
-    intro: &[String],
-    screen: &mut Screen<std::io::Stdout>,
-) -> Result<Board, Error> {
-    let options = Options::at(endpoint);
+async fn play(args: &Args, stage: &Stage, screen: &mut Screen<std::io::Stdout>) -> Result<Board, Error> {
+    let options = Options::at(&stage.endpoint());
     let callers = try_join_all((1..=usize::from(args.callers)).map(async |number| {
         let (eni, client) = (stage::eni(number)?, options.connect().await?);
         Ok::<_, Error>(Caller {
@@ -83,7 +77,7 @@ async fn play(
         })
     }));
     let callers = callers.await?;
-    screen.say(intro)?;
+    screen.say(&intro(args, stage))?;
     let (events, shown) = mpsc::unbounded_channel();
     let began = Instant::now();
     let run = join_all(

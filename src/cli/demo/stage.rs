@@ -49,7 +49,9 @@ impl Stage {
     /// Builds both and has them listen.
     pub(super) async fn build(args: &Args) -> Result<Self, Error> {
         let failed = |error: &dyn std::error::Error| Error::failed(error);
-        let simulator = Simulator::start(loopback(), world(args)?, Settings::default()).await?;
+        let simulator = Simulator::start(loopback(), world(args)?, Settings::default())
+            .await
+            .map_err(|error| failed(&error))?;
         simulator.fault(Fault {
             action: Some(Action::AttachNetworkInterface),
             times: u32::MAX,
@@ -64,7 +66,8 @@ impl Stage {
             )),
             other => failed(&other),
         })?;
-        let (grpc, admin) = (bound.grpc_address()?, bound.admin_address()?);
+        let address = |bound: std::io::Result<SocketAddr>| bound.map_err(|error| failed(&error));
+        let (grpc, admin) = (address(bound.grpc_address())?, address(bound.admin_address())?);
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let gateway = TaskTracker::new().spawn(async move { app::run(&config, bound, credentials, stopped).await });

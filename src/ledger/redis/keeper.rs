@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use tokio::time::MissedTickBehavior;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::ledger::Unavailable;
 use crate::ledger::keys::PartitionId;
@@ -30,11 +30,14 @@ impl Core {
     pub(super) async fn keep(&self) -> Infallible {
         let mut backoff = Backoff::new();
         let mut fresh = self.settings.fresh;
+        // Each failure is worth one line, however often it comes in a row.
+        let mut said = String::new();
         loop {
             match self.open(fresh).await {
                 Ok(connection) => {
                     info!("connected to the ledger");
                     fresh = false;
+                    said.clear();
                     backoff.reset();
                     self.link.put(connection);
                     self.tend().await;
@@ -42,7 +45,13 @@ impl Core {
                 }
                 Err(error) => {
                     let failure = describe(&error);
-                    debug!(failure, "cannot connect to the ledger");
+                    if said != failure {
+                        warn!(
+                            failure,
+                            "cannot connect to the ledger: trying again until it can be reached"
+                        );
+                        said.clone_from(&failure);
+                    }
                     if is_refusal(&error) {
                         self.take_note(Fitness::refused(&failure));
                     }

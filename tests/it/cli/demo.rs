@@ -1,8 +1,15 @@
 //! `demo`: what a newcomer sees.
 
 use std::net::TcpListener;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 use super::{eni_gateway, run};
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn twelve_callers_fill_ten_slots_before_your_eyes() {
@@ -51,4 +58,78 @@ async fn a_port_in_use_and_nonsense_numbers_are_said() {
     );
     assert_eq!(run(&["demo", "--slots", "0"]).await.code, 64);
     assert_eq!(run(&["demo", "--callers", "many"]).await.code, 64);
+}
+
+/// A demo that goes on, and its lines.
+struct Kept {
+    process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Kept {
+    fn start() -> Self {
+        let mut process = eni_gateway(&["demo", "--keep", "--listen", "127.0.0.1:0"])
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        Self { process, lines }
+    }
+
+    /// Reads on to the line that has these words.
+    async fn line_with(&mut self, words: &str) -> String {
+        let read = async {
+            loop {
+                let line = self.lines.next_line().await.unwrap().expect("it goes on");
+                if line.contains(words) {
+                    return line;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, read).await.expect(words)
+    }
+
+    /// Ctrl-C; what it ended with.
+    async fn interrupt(mut self) -> (Option<i32>, String) {
+        let id = self.process.id().unwrap().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &id])
+                .status()
+                .await
+                .unwrap()
+                .success()
+        );
+        // Its output is read to the end, so that it never waits for a reader.
+        while self.lines.next_line().await.unwrap().is_some() {}
+        let ended = tokio::time::timeout(PATIENCE, self.process.wait_with_output());
+        let ended = ended.await.expect("it ends").unwrap();
+        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn with_keep_the_commands_that_it_names_work_until_ctrl_c() {
+    let mut demo = Kept::start();
+    demo.line_with("It goes on serving").await;
+    let mut tried = Vec::new();
+    for (command, code) in [("list", 0), ("get", 0), ("attach", 0), ("attach", 1)] {
+        let line = demo.line_with(&format!("/eni-gateway {command} ")).await;
+        // The binary itself is known.
+        let words: Vec<_> = line.split_whitespace().skip(1).collect();
+        let ran = run(&words).await;
+        assert_eq!(ran.code, code, "{line}: {ran:?}");
+        tried.push(ran);
+    }
+    assert_eq!(tried[0].stdout.matches("ATTACHED").count(), 10, "{}", tried[0].stdout);
+    assert!(tried[3].stderr.contains("ENI_LIMIT_EXCEEDED"), "{}", tried[3].stderr);
+    demo.line_with("Ctrl-C ends it").await;
+    assert_eq!(demo.interrupt().await, (Some(0), String::new()));
+}
+
+#[tokio::test]
+async fn interrupted_before_its_end_it_promises_nothing() {
+    let mut demo = Kept::start();
+    demo.line_with("calling").await;
+    let (code, said) = demo.interrupt().await;
+    assert_eq!((code, said.as_str()), (Some(1), "error: interrupted before its end\n"));
 }

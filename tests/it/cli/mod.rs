@@ -6,6 +6,7 @@ mod demo;
 mod failures;
 mod fake;
 mod operate;
+mod serve;
 mod tls;
 mod usage;
 mod watching;

@@ -27,6 +27,12 @@ async fn wrong_usage_is_64(#[case] arguments: &[&str], #[case] problem: &str) {
 #[case::get(&["get", "--help"])]
 #[case::list(&["list", "--help"])]
 #[case::completions(&["completions", "--help"])]
+#[case::serve(&["serve", "--help"])]
+#[case::demo(&["demo", "--help"])]
+#[case::check(&["check", "--help"])]
+#[case::config(&["config", "dump", "--help"])]
+#[case::ledger(&["ledger", "init", "--help"])]
+#[case::simulator(&["simulator", "--help"])]
 #[tokio::test]
 async fn help_has_examples(#[case] arguments: &[&str]) {
     let ran = run(arguments).await;
