@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use eni_gateway::grpc::proto::WatchAttachmentRequest;
 use eni_gateway::grpc::proto::attachment::State;
+use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
+use eni_gateway::grpc::proto::watch_attachment_response::Event;
+use eni_gateway::grpc::proto::{Attachment, WatchAttachmentRequest};
 use eni_gateway::simulator::{Action, Effect, Fault};
 use futures_util::future::join_all;
+use tokio::net::TcpStream;
+use tonic::Code;
+use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
 use crate::support::gateway::{Stage, attach, eni, eventually, reason, try_attach, watch};
@@ -105,4 +110,81 @@ async fn callers_who_queue_at_a_stopping_replica_are_served() {
     let all = watch(&staying.client().await, "i-1", "", 0).await.unwrap();
     let attached = all.iter().filter(|attachment| attachment.state() == State::Attached);
     assert_eq!(attached.count(), 6);
+}
+
+/// Follows a pair from one replica to the next, as clients are told to; its end, and how many streams broke off.
+async fn follow(clients: [AttachmentServiceClient<Channel>; 2], instance: &str, eni: &str) -> (Attachment, usize) {
+    let mut last: Option<Attachment> = None;
+    for (broken, mut client) in clients.into_iter().cycle().enumerate() {
+        let request = WatchAttachmentRequest {
+            instance_id: instance.to_owned(),
+            network_interface_id: eni.to_owned(),
+            after_revision: last.as_ref().map_or(0, |last| last.revision),
+            ..Default::default()
+        };
+        let status = match client.watch_attachment(request).await {
+            Err(status) => status,
+            Ok(stream) => {
+                let mut stream = stream.into_inner();
+                loop {
+                    match stream.message().await {
+                        Ok(Some(message)) => {
+                            if let Some(Event::Attachment(attachment)) = message.event {
+                                last = Some(attachment);
+                            }
+                        }
+                        Ok(None) => return (last.expect("a stream that ends well has said how"), broken),
+                        Err(status) => break status,
+                    }
+                }
+            }
+        };
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    unreachable!("the clients come round for ever")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_watchers_a_silent_connection_and_attaches_in_flight_hold_up_no_stop() {
+    const WATCHERS: usize = 1000;
+    let stage = Stage::new(&["i-1"], 4).await;
+    let (mut stopping, staying) = (stage.replica(&[]).await, stage.replica(&[]).await);
+    let (client, other) = (stopping.client().await, staying.client().await);
+    let silent = TcpStream::connect(stopping.address()).await.unwrap();
+    // A connection carries 1024 calls at most, and some of them are attaches.
+    let clients = join_all((0..WATCHERS.div_ceil(500)).map(|_| stopping.client())).await;
+
+    stage
+        .ens
+        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay_answer(Duration::from_secs(1)));
+    let attaches = join_all((1..=4).map(|n| try_attach(&client, attach("i-1", &eni(n)))));
+    let watchers = join_all((0..WATCHERS).map(async |n| {
+        eventually("nothing was sent", async || {
+            stage.ens.books().applied_to("eni-0001") == 1
+        })
+        .await;
+        let here = clients[n % clients.len()].clone();
+        follow([here, other.clone()], "i-1", "eni-0001").await
+    }));
+    let stop = async {
+        eventually("they do not watch", async || {
+            stopping.metric("eni_gateway_watch_streams").await >= WATCHERS as f64
+        })
+        .await;
+        stopping.terminate().await
+    };
+    let (answers, ends, (took, well)) = tokio::join!(attaches, watchers, stop);
+    assert!(well && took < Duration::from_secs(25), "{took:?}: {}", stopping.log());
+    for answer in answers {
+        answer.unwrap();
+    }
+    assert!(ends.iter().all(|(end, _)| end.state() == State::Attached));
+    assert!(
+        ends.iter().all(|(_, broken)| *broken >= 1),
+        "a watcher outlived its replica"
+    );
+    drop(silent);
+    let all = watch(&other, "i-1", "", 0).await.unwrap();
+    assert_eq!(all.len(), 4, "{all:?}");
 }
