@@ -44,6 +44,15 @@ pub struct Record {
     pub unknown: Map<String, Value>,
 }
 
+impl Record {
+    /// When the describe was sent that says what is on the instance, if any does.
+    #[must_use]
+    pub fn observed_at(&self) -> Option<Timestamp> {
+        let observation = self.observation.as_ref().filter(|observation| !observation.is_void());
+        observation.map(|observation| observation.sent_at)
+    }
+}
+
 impl Default for Record {
     fn default() -> Self {
         Self {
@@ -102,6 +111,12 @@ impl Observation {
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
         self.recorded_at + self.good_for
+    }
+
+    /// Whether it says nothing any more but this: what was asked before it, and arrives only now, is older still.
+    #[must_use]
+    pub fn is_void(&self) -> bool {
+        self.good_for.is_zero()
     }
 }
 

@@ -112,8 +112,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
     /// `COORDINATION_UNAVAILABLE` if the ledger cannot be reached.
     pub async fn list(self: &Arc<Self>, instance: &InstanceId, deadline: Instant) -> Result<Vec<Attachment>, Failure> {
         let mut record = self.look(instance, deadline).await?;
-        let observed_at = record.observation.as_ref().map(|observation| observation.sent_at);
-        if self.catch_up(instance, observed_at, Some(deadline)).await {
+        if self.catch_up(instance, record.observed_at(), Some(deadline)).await {
             record = self.look(instance, deadline).await?;
         }
         Ok(record

@@ -38,6 +38,7 @@ pub(super) enum Turn {
 impl View {
     /// What the ledger holds now. Attachments that did not change since `before` are shared with it.
     pub(super) fn of(snapshot: Snapshot, before: &Self) -> Self {
+        let observed_at = snapshot.record.observed_at();
         let share = |attachment: Attachment| match before.attachments.get(&attachment.eni) {
             Some(seen) if *seen.attachment == attachment => seen.attachment.clone(),
             _ => Arc::new(attachment),
@@ -51,7 +52,7 @@ impl View {
         });
         Self {
             revision: snapshot.record.revision,
-            observed_at: snapshot.record.observation.map(|observation| observation.sent_at),
+            observed_at,
             attachments: attachments.collect(),
             partition: snapshot.partition,
         }

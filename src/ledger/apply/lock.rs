@@ -18,7 +18,7 @@ impl Turn<'_> {
             self.record.incarnation.clone_from(&self.context.partition.incarnation);
             self.record.lock = None;
             self.record.queue.clear();
-            self.record.observation = None;
+            self.void_observation();
         }
         if self.record.lock.is_some_and(|grant| grant.expires_at <= now) {
             self.record.lock = None;

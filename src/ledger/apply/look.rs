@@ -169,7 +169,7 @@ impl Turn<'_> {
         if let Some(mut attempt) = self.record.attempts.get(eni).cloned() {
             attempt.looks = 0;
             self.look_again(attempt, Some(State::Detaching));
-            self.expire_observation();
+            self.void_observation();
         }
     }
 
@@ -201,7 +201,7 @@ impl Turn<'_> {
                 if settled.is_none_or(|settled| sent_at > settled + lag) {
                     self.record.settled.remove(&eni);
                     self.end(attempt, State::Detached);
-                    self.expire_observation();
+                    self.void_observation();
                 } else {
                     self.look_again(attempt, None);
                 }
@@ -216,6 +216,12 @@ impl Turn<'_> {
         match finding {
             Finding::Here { status, text } if sent_at > attempt.attachment.updated_at + lag => {
                 self.appeared(&eni, sent_at, *status, text);
+            }
+            // It came to nothing, and is here all the same: whether another attachment or the same one will be seen, but a describe
+            // that lags may not show it again.
+            Finding::Here { .. } if attempt.attachment.state == State::Failed => {
+                self.record.settled.insert(eni.clone(), self.now());
+                self.record.attempts.insert(eni, attempt);
             }
             _ => {
                 self.record.attempts.insert(eni, attempt);
@@ -283,10 +289,5 @@ impl Turn<'_> {
             Duration::ZERO
         };
         attempt.last_send().map_or(Timestamp::default(), |send| send.at + lag)
-    }
-
-    /// A slot came free: the next attach asks ENS anew.
-    fn expire_observation(&mut self) {
-        self.record.observation = None;
     }
 }

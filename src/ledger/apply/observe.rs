@@ -27,7 +27,7 @@ impl Turn<'_> {
             .record
             .observation
             .as_ref()
-            .filter(|_| self.room() == 0)
+            .filter(|newest| self.room() == 0 && !newest.is_void())
             .map(|newest| newest.good_for);
         self.record
             .settled

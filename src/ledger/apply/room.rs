@@ -1,6 +1,7 @@
 //! How many slots are taken: what ENS shows, what was settled since it was asked, what is reserved.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::model::InterfaceId;
 
@@ -9,12 +10,22 @@ use super::super::record::Observation;
 use super::Turn;
 
 impl Turn<'_> {
-    /// The observation, if it is good enough to decide by.
+    /// The observation, if it is good enough to decide by. During a hold things may still arrive that the ledger forgot: what
+    /// was asked before its end does not show them.
     pub(super) fn observation(&self) -> Option<&Observation> {
+        let hold_until = self.context.partition.hold_until;
         self.record
             .observation
             .as_ref()
-            .filter(|observation| self.now() < observation.expires_at())
+            .filter(|observation| self.now() < observation.expires_at() && observation.sent_at >= hold_until)
+    }
+
+    /// The next attach asks ENS anew: a slot came free, or the ledger may have lost something. When ENS was asked last is still
+    /// remembered: an older answer that comes late must not count.
+    pub(super) fn void_observation(&mut self) {
+        if let Some(observation) = &mut self.record.observation {
+            observation.good_for = Duration::ZERO;
+        }
     }
 
     /// ENIs that occupy a slot by the last observation, or were settled here too lately for it to show them.

@@ -121,6 +121,71 @@ fn an_older_observation_is_discarded() {
 }
 
 #[test]
+fn an_older_observation_is_discarded_even_when_the_newer_one_is_void() {
+    let mut desk = Desk::new();
+    desk.bounds.limit = 2;
+    desk.observe(&["eni-a", "eni-b"]);
+    // A replica asks, and stands still with its answer, which does not show eni-b yet.
+    let asked = desk.now + Duration::from_millis(1);
+    desk.pass(11 * SECOND);
+    desk.observe(&["eni-a", "eni-b"]);
+    desk.pass(SECOND);
+    desk.settle("eni-a", free());
+    assert_eq!(desk.state("eni-a"), State::Detached);
+    desk.run(&Command::Observe {
+        sent_at: asked,
+        rows: vec![sight("eni-a", Status::InUse)],
+        then: None,
+    });
+    assert!(matches!(
+        desk.enter(1, "eni-1", Reach::Reserve),
+        Reply::Granted { stale: true, .. }
+    ));
+    desk.partition.incarnation = "b".to_owned();
+    desk.run(&Command::Observe {
+        sent_at: asked,
+        rows: Vec::new(),
+        then: None,
+    });
+    assert!(matches!(
+        desk.enter(1, "eni-1", Reach::Reserve),
+        Reply::Granted { stale: true, .. }
+    ));
+}
+
+#[test]
+fn after_a_hold_only_what_was_seen_since_counts() {
+    let mut desk = Desk::new();
+    desk.partition.hold_until = desk.now + 10 * SECOND;
+    desk.pass(9 * SECOND);
+    desk.observe(&[]);
+    desk.pass(SECOND);
+    // What was sent before the loss may have shown only now.
+    assert!(matches!(
+        desk.enter(1, "eni-1", Reach::Reserve),
+        Reply::Granted { stale: true, .. }
+    ));
+    desk.observe(&[]);
+    assert!(matches!(desk.enter(1, "eni-1", Reach::Reserve), Reply::Reserved { .. }));
+}
+
+#[test]
+fn an_eni_that_failed_and_is_seen_here_all_the_same_occupies_until_it_must_show() {
+    let mut desk = Desk::new();
+    desk.bounds.limit = 1;
+    desk.accept(1, "eni-1");
+    desk.pass(60 * SECOND);
+    desk.settle("eni-1", free());
+    assert_eq!(desk.state("eni-1"), State::Failed);
+    // Others attach it in the same moment; one describe shows it, and one that lags does not.
+    desk.pass(SECOND);
+    desk.observe(&["eni-1"]);
+    desk.pass(3 * SECOND);
+    desk.observe(&[]);
+    assert!(matches!(desk.enter(2, "eni-2", Reach::Ask), Reply::Full(_)));
+}
+
+#[test]
 fn an_observation_of_a_full_instance_is_good_for_longer_each_time_and_a_detach_resets_it() {
     let mut desk = Desk::new();
     desk.bounds.limit = 1;
@@ -133,7 +198,9 @@ fn an_observation_of_a_full_instance_is_good_for_longer_each_time_and_a_detach_r
     assert_eq!(lives, [2, 4, 8, 16, 30, 30]);
     desk.settle("eni-a", free());
     assert_eq!(desk.state("eni-a"), State::Detached);
-    assert_eq!(desk.record.observation, None);
+    assert!(desk.record.observation.as_ref().unwrap().is_void());
+    desk.observe(&["eni-b"]);
+    assert_eq!(desk.record.observation.as_ref().unwrap().good_for.as_secs(), 2);
 }
 
 #[test]
