@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod credentials;
+mod drain;
 mod health;
 mod observe;
 
@@ -9,10 +10,8 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -182,7 +181,7 @@ async fn serve<L: Ledger>(
         metrics.clone(),
         attempts.clone(),
     ));
-    let stopping = CancellationToken::new();
+    let (leaving, stopping) = (CancellationToken::new(), CancellationToken::new());
     let hub = Hub::new(
         book.clone(),
         ens.clone(),
@@ -202,15 +201,15 @@ async fn serve<L: Ledger>(
         streams: config.watch.max_streams,
     }));
     let health = Health::new().await;
-    let watchdog = health::Watchdog::new(book.clone(), ens, budget, metrics.clone(), stopping.clone());
-    let service = AttachmentService::new(attacher, hub, admission);
+    let watchdog = health::Watchdog::new(book.clone(), ens, budget, metrics.clone(), leaving.clone());
+    let service = AttachmentService::new(attacher.clone(), hub, admission);
     let server = Server {
         service,
         health: health.clone(),
         tls,
         settings: grpc::server::Settings {
             max_connection_age: config.grpc.max_connection_age,
-            drain_timeout: config.grpc.drain_timeout,
+            drain_timeout: config.grpc.drain_timeout.saturating_sub(config.grpc.drain_delay),
             ..grpc::server::Settings::default()
         },
         observers: observe::rpc(&metrics),
@@ -220,20 +219,37 @@ async fn serve<L: Ledger>(
     let admin = background
         .tasks
         .spawn(admin.serve(bound.admin, background.stop.clone().cancelled_owned()));
-    background.tasks.spawn(watchdog.run(health, background.stop.clone()));
+    background
+        .tasks
+        .spawn(watchdog.run(health.clone(), background.stop.clone()));
     background.tasks.spawn(tracker.run(background.stop.clone()));
-    let told = stopping.clone();
-    background.tasks.spawn(async move {
-        stop.await;
-        told.cancel();
-    });
+    let told = stopping.clone().cancelled_owned();
+    let mut serving = background
+        .tasks
+        .spawn(async move { server.serve(bound.grpc, told).await.map_err(Error::from) });
     tracing::info!(ledger = %config.ledger.url, ens = config.ens.endpoint.as_str(), "serving");
-    let served = tokio::select! {
-        served = server.serve(bound.grpc, stopping.clone().cancelled_owned()) => served.map_err(Error::from),
-        broken = broken(admin) => Err(broken),
+    let broken = tokio::select! {
+        biased;
+        () = stop => None,
+        ended = &mut serving => Some(ended.unwrap_or(Ok(()))),
+        error = broken(admin) => Some(Err(error)),
     };
-    drain(config.grpc.drain_timeout, attempts, background).await;
-    served
+    let drain = drain::Drain {
+        times: drain::Times {
+            delay: config.grpc.drain_delay,
+            timeout: config.grpc.drain_timeout,
+        },
+        leaving,
+        stopping,
+        health,
+        attacher,
+        attempts,
+        background,
+    };
+    match broken {
+        None => drain.run(serving).await,
+        Some(broken) => drain.abandon(broken).await,
+    }
 }
 
 /// Ends only if the admin listener breaks.
@@ -242,22 +258,6 @@ async fn broken(admin: tokio::task::JoinHandle<io::Result<()>>) -> Error {
         Ok(Err(source)) => Error::Admin(source),
         _ => std::future::pending().await,
     }
-}
-
-/// What was begun is finished, in the rest of the drain's time. What is not finished then is left to other replicas; nothing is
-/// released.
-async fn drain(limit: Duration, attempts: TaskTracker, background: Background) {
-    let began = Instant::now();
-    attempts.close();
-    if tokio::time::timeout(limit, attempts.wait()).await.is_err() {
-        tracing::warn!(attempts = attempts.len(), "attempts are left to other replicas");
-    }
-    background.stop.cancel();
-    background.tasks.close();
-    let rest = (limit + Duration::from_secs(1)).saturating_sub(began.elapsed());
-    // The rest of them hold nothing that anybody waits for.
-    let _ = tokio::time::timeout(rest.min(Duration::from_secs(2)), background.tasks.wait()).await;
-    tracing::info!("stopped");
 }
 
 async fn tls(config: &Config) -> Result<Option<Arc<Tls>>, Error> {

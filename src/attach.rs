@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -67,6 +68,7 @@ pub struct Attacher<L, E> {
     metrics: Metrics,
     tasks: TaskTracker,
     lines: Lines,
+    leaving: CancellationToken,
 }
 
 impl<L: Ledger, E: Ens> Attacher<L, E> {
@@ -87,7 +89,14 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
             metrics,
             tasks,
             lines: Lines::default(),
+            leaving: CancellationToken::new(),
         }
+    }
+
+    /// This replica ends in a moment: answers everybody who still waits, those whose attach is not sent yet with `DRAINING`. What
+    /// was sent goes on to its end on other replicas.
+    pub fn turn_away(&self) {
+        self.leaving.cancel();
     }
 
     /// Attaches an ENI: returns when ENS has accepted or refused, or when the deadline strikes. Already attached here is fine
@@ -112,6 +121,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
                 Err(gate::outcome_unknown())
             }),
             () = tokio::time::sleep_until(deadline) => gate.close(),
+            () = self.leaving.cancelled() => gate.leave(),
         };
         let answer = answer.map_err(|failure| failure.about(&request.instance, &request.eni));
         audit(&request, &answer);

@@ -23,7 +23,7 @@ struct Parts<L> {
     book: Arc<Book<L>>,
     ens: Arc<HttpEns>,
     budget: Budget,
-    stopping: CancellationToken,
+    leaving: CancellationToken,
 }
 
 impl<L: Ledger> Parts<L> {
@@ -31,7 +31,7 @@ impl<L: Ledger> Parts<L> {
         Readiness {
             configured: true,
             bound: true,
-            draining: self.stopping.is_cancelled(),
+            draining: self.leaving.is_cancelled(),
             ledger: self.book.ledger().health(),
             ens: self.ens_trouble(),
         }
@@ -55,14 +55,14 @@ impl<L: Ledger> Watchdog<L> {
         ens: Arc<HttpEns>,
         budget: Budget,
         metrics: Metrics,
-        stopping: CancellationToken,
+        leaving: CancellationToken,
     ) -> Self {
         Self {
             parts: Arc::new(Parts {
                 book,
                 ens,
                 budget,
-                stopping,
+                leaving,
             }),
             metrics,
         }

@@ -1,5 +1,7 @@
 //! What the outcomes of ENS and the answers of the ledger are to a caller: one failure each, with what to do.
 
+use std::time::Duration;
+
 use crate::ens::{DescribeError, EnsRefusal, NoPermit};
 use crate::ledger::Unavailable;
 use crate::ledger::command::Fullness;
@@ -74,6 +76,12 @@ pub(crate) fn unavailable(error: &Unavailable) -> Failure {
         Reason::CoordinationUnavailable,
         format!("{error}; nothing was sent; try again"),
     )
+}
+
+/// This replica is going away.
+pub(crate) fn draining() -> Failure {
+    let why = "this replica is going away, and nothing was sent; call again, and another one answers";
+    Failure::new(Reason::Draining, why).retry_after(Duration::from_millis(rand::random_range(50..=1000)))
 }
 
 /// The ledger recovers from a loss.

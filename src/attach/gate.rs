@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::{Attachment, Code, Failure, Reason};
 
+use super::failures;
+
 /// With less time than this until the deadline nothing is sent: the answer could not be told.
 const LEAST_TIME_TO_SEND: Duration = Duration::from_millis(200);
 
@@ -116,6 +118,15 @@ impl Gate {
         drop(state);
         self.closed.cancel();
         answer
+    }
+
+    /// The replica leaves: as [`Gate::close`], but it is not the deadline that struck.
+    pub(super) fn leave(&self) -> Result<Attachment, Failure> {
+        self.blocked_by(failures::draining());
+        self.close().map_err(|failure| match failure.reason {
+            Reason::OutcomeUnknown => failure.code(Code::Unavailable),
+            _ => failure,
+        })
     }
 
     /// Runs `work` until the deadline, or until the caller hangs up before anything was sent.

@@ -26,7 +26,9 @@ settings! {
         max_in_flight: usize = "1024",
         /// Age at which a client is asked to connect anew, so that load spreads over new replicas; varied by up to a tenth.
         max_connection_age: Duration = "30m",
-        /// How long a stopping replica waits for what it has begun.
+        /// How long a stopping replica, not ready any more, goes on taking calls: until those who send them have heard.
+        drain_delay: Duration = "0s",
+        /// How long stopping may take in all: what has begun is finished by then, or left to other replicas.
         drain_timeout: Duration = "25s",
     }
 

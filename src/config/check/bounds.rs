@@ -49,6 +49,12 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
         "raise tracker.stuck_after",
     );
     checks.require(
+        &["grpc.drain_delay", "grpc.drain_timeout"],
+        config.grpc.drain_delay < config.grpc.drain_timeout,
+        || "a stop would be over before it has turned anybody away".to_owned(),
+        "raise grpc.drain_timeout, or lower grpc.drain_delay",
+    );
+    checks.require(
         &["watch.max_age", "watch.heartbeat"],
         config.watch.max_age > config.watch.heartbeat,
         || "a stream would end before its first heartbeat".to_owned(),

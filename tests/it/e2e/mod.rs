@@ -8,6 +8,7 @@ mod limit;
 mod lost;
 mod outages;
 mod polling;
+mod rollout;
 mod settings;
 mod stopping;
 mod tracing;

@@ -188,3 +188,34 @@ async fn a_thousand_watchers_a_silent_connection_and_attaches_in_flight_hold_up_
     let all = watch(&other, "i-1", "", 0).await.unwrap();
     assert_eq!(all.len(), 4, "{all:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_for_whom_a_stop_leaves_no_time_are_told_what_became_of_them() {
+    let stage = Stage::new(&["i-1"], 2).await;
+    let mut stopping = stage.replica(&[("GRPC__DRAIN_TIMEOUT", "1500ms")]).await;
+    let client = stopping.client().await;
+    stage
+        .ens
+        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay_answer(Duration::from_secs(30)));
+    let queued = async {
+        eventually("never sent", async || stage.ens.books().applied_to("eni-0001") == 1).await;
+        try_attach(&client, attach("i-1", "eni-0002")).await
+    };
+    let (sent, queued, (took, _)) = tokio::join!(try_attach(&client, attach("i-1", "eni-0001")), queued, async {
+        eventually("they do not queue", async || {
+            stopping.metric("eni_gateway_attempts_in_flight").await == 2.0
+        })
+        .await;
+        stopping.terminate().await
+    });
+    for (failure, reason_given) in [(sent, "OUTCOME_UNKNOWN"), (queued, "DRAINING")] {
+        let failure = failure.unwrap_err();
+        assert_eq!(
+            (reason(&failure).as_str(), failure.0.code()),
+            (reason_given, Code::Unavailable),
+            "{failure:?}"
+        );
+    }
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(stage.ens.books().instance("i-1").attach_calls, 1);
+}

@@ -83,7 +83,12 @@ impl Stage {
 
     /// Starts a replica.
     pub(crate) fn spawn(&self, settings: &[(&str, &str)]) -> Replica {
-        let (grpc, admin) = (free_port(), free_port());
+        self.spawn_on(free_port(), settings)
+    }
+
+    /// Starts a replica on this port.
+    pub(crate) fn spawn_on(&self, grpc: u16, settings: &[(&str, &str)]) -> Replica {
+        let admin = free_port();
         let log = self.directory.path().join(format!("{grpc}.log"));
         let file = std::fs::File::create(&log).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_eni-gateway"));
@@ -124,6 +129,10 @@ impl Replica {
 
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.address.rsplit_once(':').unwrap().1.parse().unwrap()
     }
 
     /// A client with a connection of its own.
