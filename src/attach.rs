@@ -23,12 +23,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
-use uuid::Uuid;
 
 use crate::ens::{Budget, Ens, Permit, Prepared};
 use crate::ledger::command::{Command, Reach, Reply};
 use crate::ledger::{Book, Ledger};
-use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid};
+use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid, random};
 use crate::telemetry::Metrics;
 use crate::telemetry::names::AUDIT;
 
@@ -191,7 +190,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
 
     /// At the head of the line: steps until there is an answer, or the caller's time is over.
     async fn in_turn(&self, mut turn: Turn) -> Result<Step, Failure> {
-        let uid = Uid(Uuid::new_v4());
+        let uid = Uid(random::uuid());
         let mut kit = None;
         let mut unreached = 0;
         let arrived = Instant::now();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Failure, Reason};
+use crate::model::{Failure, Reason, random};
 
 /// How many may be inside at once, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +108,7 @@ impl Admission {
     /// the others all at once.
     #[must_use]
     pub fn turned_away() -> Failure {
-        let delay = Duration::from_millis(rand::random_range(50..=1000));
+        let delay = Duration::from_millis(random::between(50..=1000));
         Failure::new(
             Reason::Draining,
             "this replica is going away; call again, and another one answers",
@@ -126,7 +126,7 @@ impl Admission {
                 Reason::Overloaded,
                 format!("this replica has {cap} {what} in flight, its most"),
             )
-            .retry_after(Duration::from_millis(rand::random_range(200..=1000)))),
+            .retry_after(Duration::from_millis(random::between(200..=1000)))),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::ledger::bounds::LEASE_MARGIN;
 use crate::ledger::command::{Command, Reply, SendAnswer};
 use crate::ledger::record::Attempt;
 use crate::ledger::{Ledger, Unavailable};
-use crate::model::{Attachment, Failure, InstanceId, Reason, State};
+use crate::model::{Attachment, Failure, InstanceId, Reason, State, random};
 use crate::telemetry::metrics::RefusedBy;
 
 use super::gate::Gate;
@@ -286,7 +286,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     /// Pauses until the lock is worth asking for again: a quarter of a second, or less if the record changed.
     pub(super) async fn poll_pause(&self, instance: &InstanceId) {
         let mut hint = self.book.ledger().hints().subscribe(instance);
-        let pause = Duration::from_millis(rand::random_range(200..300));
+        let pause = Duration::from_millis(random::between(200..300));
         // Either way it is asked for again.
         let _ = tokio::time::timeout(pause, hint.changed()).await;
     }

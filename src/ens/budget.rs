@@ -13,6 +13,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use breaker::Breaker;
 
+use crate::model::random;
+
 mod breaker;
 #[cfg(test)]
 mod tests;
@@ -171,7 +173,7 @@ impl Budget {
     pub fn new(source: TokenSource) -> Self {
         Self {
             source,
-            random: Arc::new(rand::random),
+            random: Arc::new(random::fraction),
             gates: Arc::default(),
         }
     }

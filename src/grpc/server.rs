@@ -23,6 +23,7 @@ use super::trace::{Observers, TraceLayer};
 use super::{AttachmentService, Health, Tls};
 use crate::ens::Ens;
 use crate::ledger::Ledger;
+use crate::model::random;
 
 /// Largest request, in bytes. Three ids and a token are far below it; an id that is a little too long is to be named, not cut off.
 const MAX_REQUEST: usize = 256 * 1024;
@@ -121,6 +122,7 @@ impl<L: Ledger, E: Ens> Server<L, E> {
                     let handshakes = Arc::clone(&tls);
                     let incoming = accept::accept(listener, move |tcp| handshakes.open(tcp));
                     tokio::select! {
+                        biased;
                         ended = router.serve_with_incoming_shutdown(incoming, signal) => ended,
                         never = tls.follow() => match never {},
                     }
@@ -128,6 +130,7 @@ impl<L: Ledger, E: Ens> Server<L, E> {
             }
         };
         tokio::select! {
+            biased;
             ended = serving => Ok(ended?),
             () = overdue => {
                 tracing::warn!("connections were still open at the end of the drain timeout");
@@ -155,7 +158,7 @@ fn router<L: Ledger, E: Ens>(
     Ok(tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(settings.keepalive_interval))
         .http2_keepalive_timeout(Some(settings.keepalive_timeout))
-        .max_connection_age(settings.max_connection_age.mul_f64(rand::random_range(0.9..1.1)))
+        .max_connection_age(settings.max_connection_age.mul_f64(random::between(0.9..1.1)))
         .max_concurrent_streams(settings.max_concurrent_streams)
         .layer(TraceLayer(observers))
         .layer(DeadlineLayer)

@@ -1,7 +1,7 @@
 //! "Look again": per instance, inside this process. A hint may come late, twice or for nothing; the record is the truth.
 //! What must not happen is that one is lost between two looks: a [`Hint`] remembers what it has seen, not when it waited.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -11,7 +11,7 @@ use crate::model::InstanceId;
 /// Who listens for what. Clones share their subscribers.
 #[derive(Clone, Debug, Default)]
 pub struct Hints {
-    topics: Arc<Mutex<HashMap<Box<str>, Topic>>>,
+    topics: Arc<Mutex<BTreeMap<Box<str>, Topic>>>,
 }
 
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Hints {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Topic>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Topic>> {
         // Every critical section leaves the map whole.
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }

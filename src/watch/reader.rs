@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::ledger::{Book, Ledger, Unavailable};
-use crate::model::InstanceId;
+use crate::model::{InstanceId, random};
 
 use super::view::View;
 
@@ -156,7 +156,7 @@ async fn read<L: Ledger>(
             biased;
             asked = requests.wait_for(|count| *count != answers) => if asked.is_err() { return },
             () = hint.changed() => {}
-            () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.0))) => {}
+            () = tokio::time::sleep(pause.mul_f64(random::between(0.8..1.0))) => {}
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::ens::Ens;
 use crate::ledger::Ledger;
-use crate::model::{Failure, InterfaceId, Revision};
+use crate::model::{Failure, InterfaceId, Revision, random};
 use crate::telemetry::metrics::Held;
 
 use super::follow::Follower;
@@ -72,7 +72,7 @@ impl<L: Ledger, E: Ens> Watcher<L, E> {
         };
         Self {
             published: watched.published(),
-            too_old: began + hub.settings.max_age.mul_f64(rand::random_range(0.9..1.1)),
+            too_old: began + hub.settings.max_age.mul_f64(random::between(0.9..1.1)),
             _open: hub.metrics.watch_stream(),
             _follower: follower,
             phase: Phase::Snapshot,
