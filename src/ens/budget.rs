@@ -60,7 +60,7 @@ pub struct Permit {
 impl Permit {
     /// Whether the breaker is open, and this call is its probe.
     #[must_use]
-    pub(super) const fn is_probe(&self) -> bool {
+    pub const fn is_probe(&self) -> bool {
         self.probe
     }
 
@@ -236,8 +236,8 @@ impl Budget {
             .any(|purpose| self.gate(purpose).state().breaker.is_open())
     }
 
-    /// The call of this permit was throttled.
-    pub(super) async fn throttled(&self, spent: &Permit, retry_after: Option<Duration>) {
+    /// Whoever made the call of this permit says that ENS throttled it, and perhaps for how long.
+    pub async fn throttled(&self, spent: &Permit, retry_after: Option<Duration>) {
         for &purpose in spent.purpose.throttled_with() {
             let jitter = (self.random)();
             let pause = self
@@ -251,8 +251,8 @@ impl Budget {
         }
     }
 
-    /// The call of this permit was answered, and not throttled.
-    pub(super) async fn passed(&self, spent: &Permit) {
+    /// Whoever made the call of this permit says that it was answered, and not throttled.
+    pub async fn passed(&self, spent: &Permit) {
         for &purpose in spent.purpose.throttled_with() {
             let closes = self.gate(purpose).close(spent);
             if closes {

@@ -114,7 +114,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
     /// What to ask for now: nothing, or all that is due or soon will be.
     async fn due(&self, scopes: &Scopes, asked: &BTreeMap<Due, Instant>) -> Vec<Due> {
         let age = |age: Duration| self.book.ledger().now() - age;
-        let known = |watched: &Watched| watched.published().borrow().view.clone();
+        let known = |watched: &Watched| watched.published().get().view;
         let is_due = |(watched, enis): &(Arc<Watched>, _)| {
             !select(&watched.instance, &known(watched), enis, age(REREAD), asked).is_empty()
         };

@@ -16,6 +16,7 @@ const DIFFERS: &[(&str, &str)] = &[
     ("HashSet", "it iterates at random: use BTreeSet"),
     ("SystemTime", "use tokio::time::Instant, or the ledger's clock"),
     ("new_v4", "use model::random"),
+    ("sync::watch", "it wakes at random: use watch::latest, or Notify"),
 ];
 
 /// Where it may stand all the same.
@@ -42,7 +43,7 @@ fn differs(file: &Path, source: &str) -> Vec<String> {
     for path in paths::of(file, source) {
         let words = DIFFERS
             .iter()
-            .filter(|(word, _)| path.segments.iter().any(|segment| segment == word));
+            .filter(|(word, _)| path.segments.join("::").contains(word));
         for (word, instead) in words.filter(|(word, _)| !allowed(word)) {
             found.push(format!("src/{}:{}: {word}: {instead}", file.display(), path.line));
         }
@@ -94,6 +95,7 @@ fn what_a_simulation_runs_is_the_same_each_time() {
 #[case::a_map("use std::collections::{BTreeMap, HashMap};", "HashMap")]
 #[case::inline("fn f() { let a = std::collections::HashSet::new(); }", "HashSet")]
 #[case::a_uuid("fn f() { uuid::Uuid::new_v4() }", "new_v4")]
+#[case::a_watch("use tokio::sync::{Notify, watch};", "sync::watch")]
 #[case::the_clock("fn f() { SystemTime::now() }", "SystemTime")]
 #[case::a_select("async fn f() { loop { tokio::select! { () = a => {} } } }", "select!")]
 fn it_bites(#[case] source: &str, #[case] word: &str) {
