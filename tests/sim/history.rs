@@ -55,9 +55,17 @@ impl Account {
     /// The last lines up to and at `until`.
     pub(crate) fn tail(&self, until: Duration) -> String {
         let end = self.0.partition_point(|(at, _)| *at <= until);
-        let lines = self.0[end.saturating_sub(SHOWN)..end].iter();
-        lines
-            .map(|(at, line)| format!("{:>10.3}s  {line}\n", at.as_secs_f64()))
-            .collect()
+        text(&self.0[end.saturating_sub(SHOWN)..end])
     }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&text(&self.0))
+    }
+}
+
+fn text(lines: &[(Duration, String)]) -> String {
+    let line = |(at, line): &(Duration, String)| format!("{:>10.3}s  {line}\n", at.as_secs_f64());
+    lines.iter().map(line).collect()
 }

@@ -113,6 +113,7 @@ impl Plan {
             } else {
                 UnknownEni::Error
             },
+            seed,
             ..Rules::default()
         }
     }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eni_gateway::grpc::proto::WatchAttachmentRequest;
 use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::grpc::proto::watch_attachment_response::Event;
-use eni_gateway::grpc::proto::{Attachment, WatchAttachmentRequest};
 use eni_gateway::model::random;
 use tokio::time::{sleep, timeout};
 
@@ -23,8 +23,18 @@ pub(crate) struct Seen {
     pub(crate) instance: String,
     /// Empty: the whole instance.
     pub(crate) eni: String,
-    pub(crate) attachments: BTreeMap<String, Attachment>,
+    pub(crate) attachments: BTreeMap<String, Last>,
     revision: u64,
+    losses: u32,
+}
+
+/// An attachment as it was seen last.
+#[derive(Debug, Clone)]
+pub(crate) struct Last {
+    uid: String,
+    state: State,
+    pub(crate) revision: u64,
+    /// How often the ledger had lost writes by then.
     losses: u32,
 }
 
@@ -100,40 +110,40 @@ async fn stream(simulation: &Arc<Simulation>, seen: &mut Seen) {
 }
 
 fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event>) {
+    // What the ledger lost it cannot show again: then the order may begin anew.
     let losses = simulation.judge.losses();
-    if losses != std::mem::replace(&mut seen.losses, losses) {
-        // What the ledger lost it cannot show again: the order begins anew.
-        seen.revision = 0;
-        seen.attachments.clear();
-    }
+    let kept = losses == std::mem::replace(&mut seen.losses, losses);
+    let breach = |invariant, what: String| simulation.judge.breach(simulation, invariant, format!("{who}: {what}"));
     match event {
         Some(Event::Attachment(attachment)) => {
             let (eni, state) = (attachment.network_interface_id.clone(), attachment.state());
-            simulation.history.note(format_args!(
-                "{who}: {eni} {} rev {}",
-                state.as_str_name(),
-                attachment.revision
-            ));
-            if attachment.revision <= seen.revision {
-                let what = format!("{who}: revision {} after {}", attachment.revision, seen.revision);
-                simulation.judge.breach(simulation, "W1", what);
+            let revision = attachment.revision;
+            simulation
+                .history
+                .note(format_args!("{who}: {eni} {} rev {revision}", state.as_str_name()));
+            if kept && revision <= seen.revision {
+                breach("W1", format!("revision {revision} after {}", seen.revision));
             }
-            seen.revision = attachment.revision;
-            if let Some(before) = seen.attachments.insert(eni, attachment.clone())
-                && before.uid == attachment.uid
-                && !may_follow(before.state(), state)
+            seen.revision = revision;
+            let last = Last {
+                uid: attachment.uid,
+                state,
+                revision,
+                losses,
+            };
+            let before = seen.attachments.insert(eni, last.clone());
+            if let Some(before) = before.filter(|before| before.uid == last.uid && before.losses == losses)
+                && !may_follow(before.state, state)
             {
-                let what = format!(
-                    "{who}: {} became {state:?} within one attempt",
-                    before.state().as_str_name()
-                );
-                simulation.judge.breach(simulation, "A2", what);
+                breach("A2", format!("{:?} became {state:?} within one attempt", before.state));
             }
         }
         Some(Event::Heartbeat(heartbeat)) => {
-            if heartbeat.revision < seen.revision {
-                let what = format!("{who}: a heartbeat of {} after {}", heartbeat.revision, seen.revision);
-                simulation.judge.breach(simulation, "W1", what);
+            if kept && heartbeat.revision < seen.revision {
+                breach(
+                    "W1",
+                    format!("a heartbeat of {} after {}", heartbeat.revision, seen.revision),
+                );
             }
             seen.revision = heartbeat.revision;
         }
