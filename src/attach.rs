@@ -146,11 +146,19 @@ enum Step {
     /// To an answer.
     Answered(Box<Attachment>),
     /// To an attempt that is not settled yet: its end is waited for outside the line.
-    Unsettled(Uid),
+    Unsettled(Unsettled),
     /// Not far; after this pause, or a change of the record, once more.
     Queued { ahead: usize },
     /// Not far; after this pause once more.
     Again(Duration, Failure),
+}
+
+/// An attempt whose end is waited for.
+#[derive(Clone, Copy)]
+struct Unsettled {
+    uid: Uid,
+    /// This very call sent it: whatever becomes of its record, it must not hear that nothing was sent.
+    sent: bool,
 }
 
 impl<L: Ledger, E: Ens> Attempting<L, E> {
@@ -168,8 +176,8 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             };
             match step {
                 Step::Answered(attachment) => return Ok(*attachment),
-                Step::Unsettled(uid) => {
-                    if let Some(attachment) = self.settled(uid).await? {
+                Step::Unsettled(unsettled) => {
+                    if let Some(attachment) = self.settled(unsettled).await? {
                         return Ok(attachment);
                     }
                     // The attempt that was joined is withdrawn: this caller's own begins.

@@ -16,7 +16,7 @@ use crate::telemetry::metrics::RefusedBy;
 
 use super::gate::Gate;
 use super::line::Turn;
-use super::{Attacher, Attempting, Kit, LEDGER_RETRY, Step, failures};
+use super::{Attacher, Attempting, Kit, LEDGER_RETRY, Step, Unsettled, failures};
 
 /// How long the answer of a send is tried to be written: past every bound after which the tracker has settled it from ENS's own
 /// status.
@@ -49,7 +49,10 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 Ok(Step::Again(pause, why))
             }
             // What the ledger still takes for a send is settled as one: nobody may be told that nothing will be sent.
-            _ => Ok(Step::Unsettled(attempt.uid())),
+            _ => Ok(Step::Unsettled(Unsettled {
+                uid: attempt.uid(),
+                sent: true,
+            })),
         }
     }
 

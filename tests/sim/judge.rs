@@ -73,6 +73,7 @@ struct Books {
     described: BTreeMap<InterfaceId, Timestamp>,
     foreign: BTreeMap<String, Timestamp>,
     losses: u32,
+    losing: bool,
     breach: Option<Breach>,
 }
 
@@ -133,6 +134,10 @@ impl Judge {
         }
         for (eni, attempt) in &after.attempts {
             let then = before.attempts.get(eni).filter(|then| then.uid() == attempt.uid());
+            if then.is_none() {
+                // One that was withdrawn may begin again.
+                self.books().released.remove(&attempt.uid());
+            }
             let written = |at| then.is_some_and(|then| then.sends.iter().any(|send| send.at == at));
             for send in attempt.sends.iter().filter(|send| !written(send.at)) {
                 self.resent(simulation, then, send.at);
@@ -281,14 +286,17 @@ impl Judge {
         self.books().foreign.insert(instance.to_owned(), simulation.now());
     }
 
-    /// The ledger loses writes.
-    pub(crate) fn lost(&self) {
-        self.books().losses += 1;
+    /// The ledger begins to lose writes, or is done with it.
+    pub(crate) fn loses(&self, losing: bool) {
+        let mut books = self.books();
+        books.losses += 1;
+        books.losing = losing;
     }
 
-    /// How often the ledger has lost writes.
-    pub(crate) fn losses(&self) -> u32 {
-        self.books().losses
+    /// Counts the losses of the ledger, and whether it is losing writes now: servers do not agree.
+    pub(crate) fn losses(&self) -> (u32, bool) {
+        let books = self.books();
+        (books.losses, books.losing)
     }
 
     /// A call with this request id begins.
@@ -329,13 +337,15 @@ impl Judge {
 
     /// L1, in ENS itself: no instance is ever overfull for what the gateways sent.
     pub(crate) async fn watch_occupancy(&self, simulation: &Simulation) {
+        let mut before: BTreeMap<String, usize> = BTreeMap::new();
         loop {
             tokio::time::sleep(Duration::from_millis(250)).await;
             for instance in (0..simulation.plan.instances).map(run::instance) {
                 let occupied = simulation.cloud.world(|world, _| world.occupied(&instance));
+                let rose = occupied > before.insert(instance.clone(), occupied).unwrap_or_default();
                 let foreign = self.books().foreign.get(&instance).copied();
                 let excused = foreign.is_some_and(|at| at + FOREIGN_CAUSE >= simulation.now());
-                if occupied > self.bounds.limit && !excused {
+                if rose && occupied > self.bounds.limit && !excused {
                     let what = format!(
                         "{instance} holds {occupied} enis, and its limit is {}",
                         self.bounds.limit

@@ -131,9 +131,9 @@ impl Simulation {
 
     /// Calls, watches and troubles for as long as planned; then calm, and a look at what came of it all.
     async fn live(self: &Arc<Self>) {
-        for number in 0..self.plan.callers {
-            self.tasks.spawn(callers::call(self.clone(), number));
-        }
+        let callers: Vec<_> = (0..self.plan.callers)
+            .map(|number| self.tasks.spawn(callers::call(self.clone(), number)))
+            .collect();
         let watchers: Vec<_> = (0..self.plan.watchers)
             .map(|number| self.tasks.spawn(watchers::watch(self.clone(), number)))
             .collect();
@@ -143,6 +143,9 @@ impl Simulation {
             .spawn(async move { watched.judge.watch_occupancy(&watched).await });
         tokio::time::sleep(self.plan.length).await;
         troubles::end(self).await;
+        for caller in callers {
+            caller.await.unwrap();
+        }
         ending::judge(self, watchers).await;
     }
 

@@ -25,6 +25,9 @@ pub(crate) struct Seen {
     pub(crate) eni: String,
     pub(crate) attachments: BTreeMap<String, Last>,
     revision: u64,
+    /// Nothing came over the present stream yet.
+    opened: bool,
+    /// How often the ledger had lost writes when the present stream, or else the one before, began.
     losses: u32,
 }
 
@@ -76,6 +79,7 @@ async fn stream(simulation: &Arc<Simulation>, seen: &mut Seen) {
         "{who}: watches {} {} after {}",
         seen.instance, seen.eni, seen.revision
     ));
+    seen.opened = true;
     let mut client = node.client();
     let watching = async {
         let opened = timeout(SILENCE, client.watch_attachment(request)).await;
@@ -110,9 +114,13 @@ async fn stream(simulation: &Arc<Simulation>, seen: &mut Seen) {
 }
 
 fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event>) {
-    // What the ledger lost it cannot show again: then the order may begin anew.
-    let losses = simulation.judge.losses();
-    let kept = losses == std::mem::replace(&mut seen.losses, losses);
+    // What the ledger lost it cannot show again: then the order may begin anew, with another stream.
+    let (losses, losing) = simulation.judge.losses();
+    let first = std::mem::take(&mut seen.opened);
+    let kept = !losing && losses == seen.losses;
+    if first {
+        seen.losses = losses;
+    }
     let breach = |invariant, what: String| simulation.judge.breach(simulation, invariant, format!("{who}: {what}"));
     match event {
         Some(Event::Attachment(attachment)) => {
@@ -121,7 +129,7 @@ fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event
             simulation
                 .history
                 .note(format_args!("{who}: {eni} {} rev {revision}", state.as_str_name()));
-            if kept && revision <= seen.revision {
+            if (kept || !first) && revision <= seen.revision {
                 breach("W1", format!("revision {revision} after {}", seen.revision));
             }
             seen.revision = revision;
@@ -132,14 +140,14 @@ fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event
                 losses,
             };
             let before = seen.attachments.insert(eni, last.clone());
-            if let Some(before) = before.filter(|before| before.uid == last.uid && before.losses == losses)
+            if let Some(before) = before.filter(|before| before.uid == last.uid && before.losses == losses && !losing)
                 && !may_follow(before.state, state)
             {
                 breach("A2", format!("{:?} became {state:?} within one attempt", before.state));
             }
         }
         Some(Event::Heartbeat(heartbeat)) => {
-            if kept && heartbeat.revision < seen.revision {
+            if (kept || !first) && heartbeat.revision < seen.revision {
                 breach(
                     "W1",
                     format!("a heartbeat of {} after {}", heartbeat.revision, seen.revision),
