@@ -24,6 +24,9 @@ use crate::run::{self, Simulation};
 /// may still be sent again and again.
 const FOREIGN_CAUSE: Duration = Duration::from_secs(150);
 
+/// How long a gateway may show what the ledger has lost: while it is paused, and a little longer.
+const SHOWN_LATE: Duration = Duration::from_secs(120);
+
 /// An invariant that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Breach {
@@ -72,8 +75,8 @@ struct Books {
     /// When the newest answered describe that spoke of an ENI was sent.
     described: BTreeMap<InterfaceId, Timestamp>,
     foreign: BTreeMap<String, Timestamp>,
-    losses: u32,
-    losing: bool,
+    /// When the ledger last lost writes.
+    lost_until: Timestamp,
     breach: Option<Breach>,
 }
 
@@ -286,17 +289,17 @@ impl Judge {
         self.books().foreign.insert(instance.to_owned(), simulation.now());
     }
 
-    /// The ledger begins to lose writes, or is done with it.
-    pub(crate) fn loses(&self, losing: bool) {
+    /// The ledger loses writes, now and for so long.
+    pub(crate) fn loses(&self, simulation: &Simulation, during: Duration) {
+        let until = simulation.now() + during;
         let mut books = self.books();
-        books.losses += 1;
-        books.losing = losing;
+        books.lost_until = until.max(books.lost_until);
     }
 
-    /// Counts the losses of the ledger, and whether it is losing writes now: servers do not agree.
-    pub(crate) fn losses(&self) -> (u32, bool) {
-        let books = self.books();
-        (books.losses, books.losing)
+    /// Whether what somebody was shown may have been lost since.
+    pub(crate) fn lost_lately(&self, simulation: &Simulation) -> bool {
+        let lost_until = self.books().lost_until;
+        lost_until > Timestamp::default() && simulation.now() < lost_until + SHOWN_LATE
     }
 
     /// A call with this request id begins.

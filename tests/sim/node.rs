@@ -38,6 +38,7 @@ pub(crate) struct Node {
     generation: usize,
     /// Something befalls it: nothing else does.
     taken: AtomicBool,
+    channel: OnceLock<Channel>,
     incoming: mpsc::UnboundedSender<io::Result<Pipe>>,
     cuts: Mutex<Vec<Cut>>,
     serving: Mutex<Option<Serving<Link, Cloud>>>,
@@ -47,6 +48,10 @@ pub(crate) struct Node {
 fn metrics() -> Metrics {
     static METRICS: OnceLock<Metrics> = OnceLock::new();
     METRICS.get_or_init(|| Metrics::new("0", "simulated").unwrap()).clone()
+}
+
+fn refused() -> io::Error {
+    io::ErrorKind::ConnectionRefused.into()
 }
 
 impl Node {
@@ -104,22 +109,27 @@ impl Node {
             link,
             generation,
             taken: AtomicBool::new(false),
+            channel: OnceLock::new(),
             incoming,
             cuts: Mutex::default(),
             serving: Mutex::new(Some(serving)),
         })
     }
 
-    /// A client with a connection of its own, made with its first call.
+    /// A client. All share one connection: when a gateway drains, its server tells its connections in an order drawn at random.
     pub(crate) fn client(self: &Arc<Self>) -> Client {
-        let node = self.clone();
-        let connector = tower::service_fn(move |_| std::future::ready(node.connect()));
-        let channel = Endpoint::from_static("http://gateway").connect_with_connector_lazy(connector);
-        AttachmentServiceClient::new(channel)
+        let channel = self.channel.get_or_init(|| {
+            let node = Arc::downgrade(self);
+            let connector = tower::service_fn(move |_| {
+                let connection = node.upgrade().map_or_else(|| Err(refused()), |node| node.connect());
+                std::future::ready(connection)
+            });
+            Endpoint::from_static("http://gateway").connect_with_connector_lazy(connector)
+        });
+        AttachmentServiceClient::new(channel.clone())
     }
 
     fn connect(&self) -> io::Result<TokioIo<tokio::io::DuplexStream>> {
-        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         if self.life.state() == State::Dead {
             return Err(refused());
         }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::run;
+use crate::{run, seeds};
 
 /// Runs this seed and prints what its history comes to.
 const CHILD: &str = "SIM_CHILD_SEED";
@@ -14,7 +14,7 @@ fn hash(seed: u64) -> String {
 
 #[test]
 fn a_seed_repeats_itself() {
-    for seed in 0..10 {
+    for seed in seeds::asked_for(100) {
         let (one, other) = (run(seed), run(seed));
         let first = one
             .account

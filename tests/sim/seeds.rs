@@ -9,7 +9,7 @@ use crate::run::{Verdict, run};
 const SEEDS: u64 = 200;
 
 /// The seeds that the environment asks for: `SIM_SEED=7` one, `SIM_SEEDS=500` the first so many, `SIM_SEEDS=500..900` a range.
-fn asked_for() -> std::ops::Range<u64> {
+pub(crate) fn asked_for(otherwise: u64) -> std::ops::Range<u64> {
     let variable = |name| std::env::var(name).ok();
     let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("`{text}` is no seed"));
     if let Some(seed) = variable("SIM_SEED") {
@@ -21,7 +21,7 @@ fn asked_for() -> std::ops::Range<u64> {
             Some((first, end)) => number(first)..number(end),
             None => 0..number(&seeds),
         },
-        None => 0..SEEDS,
+        None => 0..otherwise,
     }
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn report(seed: u64, verdict: &Verdict) -> Option<String> {
 
 /// Runs every seed that is asked for, on every core; panics with the first that fails.
 pub(crate) fn try_all() {
-    let seeds = asked_for();
+    let seeds = asked_for(SEEDS);
     let (next, failed) = (AtomicU64::new(seeds.start), Mutex::new(None::<(u64, String)>));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {

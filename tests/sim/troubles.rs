@@ -134,7 +134,7 @@ async fn suffer(simulation: Arc<Simulation>, kind: Kind) {
         }
         Kind::Wipe => {
             note("the ledger loses everything".to_owned());
-            simulation.judge.loses(simulation.judge.losses().1);
+            simulation.judge.loses(&simulation, Duration::ZERO);
             simulation.primary().wipe();
             simulation
                 .nodes()
@@ -188,7 +188,7 @@ async fn failover(simulation: &Arc<Simulation>, note: impl Fn(String)) {
     note(format!(
         "a replica becomes primary: writes of {before:.1} s are lost, and of up to {after:.1} s to come"
     ));
-    simulation.judge.loses(true);
+    simulation.judge.loses(simulation, Duration::from_secs_f64(after));
     let new = Arc::new(old.promote(replica));
     simulation.set_primary(new.clone());
     for node in simulation.nodes() {
@@ -200,7 +200,6 @@ async fn failover(simulation: &Arc<Simulation>, note: impl Fn(String)) {
         });
     }
     sleep(Duration::from_secs_f64(after)).await;
-    simulation.judge.loses(false);
 }
 
 /// An attach by somebody who sees that there is room.

@@ -27,8 +27,6 @@ pub(crate) struct Seen {
     revision: u64,
     /// Nothing came over the present stream yet.
     opened: bool,
-    /// How often the ledger had lost writes when the present stream, or else the one before, began.
-    losses: u32,
 }
 
 /// An attachment as it was seen last.
@@ -37,8 +35,6 @@ pub(crate) struct Last {
     uid: String,
     state: State,
     pub(crate) revision: u64,
-    /// How often the ledger had lost writes by then.
-    losses: u32,
 }
 
 /// One watcher: until all is over (then what it saw last).
@@ -115,12 +111,7 @@ async fn stream(simulation: &Arc<Simulation>, seen: &mut Seen) {
 
 fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event>) {
     // What the ledger lost it cannot show again: then the order may begin anew, with another stream.
-    let (losses, losing) = simulation.judge.losses();
-    let first = std::mem::take(&mut seen.opened);
-    let kept = !losing && losses == seen.losses;
-    if first {
-        seen.losses = losses;
-    }
+    let anew = std::mem::take(&mut seen.opened) && simulation.judge.lost_lately(simulation);
     let breach = |invariant, what: String| simulation.judge.breach(simulation, invariant, format!("{who}: {what}"));
     match event {
         Some(Event::Attachment(attachment)) => {
@@ -129,7 +120,7 @@ fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event
             simulation
                 .history
                 .note(format_args!("{who}: {eni} {} rev {revision}", state.as_str_name()));
-            if (kept || !first) && revision <= seen.revision {
+            if !anew && revision <= seen.revision {
                 breach("W1", format!("revision {revision} after {}", seen.revision));
             }
             seen.revision = revision;
@@ -137,17 +128,17 @@ fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event
                 uid: attachment.uid,
                 state,
                 revision,
-                losses,
             };
             let before = seen.attachments.insert(eni, last.clone());
-            if let Some(before) = before.filter(|before| before.uid == last.uid && before.losses == losses && !losing)
+            if let Some(before) = before.filter(|before| before.uid == last.uid)
+                && !simulation.judge.lost_lately(simulation)
                 && !may_follow(before.state, state)
             {
                 breach("A2", format!("{:?} became {state:?} within one attempt", before.state));
             }
         }
         Some(Event::Heartbeat(heartbeat)) => {
-            if (kept || !first) && heartbeat.revision < seen.revision {
+            if !anew && heartbeat.revision < seen.revision {
                 breach(
                     "W1",
                     format!("a heartbeat of {} after {}", heartbeat.revision, seen.revision),
