@@ -2,6 +2,7 @@
 
 mod chaos;
 mod errors;
+mod failover;
 mod foreign;
 mod input;
 mod limit;

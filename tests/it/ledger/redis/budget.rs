@@ -99,7 +99,7 @@ fn script_and_memory_keep_the_same_books() {
             let memory = Memory::beginning_at(rates, Timestamp::from_micros(START));
             for (pause, order) in orders {
                 tokio::time::advance(Duration::from_micros(pause)).await;
-                let now = memory.now().as_micros();
+                let now = memory.now(&crate::ledger::contract::instance(1)).as_micros();
                 let expected = match memory.take(order).await.unwrap() {
                     TokenReply::Granted => 0,
                     TokenReply::Probe => -1,
