@@ -10,7 +10,7 @@ use crate::ledger::book::Answer;
 use crate::ledger::bounds::LEASE_MARGIN;
 use crate::ledger::command::{Command, Reply, SendAnswer};
 use crate::ledger::record::Attempt;
-use crate::ledger::{Ledger, Unavailable};
+use crate::ledger::{Ledger, Rule, Unavailable};
 use crate::model::{Attachment, Failure, InstanceId, Reason, State, random};
 use crate::telemetry::metrics::RefusedBy;
 
@@ -189,7 +189,8 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
             };
         }
         let needed = self.attempt_timeout + LEASE_MARGIN;
-        if turn.held().is_none_or(|held| Instant::now() + needed > held.ends) {
+        let lasts = turn.held().is_some_and(|held| Instant::now() + needed <= held.ends);
+        if !lasts && self.book.bounds().rules.hold(Rule::Lease) {
             self.budget.give_back(kit.permit).await;
             return Sent {
                 answer: SendAnswer::Void,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::model::Timestamp;
 
 use super::record::Attempt;
+use super::rules::{Rule, Rules};
 
 /// A handed-over grant lapses unless its holder polls within this time.
 pub const PROVISIONAL_GRANT: Duration = Duration::from_secs(1);
@@ -48,6 +49,8 @@ pub struct Bounds {
     pub count_primary: bool,
     /// `tracker.stuck_after`. Default 5 min.
     pub stuck_after: Duration,
+    /// All of them, but in tests that look what a rule is for.
+    pub rules: Rules,
 }
 
 impl Default for Bounds {
@@ -60,6 +63,7 @@ impl Default for Bounds {
             limit: 10,
             count_primary: false,
             stuck_after: Duration::from_secs(300),
+            rules: Rules::default(),
         }
     }
 }
@@ -80,9 +84,14 @@ impl Bounds {
             .last_send()
             .map_or(attempt.attachment.created_at, |send| send.at);
         if attempt.has_unanswered_send() {
-            last + self.validity + self.lag
-        } else {
+            match self.rules.hold(Rule::GraceOfUnanswered) {
+                true => last + self.validity + self.lag,
+                false => last,
+            }
+        } else if self.rules.hold(Rule::GraceOfAccepted) {
             last + self.lag
+        } else {
+            last
         }
     }
 }

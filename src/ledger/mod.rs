@@ -19,6 +19,7 @@ pub mod keys;
 pub mod memory;
 pub mod record;
 pub mod redis;
+pub mod rules;
 pub mod tokens;
 
 pub use book::Book;
@@ -27,6 +28,7 @@ pub use hints::{Hint, Hints};
 pub use memory::Memory;
 pub use record::{Record, RequestEntry, RequestKey};
 pub use redis::{Redis, RedisSettings};
+pub use rules::{Rule, Rules};
 pub use tokens::Rates;
 
 /// How far a proposal's time may be from the ledger's clock when it is committed: a decision that came late is made again.
