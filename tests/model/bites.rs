@@ -43,7 +43,6 @@ fn settled_occupies() {
 fn newest_observation() {
     let plan = Plan {
         wanted: vec![0, 1],
-        attached: Vec::new(),
         enis: 3,
         ticks: 10,
         looks: 0,
@@ -148,7 +147,7 @@ fn send_written() {
         "L2",
         Plan {
             troubles: Troubles {
-                unanswered: 2,
+                unanswered: 1,
                 ..Troubles::default()
             },
             ..without(Rule::SendWritten, "the written send")

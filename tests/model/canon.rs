@@ -41,10 +41,11 @@ pub(crate) fn of(world: &World) -> String {
                 crate::task::Step::Send {
                     lease,
                     attempt,
+                    incarnation,
                     confirmed,
                 } => {
                     let ends = ago((lease.expires_at.as_micros() - START) / SECOND);
-                    step = format!("send {ends} {confirmed} {}", sends(attempt, now));
+                    step = format!("send {ends} {incarnation} {confirmed} {}", sends(attempt, now));
                 }
                 crate::task::Step::Wait { attempt, .. } => step = format!("wait {}", sends(attempt, now)),
                 crate::task::Step::Answer { attempt, answer, .. } => {

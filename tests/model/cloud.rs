@@ -67,10 +67,6 @@ impl Track {
         self.0.last().unwrap().1
     }
 
-    pub(crate) fn since(&self) -> u64 {
-        self.0.last().unwrap().0
-    }
-
     pub(crate) fn moves(&mut self, now: u64, place: Place) {
         self.0.push((now, place));
     }

@@ -66,9 +66,9 @@ impl Plan {
             synced: false,
             unconfirmed: false,
             bounds: Bounds {
-                lag: seconds(2),
-                validity: seconds(2),
-                lease: seconds(3),
+                lag: seconds(1),
+                validity: seconds(1),
+                lease: seconds(2),
                 failover_window: seconds(1),
                 limit: 1,
                 ..Bounds::default()
@@ -92,4 +92,4 @@ impl Plan {
 }
 
 /// What a send may take, and the margin: with less of its lease left nothing is sent.
-pub(crate) const NEEDED: u64 = 2;
+pub(crate) const NEEDED: u64 = 1;

@@ -25,10 +25,11 @@ pub(crate) enum Step {
     Resend {
         uid: Uid,
     },
-    /// May send: the lease ends then; whether Redis' replicas have the reservation.
+    /// May send: the lease ends then; under which incarnation it was reserved, and whether Redis' replicas have that.
     Send {
         lease: Lease,
         attempt: Box<Attempt>,
+        incarnation: String,
         confirmed: bool,
     },
     /// Has sent, and waits for the answer.
@@ -88,11 +89,12 @@ impl Task {
     }
 
     /// Where the ledger's reply leads.
-    pub(crate) fn hears(&mut self, reply: &Reply, now: u64) {
+    pub(crate) fn hears(&mut self, reply: &Reply, incarnation: &str, now: u64) {
         self.step = match (reply, &self.step) {
             (Reply::Reserved { grant, attempt, .. }, _) => Step::Send {
                 lease: *grant,
                 attempt: attempt.clone(),
+                incarnation: incarnation.to_owned(),
                 confirmed: false,
             },
             (Reply::Granted { stale: true, .. }, _) => Step::Describe { sent_at: now },

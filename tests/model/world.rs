@@ -1,6 +1,6 @@
 //! One situation, and everything that may happen next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -36,8 +36,10 @@ pub(crate) struct Flying {
 pub(crate) struct Ghosts {
     /// Copies of each attempt that went out.
     sent: BTreeMap<Uid, usize>,
-    /// Attempts of which a copy was applied.
-    applied: BTreeMap<Uid, Eni>,
+    /// Attempts of which a copy was applied, whatever became of it later.
+    applied: BTreeSet<Uid>,
+    /// Attempts of which a copy was applied, and is there still.
+    there: BTreeMap<Uid, Eni>,
     /// When each attempt took its slot.
     reserved_at: BTreeMap<Uid, u64>,
     /// The newest version of the record that Redis' replicas have.
@@ -284,7 +286,9 @@ impl World {
             Place::Free if self.left.foreign_attaches > 0 => {
                 // Whoever attaches beside us looks whether there is room, and leaves us what we have reserved.
                 let reserved = self.record.attempts.values().filter(|attempt| attempt.reserved).count();
-                if self.occupied().count() + reserved + self.flying.len() < plan.bounds.limit {
+                // One that comes and goes again while we attach it ourselves looks like ours.
+                let ours = plan.wanted.contains(&eni);
+                if !ours && self.occupied().count() + reserved + self.flying.len() < plan.bounds.limit {
                     actions.push(Action::ForeignAttach {
                         eni,
                         place: Place::Here,
@@ -325,17 +329,11 @@ impl World {
                 if *lost {
                     self.left.lost_commits -= 1;
                 } else {
-                    let now = self.now;
-                    self.tasks[*task].hears(&reply, now);
+                    self.hears(*task, &reply);
                 }
             }
             Action::Shown { task, places } => self.shown(plan, *task, places),
-            Action::Confirm { task } => {
-                self.ghosts.confirmed = self.older.len();
-                if let Step::Send { confirmed, .. } = &mut self.tasks[*task].step {
-                    *confirmed = true;
-                }
-            }
+            Action::Confirm { task } => self.confirm(*task),
             Action::Send { task } => self.send(plan, *task),
             Action::Arrive { flying, answered } => self.arrive(plan, *flying, *answered),
             Action::Refuse { flying } => {
@@ -368,7 +366,7 @@ impl World {
             Action::Settle { eni, place } => {
                 if self.cloud[*eni].now() == Place::Attaching && *place == Place::Free {
                     self.left.failed -= 1;
-                    self.ghosts.applied.retain(|_, applied| applied != eni);
+                    self.ghosts.there.retain(|_, there| there != eni);
                 }
                 self.moves(*eni, *place);
             }
@@ -381,7 +379,7 @@ impl World {
             }
             Action::ForeignDetach { eni } => {
                 self.left.foreign_detaches -= 1;
-                self.ghosts.applied.retain(|_, applied| applied != eni);
+                self.ghosts.there.retain(|_, there| there != eni);
                 let place = match self.cloud[*eni].now() {
                     Place::Elsewhere => Place::Free,
                     _ => Place::Detaching,
@@ -408,6 +406,36 @@ impl World {
                 self.incarnation += 1;
                 self.hold(plan);
             }
+        }
+    }
+
+    fn hears(&mut self, task: usize, reply: &Reply) {
+        let (incarnation, now) = (self.record.incarnation.clone(), self.now);
+        self.tasks[task].hears(reply, &incarnation, now);
+    }
+
+    /// The replicas have what was reserved, if the primary is still the one that it was reserved at; otherwise it is taken back.
+    fn confirm(&mut self, task: usize) {
+        let newest = self.incarnation.to_string();
+        let step = &mut self.tasks[task].step;
+        let Step::Send {
+            lease,
+            attempt,
+            incarnation,
+            confirmed,
+        } = step
+        else {
+            return;
+        };
+        if *incarnation == newest {
+            *confirmed = true;
+            self.ghosts.confirmed = self.older.len();
+        } else {
+            *step = Step::Answer {
+                hold: lease.hold,
+                attempt: attempt.clone(),
+                answer: SendAnswer::Void,
+            };
         }
     }
 
@@ -502,11 +530,11 @@ impl World {
                 }
             }
             let ours = attempt.ours && was.is_some_and(|was| was != state);
-            let applied = self.ghosts.applied.contains_key(&uid);
+            let (applied, there) = (self.ghosts.applied.contains(&uid), self.ghosts.there.contains_key(&uid));
             if ours && state == State::Attached && !applied && was != Some(State::Attached) && !self.is_foreign(eni) {
                 self.breaks("A1", format_args!("{eni} is called attached, and nothing was applied"));
             }
-            if ours && state == State::Failed && applied {
+            if ours && state == State::Failed && there {
                 self.breaks("A1", format_args!("{eni} is called failed, and it is attached"));
             }
         }
@@ -527,8 +555,7 @@ impl World {
             then: Some(Box::new(self.tasks[task].enter())),
         };
         let reply = self.commit(plan, &observe);
-        let now = self.now;
-        self.tasks[task].hears(&reply, now);
+        self.hears(task, &reply);
         // Stale at birth: it enters anew.
         if matches!(
             reply,
@@ -594,7 +621,8 @@ impl World {
         let free = self.cloud[send.eni].now() == Place::Free;
         if free {
             self.moves(send.eni, Place::Attaching);
-            self.ghosts.applied.insert(send.uid, send.eni);
+            self.ghosts.applied.insert(send.uid);
+            self.ghosts.there.insert(send.uid, send.eni);
             self.count(plan, &send);
         }
         if !answered {
