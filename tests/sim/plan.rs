@@ -8,6 +8,7 @@ use eni_gateway::model::random;
 use eni_gateway::simulator::{InUse, Rules, Spread, Unattached, UnknownEni};
 
 use crate::network::Quality;
+use crate::sabotage::Sabotage;
 use crate::troubles::Kind;
 
 /// One run.
@@ -33,6 +34,8 @@ pub(crate) struct Plan {
     /// How often a caller hangs up.
     pub(crate) hang_ups: f64,
     pub(crate) troubles: Vec<Kind>,
+    /// What protects nobody in this run.
+    pub(crate) sabotage: Option<Sabotage>,
     /// The mean time between two of them.
     pub(crate) calm: Duration,
 }
@@ -87,6 +90,7 @@ impl Plan {
             hang_ups: sometimes(0.4),
             troubles: Kind::ALL.into_iter().filter(|_| chance(0.4)).collect(),
             calm: seconds(4.0..30.0),
+            sabotage: None,
             bounds,
         }
     }
