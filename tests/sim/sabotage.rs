@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use eni_gateway::ledger::Bounds;
+use eni_gateway::ledger::rules::{Rule, Rules};
 
 use crate::cloud::ATTEMPT_TIMEOUT;
 use crate::plan::Plan;
@@ -13,6 +14,8 @@ use crate::troubles::Kind;
 /// A protection taken away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sabotage {
+    /// One of the ledger's rules.
+    Rule(Rule),
     /// The gateways believe in one place more than there is.
     Limit,
     /// They take what a describe shows for the present: nothing occupies for a lag after it was settled, nothing waits for a grace.
@@ -34,6 +37,7 @@ impl Sabotage {
     pub(crate) fn bounds(plan: &Plan) -> Bounds {
         let mut bounds = plan.bounds.clone();
         match plan.sabotage {
+            Some(Self::Rule(rule)) => bounds.rules = Rules::without(rule),
             Some(Self::Limit) => bounds.limit += 1,
             Some(Self::Lag) => bounds.lag = Duration::ZERO,
             Some(Self::Validity) => bounds.validity = Duration::ZERO,
@@ -61,12 +65,14 @@ impl Sabotage {
     /// With what the protection is for, which is rare in some worlds.
     pub(crate) fn provoked(mut plan: Plan) -> Plan {
         match plan.sabotage {
-            Some(Self::Validity) => {
+            Some(Self::Validity | Self::Rule(Rule::GraceOfUnanswered | Rule::OtherCopies)) => {
                 plan.cloud_network.slow = 0.5;
                 plan.cloud_faults = 0.3;
             }
-            Some(Self::Lease) => plan.troubles = vec![Kind::Pause],
-            Some(Self::Hold) => plan.troubles = vec![Kind::Wipe, Kind::Failover],
+            Some(Self::Rule(Rule::NewestObservation)) => plan.cloud_network.slow = 0.6,
+            Some(Self::Rule(Rule::DetachingOccupies)) => plan.troubles = vec![Kind::ForeignDetach],
+            Some(Self::Lease | Self::Rule(Rule::Lease)) => plan.troubles = vec![Kind::Pause],
+            Some(Self::Hold | Self::Rule(Rule::Hold)) => plan.troubles = vec![Kind::Wipe, Kind::Failover],
             _ => {}
         }
         plan
@@ -82,6 +88,19 @@ impl Sabotage {
 }
 
 #[rstest::rstest]
+#[case::rule_limit(Sabotage::Rule(Rule::Limit), &["L1"], 20)]
+#[case::rule_settled_occupies(Sabotage::Rule(Rule::SettledOccupies), &["L1"], 40)]
+#[case::rule_newest_observation(Sabotage::Rule(Rule::NewestObservation), &["L1"], 100)]
+#[case::rule_detaching_occupies(Sabotage::Rule(Rule::DetachingOccupies), &["L1"], 100)]
+#[case::rule_grace_of_unanswered(Sabotage::Rule(Rule::GraceOfUnanswered), &["L1", "L3"], 100)]
+#[case::rule_grace_of_accepted(Sabotage::Rule(Rule::GraceOfAccepted), &["L1", "L3"], 20)]
+#[case::rule_other_copies(Sabotage::Rule(Rule::OtherCopies), &["L1", "L3"], 100)]
+#[case::rule_ask_before_resend(Sabotage::Rule(Rule::AskBeforeResend), &["L6"], 60)]
+#[case::rule_send_written(Sabotage::Rule(Rule::SendWritten), &["L2"], 60)]
+#[case::rule_settle_order(Sabotage::Rule(Rule::SettleOrder), &["A1", "L3"], 100)]
+#[case::rule_seen_before(Sabotage::Rule(Rule::SeenBefore), &["A1"], 100)]
+#[case::rule_hold(Sabotage::Rule(Rule::Hold), &["L1", "L3"], 60)]
+#[case::rule_lease(Sabotage::Rule(Rule::Lease), &["L4"], 60)]
 #[case::limit(Sabotage::Limit, &["L1"], 20)]
 #[case::lag(Sabotage::Lag, &["L1", "L3"], 50)]
 #[case::validity(Sabotage::Validity, &["L1", "L3"], 100)]
