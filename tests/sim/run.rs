@@ -61,18 +61,12 @@ pub(crate) struct Verdict {
 
 /// Runs one seed.
 pub(crate) fn run(seed: u64) -> Verdict {
-    run_with(seed, None)
+    run_changed(seed, |plan| plan)
 }
 
-/// Runs one seed without one of its protections.
-pub(crate) fn run_with(seed: u64, sabotage: Option<Sabotage>) -> Verdict {
-    random::seeded(seed, || {
-        let plan = Plan {
-            sabotage,
-            ..Plan::draw(seed)
-        };
-        run_plan(Sabotage::provoked(plan))
-    })
+/// Runs one seed in a world that is changed a little.
+pub(crate) fn run_changed(seed: u64, change: impl FnOnce(Plan) -> Plan) -> Verdict {
+    random::seeded(seed, || run_plan(change(Plan::draw(seed))))
 }
 
 fn run_plan(plan: Plan) -> Verdict {
@@ -230,6 +224,7 @@ impl Simulation {
             },
             // An attach may arrive for as long as its date holds.
             false if action == Action::AttachNetworkInterface => Quality {
+                slow: self.plan.late.unwrap_or(self.plan.cloud_network.slow),
                 slowest: self.plan.bounds.validity + Duration::from_secs(5),
                 ..self.plan.cloud_network
             },

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::run::{Verdict, run};
 
 /// How many seeds run unless told otherwise: about a minute's worth on two cores.
-const SEEDS: u64 = if cfg!(debug_assertions) { 100 } else { 3_000 };
+const SEEDS: u64 = if cfg!(debug_assertions) { 100 } else { 2_000 };
 
 /// After so many failures no more seeds are tried.
 const ENOUGH: usize = 10;
