@@ -8,7 +8,9 @@ use std::time::Duration;
 use eni_gateway::ens::classify::{self, Reply};
 use eni_gateway::ens::credentials::Credentials;
 use eni_gateway::ens::transport::{Fault, Response};
-use eni_gateway::ens::{Budget, DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Permit, Prepared, Row, wire};
+use eni_gateway::ens::{
+    Budget, DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Permit, Prepared, Purpose, Row, wire,
+};
 use eni_gateway::model::{Failure, InstanceId, InterfaceId, Timestamp, random};
 use eni_gateway::simulator::{Action, Answer, Effect, Fault as CloudFault, Params};
 
@@ -16,6 +18,7 @@ use crate::judge::Sent;
 use crate::life::Life;
 use crate::network::exchange;
 use crate::run::Simulation;
+use crate::sabotage::Sabotage;
 
 /// `ens.attempt_timeout` and `ens.describe_timeout`.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
@@ -168,9 +171,17 @@ impl Ens for Cloud {
             .judge
             .sends(&self.simulation, &self.gateway, instance, eni, date);
         let params = Params::from_iter([("InstanceId", instance.as_str()), ("NetworkInterfaceId", eni.as_str())]);
-        let reply = self
-            .call(Action::AttachNetworkInterface, params, permit, Some(sent))
-            .await;
+        let action = Action::AttachNetworkInterface;
+        let mut reply = self.call(action, params.clone(), permit, Some(sent)).await;
+        if let (true, Reply::Unsettled { .. }) = (Sabotage::sends_again(&self.simulation.plan), &reply)
+            && let Ok(permit) = self.budget.try_permit(Purpose::Attach).await
+        {
+            let sent = self
+                .simulation
+                .judge
+                .sends(&self.simulation, &self.gateway, instance, eni, date);
+            reply = self.call(action, params, permit, Some(sent)).await;
+        }
         let outcome = reply.into_outcome();
         let told = match &outcome {
             Outcome::Accepted { .. } => "accepted".to_owned(),

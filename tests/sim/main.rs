@@ -23,6 +23,7 @@ mod pipe;
 mod plan;
 mod replay;
 mod run;
+mod sabotage;
 mod seeds;
 mod troubles;
 mod watchers;

@@ -17,11 +17,12 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::cloud::{ATTEMPT_TIMEOUT, Cloud};
+use crate::cloud::Cloud;
 use crate::ledger::Link;
 use crate::life::{Life, State};
 use crate::pipe::{Cut, Pipe};
 use crate::run::Simulation;
+use crate::sabotage::Sabotage;
 
 /// So much is under way in a pipe at most.
 const PIPE: usize = 1 << 20;
@@ -69,7 +70,7 @@ impl Node {
                 }
             })
         };
-        let book = Arc::new(Book::new(link.clone(), simulation.plan.bounds.clone(), observer));
+        let book = Arc::new(Book::new(link.clone(), Sabotage::bounds(&simulation.plan), observer));
         let budget = gateway::budget(&book);
         let ens = Arc::new(Cloud::new(
             simulation.clone(),
@@ -78,7 +79,7 @@ impl Node {
             budget.clone(),
         ));
         let settings = gateway::Settings {
-            attempt_timeout: ATTEMPT_TIMEOUT,
+            attempt_timeout: Sabotage::attempt_timeout(&simulation.plan),
             watch: watch::Settings::default(),
             limits: Limits::default(),
             server: server::Settings::default(),

@@ -8,6 +8,7 @@ use eni_gateway::model::random;
 use eni_gateway::simulator::{InUse, Rules, Spread, Unattached, UnknownEni};
 
 use crate::network::Quality;
+use crate::sabotage::Sabotage;
 use crate::troubles::Kind;
 
 /// One run.
@@ -26,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) enforce_validity: bool,
     pub(crate) ledger_network: Quality,
     pub(crate) cloud_network: Quality,
+    /// How often an attach is so slow that it may arrive when nobody waits for it any more; `None`: as often as others are slow.
+    pub(crate) late: Option<f64>,
     /// How often an ENS call is struck by a fault of the cloud's own.
     pub(crate) cloud_faults: f64,
     /// How often a hint is lost.
@@ -33,6 +36,8 @@ pub(crate) struct Plan {
     /// How often a caller hangs up.
     pub(crate) hang_ups: f64,
     pub(crate) troubles: Vec<Kind>,
+    /// What protects nobody in this run.
+    pub(crate) sabotage: Option<Sabotage>,
     /// The mean time between two of them.
     pub(crate) calm: Duration,
 }
@@ -87,6 +92,8 @@ impl Plan {
             hang_ups: sometimes(0.4),
             troubles: Kind::ALL.into_iter().filter(|_| chance(0.4)).collect(),
             calm: seconds(4.0..30.0),
+            late: None,
+            sabotage: None,
             bounds,
         }
     }

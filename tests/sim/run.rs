@@ -15,6 +15,7 @@ use crate::ledger::Server;
 use crate::network::Quality;
 use crate::node::Node;
 use crate::plan::Plan;
+use crate::sabotage::Sabotage;
 use crate::{callers, ending, troubles, watchers};
 
 /// When every simulated clock begins.
@@ -60,11 +61,15 @@ pub(crate) struct Verdict {
 
 /// Runs one seed.
 pub(crate) fn run(seed: u64) -> Verdict {
-    random::seeded(seed, || run_plan(Plan::draw(seed)))
+    run_changed(seed, |plan| plan)
 }
 
-/// Runs a plan; whatever it draws follows from the seed of this thread.
-pub(crate) fn run_plan(plan: Plan) -> Verdict {
+/// Runs one seed in a world that is changed a little.
+pub(crate) fn run_changed(seed: u64, change: impl FnOnce(Plan) -> Plan) -> Verdict {
+    random::seeded(seed, || run_plan(change(Plan::draw(seed))))
+}
+
+fn run_plan(plan: Plan) -> Verdict {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -103,7 +108,11 @@ fn world(plan: &Plan) -> World {
 
 impl Simulation {
     async fn begin(plan: Plan) -> Arc<Self> {
-        let (rates, hold) = (Rates::default(), plan.bounds.hold());
+        let (rates, hold, blind) = (
+            Rates::default(),
+            Sabotage::hold(&plan),
+            Sabotage::compares_nothing(&plan),
+        );
         let simulation = Arc::new(Self {
             history: History::new(),
             judge: Judge::new(&plan),
@@ -112,8 +121,8 @@ impl Simulation {
             troubles: TaskTracker::new(),
             failing_over: tokio::sync::Mutex::default(),
             over: CancellationToken::new(),
-            clock: Server::fresh(rates, hold, START),
-            primary: Mutex::new(Arc::new(Server::fresh(rates, hold, START))),
+            clock: Server::fresh(rates, hold, blind, START),
+            primary: Mutex::new(Arc::new(Server::fresh(rates, hold, blind, START))),
             nodes: Mutex::default(),
             conditions: Mutex::new(Conditions {
                 calm: false,
@@ -215,6 +224,7 @@ impl Simulation {
             },
             // An attach may arrive for as long as its date holds.
             false if action == Action::AttachNetworkInterface => Quality {
+                slow: self.plan.late.unwrap_or(self.plan.cloud_network.slow),
                 slowest: self.plan.bounds.validity + Duration::from_secs(5),
                 ..self.plan.cloud_network
             },

@@ -15,6 +15,8 @@ use futures_util::FutureExt as _;
 /// One server. It answers at once; what is slow about it is the network.
 pub(crate) struct Server {
     hold: Duration,
+    /// Whatever version a commit was computed from will do.
+    blind: bool,
     rates: Rates,
     state: Mutex<State>,
 }
@@ -58,7 +60,7 @@ fn replication_id() -> String {
 
 impl Server {
     /// A new one, which is known to be new.
-    pub(crate) fn fresh(rates: Rates, hold: Duration, start: Timestamp) -> Self {
+    pub(crate) fn fresh(rates: Rates, hold: Duration, blind: bool, start: Timestamp) -> Self {
         let replication_id = replication_id();
         let open = Epoch {
             replication_id: replication_id.clone(),
@@ -66,6 +68,7 @@ impl Server {
         };
         Self {
             hold,
+            blind,
             rates,
             state: Mutex::new(State {
                 memory: Memory::beginning_at(rates, start),
@@ -88,6 +91,7 @@ impl Server {
     pub(crate) fn promote(&self, replica: Replica) -> Self {
         Self {
             hold: self.hold,
+            blind: self.blind,
             rates: self.rates,
             state: Mutex::new(State {
                 replication_id: replication_id(),
@@ -136,7 +140,12 @@ impl Server {
             };
         }
         let before = state.read(instance, None).record;
+        let version = match self.blind {
+            true => state.read(instance, None).version,
+            false => proposal.version,
+        };
         let stored = Proposal {
+            version,
             partition: state.memory.partition(instance),
             ..proposal.clone()
         };
