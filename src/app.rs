@@ -222,6 +222,7 @@ async fn serve<L: Ledger>(
     background
         .tasks
         .spawn(watchdog.run(health.clone(), background.stop.clone()));
+    background.tasks.spawn(tracker.clone().compare(background.stop.clone()));
     background.tasks.spawn(tracker.run(background.stop.clone()));
     let told = stopping.clone().cancelled_owned();
     let mut serving = background
@@ -277,6 +278,7 @@ fn token_source<L: Ledger>(book: &Arc<Book<L>>) -> TokenSource {
             Purpose::Attach => Bucket::Attach,
             Purpose::Describe => Bucket::Describe,
             Purpose::Track => Bucket::Track,
+            Purpose::Compare => Bucket::Compare,
         }
     }
     let book = book.clone();
@@ -323,6 +325,7 @@ pub fn bounds(config: &Config) -> Bounds {
         limit: config.limit.enis_per_instance,
         count_primary: config.limit.count_primary,
         stuck_after: config.tracker.stuck_after,
+        compare_after: config.tracker.compare_after,
     }
 }
 

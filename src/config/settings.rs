@@ -94,6 +94,9 @@ settings! {
     tracker: Tracker {
         /// Age at which an attempt that is still under way is called stuck.
         stuck_after: Duration = "5m",
+        /// Time after the last change of an instance at which the ledger is compared with what ENS shows: once then, and again
+        /// after 5 and 30 times as long.
+        compare_after: Duration = "1m",
     }
 
     /// What tells callers how it goes.

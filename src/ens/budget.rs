@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -33,16 +33,8 @@ pub enum Purpose {
     Describe,
     /// A describe of the tracker.
     Track,
-}
-
-impl Purpose {
-    /// Those that ENS throttles together: they call the same API.
-    const fn throttled_with(self) -> &'static [Self] {
-        match self {
-            Self::Attach => &[Self::Attach],
-            Self::Describe | Self::Track => &[Self::Describe, Self::Track],
-        }
-    }
+    /// A describe that compares the ledger with ENS.
+    Compare,
 }
 
 /// The right to one call of ENS. One that is dropped unused is a call less in that moment and nothing worse: buckets refill,
@@ -113,41 +105,65 @@ struct Gates {
     attach: Gate,
     describe: Gate,
     track: Gate,
+    compare: Gate,
+    attaches: Mutex<Breaker>,
+    /// Of all describes: ENS throttles them together.
+    describes: Mutex<Breaker>,
 }
 
 #[derive(Default)]
 struct Gate {
     /// Held by whoever is in front. tokio's mutex is fair: its waiters are the queue.
     front: tokio::sync::Mutex<()>,
-    state: Mutex<GateState>,
-}
-
-#[derive(Default)]
-struct GateState {
     /// When the counter said that the next token is due.
-    due: Option<Instant>,
-    breaker: Breaker,
+    due: Mutex<Option<Instant>>,
 }
 
 impl Gate {
-    fn state(&self) -> std::sync::MutexGuard<'_, GateState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn due(&self) -> Option<Instant> {
+        *self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the success of this call closes the breaker.
-    fn close(&self, spent: &Permit) -> bool {
-        let mut state = self.state();
-        let closes = state.breaker.passed(spent.taken, spent.probe);
-        if closes {
-            state.due = None;
-        }
-        closes
+    fn set_due(&self, due: Option<Instant>) {
+        *self.due.lock().unwrap_or_else(PoisonError::into_inner) = due;
     }
 
     fn wait(&self) -> Duration {
-        let due = self.state().due;
-        due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()))
+        self.due()
+            .map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()))
             .max(MIN_PAUSE)
+    }
+}
+
+impl Gates {
+    fn gate(&self, purpose: Purpose) -> &Gate {
+        match purpose {
+            Purpose::Attach => &self.attach,
+            Purpose::Describe => &self.describe,
+            Purpose::Track => &self.track,
+            Purpose::Compare => &self.compare,
+        }
+    }
+
+    fn breaker(&self, purpose: Purpose) -> MutexGuard<'_, Breaker> {
+        let breaker = match purpose {
+            Purpose::Attach => &self.attaches,
+            Purpose::Describe | Purpose::Track | Purpose::Compare => &self.describes,
+        };
+        breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the success of this call closes its breaker.
+    fn close(&self, spent: &Permit) -> bool {
+        let closes = self.breaker(spent.purpose).passed(spent.taken, spent.probe);
+        if closes {
+            let opened: &[&Gate] = match spent.purpose {
+                Purpose::Attach => &[&self.attach],
+                Purpose::Describe | Purpose::Track | Purpose::Compare => &[&self.describe, &self.track, &self.compare],
+            };
+            opened.iter().for_each(|gate| gate.set_due(None));
+        }
+        closes
     }
 }
 
@@ -188,8 +204,8 @@ impl Budget {
     /// # Errors
     /// [`NoPermit::Late`] with the wait, or the counter cannot be reached.
     pub async fn try_permit(&self, purpose: Purpose) -> Result<Permit, NoPermit> {
-        let gate = self.gate(purpose);
-        if gate.state().due.is_some_and(|due| due > Instant::now()) {
+        let gate = self.gates.gate(purpose);
+        if gate.due().is_some_and(|due| due > Instant::now()) {
             return Err(NoPermit::Late { wait: gate.wait() });
         }
         self.take(purpose).await
@@ -201,8 +217,8 @@ impl Budget {
     /// # Errors
     /// As [`Budget::try_permit`].
     pub async fn permit(&self, purpose: Purpose, deadline: Instant) -> Result<Permit, NoPermit> {
-        let gate = self.gate(purpose);
-        if gate.state().due.is_some_and(|due| due >= deadline) {
+        let gate = self.gates.gate(purpose);
+        if gate.due().is_some_and(|due| due >= deadline) {
             return Err(NoPermit::Late { wait: gate.wait() });
         }
         let Ok(_front) = timeout_at(deadline, gate.front.lock()).await else {
@@ -221,7 +237,7 @@ impl Budget {
 
     /// Gives an unused permit back.
     pub async fn give_back(&self, permit: Permit) {
-        self.gate(permit.purpose).state().due = None;
+        self.gates.gate(permit.purpose).set_due(None);
         // A token that cannot be given back is only a call less this second.
         let _ = (self.source)(TokenRequest::GiveBack(permit.purpose)).await;
     }
@@ -229,33 +245,27 @@ impl Budget {
     /// Whether the breaker is open, as far as this process knows.
     #[must_use]
     pub fn breaker_open(&self) -> bool {
-        [Purpose::Attach, Purpose::Describe, Purpose::Track]
+        [Purpose::Attach, Purpose::Describe]
             .into_iter()
-            .any(|purpose| self.gate(purpose).state().breaker.is_open())
+            .any(|purpose| self.gates.breaker(purpose).is_open())
     }
 
     /// The call of this permit was throttled.
     pub(super) async fn throttled(&self, spent: &Permit, retry_after: Option<Duration>) {
-        for &purpose in spent.purpose.throttled_with() {
-            let jitter = (self.random)();
-            let pause = self
-                .gate(purpose)
-                .state()
-                .breaker
-                .trip(Instant::now(), retry_after, jitter);
-            if let Some(pause) = pause {
-                self.report(TokenRequest::Trip(purpose, pause)).await;
-            }
+        let jitter = (self.random)();
+        let pause = self
+            .gates
+            .breaker(spent.purpose)
+            .trip(Instant::now(), retry_after, jitter);
+        if let Some(pause) = pause {
+            self.report(TokenRequest::Trip(spent.purpose, pause)).await;
         }
     }
 
     /// The call of this permit was answered, and not throttled.
     pub(super) async fn passed(&self, spent: &Permit) {
-        for &purpose in spent.purpose.throttled_with() {
-            let closes = self.gate(purpose).close(spent);
-            if closes {
-                self.report(TokenRequest::Close(purpose)).await;
-            }
+        if self.gates.close(spent) {
+            self.report(TokenRequest::Close(spent.purpose)).await;
         }
     }
 
@@ -272,8 +282,8 @@ impl Budget {
             .await
             .map_err(NoPermit::CounterUnreachable)?;
         let now = Instant::now();
-        let mut state = self.gate(purpose).state();
-        state.due = None;
+        let gate = self.gates.gate(purpose);
+        gate.set_due(None);
         match answer {
             TokenAnswer::Granted => Ok(Permit {
                 purpose,
@@ -281,7 +291,7 @@ impl Budget {
                 probe: false,
             }),
             TokenAnswer::Probe => {
-                state.breaker.probe(now);
+                self.gates.breaker(purpose).probe(now);
                 Ok(Permit {
                     purpose,
                     taken: now,
@@ -291,17 +301,9 @@ impl Budget {
             TokenAnswer::Wait(wait) => {
                 // Replicas that were told the same wait do not all come back in the same moment.
                 let wait = wait.clamp(MIN_PAUSE, MAX_PAUSE).mul_f64(1.0 + (self.random)() / 10.0);
-                state.due = Some(now + wait);
+                gate.set_due(Some(now + wait));
                 Err(NoPermit::Late { wait })
             }
-        }
-    }
-
-    fn gate(&self, purpose: Purpose) -> &Gate {
-        match purpose {
-            Purpose::Attach => &self.gates.attach,
-            Purpose::Describe => &self.gates.describe,
-            Purpose::Track => &self.gates.track,
         }
     }
 }

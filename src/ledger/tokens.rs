@@ -56,6 +56,8 @@ impl Rates {
             // Callers get half of the describes at most: the rest is the tracker's, whatever they ask.
             Bucket::Describe => vec![Lane::new("callers", self.describe_per_second / 2.0), describe],
             Bucket::Track => vec![describe],
+            // What nobody waits for takes little.
+            Bucket::Compare => vec![Lane::new("comparisons", self.describe_per_second / 20.0), describe],
         }
     }
 }
@@ -97,7 +99,7 @@ impl Lane {
 pub(super) fn family(bucket: Bucket) -> &'static str {
     match bucket {
         Bucket::Attach => "attach",
-        Bucket::Describe | Bucket::Track => "describe",
+        Bucket::Describe | Bucket::Track | Bucket::Compare => "describe",
     }
 }
 

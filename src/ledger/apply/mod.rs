@@ -4,6 +4,7 @@
 //! uids and the time come with the call, so that a commit whose reply was lost can be tried again and shows whether it was applied.
 
 mod answer;
+mod compare;
 mod enter;
 mod lock;
 mod look;
@@ -62,6 +63,7 @@ pub fn apply(record: &Record, command: &Command, context: Context<'_>) -> Step {
         changes: Vec::new(),
         remember: Vec::new(),
         handed_over: false,
+        compared: false,
     };
     let reply = turn.run(command);
     turn.finish(record, reply)
@@ -74,6 +76,7 @@ struct Turn<'a> {
     changes: Vec<Change>,
     remember: Vec<(RequestKey, RequestEntry)>,
     handed_over: bool,
+    compared: bool,
 }
 
 impl Turn<'_> {
@@ -107,6 +110,7 @@ impl Turn<'_> {
                 reply
             }
             Command::Settle { sent_at, findings } => self.settle(*sent_at, findings),
+            Command::Compare => Reply::Compared(self.compare()),
             Command::Leave { ticket } => {
                 self.leave(*ticket);
                 Reply::Done
@@ -154,6 +158,7 @@ impl Turn<'_> {
         self.prune();
         let effects = Effects {
             due: due_changes(before, &self.record),
+            comparison: self.comparison(before),
             notify: self.handed_over || self.record.revision != before.revision,
             expire_after: (!self.is_live()).then_some(IDLE_LIFE),
             requests: std::mem::take(&mut self.remember),

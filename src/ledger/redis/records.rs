@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use crate::ledger::keys::{PartitionId, due_member};
 use crate::ledger::record::FORMAT;
-use crate::ledger::{Partition, Proposal, Record, RequestEntry, RequestKey, Snapshot, Unavailable, Verdict};
+use crate::ledger::{
+    Comparison, Partition, Proposal, Record, RequestEntry, RequestKey, Snapshot, Unavailable, Verdict,
+};
 use crate::model::InstanceId;
 
 use super::Core;
@@ -60,6 +62,11 @@ impl Core {
         script
             .arg(if effects.notify { self.notices.command() } else { "" })
             .arg(instance.as_str());
+        script.arg(match effects.comparison {
+            Comparison::Kept => String::new(),
+            Comparison::At(at) => at.as_micros().to_string(),
+            Comparison::Done => "-".to_owned(),
+        });
         script.arg(effects.requests.len());
         for (_, entry) in &effects.requests {
             script.arg(json(entry)?);
@@ -110,6 +117,7 @@ impl Core {
             self.keys.record(instance),
             self.keys.due(partition),
             self.keys.channel(partition),
+            self.keys.comparisons(partition),
         ];
         let written = || written.iter().map(|(key, _)| key);
         let read = read.or(written().next());

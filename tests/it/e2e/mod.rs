@@ -1,6 +1,7 @@
 //! The whole gateway by its public faces: real processes, a real Redis, a simulated ENS whose books are the judge.
 
 mod chaos;
+mod compared;
 mod errors;
 mod foreign;
 mod input;

@@ -33,6 +33,7 @@ fn arguments(order: TokenOrder) -> Vec<String> {
         Bucket::Attach => "attach 200000 200000",
         Bucket::Describe => "callers 100000 200000 describe 50000 200000",
         Bucket::Track => "describe 50000 200000",
+        Bucket::Compare => "comparisons 1000000 1000000 describe 50000 200000",
     };
     let text = match order {
         TokenOrder::Take(bucket) => format!("take {} 10000000 250000 {}", family(bucket), lanes(bucket)),
