@@ -1,7 +1,9 @@
 //! The account's budget of calls, shared by all replicas through the ledger's counter. A [`Permit`] is the only way to a call.
 //!
 //! Within the process permits are handed out first come, first served: whoever is in front asks the counter, the others
-//! queue behind. The breaker lives in the counter too; this side only reports to it, and reports a success only where
+//! queue behind, and nobody overtakes. Of each instance only the next in line asks for one (see `attach::line`), so that a crowd
+//! at one instance takes turns with the others. Between replicas chance decides, and ever more in favour of whoever waited longer.
+//! The breaker lives in the counter too; this side only reports to it, and reports a success only where
 //! something has to be closed, so that an ordinary call costs one trip to the counter and no more.
 
 use std::future::Future;
@@ -199,16 +201,22 @@ impl Budget {
         self
     }
 
-    /// A permit, if there is one now. Does not ask the counter where that has said already when the next one is due.
+    /// A permit, if there is one now and nobody waits for it. Does not ask the counter where that has said already when the next
+    /// one is due.
     ///
     /// # Errors
     /// [`NoPermit::Late`] with the wait, or the counter cannot be reached.
     pub async fn try_permit(&self, purpose: Purpose) -> Result<Permit, NoPermit> {
         let gate = self.gates.gate(purpose);
-        if gate.due().is_some_and(|due| due > Instant::now()) {
-            return Err(NoPermit::Late { wait: gate.wait() });
+        let is_due = || gate.due().is_none_or(|due| due <= Instant::now());
+        if is_due() {
+            // Those who are being served, not those who wait.
+            let front = timeout(MIN_PAUSE, gate.front.lock()).await;
+            if front.is_ok() && is_due() {
+                return self.take(purpose, 0).await;
+            }
         }
-        self.take(purpose).await
+        Err(NoPermit::Late { wait: gate.wait() })
     }
 
     /// A permit, waited for in the order of arrival until `deadline` at most. Gives up at once when the counter says that
@@ -224,8 +232,8 @@ impl Budget {
         let Ok(_front) = timeout_at(deadline, gate.front.lock()).await else {
             return Err(NoPermit::Late { wait: gate.wait() });
         };
-        loop {
-            let taken = timeout_at(deadline, self.take(purpose)).await;
+        for asked in 0.. {
+            let taken = timeout_at(deadline, self.take(purpose, asked)).await;
             match taken
                 .map_err(|_| NoPermit::CounterUnreachable("the budget's counter did not answer in time".into()))?
             {
@@ -233,6 +241,7 @@ impl Budget {
                 other => return other,
             }
         }
+        Err(NoPermit::Late { wait: gate.wait() })
     }
 
     /// Gives an unused permit back.
@@ -277,7 +286,8 @@ impl Budget {
         }
     }
 
-    async fn take(&self, purpose: Purpose) -> Result<Permit, NoPermit> {
+    /// `asked`: how often the same waiter was told to wait before.
+    async fn take(&self, purpose: Purpose, asked: u32) -> Result<Permit, NoPermit> {
         let answer = (self.source)(TokenRequest::Take(purpose))
             .await
             .map_err(NoPermit::CounterUnreachable)?;
@@ -299,8 +309,9 @@ impl Budget {
                 })
             }
             TokenAnswer::Wait(wait) => {
-                // Replicas that were told the same wait do not all come back in the same moment.
-                let wait = wait.clamp(MIN_PAUSE, MAX_PAUSE).mul_f64(1.0 + (self.random)() / 10.0);
+                // Replicas that were told the same wait do not all come back in the same moment; who lost before, comes sooner.
+                let late = (self.random)() / 10.0 / f64::from(asked.saturating_add(1)).powi(2);
+                let wait = wait.clamp(MIN_PAUSE, MAX_PAUSE).mul_f64(1.0 + late);
                 gate.set_due(Some(now + wait));
                 Err(NoPermit::Late { wait })
             }

@@ -12,6 +12,9 @@ use super::{Bucket, TokenOrder, TokenReply};
 
 /// How much of a second's worth may go out at once after a pause. Small, for ENS counts by the second too.
 const BURST_SECONDS: f64 = 0.2;
+/// The least burst, in tokens. One alone would lose whatever time passes between a token's being due and its being asked for; the
+/// half makes up for it.
+const LEAST_BURST: f64 = 1.5;
 
 /// How long a probe may take before another one goes out.
 pub(super) const PROBE_PERMIT: Duration = Duration::from_secs(10);
@@ -86,11 +89,11 @@ pub(super) struct Lane {
 impl Lane {
     fn new(name: &'static str, rate: f64) -> Self {
         let interval = (1e6 / rate).round() as u64;
-        let burst = (rate * BURST_SECONDS).floor().max(1.0) as u64;
+        let burst = (rate * BURST_SECONDS).max(LEAST_BURST);
         Self {
             name,
             interval,
-            burst: burst * interval,
+            burst: (burst * interval as f64).round() as u64,
         }
     }
 }
@@ -236,7 +239,7 @@ mod tests {
     #[test]
     fn the_rate_is_the_rate_and_the_burst_is_small() {
         let mut books = Books::new(5.0, 20.0);
-        assert_eq!(books.count(Bucket::Attach, Duration::from_secs(60)), 300);
+        assert_eq!(books.count(Bucket::Attach, Duration::from_secs(60)), 301);
         assert_eq!(
             books.count(Bucket::Track, Duration::from_secs(60)),
             1_203,
@@ -248,6 +251,19 @@ mod tests {
             1,
             "an hour's pause saves up no more"
         );
+    }
+
+    #[test]
+    fn who_asks_late_each_time_loses_nothing() {
+        let mut books = Books::new(5.0, 20.0);
+        let mut count = 0;
+        while books.2 < START + 60_000_000 {
+            match books.order(TokenOrder::Take(Bucket::Attach)) {
+                TokenReply::Granted | TokenReply::Probe => count += 1,
+                TokenReply::Wait(wait) => books.pass(wait + Duration::from_millis(90)),
+            }
+        }
+        assert!((299..=301).contains(&count), "{count}");
     }
 
     #[test]
@@ -264,7 +280,7 @@ mod tests {
         assert_eq!(books.order(TokenOrder::Take(Bucket::Attach)), TokenReply::Granted);
         assert_eq!(
             books.order(TokenOrder::Take(Bucket::Attach)),
-            TokenReply::Wait(Duration::from_millis(200))
+            TokenReply::Wait(Duration::from_millis(100))
         );
         for _ in 0..10 {
             assert_eq!(books.order(TokenOrder::GiveBack(Bucket::Attach)), TokenReply::Granted);
@@ -346,7 +362,7 @@ mod tests {
                     granted[usize::from(bucket != Bucket::Attach)].push(books.2);
                 }
             }
-            for (times, rate, burst) in [(&granted[0], 5.0, 1.0), (&granted[1], 20.0, 4.0)] {
+            for (times, rate, burst) in [(&granted[0], 5.0, 1.5), (&granted[1], 20.0, 4.0)] {
                 for (index, from) in times.iter().enumerate() {
                     for (count, to) in times[index..].iter().enumerate() {
                         let most = (to - from) as f64 / 1e6 * rate + burst;

@@ -104,6 +104,36 @@ async fn a_caller_that_waits_behind_others_gives_up_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_newcomer_does_not_take_the_token_that_others_wait_for() {
+    let counter = Counter::answering([TokenAnswer::Wait(seconds(3)), TokenAnswer::Wait(seconds(3))]);
+    let (budget, start) = (counter.budget(), Instant::now());
+    let waits = budget.permit(Purpose::Attach, start + seconds(60));
+    let comes = async {
+        // The token is due, and the one who waits for it is about to be told of the next one.
+        tokio::time::sleep(seconds(3) + Duration::from_millis(1)).await;
+        budget.try_permit(Purpose::Attach).await
+    };
+    let (first, newcomer) = tokio::join!(waits, comes);
+    let _ = first.expect("a permit");
+    assert!(matches!(newcomer, Err(NoPermit::Late { .. })), "{newcomer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_told_to_wait_before_comes_sooner_after_the_next_token_is_due() {
+    let counter = Counter::answering([TokenAnswer::Wait(seconds(1)); 3]);
+    let (budget, start) = (counter.budget().with_random(Arc::new(|| 1.0)), Instant::now());
+    let _ = budget
+        .permit(Purpose::Attach, start + seconds(60))
+        .await
+        .expect("a permit");
+    let late = start.elapsed() - seconds(3);
+    assert!(
+        late > Duration::from_millis(130) && late < Duration::from_millis(140),
+        "{late:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_successful_call_reports_nothing_unless_the_breaker_is_open() {
     let counter = Counter::default();
     let budget = counter.budget();

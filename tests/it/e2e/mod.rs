@@ -1,5 +1,6 @@
 //! The whole gateway by its public faces: real processes, a real Redis, a simulated ENS whose books are the judge.
 
+mod budget;
 mod chaos;
 mod compared;
 mod errors;
@@ -14,3 +15,4 @@ mod settings;
 mod stopping;
 mod tracing;
 mod validate;
+mod validity;

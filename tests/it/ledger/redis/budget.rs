@@ -30,10 +30,10 @@ fn orders() -> impl Strategy<Value = Vec<(u64, TokenOrder)>> {
 fn arguments(order: TokenOrder) -> Vec<String> {
     let family = |bucket| if bucket == Bucket::Attach { "attach" } else { "describe" };
     let lanes = |bucket| match bucket {
-        Bucket::Attach => "attach 200000 200000",
+        Bucket::Attach => "attach 200000 300000",
         Bucket::Describe => "callers 100000 200000 describe 50000 200000",
         Bucket::Track => "describe 50000 200000",
-        Bucket::Compare => "comparisons 1000000 1000000 describe 50000 200000",
+        Bucket::Compare => "comparisons 1000000 1500000 describe 50000 200000",
     };
     let text = match order {
         TokenOrder::Take(bucket) => format!("take {} 10000000 250000 {}", family(bucket), lanes(bucket)),
