@@ -9,6 +9,7 @@ mod input;
 mod limit;
 mod lost;
 mod outages;
+mod overload;
 mod polling;
 mod rollout;
 mod settings;
