@@ -5,6 +5,7 @@ mod chaos;
 mod compared;
 mod errors;
 mod foreign;
+mod https;
 mod input;
 mod limit;
 mod lost;

@@ -4,63 +4,24 @@ use std::time::Duration;
 
 use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::simulator::Action;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep};
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
+use tokio::time::Instant;
 
 use crate::support::gateway::{Stage, attach, eventually, reason, try_attach};
+use crate::support::proxy::Proxy;
 
-/// A proxy that delivers every attach of `eni-0001` only after `hold`, whether its sender still waits or not. One request a
-/// connection.
-struct Proxy {
-    url: String,
-    _stop: DropGuard,
-}
-
-impl Proxy {
-    async fn start(upstream: &str, hold: Duration) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let upstream = upstream.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
-        tasks.clone().spawn(stop.clone().run_until_cancelled_owned(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tasks.spawn(deliver(client, upstream.clone(), hold));
-            }
-        }));
-        Self {
-            url,
-            _stop: stop.drop_guard(),
-        }
-    }
-}
-
-/// The requests of the gateway have no body.
-async fn deliver(mut client: TcpStream, upstream: String, hold: Duration) -> Option<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(client.read_u8().await.ok()?);
-    }
-    let text = String::from_utf8(head).ok()?;
-    if text.contains("x-acs-action: AttachNetworkInterface") && text.contains("=eni-0001") {
-        sleep(hold).await;
-    }
-    let text = text.replacen("\r\n", "\r\nconnection: close\r\n", 1);
-    let mut server = TcpStream::connect(upstream).await.ok()?;
-    server.write_all(text.as_bytes()).await.ok()?;
-    copy(&mut server, &mut client).await.ok().map(drop)
-}
-
+/// How long each copy of the attach is held up.
 const HOLD: Duration = Duration::from_secs(9);
+
+fn hold(head: &str) -> Duration {
+    let is_attach = head.contains("x-acs-action: AttachNetworkInterface") && head.contains("=eni-0001");
+    if is_attach { HOLD } else { Duration::ZERO }
+}
 
 /// An attach all of whose copies are held up, beside one that is not; its caller hears that it was not applied. How often it was applied
 /// in the end, and what ENS said to its copies.
 async fn held_up(settings: &[(&str, &str)]) -> (u64, Vec<String>) {
     let stage = Stage::new(&["i-1", "i-2"], 2).await;
-    let proxy = Proxy::start(&stage.ens.endpoint(), HOLD).await;
+    let proxy = Proxy::start(&stage.ens.endpoint(), hold).await;
     let through = [("ENS__ENDPOINT", proxy.url.as_str())];
     let replica = stage.replica(&[&through, settings].concat()).await;
     let client = replica.client().await;
