@@ -293,6 +293,7 @@ fn token_source<L: Ledger>(book: &Arc<Book<L>>) -> TokenSource {
         Box::pin(async move {
             match book.ledger().take(order).await {
                 Ok(TokenReply::Granted) => Ok(TokenAnswer::Granted),
+                Ok(TokenReply::Chunk(further)) => Ok(TokenAnswer::Chunk(further)),
                 Ok(TokenReply::Probe) => Ok(TokenAnswer::Probe),
                 Ok(TokenReply::Wait(wait)) => Ok(TokenAnswer::Wait(wait)),
                 Err(error) => Err(error.why),

@@ -23,6 +23,8 @@ mod tests;
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 /// Longest wait that is believed: beyond it the counter is asked again anyway.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
+/// How long the rest of a chunk is good for; what is not used by then is a call less in that moment.
+const CHUNK_LIFE: Duration = Duration::from_millis(50);
 /// Longest time that an answer of ENS is held up by a report to the counter.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -81,6 +83,8 @@ pub enum TokenRequest {
 pub enum TokenAnswer {
     /// Yes.
     Granted,
+    /// Yes, and so many more, for use at once.
+    Chunk(u32),
     /// Yes, and the breaker is open: this call is its probe, whose success closes it.
     Probe,
     /// Not before this long.
@@ -119,9 +123,24 @@ struct Gate {
     front: tokio::sync::Mutex<()>,
     /// When the counter said that the next token is due.
     due: Mutex<Option<Instant>>,
+    /// What is left of a chunk, and until when it is good.
+    chunk: Mutex<Option<(u32, Instant)>>,
 }
 
 impl Gate {
+    fn chunk(&self) -> MutexGuard<'_, Option<(u32, Instant)>> {
+        self.chunk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes from the chunk, if something is left of it.
+    fn leased(&self, now: Instant) -> bool {
+        let mut chunk = self.chunk();
+        *chunk = chunk
+            .filter(|(left, until)| *left > 0 && *until > now)
+            .map(|(left, until)| (left - 1, until));
+        chunk.is_some()
+    }
+
     fn due(&self) -> Option<Instant> {
         *self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -155,15 +174,21 @@ impl Gates {
         breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Those behind the same breaker.
+    fn throttled_with(&self, purpose: Purpose) -> Vec<&Gate> {
+        match purpose {
+            Purpose::Attach => vec![&self.attach],
+            Purpose::Describe | Purpose::Track | Purpose::Compare => vec![&self.describe, &self.track, &self.compare],
+        }
+    }
+
     /// Whether the success of this call closes its breaker.
     fn close(&self, spent: &Permit) -> bool {
         let closes = self.breaker(spent.purpose).passed(spent.taken, spent.probe);
         if closes {
-            let opened: &[&Gate] = match spent.purpose {
-                Purpose::Attach => &[&self.attach],
-                Purpose::Describe | Purpose::Track | Purpose::Compare => &[&self.describe, &self.track, &self.compare],
-            };
-            opened.iter().for_each(|gate| gate.set_due(None));
+            self.throttled_with(spent.purpose)
+                .iter()
+                .for_each(|gate| gate.set_due(None));
         }
         closes
     }
@@ -267,6 +292,9 @@ impl Budget {
             .breaker(spent.purpose)
             .trip(Instant::now(), retry_after, jitter);
         if let Some(pause) = pause {
+            for gate in self.gates.throttled_with(spent.purpose) {
+                *gate.chunk() = None;
+            }
             self.report(TokenRequest::Trip(spent.purpose, pause)).await;
         }
     }
@@ -288,25 +316,25 @@ impl Budget {
 
     /// `asked`: how often the same waiter was told to wait before.
     async fn take(&self, purpose: Purpose, asked: u32) -> Result<Permit, NoPermit> {
+        let gate = self.gates.gate(purpose);
+        let granted = |taken: Instant, probe: bool| Permit { purpose, taken, probe };
+        if gate.leased(Instant::now()) {
+            return Ok(granted(Instant::now(), false));
+        }
         let answer = (self.source)(TokenRequest::Take(purpose))
             .await
             .map_err(NoPermit::CounterUnreachable)?;
         let now = Instant::now();
-        let gate = self.gates.gate(purpose);
         gate.set_due(None);
         match answer {
-            TokenAnswer::Granted => Ok(Permit {
-                purpose,
-                taken: now,
-                probe: false,
-            }),
+            TokenAnswer::Granted => Ok(granted(now, false)),
+            TokenAnswer::Chunk(further) => {
+                *gate.chunk() = Some((further, now + CHUNK_LIFE));
+                Ok(granted(now, false))
+            }
             TokenAnswer::Probe => {
                 self.gates.breaker(purpose).probe(now);
-                Ok(Permit {
-                    purpose,
-                    taken: now,
-                    probe: true,
-                })
+                Ok(granted(now, true))
             }
             TokenAnswer::Wait(wait) => {
                 // Replicas that were told the same wait do not all come back in the same moment; who lost before, comes sooner.

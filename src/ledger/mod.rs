@@ -228,6 +228,8 @@ pub enum TokenOrder {
 pub enum TokenReply {
     /// Yes.
     Granted,
+    /// Yes, and so many more at once: above a hundred a second they are leased in chunks.
+    Chunk(u32),
     /// Yes, and the breaker is open: this is its probe.
     Probe,
     /// Not before this long.

@@ -15,6 +15,8 @@ const BURST_SECONDS: f64 = 0.2;
 /// The least burst, in tokens. One alone would lose whatever time passes between a token's being due and its being asked for; the
 /// half makes up for it.
 const LEAST_BURST: f64 = 1.5;
+/// A chunk is a hundredth of a second's worth: from two hundred calls a second on, one question to the counter is for several.
+const CHUNKS_PER_SECOND: f64 = 100.0;
 
 /// How long a probe may take before another one goes out.
 pub(super) const PROBE_PERMIT: Duration = Duration::from_secs(10);
@@ -49,6 +51,17 @@ impl Rates {
             attach_per_second,
             describe_per_second,
         })
+    }
+
+    /// How many tokens of this bucket are taken at once, at most.
+    pub(super) fn chunk(&self, bucket: Bucket) -> u64 {
+        let rate = match bucket {
+            Bucket::Attach => self.attach_per_second,
+            Bucket::Describe => self.describe_per_second / 2.0,
+            // The tracker takes one for each batch, and nobody waits for a comparison.
+            Bucket::Track | Bucket::Compare => 1.0,
+        };
+        (rate / CHUNKS_PER_SECOND).max(1.0) as u64
     }
 
     /// The lanes that a token of this bucket must come from, all of them.
@@ -187,12 +200,25 @@ impl Tokens {
         if ready_at > now {
             return wait(ready_at);
         }
-        self.empty_at.extend(lanes.iter().map(|lane| lane.name).zip(next));
+        let room = lanes
+            .iter()
+            .zip(&next)
+            .map(|(lane, next)| (now + lane.burst - next) / lane.interval);
+        let further = match breaker {
+            Some(_) => 0,
+            None => room.min().unwrap_or_default().min(rates.chunk(bucket) - 1),
+        };
+        let taken = lanes
+            .iter()
+            .zip(next)
+            .map(|(lane, next)| (lane.name, next + further * lane.interval));
+        self.empty_at.extend(taken);
         match breaker {
             Some(breaker) => {
                 breaker.probe_until = now + micros(PROBE_PERMIT);
                 TokenReply::Probe
             }
+            None if further > 0 => TokenReply::Chunk(u32::try_from(further).unwrap_or(u32::MAX)),
             None => TokenReply::Granted,
         }
     }
@@ -229,6 +255,7 @@ mod tests {
             while self.2 < end {
                 match self.order(TokenOrder::Take(bucket)) {
                     TokenReply::Granted | TokenReply::Probe => count += 1,
+                    TokenReply::Chunk(further) => count += 1 + u64::from(further),
                     TokenReply::Wait(wait) => self.pass(wait),
                 }
             }
@@ -260,10 +287,30 @@ mod tests {
         while books.2 < START + 60_000_000 {
             match books.order(TokenOrder::Take(Bucket::Attach)) {
                 TokenReply::Granted | TokenReply::Probe => count += 1,
+                TokenReply::Chunk(further) => panic!("{further} more"),
                 TokenReply::Wait(wait) => books.pass(wait + Duration::from_millis(90)),
             }
         }
         assert!((299..=301).contains(&count), "{count}");
+    }
+
+    #[test]
+    fn fast_lanes_are_leased_in_chunks_and_come_to_the_same_rate() {
+        let mut books = Books::new(1000.0, 20.0);
+        assert_eq!(books.order(TokenOrder::Take(Bucket::Attach)), TokenReply::Chunk(9));
+        assert_eq!(
+            books.count(Bucket::Attach, Duration::from_secs(10)),
+            10_189,
+            "a burst of 200 at first, 10 of it taken, and the last second is not over"
+        );
+        assert_eq!(books.order(TokenOrder::Take(Bucket::Track)), TokenReply::Granted);
+        books.order(TokenOrder::Trip(Bucket::Attach, Duration::from_secs(1)));
+        books.pass(Duration::from_secs(2));
+        assert_eq!(
+            books.order(TokenOrder::Take(Bucket::Attach)),
+            TokenReply::Probe,
+            "a probe is one"
+        );
     }
 
     #[test]

@@ -134,6 +134,24 @@ async fn who_was_told_to_wait_before_comes_sooner_after_the_next_token_is_due() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_chunk_is_used_up_before_the_counter_is_asked_again_for_a_while_and_not_after_a_throttling() {
+    let counter = Counter::answering([TokenAnswer::Chunk(2); 4]);
+    let budget = counter.budget();
+    let take = async || budget.try_permit(Purpose::Attach).await.expect("a permit");
+    let asked = || counter.asked.lock().unwrap().len();
+    for expected in [1, 1, 1, 2] {
+        let _ = take().await;
+        assert_eq!(asked(), expected);
+    }
+    tokio::time::advance(CHUNK_LIFE).await;
+    let permit = take().await;
+    assert_eq!(asked(), 3, "the rest of the second one is too old");
+    budget.throttled(&permit, Some(seconds(1))).await;
+    let _ = take().await;
+    assert_eq!(asked(), 5, "a report, and a question");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_successful_call_reports_nothing_unless_the_breaker_is_open() {
     let counter = Counter::default();
     let budget = counter.budget();
