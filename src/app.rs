@@ -3,8 +3,10 @@
 pub mod check;
 pub mod credentials;
 mod drain;
+pub mod gateway;
 mod health;
 mod observe;
+mod settings;
 
 use std::future::Future;
 use std::io;
@@ -12,24 +14,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::admission::{Admission, Limits};
-use crate::attach::Attacher;
 use crate::config::{Config, LedgerUrl};
-use crate::ens::budget::{TokenAnswer, TokenRequest, TokenSource};
 use crate::ens::credentials::Provider;
-use crate::ens::{self, Budget, HttpEns, Purpose};
-use crate::grpc::{self, AttachmentService, Health, Server, Tls};
-use crate::ledger::redis::{Agreement, InitError, InvalidSettings, Redis, RedisSettings, init};
+use crate::ens::{self, HttpEns};
+use crate::grpc::{self, Tls};
+use crate::ledger::redis::{InitError, InvalidSettings, Redis, init};
 use crate::ledger::tokens::InvalidRate;
-use crate::ledger::{Book, Bounds, Bucket, Ledger, Memory, Rates, TokenOrder, TokenReply};
+use crate::ledger::{Book, Ledger, Memory};
 use crate::telemetry::Metrics;
 use crate::telemetry::admin::Admin;
 use crate::telemetry::metrics::MetricsError;
-use crate::tracker::Tracker;
-use crate::watch::{self, Hub};
+
+use gateway::{Background, Gateway, Seams};
+use health::Watchdog;
+use settings::{bounds, ens_settings, gateway_settings, rates, redis_settings};
 
 /// Why the gateway could not run, or stopped running.
 #[derive(Debug, thiserror::Error)]
@@ -138,13 +137,6 @@ pub async fn run(
     }
 }
 
-/// What runs for as long as the process does.
-#[derive(Default)]
-struct Background {
-    tasks: TaskTracker,
-    stop: CancellationToken,
-}
-
 async fn serve<L: Ledger>(
     config: &Config,
     bound: Bound,
@@ -156,100 +148,40 @@ async fn serve<L: Ledger>(
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), env!("ENI_GATEWAY_COMMIT"))?;
     let tls = tls(config).await?;
     let book = Arc::new(Book::new(ledger, bounds(config), observe::book(&metrics)));
-    let budget = Budget::new(token_source(&book));
-    let ens = HttpEns::new(
+    let budget = gateway::budget(&book);
+    let observer = observe::ens(&metrics);
+    let ens = Arc::new(HttpEns::new(
         ens_settings(config),
         credentials,
         budget.clone(),
-        observe::ens(&metrics),
-    )?;
-    let ens = Arc::new(ens);
-    let attempts = TaskTracker::new();
-    let attacher = Arc::new(Attacher::new(
-        book.clone(),
-        ens.clone(),
-        budget.clone(),
-        config.ens.attempt_timeout,
-        metrics.clone(),
-        attempts.clone(),
-    ));
-    let tracker = Arc::new(Tracker::new(
-        book.clone(),
-        ens.clone(),
-        budget.clone(),
-        attacher.clone(),
-        metrics.clone(),
-        attempts.clone(),
-    ));
-    let (leaving, stopping) = (CancellationToken::new(), CancellationToken::new());
-    let hub = Hub::new(
-        book.clone(),
-        ens.clone(),
-        budget.clone(),
-        tracker.clone(),
-        metrics.clone(),
-        watch::Settings {
-            heartbeat: config.watch.heartbeat,
-            max_age: config.watch.max_age,
-        },
-        background.tasks.clone(),
-        stopping.clone(),
-    );
-    let admission = Arc::new(Admission::new(Limits {
-        attaches: config.grpc.max_in_flight,
-        reads: config.grpc.max_in_flight,
-        streams: config.watch.max_streams,
-    }));
-    let health = Health::new().await;
-    let watchdog = health::Watchdog::new(book.clone(), ens, budget, metrics.clone(), leaving.clone());
-    let service = AttachmentService::new(attacher.clone(), hub, admission);
-    let server = Server {
-        service,
-        health: health.clone(),
+        observer,
+    )?);
+    let seams = Seams { book, ens, budget };
+    let Background { tasks, stop: ending } = background.clone();
+    let gateway = Gateway::new(
+        seams.clone(),
+        gateway_settings(config),
         tls,
-        settings: grpc::server::Settings {
-            max_connection_age: config.grpc.max_connection_age,
-            drain_timeout: config.grpc.drain_timeout.saturating_sub(config.grpc.drain_delay),
-            ..grpc::server::Settings::default()
-        },
-        observers: observe::rpc(&metrics),
-    };
+        metrics.clone(),
+        background,
+    )
+    .await;
 
+    let watchdog = Watchdog::new(seams, metrics.clone(), gateway.leaving());
     let admin = Admin::new(metrics, watchdog.readiness());
-    let admin = background
-        .tasks
-        .spawn(admin.serve(bound.admin, background.stop.clone().cancelled_owned()));
-    background
-        .tasks
-        .spawn(watchdog.run(health.clone(), background.stop.clone()));
-    background.tasks.spawn(tracker.clone().compare(background.stop.clone()));
-    background.tasks.spawn(tracker.run(background.stop.clone()));
-    let told = stopping.clone().cancelled_owned();
-    let mut serving = background
-        .tasks
-        .spawn(async move { server.serve(bound.grpc, told).await.map_err(Error::from) });
+    let admin = tasks.spawn(admin.serve(bound.admin, ending.clone().cancelled_owned()));
+    tasks.spawn(watchdog.run(gateway.health(), ending));
+    let mut serving = gateway.serve(bound.grpc);
     tracing::info!(ledger = %config.ledger.url, ens = config.ens.endpoint.as_str(), "serving");
     let broken = tokio::select! {
         biased;
         () = stop => None,
-        ended = &mut serving => Some(ended.unwrap_or(Ok(()))),
+        ended = serving.ended() => Some(ended),
         error = broken(admin) => Some(Err(error)),
     };
-    let drain = drain::Drain {
-        times: drain::Times {
-            delay: config.grpc.drain_delay,
-            timeout: config.grpc.drain_timeout,
-        },
-        leaving,
-        stopping,
-        health,
-        attacher,
-        attempts,
-        background,
-    };
     match broken {
-        None => drain.run(serving).await,
-        Some(broken) => drain.abandon(broken).await,
+        None => serving.drain().await,
+        Some(broken) => serving.abandon(broken).await,
     }
 }
 
@@ -269,93 +201,6 @@ async fn tls(config: &Config) -> Result<Option<Arc<Tls>>, Error> {
     Ok(Some(Arc::new(
         Tls::load(grpc::tls::Files { cert, key, client_ca }).await?,
     )))
-}
-
-/// The budget's counter is the ledger's.
-fn token_source<L: Ledger>(book: &Arc<Book<L>>) -> TokenSource {
-    const fn bucket(purpose: Purpose) -> Bucket {
-        match purpose {
-            Purpose::Attach => Bucket::Attach,
-            Purpose::Describe => Bucket::Describe,
-            Purpose::Track => Bucket::Track,
-            Purpose::Compare => Bucket::Compare,
-        }
-    }
-    let book = book.clone();
-    Arc::new(move |request| {
-        let book = book.clone();
-        let order = match request {
-            TokenRequest::Take(purpose) => TokenOrder::Take(bucket(purpose)),
-            TokenRequest::GiveBack(purpose) => TokenOrder::GiveBack(bucket(purpose)),
-            TokenRequest::Trip(purpose, pause) => TokenOrder::Trip(bucket(purpose), pause),
-            TokenRequest::Close(purpose) => TokenOrder::Close(bucket(purpose)),
-        };
-        Box::pin(async move {
-            match book.ledger().take(order).await {
-                Ok(TokenReply::Granted) => Ok(TokenAnswer::Granted),
-                Ok(TokenReply::Chunk(further)) => Ok(TokenAnswer::Chunk(further)),
-                Ok(TokenReply::Probe) => Ok(TokenAnswer::Probe),
-                Ok(TokenReply::Wait(wait)) => Ok(TokenAnswer::Wait(wait)),
-                Err(error) => Err(error.why),
-            }
-        })
-    })
-}
-
-/// The ENS client's settings.
-#[must_use]
-pub fn ens_settings(config: &Config) -> ens::Settings {
-    ens::Settings {
-        endpoint: config.ens.endpoint.url().clone(),
-        attempt_timeout: config.ens.attempt_timeout,
-        describe_timeout: config.ens.describe_timeout,
-        request_validity: config.ens.request_validity,
-        enforce_validity: config.ens.enforce_validity,
-        ..ens::Settings::default()
-    }
-}
-
-/// The bounds of the ledger's rules.
-#[must_use]
-pub fn bounds(config: &Config) -> Bounds {
-    Bounds {
-        lag: config.ens.visibility_lag,
-        validity: config.ens.request_validity,
-        lease: config.ledger.lease,
-        failover_window: config.ledger.failover_window,
-        limit: config.limit.enis_per_instance,
-        count_primary: config.limit.count_primary,
-        stuck_after: config.tracker.stuck_after,
-        compare_after: config.tracker.compare_after,
-    }
-}
-
-fn rates(config: &Config) -> Result<Rates, InvalidRate> {
-    Rates::new(
-        config.ens.attach_per_second.into(),
-        config.ens.describe_per_second.into(),
-    )
-}
-
-/// The settings of a ledger in Redis.
-///
-/// # Errors
-/// The password file cannot be read, or a rate is out of bounds.
-pub fn redis_settings(config: &Config, url: &LedgerUrl) -> Result<RedisSettings, Error> {
-    Ok(RedisSettings {
-        url: url.with_secrets(),
-        password: config.ledger.password().map_err(Error::Password)?,
-        prefix: config.ledger.prefix.clone(),
-        agreement: Agreement {
-            limit: config.limit.enis_per_instance,
-            count_primary: config.limit.count_primary,
-        },
-        hold: bounds(config).hold(),
-        fresh: config.ledger.fresh,
-        rates: rates(config)?,
-        response_timeout: config.ledger.timeout / 2,
-        connect_timeout: config.ledger.timeout,
-    })
 }
 
 /// Says that the ledger of these settings is new.

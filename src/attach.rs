@@ -23,12 +23,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
-use uuid::Uuid;
 
 use crate::ens::{Budget, Ens, Permit, Prepared};
 use crate::ledger::command::{Command, Reach, Reply};
 use crate::ledger::{Book, Ledger};
-use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid};
+use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid, random};
 use crate::telemetry::Metrics;
 use crate::telemetry::names::AUDIT;
 
@@ -147,11 +146,19 @@ enum Step {
     /// To an answer.
     Answered(Box<Attachment>),
     /// To an attempt that is not settled yet: its end is waited for outside the line.
-    Unsettled(Uid),
+    Unsettled(Unsettled),
     /// Not far; after this pause, or a change of the record, once more.
     Queued { ahead: usize },
     /// Not far; after this pause once more.
     Again(Duration, Failure),
+}
+
+/// An attempt whose end is waited for.
+#[derive(Clone, Copy)]
+struct Unsettled {
+    uid: Uid,
+    /// This very call sent it: whatever becomes of its record, it must not hear that nothing was sent.
+    sent: bool,
 }
 
 impl<L: Ledger, E: Ens> Attempting<L, E> {
@@ -169,8 +176,8 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             };
             match step {
                 Step::Answered(attachment) => return Ok(*attachment),
-                Step::Unsettled(uid) => {
-                    if let Some(attachment) = self.settled(uid).await? {
+                Step::Unsettled(unsettled) => {
+                    if let Some(attachment) = self.settled(unsettled).await? {
                         return Ok(attachment);
                     }
                     // The attempt that was joined is withdrawn: this caller's own begins.
@@ -191,7 +198,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
 
     /// At the head of the line: steps until there is an answer, or the caller's time is over.
     async fn in_turn(&self, mut turn: Turn) -> Result<Step, Failure> {
-        let uid = Uid(Uuid::new_v4());
+        let uid = Uid(random::uuid());
         let mut kit = None;
         let mut unreached = 0;
         let arrived = Instant::now();

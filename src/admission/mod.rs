@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Failure, InstanceId, Reason};
+use crate::model::{Failure, InstanceId, Reason, random};
 
 use door::{Door, Full};
 
@@ -111,7 +111,7 @@ impl Admission {
     /// the others all at once.
     #[must_use]
     pub fn turned_away() -> Failure {
-        let delay = Duration::from_millis(rand::random_range(50..=1000));
+        let delay = Duration::from_millis(random::between(50..=1000));
         Failure::new(
             Reason::Draining,
             "this replica is going away; call again, and another one answers",
@@ -124,7 +124,7 @@ impl Admission {
             return Err(Self::turned_away());
         }
         door.enter(instance).map_err(|Full(why)| {
-            let delay = Duration::from_millis(rand::random_range(200..=1000));
+            let delay = Duration::from_millis(random::between(200..=1000));
             Failure::new(Reason::Overloaded, why).retry_after(delay)
         })
     }

@@ -7,7 +7,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Background, Error};
+use super::Error;
+use super::gateway::Background;
 use crate::attach::Attacher;
 use crate::ens::Ens;
 use crate::grpc::Health;
@@ -20,11 +21,11 @@ const BACKGROUND: Duration = Duration::from_secs(2);
 
 /// How long each part of the end may take.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Times {
+pub struct Times {
     /// Until those who send calls have heard that this replica is not ready.
-    pub(super) delay: Duration,
+    pub delay: Duration,
     /// All of it.
-    pub(super) timeout: Duration,
+    pub timeout: Duration,
 }
 
 /// What ends.

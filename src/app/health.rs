@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::ens::{Budget, HttpEns};
+use super::gateway::Seams;
+use crate::ens::HttpEns;
 use crate::grpc::Health;
-use crate::ledger::{Book, Ledger};
+use crate::ledger::Ledger;
 use crate::telemetry::{Metrics, Readiness};
 
 /// How often it is looked at.
@@ -20,9 +21,7 @@ pub(super) struct Watchdog<L> {
 }
 
 struct Parts<L> {
-    book: Arc<Book<L>>,
-    ens: Arc<HttpEns>,
-    budget: Budget,
+    seams: Seams<L, HttpEns>,
     leaving: CancellationToken,
 }
 
@@ -32,38 +31,28 @@ impl<L: Ledger> Parts<L> {
             configured: true,
             bound: true,
             draining: self.leaving.is_cancelled(),
-            ledger: self.book.ledger().health(),
+            ledger: self.seams.book.ledger().health(),
             ens: self.ens_trouble(),
         }
     }
 
     fn ens_trouble(&self) -> Option<String> {
-        if let Some(off) = self.ens.clock_offset() {
+        if let Some(off) = self.seams.ens.clock_offset() {
             return Some(format!(
                 "this machine's clock and ens's differ by {off:#}: nothing is sent"
             ));
         }
-        self.budget
+        self.seams
+            .budget
             .breaker_open()
             .then(|| "ens throttles the account: one probe at a time".to_owned())
     }
 }
 
 impl<L: Ledger> Watchdog<L> {
-    pub(super) fn new(
-        book: Arc<Book<L>>,
-        ens: Arc<HttpEns>,
-        budget: Budget,
-        metrics: Metrics,
-        leaving: CancellationToken,
-    ) -> Self {
+    pub(super) fn new(seams: Seams<L, HttpEns>, metrics: Metrics, leaving: CancellationToken) -> Self {
         Self {
-            parts: Arc::new(Parts {
-                book,
-                ens,
-                budget,
-                leaving,
-            }),
+            parts: Arc::new(Parts { seams, leaving }),
             metrics,
         }
     }
@@ -99,7 +88,7 @@ impl<L: Ledger> Watchdog<L> {
             }
             self.metrics.ledger_up(readiness.ledger.up);
             self.metrics.partitions_recovering(readiness.ledger.recovering);
-            self.metrics.breaker_open(self.parts.budget.breaker_open());
+            self.metrics.breaker_open(self.parts.seams.budget.breaker_open());
             // Stopped or not, the condition of the loop says.
             let _ = tokio::time::timeout(LOOK, stop.cancelled()).await;
         }

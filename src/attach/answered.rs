@@ -14,7 +14,7 @@ use crate::telemetry::context::current_trace;
 use crate::telemetry::metrics::RefusedBy;
 
 use super::line::Turn;
-use super::{Attempting, LEDGER_RETRY, Request, Step, failures};
+use super::{Attempting, LEDGER_RETRY, Request, Step, Unsettled, failures, gate};
 
 /// How often an unsettled attempt is looked at; a hint only makes it faster.
 const SETTLED_POLL: Duration = Duration::from_secs(1);
@@ -65,10 +65,10 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                     ..
                 }) if ens_request_id.is_empty() => Err(failure),
                 Some(attachment) => Ok(Step::Answered(Box::new(attachment))),
-                None => Ok(Step::Unsettled(uid)),
+                None => Ok(joined(uid)),
             },
             Reply::RequestIdReused(entry) => Err(failures::request_id_reused(&entry.eni)),
-            Reply::Joined(attempt) => Ok(Step::Unsettled(attempt.uid())),
+            Reply::Joined(attempt) => Ok(joined(attempt.uid())),
             Reply::Present { attempt, .. } if attempt.attachment.state == State::Detaching => {
                 Err(failures::detaching(instance, eni))
             }
@@ -86,8 +86,9 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         }
     }
 
-    /// Waits until ENS has accepted or refused the attempt; `None` if it is withdrawn.
-    pub(super) async fn settled(&self, uid: Uid) -> Result<Option<Attachment>, Failure> {
+    /// Waits until ENS has accepted or refused the attempt; `None` if it is gone, and this call had no part in it: withdrawn, or
+    /// lost.
+    pub(super) async fn settled(&self, Unsettled { uid, sent }: Unsettled) -> Result<Option<Attachment>, Failure> {
         let Request { instance, eni, .. } = &self.request;
         self.gate.join();
         let mut hint = self.attacher.book.ledger().hints().subscribe(instance);
@@ -95,6 +96,8 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             if let Ok(answer) = self.attacher.book.execute(instance, &Command::Look).await {
                 let attempt = answer.record.attempts.get(eni).filter(|attempt| attempt.uid() == uid);
                 match attempt.map(|attempt| &attempt.attachment) {
+                    // The ledger lost it: ENS's own status is all that is left to say what came of it.
+                    None if sent => return Err(gate::outcome_unknown()),
                     None => {
                         self.gate.back();
                         return Ok(None);
@@ -136,6 +139,11 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             reach,
         })
     }
+}
+
+/// To the end of an attempt that another call made.
+fn joined(uid: Uid) -> Step {
+    Step::Unsettled(Unsettled { uid, sent: false })
 }
 
 /// At once, for something has changed.

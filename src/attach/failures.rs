@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::ens::{DescribeError, EnsRefusal, NoPermit};
 use crate::ledger::Unavailable;
 use crate::ledger::command::Fullness;
-use crate::model::{Failure, InstanceId, InterfaceId, Reason, Timestamp};
+use crate::model::{Failure, InstanceId, InterfaceId, Reason, Timestamp, random};
 
 /// A refusal of ENS.
 pub(crate) fn refused(refusal: &EnsRefusal) -> Failure {
@@ -81,7 +81,7 @@ pub(crate) fn unavailable(error: &Unavailable) -> Failure {
 /// This replica is going away.
 pub(crate) fn draining() -> Failure {
     let why = "this replica is going away, and nothing was sent; call again, and another one answers";
-    Failure::new(Reason::Draining, why).retry_after(Duration::from_millis(rand::random_range(50..=1000)))
+    Failure::new(Reason::Draining, why).retry_after(Duration::from_millis(random::between(50..=1000)))
 }
 
 /// The ledger recovers from a loss.

@@ -2,15 +2,14 @@
 //! in the ledger's queue. Whoever is first takes the lock, and passes it on to those who already waited when it came, four
 //! at most: then other replicas have their turn.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use crate::ledger::command::{Hold, Lease};
-use crate::model::{InstanceId, Ticket};
+use crate::model::{InstanceId, Ticket, random};
 
 /// Most callers that one grant serves.
 const MOST_PER_GRANT: usize = 4;
@@ -18,7 +17,7 @@ const MOST_PER_GRANT: usize = 4;
 /// The lines of all instances that somebody waits for.
 #[derive(Default)]
 pub(super) struct Lines {
-    lines: Mutex<HashMap<InstanceId, Weak<Line>>>,
+    lines: Mutex<BTreeMap<InstanceId, Weak<Line>>>,
 }
 
 impl Lines {
@@ -122,7 +121,7 @@ impl Line {
 impl Turn {
     /// The ticket to ask the ledger with: the same one until its grant is over.
     pub(super) fn ticket(&mut self) -> Ticket {
-        *self.baton.ticket.get_or_insert_with(|| Ticket(Uuid::new_v4()))
+        *self.baton.ticket.get_or_insert_with(|| Ticket(random::uuid()))
     }
 
     /// The ledger granted the lock, with so many slots free.

@@ -11,12 +11,12 @@ use crate::ledger::bounds::LEASE_MARGIN;
 use crate::ledger::command::{Command, Reply, SendAnswer};
 use crate::ledger::record::Attempt;
 use crate::ledger::{Ledger, Unavailable};
-use crate::model::{Attachment, Failure, InstanceId, Reason, State};
+use crate::model::{Attachment, Failure, InstanceId, Reason, State, random};
 use crate::telemetry::metrics::RefusedBy;
 
 use super::gate::Gate;
 use super::line::Turn;
-use super::{Attacher, Attempting, Kit, LEDGER_RETRY, Step, failures};
+use super::{Attacher, Attempting, Kit, LEDGER_RETRY, Step, Unsettled, failures};
 
 /// How long the answer of a send is tried to be written: past every bound after which the tracker has settled it from ENS's own
 /// status.
@@ -49,7 +49,10 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 Ok(Step::Again(pause, why))
             }
             // What the ledger still takes for a send is settled as one: nobody may be told that nothing will be sent.
-            _ => Ok(Step::Unsettled(attempt.uid())),
+            _ => Ok(Step::Unsettled(Unsettled {
+                uid: attempt.uid(),
+                sent: true,
+            })),
         }
     }
 
@@ -286,7 +289,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     /// Pauses until the lock is worth asking for again: a quarter of a second, or less if the record changed.
     pub(super) async fn poll_pause(&self, instance: &InstanceId) {
         let mut hint = self.book.ledger().hints().subscribe(instance);
-        let pause = Duration::from_millis(rand::random_range(200..300));
+        let pause = Duration::from_millis(random::between(200..300));
         // Either way it is asked for again.
         let _ = tokio::time::timeout(pause, hint.changed()).await;
     }

@@ -3,7 +3,6 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use rand::RngExt as _;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::Request;
 
@@ -14,6 +13,7 @@ use super::refusal::Refusal;
 use super::resume::Cursor;
 use crate::grpc::proto::watch_attachment_response::Event;
 use crate::grpc::proto::{Attachment, WatchAttachmentRequest};
+use crate::model::random;
 
 /// How long a stream may be silent before its first heartbeat has told how often they come.
 const FIRST_SILENCE: Duration = Duration::from_secs(45);
@@ -99,7 +99,7 @@ impl Follow<'_> {
                 }
                 None => Duration::ZERO,
             };
-            sleep(wish.max(pause).mul_f64(rand::rng().random_range(0.5..1.5))).await;
+            sleep(wish.max(pause).mul_f64(random::between(0.5..1.5))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }

@@ -15,6 +15,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use breaker::Breaker;
 
+use crate::model::random;
+
 mod breaker;
 #[cfg(test)]
 mod tests;
@@ -54,7 +56,7 @@ pub struct Permit {
 impl Permit {
     /// Whether the breaker is open, and this call is its probe.
     #[must_use]
-    pub(super) const fn is_probe(&self) -> bool {
+    pub const fn is_probe(&self) -> bool {
         self.probe
     }
 
@@ -214,7 +216,7 @@ impl Budget {
     pub fn new(source: TokenSource) -> Self {
         Self {
             source,
-            random: Arc::new(rand::random),
+            random: Arc::new(random::fraction),
             gates: Arc::default(),
         }
     }
@@ -284,8 +286,8 @@ impl Budget {
             .any(|purpose| self.gates.breaker(purpose).is_open())
     }
 
-    /// The call of this permit was throttled.
-    pub(super) async fn throttled(&self, spent: &Permit, retry_after: Option<Duration>) {
+    /// Whoever made the call of this permit says that ENS throttled it, and perhaps for how long.
+    pub async fn throttled(&self, spent: &Permit, retry_after: Option<Duration>) {
         let jitter = (self.random)();
         let pause = self
             .gates
@@ -299,8 +301,8 @@ impl Budget {
         }
     }
 
-    /// The call of this permit was answered, and not throttled.
-    pub(super) async fn passed(&self, spent: &Permit) {
+    /// Whoever made the call of this permit says that it was answered, and not throttled.
+    pub async fn passed(&self, spent: &Permit) {
         if self.gates.close(spent) {
             self.report(TokenRequest::Close(spent.purpose)).await;
         }

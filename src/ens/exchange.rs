@@ -8,7 +8,6 @@ use reqwest::Client;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 use url::Url;
-use uuid::Uuid;
 
 use super::classify::{self, Reply};
 use super::clock::{Offset, WallClock};
@@ -16,6 +15,7 @@ use super::credentials::{Credentials, Provider};
 use super::report::{Action, CallReport, Observer};
 use super::settings::Invalid;
 use super::{Budget, Permit, Settings, signer, transport};
+use crate::model::random;
 
 const VERSION: &str = "2017-11-10";
 
@@ -114,7 +114,7 @@ impl Exchange {
         date: Timestamp,
     ) -> reqwest::RequestBuilder {
         let query = signer::canonical_query(parameters);
-        let nonce = Uuid::new_v4().simple().to_string();
+        let nonce = random::uuid().simple().to_string();
         let call = signer::Call {
             host: &self.host,
             action: action.name(),

@@ -83,6 +83,12 @@ impl Prepared {
     pub fn new(credentials: Arc<Credentials>, date: jiff::Timestamp) -> Self {
         Self { credentials, date }
     }
+
+    /// The `x-acs-date` of the attach.
+    #[must_use]
+    pub fn date(&self) -> jiff::Timestamp {
+        self.date
+    }
 }
 
 /// What became of one Attach call.

@@ -31,6 +31,13 @@ where
         async |(listener, open, mut opening)| {
             loop {
                 tokio::select! {
+                    biased;
+                    Some(opened) = opening.join_next() => match opened {
+                        Ok(Ok(Ok(connection))) => return Some((Ok(connection), (listener, open, opening))),
+                        Ok(Ok(Err(error))) => tracing::debug!(%error, "a connection was not opened"),
+                        Ok(Err(_)) => tracing::debug!("a connection was not opened in time"),
+                        Err(error) => tracing::error!(%error, "opening a connection failed"),
+                    },
                     accepted = listener.accept(), if opening.len() < MAX_OPENING => match accepted {
                         Ok((tcp, _)) => {
                             // Fails only on a connection that is gone already.
@@ -42,12 +49,6 @@ where
                             tracing::warn!(%error, "a connection could not be accepted");
                             sleep(Duration::from_millis(100)).await;
                         }
-                    },
-                    Some(opened) = opening.join_next() => match opened {
-                        Ok(Ok(Ok(connection))) => return Some((Ok(connection), (listener, open, opening))),
-                        Ok(Ok(Err(error))) => tracing::debug!(%error, "a connection was not opened"),
-                        Ok(Err(_)) => tracing::debug!("a connection was not opened in time"),
-                        Err(error) => tracing::error!(%error, "opening a connection failed"),
                     },
                 }
             }

@@ -3,14 +3,17 @@
 //! The traps: tonic's graceful stop waits for ever on an open stream and on a silent connection, so that streams are ended and the
 //! stop has a deadline; `max_connection_age` with a grace cuts connections without a GOAWAY, so that only the age is set.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::Stream;
 use http::Response;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tonic::transport::server::Router;
+use tonic::transport::server::{Connected, Router};
 use tower::layer::util::{Identity, Stack};
 use tower::util::MapResponseLayer;
 
@@ -23,6 +26,7 @@ use super::trace::{Observers, TraceLayer};
 use super::{AttachmentService, Health, Tls};
 use crate::ens::Ens;
 use crate::ledger::Ledger;
+use crate::model::random;
 
 /// Largest request, in bytes. Three ids and a token are far below it; an id that is a little too long is to be named, not cut off.
 const MAX_REQUEST: usize = 256 * 1024;
@@ -75,7 +79,7 @@ pub struct Server<L, E> {
     pub service: AttachmentService<L, E>,
     /// What it says of itself. NOT_SERVING until told otherwise.
     pub health: Health,
-    /// Its identity; `None`: plaintext.
+    /// Its identity on a listener; `None`: plaintext.
     pub tls: Option<Arc<Tls>>,
     /// Its limits.
     pub settings: Settings,
@@ -89,46 +93,53 @@ impl<L: Ledger, E: Ens> Server<L, E> {
     ///
     /// # Errors
     /// [`ServeError`].
-    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()> + Send) -> Result<(), ServeError> {
-        let Self {
-            service,
-            health,
-            tls,
-            settings,
-            observers,
-        } = self;
-        let admission = service.admission();
-        let router = router(service, &health, &settings, observers)?;
+    pub async fn serve(
+        mut self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<(), ServeError> {
+        let Some(tls) = self.tls.take() else {
+            return self
+                .serve_connections(accept::accept(listener, accept::plain), stop)
+                .await;
+        };
+        let handshakes = Arc::clone(&tls);
+        let incoming = accept::accept(listener, move |tcp| handshakes.open(tcp));
+        tokio::select! {
+            biased;
+            ended = self.serve_connections(incoming, stop) => ended,
+            never = tls.follow() => match never {},
+        }
+    }
+
+    /// The same over connections that are open.
+    ///
+    /// # Errors
+    /// [`ServeError`].
+    pub async fn serve_connections<C>(
+        self,
+        incoming: impl Stream<Item = io::Result<C>> + Send,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<(), ServeError>
+    where
+        C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
+        let admission = self.service.admission();
+        let router = router(self.service, &self.health, &self.settings, self.observers)?;
         let stopping = CancellationToken::new();
         let signal = async {
             stop.await;
             admission.drain();
-            health.end().await;
+            self.health.end().await;
             stopping.cancel();
         };
         let overdue = async {
             stopping.cancelled().await;
-            tokio::time::sleep(settings.drain_timeout).await;
-        };
-        let serving = async {
-            match tls {
-                None => {
-                    router
-                        .serve_with_incoming_shutdown(accept::accept(listener, accept::plain), signal)
-                        .await
-                }
-                Some(tls) => {
-                    let handshakes = Arc::clone(&tls);
-                    let incoming = accept::accept(listener, move |tcp| handshakes.open(tcp));
-                    tokio::select! {
-                        ended = router.serve_with_incoming_shutdown(incoming, signal) => ended,
-                        never = tls.follow() => match never {},
-                    }
-                }
-            }
+            tokio::time::sleep(self.settings.drain_timeout).await;
         };
         tokio::select! {
-            ended = serving => Ok(ended?),
+            biased;
+            ended = router.serve_with_incoming_shutdown(incoming, signal) => Ok(ended?),
             () = overdue => {
                 tracing::warn!("connections were still open at the end of the drain timeout");
                 Ok(())
@@ -155,7 +166,7 @@ fn router<L: Ledger, E: Ens>(
     Ok(tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(settings.keepalive_interval))
         .http2_keepalive_timeout(Some(settings.keepalive_timeout))
-        .max_connection_age(settings.max_connection_age.mul_f64(rand::random_range(0.9..1.1)))
+        .max_connection_age(settings.max_connection_age.mul_f64(random::between(0.9..1.1)))
         .max_concurrent_streams(settings.max_concurrent_streams)
         .layer(TraceLayer(observers))
         .layer(DeadlineLayer)

@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lru::LruCache;
-use rand::RngExt;
 use tokio::time::Instant;
 
-use crate::model::{InstanceId, Timestamp};
+use crate::model::{InstanceId, Timestamp, random};
 
 use super::apply::{Context, Step, apply};
 use super::bounds::Bounds;
@@ -156,7 +155,7 @@ impl<L: Ledger> Book<L> {
                 }
             }
             if tries > 2 {
-                let pause = rand::rng().random_range(0..5 * u64::from(tries));
+                let pause = random::between(0..5 * u64::from(tries));
                 tokio::time::sleep(Duration::from_millis(pause)).await;
             }
         }

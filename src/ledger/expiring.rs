@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::Timestamp;
 
 /// Entries end exactly at their time; what has ended is cleared away by the next [`Expiring::set`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Expiring<K, V> {
     entries: BTreeMap<K, (V, Option<Timestamp>)>,
     ends: BTreeSet<(Timestamp, K)>,

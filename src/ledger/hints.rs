@@ -1,24 +1,42 @@
 //! "Look again": per instance, inside this process. A hint may come late, twice or for nothing; the record is the truth.
 //! What must not happen is that one is lost between two looks: a [`Hint`] remembers what it has seen, not when it waited.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::model::InstanceId;
 
 /// Who listens for what. Clones share their subscribers.
 #[derive(Clone, Debug, Default)]
 pub struct Hints {
-    topics: Arc<Mutex<HashMap<Box<str>, Topic>>>,
+    topics: Arc<Mutex<BTreeMap<Box<str>, Topic>>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Topic {
-    /// Counts hints: a subscriber is behind when it has seen another number.
-    count: watch::Sender<u64>,
+    count: Arc<Count>,
     subscribers: usize,
+}
+
+/// Counts hints: a subscriber is behind when it has seen another number. Who waited first is woken first.
+#[derive(Debug, Default)]
+struct Count {
+    hints: AtomicU64,
+    risen: Notify,
+}
+
+impl Count {
+    fn rise(&self) {
+        self.hints.fetch_add(1, Ordering::AcqRel);
+        self.risen.notify_waiters();
+    }
+
+    fn now(&self) -> u64 {
+        self.hints.load(Ordering::Acquire)
+    }
 }
 
 impl Hints {
@@ -26,17 +44,12 @@ impl Hints {
     #[must_use]
     pub fn subscribe(&self, instance: &InstanceId) -> Hint {
         let mut topics = self.lock();
-        let topic = topics.entry(instance.as_str().into()).or_insert_with(|| Topic {
-            count: watch::Sender::new(0),
-            subscribers: 0,
-        });
+        let topic = topics.entry(instance.as_str().into()).or_default();
         topic.subscribers += 1;
-        let receiver = topic.count.subscribe();
-        let seen = *receiver.borrow();
         Hint {
             instance: instance.clone(),
-            seen,
-            receiver,
+            seen: topic.count.now(),
+            count: topic.count.clone(),
             hints: self.clone(),
         }
     }
@@ -49,18 +62,18 @@ impl Hints {
     /// As [`Hints::notify`], for an id off the wire: one that nobody listens for costs a look-up.
     pub(super) fn notify_text(&self, instance: &str) {
         if let Some(topic) = self.lock().get(instance) {
-            topic.count.send_modify(|count| *count += 1);
+            topic.count.rise();
         }
     }
 
     /// Tells everybody: hints may have been missed.
     pub fn notify_all(&self) {
         for topic in self.lock().values() {
-            topic.count.send_modify(|count| *count += 1);
+            topic.count.rise();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Topic>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Topic>> {
         // Every critical section leaves the map whole.
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,19 +84,24 @@ impl Hints {
 pub struct Hint {
     instance: InstanceId,
     seen: u64,
-    receiver: watch::Receiver<u64>,
+    count: Arc<Count>,
     hints: Hints,
 }
 
 impl Hint {
     /// Resolves when a hint came since the last time this resolved, or since the subscription. Safe to cancel.
     pub async fn changed(&mut self) {
-        let seen = self.seen;
-        let count = self.receiver.wait_for(|count| *count != seen).await.map(|count| *count);
-        match count {
-            Ok(count) => self.seen = count,
-            // The sender lives as long as its topic, and the topic as long as this subscription.
-            Err(_closed) => std::future::pending().await,
+        loop {
+            let risen = self.count.risen.notified();
+            tokio::pin!(risen);
+            // A hint between the look and the wait is not missed.
+            risen.as_mut().enable();
+            let now = self.count.now();
+            if now != self.seen {
+                self.seen = now;
+                return;
+            }
+            risen.await;
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct Memory {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct State {
     records: Expiring<InstanceId, (u64, Record)>,
     requests: Expiring<(InstanceId, RequestKey), RequestEntry>,
@@ -55,6 +55,16 @@ impl Memory {
             began: (Instant::now(), start),
             hints: Hints::default(),
             state: Arc::default(),
+        }
+    }
+
+    /// A copy of all that is in it now, which goes a way of its own from here on: what a replica holds that replicates no more.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(self.lock().clone())),
+            hints: Hints::default(),
+            ..*self
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::model::Timestamp;
 
 /// Each member is due at one time at most.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Queue<T> {
     times: BTreeMap<T, Timestamp>,
     by_time: BTreeSet<(Timestamp, T)>,

@@ -120,7 +120,7 @@ pub(super) fn family(bucket: Bucket) -> &'static str {
 }
 
 /// The books.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Tokens {
     /// By lane: when it would be empty again.
     empty_at: std::collections::BTreeMap<&'static str, u64>,
@@ -128,7 +128,7 @@ pub(super) struct Tokens {
     tripped: std::collections::BTreeMap<&'static str, Breaker>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Breaker {
     /// Nobody passes before.
     blocked_until: u64,

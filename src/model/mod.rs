@@ -1,8 +1,10 @@
-//! What everybody speaks of: ids, times, attachments and their states, reasons. Pure: no I/O, no clock.
+//! What everybody speaks of: ids, times, attachments and their states, reasons. No I/O, no clock, and chance
+//! only where it is asked for ([`random`]).
 
 pub mod attachment;
 pub mod failure;
 pub mod ids;
+pub mod random;
 pub mod reason;
 pub mod time;
 

@@ -21,6 +21,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use crate::model::random;
+
 /// The crate's own spans and events: what traces are made of. Those of the libraries below would double them, and those of
 /// the exporter's own calls would never end.
 const TRACED: &str = "eni_gateway";
@@ -231,7 +233,7 @@ fn resource(variable: &dyn Fn(&str) -> Option<String>) -> Resource {
         ))
         .with_attribute(opentelemetry::KeyValue::new(
             "service.instance.id",
-            uuid::Uuid::new_v4().to_string(),
+            random::uuid().to_string(),
         ));
     let attributes = set(variable, "OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
     let named = attributes

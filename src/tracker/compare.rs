@@ -13,7 +13,7 @@ use crate::attach::sights;
 use crate::ens::{Ens, Permit, Purpose};
 use crate::ledger::Ledger;
 use crate::ledger::command::{Command, Differences, Reply};
-use crate::model::InstanceId;
+use crate::model::{InstanceId, random};
 
 use super::Tracker;
 
@@ -28,7 +28,7 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
         let mut spare = None;
         while !stop.is_cancelled() {
             if !self.compare_next(&mut spare).await {
-                let pause = TICK.mul_f64(rand::random_range(0.8..1.2));
+                let pause = TICK.mul_f64(random::between(0.8..1.2));
                 // Stopped or not, the condition of the loop says.
                 let _ = tokio::time::timeout(pause, stop.cancelled()).await;
             }

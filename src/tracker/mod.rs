@@ -6,7 +6,7 @@
 mod ask;
 mod compare;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::ens::{Budget, Ens, MAX_IDS, Permit, Purpose};
 use crate::ledger::command::{Command, Finding, Reply, Settled};
 use crate::ledger::record::Attempt;
 use crate::ledger::{Book, Due, Ledger};
-use crate::model::{InstanceId, InterfaceId, Timestamp, Uid};
+use crate::model::{InstanceId, InterfaceId, Timestamp, Uid, random};
 use crate::telemetry::Metrics;
 use crate::telemetry::context::link_to;
 
@@ -42,7 +42,7 @@ pub struct Tracker<L, E> {
     attacher: Arc<Attacher<L, E>>,
     metrics: Metrics,
     tasks: TaskTracker,
-    resending: Arc<Mutex<HashSet<Uid>>>,
+    resending: Arc<Mutex<BTreeSet<Uid>>>,
     stuck: Mutex<BTreeMap<Uid, Instant>>,
 }
 
@@ -76,7 +76,7 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
             self.count_stuck();
             // A full batch means that more may be due.
             if claimed < MAX_IDS {
-                let pause = TICK.mul_f64(rand::random_range(0.8..1.2));
+                let pause = TICK.mul_f64(random::between(0.8..1.2));
                 // Stopped or not, the condition of the loop says.
                 let _ = tokio::time::timeout(pause, stop.cancelled()).await;
             }

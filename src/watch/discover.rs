@@ -1,7 +1,7 @@
 //! Attachments that the ledger has not seen: ENS is asked once for the whole instance, whoever wants to know, and what it shows
 //! is written to the ledger before anybody is told.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,10 +26,10 @@ type Flight = Shared<BoxFuture<'static, Result<(), Failure>>>;
 
 /// The questions of one replica that are under way.
 #[derive(Default)]
-pub(super) struct Flights(Mutex<HashMap<InstanceId, Flight>>);
+pub(super) struct Flights(Mutex<BTreeMap<InstanceId, Flight>>);
 
 impl Flights {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<InstanceId, Flight>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<InstanceId, Flight>> {
         // Every critical section leaves the map whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -10,7 +10,7 @@ use tracing::Instrument;
 
 use crate::ens::{Ens, MAX_IDS, Purpose};
 use crate::ledger::{Due, Ledger};
-use crate::model::{InstanceId, InterfaceId, Timestamp};
+use crate::model::{InstanceId, InterfaceId, Timestamp, random};
 use crate::telemetry::names::span;
 
 use super::Hub;
@@ -100,7 +100,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         // An answer that tells nothing leaves the record as it was: what was asked for is remembered here as well.
         let mut asked: BTreeMap<Due, Instant> = BTreeMap::new();
         loop {
-            tokio::time::sleep(TICK.mul_f64(rand::random_range(0.8..1.2))).await;
+            tokio::time::sleep(TICK.mul_f64(random::between(0.8..1.2))).await;
             let Some(scopes) = self.followed.scopes() else { return };
             asked.retain(|_, at| at.elapsed() < REREAD - TOGETHER);
             let due: Vec<Due> = self.due(&scopes, &asked).await;
@@ -114,7 +114,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
     /// What to ask for now: nothing, or all that is due or soon will be.
     async fn due(&self, scopes: &Scopes, asked: &BTreeMap<Due, Instant>) -> Vec<Due> {
         let age = |age: Duration| self.book.ledger().now() - age;
-        let known = |watched: &Watched| watched.published().borrow().view.clone();
+        let known = |watched: &Watched| watched.published().get().view;
         let is_due = |(watched, enis): &(Arc<Watched>, _)| {
             !select(&watched.instance, &known(watched), enis, age(REREAD), asked).is_empty()
         };

@@ -16,6 +16,7 @@ mod discover;
 mod failures;
 mod follow;
 mod hub;
+mod latest;
 mod reader;
 mod stream;
 mod view;

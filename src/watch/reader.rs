@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::ledger::{Book, Ledger, Unavailable};
-use crate::model::InstanceId;
+use crate::model::{InstanceId, random};
 
+use super::latest::{Ended, Latest, Publisher, latest};
 use super::view::View;
 
 /// How long a watched record goes unread without a hint; up to a fifth shorter, so that readers do not read together.
@@ -35,33 +35,33 @@ pub(super) struct Published {
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) instance: InstanceId,
-    published: watch::Receiver<Published>,
+    published: Latest<Published>,
     /// Counts those who asked for the truth as of now.
-    requests: watch::Sender<u64>,
+    requests: Publisher<u64>,
     readers: Arc<Readers>,
 }
 
 impl Watched {
     /// Every reading, the latest first.
-    pub(super) fn published(&self) -> watch::Receiver<Published> {
+    pub(super) fn published(&self) -> Latest<Published> {
         self.published.clone()
     }
 
     /// The record as it stands after this call, not before. Any number of askers at once share one reading.
     pub(super) async fn fresh(&self) -> Result<Arc<View>, Unavailable> {
         let mut request = 0;
-        self.requests.send_modify(|count| {
+        self.requests.send_if_modified(|count| {
             *count += 1;
             request = *count;
+            true
         });
-        let mut published = self.published();
-        let answered = published.wait_for(|published| published.answers >= request).await;
-        match answered.as_deref() {
+        let answered = self.published.wait_for(|published| published.answers >= request);
+        match answered.await {
             Ok(Published {
                 failed: Some(failed), ..
-            }) => Err(failed.clone()),
-            Ok(Published { view, .. }) => Ok(view.clone()),
-            Err(_ended) => Err(Unavailable::before("the record is no longer read")),
+            }) => Err(failed),
+            Ok(Published { view, .. }) => Ok(view),
+            Err(Ended) => Err(Unavailable::before("the record is no longer read")),
         }
     }
 }
@@ -97,12 +97,12 @@ impl Readers {
         if let Some(watched) = all.get(instance).and_then(Weak::upgrade) {
             return watched;
         }
-        let (sender, published) = watch::channel(Published {
+        let (sender, published) = latest(Published {
             view: Arc::default(),
             answers: 0,
             failed: None,
         });
-        let (requests, asked) = watch::channel(0);
+        let (requests, asked) = latest(0);
         let watched = Arc::new(Watched {
             instance: instance.clone(),
             published,
@@ -125,13 +125,13 @@ impl Readers {
 async fn read<L: Ledger>(
     book: Arc<Book<L>>,
     instance: InstanceId,
-    published: watch::Sender<Published>,
-    mut requests: watch::Receiver<u64>,
+    published: Publisher<Published>,
+    requests: Latest<u64>,
 ) {
     let mut hint = book.ledger().hints().subscribe(&instance);
     let mut retry = FIRST_RETRY;
     loop {
-        let answers = *requests.borrow();
+        let answers = requests.get();
         let reading = tokio::select! {
             biased;
             () = published.closed() => return,
@@ -139,7 +139,7 @@ async fn read<L: Ledger>(
         };
         let pause = match reading {
             Ok(snapshot) => {
-                let before = published.borrow().view.clone();
+                let before = published.get().view;
                 publish(&published, answers, Ok(View::of(snapshot, &before)));
                 retry = FIRST_RETRY;
                 PAUSE
@@ -156,13 +156,13 @@ async fn read<L: Ledger>(
             biased;
             asked = requests.wait_for(|count| *count != answers) => if asked.is_err() { return },
             () = hint.changed() => {}
-            () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.0))) => {}
+            () = tokio::time::sleep(pause.mul_f64(random::between(0.8..1.0))) => {}
         }
     }
 }
 
 /// Wakes the streams only if there is something to see.
-fn publish(published: &watch::Sender<Published>, answers: u64, reading: Result<View, Unavailable>) {
+fn publish(published: &Publisher<Published>, answers: u64, reading: Result<View, Unavailable>) {
     published.send_if_modified(|latest| {
         let answered = latest.answers != answers;
         latest.answers = answers;

@@ -6,15 +6,15 @@
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt};
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::ens::Ens;
 use crate::ledger::Ledger;
-use crate::model::{Failure, InterfaceId, Revision};
+use crate::model::{Failure, InterfaceId, Revision, random};
 use crate::telemetry::metrics::Held;
 
 use super::follow::Follower;
+use super::latest::Latest;
 use super::reader::{Published, Watched};
 use super::view::{Turn, View};
 use super::{Event, Hub, Scope, failures};
@@ -24,7 +24,7 @@ pub(super) struct Watcher<L, E> {
     hub: Arc<Hub<L, E>>,
     scope: Scope,
     watched: Arc<Watched>,
-    published: watch::Receiver<Published>,
+    published: Latest<Published>,
     /// The view that was looked at last.
     view: Arc<View>,
     /// Everything in scope up to here was sent.
@@ -72,7 +72,7 @@ impl<L: Ledger, E: Ens> Watcher<L, E> {
         };
         Self {
             published: watched.published(),
-            too_old: began + hub.settings.max_age.mul_f64(rand::random_range(0.9..1.1)),
+            too_old: began + hub.settings.max_age.mul_f64(random::between(0.9..1.1)),
             _open: hub.metrics.watch_stream(),
             _follower: follower,
             phase: Phase::Snapshot,
@@ -181,7 +181,7 @@ impl<L: Ledger, E: Ens> Watcher<L, E> {
     /// # Errors
     /// What was shown is gone.
     fn turn_to_latest(&mut self) -> Result<(), Failure> {
-        let latest = self.published.borrow().view.clone();
+        let latest = self.published.get().view;
         let turn = latest.turn(&self.view, self.eni());
         self.view = latest;
         match (turn, &self.scope.eni) {

@@ -4,6 +4,7 @@
 //! like.
 
 mod paths;
+mod replay;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,8 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("tracing_opentelemetry", &["telemetry"]),
     ("axum", &["simulator", "telemetry/admin"]),
     ("anyhow", &["main.rs", "cli"]),
+    // The world of the simulator draws from a seed of its own.
+    ("rand", &["model/random", "simulator"]),
 ];
 
 /// Whether `file`, relative to `src`, is the module or file `place`, or lies in it.

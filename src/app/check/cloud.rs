@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::{Failure, Finding};
 use crate::app::credentials::Provider;
-use crate::app::{Error, bounds, ens_settings, rates, token_source};
+use crate::app::settings::{bounds, ens_settings, rates};
+use crate::app::{Error, gateway};
 use crate::config::Config;
 use crate::ens::{Budget, DescribeError, HttpEns, Purpose};
 use crate::ledger::{Book, Memory};
@@ -92,7 +93,7 @@ struct Prober {
 impl Prober {
     fn new(config: &Config, credentials: Provider) -> Result<Self, Error> {
         let book = Book::new(Memory::new(rates(config)?), bounds(config), Arc::new(|_| ()));
-        let budget = Budget::new(token_source(&Arc::new(book)));
+        let budget = gateway::budget(&Arc::new(book));
         let ens = HttpEns::new(ens_settings(config), credentials, budget.clone(), Arc::new(|_| ()))?;
         let endpoint = config.ens.endpoint.as_str().to_owned();
         Ok(Self {

@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Failure, Finding};
-use crate::app::{Error, redis_settings};
+use crate::app::Error;
+use crate::app::settings::redis_settings;
 use crate::config::{Config, LedgerUrl};
 use crate::ledger::redis::{InspectError, Inspection, Standing, inspect};
 

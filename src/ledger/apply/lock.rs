@@ -3,10 +3,10 @@
 //! A released lock goes straight to the first in the queue, for one second on trial: the lease begins when the grantee's
 //! next poll confirms it. Nothing renews a lease. Order and speed rest on this file; safety does not.
 
-use crate::model::Ticket;
+use crate::model::{Revision, Ticket};
 
 use super::super::bounds::{PROVISIONAL_GRANT, WAITER_LIFE};
-use super::super::command::{Hold, Lease};
+use super::super::command::{Change, Hold, Lease};
 use super::super::record::{Grant, Waiter};
 use super::Turn;
 
@@ -19,12 +19,35 @@ impl Turn<'_> {
             self.record.lock = None;
             self.record.queue.clear();
             self.void_observation();
+            self.restate();
         }
         if self.record.lock.is_some_and(|grant| grant.expires_at <= now) {
             self.record.lock = None;
         }
         self.record.queue.retain(|waiter| waiter.expires_at > now);
         self.hand_over();
+    }
+
+    /// Writes that were told may be lost: everything is told anew, above every revision that was given by them, or that an old
+    /// primary may go on giving for as long as the failover window.
+    fn restate(&mut self) {
+        let told = self.record.revision;
+        if told == Revision::default() {
+            return;
+        }
+        self.record.revision = told.next(self.now() + self.context.bounds.failover_window);
+        let enis: Vec<_> = self.record.attempts.keys().cloned().collect();
+        for eni in enis {
+            let revision = self.next_revision();
+            if let Some(attempt) = self.record.attempts.get_mut(&eni) {
+                attempt.attachment.revision = revision;
+                let from = Some(attempt.attachment.state);
+                self.changes.push(Change {
+                    attempt: attempt.clone(),
+                    from,
+                });
+            }
+        }
     }
 
     fn hand_over(&mut self) {

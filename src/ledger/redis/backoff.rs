@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::model::random;
+
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(1);
 
@@ -21,7 +23,7 @@ impl Backoff {
 
     /// Waits half to all of the next pause, and doubles it.
     pub(super) async fn pause(&mut self) {
-        tokio::time::sleep(self.next.mul_f64(rand::random_range(0.5..=1.0))).await;
+        tokio::time::sleep(self.next.mul_f64(random::between(0.5..=1.0))).await;
         self.next = (self.next * 2).min(LONGEST);
     }
 }

@@ -28,7 +28,6 @@ use eni_gateway::watch::{Event, Hub, Scope, Settings};
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 use crate::support::ens::{Call, FakeEns};
 use crate::support::ledger::Faulty;
@@ -168,8 +167,8 @@ impl Replica {
     /// An attempt with its send written.
     async fn begin(&self, name: &str) -> Begun {
         let enter = Command::Enter(Enter {
-            ticket: Ticket(Uuid::new_v4()),
-            uid: Uid(Uuid::new_v4()),
+            ticket: Ticket(eni_gateway::model::random::uuid()),
+            uid: Uid(eni_gateway::model::random::uuid()),
             eni: eni(name),
             request: None,
             trace: None,

@@ -128,3 +128,26 @@ fn a_reserve_whose_reply_was_lost_is_answered_the_same_way_again() {
     assert_eq!(first, second);
     assert_eq!(second.1.sends.len(), 1);
 }
+
+#[test]
+fn after_a_loss_everything_is_told_anew_above_what_an_old_primary_may_still_tell() {
+    let mut desk = Desk::new();
+    desk.accept(1, "eni-1");
+    desk.accept(2, "eni-2");
+    let told = desk.record.revision;
+    desk.partition.incarnation = "b".to_owned();
+    desk.pass(Duration::from_secs(3));
+    desk.run(&Command::Settle {
+        sent_at: desk.now,
+        findings: vec![(id("eni-2"), Finding::Unclear { text: String::new() })],
+    });
+    let old_primary_ends = desk.now + desk.bounds.failover_window;
+    for eni in ["eni-1", "eni-2"] {
+        let revision = desk.attempt(eni).attachment.revision;
+        assert!(
+            revision > told && revision.0 > old_primary_ends.as_micros(),
+            "{revision}"
+        );
+    }
+    assert!(desk.last.unwrap().effects.notify, "whoever watches is told");
+}

@@ -1,0 +1,249 @@
+//! One gateway's way to ENS: the simulator's world without its sockets, behind a network that is slow, loses messages, and
+//! delivers an attach long after its sender gave up. What comes back is read by the gateway's own wire code.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eni_gateway::ens::classify::{self, Reply};
+use eni_gateway::ens::credentials::Credentials;
+use eni_gateway::ens::transport::{Fault, Response};
+use eni_gateway::ens::{Budget, DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Permit, Prepared, Row, wire};
+use eni_gateway::model::{Failure, InstanceId, InterfaceId, Timestamp, random};
+use eni_gateway::simulator::{Action, Answer, Effect, Fault as CloudFault, Params};
+
+use crate::judge::Sent;
+use crate::life::Life;
+use crate::network::exchange;
+use crate::run::Simulation;
+
+/// `ens.attempt_timeout` and `ens.describe_timeout`.
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
+const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// One gateway's client.
+pub(crate) struct Cloud {
+    simulation: Arc<Simulation>,
+    life: Life,
+    gateway: String,
+    budget: Budget,
+    credentials: Arc<Credentials>,
+}
+
+impl Cloud {
+    pub(crate) fn new(simulation: Arc<Simulation>, life: Life, gateway: String, budget: Budget) -> Self {
+        Self {
+            simulation,
+            life,
+            gateway,
+            budget,
+            credentials: Arc::new(Credentials::new("id", "secret")),
+        }
+    }
+
+    /// One call, from the gateway's socket and back.
+    async fn call(&self, action: Action, params: Params, permit: Permit, sent: Option<Sent>) -> Reply {
+        let simulation = self.simulation.clone();
+        let timeout = match action {
+            Action::AttachNetworkInterface => ATTEMPT_TIMEOUT,
+            _ => DESCRIBE_TIMEOUT,
+        };
+        let quality = simulation.cloud_network(action);
+        let work = async move { arrive(&simulation, action, &params, sent).await };
+        let answer = exchange(&self.simulation, &self.life, quality, timeout, work).await;
+        let reply = match answer {
+            Ok(answer) => read(&answer),
+            Err(_) => fault("timeout"),
+        };
+        match &reply {
+            Reply::Throttled { retry_after, .. } => self.budget.throttled(&permit, *retry_after).await,
+            Reply::Answer { .. } | Reply::Refused(_) => self.budget.passed(&permit).await,
+            _ if permit.is_probe() => self.budget.give_back(permit).await,
+            _ => {}
+        }
+        reply
+    }
+
+    async fn describe(
+        &self,
+        action: Action,
+        params: Params,
+        permit: Permit,
+    ) -> Result<serde_json::Value, DescribeError> {
+        self.call(action, params, permit, None).await.into_described()
+    }
+
+    /// One page holds everything in this world.
+    async fn rows(&self, params: Params, permit: Permit) -> Result<Vec<Row>, DescribeError> {
+        let body = self.describe(Action::DescribeNetworkInterfaces, params, permit).await?;
+        let page = wire::interfaces(body).map_err(|error| DescribeError::Unavailable(error.to_string()))?;
+        assert_eq!(page.rows.len(), page.total);
+        Ok(page.rows)
+    }
+}
+
+/// What ENS does with a call that has come through.
+async fn arrive(simulation: &Arc<Simulation>, action: Action, params: &Params, sent: Option<Sent>) -> Answer {
+    let date = sent.as_ref().map(|sent| sent.date);
+    let left = date.map(|date| (date + simulation.plan.bounds.validity).since(simulation.now()));
+    if left.is_some_and(|left| left.is_zero()) {
+        simulation
+            .history
+            .note(format_args!("ens: {action} came too late: {params:?}"));
+        return match simulation.plan.enforce_validity {
+            true => expired(),
+            false => Answer::Reset,
+        };
+    }
+    let mut call = pin!(simulation.cloud.call(action, params));
+    if let Some(fault) = simulation.cloud_fault(action, left) {
+        simulation
+            .history
+            .note(format_args!("ens: {:?} strikes {action}", fault.effect));
+        simulation.cloud.fault(fault);
+    }
+    // A fault strikes in the first step, or not at all: another call must not meet it.
+    let first = futures_util::poll!(&mut call);
+    simulation.cloud.clear_faults();
+    let answer = match first {
+        std::task::Poll::Ready(answer) => answer,
+        std::task::Poll::Pending => call.await,
+    };
+    if let Some(sent) = sent {
+        simulation.judge.arrived(simulation, sent, &answer);
+    }
+    answer
+}
+
+fn expired() -> Answer {
+    use eni_gateway::simulator::{Refusal, Reply};
+    Answer::Reply(Reply {
+        request_id: random::uuid().to_string(),
+        outcome: Err(Refusal::DATE_EXPIRED),
+    })
+}
+
+fn fault(kind: &'static str) -> Reply {
+    classify::fault(Fault {
+        sent: true,
+        kind,
+        why: kind.to_owned(),
+    })
+}
+
+fn read(answer: &Answer) -> Reply {
+    let response = |status, body: String| {
+        classify::response(&Response {
+            status,
+            retry_after: None,
+            date: None,
+            body: body.into_bytes(),
+        })
+    };
+    match answer {
+        Answer::Reply(reply) => classify::response(&Response {
+            status: reply.status(),
+            retry_after: reply.outcome.as_ref().err().and_then(|refusal| refusal.retry_after),
+            date: None,
+            body: reply.body().to_string().into_bytes(),
+        }),
+        Answer::Html(status) => response(*status, "<html>".to_owned()),
+        Answer::NotJson => response(200, "so it is".to_owned()),
+        Answer::Truncated(_) | Answer::Reset => fault("connection"),
+    }
+}
+
+impl Ens for Cloud {
+    async fn prepare(&self) -> Result<Prepared, Failure> {
+        self.life.pass().await;
+        let micros = i64::try_from(self.simulation.now().as_micros()).unwrap();
+        let date = jiff::Timestamp::from_microsecond(micros).unwrap();
+        Ok(Prepared::new(self.credentials.clone(), date))
+    }
+
+    async fn attach(&self, prepared: &Prepared, permit: Permit, instance: &InstanceId, eni: &InterfaceId) -> Outcome {
+        let date = Timestamp::from_micros(u64::try_from(prepared.date().as_microsecond()).unwrap());
+        let sent = self
+            .simulation
+            .judge
+            .sends(&self.simulation, &self.gateway, instance, eni, date);
+        let params = Params::from_iter([("InstanceId", instance.as_str()), ("NetworkInterfaceId", eni.as_str())]);
+        let reply = self
+            .call(Action::AttachNetworkInterface, params, permit, Some(sent))
+            .await;
+        let outcome = reply.into_outcome();
+        let told = match &outcome {
+            Outcome::Accepted { .. } => "accepted".to_owned(),
+            Outcome::Refused(refusal) | Outcome::Throttled { refusal, .. } => refusal.code.clone(),
+            Outcome::NotSent { why } | Outcome::Unanswered { why, .. } => why.clone(),
+        };
+        self.simulation
+            .history
+            .note(format_args!("{}: attach of {eni} to {instance}: {told}", self.gateway));
+        outcome
+    }
+
+    async fn interfaces(&self, permit: Permit, ids: &[InterfaceId]) -> Result<Vec<Row>, DescribeError> {
+        assert!(ids.len() <= MAX_IDS, "{} ids in one describe", ids.len());
+        let names = (1..).map(|number| format!("NetworkInterfaceIds.{number}"));
+        let named: Vec<_> = names.zip(ids.iter().map(|id| id.as_str())).collect();
+        let named = named.iter().map(|(name, id)| (name.as_str(), *id));
+        let params = Params::from_iter(named.chain([("PageSize", "50")]));
+        let asked = self.simulation.now();
+        let rows = self.rows(params, permit).await?;
+        self.simulation
+            .judge
+            .described(&self.simulation, &self.gateway, asked, None, ids, &rows);
+        Ok(rows)
+    }
+
+    async fn interfaces_of(&self, permit: Permit, instance: &InstanceId) -> Result<Vec<Row>, DescribeError> {
+        let params = Params::from_iter([("InstanceId", instance.as_str()), ("PageSize", "50")]);
+        let asked = self.simulation.now();
+        let rows = self.rows(params, permit).await?;
+        self.simulation
+            .judge
+            .described(&self.simulation, &self.gateway, asked, Some(instance), &[], &rows);
+        Ok(rows)
+    }
+
+    async fn instance(&self, permit: Permit, instance: &InstanceId) -> Result<Option<InstanceRow>, DescribeError> {
+        let ids = serde_json::json!([instance]).to_string();
+        let params = Params::from_iter([("InstanceIds", ids.as_str())]);
+        let body = self.describe(Action::DescribeInstances, params, permit).await?;
+        wire::instance(body, instance).map_err(|error| DescribeError::Unavailable(error.to_string()))
+    }
+}
+
+/// What may happen to a call in ENS. An attach that is applied late is so while its date holds.
+pub(crate) fn draw_fault(action: Action, left: Option<Duration>) -> CloudFault {
+    let delay = Duration::from_millis(random::between(0..3_000));
+    let refuse = |code: &str| Effect::Refuse {
+        code: code.to_owned(),
+        status: 400,
+        message: String::new(),
+    };
+    let (status, apply) = (502, random::fraction() < 0.5);
+    let after = left.unwrap_or_default().mul_f64(random::fraction());
+    let effect = match (random::between(0..12), action) {
+        (0, _) => Effect::Throttle { retry_after: None },
+        (1, _) => Effect::DropBefore,
+        (2, _) => Effect::DropAfter,
+        (3, _) => Effect::Mask,
+        (4, _) => Effect::Html { status, apply },
+        (5, _) => Effect::NotJson { apply },
+        (6, _) => Effect::Truncated,
+        (7, Action::AttachNetworkInterface) => Effect::ApplyLate { after },
+        (8, Action::AttachNetworkInterface) => Effect::AcceptThenFail,
+        (9, Action::AttachNetworkInterface) => Effect::AcceptThenForget,
+        (10, Action::AttachNetworkInterface) => refuse("InvalidOperation.InvalidEnsStatus"),
+        _ => Effect::None,
+    };
+    let fault = CloudFault::next(action, effect);
+    match random::between(0..3) {
+        // Before it takes effect only as long as its date holds.
+        0 if left.is_none_or(|left| delay < left) => fault.delay(delay),
+        1 => fault.delay_answer(delay),
+        _ => fault,
+    }
+}

@@ -1,0 +1,124 @@
+//! When all is calm everything must come to its end: attempts, watchers, and what was promised.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eni_gateway::grpc::proto::ListAttachmentsRequest;
+use eni_gateway::grpc::proto::attachment::State;
+use eni_gateway::simulator::EniStatus;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::callers::reason;
+use crate::run::{Simulation, instance};
+use crate::watchers::Seen;
+
+/// Longest that an attempt may take to its end in a calm world: a hold, three sends with their graces, pauses between looks.
+const PATIENCE: Duration = Duration::from_secs(400);
+/// After this long without any call a list asks ENS again, and followers were asked for anew.
+const REREAD: Duration = Duration::from_secs(80);
+
+/// Judges what is left.
+pub(crate) async fn judge(simulation: &Arc<Simulation>, watchers: Vec<JoinHandle<Seen>>) {
+    if let Err(unfinished) = settled(simulation).await {
+        return simulation
+            .judge
+            .breach(simulation, "A1", format!("not at an end: {unfinished}"));
+    }
+    sleep(REREAD).await;
+    let truth = truth(simulation);
+    for node in simulation.nodes() {
+        for number in 0..simulation.plan.instances {
+            let instance = instance(number);
+            let request = ListAttachmentsRequest {
+                instance_id: instance.clone(),
+                ..ListAttachmentsRequest::default()
+            };
+            let listed = match node.client().list_attachments(request).await {
+                Ok(listed) => listed.into_inner().attachments,
+                Err(status) => {
+                    let what = format!("{} cannot list {instance}: {}", node.name, reason(&status).0);
+                    return simulation.judge.breach(simulation, "A1", what);
+                }
+            };
+            let attached: Vec<_> = listed
+                .iter()
+                .filter(|attachment| attachment.state() == State::Attached)
+                .map(|attachment| attachment.network_interface_id.clone())
+                .collect();
+            let there = truth.get(&instance).cloned().unwrap_or_default();
+            if attached != there {
+                let what = format!(
+                    "{} shows {attached:?} on {instance}, where there are {there:?}",
+                    node.name
+                );
+                return simulation.judge.breach(simulation, "A1", what);
+            }
+        }
+    }
+    sleep(Duration::from_secs(20)).await;
+    simulation.end();
+    for watcher in watchers {
+        let seen = watcher.await.unwrap();
+        watched(simulation, &seen);
+    }
+    simulation.judge.judge_told(simulation);
+}
+
+/// Waits until nothing is under way by the records; what is, if it does not end.
+async fn settled(simulation: &Arc<Simulation>) -> Result<(), String> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let mut unfinished = Vec::new();
+        for number in 0..simulation.plan.instances {
+            let record = simulation
+                .primary()
+                .look(&instance(number).parse().unwrap(), None)
+                .record;
+            let open = record.attempts.into_values().filter(|attempt| {
+                attempt.reserved || attempt.due_at.is_some() || !attempt.attachment.state.is_terminal()
+            });
+            unfinished.extend(open.map(|attempt| format!("{} {:?}", attempt.attachment.eni, attempt.attachment.state)));
+        }
+        if unfinished.is_empty() {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() > deadline {
+            return Err(unfinished.join(", "));
+        }
+        sleep(Duration::from_secs(5)).await;
+    }
+}
+
+/// What is in use, by instance, as ENS has it.
+fn truth(simulation: &Simulation) -> BTreeMap<String, Vec<String>> {
+    let mut truth: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let world = simulation.cloud.world(|world, _| world.snapshot());
+    let primary = |id: &str| id.starts_with("eni-primary");
+    for eni in world.enis.into_iter().filter(|eni| !primary(&eni.id)) {
+        if let (EniStatus::InUse, Some(instance)) = (&eni.placement.status, eni.placement.instance) {
+            truth.entry(instance).or_default().push(eni.id);
+        }
+    }
+    truth
+}
+
+/// W1: whoever watched saw the last of everything.
+fn watched(simulation: &Simulation, seen: &Seen) {
+    let record = simulation.primary().look(&seen.instance.parse().unwrap(), None).record;
+    for (eni, attempt) in &record.attempts {
+        let attachment = &attempt.attachment;
+        if !seen.eni.is_empty() && seen.eni != eni.as_str() {
+            continue;
+        }
+        let last = seen.attachments.get(eni.as_str()).map(|seen| seen.revision);
+        if last != Some(attachment.revision.0) {
+            let what = format!(
+                "{} saw {eni} last at {last:?}, and it is at {}",
+                seen.name, attachment.revision
+            );
+            return simulation.judge.breach(simulation, "W1", what);
+        }
+    }
+}

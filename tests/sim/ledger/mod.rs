@@ -1,0 +1,168 @@
+//! One gateway's connection to the ledger: messages that are slow or lost, a server that is out of reach or another one by now,
+//! hints that come late or never.
+
+mod server;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use eni_gateway::ledger::keys::PartitionId;
+use eni_gateway::ledger::{
+    Due, Health, Hints, Ledger, Partition, Proposal, RequestKey, Snapshot, TokenOrder, TokenReply, Unavailable, Verdict,
+};
+use eni_gateway::model::{InstanceId, Timestamp};
+
+use crate::life::Life;
+use crate::network::exchange;
+use crate::run::Simulation;
+
+pub(crate) use server::Server;
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long it takes to learn that nobody listens.
+const REFUSED: Duration = Duration::from_millis(5);
+
+/// One gateway's connection. Clones are the same connection.
+#[derive(Clone)]
+pub(crate) struct Link(Arc<Shared>);
+
+struct Shared {
+    simulation: Arc<Simulation>,
+    life: Life,
+    gateway: String,
+    server: Mutex<Arc<Server>>,
+    /// Nobody can be reached.
+    cut: AtomicBool,
+    hints: Hints,
+    /// Each partition as it was seen last.
+    seen: Mutex<BTreeMap<usize, Partition>>,
+}
+
+impl Link {
+    pub(crate) fn new(simulation: Arc<Simulation>, life: Life, gateway: String, server: Arc<Server>) -> Self {
+        Self(Arc::new(Shared {
+            simulation,
+            life,
+            gateway,
+            server: Mutex::new(server),
+            cut: AtomicBool::new(false),
+            hints: Hints::default(),
+            seen: Mutex::default(),
+        }))
+    }
+
+    /// Goes to another server from now on, and looks again at what may have changed there.
+    pub(crate) fn turn_to(&self, server: Arc<Server>) {
+        *self.0.server.lock().unwrap() = server;
+        self.0.hints.notify_all();
+    }
+
+    /// Cuts the connection, or mends it.
+    pub(crate) fn cut(&self, cut: bool) {
+        if !cut && self.0.cut.load(Ordering::Relaxed) {
+            self.0.hints.notify_all();
+        }
+        self.0.cut.store(cut, Ordering::Relaxed);
+    }
+
+    pub(crate) fn server(&self) -> Arc<Server> {
+        self.0.server.lock().unwrap().clone()
+    }
+
+    pub(crate) fn hint(&self, instance: &InstanceId) {
+        self.0.hints.notify(instance);
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Link, &Server) -> T + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let Shared { simulation, life, .. } = &*self.0;
+        if self.0.cut.load(Ordering::Relaxed) {
+            life.pass().await;
+            tokio::time::sleep(REFUSED).await;
+            return Err(Unavailable::before("connection refused"));
+        }
+        let (link, quality) = (self.clone(), simulation.ledger_network());
+        let work = async move {
+            let server = link.server();
+            work(&link, &server)
+        };
+        let answer = exchange(simulation, life, quality, PATIENCE, work).await;
+        answer.map_err(|_| Unavailable::midway("no answer in time"))
+    }
+
+    fn saw(&self, instance: &InstanceId, partition: &Partition) {
+        let index = PartitionId::of(instance).index();
+        self.0.seen.lock().unwrap().insert(index, partition.clone());
+    }
+}
+
+impl Ledger for Link {
+    async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, Unavailable> {
+        let (id, request) = (instance.clone(), request.cloned());
+        let snapshot = self.ask(move |_, server| server.look(&id, request.as_ref())).await?;
+        self.saw(instance, &snapshot.partition);
+        Ok(snapshot)
+    }
+
+    async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
+        let sent = proposal.clone();
+        let verdict = self
+            .ask(move |link, server| {
+                let Shared {
+                    simulation, gateway, ..
+                } = &*link.0;
+                let commit = server.commit(&sent);
+                if let Some(before) = &commit.before {
+                    simulation.committed(gateway, &sent, before);
+                }
+                commit.verdict
+            })
+            .await?;
+        if let Verdict::Conflict(found) = &verdict {
+            self.saw(&proposal.instance, &found.partition);
+        }
+        Ok(verdict)
+    }
+
+    async fn claim(&self, most: usize, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
+        self.ask(move |_, server| server.claim(most, visibility)).await
+    }
+
+    async fn claim_comparisons(&self, most: usize, visibility: Duration) -> Result<Vec<InstanceId>, Unavailable> {
+        self.ask(move |_, server| server.claim_comparisons(most, visibility))
+            .await
+    }
+
+    async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
+        self.ask(move |_, server| server.take(order)).await
+    }
+
+    fn hints(&self) -> &Hints {
+        &self.0.hints
+    }
+
+    fn now(&self) -> Timestamp {
+        self.server().now()
+    }
+
+    fn partition(&self, instance: &InstanceId) -> Partition {
+        let seen = self.0.seen.lock().unwrap();
+        seen.get(&PartitionId::of(instance).index())
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    fn health(&self) -> Health {
+        let up = !self.0.cut.load(Ordering::Relaxed);
+        Health {
+            up,
+            reached: true,
+            ..Health::default()
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! A server that keeps records, as Redis does: the memory ledger, with an epoch for each partition and a replication id that changes
+//! when it restarts or another one takes its place.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use eni_gateway::ledger::keys::PartitionId;
+use eni_gateway::ledger::{
+    Due, Ledger as _, Memory, Partition, Proposal, Rates, Record, RequestKey, Snapshot, TokenOrder, TokenReply, Verdict,
+};
+use eni_gateway::model::{InstanceId, Timestamp, random};
+use futures_util::FutureExt as _;
+
+/// One server. It answers at once; what is slow about it is the network.
+pub(crate) struct Server {
+    hold: Duration,
+    rates: Rates,
+    state: Mutex<State>,
+}
+
+#[derive(Clone)]
+struct State {
+    memory: Memory,
+    replication_id: String,
+    epochs: BTreeMap<usize, Epoch>,
+}
+
+/// Under which server a partition was opened, and until when it grants nothing.
+#[derive(Clone, PartialEq)]
+struct Epoch {
+    replication_id: String,
+    hold_until: Timestamp,
+}
+
+impl Epoch {
+    fn partition(&self) -> Partition {
+        Partition {
+            incarnation: format!("{} {}", self.replication_id, self.hold_until.as_micros()),
+            hold_until: self.hold_until,
+        }
+    }
+}
+
+/// What a replica held when its primary stopped replicating.
+pub(crate) struct Replica(State);
+
+/// What a commit came to.
+pub(crate) struct Commit {
+    pub(crate) verdict: Verdict,
+    /// The record before it, if it was stored.
+    pub(crate) before: Option<Record>,
+}
+
+fn replication_id() -> String {
+    random::uuid().simple().to_string()
+}
+
+impl Server {
+    /// A new one, which is known to be new.
+    pub(crate) fn fresh(rates: Rates, hold: Duration, start: Timestamp) -> Self {
+        let replication_id = replication_id();
+        let open = Epoch {
+            replication_id: replication_id.clone(),
+            hold_until: Timestamp::default(),
+        };
+        Self {
+            hold,
+            rates,
+            state: Mutex::new(State {
+                memory: Memory::beginning_at(rates, start),
+                replication_id,
+                epochs: PartitionId::all().map(|id| (id.index(), open.clone())).collect(),
+            }),
+        }
+    }
+
+    /// What a replica holds that hears no more from now on.
+    pub(crate) fn fork(&self) -> Replica {
+        let state = self.state.lock().unwrap();
+        Replica(State {
+            memory: state.memory.fork(),
+            ..state.clone()
+        })
+    }
+
+    /// That replica as the new primary.
+    pub(crate) fn promote(&self, replica: Replica) -> Self {
+        Self {
+            hold: self.hold,
+            rates: self.rates,
+            state: Mutex::new(State {
+                replication_id: replication_id(),
+                ..replica.0
+            }),
+        }
+    }
+
+    /// It restarts, and has everything still.
+    pub(crate) fn restart(&self) {
+        self.state.lock().unwrap().replication_id = replication_id();
+    }
+
+    /// It loses everything.
+    pub(crate) fn wipe(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.memory = Memory::beginning_at(self.rates, state.memory.now());
+        state.epochs.clear();
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.state.lock().unwrap().memory.now()
+    }
+
+    pub(crate) fn look(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Snapshot {
+        let mut state = self.state.lock().unwrap();
+        let partition = state.settle(instance, self.hold);
+        Snapshot {
+            partition,
+            ..state.read(instance, request)
+        }
+    }
+
+    pub(crate) fn commit(&self, proposal: &Proposal) -> Commit {
+        let mut state = self.state.lock().unwrap();
+        let instance = &proposal.instance;
+        let partition = state.settle(instance, self.hold);
+        if proposal.partition.incarnation != partition.incarnation {
+            let found = Snapshot {
+                partition,
+                ..state.read(instance, proposal.request.as_ref())
+            };
+            return Commit {
+                verdict: Verdict::Conflict(Box::new(found)),
+                before: None,
+            };
+        }
+        let before = state.read(instance, None).record;
+        let stored = Proposal {
+            partition: state.memory.partition(instance),
+            ..proposal.clone()
+        };
+        let verdict = at_once(state.memory.commit(&stored));
+        match verdict {
+            Verdict::Committed { .. } => Commit {
+                verdict,
+                before: Some(before),
+            },
+            Verdict::Conflict(found) => Commit {
+                verdict: Verdict::Conflict(Box::new(Snapshot { partition, ..*found })),
+                before: None,
+            },
+        }
+    }
+
+    pub(crate) fn claim(&self, most: usize, visibility: Duration) -> Vec<Due> {
+        at_once(self.state.lock().unwrap().memory.claim(most, visibility))
+    }
+
+    pub(crate) fn claim_comparisons(&self, most: usize, visibility: Duration) -> Vec<InstanceId> {
+        at_once(self.state.lock().unwrap().memory.claim_comparisons(most, visibility))
+    }
+
+    pub(crate) fn take(&self, order: TokenOrder) -> TokenReply {
+        at_once(self.state.lock().unwrap().memory.take(order))
+    }
+}
+
+impl State {
+    fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Snapshot {
+        at_once(self.memory.read(instance, request))
+    }
+
+    /// The partition's epoch; one that is missing, or of another server, is renewed with a hold.
+    fn settle(&mut self, instance: &InstanceId, hold: Duration) -> Partition {
+        let index = PartitionId::of(instance).index();
+        let current = self
+            .epochs
+            .get(&index)
+            .filter(|epoch| epoch.replication_id == self.replication_id);
+        if let Some(epoch) = current {
+            return epoch.partition();
+        }
+        let epoch = Epoch {
+            replication_id: self.replication_id.clone(),
+            hold_until: self.memory.now() + hold,
+        };
+        let partition = epoch.partition();
+        self.epochs.insert(index, epoch);
+        partition
+    }
+}
+
+/// The memory ledger never waits and never fails.
+fn at_once<T, E: std::fmt::Debug>(answer: impl Future<Output = Result<T, E>>) -> T {
+    answer.now_or_never().unwrap().unwrap()
+}

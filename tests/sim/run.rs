@@ -1,0 +1,258 @@
+//! One run of one seed, from its first call to its verdict.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use eni_gateway::ledger::{Proposal, Rates, Record};
+use eni_gateway::model::{Timestamp, random};
+use eni_gateway::simulator::{self, Action, EniSpec, Fault, Instance, World, WorldFile};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::history::{Account, History};
+use crate::judge::{Breach, Judge};
+use crate::ledger::Server;
+use crate::network::Quality;
+use crate::node::Node;
+use crate::plan::Plan;
+use crate::{callers, ending, troubles, watchers};
+
+/// When every simulated clock begins.
+const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
+
+/// What all parts of one run share.
+pub(crate) struct Simulation {
+    pub(crate) plan: Plan,
+    pub(crate) history: History,
+    pub(crate) judge: Judge,
+    pub(crate) cloud: simulator::Cloud,
+    /// Messages under way, and whatever else goes on by itself.
+    pub(crate) tasks: TaskTracker,
+    /// What goes wrong now.
+    pub(crate) troubles: TaskTracker,
+    /// Held while one replica becomes the primary.
+    pub(crate) failing_over: tokio::sync::Mutex<()>,
+    over: CancellationToken,
+    clock: Server,
+    primary: Mutex<Arc<Server>>,
+    nodes: Mutex<Vec<Arc<Node>>>,
+    conditions: Mutex<Conditions>,
+}
+
+/// What may change while it runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Conditions {
+    /// Nothing goes wrong any more.
+    pub(crate) calm: bool,
+    /// Nobody reaches ENS.
+    pub(crate) cloud_out: bool,
+    /// ENS throttles everybody.
+    pub(crate) throttled: bool,
+}
+
+/// What a run came to.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Verdict {
+    pub(crate) plan: String,
+    pub(crate) account: Account,
+    pub(crate) breach: Option<Breach>,
+}
+
+/// Runs one seed.
+pub(crate) fn run(seed: u64) -> Verdict {
+    random::seeded(seed, || run_plan(Plan::draw(seed)))
+}
+
+/// Runs a plan; whatever it draws follows from the seed of this thread.
+pub(crate) fn run_plan(plan: Plan) -> Verdict {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let text = format!("{plan:?}");
+    let (account, breach) = runtime.block_on(async {
+        let simulation = Simulation::begin(plan).await;
+        let breach = simulation.judge.first(simulation.live()).await;
+        (simulation.history.end(), breach)
+    });
+    Verdict {
+        plan: text,
+        account,
+        breach,
+    }
+}
+
+pub(crate) fn instance(number: usize) -> String {
+    format!("i-{number}")
+}
+
+pub(crate) fn eni(number: usize) -> String {
+    format!("eni-{number}")
+}
+
+fn world(plan: &Plan) -> World {
+    World::new(WorldFile {
+        rules: plan.cloud.clone(),
+        instances: (0..plan.instances)
+            .map(|number| Instance::stopped(instance(number)))
+            .collect(),
+        enis: (0..plan.enis).map(|number| EniSpec::available(eni(number))).collect(),
+    })
+}
+
+impl Simulation {
+    async fn begin(plan: Plan) -> Arc<Self> {
+        let (rates, hold) = (Rates::default(), plan.bounds.hold());
+        let simulation = Arc::new(Self {
+            history: History::new(),
+            judge: Judge::new(&plan),
+            cloud: simulator::Cloud::new(world(&plan), simulator::Settings::default()),
+            tasks: TaskTracker::new(),
+            troubles: TaskTracker::new(),
+            failing_over: tokio::sync::Mutex::default(),
+            over: CancellationToken::new(),
+            clock: Server::fresh(rates, hold, START),
+            primary: Mutex::new(Arc::new(Server::fresh(rates, hold, START))),
+            nodes: Mutex::default(),
+            conditions: Mutex::new(Conditions {
+                calm: false,
+                cloud_out: false,
+                throttled: false,
+            }),
+            plan,
+        });
+        for index in 0..simulation.plan.gateways {
+            let node = Node::start(&simulation, index, 0).await;
+            simulation.nodes.lock().unwrap().push(node);
+        }
+        simulation
+    }
+
+    /// Calls, watches and troubles for as long as planned; then calm, and a look at what came of it all.
+    async fn live(self: &Arc<Self>) {
+        let callers: Vec<_> = (0..self.plan.callers)
+            .map(|number| self.tasks.spawn(callers::call(self.clone(), number)))
+            .collect();
+        let watchers: Vec<_> = (0..self.plan.watchers)
+            .map(|number| self.tasks.spawn(watchers::watch(self.clone(), number)))
+            .collect();
+        self.tasks.spawn(troubles::strike(self.clone()));
+        let watched = self.clone();
+        self.tasks
+            .spawn(async move { watched.judge.watch_occupancy(&watched).await });
+        tokio::time::sleep(self.plan.length).await;
+        troubles::end(self).await;
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        ending::judge(self, watchers).await;
+    }
+
+    /// The one clock behind all others.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Everything was seen: watchers leave.
+    pub(crate) fn end(&self) {
+        self.over.cancel();
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    pub(crate) async fn over(&self) {
+        self.over.cancelled().await;
+    }
+
+    pub(crate) fn conditions(&self) -> Conditions {
+        *self.conditions.lock().unwrap()
+    }
+
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Conditions)) {
+        change(&mut self.conditions.lock().unwrap());
+    }
+
+    pub(crate) fn primary(&self) -> Arc<Server> {
+        self.primary.lock().unwrap().clone()
+    }
+
+    pub(crate) fn set_primary(&self, server: Arc<Server>) {
+        *self.primary.lock().unwrap() = server;
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<Arc<Node>> {
+        self.nodes.lock().unwrap().clone()
+    }
+
+    pub(crate) fn any_node(&self) -> Arc<Node> {
+        let nodes = self.nodes.lock().unwrap();
+        nodes[random::between(0..nodes.len())].clone()
+    }
+
+    pub(crate) fn replace(&self, node: Arc<Node>) {
+        let mut nodes = self.nodes.lock().unwrap();
+        let index = node.index;
+        nodes[index] = node;
+    }
+
+    pub(crate) fn ledger_network(&self) -> Quality {
+        match self.conditions().calm {
+            true => Quality::GOOD,
+            false => self.plan.ledger_network,
+        }
+    }
+
+    pub(crate) fn cloud_network(&self, action: Action) -> Quality {
+        let conditions = self.conditions();
+        match conditions.calm {
+            true => Quality::GOOD,
+            false if conditions.cloud_out => Quality {
+                lost: 0.9,
+                ..self.plan.cloud_network
+            },
+            // An attach may arrive for as long as its date holds.
+            false if action == Action::AttachNetworkInterface => Quality {
+                slowest: self.plan.bounds.validity + Duration::from_secs(5),
+                ..self.plan.cloud_network
+            },
+            false => self.plan.cloud_network,
+        }
+    }
+
+    pub(crate) fn cloud_fault(&self, action: Action, left: Option<Duration>) -> Option<Fault> {
+        let conditions = self.conditions();
+        if conditions.calm {
+            return None;
+        }
+        if conditions.throttled {
+            let effect = simulator::Effect::Throttle { retry_after: None };
+            return Some(Fault::next(action, effect));
+        }
+        (random::fraction() < self.plan.cloud_faults).then(|| crate::cloud::draw_fault(action, left))
+    }
+
+    /// A record was stored: judges it, and tells those who watch it.
+    pub(crate) fn committed(self: &Arc<Self>, gateway: &str, proposal: &Proposal, before: &Record) {
+        self.judge.committed(self, gateway, proposal, before);
+        if !proposal.effects.notify {
+            return;
+        }
+        let deaf = if self.conditions().calm { 0.0 } else { self.plan.deaf };
+        for node in self.nodes() {
+            if deaf > 0.0 && random::fraction() < deaf {
+                continue;
+            }
+            let (instance, delay) = (
+                proposal.instance.clone(),
+                Duration::from_micros(random::between(200..3_000)),
+            );
+            self.tasks.spawn(async move {
+                tokio::time::sleep(delay).await;
+                node.link.hint(&instance);
+            });
+        }
+    }
+}

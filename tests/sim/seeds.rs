@@ -1,0 +1,68 @@
+//! Which seeds run, and what is said of one that fails. With `SIM_HISTORY=1` all of every history is printed.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::run::{Verdict, run};
+
+/// How many seeds run unless told otherwise.
+const SEEDS: u64 = 200;
+
+/// The seeds that the environment asks for: `SIM_SEED=7` one, `SIM_SEEDS=500` the first so many, `SIM_SEEDS=500..900` a range.
+pub(crate) fn asked_for(otherwise: u64) -> std::ops::Range<u64> {
+    let variable = |name| std::env::var(name).ok();
+    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("`{text}` is no seed"));
+    if let Some(seed) = variable("SIM_SEED") {
+        let seed = number(&seed);
+        return seed..seed + 1;
+    }
+    match variable("SIM_SEEDS") {
+        Some(seeds) => match seeds.split_once("..") {
+            Some((first, end)) => number(first)..number(end),
+            None => 0..number(&seeds),
+        },
+        None => 0..otherwise,
+    }
+}
+
+/// What a failed seed says.
+pub(crate) fn report(seed: u64, verdict: &Verdict) -> Option<String> {
+    let breach = verdict.breach.as_ref()?;
+    Some(format!(
+        "seed {seed} breaks {} after {:.3} s: {}\n{}\nthe last events:\n{}replay: SIM_SEED={seed} cargo nextest run --release --test sim every_seed_holds",
+        breach.invariant,
+        breach.at.as_secs_f64(),
+        breach.what,
+        verdict.plan,
+        verdict.account.tail(breach.at),
+    ))
+}
+
+/// Runs every seed that is asked for, on every core; panics with the first that fails.
+pub(crate) fn try_all() {
+    let seeds = asked_for(SEEDS);
+    let (next, failed) = (AtomicU64::new(seeds.start), Mutex::new(None::<(u64, String)>));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end || failed.lock().unwrap().is_some() {
+                        return;
+                    }
+                    let verdict = run(seed);
+                    if let Some(report) = report(seed, &verdict) {
+                        failed.lock().unwrap().get_or_insert((seed, report));
+                    }
+                    if std::env::var_os("SIM_HISTORY").is_some() {
+                        eprintln!("{}", verdict.account);
+                    }
+                }
+            });
+        }
+    });
+    if let Some((_, report)) = failed.into_inner().unwrap() {
+        panic!("{report}");
+    }
+}

@@ -1,0 +1,227 @@
+//! What goes wrong: processes, servers, the cloud, and other people.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eni_gateway::model::random;
+use eni_gateway::simulator::{Action, EniStatus, Params, Placement};
+use tokio::time::sleep;
+
+use crate::life::State;
+use crate::node::Node;
+use crate::run::{Simulation, eni, instance};
+
+/// A kind of trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A gateway dies, and is started again.
+    Crash,
+    /// A gateway's process stands still for a while.
+    Pause,
+    /// A gateway ends in order, and is started again.
+    Drain,
+    /// A gateway does not reach the ledger; at times none does.
+    Unreachable,
+    /// The ledger's server restarts with all it had.
+    Restart,
+    /// The ledger's server loses everything.
+    Wipe,
+    /// A replica that missed the last writes becomes the primary, and not everybody hears of it at once.
+    Failover,
+    /// Somebody else attaches.
+    ForeignAttach,
+    /// Somebody else detaches.
+    ForeignDetach,
+    /// Hardly anything comes through to ENS and back.
+    CloudOut,
+    /// ENS throttles everybody.
+    Throttle,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Crash,
+        Self::Pause,
+        Self::Drain,
+        Self::Unreachable,
+        Self::Restart,
+        Self::Wipe,
+        Self::Failover,
+        Self::ForeignAttach,
+        Self::ForeignDetach,
+        Self::CloudOut,
+        Self::Throttle,
+    ];
+}
+
+fn seconds(range: std::ops::Range<f64>) -> Duration {
+    Duration::from_secs_f64(random::between(range))
+}
+
+/// Has the planned kinds strike now and then, until all is calm.
+pub(crate) async fn strike(simulation: Arc<Simulation>) {
+    let kinds = simulation.plan.troubles.clone();
+    loop {
+        sleep(simulation.plan.calm.mul_f64(random::between(0.2..1.8))).await;
+        if simulation.conditions().calm || kinds.is_empty() {
+            return;
+        }
+        let kind = kinds[random::between(0..kinds.len())];
+        simulation.troubles.spawn(suffer(simulation.clone(), kind));
+    }
+}
+
+/// Waits until every trouble is over, and nothing goes wrong any more.
+pub(crate) async fn end(simulation: &Arc<Simulation>) {
+    simulation.change(|conditions| conditions.calm = true);
+    simulation.troubles.close();
+    simulation.troubles.wait().await;
+    simulation.history.note("all is calm");
+}
+
+async fn suffer(simulation: Arc<Simulation>, kind: Kind) {
+    let note = |what: String| simulation.history.note(format_args!("TROUBLE: {what}"));
+    match kind {
+        Kind::Crash => {
+            let Some(node) = running(&simulation) else { return };
+            note(format!("{} dies", node.name));
+            node.crash();
+            sleep(seconds(0.0..15.0)).await;
+            node.again(&simulation).await;
+        }
+        Kind::Drain => {
+            let Some(node) = running(&simulation) else { return };
+            note(format!("{} ends in order", node.name));
+            node.drain().await;
+            sleep(seconds(0.0..5.0)).await;
+            node.again(&simulation).await;
+        }
+        Kind::Pause => {
+            let Some(node) = running(&simulation) else { return };
+            let pause = match random::between(0..3) {
+                0 => seconds(0.05..2.0),
+                1 => seconds(2.0..20.0),
+                _ => seconds(20.0..80.0),
+            };
+            note(format!("{} stands still for {pause:?}", node.name));
+            node.life.set(State::Paused);
+            sleep(pause).await;
+            node.life.set(State::Running);
+            note(format!("{} goes on", node.name));
+            node.release();
+        }
+        Kind::Unreachable => {
+            let all = random::fraction() < 0.4;
+            let nodes = if all {
+                simulation.nodes()
+            } else {
+                vec![simulation.any_node()]
+            };
+            let names: Vec<_> = nodes.iter().map(|node| &node.name).collect();
+            let outage = seconds(0.2..20.0);
+            note(format!("{names:?} do not reach the ledger for {outage:?}"));
+            nodes.iter().for_each(|node| node.link.cut(true));
+            sleep(outage).await;
+            nodes.iter().for_each(|node| node.link.cut(false));
+        }
+        Kind::Restart => {
+            note("the ledger restarts".to_owned());
+            simulation.primary().restart();
+            simulation
+                .nodes()
+                .iter()
+                .for_each(|node| node.link.turn_to(node.link.server()));
+        }
+        Kind::Wipe => {
+            note("the ledger loses everything".to_owned());
+            simulation.judge.loses(&simulation, Duration::ZERO);
+            simulation.primary().wipe();
+            simulation
+                .nodes()
+                .iter()
+                .for_each(|node| node.link.turn_to(node.link.server()));
+        }
+        Kind::Failover => failover(&simulation, note).await,
+        Kind::ForeignAttach => foreign_attach(&simulation, note),
+        Kind::ForeignDetach => {
+            let eni = eni(random::between(0..simulation.plan.enis));
+            let params = Params::from_iter([("NetworkInterfaceId", eni.as_str())]);
+            let reply = simulation
+                .cloud
+                .world(|world, now| world.handle(Action::DetachNetworkInterface, &params, now));
+            note(format!("somebody detaches {eni}: {}", reply.code()));
+        }
+        Kind::CloudOut => {
+            let outage = seconds(1.0..40.0);
+            note(format!("hardly anything reaches ens for {outage:?}"));
+            simulation.change(|conditions| conditions.cloud_out = true);
+            sleep(outage).await;
+            simulation.change(|conditions| conditions.cloud_out = false);
+        }
+        Kind::Throttle => {
+            let outage = seconds(1.0..15.0);
+            note(format!("ens throttles for {outage:?}"));
+            simulation.change(|conditions| conditions.throttled = true);
+            sleep(outage).await;
+            simulation.change(|conditions| conditions.throttled = false);
+        }
+    }
+}
+
+/// A gateway that runs, and that nothing else befalls until it is released.
+fn running(simulation: &Simulation) -> Option<Arc<Node>> {
+    let node = simulation.any_node();
+    node.take().then_some(node)
+}
+
+/// The last writes are lost: those of the time before, and those that the old primary still takes after.
+async fn failover(simulation: &Arc<Simulation>, note: impl Fn(String)) {
+    let Ok(_one_at_a_time) = simulation.failing_over.try_lock() else {
+        return;
+    };
+    let window = simulation.plan.bounds.failover_window.as_secs_f64() - 1.0;
+    let before = random::between(0.0..window);
+    let after = random::between(0.0..window - before);
+    let old = simulation.primary();
+    let replica = old.fork();
+    sleep(Duration::from_secs_f64(before)).await;
+    note(format!(
+        "a replica becomes primary: writes of {before:.1} s are lost, and of up to {after:.1} s to come"
+    ));
+    simulation.judge.loses(simulation, Duration::from_secs_f64(after));
+    let new = Arc::new(old.promote(replica));
+    simulation.set_primary(new.clone());
+    for node in simulation.nodes() {
+        let new = new.clone();
+        let late = seconds(0.0..after.max(0.001));
+        simulation.troubles.spawn(async move {
+            sleep(late).await;
+            node.link.turn_to(new);
+        });
+    }
+    sleep(Duration::from_secs_f64(after)).await;
+}
+
+/// An attach by somebody who sees that there is room.
+fn foreign_attach(simulation: &Simulation, note: impl Fn(String)) {
+    let (instance, eni) = (
+        instance(random::between(0..simulation.plan.instances)),
+        eni(random::between(0..simulation.plan.enis)),
+    );
+    let limit = simulation.plan.bounds.limit;
+    let attached = simulation.cloud.world(|world, now| {
+        let free = world
+            .snapshot()
+            .enis
+            .iter()
+            .any(|spec| spec.id == eni && spec.placement.status == EniStatus::Available);
+        free && world.occupied(&instance) < limit
+            && world
+                .force(&eni, Placement::on(EniStatus::InUse, &instance), now)
+                .is_ok()
+    });
+    if attached {
+        note(format!("somebody attaches {eni} to {instance}"));
+        simulation.judge.foreign_attach(simulation, &instance);
+    }
+}

@@ -1,0 +1,161 @@
+//! Watchers: follow an instance or one ENI, resume over any gateway where a stream ends, and remember what they saw last.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use eni_gateway::grpc::proto::WatchAttachmentRequest;
+use eni_gateway::grpc::proto::attachment::State;
+use eni_gateway::grpc::proto::watch_attachment_response::Event;
+use eni_gateway::model::random;
+use tokio::time::{sleep, timeout};
+
+use crate::callers::reason;
+use crate::run::{Simulation, eni, instance};
+
+/// A stream that is silent for so long is dead: three heartbeats.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// What one watcher saw last.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) name: String,
+    pub(crate) instance: String,
+    /// Empty: the whole instance.
+    pub(crate) eni: String,
+    pub(crate) attachments: BTreeMap<String, Last>,
+    revision: u64,
+    /// Nothing came over the present stream yet.
+    opened: bool,
+}
+
+/// An attachment as it was seen last.
+#[derive(Debug, Clone)]
+pub(crate) struct Last {
+    uid: String,
+    state: State,
+    pub(crate) revision: u64,
+}
+
+/// One watcher: until all is over (then what it saw last).
+pub(crate) async fn watch(simulation: Arc<Simulation>, number: usize) -> Seen {
+    let mut seen = Seen {
+        name: format!("watcher {number}"),
+        instance: instance(random::between(0..simulation.plan.instances)),
+        eni: match random::fraction() < 0.5 {
+            true => eni(random::between(0..simulation.plan.enis)),
+            false => String::new(),
+        },
+        ..Seen::default()
+    };
+    while !simulation.is_over() {
+        stream(&simulation, &mut seen).await;
+        sleep(Duration::from_millis(random::between(100..3_000))).await;
+    }
+    seen
+}
+
+async fn stream(simulation: &Arc<Simulation>, seen: &mut Seen) {
+    let node = simulation.any_node();
+    // Before all is calm some do not follow, or leave.
+    let calm = simulation.conditions().calm;
+    let follow = calm || random::fraction() < 0.8;
+    let patience = match !calm && random::fraction() < 0.3 {
+        true => Duration::from_millis(random::between(0..30_000)),
+        false => Duration::MAX,
+    };
+    let request = WatchAttachmentRequest {
+        instance_id: seen.instance.clone(),
+        network_interface_id: seen.eni.clone(),
+        after_revision: seen.revision,
+        follow,
+    };
+    let who = format!("{} at {}", seen.name, node.name);
+    simulation.history.note(format_args!(
+        "{who}: watches {} {} after {}",
+        seen.instance, seen.eni, seen.revision
+    ));
+    seen.opened = true;
+    let mut client = node.client();
+    let watching = async {
+        let opened = timeout(SILENCE, client.watch_attachment(request)).await;
+        let mut stream = match opened {
+            Ok(Ok(stream)) => stream.into_inner(),
+            Ok(Err(status)) => return reason(&status).0,
+            Err(_) => return "silence".to_owned(),
+        };
+        loop {
+            let message = tokio::select! {
+                biased;
+                () = simulation.over() => return "all is over".to_owned(),
+                message = timeout(SILENCE, stream.message()) => message,
+            };
+            match message {
+                Ok(Ok(Some(message))) => take(simulation, &who, seen, message.event),
+                Ok(Ok(None)) => {
+                    if follow {
+                        simulation
+                            .judge
+                            .breach(simulation, "W1", format!("{who}: a stream that follows ended well"));
+                    }
+                    return "ended".to_owned();
+                }
+                Ok(Err(status)) => return reason(&status).0,
+                Err(_) => return "silence".to_owned(),
+            }
+        }
+    };
+    let end = timeout(patience, watching).await.unwrap_or_else(|_| "left".to_owned());
+    simulation.history.note(format_args!("{who}: {end}"));
+}
+
+fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event>) {
+    // What the ledger lost it cannot show again: then the order may begin anew, with another stream.
+    let anew = std::mem::take(&mut seen.opened) && simulation.judge.lost_lately(simulation);
+    let breach = |invariant, what: String| simulation.judge.breach(simulation, invariant, format!("{who}: {what}"));
+    match event {
+        Some(Event::Attachment(attachment)) => {
+            let (eni, state) = (attachment.network_interface_id.clone(), attachment.state());
+            let revision = attachment.revision;
+            simulation
+                .history
+                .note(format_args!("{who}: {eni} {} rev {revision}", state.as_str_name()));
+            if !anew && revision <= seen.revision {
+                breach("W1", format!("revision {revision} after {}", seen.revision));
+            }
+            seen.revision = revision;
+            let last = Last {
+                uid: attachment.uid,
+                state,
+                revision,
+            };
+            let before = seen.attachments.insert(eni, last.clone());
+            if let Some(before) = before.filter(|before| before.uid == last.uid)
+                && !simulation.judge.lost_lately(simulation)
+                && !may_follow(before.state, state)
+            {
+                breach("A2", format!("{:?} became {state:?} within one attempt", before.state));
+            }
+        }
+        Some(Event::Heartbeat(heartbeat)) => {
+            if !anew && heartbeat.revision < seen.revision {
+                breach(
+                    "W1",
+                    format!("a heartbeat of {} after {}", heartbeat.revision, seen.revision),
+                );
+            }
+            seen.revision = heartbeat.revision;
+        }
+        None => {}
+    }
+}
+
+/// A2: an end stays, but for a detach.
+fn may_follow(before: State, after: State) -> bool {
+    match before {
+        State::Attached => matches!(after, State::Attached | State::Detaching | State::Detached),
+        State::Detaching => matches!(after, State::Detaching | State::Detached),
+        State::Failed | State::Detached => before == after,
+        _ => true,
+    }
+}
