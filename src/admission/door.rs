@@ -1,6 +1,6 @@
 //! One cap, and the share of it that any one instance may have.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::InstanceId;
@@ -18,7 +18,7 @@ pub(super) struct Door {
 struct Inside {
     all: usize,
     /// Only those with somebody inside.
-    by_instance: HashMap<InstanceId, usize>,
+    by_instance: BTreeMap<InstanceId, usize>,
 }
 
 /// Why nobody more may enter, for people.
