@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
-use crate::config::{Config, LedgerUrl};
+use crate::config::Config;
 use crate::ens::credentials::Provider;
 use crate::ens::{self, HttpEns};
 use crate::grpc::{self, Tls};
@@ -49,9 +49,14 @@ pub enum Error {
     /// The ledger cannot be built.
     #[error(transparent)]
     Ledger(#[from] InvalidSettings),
-    /// The password file cannot be read.
-    #[error("ledger.password_file cannot be read: {0}")]
-    Password(#[source] io::Error),
+    /// A file of the ledger's settings cannot be read.
+    #[error("{setting} cannot be read: {source}")]
+    File {
+        /// Which setting names it.
+        setting: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// A rate is out of bounds.
     #[error(transparent)]
     Rate(#[from] InvalidRate),
@@ -124,13 +129,12 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     let background = Background::default();
-    match &config.ledger.url {
-        LedgerUrl::Memory => {
+    match redis_settings(config)? {
+        None => {
             let ledger = Memory::new(rates(config)?);
             serve(config, bound, credentials, ledger, background, stop).await
         }
-        url => {
-            let settings = redis_settings(config, url)?;
+        Some(settings) => {
             let ledger = Redis::start(settings, &background.tasks, background.stop.clone())?;
             serve(config, bound, credentials, ledger, background, stop).await
         }
@@ -208,7 +212,7 @@ async fn tls(config: &Config) -> Result<Option<Arc<Tls>>, Error> {
 /// # Errors
 /// It holds something, must not be used, or cannot be reached.
 pub async fn init_ledger(config: &Config) -> Result<(), LedgerInitError> {
-    let settings = redis_settings(config, &config.ledger.url)?;
+    let settings = redis_settings(config)?.ok_or(LedgerInitError::Memory)?;
     Ok(init(settings).await?)
 }
 
@@ -218,6 +222,9 @@ pub enum LedgerInitError {
     /// Its settings cannot be used.
     #[error(transparent)]
     Settings(#[from] Error),
+    /// There is nothing that could be made new.
+    #[error("memory:// is always new: there is nothing to initialise; ledger.url names a redis")]
+    Memory,
     /// It cannot be made new.
     #[error(transparent)]
     Init(#[from] InitError),

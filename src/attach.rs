@@ -282,7 +282,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 (Reply::Reserved { grant, attempt, room }, Some(equipped)) => {
                     self.attacher.metrics.lock_waited(arrived.elapsed());
                     turn.granted(*grant, answer.deadline(grant.expires_at), room + 1);
-                    return self.send(turn, attempt, equipped).await;
+                    return self.send(turn, attempt, &answer.record.incarnation, equipped).await;
                 }
                 (
                     Reply::Granted {

@@ -1,9 +1,11 @@
 //! The configuration, in the terms of those who are put together from it.
 
+use std::path::PathBuf;
+
 use super::{Error, gateway};
 use crate::admission::Limits;
-use crate::config::{Config, LedgerUrl};
-use crate::ledger::redis::{Agreement, RedisSettings};
+use crate::config::{Config, LedgerUrl, Server};
+use crate::ledger::redis::{Agreement, Identity, Login, Place, RedisSettings, Servers, Tls};
 use crate::ledger::tokens::InvalidRate;
 use crate::ledger::{Bounds, Rates};
 use crate::{ens, grpc, watch};
@@ -56,6 +58,7 @@ pub(super) fn bounds(config: &Config) -> Bounds {
         count_primary: config.limit.count_primary,
         stuck_after: config.tracker.stuck_after,
         compare_after: config.tracker.compare_after,
+        ..Bounds::default()
     }
 }
 
@@ -67,23 +70,58 @@ pub(super) fn rates(config: &Config) -> Result<Rates, InvalidRate> {
     )
 }
 
-/// The settings of a ledger in Redis.
+/// The settings of a ledger in Redis; `None` for one in this process.
 ///
 /// # Errors
-/// The password file cannot be read, or a rate is out of bounds.
-pub(super) fn redis_settings(config: &Config, url: &LedgerUrl) -> Result<RedisSettings, Error> {
-    Ok(RedisSettings {
-        url: url.with_secrets(),
-        password: config.ledger.password().map_err(Error::Password)?,
-        prefix: config.ledger.prefix.clone(),
+/// A file cannot be read, or a rate is out of bounds.
+pub(super) fn redis_settings(config: &Config) -> Result<Option<RedisSettings>, Error> {
+    let ledger = &config.ledger;
+    let place = |server: &Server| Place::Tcp(server.host.clone(), server.port);
+    let (servers, db) = match &ledger.url {
+        LedgerUrl::Memory => return Ok(None),
+        LedgerUrl::Redis { server, db, .. } => (Servers::One(place(server)), *db),
+        LedgerUrl::Unix { path, db } => (Servers::One(Place::Unix(path.clone())), *db),
+        LedgerUrl::Sentinel {
+            sentinels, master, db, ..
+        } => {
+            let sentinels = sentinels.iter().map(place).collect();
+            let master = master.clone();
+            (Servers::Sentinels { sentinels, master }, *db)
+        }
+        LedgerUrl::Cluster { nodes, .. } => (Servers::Cluster(nodes.iter().map(place).collect()), 0),
+    };
+    let read = |setting, path: &Option<PathBuf>| {
+        let read = path.as_ref().map(std::fs::read).transpose();
+        read.map_err(|source| Error::File { setting, source })
+    };
+    let tls = ledger.url.is_tls().then(|| {
+        let chain = read("ledger.cert_file", &ledger.cert_file)?;
+        let key = read("ledger.key_file", &ledger.key_file)?;
+        let identity = chain.zip(key).map(|(chain, key)| Identity { chain, key: key.into() });
+        let authorities = read("ledger.ca_file", &ledger.ca_file)?;
+        Ok::<_, Error>(Tls { authorities, identity })
+    });
+    let password = ledger.password().map_err(|source| Error::File {
+        setting: "ledger.password_file",
+        source,
+    })?;
+    let user = ledger.url.login().and_then(|login| login.user.clone());
+    Ok(Some(RedisSettings {
+        tls: tls.transpose()?,
+        login: Login { user, password },
+        db,
+        prefix: ledger.prefix.clone(),
         agreement: Agreement {
             limit: config.limit.enis_per_instance,
             count_primary: config.limit.count_primary,
+            synced: ledger.sync_replicas > 0,
         },
+        sync_replicas: ledger.sync_replicas,
         hold: bounds(config).hold(),
-        fresh: config.ledger.fresh,
+        fresh: ledger.fresh,
         rates: rates(config)?,
-        response_timeout: config.ledger.timeout / 2,
-        connect_timeout: config.ledger.timeout,
-    })
+        response_timeout: ledger.timeout / 2,
+        connect_timeout: ledger.timeout,
+        ..RedisSettings::new(servers)
+    }))
 }

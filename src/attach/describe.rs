@@ -29,7 +29,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
             .permit(Purpose::Describe, Instant::now() + PERMIT_WITHIN)
             .await;
         let permit = permit.map_err(|missing| Ok(wait_for(&missing)))?;
-        let sent_at = self.book.ledger().now();
+        let sent_at = self.book.ledger().now(instance);
         match self.ens.interfaces_of(permit, instance).await {
             Ok(rows) => Ok((sent_at, sights(instance, rows))),
             Err(error) => Err(failures::describe(&error).map(|why| (pause_after(&error), why))),
@@ -50,7 +50,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             }
         };
         let (instance, eni) = (&self.request.instance, &self.request.eni);
-        let sent_at = attacher.book.ledger().now();
+        let sent_at = attacher.book.ledger().now(instance);
         let finding = match attacher.ens.interfaces(permit, std::slice::from_ref(eni)).await {
             Ok(rows) => rows.first().map_or(Finding::Missing, |row| finding(instance, row)),
             Err(DescribeError::UnknownId(_)) => Finding::Missing,

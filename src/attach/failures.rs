@@ -84,6 +84,11 @@ pub(crate) fn draining() -> Failure {
     Failure::new(Reason::Draining, why).retry_after(Duration::from_millis(random::between(50..=1000)))
 }
 
+/// The ledger cannot promise to remember the attach.
+pub(crate) fn unconfirmed(error: &Unavailable) -> Failure {
+    Failure::new(Reason::CoordinationUnavailable, format!("{}; try again", error.why))
+}
+
 /// The ledger recovers from a loss.
 pub(crate) fn recovering(until: Timestamp, now: Timestamp) -> Failure {
     let why = format!("the ledger lost writes and recovers until {until}; nothing was sent; try again then");

@@ -10,7 +10,7 @@ use crate::ledger::book::Answer;
 use crate::ledger::bounds::LEASE_MARGIN;
 use crate::ledger::command::{Command, Reply, SendAnswer};
 use crate::ledger::record::Attempt;
-use crate::ledger::{Ledger, Unavailable};
+use crate::ledger::{Ledger, Rule, Unavailable};
 use crate::model::{Attachment, Failure, InstanceId, Reason, State, random};
 use crate::telemetry::metrics::RefusedBy;
 
@@ -36,9 +36,15 @@ struct Sent {
 }
 
 impl<L: Ledger, E: Ens> Attempting<L, E> {
-    /// Sends what was reserved, and writes the answer.
-    pub(super) async fn send(&self, turn: &mut Turn, attempt: &Attempt, kit: Kit) -> Result<Step, Failure> {
-        let Sent { answer, void } = self.attacher.send_once(turn, attempt, kit).await;
+    /// Sends what was reserved, and the ledger remembers even if it fails over, and writes the answer.
+    pub(super) async fn send(
+        &self,
+        turn: &mut Turn,
+        attempt: &Attempt,
+        incarnation: &str,
+        kit: Kit,
+    ) -> Result<Step, Failure> {
+        let Sent { answer, void } = self.attacher.send_once(turn, attempt, incarnation, kit).await;
         self.tell(attempt, &answer);
         let written = self.attacher.write(turn, attempt, answer.clone()).await;
         match (answer, void, written) {
@@ -107,7 +113,8 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
             match answer.as_ref().map(|answer| (&answer.reply, answer)) {
                 Ok((Reply::Reserved { grant, attempt, room }, answer)) => {
                     turn.granted(*grant, answer.deadline(grant.expires_at), room + 1);
-                    let sent = self.send_once(turn, attempt, kit).await;
+                    let incarnation = &answer.record.incarnation;
+                    let sent = self.send_once(turn, attempt, incarnation, kit).await;
                     // Written or not: the tracker goes on from the record.
                     let _ = self.write(turn, attempt, sent.answer).await;
                     return Ok(());
@@ -166,10 +173,24 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         }
     }
 
-    /// One send, if the lease lasts for it. Nothing is awaited between this check and the signature.
-    async fn send_once(&self, turn: &Turn, attempt: &Attempt, kit: Kit) -> Sent {
+    /// One send, if the ledger will remember it whatever happens, and the lease lasts for it. Nothing is awaited between this last
+    /// check and the signature.
+    async fn send_once(&self, turn: &Turn, attempt: &Attempt, incarnation: &str, kit: Kit) -> Sent {
+        let confirmed = self
+            .book
+            .ledger()
+            .confirm(&attempt.attachment.instance, incarnation)
+            .await;
+        if let Err(error) = confirmed {
+            self.budget.give_back(kit.permit).await;
+            return Sent {
+                answer: SendAnswer::Void,
+                void: Some((LEDGER_RETRY, failures::unconfirmed(&error))),
+            };
+        }
         let needed = self.attempt_timeout + LEASE_MARGIN;
-        if turn.held().is_none_or(|held| Instant::now() + needed > held.ends) {
+        let lasts = turn.held().is_some_and(|held| Instant::now() + needed <= held.ends);
+        if !lasts && self.book.bounds().rules.hold(Rule::Lease) {
             self.budget.give_back(kit.permit).await;
             return Sent {
                 answer: SendAnswer::Void,

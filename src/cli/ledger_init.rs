@@ -5,7 +5,6 @@ use std::io::Write as _;
 use super::error::Error;
 use super::serve::Settings;
 use crate::app::{self, LedgerInitError};
-use crate::config::LedgerUrl;
 
 const EXAMPLES: &str = "\
 An empty ledger looks like one that lost its data: replicas then grant nothing until everything that they could have \
@@ -25,16 +24,13 @@ pub(super) enum Command {
 pub(super) async fn run(Command::Init(settings): Command) -> Result<(), Error> {
     let loaded = settings.load().map_err(|faults| Error::Usage(faults.to_string()))?;
     let url = &loaded.config.ledger.url;
-    if matches!(url, LedgerUrl::Memory) {
-        let why = "memory:// is always new: there is nothing to initialise; ledger.url names a redis";
-        return Err(Error::Usage(why.to_owned()));
-    }
     match app::init_ledger(&loaded.config).await {
         Ok(()) => {
             writeln!(anstream::stdout(), "the ledger at {url} is new: replicas grant at once")?;
             Ok(())
         }
         Err(error) if error.is_unreachable() => Err(Error::NotReached(format!("{url}: {error}"))),
+        Err(error @ LedgerInitError::Memory) => Err(Error::Usage(error.to_string())),
         Err(error @ LedgerInitError::Init(_)) => Err(Error::Failed(format!("{url}: {error}"))),
         Err(error) => Err(Error::failed(&error)),
     }

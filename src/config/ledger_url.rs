@@ -3,8 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use percent_encoding::NON_ALPHANUMERIC;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 mod parse;
 
@@ -106,27 +105,6 @@ impl LedgerUrl {
             Self::Memory | Self::Unix { .. } => false,
             Self::Redis { tls, .. } | Self::Sentinel { tls, .. } | Self::Cluster { tls, .. } => *tls,
         }
-    }
-
-    /// The URL with its secrets, for the one who connects.
-    #[must_use]
-    pub fn with_secrets(&self) -> SecretString {
-        let Self::Redis { server, login, db, .. } = self else {
-            return SecretString::from(self.to_string());
-        };
-        let encode = |text: &str| percent_encoding::utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let user = login.user.as_deref().map(encode).unwrap_or_default();
-        let password = login
-            .password
-            .as_ref()
-            .map(|password| format!(":{}", encode(password.expose_secret())));
-        let password = password.unwrap_or_default();
-        let at = if user.is_empty() && password.is_empty() {
-            ""
-        } else {
-            "@"
-        };
-        SecretString::from(format!("{}://{user}{password}{at}{server}/{db}", self.scheme()))
     }
 
     fn scheme(&self) -> &'static str {

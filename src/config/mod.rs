@@ -19,6 +19,6 @@ mod table;
 pub mod value;
 
 pub use fault::{Fault, Faults, Origin};
-pub use ledger_url::LedgerUrl;
+pub use ledger_url::{LedgerUrl, Server};
 pub use load::{Flag, Loaded, Sources, load};
 pub use settings::{Admin, Config, Ens, Grpc, Ledger, Limit, Tracker, Watch};

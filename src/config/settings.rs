@@ -41,17 +41,23 @@ settings! {
 
     /// Where the replicas coordinate.
     ledger: Ledger {
-        /// Where records are kept: `memory://` (one replica, nothing survives a restart) or `redis://[user[:password]@]host[:port][/db]`.
+        /// Where records are kept: `memory://` (one replica, nothing survives a restart), `redis[s]://[user[:password]@]host[:port][/db]`,
+        /// `unix:///path[?db=N]`, `redis[s]-sentinel://host[:port],…[/db]?master=NAME` or `redis[s]-cluster://host[:port],…`.
         url: LedgerUrl = unset,
         /// File that holds the password, and nothing else; takes the place of the one in the URL.
         password_file: Option<PathBuf> = unset,
         /// Certificate authorities (PEM) that Redis' certificate is checked against; the system's if not set.
         ca_file: Option<PathBuf> = unset,
+        /// Certificate chain to show to Redis (PEM), where it asks for one. Needs `key_file`, and a URL with TLS.
+        cert_file: Option<PathBuf> = unset,
+        /// Private key of that certificate (PEM).
+        key_file: Option<PathBuf> = unset,
         /// What every key begins with.
         prefix: String = "eni-gateway:",
         /// Longest stretch of writes that a failover of Redis can lose.
         failover_window: Duration = "15s",
-        /// Redis replicas that must have a reservation before it is sent; then a failover needs no hold. 0: none.
+        /// Redis replicas that must have a reservation before it is sent: all that the primary has. Then a failover needs no hold.
+        /// 0: none. On for all replicas of the gateway, or off for all.
         sync_replicas: usize = "0",
         /// Whether an empty ledger is a new one at start, and not one that lost its data.
         fresh: bool = "false",

@@ -100,7 +100,7 @@ impl<L: Ledger> Book<L> {
             self.remembered(instance)
         };
         for tries in 0..MAX_TRIES {
-            let now = self.ledger.now().max(snapshot.now);
+            let now = self.ledger.now(instance).max(snapshot.now);
             let step = self.step(instance, command, &snapshot, now);
             if !step.changed {
                 if verified {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::model::Timestamp;
 
 use super::record::Attempt;
+use super::rules::{Rule, Rules};
 
 /// A handed-over grant lapses unless its holder polls within this time.
 pub const PROVISIONAL_GRANT: Duration = Duration::from_secs(1);
@@ -56,6 +57,8 @@ pub struct Bounds {
     pub stuck_after: Duration,
     /// `tracker.compare_after`. Default 1 min.
     pub compare_after: Duration,
+    /// All of them, but in tests that look what a rule is for.
+    pub rules: Rules,
 }
 
 impl Default for Bounds {
@@ -69,6 +72,7 @@ impl Default for Bounds {
             count_primary: false,
             stuck_after: Duration::from_secs(300),
             compare_after: Duration::from_secs(60),
+            rules: Rules::default(),
         }
     }
 }
@@ -97,9 +101,14 @@ impl Bounds {
             .last_send()
             .map_or(attempt.attachment.created_at, |send| send.at);
         if attempt.has_unanswered_send() {
-            last + self.validity + self.lag
-        } else {
+            match self.rules.hold(Rule::GraceOfUnanswered) {
+                true => last + self.validity + self.lag,
+                false => last,
+            }
+        } else if self.rules.hold(Rule::GraceOfAccepted) {
             last + self.lag
+        } else {
+            last
         }
     }
 }

@@ -103,6 +103,12 @@ impl Keys {
         )
     }
 
+    /// What is written to see how far Redis' replicas have come (string).
+    #[must_use]
+    pub fn scratch(&self, partition: PartitionId) -> String {
+        self.of(partition, "scratch")
+    }
+
     /// The budget of ENS calls (hash).
     #[must_use]
     pub fn budget(&self) -> String {

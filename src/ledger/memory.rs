@@ -58,6 +58,13 @@ impl Memory {
         }
     }
 
+    /// Its clock, one for all instances.
+    #[must_use]
+    pub fn clock(&self) -> Timestamp {
+        let (began, start) = self.began;
+        start + began.elapsed()
+    }
+
     /// A copy of all that is in it now, which goes a way of its own from here on: what a replica holds that replicates no more.
     #[must_use]
     pub fn fork(&self) -> Self {
@@ -131,12 +138,12 @@ impl State {
 
 impl Ledger for Memory {
     async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, Unavailable> {
-        Ok(self.lock().snapshot(instance, request, self.now()))
+        Ok(self.lock().snapshot(instance, request, self.clock()))
     }
 
     async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
         let mut state = self.lock();
-        let now = self.now();
+        let now = self.clock();
         let held = state
             .records
             .get(&proposal.instance, now)
@@ -157,18 +164,23 @@ impl Ledger for Memory {
         Ok(Verdict::Committed { version, now })
     }
 
+    async fn confirm(&self, _instance: &InstanceId, _incarnation: &str) -> Result<(), Unavailable> {
+        // Nothing survives this process: there is nothing to make sure of.
+        Ok(())
+    }
+
     async fn claim(&self, most: usize, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
-        let now = self.now();
+        let now = self.clock();
         Ok(self.lock().due.claim(most, now, visibility))
     }
 
     async fn claim_comparisons(&self, most: usize, visibility: Duration) -> Result<Vec<InstanceId>, Unavailable> {
-        let now = self.now();
+        let now = self.clock();
         Ok(self.lock().comparisons.claim(most, now, visibility))
     }
 
     async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
-        let now = self.now();
+        let now = self.clock();
         Ok(self.lock().tokens.order(order, &self.rates, now))
     }
 
@@ -180,9 +192,8 @@ impl Ledger for Memory {
         partition()
     }
 
-    fn now(&self) -> Timestamp {
-        let (began, start) = self.began;
-        start + began.elapsed()
+    fn now(&self, _instance: &InstanceId) -> Timestamp {
+        self.clock()
     }
 
     fn health(&self) -> Health {

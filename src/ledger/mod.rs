@@ -20,6 +20,7 @@ pub mod memory;
 mod queue;
 pub mod record;
 pub mod redis;
+pub mod rules;
 pub mod tokens;
 
 pub use book::Book;
@@ -28,6 +29,7 @@ pub use hints::{Hint, Hints};
 pub use memory::Memory;
 pub use record::{Record, RequestEntry, RequestKey};
 pub use redis::{Redis, RedisSettings};
+pub use rules::{Rule, Rules};
 pub use tokens::Rates;
 
 /// How far a proposal's time may be from the ledger's clock when it is committed: a decision that came late is made again.
@@ -49,6 +51,11 @@ pub trait Ledger: Send + Sync + 'static {
     /// the same; otherwise says what is there. All or nothing.
     fn commit(&self, proposal: &Proposal) -> impl Future<Output = Result<Verdict, Unavailable>> + Send;
 
+    /// Makes sure that what was committed for this instance under this incarnation is not lost in a failover, where the ledger
+    /// is to do so (`ledger.sync_replicas`): what it cannot make sure of must not be sent.
+    fn confirm(&self, instance: &InstanceId, incarnation: &str)
+    -> impl Future<Output = Result<(), Unavailable>> + Send;
+
     /// Takes due attempts, at most `most`, earliest first, and hides them from others for `visibility`.
     fn claim(&self, most: usize, visibility: Duration) -> impl Future<Output = Result<Vec<Due>, Unavailable>> + Send;
 
@@ -66,8 +73,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// when some may have been missed.
     fn hints(&self) -> &Hints;
 
-    /// The ledger's clock, as this replica estimates it; exact for the memory ledger.
-    fn now(&self) -> Timestamp;
+    /// The ledger's clock for an instance, as this replica estimates it; exact for the memory ledger. It is that of the server
+    /// which holds the record: those of two instances may differ.
+    fn now(&self, instance: &InstanceId) -> Timestamp;
 
     /// What is known of an instance's partition, for a first try without a read.
     fn partition(&self, instance: &InstanceId) -> Partition;

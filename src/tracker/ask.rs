@@ -36,14 +36,14 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
                     }
                 },
             };
-            let sent_at = self.book.ledger().now();
+            let sent = Instant::now();
             match self.ens.interfaces(permit, &ids).await {
                 Ok(rows) => {
-                    let missing = self.read(due, &ids, &rows, sent_at, &mut looks);
+                    let missing = self.read(due, &ids, &rows, sent, &mut looks);
                     questions.extend(missing.into_iter().map(|id| vec![id]));
                 }
                 Err(DescribeError::UnknownId(_)) if ids.len() == 1 => {
-                    self.read(due, &ids, &[], sent_at, &mut looks);
+                    self.read(due, &ids, &[], sent, &mut looks);
                 }
                 Err(DescribeError::UnknownId(_)) => {
                     let (left, right) = ids.split_at(ids.len() / 2);
@@ -51,7 +51,7 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
                 }
                 Err(error) => {
                     tracing::warn!(%error, batch = ids.len(), "ens could not be asked for a batch; it falls due again");
-                    self.unclear(due, &ids, sent_at, &mut looks);
+                    self.unclear(due, &ids, sent, &mut looks);
                 }
             }
         }
@@ -64,7 +64,7 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
         due: &[Due],
         ids: &[InterfaceId],
         rows: &[Row],
-        sent_at: Timestamp,
+        sent: Instant,
         looks: &mut Vec<Look>,
     ) -> Vec<InterfaceId> {
         let mut missing = BTreeSet::new();
@@ -78,31 +78,33 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
                 }
             }
         });
-        looks.extend(by_instance(found, sent_at));
+        looks.extend(self.by_instance(found, sent));
         missing.into_iter().collect()
     }
 
     /// Nothing was learnt; the attempts fall due again after their pause.
-    fn unclear(&self, due: &[Due], ids: &[InterfaceId], sent_at: Timestamp, looks: &mut Vec<Look>) {
+    fn unclear(&self, due: &[Due], ids: &[InterfaceId], sent: Instant, looks: &mut Vec<Look>) {
         let unclear = || Finding::Unclear { text: String::new() };
         let asked = due
             .iter()
             .filter(|due| ids.contains(&due.eni))
             .map(|due| (due, unclear()));
-        looks.extend(by_instance(asked, sent_at));
+        looks.extend(self.by_instance(asked, sent));
     }
-}
 
-fn by_instance<'a>(found: impl Iterator<Item = (&'a Due, Finding)>, sent_at: Timestamp) -> Vec<Look> {
-    let mut instances: BTreeMap<&InstanceId, Vec<(InterfaceId, Finding)>> = BTreeMap::new();
-    for (due, finding) in found {
+    /// Each instance's findings, and when ENS was asked by the ledger's clock for that instance.
+    fn by_instance<'a>(&self, found: impl Iterator<Item = (&'a Due, Finding)>, sent: Instant) -> Vec<Look> {
+        let mut instances: BTreeMap<&InstanceId, Vec<(InterfaceId, Finding)>> = BTreeMap::new();
+        for (due, finding) in found {
+            instances
+                .entry(&due.instance)
+                .or_default()
+                .push((due.eni.clone(), finding));
+        }
+        let ledger = self.book.ledger();
         instances
-            .entry(&due.instance)
-            .or_default()
-            .push((due.eni.clone(), finding));
+            .into_iter()
+            .map(|(instance, findings)| (instance.clone(), ledger.now(instance) - sent.elapsed(), findings))
+            .collect()
     }
-    instances
-        .into_iter()
-        .map(|(instance, findings)| (instance.clone(), sent_at, findings))
-        .collect()
 }

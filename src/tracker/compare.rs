@@ -62,7 +62,7 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
     }
 
     async fn compare_one(&self, instance: &InstanceId, permit: Permit) {
-        let sent_at = self.book.ledger().now();
+        let sent_at = self.book.ledger().now(instance);
         let rows = match self.ens.interfaces_of(permit, instance).await {
             Ok(rows) => rows,
             Err(error) => {

@@ -85,7 +85,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
             .permit(Purpose::Describe, Instant::now() + PERMIT_WITHIN)
             .await;
         let permit = permit.map_err(|missing| failures::no_permit(&missing))?;
-        let sent_at = self.book.ledger().now();
+        let sent_at = self.book.ledger().now(instance);
         let rows = self.ens.interfaces_of(permit, instance).await;
         let rows = rows.map_err(|error| failures::describe(&error).unwrap_or_else(|failure| failure))?;
         let observe = Command::Observe {

@@ -113,22 +113,36 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
 
     /// What to ask for now: nothing, or all that is due or soon will be.
     async fn due(&self, scopes: &Scopes, asked: &BTreeMap<Due, Instant>) -> Vec<Due> {
-        let age = |age: Duration| self.book.ledger().now() - age;
+        let ago = |watched: &Watched, age: Duration| self.book.ledger().now(&watched.instance) - age;
         let known = |watched: &Watched| watched.published().get().view;
         let is_due = |(watched, enis): &(Arc<Watched>, _)| {
-            !select(&watched.instance, &known(watched), enis, age(REREAD), asked).is_empty()
+            !select(&watched.instance, &known(watched), enis, ago(watched, REREAD), asked).is_empty()
         };
         if !scopes.values().any(is_due) {
             return Vec::new();
         }
         let mut due = Vec::new();
         for (watched, enis) in scopes.values() {
-            if select(&watched.instance, &known(watched), enis, age(REREAD - TOGETHER), asked).is_empty() {
+            if select(
+                &watched.instance,
+                &known(watched),
+                enis,
+                ago(watched, REREAD - TOGETHER),
+                asked,
+            )
+            .is_empty()
+            {
                 continue;
             }
             // Another replica may have asked since the last reading.
             if let Ok(view) = watched.fresh().await {
-                due.extend(select(&watched.instance, &view, enis, age(REREAD - TOGETHER), asked));
+                due.extend(select(
+                    &watched.instance,
+                    &view,
+                    enis,
+                    ago(watched, REREAD - TOGETHER),
+                    asked,
+                ));
             }
         }
         due

@@ -178,7 +178,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         observed_at: Option<Timestamp>,
         deadline: Option<Instant>,
     ) -> bool {
-        let since = self.book.ledger().now() - OBSERVED_WITHIN;
+        let since = self.book.ledger().now(instance) - OBSERVED_WITHIN;
         if observed_at.is_some_and(|observed_at| observed_at >= since) {
             return false;
         }

@@ -117,7 +117,7 @@ impl<L: Ledger, E: Ens> Watcher<L, E> {
             if let Some(attachment) = self.view.next(self.eni(), self.sent).cloned() {
                 self.sent = attachment.revision;
                 if self.phase == Phase::Changes {
-                    let now = self.hub.book.ledger().now();
+                    let now = self.hub.book.ledger().now(&attachment.instance);
                     self.hub.metrics.watch_lagged(now.since(attachment.updated_at));
                 }
                 return Some(Ok(Event::Attachment(attachment)));

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::{Failure, Finding};
 use crate::app::Error;
 use crate::app::settings::redis_settings;
-use crate::config::{Config, LedgerUrl};
+use crate::config::Config;
 use crate::ledger::redis::{InspectError, Inspection, Standing, inspect};
 
 const PART: &str = "ledger";
@@ -19,13 +19,12 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 /// It cannot be built from these settings.
 pub async fn coordination(config: &Config) -> Result<Vec<Finding>, Error> {
     let url = &config.ledger.url;
-    if matches!(url, LedgerUrl::Memory) {
+    let Some(settings) = redis_settings(config)? else {
         return Ok(vec![Finding::good(
             PART,
             format!("{url} is this process' own: there is nothing to reach"),
         )]);
-    }
-    let settings = redis_settings(config, url)?;
+    };
     let hold = settings.hold;
     Ok(match inspect(settings).await {
         Ok(found) => findings(config, hold, found),

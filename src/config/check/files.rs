@@ -18,4 +18,6 @@ pub(super) fn files(config: &Config, checks: &mut Checks<'_>) {
     readable("grpc.client_ca_file", &config.grpc.client_ca_file);
     readable("ledger.password_file", &config.ledger.password_file);
     readable("ledger.ca_file", &config.ledger.ca_file);
+    readable("ledger.cert_file", &config.ledger.cert_file);
+    readable("ledger.key_file", &config.ledger.key_file);
 }

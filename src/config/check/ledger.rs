@@ -8,12 +8,6 @@ pub(super) fn ledger(config: &Config, checks: &mut Checks<'_>) {
     let memory = matches!(ledger.url, LedgerUrl::Memory);
     checks.require(
         &["ledger.url"],
-        memory || matches!(ledger.url, LedgerUrl::Redis { tls: false, .. }),
-        || format!("{} is not supported by this version", ledger.url),
-        "use redis:// or memory://",
-    );
-    checks.require(
-        &["ledger.url"],
         !(ledger.url.has_password() && matches!(checks.origins.of("ledger.url"), Origin::Flag(_))),
         || "a password on the command line can be read by everybody on the machine".to_owned(),
         "put it into a file and set ledger.password_file",
@@ -34,10 +28,22 @@ pub(super) fn ledger(config: &Config, checks: &mut Checks<'_>) {
         "unset ledger.ca_file, or use a URL with TLS",
     );
     checks.require(
-        &["ledger.sync_replicas"],
-        ledger.sync_replicas == 0,
-        || "waiting for Redis' replicas is not supported by this version".to_owned(),
-        "unset it: after a failover the ledger then recovers before it grants again",
+        &["ledger.cert_file", "ledger.key_file"],
+        ledger.cert_file.is_some() == ledger.key_file.is_some(),
+        || "one of them is set without the other".to_owned(),
+        "set both or none",
+    );
+    checks.require(
+        &["ledger.url", "ledger.cert_file", "ledger.key_file"],
+        ledger.cert_file.is_none() || ledger.url.is_tls(),
+        || format!("{} does not use TLS", ledger.url),
+        "unset ledger.cert_file and ledger.key_file, or use a URL with TLS",
+    );
+    checks.require(
+        &["ledger.url", "ledger.sync_replicas"],
+        !memory || ledger.sync_replicas == 0,
+        || "memory:// has no replicas".to_owned(),
+        "unset ledger.sync_replicas",
     );
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '{' | '}');
     checks.require(

@@ -5,6 +5,7 @@ use crate::model::{Failure, Reason, State};
 use super::super::bounds::{FIRST_LOOK, LEARNED_LIMIT_LIFE};
 use super::super::command::{Reply, SendAnswer, Settled};
 use super::super::record::{Attempt, LearnedLimit, RequestEntry, RequestKey};
+use super::super::rules::Rule;
 use super::{Turn, on_the_second};
 
 impl Turn<'_> {
@@ -85,6 +86,9 @@ impl Turn<'_> {
                     .last_send()
                     .map_or(now, |send| send.at + self.context.bounds.lag);
                 attempt.due_at = Some(on_the_second(asked.max(now)));
+                if !self.holds(Rule::AskBeforeResend) {
+                    attempt.free_seen_at = Some(now);
+                }
                 self.verify(attempt);
             }
         }
@@ -100,7 +104,7 @@ impl Turn<'_> {
         if failure.reason == Reason::EniLimitExceeded {
             self.learn_limit(&attempt);
         }
-        if attempt.has_unanswered_send() {
+        if attempt.has_unanswered_send() && self.holds(Rule::OtherCopies) {
             attempt.refusal = Some(failure.clone());
             let asked = attempt
                 .last_send()

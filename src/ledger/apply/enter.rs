@@ -5,6 +5,7 @@ use crate::model::{InterfaceId, State, Ticket, Uid};
 use super::super::bounds::{LEASE_MARGIN, PRESENT_LIFE};
 use super::super::command::{Enter, Lease, Reach, Reply};
 use super::super::record::{Attempt, RequestEntry, Send};
+use super::super::rules::Rule;
 use super::Turn;
 
 impl Turn<'_> {
@@ -149,10 +150,12 @@ impl Turn<'_> {
             Ok(grant) => grant,
             Err(ahead) => return Reply::Queued { ahead },
         };
-        attempt.sends.push(Send {
-            at: self.now(),
-            answered: false,
-        });
+        if self.holds(Rule::SendWritten) {
+            attempt.sends.push(Send {
+                at: self.now(),
+                answered: false,
+            });
+        }
         attempt.free_seen_at = None;
         attempt.looks = 0;
         attempt.due_at = Some(grant.expires_at + LEASE_MARGIN);

@@ -3,11 +3,12 @@
 //! A released lock goes straight to the first in the queue, for one second on trial: the lease begins when the grantee's
 //! next poll confirms it. Nothing renews a lease. Order and speed rest on this file; safety does not.
 
-use crate::model::{Revision, Ticket};
+use crate::model::{Revision, Ticket, Timestamp};
 
 use super::super::bounds::{PROVISIONAL_GRANT, WAITER_LIFE};
 use super::super::command::{Change, Hold, Lease};
 use super::super::record::{Grant, Waiter};
+use super::super::rules::Rule;
 use super::Turn;
 
 impl Turn<'_> {
@@ -61,7 +62,15 @@ impl Turn<'_> {
     }
 
     pub(super) fn is_on_hold(&self) -> bool {
-        self.now() < self.context.partition.hold_until
+        self.now() < self.hold_until()
+    }
+
+    /// Until when nothing is reserved, because the ledger may have lost something.
+    pub(super) fn hold_until(&self) -> Timestamp {
+        match self.holds(Rule::Hold) {
+            true => self.context.partition.hold_until,
+            false => Timestamp::default(),
+        }
     }
 
     fn grant(&mut self, ticket: Ticket, provisional: bool) -> Grant {

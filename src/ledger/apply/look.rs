@@ -7,6 +7,7 @@ use crate::model::{Failure, InterfaceId, Reason, State, Timestamp, Uid};
 use super::super::bounds::MAX_SENDS;
 use super::super::command::{Finding, Status};
 use super::super::record::Attempt;
+use super::super::rules::Rule;
 use super::{Turn, on_the_second, pause_after};
 
 impl Turn<'_> {
@@ -18,7 +19,7 @@ impl Turn<'_> {
         };
         let after_sends = attempt.last_send().is_none_or(|send| sent_at > send.at);
         let newest = attempt.described_at.is_none_or(|newest| sent_at > newest);
-        if !after_sends || !newest {
+        if (!after_sends || !newest) && self.holds(Rule::SettleOrder) {
             self.look_again(attempt, None);
             return;
         }
@@ -45,7 +46,9 @@ impl Turn<'_> {
     /// Whether a row that shows the ENI here may still be that of an earlier attachment.
     fn may_be_old(&self, attempt: &Attempt, sent_at: Timestamp) -> bool {
         let lag = self.context.bounds.lag;
-        attempt.here_before && attempt.last_send().is_some_and(|send| sent_at < send.at + lag)
+        self.holds(Rule::SeenBefore)
+            && attempt.here_before
+            && attempt.last_send().is_some_and(|send| sent_at < send.at + lag)
     }
 
     /// ENS refused the attach for the ENI's status: it failed, unless the ENI turns out to be on its way to this very instance.

@@ -22,6 +22,7 @@ use crate::model::{InstanceId, InterfaceId, Revision, State, Timestamp};
 use super::bounds::{Bounds, ENDED_LIFE, IDLE_LIFE, MAX_ENDED};
 use super::command::{Change, Command, Reply};
 use super::record::{Attempt, Record, RequestEntry, RequestKey};
+use super::rules::Rule;
 use super::{Effects, Partition};
 
 /// What a step is computed under.
@@ -120,6 +121,10 @@ impl Turn<'_> {
 
     fn now(&self) -> Timestamp {
         self.context.now
+    }
+
+    fn holds(&self, rule: Rule) -> bool {
+        self.context.bounds.rules.hold(rule)
     }
 
     fn next_revision(&mut self) -> Revision {

@@ -5,23 +5,21 @@ use crate::model::{InterfaceId, State, Timestamp};
 use super::super::bounds::{OBSERVATION_LIFE, OBSERVATION_LIFE_MAX};
 use super::super::command::{Finding, Sight, Status};
 use super::super::record::Observation;
+use super::super::rules::Rule;
 use super::Turn;
 
 impl Turn<'_> {
     /// Records an observation. One that was sent before the recorded one is discarded.
     pub(super) fn observe(&mut self, sent_at: Timestamp, rows: &[Sight]) {
-        if self
-            .record
-            .observation
-            .as_ref()
-            .is_some_and(|newest| sent_at <= newest.sent_at)
-        {
+        let newest = self.record.observation.as_ref();
+        if newest.is_some_and(|newest| sent_at <= newest.sent_at) && self.holds(Rule::NewestObservation) {
             return;
         }
         let bounds = self.context.bounds;
         let counted: Vec<&Sight> = rows
             .iter()
             .filter(|row| row.status != Status::Available && (bounds.count_primary || !row.primary))
+            .filter(|row| row.status != Status::Detaching || self.holds(Rule::DetachingOccupies))
             .collect();
         let was_full = self
             .record

@@ -7,17 +7,22 @@ use crate::model::InterfaceId;
 
 use super::super::command::Fullness;
 use super::super::record::Observation;
+use super::super::rules::Rule;
 use super::Turn;
 
 impl Turn<'_> {
     /// The observation, if it is good enough to decide by. During a hold things may still arrive that the ledger forgot: what
     /// was asked before its end does not show them.
     pub(super) fn observation(&self) -> Option<&Observation> {
-        let hold_until = self.context.partition.hold_until;
+        let hold_until = self.hold_until();
         self.record
             .observation
             .as_ref()
-            .filter(|observation| self.now() < observation.expires_at() && observation.sent_at >= hold_until)
+            .filter(|observation| self.is_good(observation) && observation.sent_at >= hold_until)
+    }
+
+    fn is_good(&self, observation: &Observation) -> bool {
+        self.now() < observation.expires_at() || !self.holds(Rule::ObservationLife)
     }
 
     /// The next attach asks ENS anew: a slot came free, or the ledger may have lost something. When ENS was asked last is still
@@ -35,7 +40,10 @@ impl Turn<'_> {
             .observation
             .iter()
             .flat_map(|observation| &observation.occupied);
-        observed.chain(self.record.settled.keys()).collect()
+        let settled = self.record.settled.keys();
+        observed
+            .chain(settled.filter(|_| self.holds(Rule::SettledOccupies)))
+            .collect()
     }
 
     fn reserved(&self) -> impl Iterator<Item = &InterfaceId> {
@@ -71,7 +79,7 @@ impl Turn<'_> {
         let observation = self.observation()?;
         let (occupied, taken) = (self.occupied(), self.taken());
         let with_eni = taken.len() + usize::from(!taken.contains(eni));
-        if with_eni <= self.limit() {
+        if with_eni <= self.limit() || !self.holds(Rule::Limit) {
             return None;
         }
         Some(Fullness {

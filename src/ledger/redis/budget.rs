@@ -5,12 +5,12 @@ use std::time::Duration;
 use crate::ledger::tokens::{PROBE_PERMIT, PROBE_RETRY, family, micros};
 use crate::ledger::{TokenOrder, TokenReply, Unavailable};
 
-use super::Core;
-use super::link::Operation;
+use super::node::Node;
+use super::node::link::Operation;
 
-impl Core {
+impl Node {
     pub(super) async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
-        let mut script = self.scripts.take.key(self.keys.budget());
+        let mut script = self.shared.scripts.take.key(self.shared.keys.budget());
         match order {
             TokenOrder::Trip(bucket, pause) => script.arg("trip").arg(family(bucket)).arg(micros(pause)),
             TokenOrder::Close(bucket) => script.arg("close").arg(family(bucket)),
@@ -23,8 +23,8 @@ impl Core {
                     })
                     .arg(family(bucket));
                 script.arg(micros(PROBE_PERMIT)).arg(micros(PROBE_RETRY));
-                script.arg(self.settings.rates.chunk(bucket));
-                for lane in self.settings.rates.lanes(bucket) {
+                script.arg(self.shared.settings.rates.chunk(bucket));
+                for lane in self.shared.settings.rates.lanes(bucket) {
                     script.arg(lane.name).arg(lane.interval).arg(lane.burst);
                 }
                 &mut script

@@ -1,6 +1,7 @@
 //! The incarnation of a partition, as its epoch key holds it: which server wrote it, until when the partition is closed, and
 //! the settings on which all replicas must agree. One line of text, compared as a whole by the commit script.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::ledger::Partition;
@@ -15,16 +16,20 @@ pub struct Agreement {
     pub limit: usize,
     /// Whether the primary one counts.
     pub count_primary: bool,
+    /// Whether Redis' replicas are waited for before each send.
+    pub synced: bool,
 }
 
 impl fmt::Display for Agreement {
     /// As it stands at the end of an epoch.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "limit={} count_primary={} format={FORMAT}",
-            self.limit, self.count_primary
-        )
+        let Self {
+            limit,
+            count_primary,
+            synced,
+        } = self;
+        write!(f, "limit={limit} count_primary={count_primary} format={FORMAT}")?;
+        if *synced { f.write_str(" synced=true") } else { Ok(()) }
     }
 }
 
@@ -101,8 +106,17 @@ impl Views {
         };
     }
 
-    pub(super) fn recovering(&self, now: Timestamp) -> usize {
-        self.0.iter().filter(|view| view.partition.hold_until > now).count()
+    /// How many partitions are closed, each by the clock of its own server.
+    pub(super) fn recovering(&self, now: impl Fn(PartitionId) -> Timestamp) -> usize {
+        PartitionId::all()
+            .filter(|&partition| self.0[partition.index()].partition.hold_until > now(partition))
+            .count()
+    }
+
+    /// How many of these are.
+    pub(super) fn recovering_of(&self, partitions: &BTreeSet<PartitionId>, now: Timestamp) -> usize {
+        let closed = |partition: &&PartitionId| self.0[partition.index()].partition.hold_until > now;
+        partitions.iter().filter(closed).count()
     }
 
     /// As it was seen last.
@@ -128,6 +142,7 @@ mod tests {
         let ours = Agreement {
             limit: 10,
             count_primary: false,
+            synced: false,
         };
         let text = "0123abcd 1700000000000000 limit=10 count_primary=false format=1";
         let epoch = Epoch::parse(text).unwrap();
@@ -140,6 +155,9 @@ mod tests {
         assert_eq!(epoch.disagreement(&ours), None);
         let other = epoch.disagreement(&Agreement { limit: 15, ..ours }).unwrap();
         assert!(other.contains("limit=10") && other.contains("limit=15"), "{other}");
+        let synced = Agreement { synced: true, ..ours };
+        assert!(epoch.disagreement(&synced).is_some());
+        assert!(synced.to_string().ends_with(" synced=true"));
         for nonsense in ["", "abc", "abc def ghi", "abc 1"] {
             assert_eq!(Epoch::parse(nonsense), None, "{nonsense:?}");
         }

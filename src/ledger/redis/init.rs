@@ -1,5 +1,8 @@
 //! Saying that a ledger is new. An empty one looks exactly like one that lost everything, and would be closed for a hold.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult, cmd};
@@ -7,8 +10,9 @@ use redis::{RedisError, RedisResult, cmd};
 use crate::ledger::keys::PartitionId;
 
 use super::epoch::Epoch;
-use super::link::{describe, is_answer};
-use super::{Core, InvalidSettings, RedisSettings, fitness};
+use super::node::link::{describe, is_answer};
+use super::node::{Node, fitness};
+use super::{InvalidSettings, RedisSettings, Shared, route};
 
 /// Why a ledger was not made.
 #[derive(Debug, thiserror::Error)]
@@ -49,66 +53,92 @@ impl From<RedisError> for InitError {
 /// # Errors
 /// Something is held there, the server is unfit, or it cannot be reached.
 pub async fn init(settings: RedisSettings) -> Result<(), InitError> {
-    let core = Core::new(settings)?;
-    let mut connection = core.link.connect().await?;
-    core.scripts.load(&mut connection).await?;
-    let found = fitness::examine(&mut connection).await?;
-    if !found.unfit.is_empty() {
-        return Err(InitError::Unfit(found.unfit.join("; ")));
+    let shared = Arc::new(Shared::new(settings)?);
+    let mut nodes = route::survey(&shared).await?;
+    // All or nothing, as far as that goes: a cluster of which one node holds something is left alone.
+    for (node, connection) in &mut nodes {
+        let found = fitness::examine(connection, shared.settings.sync_replicas).await?;
+        if !found.unfit.is_empty() {
+            return Err(InitError::Unfit(found.unfit.join("; ")));
+        }
+        if let Some(held) = held(node, connection).await? {
+            return Err(InitError::Held(held));
+        }
     }
-    Ok(begin(&core, &mut connection).await??)
+    for (node, connection) in &mut nodes {
+        begin(node, connection).await??;
+    }
+    Ok(())
 }
 
-/// Sets the epochs of an empty ledger without a hold. Replicas that begin at once do no harm: what they find of each other's is
+/// Sets the epochs of an empty server without a hold. Replicas that begin at once do no harm: what they find of each other's is
 /// as new as their own.
-pub(super) async fn begin(core: &Core, connection: &mut MultiplexedConnection) -> RedisResult<Result<(), Held>> {
-    if let Some(key) = find_stored(core, connection).await? {
-        return Ok(Err(Held(key)));
+pub(super) async fn begin(node: &Node, connection: &mut MultiplexedConnection) -> RedisResult<Result<(), Held>> {
+    if let Some(held) = held(node, connection).await? {
+        return Ok(Err(held));
     }
-    let looked = try_join_all(PartitionId::all().map(|partition| {
-        let (mut connection, keys) = (connection.clone(), [core.keys.epoch(partition)]);
-        async move { RedisResult::Ok((core.look(&mut connection, &keys).await?, keys)) }
-    }));
-    let (missing, found): (Vec<_>, Vec<_>) = looked.await?.into_iter().partition(|(found, _)| found.epoch.is_empty());
-    if let Some((found, _)) = found
-        .iter()
-        .find(|(found, _)| !is_new(core, &found.epoch, &found.replication_id))
-    {
-        return Ok(Err(Held(format!("the epoch '{}'", found.epoch))));
-    }
-    let made = missing.into_iter().map(|(found, keys)| {
-        let mut connection = connection.clone();
-        async move { core.renew(&mut connection, &keys, &found, 0).await }
+    let partitions = node.partitions();
+    let made = partitions.iter().map(|&partition| {
+        let (mut connection, keys) = (connection.clone(), [node.shared.keys.epoch(partition)]);
+        async move {
+            let found = node.look(&mut connection, &keys).await?;
+            match found.epoch.is_empty() {
+                true => node
+                    .renew(&mut connection, &keys, &found, Duration::ZERO)
+                    .await
+                    .map(drop),
+                false => Ok(()),
+            }
+        }
     });
     try_join_all(made).await?;
     Ok(Ok(()))
 }
 
+/// What says that a server is not new, if anything does.
+async fn held(node: &Node, connection: &mut MultiplexedConnection) -> RedisResult<Option<Held>> {
+    if let Some(key) = find_stored(node, connection).await? {
+        return Ok(Some(Held(key)));
+    }
+    let partitions = node.partitions();
+    let looked = try_join_all(partitions.iter().map(|&partition| {
+        let (mut connection, keys) = (connection.clone(), [node.shared.keys.epoch(partition)]);
+        async move { node.look(&mut connection, &keys).await }
+    }));
+    let found = looked.await?;
+    let old = found
+        .iter()
+        .filter(|found| !found.epoch.is_empty())
+        .find(|found| !is_new(node, &found.epoch, &found.replication_id));
+    Ok(old.map(|found| Held(format!("the epoch '{}'", found.epoch))))
+}
+
 /// Whether an epoch is one that [`begin`] set on the server as it runs now.
-fn is_new(core: &Core, epoch: &str, replication_id: &str) -> bool {
+fn is_new(node: &Node, epoch: &str, replication_id: &str) -> bool {
     Epoch::parse(epoch).is_some_and(|epoch| {
         epoch.replication_id == replication_id
             && epoch.hold_until == crate::model::Timestamp::default()
-            && epoch.disagreement(&core.settings.agreement).is_none()
+            && epoch.disagreement(&node.shared.settings.agreement).is_none()
     })
 }
 
-/// A key of ours that is neither an epoch nor the budget.
-pub(super) async fn find_stored(core: &Core, connection: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
+/// A key of ours that says something of attachments.
+pub(super) async fn find_stored(node: &Node, connection: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
+    let keys = &node.shared.keys;
     let known: Vec<String> = PartitionId::all()
-        .map(|partition| core.keys.epoch(partition))
-        .chain([core.keys.budget()])
+        .flat_map(|partition| [keys.epoch(partition), keys.scratch(partition)])
+        .chain([keys.budget()])
         .collect();
     let mut cursor = 0_u64;
     loop {
         let mut scan = cmd("SCAN");
         scan.arg(cursor)
             .arg("MATCH")
-            .arg(core.keys.pattern())
+            .arg(keys.pattern())
             .arg("COUNT")
             .arg(1_000);
-        let (next, keys): (u64, Vec<String>) = scan.query_async(connection).await?;
-        if let Some(key) = keys.into_iter().find(|key| !known.contains(key)) {
+        let (next, found): (u64, Vec<String>) = scan.query_async(connection).await?;
+        if let Some(key) = found.into_iter().find(|key| !known.contains(key)) {
             return Ok(Some(key));
         }
         if next == 0 {

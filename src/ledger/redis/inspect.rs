@@ -1,5 +1,7 @@
 //! Looking at a ledger without touching it: what `check` reports of a server, and of the epochs on it.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
@@ -7,13 +9,14 @@ use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult, cmd};
 use tokio::time::Instant;
 
-use crate::ledger::keys::PartitionId;
 use crate::model::Timestamp;
 
 use super::epoch::Epoch;
-use super::link::{describe, is_answer};
+use super::node::Node;
+use super::node::fitness::{self, fact};
+use super::node::link::{describe, is_answer};
 use super::scripts::Found;
-use super::{Core, InvalidSettings, RedisSettings, fitness, init};
+use super::{InvalidSettings, RedisSettings, Shared, init, route};
 
 /// Round trips that are measured.
 const TRIPS: usize = 5;
@@ -78,39 +81,53 @@ impl From<RedisError> for InspectError {
 /// # Errors
 /// It cannot be reached, or refuses.
 pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError> {
-    let core = Core::new(settings)?;
-    let mut connection = core.link.connect().await?;
-    let mut round_trip = Duration::MAX;
-    for _ in 0..TRIPS {
-        let sent = Instant::now();
-        let () = cmd("PING").query_async(&mut connection).await?;
-        round_trip = round_trip.min(sent.elapsed());
+    let shared = Arc::new(Shared::new(settings)?);
+    let mut nodes = route::survey(&shared).await?;
+    let mut names = BTreeSet::new();
+    let (mut unfit, mut warnings) = (BTreeSet::new(), BTreeSet::new());
+    let (mut round_trip, mut now) = (Duration::MAX, Timestamp::default());
+    let (mut found, mut empty) = (Vec::new(), true);
+    for (node, connection) in &mut nodes {
+        for _ in 0..TRIPS {
+            let sent = Instant::now();
+            let () = cmd("PING").query_async(connection).await?;
+            round_trip = round_trip.min(sent.elapsed());
+        }
+        let info: String = cmd("INFO").query_async(connection).await?;
+        names.insert(server(&info));
+        let fitness = fitness::examine(connection, shared.settings.sync_replicas).await?;
+        unfit.extend(fitness.unfit);
+        warnings.extend(fitness.warnings);
+        warnings.extend(persistence(&info));
+        found.extend(epochs(node, connection).await?);
+        empty &= init::find_stored(node, connection).await?.is_none();
+        now = node.clock.now();
     }
-    let info: String = cmd("INFO").query_async(&mut connection).await?;
-    let fitness::Fitness { unfit, mut warnings } = fitness::examine(&mut connection).await?;
-    warnings.extend(persistence(&info));
-    core.scripts.load(&mut connection).await?;
-    let standing = standing(&core, &mut connection).await?;
+    let names = names.into_iter().collect::<Vec<_>>().join(", ");
+    let standing = match empty && found.iter().all(|found| found.epoch.is_empty()) {
+        true => Standing::Empty,
+        false => judge(&found, |epoch| epoch.disagreement(&shared.settings.agreement)),
+    };
     Ok(Inspection {
-        server: server(&info),
+        server: match nodes.len() {
+            1 => names,
+            several => format!("{several} primaries, {names}"),
+        },
         round_trip,
-        now: core.clock.now(),
-        unfit,
-        warnings,
+        now,
+        unfit: unfit.into_iter().collect(),
+        warnings: warnings.into_iter().collect(),
         standing,
     })
 }
 
-async fn standing(core: &Core, connection: &mut MultiplexedConnection) -> RedisResult<Standing> {
-    let found = try_join_all(PartitionId::all().map(|partition| {
-        let (mut connection, keys) = (connection.clone(), [core.keys.epoch(partition)]);
-        async move { core.look(&mut connection, &keys).await }
-    }));
-    let found = found.await?;
-    if found.iter().all(|found| found.epoch.is_empty()) && init::find_stored(core, connection).await?.is_none() {
-        return Ok(Standing::Empty);
-    }
-    Ok(judge(&found, |epoch| epoch.disagreement(&core.settings.agreement)))
+async fn epochs(node: &Node, connection: &MultiplexedConnection) -> RedisResult<Vec<Found>> {
+    let partitions = node.partitions();
+    let looked = partitions.iter().map(|&partition| {
+        let (mut connection, keys) = (connection.clone(), [node.shared.keys.epoch(partition)]);
+        async move { node.look(&mut connection, &keys).await }
+    });
+    try_join_all(looked).await
 }
 
 fn judge(found: &[Found], disagreement: impl Fn(&Epoch<'_>) -> Option<String>) -> Standing {
@@ -135,11 +152,6 @@ fn judge(found: &[Found], disagreement: impl Fn(&Epoch<'_>) -> Option<String>) -
         (0, _) => Standing::Recovering(recovering, rest),
         _ => Standing::Lost(lost),
     }
-}
-
-fn fact<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines()
-        .find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
 }
 
 fn server(info: &str) -> String {

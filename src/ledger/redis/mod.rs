@@ -6,32 +6,26 @@
 //! then closed until every send that could have been forgotten must have shown in ENS.
 //!
 //! ```text
-//!  calls ──► link      one connection, given up when it falls silent
-//!            keeper    makes it, and examines server and epochs
-//!            scripts   commit, claim, take
-//!            notices   changes told by other replicas, on a connection of their own
+//!  calls ──► route       which server holds the partition: the one, the sentinels' primary, a cluster's node
+//!            node        one such server: its connection, clock, epochs, notices, fitness
+//!            scripts     commit, claim, take
 //! ```
 
-mod backoff;
 mod budget;
 mod claims;
-mod clock;
+mod dial;
 mod epoch;
-mod epochs;
-mod fitness;
 mod init;
 mod inspect;
-mod keeper;
-mod link;
-mod notices;
-mod records;
+mod node;
+mod route;
 mod scripts;
 mod settings;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,40 +36,43 @@ use super::{
     Due, Health, Hints, Ledger, Partition, Proposal, RequestKey, Snapshot, TokenOrder, TokenReply, Unavailable, Verdict,
 };
 
-use clock::Clock;
+use dial::Dialer;
 use epoch::Views;
-use fitness::Fitness;
-use link::Link;
-use notices::Notices;
+use node::link::describe;
+use route::Route;
 use scripts::Scripts;
 
 pub use epoch::Agreement;
 pub use init::{InitError, init};
 pub use inspect::{InspectError, Inspection, Standing, inspect};
-pub use settings::{InvalidSettings, RedisSettings};
+pub use settings::{Identity, InvalidSettings, Login, Place, RedisSettings, Servers, Tls};
 
-/// Records in Redis. Clones share one connection.
+/// Records in Redis. Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Redis(Arc<Core>);
 
 #[derive(Debug)]
 struct Core {
+    shared: Arc<Shared>,
+    route: Route,
+}
+
+/// What all nodes have in common.
+#[derive(Debug)]
+struct Shared {
     settings: RedisSettings,
+    dialer: Dialer,
     keys: Keys,
     scripts: Scripts,
-    link: Link,
-    clock: Clock,
     hints: Hints,
-    notices: Notices,
     views: Mutex<Views>,
-    fitness: Mutex<Fitness>,
-    /// Told when an epoch was not as expected, or a connection ended: then all epochs are looked at.
-    suspicion: Arc<Notify>,
+    /// Set when a server refused sharded channels: some managed proxies do.
+    plain_notices: AtomicBool,
 }
 
 impl Redis {
     /// Begins to connect, and goes on until `stop`; what it needs to run is spawned on `tasks`. Does not wait for the server:
-    /// until it is there every call is [`Unavailable`]. After `stop`, calls go on over the connection that stands, but no new one
+    /// until it is there every call is [`Unavailable`]. After `stop`, calls go on over the connections that stand, but no new one
     /// is made: stop it last.
     ///
     /// # Errors
@@ -85,54 +82,58 @@ impl Redis {
         tasks: &TaskTracker,
         stop: CancellationToken,
     ) -> Result<Self, InvalidSettings> {
-        let core = Arc::new(Core::new(settings)?);
-        let (keeper, listener, stopped) = (core.clone(), core.clone(), stop.clone());
-        tasks.spawn(async move { stop.run_until_cancelled(keeper.keep()).await });
-        tasks.spawn(async move { stopped.run_until_cancelled(listener.notices.run()).await });
-        Ok(Self(core))
+        let shared = Arc::new(Shared::new(settings)?);
+        let route = Route::start(&shared, tasks, stop);
+        Ok(Self(Arc::new(Core { shared, route })))
     }
 
-    /// Waits until the server was reached, and the last call went through.
+    /// Waits until every server that holds records was reached, and its last call went through.
     pub async fn until_up(&self) {
-        self.0.link.until_up().await;
+        self.0.route.until_up().await;
     }
 }
 
-impl Core {
+impl Shared {
     fn new(settings: RedisSettings) -> Result<Self, InvalidSettings> {
-        let keys = Keys::new(settings.prefix.clone())?;
-        let hints = Hints::default();
-        let suspicion = Arc::new(Notify::new());
         Ok(Self {
-            link: Link::new(&settings)?,
-            notices: Notices::new(&settings, keys.clone(), hints.clone(), suspicion.clone())?,
+            dialer: Dialer::new(&settings)?,
+            keys: Keys::new(settings.prefix.clone())?,
             scripts: Scripts::new(),
-            clock: Clock::new(),
+            hints: Hints::default(),
             views: Mutex::default(),
-            fitness: Mutex::default(),
-            suspicion,
+            plain_notices: AtomicBool::new(false),
             settings,
-            keys,
-            hints,
         })
     }
 
     fn views(&self) -> MutexGuard<'_, Views> {
         self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn fitness(&self) -> MutexGuard<'_, Fitness> {
-        self.fitness.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Ledger for Redis {
     async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, Unavailable> {
-        self.0.read(instance, request).await
+        self.0
+            .route
+            .holder(PartitionId::of(instance))?
+            .read(instance, request)
+            .await
     }
 
     async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
-        self.0.commit(proposal).await
+        self.0
+            .route
+            .holder(PartitionId::of(&proposal.instance))?
+            .commit(proposal)
+            .await
+    }
+
+    async fn confirm(&self, instance: &InstanceId, incarnation: &str) -> Result<(), Unavailable> {
+        self.0
+            .route
+            .holder(PartitionId::of(instance))?
+            .confirm(incarnation)
+            .await
     }
 
     async fn claim(&self, most: usize, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
@@ -144,39 +145,26 @@ impl Ledger for Redis {
     }
 
     async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
-        self.0.take(order).await
+        self.0.route.budget()?.take(order).await
     }
 
     fn hints(&self) -> &Hints {
-        &self.0.hints
+        &self.0.shared.hints
     }
 
     fn partition(&self, instance: &InstanceId) -> Partition {
-        self.0.views().partition(PartitionId::of(instance))
+        self.0.shared.views().partition(PartitionId::of(instance))
     }
 
-    fn now(&self) -> Timestamp {
-        self.0.clock.now()
+    fn now(&self, instance: &InstanceId) -> Timestamp {
+        self.0.route.now(PartitionId::of(instance))
     }
 
     fn health(&self) -> Health {
-        let link = self.0.link.state();
-        let Fitness {
-            mut unfit,
-            mut warnings,
-        } = self.0.fitness().clone();
-        warnings.extend(self.0.notices.warnings());
-        if !link.up {
-            warnings.push(format!("the last call failed: {}", link.failure));
-        }
-        let views = self.0.views();
-        unfit.extend(views.disagreements());
-        Health {
-            up: link.up,
-            reached: link.reached,
-            unfit,
-            warnings,
-            recovering: views.recovering(self.now()),
-        }
+        let mut health = self.0.route.health();
+        let views = self.0.shared.views();
+        health.unfit.extend(views.disagreements());
+        health.recovering = views.recovering(|partition| self.0.route.now(partition));
+        health
     }
 }

@@ -1,11 +1,10 @@
 //! What a [`Redis`](super::Redis) ledger needs to know.
 
+use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use redis::io::tcp::TcpSettings;
-use redis::{ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
-use secrecy::{ExposeSecret as _, SecretString};
-use socket2::TcpKeepalive;
+use secrecy::{SecretSlice, SecretString};
 
 use crate::ledger::{Rates, keys::InvalidPrefix};
 
@@ -14,14 +13,21 @@ use super::Agreement;
 /// How to reach a Redis, and what all replicas that share it agree on.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// `redis://[user[:password]@]host[:port][/db]` or `unix:///path`.
-    pub url: SecretString,
-    /// Takes the place of a password in the URL.
-    pub password: Option<SecretString>,
+    /// Where the records are.
+    pub servers: Servers,
+    /// Set: over TLS, to sentinels too.
+    pub tls: Option<Tls>,
+    /// Who signs in. Sentinels that take no password are asked without it.
+    pub login: Login,
+    /// The database; a cluster has only 0.
+    pub db: u32,
     /// What every key begins with; no braces. Default `eni-gateway:`.
     pub prefix: String,
     /// What all replicas must have set alike. Default 10 ENIs, the primary one not counted.
     pub agreement: Agreement,
+    /// How many Redis replicas must have a reservation before it is sent: all that the primary has. Then a failover needs no
+    /// hold. Default 0.
+    pub sync_replicas: usize,
     /// How long a partition stays closed after data may have been lost: failover window + lease + request validity +
     /// visibility lag. Default 70 s, the sum of their defaults.
     pub hold: Duration,
@@ -35,57 +41,101 @@ pub struct RedisSettings {
     pub connect_timeout: Duration,
 }
 
+/// Where the records are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Servers {
+    /// On one server.
+    One(Place),
+    /// On the primary that these sentinels name.
+    Sentinels {
+        /// Where sentinels are.
+        sentinels: Vec<Place>,
+        /// The primary's name.
+        master: String,
+    },
+    /// On the primaries of a cluster, which these nodes know.
+    Cluster(Vec<Place>),
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A host, by name or address, and its port.
+    Tcp(String, u16),
+    /// A socket of this machine.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Who signs in.
+#[derive(Debug, Clone, Default)]
+pub struct Login {
+    /// A user of the ACL; the default one if there is none.
+    pub user: Option<String>,
+    /// The password.
+    pub password: Option<SecretString>,
+}
+
+/// How a server proves who it is, and how we do. All in PEM.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// The certificate authorities that are believed; the system's if not set.
+    pub authorities: Option<Vec<u8>>,
+    /// Our certificate chain and its key, where the server asks for one.
+    pub identity: Option<Identity>,
+}
+
+/// A certificate of our own.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The chain, in PEM.
+    pub chain: Vec<u8>,
+    /// Its key, in PEM.
+    pub key: SecretSlice<u8>,
+}
+
 /// Settings with which no connection could ever be made.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidSettings {
-    /// Not a URL of a Redis. The URL is not repeated: it may hold a password.
-    #[error("the ledger's url is not redis://[user[:password]@]host[:port][/db] or unix:///path")]
-    Url,
+    /// The certificates or the key cannot be used.
+    #[error("tls to the ledger cannot be set up (ledger.ca_file, ledger.cert_file, ledger.key_file): {0}")]
+    Tls(String),
     /// The prefix cannot be used.
     #[error(transparent)]
     Prefix(#[from] InvalidPrefix),
 }
 
 impl RedisSettings {
-    /// The defaults, for the Redis at this URL.
+    /// The defaults, for the records at these servers.
     #[must_use]
-    pub fn new(url: impl Into<String>) -> Self {
+    pub fn new(servers: Servers) -> Self {
         Self {
-            url: SecretString::from(url.into()),
-            password: None,
+            servers,
+            tls: None,
+            login: Login::default(),
+            db: 0,
             prefix: "eni-gateway:".to_owned(),
             agreement: Agreement {
                 limit: 10,
                 count_primary: false,
+                synced: false,
             },
+            sync_replicas: 0,
             hold: Duration::from_secs(70),
             fresh: false,
             rates: Rates::default(),
             response_timeout: Duration::from_millis(500),
             connect_timeout: Duration::from_secs(1),
         }
-    }
-
-    /// How the driver is told. The kernel gives a silent peer up too, for connections on which nothing is asked.
-    pub(super) fn connection_info(&self) -> Result<ConnectionInfo, InvalidSettings> {
-        let info = self
-            .url
-            .expose_secret()
-            .into_connection_info()
-            .map_err(|_| InvalidSettings::Url)?;
-        let mut redis: RedisConnectionInfo = info.redis_settings().clone();
-        if let Some(password) = &self.password {
-            redis = redis.set_password(password.expose_secret());
-        }
-        let keepalive = TcpKeepalive::new()
-            .with_time(Duration::from_secs(5))
-            .with_interval(Duration::from_secs(2))
-            .with_retries(3);
-        let tcp = TcpSettings::default()
-            .set_nodelay(true)
-            .set_keepalive(keepalive)
-            .set_user_timeout(Duration::from_secs(10));
-        Ok(info.set_redis_settings(redis).set_tcp_settings(tcp))
     }
 }
 
@@ -95,11 +145,19 @@ mod tests {
 
     #[test]
     fn secrets_are_never_shown() {
-        let mut settings = RedisSettings::new("redis://user:hunter2@localhost/");
-        settings.password = Some(SecretString::from("hunter3"));
-        assert!(!format!("{settings:?}").contains("hunter"));
-        settings.url = SecretString::from("http://hunter2@localhost/");
-        let error = settings.connection_info().unwrap_err();
-        assert!(!format!("{error} {error:?}").contains("hunter"));
+        let mut settings = RedisSettings::new(Servers::One(Place::Tcp("localhost".to_owned(), 6379)));
+        settings.login.password = Some(SecretString::from("hunter2"));
+        settings.tls = Some(Tls {
+            authorities: None,
+            identity: Some(Identity {
+                chain: Vec::new(),
+                key: SecretSlice::from(b"hunter3".to_vec()),
+            }),
+        });
+        let shown = format!("{settings:?}");
+        assert!(
+            !shown.contains("hunter") && !shown.contains(&format!("{:?}", b"hunter3")),
+            "{shown}"
+        );
     }
 }

@@ -4,6 +4,7 @@ mod budget;
 mod chaos;
 mod compared;
 mod errors;
+mod failover;
 mod foreign;
 mod https;
 mod input;

@@ -44,7 +44,7 @@ async fn a_request_id_is_remembered_for_a_day() {
 #[tokio::test(start_paused = true)]
 async fn its_clock_is_tokios() {
     let memory = Memory::new(rates());
-    let before = memory.now();
+    let before = memory.now(&instance(1));
     tokio::time::advance(Duration::from_secs(3_600)).await;
-    assert_eq!(memory.now().since(before), Duration::from_secs(3_600));
+    assert_eq!(memory.now(&instance(1)).since(before), Duration::from_secs(3_600));
 }

@@ -38,6 +38,8 @@ const QUICK: [(&str, &str); 10] = [
 /// Redis and ENS, and the replicas that were started over them.
 pub(crate) struct Stage {
     pub(crate) redis: Server,
+    /// Where the ledger is.
+    ledger: String,
     pub(crate) ens: Handle,
     directory: TempDir,
 }
@@ -56,7 +58,16 @@ impl Stage {
         Self::over(Server::start().await, WorldFile::simple(instances, enis)).await
     }
 
-    pub(crate) async fn over(redis: Server, mut world: WorldFile) -> Self {
+    pub(crate) async fn over(redis: Server, world: WorldFile) -> Self {
+        Self::at(redis.url(), redis, world).await
+    }
+
+    /// Over a ledger that is more than one server.
+    pub(crate) async fn over_many(ledger: String, instances: &[&str], enis: usize) -> Self {
+        Self::at(ledger, Server::stopped(&[]), WorldFile::simple(instances, enis)).await
+    }
+
+    async fn at(ledger: String, redis: Server, mut world: WorldFile) -> Self {
         world.rules.attach_time = Spread::fixed(Duration::from_millis(300));
         world.rules.detach_time = Spread::fixed(Duration::from_millis(300));
         world.rules.lag_by_id = Spread::fixed(Duration::from_millis(100));
@@ -69,6 +80,7 @@ impl Stage {
             .unwrap();
         Self {
             redis,
+            ledger,
             ens,
             directory: TempDir::new().unwrap(),
         }
@@ -97,7 +109,7 @@ impl Stage {
             .env_clear()
             .env("ALIBABA_CLOUD_ACCESS_KEY_ID", DEFAULT_ID)
             .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", DEFAULT_SECRET)
-            .env("ENI_GATEWAY_LEDGER__URL", self.redis.url())
+            .env("ENI_GATEWAY_LEDGER__URL", &self.ledger)
             .env("ENI_GATEWAY_ENS__ENDPOINT", self.ens.endpoint())
             .env("ENI_GATEWAY_GRPC__LISTEN", format!("127.0.0.1:{grpc}"))
             .env("ENI_GATEWAY_ADMIN__LISTEN", format!("127.0.0.1:{admin}"));

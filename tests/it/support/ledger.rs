@@ -58,7 +58,7 @@ impl Faulty {
     /// Loses everything.
     pub(crate) fn wipe(&self) {
         let rates = Rates::default();
-        *self.records.lock().unwrap() = Memory::beginning_at(rates, self.clock.now());
+        *self.records.lock().unwrap() = Memory::beginning_at(rates, self.clock.clock());
         self.hints.notify_all();
     }
 
@@ -89,6 +89,10 @@ impl Ledger for Faulty {
         verdict
     }
 
+    async fn confirm(&self, instance: &InstanceId, incarnation: &str) -> Result<(), Unavailable> {
+        self.reached()?.confirm(instance, incarnation).await
+    }
+
     async fn claim(&self, most: usize, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
         self.reached()?.claim(most, visibility).await
     }
@@ -105,8 +109,8 @@ impl Ledger for Faulty {
         &self.hints
     }
 
-    fn now(&self) -> Timestamp {
-        self.clock.now()
+    fn now(&self, instance: &InstanceId) -> Timestamp {
+        self.clock.now(instance)
     }
 
     fn partition(&self, instance: &InstanceId) -> Partition {

@@ -1,12 +1,17 @@
 //! A real redis-server of a test's own: on a free port, in a directory of its own, killed with the test.
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use eni_gateway::ledger::redis::Place;
 use redis::FromRedisValue;
 use tempfile::TempDir;
 use tokio::time::Instant;
+
+pub(crate) mod cluster;
+pub(crate) mod sentinels;
 
 /// How long a server may take to start or to do as told.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -15,6 +20,8 @@ pub(crate) struct Server {
     directory: TempDir,
     port: u16,
     options: Vec<String>,
+    /// The configuration of a sentinel.
+    sentinel: Option<PathBuf>,
     process: Option<Child>,
 }
 
@@ -38,21 +45,47 @@ impl Server {
             directory: TempDir::new().unwrap(),
             port,
             options,
+            sentinel: None,
             process: None,
         }
+    }
+
+    /// A sentinel with this configuration.
+    pub(crate) async fn sentinel(port: u16, file: &Path) -> Self {
+        let mut sentinel = Self::stopped(&[]);
+        (sentinel.port, sentinel.sentinel) = (port, Some(file.to_owned()));
+        sentinel.up().await;
+        sentinel
+    }
+
+    /// Whether it runs.
+    pub(crate) fn runs(&self) -> bool {
+        self.process.is_some()
     }
 
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
+    pub(crate) fn place(&self) -> Place {
+        Place::Tcp("127.0.0.1".to_owned(), self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Starts it, with what it saved, and waits until it answers.
     pub(crate) async fn up(&mut self) {
         let log = std::fs::File::create(self.directory.path().join("log")).unwrap();
-        let process = Command::new("redis-server")
+        let mut command = Command::new("redis-server");
+        match &self.sentinel {
+            Some(file) => command.arg(file).arg("--sentinel"),
+            None => command.args(["--save", "", "--appendonly", "no"]),
+        };
+        let process = command
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
-            .args(["--save", "", "--appendonly", "no", "--daemonize", "no"])
-            .arg("--dir")
+            .args(["--daemonize", "no", "--dir"])
             .arg(self.directory.path())
             .args(&self.options)
             .stdin(Stdio::null())
@@ -110,7 +143,7 @@ impl Server {
             .unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
-    async fn try_ask<T: FromRedisValue>(&self, command: &[&str]) -> redis::RedisResult<T> {
+    pub(crate) async fn try_ask<T: FromRedisValue>(&self, command: &[&str]) -> redis::RedisResult<T> {
         let mut connection = redis::Client::open(self.url())?
             .get_multiplexed_async_connection()
             .await?;
@@ -134,12 +167,14 @@ impl Server {
     }
 }
 
-/// A port that nobody listens on now.
+/// A port that nobody listens on now, and that no connection is given meanwhile: below those that the system gives out.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .unwrap()
-        .port()
+    loop {
+        let port = rand::random_range(10_000..30_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Drop for Server {

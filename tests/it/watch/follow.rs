@@ -31,7 +31,7 @@ async fn a_follower_learns_of_a_detach_that_nobody_asked_about() {
     assert_eq!(attachment(&mut messages).await.state, State::Attached);
     pass(Duration::from_secs(30)).await;
     replica.ens.show(&instance("i-1"), &eni("eni-1"), "Available");
-    let began = replica.ledger.now();
+    let began = replica.ledger.now(&instance("i-1"));
     let last = attachment(&mut messages).await;
     assert_eq!((last.state, last.ens_status.as_str()), (State::Detached, "Available"));
     assert!(
@@ -95,7 +95,7 @@ async fn what_is_followed_is_asked_for_in_batches_over_all_instances() {
         };
         let rows = (0..20).map(sight).collect();
         let observe = Command::Observe {
-            sent_at: replica.ledger.now(),
+            sent_at: replica.ledger.now(&instance("i-1")),
             rows,
             then: None,
         };

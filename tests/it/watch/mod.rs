@@ -155,7 +155,7 @@ impl Replica {
 
     /// Has the ledger show the whole instance as known: nobody need ask ENS.
     async fn observe(&self) {
-        let sent_at = self.ledger.now();
+        let sent_at = self.ledger.now(&instance("i-1"));
         self.execute(Command::Observe {
             sent_at,
             rows: Vec::new(),
@@ -184,7 +184,7 @@ impl Replica {
                     };
                 }
                 Reply::Granted { stale: true, .. } => {
-                    let sent_at = self.ledger.now();
+                    let sent_at = self.ledger.now(&instance("i-1"));
                     let rows = self.occupied().await;
                     command = Command::Observe {
                         sent_at,
@@ -236,7 +236,7 @@ impl Replica {
 
     async fn settle(&self, name: &str, finding: Finding) {
         pass(Duration::from_millis(1)).await;
-        let sent_at = self.ledger.now();
+        let sent_at = self.ledger.now(&instance("i-1"));
         self.execute(Command::Settle {
             sent_at,
             findings: vec![(eni(name), finding)],

@@ -170,7 +170,7 @@ impl Run {
                 if ended
                     && record
                         .lock
-                        .is_none_or(|lock| lock.expires_at < self.actor().ledger.now())
+                        .is_none_or(|lock| lock.expires_at < self.actor().ledger.now(&instance("i-1")))
                 {
                     let begun = self.actor().begin(ENIS[which]).await;
                     self.begun.insert(which, begun);

@@ -129,6 +129,11 @@ impl Ledger for Link {
         Ok(verdict)
     }
 
+    async fn confirm(&self, _instance: &InstanceId, _incarnation: &str) -> Result<(), Unavailable> {
+        // Its replicas are not waited for: a failover that loses writes is followed by a hold.
+        Ok(())
+    }
+
     async fn claim(&self, most: usize, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
         self.ask(move |_, server| server.claim(most, visibility)).await
     }
@@ -146,7 +151,7 @@ impl Ledger for Link {
         &self.0.hints
     }
 
-    fn now(&self) -> Timestamp {
+    fn now(&self, _instance: &InstanceId) -> Timestamp {
         self.server().now()
     }
 

@@ -104,12 +104,12 @@ impl Server {
     /// It loses everything.
     pub(crate) fn wipe(&self) {
         let mut state = self.state.lock().unwrap();
-        state.memory = Memory::beginning_at(self.rates, state.memory.now());
+        state.memory = Memory::beginning_at(self.rates, state.memory.clock());
         state.epochs.clear();
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        self.state.lock().unwrap().memory.now()
+        self.state.lock().unwrap().memory.clock()
     }
 
     pub(crate) fn look(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Snapshot {
@@ -183,7 +183,7 @@ impl State {
         }
         let epoch = Epoch {
             replication_id: self.replication_id.clone(),
-            hold_until: self.memory.now() + hold,
+            hold_until: self.memory.clock() + hold,
         };
         let partition = epoch.partition();
         self.epochs.insert(index, epoch);

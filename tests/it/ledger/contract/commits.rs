@@ -14,7 +14,10 @@ pub(crate) async fn an_unknown_instance_is_empty(one: &impl Ledger, _: &impl Led
         (0, Record::default(), None)
     );
     assert!(!found.partition.incarnation.is_empty());
-    let off = found.now.since(one.now()).max(one.now().since(found.now));
+    let off = found
+        .now
+        .since(one.now(&instance(1)))
+        .max(one.now(&instance(1)).since(found.now));
     assert!(off < Duration::from_millis(200), "its clock is known: {off:?} off");
 }
 

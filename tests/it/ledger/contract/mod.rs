@@ -12,10 +12,10 @@ use eni_gateway::ledger::{Effects, Ledger, Proposal, Record, RequestEntry, Reque
 use eni_gateway::model::{Caller, InstanceId, InterfaceId, RequestId, Revision, Timestamp, Uid};
 use uuid::Uuid;
 
-/// Runs every case over two ledgers that share their records; `$ledgers` is evaluated for each.
-macro_rules! contract {
-    ($ledgers:expr) => {
-        $crate::ledger::contract::contract! { $ledgers;
+/// Every case, handed to a macro that makes tests of them, with what that one needs.
+macro_rules! cases {
+    ($macro:ident! $given:tt) => {
+        $crate::ledger::contract::$macro! { $given
             commits: [
                 an_unknown_instance_is_empty,
                 a_commit_is_read_back_everywhere,
@@ -45,7 +45,15 @@ macro_rules! contract {
             ]
         }
     };
-    ($ledgers:expr; $($module:ident: [$($case:ident),+ $(,)?]),+) => {
+}
+pub(crate) use cases;
+
+/// Each case as a test, over two ledgers that share their records; `$ledgers` is evaluated for each.
+macro_rules! contract {
+    ($ledgers:expr) => {
+        $crate::ledger::contract::cases! { contract! ($ledgers) }
+    };
+    (($ledgers:expr) $($module:ident: [$($case:ident),+ $(,)?]),+) => {
         $(mod $module {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
@@ -56,6 +64,20 @@ macro_rules! contract {
     };
 }
 pub(crate) use contract;
+
+/// All cases one after another, where the servers take long to start: `$ledgers` is called for each, with a prefix of its own.
+macro_rules! contract_at_once {
+    ($ledgers:expr) => {
+        $crate::ledger::contract::cases! { contract_at_once! ($ledgers) }
+    };
+    (($ledgers:expr) $($module:ident: [$($case:ident),+ $(,)?]),+) => {
+        $($(
+            let (_keep, one, other) = $ledgers(concat!(stringify!($case), ":")).await;
+            $crate::ledger::contract::$module::$case(&one, &other).await;
+        )+)+
+    };
+}
+pub(crate) use contract_at_once;
 
 pub(crate) fn instance(number: usize) -> InstanceId {
     format!("i-{number}").parse().unwrap()

@@ -26,8 +26,8 @@ async fn set(ledger: &impl Ledger, due: &Due, at: Option<Timestamp>) {
 }
 
 pub(crate) async fn what_is_due_is_claimed_once_and_comes_back(one: &impl Ledger, other: &impl Ledger) {
-    set(one, &due(1, 1), Some(one.now() - Duration::from_secs(1))).await;
-    set(one, &due(1, 2), Some(one.now() + LONG)).await;
+    set(one, &due(1, 1), Some(one.now(&instance(1)) - Duration::from_secs(1))).await;
+    set(one, &due(1, 2), Some(one.now(&instance(1)) + LONG)).await;
     assert_eq!(one.claim(10, Duration::from_millis(500)).await.unwrap(), [due(1, 1)]);
     assert_eq!(
         other.claim(10, LONG).await.unwrap(),
@@ -50,7 +50,7 @@ pub(crate) async fn what_is_due_is_claimed_once_and_comes_back(one: &impl Ledger
 }
 
 pub(crate) async fn the_earliest_come_first_over_all_partitions(one: &impl Ledger, other: &impl Ledger) {
-    let now = one.now();
+    let now = one.now(&instance(1));
     for place in 0..40 {
         // 7 and 40 have no common divisor: every age from 1 to 40 s comes once.
         let age = Duration::from_secs(1 + (place * 7 % 40) as u64);
@@ -70,12 +70,12 @@ pub(crate) async fn the_earliest_come_first_over_all_partitions(one: &impl Ledge
 }
 
 pub(crate) async fn what_is_not_due_any_more_is_not_claimed(one: &impl Ledger, other: &impl Ledger) {
-    let past = one.now() - Duration::from_secs(1);
+    let past = one.now(&instance(1)) - Duration::from_secs(1);
     for interface in [1, 2, 3] {
         set(one, &due(1, interface), Some(past)).await;
     }
     set(other, &due(1, 1), None).await;
-    set(other, &due(1, 2), Some(other.now() + LONG)).await;
+    set(other, &due(1, 2), Some(other.now(&instance(1)) + LONG)).await;
     assert_eq!(one.claim(10, LONG).await.unwrap(), [due(1, 3)]);
     set(other, &due(1, 3), None).await;
     set(other, &due(1, 4), None).await;
@@ -83,7 +83,7 @@ pub(crate) async fn what_is_not_due_any_more_is_not_claimed(one: &impl Ledger, o
 }
 
 pub(crate) async fn two_claimers_share_out_the_work(one: &impl Ledger, other: &impl Ledger) {
-    let past = one.now() - Duration::from_secs(1);
+    let past = one.now(&instance(1)) - Duration::from_secs(1);
     for place in 0..30 {
         set(one, &due(place, 1), Some(past)).await;
     }
@@ -104,10 +104,10 @@ pub(crate) async fn a_comparison_is_claimed_once_comes_back_and_can_be_put_off(o
         };
         put(one, &instance(place), record(1), effects).await;
     };
-    let past = one.now() - Duration::from_secs(9);
+    let past = one.now(&instance(1)) - Duration::from_secs(9);
     set(1, Comparison::At(past)).await;
     set(2, Comparison::At(past - Duration::from_secs(1))).await;
-    set(3, Comparison::At(one.now() + LONG)).await;
+    set(3, Comparison::At(one.now(&instance(1)) + LONG)).await;
     assert_eq!(other.claim_comparisons(1, LONG).await.unwrap(), [instance(2)]);
     assert_eq!(one.claim_comparisons(9, Duration::ZERO).await.unwrap(), [instance(1)]);
     assert_eq!(other.claim_comparisons(9, LONG).await.unwrap(), [instance(1)]);

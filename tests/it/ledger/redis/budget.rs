@@ -119,7 +119,7 @@ fn script_and_memory_keep_the_same_books() {
             let memory = Memory::beginning_at(rates, Timestamp::from_micros(START));
             for (pause, order) in orders {
                 tokio::time::advance(Duration::from_micros(if fast { pause / 100 } else { pause })).await;
-                let now = memory.now().as_micros();
+                let now = memory.clock().as_micros();
                 let expected = match memory.take(order).await.unwrap() {
                     TokenReply::Granted => 0,
                     TokenReply::Probe => -1,

@@ -1,6 +1,6 @@
 //! Servers that must not be used, or only with care.
 
-use eni_gateway::ledger::redis::{InitError, init};
+use eni_gateway::ledger::redis::{InitError, Login, init};
 use eni_gateway::ledger::{Bucket, Effects, Ledger, TokenOrder};
 use secrecy::SecretString;
 
@@ -34,8 +34,10 @@ async fn a_user_who_may_not_ask_for_info_is_told_so() {
         ])
         .await;
     let mut as_user = settings(&server);
-    as_user.url = SecretString::from(server.url().replace("redis://", "redis://gateway:wrong@"));
-    as_user.password = Some(SecretString::from("s3cret"));
+    as_user.login = Login {
+        user: Some("gateway".to_owned()),
+        password: Some(SecretString::from("s3cret")),
+    };
     let (_guard, ledger) = start(as_user);
     until("refused", async || !ledger.health().unfit.is_empty()).await;
     let health = ledger.health();
@@ -92,7 +94,7 @@ async fn every_script_keeps_to_one_slot() {
     until("subscribed", async || other.health().warnings.is_empty()).await;
     let mut hint = other.hints().subscribe(&instance(1));
     let effects = Effects {
-        due: [(eni(1), Some(one.now())), (eni(2), None)].into(),
+        due: [(eni(1), Some(one.now(&instance(1)))), (eni(2), None)].into(),
         requests: vec![(request("a", 1), entry(1))],
         notify: true,
         ..Effects::default()
@@ -110,13 +112,7 @@ async fn every_script_keeps_to_one_slot() {
 #[tokio::test]
 async fn replicas_without_a_minimum_are_worth_a_warning() {
     let primary = Server::start().await;
-    let port = primary
-        .url()
-        .trim_end_matches('/')
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .to_owned();
+    let port = primary.port().to_string();
     let _replica = Server::start_with(&["--replicaof", "127.0.0.1", &port]).await;
     until("attached", async || {
         primary.info("replication", "connected_slaves").await.as_deref() == Some("1")

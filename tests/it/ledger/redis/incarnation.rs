@@ -122,7 +122,7 @@ async fn a_commit_under_another_replication_id_is_turned_back() {
     let before = ledger.read(&instance(1), None).await.unwrap();
     server.ask::<()>(&["DEBUG", "CHANGE-REPL-ID"]).await;
     let mut stale = proposal(&instance(1), &before, record(1), Effects::default());
-    stale.now = ledger.now();
+    stale.now = ledger.now(&instance(1));
     let found = conflict(ledger.commit(&stale).await.unwrap());
     assert_eq!(found.version, 0);
     assert_ne!(found.partition, before.partition);
@@ -139,7 +139,7 @@ async fn lost_data_closes_every_partition() {
     let before = ledger.read(&instance(1), None).await.unwrap();
     server.ask::<()>(&["FLUSHALL"]).await;
     let mut stale = proposal(&instance(1), &before, record(2), Effects::default());
-    stale.now = ledger.now();
+    stale.now = ledger.now(&instance(1));
     let found = conflict(ledger.commit(&stale).await.unwrap());
     assert_eq!(found.version, 0);
     assert_ne!(found.partition.incarnation, before.partition.incarnation);
@@ -222,6 +222,9 @@ async fn the_hold_runs_by_the_servers_clock() {
         .hold_until
         .since(time);
     assert!(rest <= HOLD && rest > Duration::ZERO);
-    let off = ledger.now().since(time).max(time.since(ledger.now()));
+    let off = ledger
+        .now(&instance(1))
+        .since(time)
+        .max(time.since(ledger.now(&instance(1))));
     assert!(off < Duration::from_millis(100), "{off:?}");
 }

@@ -1,12 +1,17 @@
 //! The contract, kept in a real Redis; and what happens when that one goes, comes back, or is another.
 
 mod budget;
+mod cluster;
 mod fitness;
 mod incarnation;
 mod outages;
+mod replicas;
+mod secured;
+mod sentinels;
 
 use std::time::Duration;
 
+use eni_gateway::ledger::redis::Servers;
 use eni_gateway::ledger::{Effects, Ledger, REQUEST_LIFE, Rates, Redis, RedisSettings};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -18,7 +23,11 @@ use crate::support::redis::Server;
 const HOLD: Duration = Duration::from_secs(2);
 
 fn settings(server: &Server) -> RedisSettings {
-    let mut settings = RedisSettings::new(server.url());
+    settings_of(Servers::One(server.place()))
+}
+
+fn settings_of(servers: Servers) -> RedisSettings {
+    let mut settings = RedisSettings::new(servers);
     settings.rates = Rates::new(50.0, 100.0).unwrap();
     settings.hold = HOLD;
     settings.fresh = true;
@@ -36,7 +45,7 @@ async fn connected(settings: RedisSettings) -> (DropGuard, Redis) {
     let (guard, redis) = start(settings);
     tokio::time::timeout(Duration::from_secs(10), redis.until_up())
         .await
-        .expect("connects");
+        .unwrap_or_else(|_| panic!("does not connect: {:?}", redis.health()));
     (guard, redis)
 }
 
@@ -51,12 +60,18 @@ async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 
 async fn ledgers() -> ((Server, DropGuard, DropGuard), Redis, Redis) {
     let server = Server::start().await;
-    let ((one_guard, one), (other_guard, other)) =
-        tokio::join!(connected(settings(&server)), connected(settings(&server)));
-    for ledger in [&one, &other] {
-        until("subscribed", async || ledger.health().warnings.is_empty()).await;
-    }
+    let ((one_guard, other_guard), one, other) = two(settings(&server)).await;
     ((server, one_guard, other_guard), one, other)
+}
+
+/// Two replicas' ledgers, connected, and subscribed to each other's notices.
+async fn two(settings: RedisSettings) -> ((DropGuard, DropGuard), Redis, Redis) {
+    let ((one_guard, one), (other_guard, other)) = tokio::join!(connected(settings.clone()), connected(settings));
+    for ledger in [&one, &other] {
+        let deaf = |warning: &String| warning.contains("not subscribed");
+        until("subscribed", async || !ledger.health().warnings.iter().any(deaf)).await;
+    }
+    ((one_guard, other_guard), one, other)
 }
 
 contract!(super::ledgers());
@@ -126,7 +141,7 @@ async fn commits_per_second() {
             let id = instance(client);
             let mut from = one.read(&id, None).await.unwrap();
             for _ in 0..rounds {
-                from.now = one.now();
+                from.now = one.now(&instance(1));
                 let effects = Effects {
                     notify: true,
                     ..Effects::default()

@@ -97,13 +97,7 @@ async fn a_primary_that_became_a_replica_is_left() {
     let server = Server::start().await;
     let primary = Server::start().await;
     let (_guard, ledger) = connected(settings(&server)).await;
-    let port = primary
-        .url()
-        .trim_end_matches('/')
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .to_owned();
+    let port = primary.port().to_string();
     server.ask::<()>(&["REPLICAOF", "127.0.0.1", &port]).await;
     until("refused", async || {
         ledger

@@ -11,13 +11,13 @@ use crate::ledger::{
 };
 use crate::model::InstanceId;
 
-use super::Core;
-use super::epoch::Epoch;
+use super::super::epoch::Epoch;
+use super::super::scripts::{Answer, Found};
+use super::Node;
 use super::link::Operation;
-use super::scripts::{Answer, Found};
 
-impl Core {
-    pub(super) async fn read(
+impl Node {
+    pub(in super::super) async fn read(
         &self,
         instance: &InstanceId,
         request: Option<&RequestKey>,
@@ -26,7 +26,7 @@ impl Core {
         let keys = self.record_keys(instance, request, &[]);
         let found = self.link.call(Operation::Commit, |mut connection| async move {
             match self
-                .evaluate(&mut connection, self.scripts.commit.key(&keys).arg("look"))
+                .evaluate(&mut connection, self.shared.scripts.commit.key(&keys).arg("look"))
                 .await?
             {
                 Answer::Found(found) => self.settle(&mut connection, partition, &keys, found).await,
@@ -36,7 +36,7 @@ impl Core {
         snapshot(found.await?.map_err(Unavailable::before)?, request.is_some())
     }
 
-    pub(super) async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
+    pub(in super::super) async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
         self.refuse_unfit(proposal)?;
         let Proposal {
             instance,
@@ -48,7 +48,7 @@ impl Core {
         let partition = PartitionId::of(instance);
         let keys = self.record_keys(instance, proposal.request.as_ref(), &effects.requests);
 
-        let mut script = self.scripts.commit.key(&keys);
+        let mut script = self.shared.scripts.commit.key(&keys);
         script
             .arg("commit")
             .arg(*version)
@@ -60,7 +60,7 @@ impl Core {
             None => script.arg(""),
         };
         script
-            .arg(if effects.notify { self.notices.command() } else { "" })
+            .arg(if effects.notify { self.notice_command() } else { "" })
             .arg(instance.as_str());
         script.arg(match effects.comparison {
             Comparison::Kept => String::new(),
@@ -92,7 +92,7 @@ impl Core {
     }
 
     /// Runs the commit script, and learns the time from its answer.
-    pub(super) async fn evaluate(
+    pub(in super::super) async fn evaluate(
         &self,
         connection: &mut MultiplexedConnection,
         script: &ScriptInvocation<'_>,
@@ -113,18 +113,18 @@ impl Core {
     ) -> Vec<String> {
         let partition = PartitionId::of(instance);
         let mut keys = vec![
-            self.keys.epoch(partition),
-            self.keys.record(instance),
-            self.keys.due(partition),
-            self.keys.channel(partition),
-            self.keys.comparisons(partition),
+            self.shared.keys.epoch(partition),
+            self.shared.keys.record(instance),
+            self.shared.keys.due(partition),
+            self.shared.keys.channel(partition),
+            self.shared.keys.comparisons(partition),
         ];
         let written = || written.iter().map(|(key, _)| key);
         let read = read.or(written().next());
         keys.extend(
             read.into_iter()
                 .chain(written())
-                .map(|request| self.keys.request(instance, request)),
+                .map(|request| self.shared.keys.request(instance, request)),
         );
         keys
     }
@@ -135,7 +135,7 @@ impl Core {
             return Err(Unavailable::before(why.clone()));
         }
         let epoch = Epoch::parse(&proposal.partition.incarnation);
-        match epoch.and_then(|epoch| epoch.disagreement(&self.settings.agreement)) {
+        match epoch.and_then(|epoch| epoch.disagreement(&self.shared.settings.agreement)) {
             Some(why) => Err(Unavailable::before(why)),
             None => Ok(()),
         }

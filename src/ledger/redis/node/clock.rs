@@ -15,7 +15,7 @@ use crate::model::Timestamp;
 const DRIFT_PER_MILLION: i64 = 200;
 
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(in super::super) struct Clock {
     origin: Instant,
     /// What it shows until the first reply.
     system: Timestamp,
@@ -43,7 +43,7 @@ impl Bounds {
 }
 
 impl Clock {
-    pub(super) fn new() -> Self {
+    pub(in super::super) fn new() -> Self {
         let system = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             origin: Instant::now(),
@@ -53,11 +53,11 @@ impl Clock {
     }
 
     /// Learns from a reply to a command that was sent at `sent` and has arrived now.
-    pub(super) fn learn(&self, server: Timestamp, sent: Instant) {
+    pub(in super::super) fn learn(&self, server: Timestamp, sent: Instant) {
         self.learn_at(server, self.local(sent), self.local(Instant::now()));
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    pub(in super::super) fn now(&self) -> Timestamp {
         self.at(self.local(Instant::now()))
     }
 

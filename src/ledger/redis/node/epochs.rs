@@ -1,5 +1,7 @@
 //! Keeping the partitions' epochs true: what is missing, or was written under another server, is renewed with a hold.
 
+use std::time::Duration;
+
 use futures_util::future::try_join_all;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
@@ -7,10 +9,10 @@ use tracing::{debug, warn};
 
 use crate::ledger::keys::PartitionId;
 
-use super::Core;
-use super::epoch::Epoch;
+use super::super::epoch::Epoch;
+use super::super::scripts::{Answer, Found};
+use super::Node;
 use super::records::unexpected;
-use super::scripts::{Answer, Found};
 
 /// How often the epoch may change under our hands before we give up.
 const TRIES: usize = 3;
@@ -23,7 +25,7 @@ enum Standing {
     Refuse(String),
 }
 
-impl Core {
+impl Node {
     /// Makes sure that `found` is of a current epoch, renewing it if it was not. The inner error says why we may not.
     pub(super) async fn settle(
         &self,
@@ -38,14 +40,13 @@ impl Core {
                 Standing::Refuse(why) => return Ok(Err(why)),
                 Standing::Renew => {}
             }
+            let hold = self.hold_for(&found);
             debug!(
                 partition = partition.index(),
                 lost = found.epoch.is_empty(),
                 "closing a partition"
             );
-            found = self
-                .renew(connection, keys, &found, self.settings.hold.as_micros())
-                .await?;
+            found = self.renew(connection, keys, &found, hold).await?;
             // One partition that changed is seldom alone.
             self.suspicion.notify_one();
         }
@@ -56,18 +57,19 @@ impl Core {
 
     /// Looks at every partition, and closes those whose epoch is not current.
     pub(super) async fn sweep(&self, connection: &MultiplexedConnection) -> RedisResult<()> {
-        let all = PartitionId::all().map(|partition| async move {
-            let (mut connection, keys) = (connection.clone(), [self.keys.epoch(partition)]);
+        let partitions = self.partitions();
+        let all = partitions.iter().map(|&partition| async move {
+            let (mut connection, keys) = (connection.clone(), [self.shared.keys.epoch(partition)]);
             let found = self.look(&mut connection, &keys).await?;
             self.settle(&mut connection, partition, &keys, found).await
         });
         // A disagreement stands in the views by now.
         try_join_all(all).await?;
-        let recovering = self.views().recovering(self.clock.now());
+        let recovering = self.shared.views().recovering_of(&partitions, self.clock.now());
         if recovering > 0 {
             warn!(
                 recovering,
-                hold = ?self.settings.hold,
+                hold = ?self.shared.settings.hold,
                 "the ledger restarted, failed over or lost data: partitions grant nothing until their hold is over"
             );
         }
@@ -75,9 +77,13 @@ impl Core {
     }
 
     /// Reads an epoch.
-    pub(super) async fn look(&self, connection: &mut MultiplexedConnection, keys: &[String]) -> RedisResult<Found> {
+    pub(in super::super) async fn look(
+        &self,
+        connection: &mut MultiplexedConnection,
+        keys: &[String],
+    ) -> RedisResult<Found> {
         match self
-            .evaluate(connection, self.scripts.commit.key(keys).arg("look"))
+            .evaluate(connection, self.shared.scripts.commit.key(keys).arg("look"))
             .await?
         {
             Answer::Found(found) => Ok(found),
@@ -86,23 +92,32 @@ impl Core {
     }
 
     /// Puts a new epoch in the place of the one that was found, if it is still there, and reads what is there then.
-    pub(super) async fn renew(
+    pub(in super::super) async fn renew(
         &self,
         connection: &mut MultiplexedConnection,
         keys: &[String],
         found: &Found,
-        hold_micros: u128,
+        hold: Duration,
     ) -> RedisResult<Found> {
-        let mut script = self.scripts.commit.key(keys);
+        let mut script = self.shared.scripts.commit.key(keys);
         script
             .arg("epoch")
             .arg(&found.epoch)
             .arg(&found.replication_id)
-            .arg(hold_micros.to_string());
-        script.arg(self.settings.agreement.to_string());
+            .arg(hold.as_micros().to_string());
+        script.arg(self.shared.settings.agreement.to_string());
         match self.evaluate(connection, &script).await? {
             Answer::Found(found) => Ok(found),
             Answer::Committed { .. } => Err(unexpected()),
+        }
+    }
+
+    /// How long a partition is closed whose epoch was found so. Replicas that are waited for before each send have every
+    /// reservation: then another server has lost nothing that was sent. One that lost its data has.
+    fn hold_for(&self, found: &Found) -> Duration {
+        match Epoch::parse(&found.epoch) {
+            Some(epoch) if self.shared.settings.sync_replicas > 0 => epoch.hold_until.since(found.now),
+            _ => self.shared.settings.hold,
         }
     }
 
@@ -110,8 +125,8 @@ impl Core {
         let Some(epoch) = Epoch::parse(&found.epoch) else {
             return Standing::Renew;
         };
-        let ours = &self.settings.agreement;
-        self.views().saw(partition, &epoch, ours);
+        let ours = &self.shared.settings.agreement;
+        self.shared.views().saw(partition, &epoch, ours);
         if epoch.replication_id == found.replication_id {
             return Standing::Current;
         }

@@ -10,28 +10,25 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, ServerErrorKind};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use crate::ledger::Unavailable;
 
-use super::RedisSettings;
-use super::settings::InvalidSettings;
-
 /// How many deadlines in a row, without any reply, make a connection a dead one. Calls that time out together are one
 /// moment of silence: a machine that is short of breath must not lose its connection over a burst.
 const TIMEOUTS: u32 = 3;
 
 #[derive(Debug)]
-pub(super) struct Link {
-    client: Client,
-    config: AsyncConnectionConfig,
+pub(in super::super) struct Link {
     deadline: Duration,
     wire: ArcSwapOption<Wire>,
     state: watch::Sender<State>,
     lost: Notify,
+    /// Told when what was asked for may be held by another server by now.
+    elsewhere: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -49,7 +46,7 @@ impl Wire {
 
 /// What a call is, in traces.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Operation {
+pub(in super::super) enum Operation {
     Commit,
     Claim,
     Take,
@@ -74,40 +71,28 @@ impl Operation {
 
 /// How the connection is.
 #[derive(Debug, Clone, Default)]
-pub(super) struct State {
+pub(in super::super) struct State {
     /// The last call went through.
-    pub(super) up: bool,
+    pub(in super::super) up: bool,
     /// Some call ever did.
-    pub(super) reached: bool,
+    pub(in super::super) reached: bool,
     /// Why there is no connection.
-    pub(super) failure: String,
+    pub(in super::super) failure: String,
 }
 
 impl Link {
-    pub(super) fn new(settings: &RedisSettings) -> Result<Self, InvalidSettings> {
-        let client = Client::open(settings.connection_info()?).map_err(|_| InvalidSettings::Url)?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(settings.connect_timeout))
-            .set_response_timeout(Some(settings.response_timeout));
+    pub(super) fn new(deadline: Duration, elsewhere: Arc<Notify>) -> Self {
         let state = State {
             failure: "not connected yet".to_owned(),
             ..State::default()
         };
-        Ok(Self {
-            client,
-            config,
-            deadline: settings.response_timeout,
+        Self {
+            deadline,
             wire: ArcSwapOption::empty(),
             state: watch::Sender::new(state),
             lost: Notify::new(),
-        })
-    }
-
-    /// A new connection, not yet in use.
-    pub(super) async fn connect(&self) -> RedisResult<MultiplexedConnection> {
-        self.client
-            .get_multiplexed_async_connection_with_config(&self.config)
-            .await
+            elsewhere,
+        }
     }
 
     /// Every call goes over this connection from now on.
@@ -121,6 +106,7 @@ impl Link {
 
     /// There is no connection, for this reason. `answered`: a server was there, all the same.
     pub(super) fn is_down(&self, failure: String, answered: bool) {
+        self.elsewhere.notify_one();
         self.state.send_modify(|state| {
             *state = State {
                 up: answered,
@@ -130,12 +116,19 @@ impl Link {
         });
     }
 
-    pub(super) fn state(&self) -> State {
+    /// Gives the connection up, for this reason.
+    pub(super) fn leave(&self, why: &str) {
+        if let Some(wire) = self.wire.load_full() {
+            self.went_wrong(&wire, why, true);
+        }
+    }
+
+    pub(in super::super) fn state(&self) -> State {
         self.state.borrow().clone()
     }
 
     /// Waits until the last call went through.
-    pub(super) async fn until_up(&self) {
+    pub(in super::super) async fn until_up(&self) {
         // The sender lives as long as `self`.
         let _ = self
             .state
@@ -152,7 +145,7 @@ impl Link {
     }
 
     /// Makes one call, under the deadline, however many trips it takes.
-    pub(super) async fn call<T, F>(
+    pub(in super::super) async fn call<T, F>(
         &self,
         operation: Operation,
         work: impl FnOnce(MultiplexedConnection) -> F,
@@ -200,6 +193,9 @@ impl Link {
 
     fn failed(&self, wire: &Arc<Wire>, error: &RedisError) -> Unavailable {
         let failure = describe(error);
+        if is_elsewhere(error) {
+            self.elsewhere.notify_one();
+        }
         if is_dead(error) {
             self.went_wrong(wire, &failure, true);
         }
@@ -265,8 +261,15 @@ fn is_dead(error: &RedisError) -> bool {
         )
 }
 
+/// Whether another server of a cluster may hold the keys by now, or soon. Nothing was applied. The redirection is not followed: a
+/// commit's keys move one by one, and as long as one of them is missing (and one always is: a channel is no key) neither
+/// side takes it.
+fn is_elsewhere(error: &RedisError) -> bool {
+    error.is_cluster_error() || error.kind() == ErrorKind::Server(ServerErrorKind::MasterDown)
+}
+
 /// Whether a server answered, if only to refuse.
-pub(super) fn is_answer(error: &RedisError) -> bool {
+pub(in super::super) fn is_answer(error: &RedisError) -> bool {
     matches!(
         error.kind(),
         ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed
@@ -274,19 +277,17 @@ pub(super) fn is_answer(error: &RedisError) -> bool {
 }
 
 /// Whether the server refuses for good, until somebody sets it up differently. Not
-/// while it loads its data, for example; but a node of a cluster does, when asked for what other nodes hold.
+/// while it loads its data, for example.
 pub(super) fn is_refusal(error: &RedisError) -> bool {
-    use ServerErrorKind::{Ask, CrossSlot, Moved, NoPerm, ResponseError};
+    use ServerErrorKind::{CrossSlot, NoPerm, ResponseError};
     matches!(
         error.kind(),
-        ErrorKind::Server(ResponseError | NoPerm | Moved | Ask | CrossSlot)
-            | ErrorKind::Extension
-            | ErrorKind::AuthenticationFailed
+        ErrorKind::Server(ResponseError | NoPerm | CrossSlot) | ErrorKind::Extension | ErrorKind::AuthenticationFailed
     )
 }
 
 /// An error as text for people.
-pub(super) fn describe(error: &RedisError) -> String {
+pub(in super::super) fn describe(error: &RedisError) -> String {
     let text = error.to_string();
     text.chars()
         .filter(|character| !character.is_control())

@@ -3,18 +3,19 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind};
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use crate::ledger::Unavailable;
-use crate::ledger::keys::PartitionId;
 
+use super::super::init;
+use super::super::settings::Servers;
+use super::Node;
 use super::backoff::Backoff;
 use super::fitness::{self, Fitness};
 use super::link::{Operation, describe, is_answer, is_refusal};
-use super::{Core, init};
 
 /// How often the server is looked at when nobody else calls it: is it there, and the same? Keeps the clock true, too.
 const LOOK: Duration = Duration::from_secs(5);
@@ -25,11 +26,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// How often it is examined whether it is still fit.
 const EXAMINE: Duration = Duration::from_secs(60);
 
-impl Core {
-    /// Connects, for ever.
-    pub(super) async fn keep(&self) -> Infallible {
+impl Node {
+    /// Connects, for ever. `fresh`: at the first time, it is empty because it is new.
+    pub(super) async fn keep(&self, mut fresh: bool) -> Infallible {
         let mut backoff = Backoff::new();
-        let mut fresh = self.settings.fresh;
         // Each failure is worth one line, however often it comes in a row.
         let mut said = String::new();
         loop {
@@ -52,7 +52,9 @@ impl Core {
                         );
                         said.clone_from(&failure);
                     }
-                    if is_refusal(&error) {
+                    if self.is_misplaced(&error) {
+                        self.take_note(Fitness::misplaced());
+                    } else if is_refusal(&error) {
                         self.take_note(Fitness::refused(&failure));
                     }
                     self.link.is_down(failure, is_answer(&error));
@@ -62,20 +64,28 @@ impl Core {
         }
     }
 
+    /// Whether we ask a node of a cluster for what others hold, because we do not know that it is one.
+    fn is_misplaced(&self, error: &RedisError) -> bool {
+        let moved = error.kind() == ErrorKind::Server(ServerErrorKind::Moved);
+        moved && !matches!(self.shared.settings.servers, Servers::Cluster(_))
+    }
+
     /// A connection to a server that is known: examined, with the scripts loaded and every epoch current.
     async fn open(&self, fresh: bool) -> RedisResult<MultiplexedConnection> {
-        let mut connection = self.link.connect().await?;
-        self.scripts.load(&mut connection).await?;
+        let place = self.finder.find(&self.shared.dialer).await?;
+        let mut connection = self.shared.dialer.connect(&place).await?;
+        self.shared.scripts.load(&mut connection).await?;
         if fresh && let Err(held) = init::begin(self, &mut connection).await? {
             info!(%held, "the ledger is not new");
         }
         let found = self.examine(&mut connection).await?;
         self.take_note(found);
+        self.place.send_replace(Some(place));
         Ok(connection)
     }
 
     async fn examine(&self, connection: &mut MultiplexedConnection) -> RedisResult<Fitness> {
-        let found = fitness::examine(connection).await?;
+        let found = fitness::examine(connection, self.shared.settings.sync_replicas).await?;
         self.sweep(connection).await?;
         Ok(found)
     }
@@ -110,13 +120,21 @@ impl Core {
         examined.await.map(|found| self.take_note(found))
     }
 
-    /// One epoch stands for all: they are lost, and change hands, together.
+    /// One epoch stands for all: they are lost, and change hands, together. Whether this is still the server that we look for is
+    /// looked at as well.
     async fn look_at_one(&self) -> Result<(), Unavailable> {
-        let Some(partition) = PartitionId::all().next() else {
+        let place = self.place.borrow().clone();
+        if let Some(place) = place
+            && self.finder.has_moved_from(&place, &self.shared.dialer).await
+        {
+            self.link.leave("the sentinels name another primary");
+            return Ok(());
+        }
+        let Some(partition) = self.partitions().first().copied() else {
             return Ok(());
         };
         let looked = self.link.call(Operation::Commit, |mut connection| async move {
-            let keys = [self.keys.epoch(partition)];
+            let keys = [self.shared.keys.epoch(partition)];
             let found = self.look(&mut connection, &keys).await?;
             self.settle(&mut connection, partition, &keys, found).await
         });

@@ -1,6 +1,7 @@
 //! Change notices from other replicas, over a connection of their own: a subscription on the calls' connection would end with it
 //! unnoticed. They only make things faster; whoever must know reads the record.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,59 +9,38 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, PushKind, RedisResult, Value, cmd};
+use redis::{PushInfo, PushKind, RedisResult, Value, cmd};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use crate::ledger::Hints;
-use crate::ledger::keys::{Keys, PartitionId};
+use crate::ledger::keys::PartitionId;
 
+use super::Node;
 use super::backoff::Backoff;
 use super::link::{describe, is_refusal};
-use super::settings::{InvalidSettings, RedisSettings};
 
 /// How often a silent connection is tried.
 const PING: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Notices {
-    client: Client,
-    config: AsyncConnectionConfig,
-    keys: Keys,
-    hints: Hints,
-    /// Told when the connection ended: that of the calls, on which nothing may be asked now, may have ended with it.
-    suspicion: Arc<Notify>,
-    /// Set when the server refused sharded channels: some managed proxies do.
-    plain: AtomicBool,
     /// Set while nothing is heard.
     deaf: AtomicBool,
 }
 
 impl Notices {
-    pub(super) fn new(
-        settings: &RedisSettings,
-        keys: Keys,
-        hints: Hints,
-        suspicion: Arc<Notify>,
-    ) -> Result<Self, InvalidSettings> {
-        let info = settings.connection_info()?;
-        let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        Ok(Self {
-            client: Client::open(info.set_redis_settings(redis)).map_err(|_| InvalidSettings::Url)?,
-            config: AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(settings.connect_timeout))
-                .set_response_timeout(Some(settings.response_timeout)),
-            keys,
-            hints,
-            suspicion,
-            plain: AtomicBool::new(false),
+    pub(super) fn new() -> Self {
+        Self {
             deaf: AtomicBool::new(true),
-        })
+        }
     }
+}
 
+impl Node {
     /// The command by which a commit tells of a change.
-    pub(super) fn command(&self) -> &'static str {
-        if self.plain.load(Ordering::Relaxed) {
+    pub(super) fn notice_command(&self) -> &'static str {
+        if self.shared.plain_notices.load(Ordering::Relaxed) {
             "PUBLISH"
         } else {
             "SPUBLISH"
@@ -68,25 +48,26 @@ impl Notices {
     }
 
     /// What people should know.
-    pub(super) fn warnings(&self) -> Vec<String> {
+    pub(super) fn hearing(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.plain.load(Ordering::Relaxed) {
+        if self.shared.plain_notices.load(Ordering::Relaxed) {
             warnings.push("the server refuses sharded pub/sub: notices of changes go by plain pub/sub".to_owned());
         }
-        if self.deaf.load(Ordering::Relaxed) {
+        if self.notices.deaf.load(Ordering::Relaxed) {
             warnings.push("not subscribed to notices of changes: they are seen when records are read again".to_owned());
         }
         warnings
     }
 
-    /// Listens for ever.
-    pub(super) async fn run(&self) -> Infallible {
+    /// Listens for ever, wherever the calls go.
+    pub(super) async fn hear(&self) -> Infallible {
         let mut backoff = Backoff::new();
         loop {
             if let Err(error) = self.listen(&mut backoff).await {
                 debug!(error = describe(&error), "not subscribed to change notices");
             }
-            if !self.deaf.swap(true, Ordering::Relaxed) {
+            if !self.notices.deaf.swap(true, Ordering::Relaxed) {
+                // The connection of the calls, on which nothing may be asked now, may have ended with it.
                 self.suspicion.notify_one();
             }
             backoff.pause().await;
@@ -94,9 +75,19 @@ impl Notices {
     }
 
     async fn listen(&self, backoff: &mut Backoff) -> RedisResult<()> {
+        let (mut place, mut holds) = (self.place.subscribe(), self.holds.subscribe());
+        // The senders live as long as `self`.
+        let found = place
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|place| place.clone());
+        let Some(found) = found else { return Ok(()) };
+        let partitions = holds.borrow_and_update().clone();
+
         let ended = Arc::new(Notify::new());
-        let (hints, end) = (self.hints.clone(), ended.clone());
-        let config = self.config.clone().set_push_sender(move |push: PushInfo| {
+        let (hints, end) = (self.shared.hints.clone(), ended.clone());
+        let config = self.shared.dialer.config().set_push_sender(move |push: PushInfo| {
             match push.kind {
                 PushKind::SMessage | PushKind::Message => pass_on(&push.data, &hints),
                 // Also what a cluster sends when a slot moves: subscribe anew.
@@ -105,46 +96,59 @@ impl Notices {
             }
             Ok::<(), Infallible>(())
         });
-        let mut connection = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
-        self.subscribe(&connection).await?;
-        self.deaf.store(false, Ordering::Relaxed);
+        let mut connection = self.shared.dialer.listen(&found, config).await?;
+        self.subscribe(&partitions, &connection).await?;
+        self.notices.deaf.store(false, Ordering::Relaxed);
         backoff.reset();
         // What was told in the meantime nobody heard.
-        self.hints.notify_all();
+        self.shared.hints.notify_all();
+        let moved = async { place.wait_for(|place| place.as_ref() != Some(&found)).await.map(drop) };
+        let regrouped = async { holds.wait_for(|holds| *holds != partitions).await.map(drop) };
+        tokio::pin!(moved, regrouped);
         loop {
             tokio::select! {
+                biased;
                 () = ended.notified() => return Ok(()),
+                _ = &mut moved => return Ok(()),
+                _ = &mut regrouped => return Ok(()),
                 () = tokio::time::sleep(PING) => cmd("PING").query_async::<()>(&mut connection).await?,
             }
         }
     }
 
-    async fn subscribe(&self, connection: &MultiplexedConnection) -> RedisResult<()> {
-        if !self.plain.load(Ordering::Relaxed) {
-            match self.subscribe_by("SSUBSCRIBE", connection).await {
+    async fn subscribe(
+        &self,
+        partitions: &BTreeSet<PartitionId>,
+        connection: &MultiplexedConnection,
+    ) -> RedisResult<()> {
+        let plain = &self.shared.plain_notices;
+        if !plain.load(Ordering::Relaxed) {
+            match self.subscribe_by("SSUBSCRIBE", partitions, connection).await {
                 Err(error) if is_refusal(&error) => {
                     warn!(
                         error = describe(&error),
                         "sharded pub/sub is refused: using plain pub/sub"
                     );
-                    self.plain.store(true, Ordering::Relaxed);
+                    plain.store(true, Ordering::Relaxed);
                 }
                 done => return done,
             }
         }
-        self.subscribe_by("SUBSCRIBE", connection).await
+        self.subscribe_by("SUBSCRIBE", partitions, connection).await
     }
 
     /// One command a channel: in a cluster they are in different slots.
-    async fn subscribe_by(&self, command: &str, connection: &MultiplexedConnection) -> RedisResult<()> {
-        let all = PartitionId::all().map(|partition| {
+    async fn subscribe_by(
+        &self,
+        command: &str,
+        partitions: &BTreeSet<PartitionId>,
+        connection: &MultiplexedConnection,
+    ) -> RedisResult<()> {
+        let all = partitions.iter().map(|&partition| {
             let mut connection = connection.clone();
             async move {
                 cmd(command)
-                    .arg(self.keys.channel(partition))
+                    .arg(self.shared.keys.channel(partition))
                     .query_async::<Value>(&mut connection)
                     .await
             }

@@ -1,5 +1,6 @@
 //! Whether a server may be used as a ledger at all, by what INFO says of it. Managed services that hide CONFIG still show INFO.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use redis::aio::MultiplexedConnection;
@@ -7,11 +8,11 @@ use redis::{RedisResult, cmd};
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Fitness {
+pub(in super::super) struct Fitness {
     /// Why it must not be used.
-    pub(super) unfit: Vec<String>,
+    pub(in super::super) unfit: Vec<String>,
     /// What it does not guarantee.
-    pub(super) warnings: Vec<String>,
+    pub(in super::super) warnings: Vec<String>,
 }
 
 impl Fitness {
@@ -26,10 +27,22 @@ impl Fitness {
             ..Self::default()
         }
     }
+
+    /// Of a node of a cluster that was taken for a server of its own.
+    pub(super) fn misplaced() -> Self {
+        let why = "the server is a node of a cluster, and holds only a part of the ledger: use redis-cluster://";
+        Self {
+            unfit: vec![why.to_owned()],
+            ..Self::default()
+        }
+    }
 }
 
-/// Asks the server.
-pub(super) async fn examine(connection: &mut MultiplexedConnection) -> RedisResult<Fitness> {
+/// Asks the server. Before each send so many of its replicas are waited for.
+pub(in super::super) async fn examine(
+    connection: &mut MultiplexedConnection,
+    sync_replicas: usize,
+) -> RedisResult<Fitness> {
     let info: String = cmd("INFO").query_async(connection).await?;
     // Refused by many managed services, and then not known.
     let limits: HashMap<String, String> = cmd("CONFIG")
@@ -38,15 +51,17 @@ pub(super) async fn examine(connection: &mut MultiplexedConnection) -> RedisResu
         .query_async(connection)
         .await
         .unwrap_or_default();
-    Ok(judge(&info, &limits))
+    Ok(judge(&info, &limits, sync_replicas))
 }
 
-fn judge(info: &str, limits: &HashMap<String, String>) -> Fitness {
-    let facts: HashMap<&str, &str> = info
-        .lines()
-        .filter_map(|line| line.trim_end().split_once(':'))
-        .collect();
-    let fact = |name: &str| facts.get(name).copied().unwrap_or_default();
+/// One field of INFO.
+pub(in super::super) fn fact<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines()
+        .find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
+}
+
+fn judge(info: &str, limits: &HashMap<String, String>, sync_replicas: usize) -> Fitness {
+    let fact = |name: &str| fact(info, name).unwrap_or_default();
     let mut found = Fitness::default();
 
     let version = fact("redis_version");
@@ -68,20 +83,39 @@ fn judge(info: &str, limits: &HashMap<String, String>) -> Fitness {
         ));
     }
 
-    let replicas: u32 = fact("connected_slaves").parse().unwrap_or(0);
-    if replicas > 0 {
-        let limit = |name: &str| limits.get(name).and_then(|value| value.parse::<u32>().ok());
+    let replicas: usize = fact("connected_slaves").parse().unwrap_or(0);
+    if sync_replicas > 0 {
+        // One that is still being filled has nothing to confirm.
+        let online = |line: &&str| line.starts_with("slave") && line.contains("state=online");
+        let online = info.lines().filter(online).count();
+        found.warnings.extend(synced(online, sync_replicas));
+    } else if replicas > 0 {
+        let limit = |name: &str| limits.get(name).and_then(|value| value.parse::<usize>().ok());
         // INFO has this line only while the check is on.
-        let is_on = facts.contains_key("min_slaves_good_slaves");
+        let is_on = !fact("min_slaves_good_slaves").is_empty();
         let (write, lag) = (limit("min-replicas-to-write"), limit("min-replicas-max-lag"));
         if !is_on || write.is_some_and(|write| write < replicas) || lag.is_some_and(|lag| lag > 10) {
             found.warnings.push(format!(
-                "not safe under split brain: set min-replicas-to-write to {replicas} (the number of replicas) and \
-                 min-replicas-max-lag to 10 or less"
+                "not safe under split brain: set ledger.sync_replicas to {replicas} (the number of replicas), or in redis \
+                 min-replicas-to-write to {replicas} and min-replicas-max-lag to 10 or less"
             ));
         }
     }
     found
+}
+
+/// What is wrong with waiting for `wanted` of this many replicas.
+fn synced(replicas: usize, wanted: usize) -> Option<String> {
+    match replicas.cmp(&wanted) {
+        Ordering::Equal => None,
+        Ordering::Less => Some(format!(
+            "ledger.sync_replicas is {wanted}, but only {replicas} replicas are connected: nothing is sent until they are"
+        )),
+        Ordering::Greater => Some(format!(
+            "not safe under split brain: ledger.sync_replicas is {wanted}, but there are {replicas} replicas, and one that is not \
+             waited for may become the primary; set it to {replicas}"
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -93,12 +127,12 @@ mod tests {
 
     fn found(from: &str, to: &str) -> Fitness {
         assert!(GOOD.contains(from));
-        judge(&GOOD.replace(from, to), &HashMap::new())
+        judge(&GOOD.replace(from, to), &HashMap::new(), 0)
     }
 
     #[test]
     fn only_a_server_that_keeps_everything_is_fit() {
-        assert_eq!(judge(GOOD, &HashMap::new()), Fitness::default());
+        assert_eq!(judge(GOOD, &HashMap::new(), 0), Fitness::default());
         assert!(found("7.0.15", "6.2.14").unfit[0].contains("6.2.14"));
         assert_eq!(
             found("7.0.15", "7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2")
@@ -108,7 +142,7 @@ mod tests {
         );
         assert!(found("noeviction", "volatile-lru").unfit[0].contains("volatile-lru"));
         assert_eq!(
-            judge("", &HashMap::new()).unfit.len(),
+            judge("", &HashMap::new(), 0).unfit.len(),
             2,
             "what does not say is not fit"
         );
@@ -125,7 +159,20 @@ mod tests {
         for (write, lag, warnings) in [("2", "10", 0), ("1", "10", 1), ("2", "30", 1)] {
             let limits = [("min-replicas-to-write", write), ("min-replicas-max-lag", lag)];
             let limits = limits.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-            assert_eq!(judge(&info, &limits).warnings.len(), warnings, "{write} {lag}");
+            assert_eq!(judge(&info, &limits, 0).warnings.len(), warnings, "{write} {lag}");
         }
+    }
+
+    #[test]
+    fn replicas_that_are_waited_for_are_all_that_there_are() {
+        let warnings = |replicas: usize, wanted: usize| {
+            let online = "slave0:ip=10.0.0.1,port=6379,state=online,offset=1,lag=0\r\n".repeat(replicas);
+            let filled = "slave9:ip=10.0.0.9,port=6379,state=wait_bgsave,offset=0,lag=0\r\n";
+            let info = format!("{GOOD}{online}{filled}");
+            judge(&info, &HashMap::new(), wanted).warnings
+        };
+        assert_eq!(warnings(2, 2), [""; 0]);
+        assert!(warnings(1, 2)[0].contains("nothing is sent"));
+        assert!(warnings(3, 2)[0].contains("set it to 3"));
     }
 }

@@ -1,0 +1,136 @@
+//! Connecting to one server, wherever it is: over TCP, TLS or a socket of this machine, signed in.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo as _,
+    ProtocolVersion, RedisConnectionInfo, RedisResult, TlsCertificates,
+};
+use secrecy::ExposeSecret as _;
+use socket2::TcpKeepalive;
+
+use super::settings::{InvalidSettings, Login, Place, RedisSettings, Tls};
+
+/// Connects to servers of one ledger.
+#[derive(Debug, Clone)]
+pub(super) struct Dialer {
+    tls: Option<Tls>,
+    login: Login,
+    db: u32,
+    connect_timeout: Duration,
+    pub(super) response_timeout: Duration,
+}
+
+impl Dialer {
+    pub(super) fn new(settings: &RedisSettings) -> Result<Self, InvalidSettings> {
+        let dialer = Self {
+            tls: settings.tls.clone(),
+            login: settings.login.clone(),
+            db: settings.db,
+            connect_timeout: settings.connect_timeout,
+            response_timeout: settings.response_timeout,
+        };
+        // Certificates that cannot be read are known now, and not at each try to connect.
+        let anywhere = Place::Tcp("localhost".to_owned(), 1);
+        let built = dialer.client(&anywhere, RedisConnectionInfo::default());
+        built.map_err(|error| InvalidSettings::Tls(super::describe(&error)))?;
+        Ok(dialer)
+    }
+
+    /// A connection for calls.
+    pub(super) async fn connect(&self, place: &Place) -> RedisResult<MultiplexedConnection> {
+        self.connect_with(place, self.signed_in(), self.config()).await
+    }
+
+    /// A connection that also hears what the server pushes; `config` says who listens.
+    pub(super) async fn listen(
+        &self,
+        place: &Place,
+        config: AsyncConnectionConfig,
+    ) -> RedisResult<MultiplexedConnection> {
+        let resp3 = self.signed_in().set_protocol(ProtocolVersion::RESP3);
+        self.connect_with(place, resp3, config).await
+    }
+
+    /// A connection to a sentinel: it has no databases, and perhaps no password where the servers have one.
+    pub(super) async fn connect_sentinel(&self, place: &Place) -> RedisResult<MultiplexedConnection> {
+        let signed_in = self.signed_in().set_db(0);
+        match self.connect_with(place, signed_in, self.config()).await {
+            Err(error) if error.kind() == ErrorKind::AuthenticationFailed => {
+                self.connect_with(place, RedisConnectionInfo::default(), self.config())
+                    .await
+            }
+            connected => connected,
+        }
+    }
+
+    /// How a connection behaves.
+    pub(super) fn config(&self) -> AsyncConnectionConfig {
+        AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(Some(self.response_timeout))
+    }
+
+    async fn connect_with(
+        &self,
+        place: &Place,
+        redis: RedisConnectionInfo,
+        config: AsyncConnectionConfig,
+    ) -> RedisResult<MultiplexedConnection> {
+        let client = self.client(place, redis)?;
+        client.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    fn signed_in(&self) -> RedisConnectionInfo {
+        let mut redis = RedisConnectionInfo::default().set_db(self.db.into());
+        if let Some(user) = &self.login.user {
+            redis = redis.set_username(user);
+        }
+        if let Some(password) = &self.login.password {
+            redis = redis.set_password(password.expose_secret());
+        }
+        redis
+    }
+
+    /// The kernel gives a silent peer up too, for connections on which nothing is asked.
+    fn client(&self, place: &Place, redis: RedisConnectionInfo) -> RedisResult<Client> {
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(5))
+            .with_interval(Duration::from_secs(2))
+            .with_retries(3);
+        let tcp = TcpSettings::default()
+            .set_nodelay(true)
+            .set_keepalive(keepalive)
+            .set_user_timeout(Duration::from_secs(10));
+        let address = match (place, &self.tls) {
+            (Place::Unix(path), _) => ConnectionAddr::Unix(path.clone()),
+            (Place::Tcp(host, port), None) => ConnectionAddr::Tcp(host.clone(), *port),
+            (Place::Tcp(host, port), Some(_)) => ConnectionAddr::TcpTls {
+                host: host.clone(),
+                port: *port,
+                insecure: false,
+                tls_params: None,
+            },
+        };
+        let info = address
+            .into_connection_info()?
+            .set_redis_settings(redis)
+            .set_tcp_settings(tcp);
+        match &self.tls {
+            None => Client::open(info),
+            Some(tls) => Client::build_with_tls(info, certificates(tls)),
+        }
+    }
+}
+
+fn certificates(tls: &Tls) -> TlsCertificates {
+    TlsCertificates {
+        root_cert: tls.authorities.clone(),
+        client_tls: tls.identity.as_ref().map(|identity| ClientTlsConfig {
+            client_cert: identity.chain.clone(),
+            client_key: identity.key.expose_secret().to_vec(),
+        }),
+    }
+}

@@ -1,0 +1,182 @@
+//! Redis' primary is killed while a thousand attaches are under way. Nothing is lost and no instance goes past its limit; how soon it
+//! goes on depends on whether Redis' replicas were waited for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use eni_gateway::grpc::proto::attachment::State;
+use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
+use eni_gateway::simulator::{Action, EniKind, EniStatus};
+use futures_util::StreamExt;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+use crate::support::gateway::{Replica, Stage, attach, eni, eventually, reason, try_attach, watch, within};
+use crate::support::redis::cluster::Cluster;
+use crate::support::redis::sentinels::Watched;
+
+const INSTANCES: usize = 84;
+/// Two more for each instance than it takes.
+const PER_INSTANCE: usize = 12;
+const LIMIT: usize = 10;
+
+struct Told {
+    at: Instant,
+    /// OK, or the reason.
+    what: String,
+}
+
+/// Calls until the answer is one that stays.
+async fn attach_for_good(
+    clients: &[AttachmentServiceClient<Channel>],
+    instance: &str,
+    eni: &str,
+    told: &Mutex<Vec<Told>>,
+) -> String {
+    for client in clients.iter().cycle() {
+        let answer = try_attach(client, within(Duration::from_secs(5), attach(instance, eni))).await;
+        let what = match &answer {
+            Ok(_) => "OK".to_owned(),
+            // The client's own timer: as unknown as any.
+            Err((_, details)) if details.error_info().is_none() => "OUTCOME_UNKNOWN".to_owned(),
+            Err(failure) => reason(failure),
+        };
+        let at = Instant::now();
+        told.lock().await.push(Told { at, what: what.clone() });
+        match what.as_str() {
+            "OK" | "ENI_LIMIT_EXCEEDED" => return what,
+            "COORDINATION_UNAVAILABLE"
+            | "COORDINATION_RECOVERING"
+            | "OUTCOME_UNKNOWN"
+            | "LOCK_WAIT"
+            | "NOT_APPLIED" => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            other => panic!("{other}: {answer:?}"),
+        }
+    }
+    unreachable!("the clients come round for ever")
+}
+
+/// A thousand attaches, in the middle of which `fail_over` runs. When the new primary was there, how long after that an attach was
+/// sent again, and what callers were told when.
+async fn a_thousand_attaches(
+    stage: &Stage,
+    replicas: &[Replica],
+    fail_over: impl AsyncFnOnce(),
+) -> (Instant, Duration, Vec<Told>) {
+    let mut clients = Vec::new();
+    for replica in replicas {
+        clients.push(replica.client().await);
+    }
+    let told = Mutex::new(Vec::new());
+    let reached = || stage.ens.books().calls_of(Action::AttachNetworkInterface);
+    let calls = (0..INSTANCES * PER_INSTANCE).map(|number| {
+        let (clients, told) = (&clients, &told);
+        async move {
+            let instance = format!("i-{}", number % INSTANCES);
+            let mut clients = clients.clone();
+            let count = clients.len();
+            clients.rotate_left(number % count);
+            attach_for_good(&clients, &instance, &eni(number + 1), told).await
+        }
+    });
+    let calls = futures_util::stream::iter(calls)
+        .buffer_unordered(60)
+        .collect::<Vec<_>>();
+    let failing = async {
+        eventually("no attach goes through", async || told.lock().await.len() >= 150).await;
+        fail_over().await;
+        let (there, sent) = (Instant::now(), reached());
+        eventually("no attach is sent again", async || reached() > sent).await;
+        (there, there.elapsed())
+    };
+    let (answers, (there, again)) = tokio::join!(calls, failing);
+    let accepted = answers.iter().filter(|answer| *answer == "OK").count();
+    assert_eq!(accepted, INSTANCES * LIMIT, "exactly what there is room for");
+
+    for number in 0..INSTANCES {
+        let instance = format!("i-{number}");
+        let all = watch(&clients[0], &instance, "", 0).await.unwrap();
+        let attached = all.iter().filter(|attachment| attachment.state() == State::Attached);
+        assert_eq!(attached.count(), LIMIT, "{instance}: {all:#?}");
+        let most = stage.ens.books().instance(&instance).max_occupied;
+        assert!(most <= LIMIT, "{instance} held {most}");
+    }
+    let world = stage.ens.world(|world, _| world.snapshot());
+    let secondary = world.enis.iter().filter(|spec| spec.kind != EniKind::Primary);
+    let here = secondary.filter(|spec| spec.placement.status == EniStatus::InUse);
+    assert_eq!(here.count(), INSTANCES * LIMIT);
+    for replica in replicas {
+        assert_eq!(replica.metric("eni_gateway_invariant_breaches_total").await, 0.0);
+    }
+    (there, again, told.into_inner())
+}
+
+fn counts(told: &[Told]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for told in told {
+        *counts.entry(told.what.as_str()).or_default() += 1;
+    }
+    counts
+}
+
+async fn stage(ledger: String) -> Stage {
+    let names: Vec<String> = (0..INSTANCES).map(|number| format!("i-{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Stage::over_many(ledger, &names, INSTANCES * PER_INSTANCE).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_replicas_that_are_waited_for_it_goes_on_at_once() {
+    let mut watched = Watched::start().await;
+    let stage = stage(watched.url()).await;
+    let settings = [("LEDGER__SYNC_REPLICAS", "1"), ("GRPC__MAX_IN_FLIGHT", "4096")];
+    let replicas = [stage.replica(&settings).await, stage.replica(&settings).await];
+    let (_, again, told) = a_thousand_attaches(&stage, &replicas, async || {
+        let took = watched.fail_over().await;
+        println!("the new primary was there after {took:?}");
+    })
+    .await;
+    println!("attaching again {again:?} later; callers heard {:?}", counts(&told));
+    assert!(again < Duration::from_secs(3), "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_them_it_goes_on_after_the_hold() {
+    let mut watched = Watched::start().await;
+    let stage = stage(watched.url()).await;
+    let replicas = [stage.replica(&[]).await, stage.replica(&[]).await];
+    let (_, again, told) = a_thousand_attaches(&stage, &replicas, async || {
+        watched.fail_over().await;
+    })
+    .await;
+    println!("attaching again {again:?} later; callers heard {:?}", counts(&told));
+    // Failover window, lease, request validity and visibility lag of these replicas.
+    let hold = Duration::from_secs(1 + 5 + 2 + 1);
+    assert!(again > hold - Duration::from_secs(2), "{again:?}");
+    assert!(again < hold + Duration::from_secs(5), "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_cluster_the_other_primaries_go_on_meanwhile() {
+    let mut cluster = Cluster::start().await;
+    let stage = stage(cluster.url()).await;
+    let replicas = [stage.replica(&[]).await, stage.replica(&[]).await];
+    let mut killed = Instant::now();
+    let (there, _, told) = a_thousand_attaches(&stage, &replicas, async || {
+        killed = Instant::now();
+        cluster.fail_over(0).await;
+    })
+    .await;
+    let meanwhile = told
+        .iter()
+        .filter(|told| told.what == "OK" && told.at > killed && told.at < there);
+    println!(
+        "{} attached while one primary was away; callers heard {:?}",
+        meanwhile.clone().count(),
+        counts(&told)
+    );
+    assert!(meanwhile.count() > 0);
+}

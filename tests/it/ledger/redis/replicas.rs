@@ -1,0 +1,127 @@
+//! `sync_replicas`: what is confirmed survives a failover, and what cannot be confirmed is not sent.
+
+use std::time::Duration;
+
+use eni_gateway::ledger::redis::Servers;
+use eni_gateway::ledger::{Effects, Ledger, RedisSettings};
+use tokio::time::Instant;
+
+use super::{connected, instance, put, record, settings, settings_of, until};
+use crate::support::redis::Server;
+use crate::support::redis::sentinels::Watched;
+
+fn synced(servers: Servers, replicas: usize) -> RedisSettings {
+    let mut settings = settings_of(servers);
+    settings.sync_replicas = replicas;
+    settings.agreement.synced = true;
+    settings
+}
+
+async fn incarnation(ledger: &impl Ledger) -> String {
+    ledger.read(&instance(1), None).await.unwrap().partition.incarnation
+}
+
+#[tokio::test]
+async fn without_it_everything_is_confirmed() {
+    let server = Server::start().await;
+    let (_guard, ledger) = connected(settings(&server)).await;
+    ledger.confirm(&instance(1), "whatever").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_share_one_wait_and_nobody_is_told_before_the_replicas_have_it() {
+    let watched = Watched::start().await;
+    let (_guard, ledger) = connected(synced(watched.places(), 2)).await;
+    put(&ledger, &instance(1), record(1), Effects::default()).await;
+    let under = incarnation(&ledger).await;
+    let primary = watched.primary().await;
+    let calls = async || {
+        let stats: String = primary.ask(&["INFO", "commandstats"]).await;
+        let waits = stats.lines().find_map(|line| line.strip_prefix("cmdstat_wait:calls="));
+        waits.map_or(0, |rest| rest.split(',').next().unwrap().parse::<u64>().unwrap())
+    };
+    let before = calls().await;
+    let id = instance(1);
+    let all = (0..200).map(|_| ledger.confirm(&id, &under));
+    for confirmed in futures_util::future::join_all(all).await {
+        confirmed.unwrap();
+    }
+    let waits = calls().await - before;
+    assert!((1..=20).contains(&waits), "{waits} waits for 200 reservations");
+
+    // A replica that has it not, as one that stands still.
+    let which = watched.which().await;
+    let replica = (0..3).find(|index| *index != which).unwrap();
+    watched.servers[replica].freeze();
+    let began = Instant::now();
+    let refused = ledger.confirm(&instance(1), &under).await.unwrap_err();
+    assert!(!refused.maybe_applied && refused.why.contains("1 of 2"), "{refused}");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    watched.servers[replica].thaw();
+    until("confirmed again", async || {
+        ledger.confirm(&instance(1), &under).await.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_needs_no_hold_and_loses_nothing_that_was_confirmed() {
+    let mut watched = Watched::start().await;
+    let mut settings = synced(watched.places(), 1);
+    settings.hold = Duration::from_secs(600);
+    let (_guard, ledger) = connected(settings.clone()).await;
+    put(&ledger, &instance(1), record(7), Effects::default()).await;
+    let under = incarnation(&ledger).await;
+    ledger.confirm(&instance(1), &under).await.unwrap();
+    watched.fail_over().await;
+    until("followed", async || ledger.read(&instance(1), None).await.is_ok()).await;
+    let found = ledger.read(&instance(1), None).await.unwrap();
+    assert_eq!(found.record, record(7));
+    assert_ne!(
+        found.partition.incarnation, under,
+        "another server, another incarnation"
+    );
+    assert_eq!(ledger.health().recovering, 0);
+    // What was committed at the old primary cannot be confirmed by the new one.
+    let why = ledger.confirm(&instance(1), &under).await.unwrap_err().why;
+    assert!(why.contains("another one"), "{why}");
+    until("one replica is left", async || {
+        let under = incarnation(&ledger).await;
+        ledger.confirm(&instance(1), &under).await.is_ok()
+    })
+    .await;
+
+    // Lost data is lost, whoever was waited for.
+    watched.primary().await.ask::<()>(&["FLUSHALL"]).await;
+    until("closed", async || {
+        let _ = ledger.read(&instance(1), None).await;
+        ledger.health().recovering > 0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_are_not_there_and_ones_that_are_not_waited_for_are_said() {
+    let watched = Watched::start().await;
+    for (wanted, says) in [(3, "nothing is sent"), (1, "set it to 2")] {
+        let mut settings = synced(watched.places(), wanted);
+        settings.prefix = format!("{wanted}:");
+        let (_guard, ledger) = connected(settings).await;
+        until(says, async || {
+            ledger.health().warnings.iter().any(|warning| warning.contains(says))
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn gateways_that_wait_and_ones_that_do_not_disagree() {
+    let server = Server::start().await;
+    let (_one, waits_not) = connected(settings(&server)).await;
+    put(&waits_not, &instance(1), record(1), Effects::default()).await;
+    let (_other, waits) = connected(synced(Servers::One(server.place()), 1)).await;
+    until("said", async || {
+        waits.health().unfit.iter().any(|why| why.contains("synced=true"))
+    })
+    .await;
+}

@@ -1,0 +1,236 @@
+//! Servers that are reached by other ways than plain TCP, and that ask who comes.
+
+use eni_gateway::ledger::redis::{Identity, InvalidSettings, Login, Place, RedisSettings, Servers, Tls};
+use eni_gateway::ledger::{Effects, Ledger, Redis};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use secrecy::{SecretSlice, SecretString};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{connected, instance, put, record, settings_of, start, until};
+use crate::support::redis::{Server, free_port};
+
+/// Installed already is as good.
+fn provider() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// A certificate authority of the test's own.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        Self { issuer }
+    }
+
+    fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A certificate for these names, and its key.
+    fn issue(&self, names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        self.sign(CertificateParams::new(names).unwrap())
+    }
+
+    fn sign(&self, mut params: CertificateParams) -> (String, String) {
+        // Not the authority's own name: that would be a certificate that signs itself.
+        params.distinguished_name.push(DnType::CommonName, "somebody");
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+}
+
+/// A server that takes TLS on another port than plaintext.
+struct Secured {
+    _server: Server,
+    _directory: TempDir,
+    port: u16,
+}
+
+impl Secured {
+    async fn start(authority: &Authority, (chain, key): (String, String), ask_clients: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let (chain, key, ca) = (write("cert", &chain), write("key", &key), write("ca", &authority.pem()));
+        let port = free_port();
+        let text = port.to_string();
+        let options = [
+            "--tls-port",
+            &text,
+            "--tls-cert-file",
+            &chain,
+            "--tls-key-file",
+            &key,
+            "--tls-ca-cert-file",
+            &ca,
+            "--tls-auth-clients",
+            ask_clients,
+        ];
+        Self {
+            _server: Server::start_with(&options).await,
+            _directory: directory,
+            port,
+        }
+    }
+
+    fn settings(&self, host: &str, tls: Tls) -> RedisSettings {
+        let mut settings = settings_of(Servers::One(Place::Tcp(host.to_owned(), self.port)));
+        settings.tls = Some(tls);
+        settings
+    }
+}
+
+fn trusting(authority: &Authority) -> Tls {
+    Tls {
+        authorities: Some(authority.pem().into_bytes()),
+        identity: None,
+    }
+}
+
+/// What is said while no connection can be made.
+async fn failure(settings: RedisSettings) -> String {
+    let (_guard, ledger) = start(settings);
+    let said = |why: &str| !why.contains("not connected yet");
+    until("said", async || {
+        said(&ledger.read(&instance(1), None).await.unwrap_err().why)
+    })
+    .await;
+    ledger.read(&instance(1), None).await.unwrap_err().why
+}
+
+#[tokio::test]
+async fn tls_with_an_authority_of_ones_own() {
+    provider();
+    let authority = Authority::new();
+    let server = Secured::start(&authority, authority.issue(&["localhost"]), "no").await;
+    let (_guard, ledger) = connected(server.settings("localhost", trusting(&authority))).await;
+    put(&ledger, &instance(1), record(1), Effects::default()).await;
+    until("subscribed", async || ledger.health().warnings.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_a_certificate_gets_one() {
+    provider();
+    let authority = Authority::new();
+    let server = Secured::start(&authority, authority.issue(&["localhost"]), "yes").await;
+    let without = failure(server.settings("localhost", trusting(&authority))).await;
+    assert!(without.to_lowercase().contains("certificate"), "{without}");
+    let (chain, key) = authority.issue(&["gateway"]);
+    let identity = Some(Identity {
+        chain: chain.into_bytes(),
+        key: SecretSlice::from(key.into_bytes()),
+    });
+    let tls = Tls {
+        identity,
+        ..trusting(&authority)
+    };
+    let (_guard, ledger) = connected(server.settings("localhost", tls)).await;
+    put(&ledger, &instance(1), record(1), Effects::default()).await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_certificate_is_said() {
+    provider();
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let server = Secured::start(&authority, authority.issue(&["localhost"]), "no").await;
+    let unknown = failure(server.settings("localhost", trusting(&stranger))).await;
+    assert!(
+        unknown.contains("UnknownIssuer") || unknown.contains("BadSignature"),
+        "{unknown}"
+    );
+    let system = failure(server.settings("localhost", Tls::default())).await;
+    assert!(system.contains("UnknownIssuer"), "{system}");
+    let misnamed = failure(server.settings("127.0.0.1", trusting(&authority))).await;
+    assert!(misnamed.contains("not valid for name"), "{misnamed}");
+
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let old = Secured::start(&authority, authority.sign(params), "no").await;
+    let expired = failure(old.settings("localhost", trusting(&authority))).await;
+    assert!(expired.to_lowercase().contains("expired"), "{expired}");
+}
+
+#[tokio::test]
+async fn certificates_that_are_none_are_refused_at_once() {
+    provider();
+    let mut settings = settings_of(Servers::One(Place::Tcp("localhost".to_owned(), 1)));
+    settings.tls = Some(Tls {
+        authorities: None,
+        identity: Some(Identity {
+            chain: b"no certificate".to_vec(),
+            key: SecretSlice::from(b"hunter2".to_vec()),
+        }),
+    });
+    let error = Redis::start(settings, &TaskTracker::new(), CancellationToken::new()).unwrap_err();
+    assert!(matches!(error, InvalidSettings::Tls(_)), "{error}");
+    let said = format!("{error} {error:?}");
+    assert!(said.contains("ledger.cert_file") && !said.contains("hunter2"), "{said}");
+}
+
+#[tokio::test]
+async fn a_socket_of_this_machine() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("redis.sock");
+    let socket = path.to_str().unwrap();
+    let server = Server::start_with(&["--unixsocket", socket]).await;
+    server.ask::<()>(&["CONFIG", "SET", "requirepass", "s3cret"]).await;
+    let mut settings = settings_of(Servers::One(Place::Unix(path.clone())));
+    settings.db = 3;
+    settings.login.password = Some(SecretString::from("wrong"));
+    let refused = failure(settings.clone()).await;
+    assert!(
+        refused.to_lowercase().contains("password") && !refused.contains("wrong pass: wrong"),
+        "{refused}"
+    );
+    settings.login.password = Some(SecretString::from("s3cret"));
+    let (_guard, ledger) = connected(settings).await;
+    put(&ledger, &instance(1), record(1), Effects::default()).await;
+    until("subscribed", async || ledger.health().warnings.is_empty()).await;
+}
+
+/// The rights that `docs/operations.md` names, and no others.
+#[tokio::test]
+async fn a_user_with_the_rights_that_a_ledger_needs_and_no_more() {
+    let server = Server::start().await;
+    let rights = [
+        "on",
+        ">s3cret",
+        "~eni-gateway:*",
+        "&eni-gateway:*",
+        "+@connection",
+        "+@scripting",
+        "+@read",
+        "+@write",
+        "+@pubsub",
+        "+info",
+        "+time",
+        "+wait",
+        "-@dangerous",
+        "+info",
+    ];
+    server
+        .ask::<()>(&[&["ACL", "SETUSER", "gateway"], &rights[..]].concat())
+        .await;
+    let mut settings = settings_of(Servers::One(server.place()));
+    settings.login = Login {
+        user: Some("gateway".to_owned()),
+        password: Some(SecretString::from("s3cret")),
+    };
+    let (_guard, ledger) = connected(settings).await;
+    put(&ledger, &instance(1), record(1), Effects::default()).await;
+    until("subscribed", async || ledger.health().warnings.is_empty()).await;
+    assert_eq!(ledger.health().unfit, [""; 0]);
+}

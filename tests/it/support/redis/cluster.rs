@@ -1,0 +1,140 @@
+//! A cluster of three primaries, each with one replica.
+
+use std::process::Command;
+use std::time::Duration;
+
+use eni_gateway::ledger::redis::Servers;
+use tokio::time::Instant;
+
+use super::{PATIENCE, Server, free_port};
+
+pub(crate) struct Cluster {
+    pub(crate) servers: Vec<Server>,
+}
+
+impl Cluster {
+    pub(crate) async fn start() -> Self {
+        let mut servers = Vec::new();
+        for _ in 0..6 {
+            let bus = free_port().to_string();
+            let options = [
+                "--cluster-enabled",
+                "yes",
+                "--cluster-node-timeout",
+                "1000",
+                "--cluster-port",
+                &bus,
+            ];
+            servers.push(Server::start_with(&options).await);
+        }
+        let cluster = Self { servers };
+        let mut create = vec!["--cluster".to_owned(), "create".to_owned()];
+        create.extend(cluster.servers.iter().map(|server| server.place().to_string()));
+        create.extend(["--cluster-replicas", "1", "--cluster-yes"].map(str::to_owned));
+        cluster.cli(&create).await;
+        cluster.settle().await;
+        cluster
+    }
+
+    /// `redis-cli`, which must succeed.
+    pub(crate) async fn cli(&self, arguments: &[String]) {
+        let arguments = arguments.to_vec();
+        let run = move || {
+            Command::new("redis-cli")
+                .args(&arguments)
+                .output()
+                .expect("redis-cli runs")
+        };
+        let output = tokio::task::spawn_blocking(run).await.unwrap();
+        assert!(
+            output.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    /// Waits until every node that lives sees every slot served, and every primary has as many replicas as are left for it.
+    pub(crate) async fn settle(&self) {
+        let deadline = Instant::now() + PATIENCE * 2;
+        while !self.is_settled().await {
+            assert!(Instant::now() < deadline, "the cluster does not settle");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn is_settled(&self) -> bool {
+        for server in self.servers.iter().filter(|server| server.runs()) {
+            let info: String = server.try_ask(&["CLUSTER", "INFO"]).await.unwrap_or_default();
+            let serves = info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384");
+            let is_replica = server.info("replication", "role").await.as_deref() == Some("slave");
+            let is_linked = server.info("replication", "master_link_status").await.as_deref() == Some("up");
+            if !serves || (is_replica && !is_linked) {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(crate) fn places(&self) -> Servers {
+        Servers::Cluster(self.servers.iter().map(Server::place).collect())
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let nodes: Vec<_> = self.servers.iter().map(|server| server.place().to_string()).collect();
+        format!("redis-cluster://{}", nodes.join(","))
+    }
+
+    /// The primary that holds this key.
+    pub(crate) async fn holder(&self, key: &str) -> usize {
+        let slot: u16 = self.any().ask(&["CLUSTER", "KEYSLOT", key]).await;
+        let nodes: String = self.any().ask(&["CLUSTER", "NODES"]).await;
+        let port = nodes.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let holds = |range: &&str| {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                let parsed = (first.parse::<u16>(), last.parse::<u16>());
+                matches!(parsed, (Ok(first), Ok(last)) if (first..=last).contains(&slot))
+            };
+            let address = fields[1].split('@').next()?;
+            fields[8..]
+                .iter()
+                .any(holds)
+                .then(|| address.rsplit_once(':')?.1.parse::<u16>().ok())?
+        });
+        let port = port.expect("somebody holds every slot");
+        self.servers
+            .iter()
+            .position(|server| server.port() == port)
+            .expect("it is one of ours")
+    }
+
+    /// Its name in the cluster.
+    pub(crate) async fn id(&self, index: usize) -> String {
+        self.servers[index].ask(&["CLUSTER", "MYID"]).await
+    }
+
+    fn any(&self) -> &Server {
+        self.servers.iter().find(|server| server.runs()).expect("one lives")
+    }
+
+    /// Kills a primary and waits until its replica has taken its place. How long that took.
+    pub(crate) async fn fail_over(&mut self, index: usize) -> Duration {
+        self.servers[index].down();
+        let began = Instant::now();
+        // What the survivors knew before is no answer: they have to notice first.
+        while self
+            .any()
+            .try_ask::<String>(&["CLUSTER", "NODES"])
+            .await
+            .is_ok_and(|nodes| {
+                let here = format!(":{}@", self.servers[index].port());
+                nodes.lines().any(|line| line.contains(&here) && !line.contains("fail"))
+            })
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.settle().await;
+        began.elapsed()
+    }
+}

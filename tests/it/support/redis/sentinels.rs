@@ -1,0 +1,145 @@
+//! A primary with two replicas, and three sentinels who watch over them.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use eni_gateway::ledger::redis::Servers;
+use futures_util::future::join_all;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::{PATIENCE, Server, free_port};
+
+/// The primary's name.
+pub(crate) const MASTER: &str = "ledger";
+/// After this long without an answer a sentinel takes the primary for down.
+const DOWN_AFTER: Duration = Duration::from_millis(500);
+
+pub(crate) struct Watched {
+    /// In no order: who is the primary, the sentinels say.
+    pub(crate) servers: Vec<Server>,
+    pub(crate) sentinels: Vec<Server>,
+    _directory: TempDir,
+}
+
+impl Watched {
+    /// With more options for the three servers, as on the command line.
+    pub(crate) async fn start_with(options: &[&str]) -> Self {
+        // Replicas that come together need not wait for one another.
+        let options = [&["--repl-diskless-sync-delay", "0"], options].concat();
+        let primary = Server::start_with(&options).await;
+        let port = primary.port().to_string();
+        let mut servers = vec![primary];
+        for _ in 0..2 {
+            let replica = [&["--replicaof", "127.0.0.1", &port][..], &options].concat();
+            servers.push(Server::start_with(&replica).await);
+        }
+        let directory = TempDir::new().unwrap();
+        let mut sentinels = Vec::new();
+        for number in 0..3 {
+            // A sentinel keeps what it learns in its configuration file.
+            let (file, own) = (directory.path().join(format!("{number}.conf")), free_port());
+            let mut text = format!("port {own}\nsentinel monitor {MASTER} 127.0.0.1 {port} 2\n");
+            let down_after = DOWN_AFTER.as_millis();
+            writeln!(text, "sentinel down-after-milliseconds {MASTER} {down_after}").unwrap();
+            writeln!(text, "sentinel failover-timeout {MASTER} 5000").unwrap();
+            std::fs::write(&file, text).unwrap();
+            sentinels.push(Server::sentinel(own, &file).await);
+        }
+        let watched = Self {
+            servers,
+            sentinels,
+            _directory: directory,
+        };
+        watched.settle().await;
+        watched
+    }
+
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Waits until every sentinel knows the two others and both replicas, and both replicas replicate.
+    pub(crate) async fn settle(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut settled = true;
+            for sentinel in &self.sentinels {
+                let info = sentinel.info("sentinel", "master0").await.unwrap_or_default();
+                settled &= info.contains("status=ok") && info.contains("slaves=2") && info.contains("sentinels=3");
+            }
+            let links = join_all(
+                self.servers
+                    .iter()
+                    .map(|server| server.info("replication", "master_link_status")),
+            );
+            settled &= links.await.iter().flatten().filter(|link| *link == "up").count() == 2;
+            if settled {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the sentinels do not settle");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) fn places(&self) -> Servers {
+        Servers::Sentinels {
+            sentinels: self.sentinels.iter().map(Server::place).collect(),
+            master: MASTER.to_owned(),
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let sentinels: Vec<_> = self
+            .sentinels
+            .iter()
+            .map(|sentinel| sentinel.place().to_string())
+            .collect();
+        format!("redis-sentinel://{}/0?master={MASTER}", sentinels.join(","))
+    }
+
+    /// Whom the sentinels name now.
+    pub(crate) async fn primary(&self) -> &Server {
+        &self.servers[self.primary_index().await]
+    }
+
+    async fn primary_index(&self) -> usize {
+        let question = ["SENTINEL", "get-master-addr-by-name", MASTER];
+        for sentinel in &self.sentinels {
+            if let Ok((_, port)) = sentinel.try_ask::<(String, u16)>(&question).await
+                && let Some(index) = self.servers.iter().position(|server| server.port() == port)
+            {
+                return index;
+            }
+        }
+        panic!("no sentinel names a primary");
+    }
+
+    /// Kills the primary and waits until the sentinels name another one that is one. How long that took.
+    pub(crate) async fn fail_over(&mut self) -> Duration {
+        let dying = self.primary_index().await;
+        self.servers[dying].down();
+        let began = Instant::now();
+        self.until_another_than(dying).await;
+        began.elapsed()
+    }
+
+    /// Waits until another server than this one is the primary.
+    pub(crate) async fn until_another_than(&self, index: usize) {
+        let deadline = Instant::now() + PATIENCE * 2;
+        loop {
+            let named = self.primary_index().await;
+            let role = self.servers[named].info("replication", "role").await;
+            if named != index && role.as_deref() == Some("master") {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no failover");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The primary's place among the servers.
+    pub(crate) async fn which(&self) -> usize {
+        self.primary_index().await
+    }
+}
