@@ -94,21 +94,15 @@ impl Bounds {
     }
 
     /// When a describe that shows the ENI free, elsewhere or gone proves that no send of this attempt took or will take effect:
-    /// one sent after this time.
+    /// one sent after this time. A copy that was answered was applied before the answer, and shows one lag later at most; one that was
+    /// not may be applied for as long as ENS takes it, and shows one lag after that.
     #[must_use]
     pub fn grace_ends(&self, attempt: &Attempt) -> Timestamp {
-        let last = attempt
-            .last_send()
-            .map_or(attempt.attachment.created_at, |send| send.at);
-        if attempt.has_unanswered_send() {
-            match self.rules.hold(Rule::GraceOfUnanswered) {
-                true => last + self.validity + self.lag,
-                false => last,
-            }
-        } else if self.rules.hold(Rule::GraceOfAccepted) {
-            last + self.lag
-        } else {
-            last
-        }
+        let ends = attempt.sends.iter().map(|send| match send.answered_at {
+            Some(answered_at) if self.rules.hold(Rule::GraceOfAccepted) => answered_at + self.lag,
+            None if self.rules.hold(Rule::GraceOfUnanswered) => send.at + self.validity + self.lag,
+            Some(_) | None => send.at,
+        });
+        ends.max().unwrap_or(attempt.attachment.created_at + self.lag)
     }
 }

@@ -248,7 +248,7 @@ impl Attempt {
     /// Whether a send may still be applied for all that ENS answered.
     #[must_use]
     pub fn has_unanswered_send(&self) -> bool {
-        self.sends.iter().any(|send| !send.answered)
+        self.sends.iter().any(|send| send.answered_at.is_none())
     }
 
     /// Whether ENS refused it, and no copy of it may still be applied.
@@ -272,8 +272,9 @@ impl Attempt {
 pub struct Send {
     /// Not before its `x-acs-date`.
     pub at: Timestamp,
-    /// Whether ENS's answer settled this copy.
-    pub answered: bool,
+    /// When ENS's answer, which settled this copy, was written: what came of it, came of it before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_at: Option<Timestamp>,
 }
 
 /// W3C trace context, as it goes over the wire.

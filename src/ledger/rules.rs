@@ -71,7 +71,7 @@ impl Rules {
     /// All but this one.
     #[must_use]
     pub const fn without(rule: Rule) -> Self {
-        Self(u16::MAX & !rule.bit())
+        Self(!rule.bit())
     }
 
     /// Whether this one is in force.

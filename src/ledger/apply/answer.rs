@@ -21,8 +21,9 @@ impl Turn<'_> {
             attempt.sends.retain(|send| send.at != send_at);
         }
         if *answer != SendAnswer::Unanswered {
+            let now = self.now();
             for send in attempt.sends.iter_mut().filter(|send| send.at == send_at) {
-                send.answered = true;
+                send.answered_at.get_or_insert(now);
             }
         }
         if attempt.attachment.state.is_attaching() {

@@ -114,7 +114,7 @@ impl Turn<'_> {
         let attempt = Attempt {
             sends: vec![Send {
                 at: now,
-                answered: false,
+                answered_at: None,
             }],
             seen_here_at,
             here_before: seen_here_at.is_some_and(|seen| seen + self.context.bounds.lag >= now),
@@ -153,7 +153,7 @@ impl Turn<'_> {
         if self.holds(Rule::SendWritten) {
             attempt.sends.push(Send {
                 at: self.now(),
-                answered: false,
+                answered_at: None,
             });
         }
         attempt.free_seen_at = None;

@@ -29,7 +29,7 @@ fn the_send_is_written_with_the_reservation() {
     let mut desk = Desk::new();
     let (grant, attempt) = desk.reserve(1, "eni-1");
     assert_eq!(attempt.sends.len(), 1);
-    assert!(!attempt.sends[0].answered);
+    assert_eq!(attempt.sends[0].answered_at, None);
     assert!(
         desk.attempt("eni-1").due_at.unwrap() > grant.expires_at,
         "adopted once the lease is over"

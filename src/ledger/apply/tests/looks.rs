@@ -174,3 +174,17 @@ fn looks_fall_on_whole_seconds_and_come_less_often() {
     }
     assert!(pauses.is_sorted() && pauses[0] <= 1 && pauses[24] == 10, "{pauses:?}");
 }
+
+/// ENS took its time: what it applied just before it answered need not show yet when one lag has passed since the send.
+#[test]
+fn the_grace_of_an_accepted_attach_begins_with_its_answer() {
+    let mut desk = Desk::new();
+    let sent = desk.reserve(1, "eni-1");
+    desk.pass(7 * SECOND);
+    let ens_request_id = "E-1".to_owned();
+    desk.answer(&sent, SendAnswer::Accepted { ens_request_id });
+    desk.pass(9 * SECOND);
+    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Attaching);
+    desk.pass(2 * SECOND);
+    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Failed);
+}

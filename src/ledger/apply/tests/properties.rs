@@ -53,7 +53,10 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
             let Some(attempt) = desk.record.attempts.get(&id(&name(eni))).cloned() else {
                 return;
             };
-            if !attempt.ours || attempt.sends.is_empty() || attempt.sends.last().is_some_and(|send| send.answered) {
+            if !attempt.ours
+                || attempt.sends.is_empty()
+                || attempt.sends.last().is_some_and(|send| send.answered_at.is_some())
+            {
                 return;
             }
             let failure = crate::model::Failure::new(crate::model::Reason::InstanceNotStopped, "no");

@@ -1,0 +1,87 @@
+//! The ledger's rules, explored: every order of steps, faults and answers, up to a stated bound.
+//!
+//! What is explored is `ledger::apply` itself. Around it stands a small world: callers' attempts step by step, a cloud that applies late
+//! and shows late, and whoever attaches and detaches beside us. Time goes in ticks of a second. Each search is exhaustive within
+//! its bounds (ticks, and how many of each fault), and prints how many situations it saw.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+
+mod bites;
+mod canon;
+mod cloud;
+mod holds;
+mod plan;
+mod task;
+mod world;
+
+use std::time::Duration;
+
+use stateright::{Checker, HasDiscoveries, Model, Path, Property};
+
+use plan::Plan;
+use world::{Action, World};
+
+/// The worlds that a plan leads to.
+#[derive(Clone)]
+struct Search(Plan);
+
+impl Model for Search {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World::new(&self.0)]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        if world.breach.is_none() {
+            world.actions(&self.0, actions);
+        }
+    }
+
+    fn next_state(&self, world: &World, action: Action) -> Option<World> {
+        world.after(&self.0, &action)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![Property::always("no invariant is broken", |_, world: &World| {
+            world.breach.is_none()
+        })]
+    }
+}
+
+/// Searches everything within the plan's bounds; the shortest way to a breach, if there is one.
+fn search(plan: Plan) -> Option<Path<World, Action>> {
+    let name = plan.name;
+    let checker = Search(plan)
+        .checker()
+        .threads(2)
+        .timeout(Duration::from_secs(600))
+        .finish_when(HasDiscoveries::AnyFailures)
+        .spawn_bfs()
+        .join();
+    assert!(
+        checker.is_done(),
+        "{name}: not everything was seen in time: {} situations",
+        checker.unique_state_count()
+    );
+    println!(
+        "{name}: {} situations, {} steps deep",
+        checker.unique_state_count(),
+        checker.max_depth()
+    );
+    checker.discovery("no invariant is broken")
+}
+
+/// A way to a breach, one line a step.
+fn told(path: &Path<World, Action>) -> String {
+    let mut text = String::new();
+    for (world, action) in path.clone().into_vec() {
+        if let Some(action) = action {
+            text += &format!("  {:>2} s  {action}\n", world.now);
+        } else if let Some(breach) = &world.breach {
+            text += &format!("        ==> {breach}\n");
+        }
+    }
+    text
+}

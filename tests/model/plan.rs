@@ -1,0 +1,95 @@
+//! What one search looks at, and how far.
+
+use std::time::Duration;
+
+use eni_gateway::ledger::{Bounds, Rules};
+
+/// ENIs have numbers here.
+pub(crate) type Eni = usize;
+
+/// How many of each kind of trouble there may be on one way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Troubles {
+    /// A caller's process dies.
+    pub(crate) crashes: u8,
+    /// The answer to a commit is lost.
+    pub(crate) lost_commits: u8,
+    /// An attach's answer is lost, or comes too late.
+    pub(crate) unanswered: u8,
+    /// ENS refuses a copy for good.
+    pub(crate) refused: u8,
+    /// ENS accepts, and nothing comes of it.
+    pub(crate) failed: u8,
+    /// Others attach an ENI.
+    pub(crate) foreign_attaches: u8,
+    /// Others detach an ENI.
+    pub(crate) foreign_detaches: u8,
+    /// The ledger fails over, and loses what was written last.
+    pub(crate) failovers: u8,
+    /// The ledger loses everything.
+    pub(crate) losses: u8,
+}
+
+/// One search.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) name: &'static str,
+    /// Who attaches what: one attempt each, on a replica of its own.
+    pub(crate) wanted: Vec<Eni>,
+    /// What is on the instance from the beginning.
+    pub(crate) attached: Vec<Eni>,
+    /// All ENIs.
+    pub(crate) enis: usize,
+    /// The time is over then.
+    pub(crate) ticks: u64,
+    /// Describes by id on their way at once.
+    pub(crate) looks: usize,
+    pub(crate) troubles: Troubles,
+    /// Redis' replicas are waited for, and a failover needs no hold.
+    pub(crate) synced: bool,
+    /// They are not, although they should be.
+    pub(crate) unconfirmed: bool,
+    pub(crate) bounds: Bounds,
+}
+
+impl Plan {
+    pub(crate) fn new(name: &'static str) -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            name,
+            wanted: vec![0],
+            attached: Vec::new(),
+            enis: 2,
+            ticks: 8,
+            looks: 1,
+            troubles: Troubles::default(),
+            synced: false,
+            unconfirmed: false,
+            bounds: Bounds {
+                lag: seconds(2),
+                validity: seconds(2),
+                lease: seconds(3),
+                failover_window: seconds(1),
+                limit: 1,
+                ..Bounds::default()
+            },
+        }
+    }
+
+    pub(crate) fn limit(mut self, limit: usize) -> Self {
+        self.bounds.limit = limit;
+        self
+    }
+
+    pub(crate) fn rules(mut self, rules: Rules) -> Self {
+        self.bounds.rules = rules;
+        self
+    }
+
+    pub(crate) fn lag(&self) -> u64 {
+        self.bounds.lag.as_secs()
+    }
+}
+
+/// What a send may take, and the margin: with less of its lease left nothing is sent.
+pub(crate) const NEEDED: u64 = 2;
