@@ -169,6 +169,7 @@ impl<L: Ledger, E: Ens> Gateway<L, E> {
     {
         let Self { server, tracker, drain } = self;
         let Background { tasks, stop } = &drain.background;
+        tasks.spawn(tracker.clone().compare(stop.clone()));
         tasks.spawn(tracker.run(stop.clone()));
         let serving = serve(server, drain.stopping.clone());
         let serving = tasks.spawn(async move { serving.await.map_err(Error::from) });
@@ -220,6 +221,7 @@ fn token_source<L: Ledger>(book: Arc<Book<L>>) -> TokenSource {
             Purpose::Attach => Bucket::Attach,
             Purpose::Describe => Bucket::Describe,
             Purpose::Track => Bucket::Track,
+            Purpose::Compare => Bucket::Compare,
         }
     }
     Arc::new(move |request| {
@@ -233,6 +235,7 @@ fn token_source<L: Ledger>(book: Arc<Book<L>>) -> TokenSource {
         Box::pin(async move {
             match book.ledger().take(order).await {
                 Ok(TokenReply::Granted) => Ok(TokenAnswer::Granted),
+                Ok(TokenReply::Chunk(further)) => Ok(TokenAnswer::Chunk(further)),
                 Ok(TokenReply::Probe) => Ok(TokenAnswer::Probe),
                 Ok(TokenReply::Wait(wait)) => Ok(TokenAnswer::Wait(wait)),
                 Err(error) => Err(error.why),

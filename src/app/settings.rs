@@ -57,6 +57,7 @@ pub(super) fn bounds(config: &Config) -> Bounds {
         limit: config.limit.enis_per_instance,
         count_primary: config.limit.count_primary,
         stuck_after: config.tracker.stuck_after,
+        compare_after: config.tracker.compare_after,
         ..Bounds::default()
     }
 }

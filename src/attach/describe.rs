@@ -41,7 +41,8 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
     /// Looks whether the ENI that the ledger has on the instance is still there, and records what ENS shows.
     pub(super) async fn reread(&self) -> Result<(), Failure> {
         let attacher = &self.attacher;
-        let permit = match attacher.budget.try_permit(Purpose::Describe).await {
+        let permit = attacher.budget.permit(Purpose::Describe, self.gate.deadline());
+        let permit = match self.gate.bound(permit).await? {
             Ok(permit) => permit,
             Err(missing) => {
                 let (pause, why) = wait_for(&missing);

@@ -22,7 +22,8 @@ settings! {
         tls_key_file: Option<PathBuf> = unset,
         /// Certificate authorities (PEM) one of which must have signed the client's certificate. Needs TLS.
         client_ca_file: Option<PathBuf> = unset,
-        /// Most calls that are answered at once, watches apart; more are turned away with `OVERLOADED`.
+        /// Most attaches, and most reads, that are answered at once; more are turned away with `OVERLOADED`, and so is more than a
+        /// quarter of the attaches for one instance.
         max_in_flight: usize = "1024",
         /// Age at which a client is asked to connect anew, so that load spreads over new replicas; varied by up to a tenth.
         max_connection_age: Duration = "30m",
@@ -100,6 +101,9 @@ settings! {
     tracker: Tracker {
         /// Age at which an attempt that is still under way is called stuck.
         stuck_after: Duration = "5m",
+        /// Time after the last change of an instance at which the ledger is compared with what ENS shows: once then, and again
+        /// after 5 and 30 times as long.
+        compare_after: Duration = "1m",
     }
 
     /// What tells callers how it goes.

@@ -1,12 +1,14 @@
 //! The account's budget of calls, shared by all replicas through the ledger's counter. A [`Permit`] is the only way to a call.
 //!
 //! Within the process permits are handed out first come, first served: whoever is in front asks the counter, the others
-//! queue behind. The breaker lives in the counter too; this side only reports to it, and reports a success only where
+//! queue behind, and nobody overtakes. Of each instance only the next in line asks for one (see `attach::line`), so that a crowd
+//! at one instance takes turns with the others. Between replicas chance decides, and ever more in favour of whoever waited longer.
+//! The breaker lives in the counter too; this side only reports to it, and reports a success only where
 //! something has to be closed, so that an ordinary call costs one trip to the counter and no more.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -23,6 +25,8 @@ mod tests;
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 /// Longest wait that is believed: beyond it the counter is asked again anyway.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
+/// How long the rest of a chunk is good for; what is not used by then is a call less in that moment.
+const CHUNK_LIFE: Duration = Duration::from_millis(50);
 /// Longest time that an answer of ENS is held up by a report to the counter.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -35,16 +39,8 @@ pub enum Purpose {
     Describe,
     /// A describe of the tracker.
     Track,
-}
-
-impl Purpose {
-    /// Those that ENS throttles together: they call the same API.
-    const fn throttled_with(self) -> &'static [Self] {
-        match self {
-            Self::Attach => &[Self::Attach],
-            Self::Describe | Self::Track => &[Self::Describe, Self::Track],
-        }
-    }
+    /// A describe that compares the ledger with ENS.
+    Compare,
 }
 
 /// The right to one call of ENS. One that is dropped unused is a call less in that moment and nothing worse: buckets refill,
@@ -89,6 +85,8 @@ pub enum TokenRequest {
 pub enum TokenAnswer {
     /// Yes.
     Granted,
+    /// Yes, and so many more, for use at once.
+    Chunk(u32),
     /// Yes, and the breaker is open: this call is its probe, whose success closes it.
     Probe,
     /// Not before this long.
@@ -115,41 +113,86 @@ struct Gates {
     attach: Gate,
     describe: Gate,
     track: Gate,
+    compare: Gate,
+    attaches: Mutex<Breaker>,
+    /// Of all describes: ENS throttles them together.
+    describes: Mutex<Breaker>,
 }
 
 #[derive(Default)]
 struct Gate {
     /// Held by whoever is in front. tokio's mutex is fair: its waiters are the queue.
     front: tokio::sync::Mutex<()>,
-    state: Mutex<GateState>,
-}
-
-#[derive(Default)]
-struct GateState {
     /// When the counter said that the next token is due.
-    due: Option<Instant>,
-    breaker: Breaker,
+    due: Mutex<Option<Instant>>,
+    /// What is left of a chunk, and until when it is good.
+    chunk: Mutex<Option<(u32, Instant)>>,
 }
 
 impl Gate {
-    fn state(&self) -> std::sync::MutexGuard<'_, GateState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn chunk(&self) -> MutexGuard<'_, Option<(u32, Instant)>> {
+        self.chunk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the success of this call closes the breaker.
-    fn close(&self, spent: &Permit) -> bool {
-        let mut state = self.state();
-        let closes = state.breaker.passed(spent.taken, spent.probe);
-        if closes {
-            state.due = None;
-        }
-        closes
+    /// Takes from the chunk, if something is left of it.
+    fn leased(&self, now: Instant) -> bool {
+        let mut chunk = self.chunk();
+        *chunk = chunk
+            .filter(|(left, until)| *left > 0 && *until > now)
+            .map(|(left, until)| (left - 1, until));
+        chunk.is_some()
+    }
+
+    fn due(&self) -> Option<Instant> {
+        *self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_due(&self, due: Option<Instant>) {
+        *self.due.lock().unwrap_or_else(PoisonError::into_inner) = due;
     }
 
     fn wait(&self) -> Duration {
-        let due = self.state().due;
-        due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()))
+        self.due()
+            .map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()))
             .max(MIN_PAUSE)
+    }
+}
+
+impl Gates {
+    fn gate(&self, purpose: Purpose) -> &Gate {
+        match purpose {
+            Purpose::Attach => &self.attach,
+            Purpose::Describe => &self.describe,
+            Purpose::Track => &self.track,
+            Purpose::Compare => &self.compare,
+        }
+    }
+
+    fn breaker(&self, purpose: Purpose) -> MutexGuard<'_, Breaker> {
+        let breaker = match purpose {
+            Purpose::Attach => &self.attaches,
+            Purpose::Describe | Purpose::Track | Purpose::Compare => &self.describes,
+        };
+        breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those behind the same breaker.
+    fn throttled_with(&self, purpose: Purpose) -> Vec<&Gate> {
+        match purpose {
+            Purpose::Attach => vec![&self.attach],
+            Purpose::Describe | Purpose::Track | Purpose::Compare => vec![&self.describe, &self.track, &self.compare],
+        }
+    }
+
+    /// Whether the success of this call closes its breaker.
+    fn close(&self, spent: &Permit) -> bool {
+        let closes = self.breaker(spent.purpose).passed(spent.taken, spent.probe);
+        if closes {
+            self.throttled_with(spent.purpose)
+                .iter()
+                .for_each(|gate| gate.set_due(None));
+        }
+        closes
     }
 }
 
@@ -185,16 +228,22 @@ impl Budget {
         self
     }
 
-    /// A permit, if there is one now. Does not ask the counter where that has said already when the next one is due.
+    /// A permit, if there is one now and nobody waits for it. Does not ask the counter where that has said already when the next
+    /// one is due.
     ///
     /// # Errors
     /// [`NoPermit::Late`] with the wait, or the counter cannot be reached.
     pub async fn try_permit(&self, purpose: Purpose) -> Result<Permit, NoPermit> {
-        let gate = self.gate(purpose);
-        if gate.state().due.is_some_and(|due| due > Instant::now()) {
-            return Err(NoPermit::Late { wait: gate.wait() });
+        let gate = self.gates.gate(purpose);
+        let is_due = || gate.due().is_none_or(|due| due <= Instant::now());
+        if is_due() {
+            // Those who are being served, not those who wait.
+            let front = timeout(MIN_PAUSE, gate.front.lock()).await;
+            if front.is_ok() && is_due() {
+                return self.take(purpose, 0).await;
+            }
         }
-        self.take(purpose).await
+        Err(NoPermit::Late { wait: gate.wait() })
     }
 
     /// A permit, waited for in the order of arrival until `deadline` at most. Gives up at once when the counter says that
@@ -203,15 +252,15 @@ impl Budget {
     /// # Errors
     /// As [`Budget::try_permit`].
     pub async fn permit(&self, purpose: Purpose, deadline: Instant) -> Result<Permit, NoPermit> {
-        let gate = self.gate(purpose);
-        if gate.state().due.is_some_and(|due| due >= deadline) {
+        let gate = self.gates.gate(purpose);
+        if gate.due().is_some_and(|due| due >= deadline) {
             return Err(NoPermit::Late { wait: gate.wait() });
         }
         let Ok(_front) = timeout_at(deadline, gate.front.lock()).await else {
             return Err(NoPermit::Late { wait: gate.wait() });
         };
-        loop {
-            let taken = timeout_at(deadline, self.take(purpose)).await;
+        for asked in 0.. {
+            let taken = timeout_at(deadline, self.take(purpose, asked)).await;
             match taken
                 .map_err(|_| NoPermit::CounterUnreachable("the budget's counter did not answer in time".into()))?
             {
@@ -219,11 +268,12 @@ impl Budget {
                 other => return other,
             }
         }
+        Err(NoPermit::Late { wait: gate.wait() })
     }
 
     /// Gives an unused permit back.
     pub async fn give_back(&self, permit: Permit) {
-        self.gate(permit.purpose).state().due = None;
+        self.gates.gate(permit.purpose).set_due(None);
         // A token that cannot be given back is only a call less this second.
         let _ = (self.source)(TokenRequest::GiveBack(permit.purpose)).await;
     }
@@ -231,33 +281,30 @@ impl Budget {
     /// Whether the breaker is open, as far as this process knows.
     #[must_use]
     pub fn breaker_open(&self) -> bool {
-        [Purpose::Attach, Purpose::Describe, Purpose::Track]
+        [Purpose::Attach, Purpose::Describe]
             .into_iter()
-            .any(|purpose| self.gate(purpose).state().breaker.is_open())
+            .any(|purpose| self.gates.breaker(purpose).is_open())
     }
 
     /// Whoever made the call of this permit says that ENS throttled it, and perhaps for how long.
     pub async fn throttled(&self, spent: &Permit, retry_after: Option<Duration>) {
-        for &purpose in spent.purpose.throttled_with() {
-            let jitter = (self.random)();
-            let pause = self
-                .gate(purpose)
-                .state()
-                .breaker
-                .trip(Instant::now(), retry_after, jitter);
-            if let Some(pause) = pause {
-                self.report(TokenRequest::Trip(purpose, pause)).await;
+        let jitter = (self.random)();
+        let pause = self
+            .gates
+            .breaker(spent.purpose)
+            .trip(Instant::now(), retry_after, jitter);
+        if let Some(pause) = pause {
+            for gate in self.gates.throttled_with(spent.purpose) {
+                *gate.chunk() = None;
             }
+            self.report(TokenRequest::Trip(spent.purpose, pause)).await;
         }
     }
 
     /// Whoever made the call of this permit says that it was answered, and not throttled.
     pub async fn passed(&self, spent: &Permit) {
-        for &purpose in spent.purpose.throttled_with() {
-            let closes = self.gate(purpose).close(spent);
-            if closes {
-                self.report(TokenRequest::Close(purpose)).await;
-            }
+        if self.gates.close(spent) {
+            self.report(TokenRequest::Close(spent.purpose)).await;
         }
     }
 
@@ -269,41 +316,35 @@ impl Budget {
         }
     }
 
-    async fn take(&self, purpose: Purpose) -> Result<Permit, NoPermit> {
+    /// `asked`: how often the same waiter was told to wait before.
+    async fn take(&self, purpose: Purpose, asked: u32) -> Result<Permit, NoPermit> {
+        let gate = self.gates.gate(purpose);
+        let granted = |taken: Instant, probe: bool| Permit { purpose, taken, probe };
+        if gate.leased(Instant::now()) {
+            return Ok(granted(Instant::now(), false));
+        }
         let answer = (self.source)(TokenRequest::Take(purpose))
             .await
             .map_err(NoPermit::CounterUnreachable)?;
         let now = Instant::now();
-        let mut state = self.gate(purpose).state();
-        state.due = None;
+        gate.set_due(None);
         match answer {
-            TokenAnswer::Granted => Ok(Permit {
-                purpose,
-                taken: now,
-                probe: false,
-            }),
+            TokenAnswer::Granted => Ok(granted(now, false)),
+            TokenAnswer::Chunk(further) => {
+                *gate.chunk() = Some((further, now + CHUNK_LIFE));
+                Ok(granted(now, false))
+            }
             TokenAnswer::Probe => {
-                state.breaker.probe(now);
-                Ok(Permit {
-                    purpose,
-                    taken: now,
-                    probe: true,
-                })
+                self.gates.breaker(purpose).probe(now);
+                Ok(granted(now, true))
             }
             TokenAnswer::Wait(wait) => {
-                // Replicas that were told the same wait do not all come back in the same moment.
-                let wait = wait.clamp(MIN_PAUSE, MAX_PAUSE).mul_f64(1.0 + (self.random)() / 10.0);
-                state.due = Some(now + wait);
+                // Replicas that were told the same wait do not all come back in the same moment; who lost before, comes sooner.
+                let late = (self.random)() / 10.0 / f64::from(asked.saturating_add(1)).powi(2);
+                let wait = wait.clamp(MIN_PAUSE, MAX_PAUSE).mul_f64(1.0 + late);
+                gate.set_due(Some(now + wait));
                 Err(NoPermit::Late { wait })
             }
-        }
-    }
-
-    fn gate(&self, purpose: Purpose) -> &Gate {
-        match purpose {
-            Purpose::Attach => &self.gates.attach,
-            Purpose::Describe => &self.gates.describe,
-            Purpose::Track => &self.gates.track,
         }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::budget::{NoPermit, Purpose};
+use super::clock::TOLERANCE;
 use super::credentials::{Credentials, Provider};
 use super::exchange::{Exchange, Parameters};
 use super::report::{Action, Observer};
@@ -205,11 +206,12 @@ impl Ens for HttpEns {
         }
         self.clock_is_off()?;
         let credentials = self.credentials().await?;
-        let set_back = match self.exchange.settings.enforce_validity {
-            true => DATE_WINDOW.saturating_sub(self.exchange.settings.request_validity),
-            false => Duration::ZERO,
-        };
-        Ok(Prepared::new(credentials, self.exchange.clock.now() - set_back))
+        let mut date = self.exchange.clock.now();
+        if self.exchange.settings.enforce_validity {
+            // A clock that is ahead of ENS's, by as much as is tolerated, makes a request look younger: the bound holds all the same.
+            date = date - DATE_WINDOW.saturating_sub(self.exchange.settings.request_validity) - TOLERANCE;
+        }
+        Ok(Prepared::new(credentials, date))
     }
 
     async fn attach(&self, prepared: &Prepared, permit: Permit, instance: &InstanceId, eni: &InterfaceId) -> Outcome {

@@ -49,7 +49,7 @@ impl<L: Ledger, E: Ens> Rpcs for AttachmentService<L, E> {
         let deadline = Deadline::of(&request).unary();
         let asked = parse::attach(request.get_ref())?;
         trace::about(&asked.instance, Some(&asked.eni));
-        let _inside = self.admission.attach()?;
+        let _inside = self.admission.attach(&asked.instance)?;
         let validate_only = asked.validate_only;
         let request = attach::Request {
             instance: asked.instance,
@@ -84,8 +84,8 @@ impl<L: Ledger, E: Ens> Rpcs for AttachmentService<L, E> {
         let until = Deadline::of(&request).stream();
         let asked = parse::watch(request.get_ref())?;
         trace::about(&asked.instance, asked.eni.as_ref());
-        let place = self.admission.stream()?;
-        let _opening = self.admission.read()?;
+        let place = self.admission.stream(&asked.instance)?;
+        let _opening = self.admission.opening()?;
         let scope = Scope {
             instance: asked.instance,
             eni: asked.eni,
@@ -104,7 +104,7 @@ impl<L: Ledger, E: Ens> Rpcs for AttachmentService<L, E> {
         let deadline = Deadline::of(&request).unary();
         let (instance, eni) = parse::get(request.get_ref())?;
         trace::about(&instance, Some(&eni));
-        let _inside = self.admission.read()?;
+        let _inside = self.admission.read(&instance)?;
         let attachment = self.hub.get(&instance, &eni, deadline).await?;
         Ok(Response::new(pb::GetAttachmentResponse {
             attachment: Some((&attachment).into()),
@@ -118,7 +118,7 @@ impl<L: Ledger, E: Ens> Rpcs for AttachmentService<L, E> {
         let deadline = Deadline::of(&request).unary();
         let (instance, page) = parse::list(request.get_ref())?;
         trace::about(&instance, None);
-        let _inside = self.admission.read()?;
+        let _inside = self.admission.read(&instance)?;
         let (attachments, next_page_token) = page.cut(&instance, self.hub.list(&instance, deadline).await?);
         let attachments = attachments.iter().map(Into::into).collect();
         Ok(Response::new(pb::ListAttachmentsResponse {

@@ -31,6 +31,12 @@ pub const IDLE_LIFE: Duration = Duration::from_secs(48 * 3600);
 pub const LEASE_MARGIN: Duration = Duration::from_secs(1);
 /// The first look at an accepted attempt comes this long after its acceptance.
 pub const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// An attempt that was due so long ago has lost its place in the queue, or those who drive it are stuck: it is put there anew.
+pub const OVERDUE: Duration = Duration::from_secs(15);
+/// How often `tracker.compare_after` after the last change an instance is compared with ENS: a few times, ever more seldom.
+const COMPARISONS: [u32; 3] = [1, 5, 30];
+/// The same while something is under way: again and again.
+const COMPARISONS_LIVE: u32 = 5;
 
 /// The configured bounds; all replicas must agree on them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +55,8 @@ pub struct Bounds {
     pub count_primary: bool,
     /// `tracker.stuck_after`. Default 5 min.
     pub stuck_after: Duration,
+    /// `tracker.compare_after`. Default 1 min.
+    pub compare_after: Duration,
     /// All of them, but in tests that look what a rule is for.
     pub rules: Rules,
 }
@@ -63,6 +71,7 @@ impl Default for Bounds {
             limit: 10,
             count_primary: false,
             stuck_after: Duration::from_secs(300),
+            compare_after: Duration::from_secs(60),
             rules: Rules::default(),
         }
     }
@@ -74,6 +83,14 @@ impl Bounds {
     #[must_use]
     pub fn hold(&self) -> Duration {
         self.failover_window + self.lease + self.validity + self.lag
+    }
+
+    /// When an instance that last changed at `changed_at` is compared with ENS next; `live`: something is under way on it.
+    #[must_use]
+    pub fn next_comparison(&self, changed_at: Timestamp, live: bool, now: Timestamp) -> Option<Timestamp> {
+        let live = live.then(|| now + self.compare_after * COMPARISONS_LIVE);
+        let rounds = COMPARISONS.iter().map(|times| changed_at + self.compare_after * *times);
+        rounds.chain(live).filter(|at| *at > now).min()
     }
 
     /// When a describe that shows the ENI free, elsewhere or gone proves that no send of this attempt took or will take effect:

@@ -50,6 +50,8 @@ pub enum Command {
         /// What it showed.
         findings: Vec<(InterfaceId, Finding)>,
     },
+    /// After an observation that was made for nothing else: puts what nobody drives back into the queue, and says what differed.
+    Compare,
     /// Leaves the queue, or releases the lock.
     Leave {
         /// Whose place.
@@ -244,8 +246,29 @@ pub enum Reply {
     },
     /// The attempts that the command spoke of, as they stand now.
     Attempts(Vec<Settled>),
+    /// To [`Command::Compare`]: what differed, and is put right.
+    Compared(Differences),
     /// The grant or the attempt that the command named is gone.
     Gone,
+}
+
+/// In what the ledger and ENS differed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// ENIs that ENS shows on the instance and the ledger did not have.
+    pub adopted: usize,
+    /// ENIs that the ledger had attached and ENS shows no more.
+    pub detached: usize,
+    /// Attempts under way that nobody drove.
+    pub requeued: usize,
+}
+
+impl Differences {
+    /// How many in all.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.adopted + self.detached + self.requeued
+    }
 }
 
 /// One attempt after [`Command::Settle`] or [`Command::Answer`].

@@ -75,6 +75,12 @@ impl Keys {
         self.of(partition, "due")
     }
 
+    /// The instances of a partition by when they are compared with ENS (sorted set of ids).
+    #[must_use]
+    pub fn comparisons(&self, partition: PartitionId) -> String {
+        self.of(partition, "comparisons")
+    }
+
     /// Where changes of a partition's instances are told (sharded channel).
     #[must_use]
     pub fn channel(&self, partition: PartitionId) -> String {
@@ -166,6 +172,7 @@ mod tests {
         assert_eq!(keys().record(&id), "eni-gateway:{p51}:v1:record:i-5p67acfmxazb4p");
         assert_eq!(keys().epoch(partition), "eni-gateway:{p51}:v1:epoch");
         assert_eq!(keys().due(partition), "eni-gateway:{p51}:v1:due");
+        assert_eq!(keys().comparisons(partition), "eni-gateway:{p51}:v1:comparisons");
         assert_eq!(keys().channel(partition), "eni-gateway:{p51}:v1:changes");
         assert_eq!(keys().budget(), "eni-gateway:{budget}:v1:tokens");
         let request = RequestKey {

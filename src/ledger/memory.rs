@@ -3,7 +3,6 @@
 //!
 //! It obeys tokio's clock, paused or not, and iterates in order, so that a simulation replays.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,10 +11,11 @@ use tokio::time::Instant;
 use crate::model::{InstanceId, Timestamp};
 
 use super::expiring::Expiring;
+use super::queue::Queue;
 use super::tokens::{Rates, Tokens};
 use super::{
-    Due, Health, Hints, Ledger, MAX_CLOCK_DIFFERENCE, Partition, Proposal, REQUEST_LIFE, Record, RequestEntry,
-    RequestKey, Snapshot, TokenOrder, TokenReply, Unavailable, Verdict,
+    Comparison, Due, Health, Hints, Ledger, MAX_CLOCK_DIFFERENCE, Partition, Proposal, REQUEST_LIFE, Record,
+    RequestEntry, RequestKey, Snapshot, TokenOrder, TokenReply, Unavailable, Verdict,
 };
 
 /// Nothing restarts or fails over here: what there is, is new, and it ends with the process.
@@ -34,8 +34,8 @@ pub struct Memory {
 struct State {
     records: Expiring<InstanceId, (u64, Record)>,
     requests: Expiring<(InstanceId, RequestKey), RequestEntry>,
-    due: BTreeMap<Due, Timestamp>,
-    due_by_time: BTreeSet<(Timestamp, Due)>,
+    due: Queue<Due>,
+    comparisons: Queue<InstanceId>,
     tokens: Tokens,
 }
 
@@ -113,13 +113,16 @@ impl State {
         let end = effects.expire_after.map(|life| now + life);
         self.records.set(instance.clone(), (version, record.clone()), end, now);
         for (eni, at) in &effects.due {
-            self.set_due(
-                Due {
-                    instance: instance.clone(),
-                    eni: eni.clone(),
-                },
-                *at,
-            );
+            let due = Due {
+                instance: instance.clone(),
+                eni: eni.clone(),
+            };
+            self.due.set(due, *at);
+        }
+        match effects.comparison {
+            Comparison::Kept => {}
+            Comparison::At(at) => self.comparisons.set(instance.clone(), Some(at)),
+            Comparison::Done => self.comparisons.set(instance.clone(), None),
         }
         for (key, entry) in &effects.requests {
             self.requests.set(
@@ -130,16 +133,6 @@ impl State {
             );
         }
         version
-    }
-
-    fn set_due(&mut self, due: Due, at: Option<Timestamp>) {
-        if let Some(before) = self.due.remove(&due) {
-            self.due_by_time.remove(&(before, due.clone()));
-        }
-        if let Some(at) = at {
-            self.due_by_time.insert((at, due.clone()));
-            self.due.insert(due, at);
-        }
     }
 }
 
@@ -177,19 +170,13 @@ impl Ledger for Memory {
     }
 
     async fn claim(&self, most: usize, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
-        let mut state = self.lock();
         let now = self.clock();
-        let claimed: Vec<Due> = state
-            .due_by_time
-            .iter()
-            .take_while(|(at, _)| *at <= now)
-            .take(most)
-            .map(|(_, due)| due.clone())
-            .collect();
-        for due in &claimed {
-            state.set_due(due.clone(), Some(now + visibility));
-        }
-        Ok(claimed)
+        Ok(self.lock().due.claim(most, now, visibility))
+    }
+
+    async fn claim_comparisons(&self, most: usize, visibility: Duration) -> Result<Vec<InstanceId>, Unavailable> {
+        let now = self.clock();
+        Ok(self.lock().comparisons.claim(most, now, visibility))
     }
 
     async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {

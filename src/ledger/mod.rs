@@ -17,6 +17,7 @@ pub mod hints;
 pub mod invariants;
 pub mod keys;
 pub mod memory;
+mod queue;
 pub mod record;
 pub mod redis;
 pub mod rules;
@@ -57,6 +58,13 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Takes due attempts, at most `most`, earliest first, and hides them from others for `visibility`.
     fn claim(&self, most: usize, visibility: Duration) -> impl Future<Output = Result<Vec<Due>, Unavailable>> + Send;
+
+    /// Takes instances whose comparison with ENS is due, at most `most`, earliest first, and hides them likewise.
+    fn claim_comparisons(
+        &self,
+        most: usize,
+        visibility: Duration,
+    ) -> impl Future<Output = Result<Vec<InstanceId>, Unavailable>> + Send;
 
     /// Asks the shared counter of the ENS budget.
     fn take(&self, order: TokenOrder) -> impl Future<Output = Result<TokenReply, Unavailable>> + Send;
@@ -152,12 +160,26 @@ pub struct Proposal {
 pub struct Effects {
     /// The places in the queue of due attempts that change: when to look, or no more.
     pub due: BTreeMap<InterfaceId, Option<Timestamp>>,
+    /// When the instance is compared with ENS next.
+    pub comparison: Comparison,
     /// The entries of request ids to keep, for 24 hours.
     pub requests: Vec<(RequestKey, RequestEntry)>,
     /// Whether to tell others: an attachment changed, or the lock was handed over.
     pub notify: bool,
     /// How long the record is kept when nobody touches it; `None`: for ever, because something in it is live.
     pub expire_after: Option<Duration>,
+}
+
+/// What a commit changes of its instance's place in the queue of comparisons.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Comparison {
+    /// Nothing.
+    #[default]
+    Kept,
+    /// It is due then.
+    At(Timestamp),
+    /// None is to come, until something changes.
+    Done,
 }
 
 /// What became of a [`Proposal`].
@@ -192,6 +214,8 @@ pub enum Bucket {
     Describe,
     /// Describes of the tracker.
     Track,
+    /// Describes that compare the ledger with ENS: at most a twentieth of all describes.
+    Compare,
 }
 
 /// What is asked of a bucket.
@@ -212,6 +236,8 @@ pub enum TokenOrder {
 pub enum TokenReply {
     /// Yes.
     Granted,
+    /// Yes, and so many more at once: above a hundred a second they are leased in chunks.
+    Chunk(u32),
     /// Yes, and the breaker is open: this is its probe.
     Probe,
     /// Not before this long.

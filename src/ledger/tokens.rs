@@ -12,6 +12,11 @@ use super::{Bucket, TokenOrder, TokenReply};
 
 /// How much of a second's worth may go out at once after a pause. Small, for ENS counts by the second too.
 const BURST_SECONDS: f64 = 0.2;
+/// The least burst, in tokens. One alone would lose whatever time passes between a token's being due and its being asked for; the
+/// half makes up for it.
+const LEAST_BURST: f64 = 1.5;
+/// A chunk is a hundredth of a second's worth: from two hundred calls a second on, one question to the counter is for several.
+const CHUNKS_PER_SECOND: f64 = 100.0;
 
 /// How long a probe may take before another one goes out.
 pub(super) const PROBE_PERMIT: Duration = Duration::from_secs(10);
@@ -48,6 +53,17 @@ impl Rates {
         })
     }
 
+    /// How many tokens of this bucket are taken at once, at most.
+    pub(super) fn chunk(&self, bucket: Bucket) -> u64 {
+        let rate = match bucket {
+            Bucket::Attach => self.attach_per_second,
+            Bucket::Describe => self.describe_per_second / 2.0,
+            // The tracker takes one for each batch, and nobody waits for a comparison.
+            Bucket::Track | Bucket::Compare => 1.0,
+        };
+        (rate / CHUNKS_PER_SECOND).max(1.0) as u64
+    }
+
     /// The lanes that a token of this bucket must come from, all of them.
     pub(super) fn lanes(&self, bucket: Bucket) -> Vec<Lane> {
         let describe = Lane::new("describe", self.describe_per_second);
@@ -56,6 +72,8 @@ impl Rates {
             // Callers get half of the describes at most: the rest is the tracker's, whatever they ask.
             Bucket::Describe => vec![Lane::new("callers", self.describe_per_second / 2.0), describe],
             Bucket::Track => vec![describe],
+            // What nobody waits for takes little.
+            Bucket::Compare => vec![Lane::new("comparisons", self.describe_per_second / 20.0), describe],
         }
     }
 }
@@ -84,11 +102,11 @@ pub(super) struct Lane {
 impl Lane {
     fn new(name: &'static str, rate: f64) -> Self {
         let interval = (1e6 / rate).round() as u64;
-        let burst = (rate * BURST_SECONDS).floor().max(1.0) as u64;
+        let burst = (rate * BURST_SECONDS).max(LEAST_BURST);
         Self {
             name,
             interval,
-            burst: burst * interval,
+            burst: (burst * interval as f64).round() as u64,
         }
     }
 }
@@ -97,7 +115,7 @@ impl Lane {
 pub(super) fn family(bucket: Bucket) -> &'static str {
     match bucket {
         Bucket::Attach => "attach",
-        Bucket::Describe | Bucket::Track => "describe",
+        Bucket::Describe | Bucket::Track | Bucket::Compare => "describe",
     }
 }
 
@@ -182,12 +200,25 @@ impl Tokens {
         if ready_at > now {
             return wait(ready_at);
         }
-        self.empty_at.extend(lanes.iter().map(|lane| lane.name).zip(next));
+        let room = lanes
+            .iter()
+            .zip(&next)
+            .map(|(lane, next)| (now + lane.burst - next) / lane.interval);
+        let further = match breaker {
+            Some(_) => 0,
+            None => room.min().unwrap_or_default().min(rates.chunk(bucket) - 1),
+        };
+        let taken = lanes
+            .iter()
+            .zip(next)
+            .map(|(lane, next)| (lane.name, next + further * lane.interval));
+        self.empty_at.extend(taken);
         match breaker {
             Some(breaker) => {
                 breaker.probe_until = now + micros(PROBE_PERMIT);
                 TokenReply::Probe
             }
+            None if further > 0 => TokenReply::Chunk(u32::try_from(further).unwrap_or(u32::MAX)),
             None => TokenReply::Granted,
         }
     }
@@ -224,6 +255,7 @@ mod tests {
             while self.2 < end {
                 match self.order(TokenOrder::Take(bucket)) {
                     TokenReply::Granted | TokenReply::Probe => count += 1,
+                    TokenReply::Chunk(further) => count += 1 + u64::from(further),
                     TokenReply::Wait(wait) => self.pass(wait),
                 }
             }
@@ -234,7 +266,7 @@ mod tests {
     #[test]
     fn the_rate_is_the_rate_and_the_burst_is_small() {
         let mut books = Books::new(5.0, 20.0);
-        assert_eq!(books.count(Bucket::Attach, Duration::from_secs(60)), 300);
+        assert_eq!(books.count(Bucket::Attach, Duration::from_secs(60)), 301);
         assert_eq!(
             books.count(Bucket::Track, Duration::from_secs(60)),
             1_203,
@@ -245,6 +277,39 @@ mod tests {
             books.count(Bucket::Attach, Duration::from_millis(1)),
             1,
             "an hour's pause saves up no more"
+        );
+    }
+
+    #[test]
+    fn who_asks_late_each_time_loses_nothing() {
+        let mut books = Books::new(5.0, 20.0);
+        let mut count = 0;
+        while books.2 < START + 60_000_000 {
+            match books.order(TokenOrder::Take(Bucket::Attach)) {
+                TokenReply::Granted | TokenReply::Probe => count += 1,
+                TokenReply::Chunk(further) => panic!("{further} more"),
+                TokenReply::Wait(wait) => books.pass(wait + Duration::from_millis(90)),
+            }
+        }
+        assert!((299..=301).contains(&count), "{count}");
+    }
+
+    #[test]
+    fn fast_lanes_are_leased_in_chunks_and_come_to_the_same_rate() {
+        let mut books = Books::new(1000.0, 20.0);
+        assert_eq!(books.order(TokenOrder::Take(Bucket::Attach)), TokenReply::Chunk(9));
+        assert_eq!(
+            books.count(Bucket::Attach, Duration::from_secs(10)),
+            10_189,
+            "a burst of 200 at first, 10 of it taken, and the last second is not over"
+        );
+        assert_eq!(books.order(TokenOrder::Take(Bucket::Track)), TokenReply::Granted);
+        books.order(TokenOrder::Trip(Bucket::Attach, Duration::from_secs(1)));
+        books.pass(Duration::from_secs(2));
+        assert_eq!(
+            books.order(TokenOrder::Take(Bucket::Attach)),
+            TokenReply::Probe,
+            "a probe is one"
         );
     }
 
@@ -262,7 +327,7 @@ mod tests {
         assert_eq!(books.order(TokenOrder::Take(Bucket::Attach)), TokenReply::Granted);
         assert_eq!(
             books.order(TokenOrder::Take(Bucket::Attach)),
-            TokenReply::Wait(Duration::from_millis(200))
+            TokenReply::Wait(Duration::from_millis(100))
         );
         for _ in 0..10 {
             assert_eq!(books.order(TokenOrder::GiveBack(Bucket::Attach)), TokenReply::Granted);
@@ -344,7 +409,7 @@ mod tests {
                     granted[usize::from(bucket != Bucket::Attach)].push(books.2);
                 }
             }
-            for (times, rate, burst) in [(&granted[0], 5.0, 1.0), (&granted[1], 20.0, 4.0)] {
+            for (times, rate, burst) in [(&granted[0], 5.0, 1.5), (&granted[1], 20.0, 4.0)] {
                 for (index, from) in times.iter().enumerate() {
                     for (count, to) in times[index..].iter().enumerate() {
                         let most = (to - from) as f64 / 1e6 * rate + burst;

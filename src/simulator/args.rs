@@ -64,6 +64,10 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "0s", allow_hyphen_values = true)]
     pub clock_ahead: jiff::SignedDuration,
 
+    /// How far a request's date may be off, such as 15m
+    #[arg(long, value_name = "TIME", default_value = "15m")]
+    pub date_window: jiff::SignedDuration,
+
     /// Seed of everything drawn at random
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -101,6 +105,7 @@ impl Args {
                 .map(|ActionRate(action, rate)| (*action, *rate))
                 .collect(),
             clock_ahead: self.clock_ahead,
+            date_window: self.date_window,
             ..Settings::default()
         }
     }

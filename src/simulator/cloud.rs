@@ -84,7 +84,7 @@ impl Cloud {
             state: Mutex::new(State {
                 world,
                 throttle: Throttle::new(&settings.rates),
-                verifier: Verifier::new(settings.keys),
+                verifier: Verifier::new(settings.keys).with_window(settings.date_window),
                 faults: Faults::default(),
             }),
         }))

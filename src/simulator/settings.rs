@@ -19,6 +19,8 @@ pub struct Settings {
     pub retry_after: bool,
     /// How far ENS's clock is ahead of this machine's (0).
     pub clock_ahead: SignedDuration,
+    /// How far `x-acs-date` may be off (15 min).
+    pub date_window: SignedDuration,
 }
 
 impl Default for Settings {
@@ -28,6 +30,7 @@ impl Default for Settings {
             rates: BTreeMap::new(),
             retry_after: true,
             clock_ahead: SignedDuration::ZERO,
+            date_window: super::auth::WINDOW,
         }
     }
 }

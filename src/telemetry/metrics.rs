@@ -74,6 +74,8 @@ struct Instruments {
     stuck: Gauge<u64>,
     slots_refused: Counter<u64>,
     poll_batch: Histogram<u64>,
+    comparisons: Counter<u64>,
+    differences: Counter<u64>,
     watch_streams: UpDownCounter<i64>,
     watch_lag: Histogram<f64>,
     breaker_open: Gauge<u64>,
@@ -131,6 +133,8 @@ impl Metrics {
             it.slots_refused
                 .add(0, &[KeyValue::new(attribute::SOURCE, source.name())]);
         }
+        it.comparisons.add(0, &[]);
+        self.differed([0; 3]);
         it.in_flight.add(0, &[]);
         it.watch_streams.add(0, &[]);
         it.stuck.record(0, &[]);
@@ -190,6 +194,19 @@ impl Metrics {
     /// The tracker asked for so many attempts in one describe.
     pub fn polled(&self, batch: usize) {
         self.0.poll_batch.record(batch as u64, &[]);
+    }
+
+    /// An instance's record was compared with ENS, and differed in so many adopted, detached and requeued attachments.
+    pub fn compared(&self, [adopted, detached, requeued]: [usize; 3]) {
+        self.0.comparisons.add(1, &[]);
+        self.differed([adopted, detached, requeued]);
+    }
+
+    fn differed(&self, counts: [usize; 3]) {
+        for (kind, count) in ["adopted", "detached", "requeued"].into_iter().zip(counts) {
+            let kind = KeyValue::new(attribute::KIND, kind);
+            self.0.differences.add(count as u64, &[kind]);
+        }
     }
 
     /// A watch stream is open, until the guard is dropped.
@@ -263,6 +280,14 @@ impl Instruments {
                 .with_description("Attempts in one describe of the tracker.")
                 .with_boundaries(BATCH.to_vec())
                 .build(),
+            comparisons: counter(
+                metric::COMPARISONS,
+                "Instances whose record was compared with what ENS shows.",
+            ),
+            differences: counter(
+                metric::DIFFERENCES,
+                "Differences between ledger and ENS that comparisons found and put right in the record.",
+            ),
             watch_streams: held(metric::WATCH_STREAMS, "Open watch streams."),
             watch_lag: seconds(metric::WATCH_LAG, "Age of a change when a watcher is told of it."),
             breaker_open: gauge(
@@ -329,6 +354,7 @@ mod tests {
         metrics.attempt_ended(Ended::Attached);
         metrics.slot_refused(RefusedBy::Ledger);
         metrics.polled(50);
+        metrics.compared([1, 0, 2]);
         metrics.watch_lagged(Duration::from_secs(2));
         metrics.ledger_up(true);
         metrics.invariant_breached("L1");
@@ -345,6 +371,9 @@ mod tests {
             "eni_gateway_attempts_stuck 0",
             r#"eni_gateway_slots_refused_total{source="ledger"} 1"#,
             r#"eni_gateway_poll_batch_size_bucket{le="50"} 1"#,
+            "eni_gateway_comparisons_total 1",
+            r#"eni_gateway_differences_total{kind="requeued"} 2"#,
+            r#"eni_gateway_differences_total{kind="detached"} 0"#,
             "eni_gateway_watch_streams 1",
             "eni_gateway_watch_lag_seconds_sum 2",
             "eni_gateway_ens_breaker_open 0",

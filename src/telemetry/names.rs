@@ -56,6 +56,8 @@ pub mod attribute {
     pub const OUTCOME: &str = "outcome";
     /// Who refused: `ledger` or `ens`.
     pub const SOURCE: &str = "source";
+    /// What differed: `adopted`, `detached` or `requeued`.
+    pub const KIND: &str = "kind";
     /// The invariant's name.
     pub const INVARIANT: &str = "invariant";
     /// The version that runs.
@@ -82,6 +84,10 @@ pub mod metric {
     pub const SLOTS_REFUSED: &str = "eni_gateway.slots.refused";
     /// Attempts in one describe of the tracker.
     pub const POLL_BATCH_SIZE: &str = "eni_gateway.poll.batch_size";
+    /// Instances whose record was compared with ENS.
+    pub const COMPARISONS: &str = "eni_gateway.comparisons";
+    /// Differences that such comparisons found.
+    pub const DIFFERENCES: &str = "eni_gateway.differences";
     /// Open watch streams.
     pub const WATCH_STREAMS: &str = "eni_gateway.watch.streams";
     /// Seconds from a change to its message to a watcher.

@@ -4,6 +4,7 @@
 //! Nothing in flight, no calls of ENS.
 
 mod ask;
+mod compare;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

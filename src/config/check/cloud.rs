@@ -8,6 +8,9 @@ use crate::config::Config;
 /// The oldest `x-acs-date` that ENS takes.
 const ENS_DATE_WINDOW: Duration = Duration::from_secs(15 * 60);
 
+/// How far this machine's clock may be from ENS's, either way, for requests to be sent.
+const TOLERATED: Duration = Duration::from_secs(5);
+
 pub(super) fn ens(config: &Config, checks: &mut Checks<'_>) {
     let ens = &config.ens;
     checks.require(
@@ -35,5 +38,16 @@ pub(super) fn ens(config: &Config, checks: &mut Checks<'_>) {
             format!("a request could still be on its way ({timeout}) when it is taken to be over ({validity})")
         },
         "raise ens.request_validity, or lower ens.attempt_timeout",
+    );
+    // Dated back for clocks that differ by as much as is tolerated, to either side, a request must still arrive in time.
+    let needed = ens.attempt_timeout + 2 * TOLERATED;
+    checks.require(
+        &["ens.enforce_validity", "ens.request_validity", "ens.attempt_timeout"],
+        !ens.enforce_validity || ens.request_validity >= needed,
+        || {
+            let (validity, needed) = (shown(ens.request_validity), shown(needed));
+            format!("dated back to be good for {validity}, requests could be refused as too old: clocks may differ by 5s, and {needed} is needed")
+        },
+        "raise ens.request_validity, or set ens.enforce_validity = false",
     );
 }

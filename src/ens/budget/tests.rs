@@ -104,6 +104,54 @@ async fn a_caller_that_waits_behind_others_gives_up_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_newcomer_does_not_take_the_token_that_others_wait_for() {
+    let counter = Counter::answering([TokenAnswer::Wait(seconds(3)), TokenAnswer::Wait(seconds(3))]);
+    let (budget, start) = (counter.budget(), Instant::now());
+    let waits = budget.permit(Purpose::Attach, start + seconds(60));
+    let comes = async {
+        // The token is due, and the one who waits for it is about to be told of the next one.
+        tokio::time::sleep(seconds(3) + Duration::from_millis(1)).await;
+        budget.try_permit(Purpose::Attach).await
+    };
+    let (first, newcomer) = tokio::join!(waits, comes);
+    let _ = first.expect("a permit");
+    assert!(matches!(newcomer, Err(NoPermit::Late { .. })), "{newcomer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_told_to_wait_before_comes_sooner_after_the_next_token_is_due() {
+    let counter = Counter::answering([TokenAnswer::Wait(seconds(1)); 3]);
+    let (budget, start) = (counter.budget().with_random(Arc::new(|| 1.0)), Instant::now());
+    let _ = budget
+        .permit(Purpose::Attach, start + seconds(60))
+        .await
+        .expect("a permit");
+    let late = start.elapsed() - seconds(3);
+    assert!(
+        late > Duration::from_millis(130) && late < Duration::from_millis(140),
+        "{late:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chunk_is_used_up_before_the_counter_is_asked_again_for_a_while_and_not_after_a_throttling() {
+    let counter = Counter::answering([TokenAnswer::Chunk(2); 4]);
+    let budget = counter.budget();
+    let take = async || budget.try_permit(Purpose::Attach).await.expect("a permit");
+    let asked = || counter.asked.lock().unwrap().len();
+    for expected in [1, 1, 1, 2] {
+        let _ = take().await;
+        assert_eq!(asked(), expected);
+    }
+    tokio::time::advance(CHUNK_LIFE).await;
+    let permit = take().await;
+    assert_eq!(asked(), 3, "the rest of the second one is too old");
+    budget.throttled(&permit, Some(seconds(1))).await;
+    let _ = take().await;
+    assert_eq!(asked(), 5, "a report, and a question");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_successful_call_reports_nothing_unless_the_breaker_is_open() {
     let counter = Counter::default();
     let budget = counter.budget();
@@ -152,20 +200,17 @@ async fn throttling_without_a_time_backs_off_once_per_burst_and_longer_each_time
 }
 
 #[tokio::test(start_paused = true)]
-async fn both_kinds_of_describe_stop_together() {
+async fn all_kinds_of_describe_stop_together_and_are_told_of_once() {
     let counter = Counter::default();
     let budget = counter.budget();
     let permit = budget.try_permit(Purpose::Track).await.expect("a permit");
     budget.throttled(&permit, Some(seconds(1))).await;
-    let both = [Purpose::Describe, Purpose::Track];
-    assert_eq!(
-        counter.reports(),
-        both.map(|purpose| TokenRequest::Trip(purpose, seconds(1)))
-    );
+    assert_eq!(counter.reports(), [TokenRequest::Trip(Purpose::Track, seconds(1))]);
     tokio::time::advance(seconds(1)).await;
     let permit = budget.try_permit(Purpose::Describe).await.expect("a permit");
     budget.passed(&permit).await;
-    assert_eq!(counter.reports(), both.map(TokenRequest::Close));
+    assert_eq!(counter.reports(), [TokenRequest::Close(Purpose::Describe)]);
+    assert!(!budget.breaker_open());
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 //! uids and the time come with the call, so that a commit whose reply was lost can be tried again and shows whether it was applied.
 
 mod answer;
+mod compare;
 mod enter;
 mod lock;
 mod look;
@@ -63,6 +64,7 @@ pub fn apply(record: &Record, command: &Command, context: Context<'_>) -> Step {
         changes: Vec::new(),
         remember: Vec::new(),
         handed_over: false,
+        compared: false,
     };
     let reply = turn.run(command);
     turn.finish(record, reply)
@@ -75,6 +77,7 @@ struct Turn<'a> {
     changes: Vec<Change>,
     remember: Vec<(RequestKey, RequestEntry)>,
     handed_over: bool,
+    compared: bool,
 }
 
 impl Turn<'_> {
@@ -108,6 +111,7 @@ impl Turn<'_> {
                 reply
             }
             Command::Settle { sent_at, findings } => self.settle(*sent_at, findings),
+            Command::Compare => Reply::Compared(self.compare()),
             Command::Leave { ticket } => {
                 self.leave(*ticket);
                 Reply::Done
@@ -159,6 +163,7 @@ impl Turn<'_> {
         self.prune();
         let effects = Effects {
             due: due_changes(before, &self.record),
+            comparison: self.comparison(before),
             notify: self.handed_over || self.record.revision != before.revision,
             expire_after: (!self.is_live()).then_some(IDLE_LIFE),
             requests: std::mem::take(&mut self.remember),

@@ -23,6 +23,7 @@ impl Node {
                     })
                     .arg(family(bucket));
                 script.arg(micros(PROBE_PERMIT)).arg(micros(PROBE_RETRY));
+                script.arg(self.shared.settings.rates.chunk(bucket));
                 for lane in self.shared.settings.rates.lanes(bucket) {
                     script.arg(lane.name).arg(lane.interval).arg(lane.burst);
                 }
@@ -38,7 +39,8 @@ impl Node {
         Ok(match u64::try_from(wait) {
             Ok(0) => TokenReply::Granted,
             Ok(wait) => TokenReply::Wait(Duration::from_micros(wait)),
-            Err(_) => TokenReply::Probe,
+            Err(_) if wait == -1 => TokenReply::Probe,
+            Err(_) => TokenReply::Chunk(u32::try_from(-1 - wait).unwrap_or(u32::MAX)),
         })
     }
 }

@@ -1,6 +1,6 @@
--- Hides due attempts from others for a while, by this server's clock.
+-- Hides what is due from others for a while, by this server's clock.
 --
--- KEYS: due queue
+-- KEYS: due queue, or comparisons
 -- ARGV: visibility in us, member*
 -- Returns: those that were still due
 local time = redis.call('TIME')

@@ -1,10 +1,10 @@
 -- Compares and sets one record, and knows no rule. Whatever does not agree changes nothing and is answered with what is there.
 --
--- KEYS: epoch [, record, due queue, channel [, request entry to read { , request entry to write }*]]
+-- KEYS: epoch [, record, due queue, channel, comparisons [, request entry to read { , request entry to write }*]]
 -- ARGV: 'look'
 --    or 'epoch', epoch that was seen ('' if none), replication id that was seen, hold in us, settings
 --    or 'commit', version, epoch, now in us, record, life in ms ('' for ever), notice ('SPUBLISH', 'PUBLISH' or ''),
---       instance, number of request entries, { request entry }*, { due member, due in us ('' for no more) }*
+--       instance, its next comparison in us ('' as it is, '-' none), number of request entries, { request entry }*, { due member, due in us ('' for no more) }*
 -- Returns: { 'committed', time in us, version }
 --    or    { 'found', time in us, epoch, replication id [, version, record, request entry] }
 
@@ -37,9 +37,14 @@ if ARGV[1] == 'commit'
   else
     redis.call('SET', KEYS[2], version .. '\n' .. ARGV[5], 'PX', ARGV[6])
   end
-  local requests = tonumber(ARGV[9])
-  for i = 1, requests do redis.call('SET', KEYS[5 + i], ARGV[9 + i], 'PX', 86400000) end
-  for i = 10 + requests, #ARGV, 2 do
+  if ARGV[9] == '-' then
+    redis.call('ZREM', KEYS[5], ARGV[8])
+  elseif ARGV[9] ~= '' then
+    redis.call('ZADD', KEYS[5], ARGV[9], ARGV[8])
+  end
+  local requests = tonumber(ARGV[10])
+  for i = 1, requests do redis.call('SET', KEYS[6 + i], ARGV[10 + i], 'PX', 86400000) end
+  for i = 11 + requests, #ARGV, 2 do
     if ARGV[i + 1] == '' then
       redis.call('ZREM', KEYS[3], ARGV[i])
     else
@@ -57,6 +62,6 @@ if KEYS[2] then
   local cut = value and string.find(value, '\n', 1, true)
   found[5] = cut and string.sub(value, 1, cut - 1) or '0'
   found[6] = cut and string.sub(value, cut + 1) or ''
-  found[7] = KEYS[5] and redis.call('GET', KEYS[5]) or ''
+  found[7] = KEYS[6] and redis.call('GET', KEYS[6]) or ''
 end
 return found

@@ -140,6 +140,10 @@ impl Ledger for Redis {
         self.0.claim(most, visibility).await
     }
 
+    async fn claim_comparisons(&self, most: usize, visibility: Duration) -> Result<Vec<InstanceId>, Unavailable> {
+        self.0.claim_comparisons(most, visibility).await
+    }
+
     async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
         self.0.route.budget()?.take(order).await
     }

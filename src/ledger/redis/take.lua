@@ -3,8 +3,8 @@
 -- KEYS: budget
 -- ARGV: 'trip', family, pause in us
 --    or 'close', family
---    or 'take' or 'give', family, probe permit in us, probe retry in us, { lane, interval in us, burst in us }*
--- Returns: us to wait; 0: granted; -1: granted as the probe of an open breaker
+--    or 'take' or 'give', family, probe permit in us, probe retry in us, most, { lane, interval in us, burst in us }*
+-- Returns: us to wait; 0: granted; -1: granted as the probe of an open breaker; -1 - n: granted, and n more
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local function read(field) return tonumber(redis.call('HGET', KEYS[1], field) or 0) end
@@ -23,7 +23,7 @@ if order == 'close' then
   return 0
 end
 if order == 'give' then
-  for i = 5, #ARGV, 3 do
+  for i = 6, #ARGV, 3 do
     local empty_at = read(ARGV[i])
     if empty_at > 0 then write(ARGV[i], empty_at - tonumber(ARGV[i + 1])) end
   end
@@ -37,7 +37,7 @@ if blocked_until > 0 then
   if probe_until > now then return math.min(probe_until - now, tonumber(ARGV[4])) end
 end
 local wait, after = 0, {}
-for i = 5, #ARGV, 3 do
+for i = 6, #ARGV, 3 do
   local interval, burst, empty_at = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), read(ARGV[i])
   -- Never above a full bucket: a clock that was set back must not block the lane.
   if empty_at > now + burst then
@@ -48,9 +48,13 @@ for i = 5, #ARGV, 3 do
   wait = math.max(wait, after[i] - burst - now)
 end
 if wait > 0 then return wait end
-for i = 5, #ARGV, 3 do write(ARGV[i], after[i]) end
+local further = blocked_until > 0 and 0 or tonumber(ARGV[5]) - 1
+for i = 6, #ARGV, 3 do
+  further = math.min(further, math.floor((now + tonumber(ARGV[i + 2]) - after[i]) / tonumber(ARGV[i + 1])))
+end
+for i = 6, #ARGV, 3 do write(ARGV[i], after[i] + further * tonumber(ARGV[i + 1])) end
 if blocked_until > 0 then
   write(probe, now + tonumber(ARGV[3]))
   return -1
 end
-return 0
+return further > 0 and -1 - further or 0

@@ -17,14 +17,15 @@ pub use keys::{AccessKey, DEFAULT_ID, DEFAULT_SECRET, KeyState};
 
 use nonces::Nonces;
 
-/// How far `x-acs-date` may be off.
-const WINDOW: SignedDuration = SignedDuration::from_mins(15);
+/// How far `x-acs-date` may be off, unless told otherwise.
+pub(super) const WINDOW: SignedDuration = SignedDuration::from_mins(15);
 const ALGORITHM: &str = "ACS3-HMAC-SHA256 ";
 
 /// The keys, and the nonces that were used with them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Verifier {
     keys: Vec<AccessKey>,
+    window: SignedDuration,
     nonces: Nonces,
 }
 
@@ -34,8 +35,15 @@ impl Verifier {
     pub fn new(keys: Vec<AccessKey>) -> Self {
         Self {
             keys,
+            window: WINDOW,
             nonces: Nonces::default(),
         }
+    }
+
+    /// Another window for dates.
+    #[must_use]
+    pub fn with_window(self, window: SignedDuration) -> Self {
+        Self { window, ..self }
     }
 
     /// Other keys from now on; used nonces stay used.
@@ -61,7 +69,7 @@ impl Verifier {
         if key.state == KeyState::Inactive {
             return Err(Refusal::KEY_INACTIVE);
         }
-        if now.duration_since(date).abs() > WINDOW {
+        if now.duration_since(date).abs() > self.window {
             return Err(Refusal::DATE_EXPIRED);
         }
         authorization.covers_enough(parts)?;
@@ -70,7 +78,7 @@ impl Verifier {
         }
         authorization.check(key, parts, body_hash)?;
         check_token(key, parts)?;
-        if self.nonces.take(nonce, now, WINDOW * 2) {
+        if self.nonces.take(nonce, now, self.window * 2) {
             Ok(())
         } else {
             Err(Refusal::NONCE_USED)

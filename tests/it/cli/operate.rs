@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use eni_gateway::simulator::auth::{DEFAULT_ID, DEFAULT_SECRET};
-use eni_gateway::simulator::{Settings, Simulator, World, WorldFile};
+use eni_gateway::simulator::{Action, Settings, Simulator, World, WorldFile};
+use jiff::SignedDuration;
+use rstest::rstest;
 use tokio::process::Command;
 
 use super::{Ran, eni_gateway, run};
@@ -99,6 +101,44 @@ async fn check_says_what_works_and_what_to_do() {
     let offline = run(&check(&["--offline"])).await;
     assert_eq!(offline.code, 0, "{offline:?}");
     assert_eq!(run(&["check", "--offline"]).await.code, 64);
+}
+
+/// `check` with `ens.enforce_validity`, against a cloud whose window for dates, or whose clock, is this.
+#[rstest]
+#[case::as_documented(15 * 60, 0, 0, &["keeps ens.request_validity itself", "agrees with ens's within 5 s"])]
+#[case::within_tolerance(15 * 60, 4, 0, &["keeps ens.request_validity itself"])]
+#[case::wider(20 * 60, 0, 1, &["ens takes a date 15 min and 10s old", "set ens.enforce_validity = false"])]
+#[case::narrower(5 * 60, 0, 1, &["attaches would fail", "InvalidTimeStamp.Expired", "set ens.enforce_validity = false"])]
+#[case::a_clock_that_is_off(15 * 60, 30, 1, &["behind ens's: nothing would be sent", "synchronise it"])]
+#[case::a_clock_that_is_far_off(15 * 60, -3600, 77, &["ahead of ens's: nothing would be sent", "InvalidTimeStamp.Expired"])]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_proves_that_ens_keeps_the_validity(
+    #[case] window: i64,
+    #[case] ahead: i64,
+    #[case] code: i32,
+    #[case] said: &[&str],
+) {
+    let redis = Server::start().await;
+    let settings = Settings {
+        date_window: SignedDuration::from_secs(window),
+        clock_ahead: SignedDuration::from_secs(ahead),
+        ..Settings::default()
+    };
+    let any = "127.0.0.1:0".parse().unwrap();
+    let ens = Simulator::start(any, World::new(WorldFile::simple(&["i-1"], 1)), settings)
+        .await
+        .unwrap();
+    let mut command = eni_gateway(&["check", "--ledger-url", &redis.url(), "--ens-endpoint", &ens.endpoint()]);
+    command
+        .env("ALIBABA_CLOUD_ACCESS_KEY_ID", DEFAULT_ID)
+        .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", DEFAULT_SECRET)
+        .env("ENI_GATEWAY_ENS__ENFORCE_VALIDITY", "true");
+    let ran: Ran = command.output().await.unwrap().into();
+    assert_eq!(ran.code, code, "{ran:?}");
+    for part in said {
+        assert!(ran.stdout.contains(part), "{part}\n{}", ran.stdout);
+    }
+    assert_eq!(ens.books().calls_of(Action::AttachNetworkInterface), 0);
 }
 
 #[tokio::test]

@@ -1,16 +1,21 @@
 //! The whole gateway by its public faces: real processes, a real Redis, a simulated ENS whose books are the judge.
 
+mod budget;
 mod chaos;
+mod compared;
 mod errors;
 mod failover;
 mod foreign;
+mod https;
 mod input;
 mod limit;
 mod lost;
 mod outages;
+mod overload;
 mod polling;
 mod rollout;
 mod settings;
 mod stopping;
 mod tracing;
 mod validate;
+mod validity;

@@ -323,5 +323,6 @@ async fn an_enforced_validity_sets_the_date_back() {
         .parse()
         .expect("a date");
     let age = before.duration_since(date).as_secs();
-    assert!((15 * 60 - 31..=15 * 60 - 29).contains(&age), "{age}");
+    // 15 min less 30 s, and the 5 s by which clocks may differ.
+    assert!((15 * 60 - 26..=15 * 60 - 24).contains(&age), "{age}");
 }

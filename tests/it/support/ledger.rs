@@ -97,6 +97,10 @@ impl Ledger for Faulty {
         self.reached()?.claim(most, visibility).await
     }
 
+    async fn claim_comparisons(&self, most: usize, visibility: Duration) -> Result<Vec<InstanceId>, Unavailable> {
+        self.reached()?.claim_comparisons(most, visibility).await
+    }
+
     async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
         self.reached()?.take(order).await
     }

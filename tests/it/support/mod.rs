@@ -4,5 +4,6 @@ pub(crate) mod collector;
 pub(crate) mod ens;
 pub(crate) mod gateway;
 pub(crate) mod ledger;
+pub(crate) mod proxy;
 pub(crate) mod python;
 pub(crate) mod redis;

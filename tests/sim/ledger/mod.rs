@@ -138,6 +138,11 @@ impl Ledger for Link {
         self.ask(move |_, server| server.claim(most, visibility)).await
     }
 
+    async fn claim_comparisons(&self, most: usize, visibility: Duration) -> Result<Vec<InstanceId>, Unavailable> {
+        self.ask(move |_, server| server.claim_comparisons(most, visibility))
+            .await
+    }
+
     async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
         self.ask(move |_, server| server.take(order)).await
     }

@@ -166,6 +166,10 @@ impl Server {
         at_once(self.state.lock().unwrap().memory.claim(most, visibility))
     }
 
+    pub(crate) fn claim_comparisons(&self, most: usize, visibility: Duration) -> Vec<InstanceId> {
+        at_once(self.state.lock().unwrap().memory.claim_comparisons(most, visibility))
+    }
+
     pub(crate) fn take(&self, order: TokenOrder) -> TokenReply {
         at_once(self.state.lock().unwrap().memory.take(order))
     }

@@ -1,6 +1,7 @@
 //! The rules, one scenario each. `Desk` is an instance's record with a clock that the test turns.
 
 mod answers;
+mod compare;
 mod locks;
 mod looks;
 mod properties;

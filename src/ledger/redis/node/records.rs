@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use crate::ledger::keys::{PartitionId, due_member};
 use crate::ledger::record::FORMAT;
-use crate::ledger::{Partition, Proposal, Record, RequestEntry, RequestKey, Snapshot, Unavailable, Verdict};
+use crate::ledger::{
+    Comparison, Partition, Proposal, Record, RequestEntry, RequestKey, Snapshot, Unavailable, Verdict,
+};
 use crate::model::InstanceId;
 
 use super::super::epoch::Epoch;
@@ -60,6 +62,11 @@ impl Node {
         script
             .arg(if effects.notify { self.notice_command() } else { "" })
             .arg(instance.as_str());
+        script.arg(match effects.comparison {
+            Comparison::Kept => String::new(),
+            Comparison::At(at) => at.as_micros().to_string(),
+            Comparison::Done => "-".to_owned(),
+        });
         script.arg(effects.requests.len());
         for (_, entry) in &effects.requests {
             script.arg(json(entry)?);
@@ -110,6 +117,7 @@ impl Node {
             self.shared.keys.record(instance),
             self.shared.keys.due(partition),
             self.shared.keys.channel(partition),
+            self.shared.keys.comparisons(partition),
         ];
         let written = || written.iter().map(|(key, _)| key);
         let read = read.or(written().next());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::{Effects, Ledger, Record, Verdict};
+use eni_gateway::ledger::{Comparison, Effects, Ledger, Record, Verdict};
 use eni_gateway::model::Revision;
 
 use super::{conflict, eni, entry, instance, proposal, put, record, request};
@@ -90,6 +90,7 @@ pub(crate) async fn a_commit_turned_back_changes_nothing(one: &impl Ledger, othe
     let key = request("a", 1);
     let effects = Effects {
         due: [(eni(1), Some(from.now))].into(),
+        comparison: Comparison::At(from.now),
         requests: vec![(key.clone(), entry(1))],
         notify: true,
         expire_after: Some(Duration::from_millis(1)),
@@ -99,6 +100,7 @@ pub(crate) async fn a_commit_turned_back_changes_nothing(one: &impl Ledger, othe
     let found = conflict(one.commit(&late).await.unwrap());
     assert_eq!((found.record, found.request), (record(1), None));
     assert_eq!(one.claim(10, Duration::from_secs(1)).await.unwrap(), []);
+    assert_eq!(one.claim_comparisons(10, Duration::from_secs(1)).await.unwrap(), []);
     let heard = tokio::time::timeout(Duration::from_millis(100), hint.changed()).await;
     assert!(heard.is_err(), "told of what did not happen");
     assert_eq!(one.read(&id, Some(&key)).await.unwrap().record, record(1));

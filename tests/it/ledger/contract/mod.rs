@@ -34,6 +34,7 @@ macro_rules! cases {
                 the_earliest_come_first_over_all_partitions,
                 what_is_not_due_any_more_is_not_claimed,
                 two_claimers_share_out_the_work,
+                a_comparison_is_claimed_once_comes_back_and_can_be_put_off,
             ],
             hints: [a_commit_with_notice_is_heard_everywhere, a_commit_without_notice_is_not_heard],
             tokens: [

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use eni_gateway::ledger::{Due, Effects, Ledger};
+use eni_gateway::ledger::{Comparison, Due, Effects, Ledger};
 use eni_gateway::model::Timestamp;
 
 use super::{eni, instance, put, record};
@@ -94,4 +94,31 @@ pub(crate) async fn two_claimers_share_out_the_work(one: &impl Ledger, other: &i
         claimed.extend(yours.unwrap());
     }
     assert_eq!(claimed.iter().collect::<BTreeSet<_>>().len(), 30, "none twice");
+}
+
+pub(crate) async fn a_comparison_is_claimed_once_comes_back_and_can_be_put_off(one: &impl Ledger, other: &impl Ledger) {
+    let set = async |place: usize, comparison: Comparison| {
+        let effects = Effects {
+            comparison,
+            ..Effects::default()
+        };
+        put(one, &instance(place), record(1), effects).await;
+    };
+    let past = one.now(&instance(1)) - Duration::from_secs(9);
+    set(1, Comparison::At(past)).await;
+    set(2, Comparison::At(past - Duration::from_secs(1))).await;
+    set(3, Comparison::At(one.now(&instance(1)) + LONG)).await;
+    assert_eq!(other.claim_comparisons(1, LONG).await.unwrap(), [instance(2)]);
+    assert_eq!(one.claim_comparisons(9, Duration::ZERO).await.unwrap(), [instance(1)]);
+    // Clocks of replicas are estimates: what is due now is seen by each of them soon.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(other.claim_comparisons(9, LONG).await.unwrap(), [instance(1)]);
+    assert_eq!(one.claim_comparisons(9, LONG).await.unwrap(), []);
+
+    set(2, Comparison::At(past)).await;
+    set(2, Comparison::Kept).await;
+    set(1, Comparison::At(past)).await;
+    set(1, Comparison::Done).await;
+    assert_eq!(one.claim_comparisons(9, LONG).await.unwrap(), [instance(2)]);
+    assert_eq!(one.claim(9, LONG).await.unwrap(), [], "another queue");
 }

@@ -19,6 +19,7 @@ async fn count(ledger: &impl Ledger, bucket: Bucket, until: Instant) -> u32 {
     while Instant::now() < until {
         match order(ledger, TokenOrder::Take(bucket)).await {
             TokenReply::Granted | TokenReply::Probe => count += 1,
+            TokenReply::Chunk(further) => panic!("a chunk of {further} more, at fifty a second"),
             TokenReply::Wait(wait) => {
                 assert!(wait > Duration::ZERO && wait <= Duration::from_millis(100), "{wait:?}");
                 tokio::time::sleep_until((Instant::now() + wait).min(until)).await;

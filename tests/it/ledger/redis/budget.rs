@@ -15,7 +15,14 @@ use crate::support::redis::Server;
 const START: u64 = 1_700_000_000_000_000;
 
 fn orders() -> impl Strategy<Value = Vec<(u64, TokenOrder)>> {
-    let bucket = || prop_oneof![Just(Bucket::Attach), Just(Bucket::Describe), Just(Bucket::Track)];
+    let bucket = || {
+        prop_oneof![
+            3 => Just(Bucket::Attach),
+            3 => Just(Bucket::Describe),
+            3 => Just(Bucket::Track),
+            1 => Just(Bucket::Compare)
+        ]
+    };
     let order = prop_oneof![
         12 => bucket().prop_map(TokenOrder::Take),
         2 => bucket().prop_map(TokenOrder::GiveBack),
@@ -26,13 +33,21 @@ fn orders() -> impl Strategy<Value = Vec<(u64, TokenOrder)>> {
     proptest::collection::vec((pause, order), 1..120)
 }
 
-/// What the script is told for an order, at 5 attaches and 20 describes a second.
-fn arguments(order: TokenOrder) -> Vec<String> {
+/// Rates at which tokens are taken one by one, and in chunks.
+const RATES: [(f64, f64); 2] = [(5.0, 20.0), (500.0, 1000.0)];
+
+/// What the script is told for an order, at the first rates or the second.
+fn arguments(order: TokenOrder, fast: bool) -> Vec<String> {
     let family = |bucket| if bucket == Bucket::Attach { "attach" } else { "describe" };
-    let lanes = |bucket| match bucket {
-        Bucket::Attach => "attach 200000 200000",
-        Bucket::Describe => "callers 100000 200000 describe 50000 200000",
-        Bucket::Track => "describe 50000 200000",
+    let lanes = |bucket| match (bucket, fast) {
+        (Bucket::Attach, false) => "1 attach 200000 300000",
+        (Bucket::Describe, false) => "1 callers 100000 200000 describe 50000 200000",
+        (Bucket::Track, false) => "1 describe 50000 200000",
+        (Bucket::Compare, false) => "1 comparisons 1000000 1500000 describe 50000 200000",
+        (Bucket::Attach, true) => "5 attach 2000 200000",
+        (Bucket::Describe, true) => "5 callers 2000 200000 describe 1000 200000",
+        (Bucket::Track, true) => "1 describe 1000 200000",
+        (Bucket::Compare, true) => "1 comparisons 20000 200000 describe 1000 200000",
     };
     let text = match order {
         TokenOrder::Take(bucket) => format!("take {} 10000000 250000 {}", family(bucket), lanes(bucket)),
@@ -70,9 +85,12 @@ impl Books {
     }
 
     /// Microseconds to wait.
-    fn order(&self, key: &str, order: TokenOrder, now: u64) -> i64 {
+    fn order(&self, key: &str, order: TokenOrder, now: u64, fast: bool) -> i64 {
         let mut script = self.script.key(key);
-        script.key(now / 1_000_000).key(now % 1_000_000).arg(arguments(order));
+        script
+            .key(now / 1_000_000)
+            .key(now % 1_000_000)
+            .arg(arguments(order, fast));
         script.invoke(&mut *self.connection.borrow_mut()).unwrap()
     }
 }
@@ -95,18 +113,21 @@ fn script_and_memory_keep_the_same_books() {
         case.set(case.get() + 1);
         let key = format!("case-{}", case.get());
         stopped.block_on(async {
-            let rates = Rates::new(5.0, 20.0).unwrap();
+            let fast = case.get() % 2 == 0;
+            let (attach, describe) = RATES[usize::from(fast)];
+            let rates = Rates::new(attach, describe).unwrap();
             let memory = Memory::beginning_at(rates, Timestamp::from_micros(START));
             for (pause, order) in orders {
-                tokio::time::advance(Duration::from_micros(pause)).await;
-                let now = memory.now(&crate::ledger::contract::instance(1)).as_micros();
+                tokio::time::advance(Duration::from_micros(if fast { pause / 100 } else { pause })).await;
+                let now = memory.clock().as_micros();
                 let expected = match memory.take(order).await.unwrap() {
                     TokenReply::Granted => 0,
                     TokenReply::Probe => -1,
+                    TokenReply::Chunk(further) => -1 - i64::from(further),
                     TokenReply::Wait(wait) => wait.as_micros() as i64,
                 };
                 prop_assert_eq!(
-                    books.order(&key, order, now),
+                    books.order(&key, order, now, fast),
                     expected,
                     "{:?} at {} us",
                     order,
@@ -124,7 +145,11 @@ fn script_and_memory_keep_the_same_books() {
 fn a_clock_that_was_set_back_does_not_block_the_budget() {
     let books = Books::new();
     let take = TokenOrder::Take(Bucket::Attach);
-    assert_eq!(books.order("budget", take, START + 3_600_000_000), 0);
-    assert_eq!(books.order("budget", take, START), 200_000, "an interval, not an hour");
-    assert_eq!(books.order("budget", take, START + 200_000), 0);
+    assert_eq!(books.order("budget", take, START + 3_600_000_000, false), 0);
+    assert_eq!(
+        books.order("budget", take, START, false),
+        200_000,
+        "an interval, not an hour"
+    );
+    assert_eq!(books.order("budget", take, START + 200_000, false), 0);
 }

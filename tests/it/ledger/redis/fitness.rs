@@ -97,7 +97,7 @@ async fn every_script_keeps_to_one_slot() {
         due: [(eni(1), Some(one.now(&instance(1)))), (eni(2), None)].into(),
         requests: vec![(request("a", 1), entry(1))],
         notify: true,
-        expire_after: None,
+        ..Effects::default()
     };
     put(&one, &instance(1), record(1), effects).await;
     tokio::time::timeout(std::time::Duration::from_secs(2), hint.changed())

@@ -1,0 +1,57 @@
+//! The comparison of the ledger with ENS: what was lost on the way is found, and the record put right. Nothing is settled here:
+//! the observation that comes with it has done so by the rules of every observation.
+
+use crate::model::{State, Timestamp};
+
+use super::super::Comparison;
+use super::super::bounds::OVERDUE;
+use super::super::command::Differences;
+use super::super::record::{Attempt, Record};
+use super::{Turn, on_the_second};
+
+impl Turn<'_> {
+    /// Puts what nobody drives back into the queue, and counts what the observation before it changed.
+    pub(super) fn compare(&mut self) -> Differences {
+        self.compared = true;
+        let now = self.now();
+        let mut requeued = 0;
+        for attempt in self.record.attempts.values_mut() {
+            if is_orphaned(attempt, now) {
+                attempt.due_at = Some(now);
+                requeued += 1;
+            }
+        }
+        let count = |differs: fn(&super::Change) -> bool| self.changes.iter().filter(|change| differs(change)).count();
+        Differences {
+            adopted: count(|change| change.from.is_none() && !change.attempt.ours),
+            detached: count(|change| {
+                change.from == Some(State::Attached) && change.attempt.attachment.state == State::Detached
+            }),
+            requeued,
+        }
+    }
+
+    /// An instance that changed is compared anew; one that was compared and agreed, ever more seldom and then no more.
+    pub(super) fn comparison(&self, before: &Record) -> Comparison {
+        let changed = self.record.revision != before.revision;
+        if !changed && !self.compared {
+            return Comparison::Kept;
+        }
+        // Revisions are times as long as fewer than a million are given a second.
+        let changed_at = if changed {
+            self.now()
+        } else {
+            Timestamp::from_micros(self.record.revision.0)
+        };
+        let next = self
+            .context
+            .bounds
+            .next_comparison(changed_at, self.is_live(), self.now());
+        next.map_or(Comparison::Done, |at| Comparison::At(on_the_second(at)))
+    }
+}
+
+/// Whether it is under way, and long past the time to look at it, or without one.
+fn is_orphaned(attempt: &Attempt, now: Timestamp) -> bool {
+    !attempt.attachment.state.is_terminal() && attempt.due_at.is_none_or(|due_at| due_at + OVERDUE < now)
+}

@@ -1,0 +1,128 @@
+use super::*;
+use crate::ledger::Comparison;
+use crate::ledger::command::Differences;
+
+impl Desk {
+    /// Compares: ENS shows these ENIs on the instance.
+    fn compare(&mut self, rows: &[(&str, Status)]) -> Differences {
+        let rows = rows.iter().map(|(eni, status)| sight(eni, *status)).collect();
+        let observe = Command::Observe {
+            sent_at: self.now,
+            rows,
+            then: Some(Box::new(Command::Compare)),
+        };
+        match self.run(&observe) {
+            Reply::Compared(differences) => differences,
+            other => panic!("not compared: {other:?}"),
+        }
+    }
+
+    /// In how many seconds the next comparison is due.
+    fn next(&self) -> Option<u64> {
+        match self.last.as_ref().unwrap().effects.comparison {
+            Comparison::At(at) => Some(at.since(self.now).as_secs()),
+            Comparison::Done => None,
+            Comparison::Kept => panic!("nothing is said of the next comparison"),
+        }
+    }
+}
+
+const NONE: Differences = Differences {
+    adopted: 0,
+    detached: 0,
+    requeued: 0,
+};
+
+#[test]
+fn what_agrees_is_compared_ever_more_seldom_and_then_no_more() {
+    let mut desk = Desk::new();
+    desk.accept(1, "eni-1");
+    desk.pass(SECOND);
+    desk.settle("eni-1", here(Status::InUse));
+    assert_eq!(desk.next(), Some(60));
+    for (pause, next) in [(60, Some(240)), (240, Some(1500)), (1500, None)] {
+        desk.pass(pause * SECOND);
+        assert_eq!(desk.compare(&[("eni-1", Status::InUse)]), NONE);
+        assert_eq!(desk.next(), next);
+    }
+    let untouched = desk.record.revision;
+    desk.pass(SECOND);
+    desk.enter(2, "eni-2", Reach::Queue);
+    assert_eq!(desk.record.revision, untouched);
+    let effects = &desk.last.as_ref().unwrap().effects;
+    assert_eq!(effects.comparison, Comparison::Kept, "a lock is no change");
+}
+
+#[test]
+fn while_something_is_under_way_it_goes_on() {
+    let mut desk = Desk::new();
+    desk.accept(1, "eni-1");
+    for _ in 0..20 {
+        desk.pass(300 * SECOND);
+        desk.compare(&[("eni-1", Status::Attaching)]);
+        let next = desk.next().expect("an attempt is under way");
+        assert!(next <= 300, "{next}");
+    }
+}
+
+#[test]
+fn what_ens_shows_no_more_is_detached_and_what_is_new_there_adopted() {
+    let mut desk = Desk::new();
+    desk.accept(1, "eni-1");
+    desk.pass(SECOND);
+    desk.settle("eni-1", here(Status::InUse));
+    desk.pass(5 * SECOND);
+    assert_eq!(desk.compare(&[]), NONE, "the describe may lag");
+    assert_eq!(desk.state("eni-1"), State::Attached);
+    desk.pass(55 * SECOND);
+    let found = desk.compare(&[("eni-2", Status::InUse)]);
+    assert_eq!((found.adopted, found.detached, found.requeued), (1, 1, 0));
+    assert_eq!(
+        (desk.state("eni-1"), desk.state("eni-2")),
+        (State::Detached, State::Attached)
+    );
+    assert!(!desk.attempt("eni-2").ours);
+    assert_eq!(desk.next(), Some(60), "a difference is a change");
+}
+
+#[test]
+fn a_lost_record_is_written_anew_from_what_ens_shows() {
+    let mut desk = Desk::new();
+    let found = desk.compare(&[("eni-1", Status::InUse), ("eni-2", Status::Attaching)]);
+    assert_eq!(found.adopted, 2);
+    assert_eq!(
+        (desk.state("eni-1"), desk.state("eni-2")),
+        (State::Attached, State::Attaching)
+    );
+}
+
+#[test]
+fn an_attempt_long_past_its_time_is_put_back_into_the_queue_and_not_settled() {
+    let mut desk = Desk::new();
+    desk.accept(1, "eni-1");
+    let due_at = desk.attempt("eni-1").due_at.expect("under way");
+    desk.now = due_at + 15 * SECOND;
+    assert_eq!(desk.compare(&[]), NONE, "it may be in somebody's hands");
+    desk.pass(SECOND);
+    let found = desk.compare(&[]);
+    assert_eq!(found.requeued, 1);
+    let attempt = desk.attempt("eni-1");
+    assert_eq!(
+        (attempt.attachment.state, attempt.reserved),
+        (State::Attaching, true),
+        "that it is not shown proves nothing"
+    );
+    let due = &desk.last.as_ref().unwrap().effects.due;
+    assert_eq!(due.get(&id("eni-1")), Some(&Some(desk.now)));
+}
+
+#[test]
+fn a_reservation_without_a_place_in_the_queue_gets_one() {
+    let mut desk = Desk::new();
+    desk.accept(1, "eni-1");
+    let lost = desk.record.attempts.get_mut(&id("eni-1")).unwrap();
+    lost.due_at = None;
+    desk.pass(SECOND);
+    assert_eq!(desk.compare(&[]).requeued, 1);
+    assert_eq!(desk.attempt("eni-1").due_at, Some(desk.now));
+}

@@ -1,0 +1,45 @@
+//! What is due when, in memory: as the sorted sets in Redis are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::model::Timestamp;
+
+/// Each member is due at one time at most.
+#[derive(Debug, Clone)]
+pub(super) struct Queue<T> {
+    times: BTreeMap<T, Timestamp>,
+    by_time: BTreeSet<(Timestamp, T)>,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self {
+            times: BTreeMap::new(),
+            by_time: BTreeSet::new(),
+        }
+    }
+}
+
+impl<T: Ord + Clone> Queue<T> {
+    /// Sets when a member is due; `None`: no more.
+    pub(super) fn set(&mut self, member: T, at: Option<Timestamp>) {
+        if let Some(before) = self.times.remove(&member) {
+            self.by_time.remove(&(before, member.clone()));
+        }
+        if let Some(at) = at {
+            self.by_time.insert((at, member.clone()));
+            self.times.insert(member, at);
+        }
+    }
+
+    /// What is due by `now`, earliest first, and no more for `visibility`.
+    pub(super) fn claim(&mut self, most: usize, now: Timestamp, visibility: Duration) -> Vec<T> {
+        let due = self.by_time.iter().take_while(|(at, _)| *at <= now).take(most);
+        let claimed: Vec<T> = due.map(|(_, member)| member.clone()).collect();
+        for member in &claimed {
+            self.set(member.clone(), Some(now + visibility));
+        }
+        claimed
+    }
+}

@@ -1,0 +1,104 @@
+//! The comparison of ledger and ENS, for what the queue of due attempts cannot find: an attempt that lost its place there, an
+//! ENI that others attached or detached, a record that was lost.
+//!
+//! An instance that changed is compared a few times, ever more seldom, and then no more; one replica at a time claims it, and
+//! all of them together take a small share of the account's describes. Only the record is put right: nothing is ever detached.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::attach::sights;
+use crate::ens::{Ens, Permit, Purpose};
+use crate::ledger::Ledger;
+use crate::ledger::command::{Command, Differences, Reply};
+use crate::model::{InstanceId, random};
+
+use super::Tracker;
+
+/// How often a replica looks whether a comparison is due; jittered.
+const TICK: Duration = Duration::from_secs(2);
+/// How long an instance that one replica compares is hidden from the others; also, how soon one that failed is tried again.
+const VISIBILITY: Duration = Duration::from_secs(60);
+
+impl<L: Ledger, E: Ens> Tracker<L, E> {
+    /// Compares what is due, one instance at a time, until `stop`.
+    pub async fn compare(self: Arc<Self>, stop: CancellationToken) {
+        let mut spare = None;
+        while !stop.is_cancelled() {
+            if !self.compare_next(&mut spare).await {
+                let pause = TICK.mul_f64(random::between(0.8..1.2));
+                // Stopped or not, the condition of the loop says.
+                let _ = tokio::time::timeout(pause, stop.cancelled()).await;
+            }
+        }
+        if let Some(permit) = spare {
+            self.budget.give_back(permit).await;
+        }
+    }
+
+    /// Whether there was something to compare, and a permit for it. A permit that nothing is due for is kept.
+    async fn compare_next(&self, spare: &mut Option<Permit>) -> bool {
+        let permit = match spare.take() {
+            Some(permit) => permit,
+            None => match self.budget.try_permit(Purpose::Compare).await {
+                Ok(permit) => permit,
+                Err(_) => return false,
+            },
+        };
+        let claimed = self.book.ledger().claim_comparisons(1, VISIBILITY).await;
+        let due = claimed.inspect_err(|error| tracing::debug!(%error, "no comparison can be claimed"));
+        match due.unwrap_or_default().first() {
+            Some(instance) => {
+                self.compare_one(instance, permit).await;
+                true
+            }
+            None => {
+                *spare = Some(permit);
+                false
+            }
+        }
+    }
+
+    async fn compare_one(&self, instance: &InstanceId, permit: Permit) {
+        let sent_at = self.book.ledger().now(instance);
+        let rows = match self.ens.interfaces_of(permit, instance).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::debug!(%instance, %error, "ens could not be asked for a comparison; it falls due again");
+                return;
+            }
+        };
+        let observe = Command::Observe {
+            sent_at,
+            rows: sights(instance, rows),
+            then: Some(Box::new(Command::Compare)),
+        };
+        match self.book.execute(instance, &observe).await {
+            Ok(answer) => {
+                answer
+                    .record
+                    .attempts
+                    .values()
+                    .for_each(|attempt| self.note_stuck(attempt));
+                if let Reply::Compared(differences) = answer.reply {
+                    self.report(instance, &differences);
+                }
+            }
+            Err(error) => tracing::debug!(%instance, %error, "a comparison could not be recorded; it falls due again"),
+        }
+    }
+
+    fn report(&self, instance: &InstanceId, found: &Differences) {
+        let Differences {
+            adopted,
+            detached,
+            requeued,
+        } = *found;
+        self.metrics.compared([adopted, detached, requeued]);
+        if found.total() > 0 {
+            tracing::warn!(%instance, adopted, detached, requeued, "the ledger differed from ens; the record is put right");
+        }
+    }
+}

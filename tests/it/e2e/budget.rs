@@ -1,0 +1,146 @@
+//! The account's budget, measured where it counts: at ENS.
+
+use std::time::Duration;
+
+use eni_gateway::simulator::{Action, Books, WorldFile};
+use futures_util::future::join_all;
+use rstest::rstest;
+use tokio::time::Instant;
+
+use crate::support::gateway::{Replica, Stage, attach, eni, reason, try_attach, within};
+use crate::support::redis::Server;
+
+const PATIENT: Duration = Duration::from_secs(100);
+
+/// When each attach came to ENS, in ms.
+fn arrivals(books: &Books) -> Vec<u64> {
+    let calls = books.calls.iter();
+    let attaches = calls.filter(|call| call.action == Action::AttachNetworkInterface.name());
+    let mut times: Vec<u64> = attaches.map(|call| call.at_ms).collect();
+    times.sort_unstable();
+    times
+}
+
+/// Saturates replicas for `seconds`, all callers there from the start; the rate at which attaches came.
+async fn measured(replicas: usize, per_second: usize, seconds: usize) -> f64 {
+    let per_instance = 5;
+    // More than are looked at, for the last instances end one by one.
+    let callers = per_second * (seconds + 4);
+    let names: Vec<String> = (0..callers.div_ceil(per_instance)).map(|n| format!("i-{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let stage = Stage::over(Server::start().await, WorldFile::simple(&names, callers)).await;
+    let rate = per_second.to_string();
+    let mut running = Vec::new();
+    for _ in 0..replicas {
+        running.push(stage.replica(&[("ENS__ATTACH_PER_SECOND", rate.as_str())]).await);
+    }
+    let mut clients = Vec::new();
+    for replica in &running {
+        clients.push(replica.client().await);
+    }
+    let calls = (0..callers).map(|n| {
+        let request = attach(names[n % names.len()], &eni(n + 1));
+        try_attach(&clients[n % replicas], within(PATIENT, request))
+    });
+    for answer in join_all(calls).await {
+        answer.unwrap();
+    }
+    let times = arrivals(&stage.ens.books());
+    assert_eq!(times.len(), callers);
+    // After the burst at the beginning.
+    let saturated = &times[per_second..per_second * (seconds + 1)];
+    let took = (saturated[saturated.len() - 1] - saturated[0]) as f64 / 1000.0;
+    let rate = (saturated.len() - 1) as f64 / took;
+    println!("{replicas} replica(s) at {per_second}/s: {rate:.2} attaches a second came to ENS over {took:.1} s");
+    // No second sees more than the rate and the burst, give or take what a busy machine holds up on the way.
+    let most = per_second + per_second.div_ceil(5).max(2) + per_second.div_ceil(2);
+    let window = |from: &u64| times.iter().filter(|at| (*from..from + 1000).contains(at)).count();
+    let busiest = times.iter().map(window).max().unwrap_or_default();
+    assert!(busiest <= most, "{busiest} in one second at {per_second}/s");
+    rate
+}
+
+#[rstest]
+#[case::one_replica(1)]
+#[case::three_replicas(3)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attaches_come_at_the_configured_rate_and_never_faster(#[case] replicas: usize) {
+    let rate = measured(replicas, 10, 10).await;
+    // Above is a breach; below, a busy machine. What it comes to on a quiet one: docs/reliability.md.
+    assert!((8.5..10.5).contains(&rate), "{rate} a second at 10/s");
+}
+
+/// `cargo nextest run --run-ignored only --no-capture -E 'test(e2e::budget::)'`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement of two minutes"]
+async fn rates_measured() {
+    for (replicas, per_second, seconds) in [
+        (1, 5, 20),
+        (3, 5, 20),
+        (1, 50, 20),
+        (3, 50, 20),
+        (1, 300, 5),
+        (3, 300, 5),
+    ] {
+        let rate = measured(replicas, per_second, seconds).await / per_second as f64;
+        assert!((0.95..1.05).contains(&rate), "{replicas} at {per_second}/s: {rate}");
+    }
+}
+
+#[rstest]
+#[case::on_the_same_replica(1)]
+#[case::over_two_replicas(2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_at_one_instance_leaves_the_other_instances_their_turn(#[case] replicas: usize) {
+    const CROWD: usize = 40;
+    let stage = Stage::over(
+        Server::start().await,
+        WorldFile::simple(&["i-noisy", "i-quiet"], CROWD + 1),
+    )
+    .await;
+    let settings = [("ENS__ATTACH_PER_SECOND", "4"), ("LIMIT__ENIS_PER_INSTANCE", "100")];
+    let mut running: Vec<Replica> = Vec::new();
+    for _ in 0..replicas {
+        running.push(stage.replica(&settings).await);
+    }
+    let (noisy, quiet) = (running[0].client().await, running[replicas - 1].client().await);
+    let crowd = join_all((1..=CROWD).map(|n| try_attach(&noisy, within(PATIENT, attach("i-noisy", &eni(n))))));
+    let alone = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let before = arrivals(&stage.ens.books()).len();
+        try_attach(&quiet, within(PATIENT, attach("i-quiet", &eni(CROWD + 1))))
+            .await
+            .unwrap();
+        arrivals(&stage.ens.books()).len() - before
+    };
+    let (crowd, sends) = tokio::join!(crowd, alone);
+    // Its own, and one or two of the crowd's: not the crowd.
+    println!("{replicas} replica(s): {sends} attaches until the quiet one's was sent, its own included");
+    assert!(sends <= 5, "{sends} attaches until the quiet one's was sent");
+    for answer in crowd {
+        answer.unwrap();
+    }
+    assert_eq!(arrivals(&stage.ens.books()).len(), CROWD + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_whose_deadline_comes_before_the_next_token_hears_so_at_once_and_takes_none() {
+    let stage = Stage::new(&["i-1", "i-2", "i-3", "i-4"], 4).await;
+    let replica = stage.replica(&[("ENS__ATTACH_PER_SECOND", "1")]).await;
+    let client = replica.client().await;
+    for n in [1, 2] {
+        try_attach(&client, attach(&format!("i-{n}"), &eni(n))).await.unwrap();
+    }
+    let (began, deadline) = (Instant::now(), Duration::from_millis(600));
+    let failure = try_attach(&client, within(deadline, attach("i-3", &eni(3))))
+        .await
+        .unwrap_err();
+    assert_eq!(reason(&failure), "ENS_THROTTLED");
+    assert!(failure.1.retry_info().is_some());
+    assert!(began.elapsed() < Duration::from_millis(400), "{:?}", began.elapsed());
+    // The token that it did not take is the next one's.
+    try_attach(&client, attach("i-4", &eni(4))).await.unwrap();
+    assert_eq!(stage.ens.books().instance("i-3").attach_calls, 0);
+    let times = arrivals(&stage.ens.books());
+    assert!(times[2] - times[1] < 1500, "{times:?}");
+}

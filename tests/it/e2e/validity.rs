@@ -1,0 +1,68 @@
+//! Requests that arrive late: held up on the way, and given up by the gateway long before.
+
+use std::time::Duration;
+
+use eni_gateway::grpc::proto::attachment::State;
+use eni_gateway::simulator::Action;
+use tokio::time::Instant;
+
+use crate::support::gateway::{Stage, attach, eventually, reason, try_attach};
+use crate::support::proxy::Proxy;
+
+/// How long each copy of the attach is held up.
+const HOLD: Duration = Duration::from_secs(9);
+
+fn hold(head: &str) -> Duration {
+    let is_attach = head.contains("x-acs-action: AttachNetworkInterface") && head.contains("=eni-0001");
+    if is_attach { HOLD } else { Duration::ZERO }
+}
+
+/// An attach all of whose copies are held up, beside one that is not; its caller hears that it was not applied. How often it was applied
+/// in the end, and what ENS said to its copies.
+async fn held_up(settings: &[(&str, &str)]) -> (u64, Vec<String>) {
+    let stage = Stage::new(&["i-1", "i-2"], 2).await;
+    let proxy = Proxy::start(&stage.ens.endpoint(), hold).await;
+    let through = [("ENS__ENDPOINT", proxy.url.as_str())];
+    let replica = stage.replica(&[&through, settings].concat()).await;
+    let client = replica.client().await;
+    let quick = try_attach(&client, attach("i-2", "eni-0002")).await.unwrap();
+    assert_eq!(quick.state(), State::Attaching);
+
+    let began = Instant::now();
+    let failure = try_attach(&client, attach("i-1", "eni-0001")).await.unwrap_err();
+    let (heard, before) = (reason(&failure), stage.ens.books().applied_to("eni-0001"));
+    assert_eq!(
+        (heard.as_str(), before),
+        ("NOT_APPLIED", 0),
+        "after {:?}",
+        began.elapsed()
+    );
+    let copies = || {
+        let calls = stage.ens.books().calls;
+        let mine = calls.into_iter().filter(|call| call.instance.as_deref() == Some("i-1"));
+        let attaches = mine.filter(|call| call.action == Action::AttachNetworkInterface.name());
+        attaches.map(|call| call.outcome).collect::<Vec<_>>()
+    };
+    eventually("the copies do not arrive", async || copies().len() == 3).await;
+    (stage.ens.books().applied_to("eni-0001"), copies())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_later_than_its_validity_is_applied_where_that_is_only_assumed() {
+    let settings = [("ENS__REQUEST_VALIDITY", "2s"), ("ENS__ATTEMPT_TIMEOUT", "500ms")];
+    let (applied, copies) = held_up(&settings).await;
+    assert_eq!(applied, 1, "{copies:?}");
+    assert_eq!(copies[0], "ok");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn and_refused_by_ens_where_the_validity_is_enforced() {
+    let settings = [
+        ("ENS__REQUEST_VALIDITY", "11s"),
+        ("ENS__ATTEMPT_TIMEOUT", "500ms"),
+        ("ENS__ENFORCE_VALIDITY", "true"),
+    ];
+    let (applied, copies) = held_up(&settings).await;
+    assert_eq!(applied, 0, "{copies:?}");
+    assert_eq!(copies, ["InvalidTimeStamp.Expired"; 3]);
+}
