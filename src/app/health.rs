@@ -87,7 +87,7 @@ impl<L: Ledger> Watchdog<L> {
                 serving = Some(now);
             }
             self.metrics.ready(readiness.is_ready());
-            self.metrics.clock_offset(self.parts.ens.clock_offset());
+            self.metrics.clock_offset(self.parts.seams.ens.clock_offset());
             self.metrics.ledger_up(readiness.ledger.up);
             self.metrics.ledger_unfit(readiness.ledger.unfit.len());
             self.metrics.partitions_recovering(readiness.ledger.recovering);
