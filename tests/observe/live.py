@@ -32,6 +32,19 @@ QUIET = {
 }
 # Watch streams that a replica takes.
 STREAMS = 4
+# Bounds that are short, and agree with one another.
+QUICK = {
+    "LEDGER__FAILOVER_WINDOW": "1s",
+    "LEDGER__LEASE": "5s",
+    "LEDGER__TIMEOUT": "500ms",
+    "WATCH__MAX_STREAMS": str(STREAMS),
+    "ENS__VISIBILITY_LAG": "1s",
+    "ENS__REQUEST_VALIDITY": "2s",
+    "ENS__ATTEMPT_TIMEOUT": "1500ms",
+    "ENS__DESCRIBE_TIMEOUT": "1s",
+    "ENS__ATTACH_PER_SECOND": "100",
+    "ENS__DESCRIBE_PER_SECOND": "100",
+}
 SELECTED = {"$namespace": ".*", "$job": ".*", "$__rate_interval": "15s"}
 WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -100,25 +113,19 @@ class Stage:
         settings = {f"ENI_GATEWAY_{name}": value for name, value in settings.items()}
         return self.start(program, *arguments, **key, **settings)
 
-    def replica(self, name):
-        self.gateway(
-            "serve",
-            LEDGER__URL=f"redis://127.0.0.1:{self.ports['redis']}/0",
-            LEDGER__FRESH="true",
-            LEDGER__FAILOVER_WINDOW="1s",
-            LEDGER__LEASE="5s",
-            LEDGER__TIMEOUT="500ms",
-            WATCH__MAX_STREAMS=str(STREAMS),
-            ENS__ENDPOINT=self.url("ens").rstrip("/"),
-            ENS__VISIBILITY_LAG="1s",
-            ENS__REQUEST_VALIDITY="2s",
-            ENS__ATTEMPT_TIMEOUT="1500ms",
-            ENS__DESCRIBE_TIMEOUT="1s",
-            ENS__ATTACH_PER_SECOND="100",
-            ENS__DESCRIBE_PER_SECOND="100",
-            GRPC__LISTEN=f"127.0.0.1:{self.ports[name]}",
-            ADMIN__LISTEN=f"127.0.0.1:{self.ports[name + '-admin']}",
-        )
+    def redis_cli(self, *arguments):
+        command = ["redis-cli", "-p", str(self.ports["redis"]), *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def replica(self, name, **settings):
+        usual = {
+            "LEDGER__URL": f"redis://127.0.0.1:{self.ports['redis']}/0",
+            "LEDGER__FRESH": "true",
+            "ENS__ENDPOINT": self.url("ens").rstrip("/"),
+            "GRPC__LISTEN": f"127.0.0.1:{self.ports[name]}",
+            "ADMIN__LISTEN": f"127.0.0.1:{self.ports[name + '-admin']}",
+        }
+        return self.gateway("serve", **{**usual, **settings})
 
     def prometheus(self):
         targets = [f"127.0.0.1:{self.ports[name]}" for name in ("a-admin", "b-admin")]
@@ -277,7 +284,7 @@ def main():
             "simulator", "--listen", f"127.0.0.1:{stage.ports['ens']}", "--attach-time", "300ms", "--visibility-lag", "100ms"
         )
         for name in ("a", "b"):
-            stage.replica(name)
+            stage.replica(name, **QUICK)
         for name in ("a-admin", "b-admin"):
             until("a replica", lambda name=name: ask(stage.url(name, "readyz")))
         stage.prometheus()
