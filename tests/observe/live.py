@@ -267,6 +267,9 @@ def problems(stage, began):
         for rule in group["rules"]:
             if rule["health"] != "ok":
                 yield f"{rule['name']}: {rule['lastError']}"
+            page, _, section = rule["annotations"]["runbook_url"].partition("#")
+            if section != rule["name"].lower() or f"\n### {rule['name']}\n" not in (ROOT / page).read_text():
+                yield f"{rule['name']}: {page} has no such section"
             # What is compared, each by itself: the comparisons hold only when something is wrong.
             for measured in re.split(r"\s(?:and on \([^)]*\)|and|or|>|==|!=)\s", rule["query"]):
                 if re.fullmatch(r"[\d.]+", measured.strip()):
