@@ -104,13 +104,14 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     /// # Errors
     /// As the error table says. A failure that says that nothing was sent means: nothing was, and nothing will be.
     pub async fn attach(self: &Arc<Self>, request: Request) -> Result<Attachment, Failure> {
-        let gate = Gate::new(request.deadline);
+        let (arrived, gate) = (Instant::now(), Gate::new(request.deadline));
         let _hang_up = HangUp(gate.clone());
         let deadline = request.deadline;
         let attempt = Attempting {
             attacher: self.clone(),
             gate: gate.clone(),
             request: request.clone(),
+            arrived,
         };
         let attempt = self.tasks.spawn(attempt.run().in_current_span());
         let answer = tokio::select! {
@@ -123,6 +124,13 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
             () = self.leaving.cancelled() => gate.leave(),
         };
         let answer = answer.map_err(|failure| failure.about(&request.instance, &request.eni));
+        if let Err(Failure {
+            reason: Reason::LockWait,
+            ..
+        }) = &answer
+        {
+            self.metrics.lock_waited(arrived.elapsed());
+        }
         audit(&request, &answer);
         answer
     }
@@ -133,6 +141,7 @@ struct Attempting<L, E> {
     attacher: Arc<Attacher<L, E>>,
     gate: Arc<Gate>,
     request: Request,
+    arrived: Instant,
 }
 
 /// What one send needs.
@@ -201,9 +210,8 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         let uid = Uid(random::uuid());
         let mut kit = None;
         let mut unreached = 0;
-        let arrived = Instant::now();
         let ended = loop {
-            let paused = match self.step(&mut turn, uid, &mut kit, arrived).await {
+            let paused = match self.step(&mut turn, uid, &mut kit).await {
                 Ok(Step::Again(pause, why)) => {
                     unreached += u32::from(why.reason == Reason::NotApplied);
                     if unreached == MOST_UNREACHED {
@@ -229,7 +237,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
     }
 
     /// One step: as far as it gets without waiting for anything but the ledger and ENS.
-    async fn step(&self, turn: &mut Turn, uid: Uid, kit: &mut Option<Kit>, arrived: Instant) -> Result<Step, Failure> {
+    async fn step(&self, turn: &mut Turn, uid: Uid, kit: &mut Option<Kit>) -> Result<Step, Failure> {
         // A permit is had when nobody stands before, not while queueing, and never waited for under the lock.
         if turn.is_next() {
             let equipped = self.attacher.equip_now(kit.take()).await;
@@ -248,7 +256,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             };
         }
         if kit.is_some() {
-            return self.reserve(turn, uid, kit, arrived).await;
+            return self.reserve(turn, uid, kit).await;
         }
         let enter = self.enter(turn.ticket(), uid, Reach::Queue);
         match self.attacher.book.execute(&self.request.instance, &enter).await {
@@ -258,13 +266,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
     }
 
     /// Takes the lock and a slot, asking ENS who is there if nobody did so lately, and sends.
-    async fn reserve(
-        &self,
-        turn: &mut Turn,
-        uid: Uid,
-        kit: &mut Option<Kit>,
-        arrived: Instant,
-    ) -> Result<Step, Failure> {
+    async fn reserve(&self, turn: &mut Turn, uid: Uid, kit: &mut Option<Kit>) -> Result<Step, Failure> {
         self.gate.pass()?;
         let enter = self.enter(turn.ticket(), uid, Reach::Reserve);
         let mut command = enter.clone();
@@ -280,7 +282,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             };
             match (&answer.reply, kit.take()) {
                 (Reply::Reserved { grant, attempt, room }, Some(equipped)) => {
-                    self.attacher.metrics.lock_waited(arrived.elapsed());
+                    self.attacher.metrics.lock_waited(self.arrived.elapsed());
                     turn.granted(*grant, answer.deadline(grant.expires_at), room + 1);
                     return self.send(turn, attempt, &answer.record.incarnation, equipped).await;
                 }

@@ -86,7 +86,10 @@ impl<L: Ledger> Watchdog<L> {
                 }
                 serving = Some(now);
             }
+            self.metrics.ready(readiness.is_ready());
+            self.metrics.clock_offset(self.parts.seams.ens.clock_offset());
             self.metrics.ledger_up(readiness.ledger.up);
+            self.metrics.ledger_unfit(readiness.ledger.unfit.len());
             self.metrics.partitions_recovering(readiness.ledger.recovering);
             self.metrics.breaker_open(self.parts.seams.budget.breaker_open());
             // Stopped or not, the condition of the loop says.

@@ -17,7 +17,7 @@ pub(super) fn book(metrics: &Metrics) -> Observer {
     Arc::new(move |event| match event {
         Event::Changed(change) => changed(&metrics, change),
         Event::Broken(instance, breach) => {
-            metrics.invariant_breached(breach.id());
+            metrics.invariant_breached(breach);
             tracing::error!(%instance, invariant = breach.id(), "an invariant was broken: please report this");
         }
     })
@@ -57,7 +57,7 @@ pub(super) fn ens(metrics: &Metrics) -> report::Observer {
 pub(super) fn rpc(metrics: &Metrics) -> Observers {
     let metrics = metrics.clone();
     Observers {
-        report: Arc::new(move |rpc| metrics.rpc_answered(rpc.method, rpc.status, rpc.duration)),
+        report: Arc::new(move |rpc| metrics.rpc_answered(rpc.method, rpc.status, rpc.reason, rpc.duration)),
         parent: Arc::new(adopt_parent),
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use tokio::time::Instant;
+
 use crate::ens::{DescribeError, EniStatus, Ens, Purpose, Row};
 use crate::ledger::Ledger;
 use crate::ledger::command::{Command, Reach, Reply};
@@ -27,6 +29,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
             attacher: self.clone(),
             gate: gate.clone(),
             request,
+            arrived: Instant::now(),
         };
         gate.bound(attempting.validate()).await?
     }

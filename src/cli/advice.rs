@@ -41,8 +41,3 @@ pub(super) const fn advice(reason: Reason) -> &'static str {
         Reason::CallerQuotaExceeded => "try again later, with fewer calls at once",
     }
 }
-
-/// The reason of this name; `None` for one that a newer gateway knows.
-pub(super) fn reason_named(name: &str) -> Option<Reason> {
-    Reason::ALL.iter().copied().find(|reason| reason.name() == name)
-}

@@ -10,7 +10,7 @@ use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::StatusExt as _;
 
 use super::Exit;
-use super::advice::{advice, reason_named};
+use super::advice::advice;
 use super::json::seconds;
 use super::output::clean;
 use crate::grpc::code_name;
@@ -109,7 +109,7 @@ fn with_causes(status: &Status) -> String {
 
 impl Refusal {
     pub(super) fn reason(&self) -> Option<Reason> {
-        reason_named(&self.reason)
+        Reason::named(&self.reason)
     }
 
     /// Whether the connection is gone, or this replica no longer serves it: another try may go elsewhere.

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::transport::{Fault, Response};
 use super::{DescribeError, EnsRefusal, Outcome, wire};
+use crate::model::Reason;
 
 /// Codes that say nothing about whether the call was applied, at any HTTP status. `ens.interface.error` is ENS's catch-all;
 /// a nonce is "used" also when the network delivered the first copy twice.
@@ -201,9 +202,11 @@ impl Reply {
 
     /// The label `outcome` of the metric.
     #[must_use]
-    pub const fn label(&self) -> &'static str {
+    pub fn label(&self) -> &'static str {
         match self {
             Self::Answer { .. } => "ok",
+            // The gateway's own fault, whoever called: somebody has to act.
+            Self::Refused(refusal) if Reason::of_ens_code(&refusal.code).is_of_account() => "denied",
             Self::Refused(_) => "refused",
             Self::Throttled { .. } => "throttled",
             Self::NotSent { .. } => "not_sent",
@@ -284,8 +287,9 @@ mod tests {
 
     #[rstest]
     #[case("InvalidEniId.NotFound", "refused")]
+    #[case("NoPermission", "denied")]
+    #[case("InvalidAccessKeyId.Inactive", "denied")]
     #[case("InvalidParameter.InstanceId", "refused")]
-    #[case("NoPermission", "refused")]
     #[case("SomethingNew", "refused")]
     #[case("InternalErrorElsewhere", "refused")]
     #[case("Throttling", "throttled")]
@@ -300,7 +304,7 @@ mod tests {
     #[case("UnknownError", "unanswered")]
     fn a_code_decides_at_any_4xx_and_nothing_at_5xx(#[case] code: &str, #[case] label: &str) {
         for status in [400, 403, 404, 429] {
-            let expected = if status == 429 && label == "refused" {
+            let expected = if status == 429 && ["refused", "denied"].contains(&label) {
                 "throttled"
             } else {
                 label

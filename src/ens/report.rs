@@ -29,7 +29,7 @@ impl Action {
 pub struct CallReport {
     /// Which operation.
     pub action: Action,
-    /// `ok`, `refused`, `throttled`, `not_sent` or `unanswered`.
+    /// `ok`, `refused`, `denied` (the gateway's own key, signature, clock or right), `throttled`, `not_sent` or `unanswered`.
     pub outcome: &'static str,
     /// From signing to the last byte.
     pub duration: Duration,

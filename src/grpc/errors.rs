@@ -99,7 +99,7 @@ fn details(failure: &Failure, message: &str, retry_after: Option<Duration>) -> E
         _ => {}
     }
     details.add_help_link(
-        format!("what {reason} means and what to do"),
+        format!("{reason}: {}; {}", reason.sent(), reason.repeat()),
         format!("{HELP}#{}", reason.name().to_ascii_lowercase()),
     );
     details.set_error_info(reason.name(), DOMAIN, metadata);
@@ -228,10 +228,33 @@ mod tests {
                 proto.contains(&format!("//   - {reason}: ")),
                 "{reason} is missing in the proto"
             );
-            assert!(
-                help.contains(&format!("\n## {reason}\n")),
-                "{reason} is missing in {HELP}"
-            );
+            let facts = facts(*reason);
+            assert!(help.contains(&facts), "{HELP} is stale; it must hold:\n{facts}");
+            let section = help.split(&facts).nth(1).and_then(|rest| rest.split("\n## ").next());
+            for who in ["\n**Callers:** ", "\n**Operators:** "] {
+                assert!(
+                    section.is_some_and(|text| text.contains(who)),
+                    "{reason}: no {who} in {HELP}"
+                );
+            }
         }
+        assert_eq!(
+            help.matches("\n## ").count(),
+            Reason::ALL.len(),
+            "{HELP} speaks of more"
+        );
+    }
+
+    /// What the documentation says of a reason, as the table has it.
+    fn facts(reason: Reason) -> String {
+        let code = serde_json::to_value(reason.code()).expect("a name");
+        let codes: Vec<_> = reason.ens_codes().iter().map(|code| format!("`{code}`")).collect();
+        let from_ens = match codes.is_empty() {
+            true => String::new(),
+            false => format!("- **ENS said:** {}\n", codes.join(", ")),
+        };
+        let code = code.as_str().expect("text");
+        let (sent, repeat) = (reason.sent(), reason.repeat());
+        format!("\n## {reason}\n\n- **Code:** `{code}`\n{from_ens}- **Sent?** {sent}\n- **Again?** {repeat}\n")
     }
 }

@@ -25,7 +25,7 @@ use tracing::{Instrument, Span};
 
 use super::code::code_name;
 use super::method::Method;
-use crate::model::{InstanceId, InterfaceId};
+use crate::model::{InstanceId, InterfaceId, Reason};
 
 /// One RPC, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct RpcReport {
     pub status: &'static str,
     /// `error.type`: the canonical name, if it is a fault of the server.
     pub error_type: Option<&'static str>,
+    /// Why it failed, where the status says so.
+    pub reason: Option<Reason>,
     /// From the arrival of the headers to the end of the response.
     pub duration: Duration,
 }
@@ -200,28 +202,31 @@ impl Call {
         let duration = self.began.elapsed();
         let reason = match status.code() {
             Code::Ok => None,
-            _ => status.get_details_error_info().map(|info| info.reason),
+            _ => status
+                .get_details_error_info()
+                .and_then(|info| Reason::named(&info.reason)),
         };
         self.span.record("rpc.response.status_code", name);
-        if let Some(reason) = &reason {
-            self.span.record("eni_gateway.reason", reason);
+        if let Some(reason) = reason {
+            self.span.record("eni_gateway.reason", reason.name());
         }
         if let Some(error_type) = error_type {
             self.span.record("error.type", error_type);
             self.span.record("otel.status_code", "ERROR");
         }
-        let peer = self.peer.map(tracing::field::display);
+        let (peer, why) = (self.peer.map(tracing::field::display), reason.map(Reason::name));
         let (method, ms) = (self.method, duration.as_secs_f64() * 1000.0);
         // At the cause of a fault stands what went wrong; here stands that it reached a caller.
         if error_type.is_some() {
-            tracing::warn!(parent: &self.span, method, status = name, reason, peer, duration_ms = ms, "rpc");
+            tracing::warn!(parent: &self.span, method, status = name, reason = why, peer, duration_ms = ms, "rpc");
         } else {
-            tracing::info!(parent: &self.span, method, status = name, reason, peer, duration_ms = ms, "rpc");
+            tracing::info!(parent: &self.span, method, status = name, reason = why, peer, duration_ms = ms, "rpc");
         }
         (self.report)(RpcReport {
             method,
             status: name,
             error_type,
+            reason,
             duration,
         });
     }

@@ -24,6 +24,15 @@ pub enum Breach {
 }
 
 impl Breach {
+    /// Every one.
+    pub const ALL: [Self; 5] = [
+        Self::Limit,
+        Self::Reservation,
+        Self::Fence,
+        Self::Terminal,
+        Self::Revision,
+    ];
+
     /// The name in the safety argument.
     #[must_use]
     pub const fn id(self) -> &'static str {

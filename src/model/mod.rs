@@ -1,6 +1,7 @@
 //! What everybody speaks of: ids, times, attachments and their states, reasons. No I/O, no clock, and chance
 //! only where it is asked for ([`random`]).
 
+pub mod aftermath;
 pub mod attachment;
 pub mod failure;
 pub mod ids;

@@ -128,6 +128,18 @@ reasons! {
 }
 
 impl Reason {
+    /// Whether ENS refused the gateway's own account, whatever the request said.
+    #[must_use]
+    pub const fn is_of_account(self) -> bool {
+        matches!(self, Self::EnsCredentialsRejected | Self::EnsPermissionDenied)
+    }
+
+    /// The reason of this name; `None` for one that a newer gateway knows.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.name() == name)
+    }
+
     /// Whether a repeat of the same request would meet the same answer: not where the gateway's own account, or a limit
     /// that a detach lifts, stood in the way.
     #[must_use]

@@ -5,12 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider, UpDownCounter};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TextEncoder};
 
 use super::names::{attribute, metric};
+use crate::ledger::invariants::Breach;
+use crate::model::Reason;
 
 /// Bounds of the histograms of short waits, in seconds; those of the conventions, from 1 ms to 30 s.
 const SECONDS: &[f64] = &[
@@ -44,8 +48,6 @@ pub enum Ended {
     Attached,
     /// Failed, or found not to have been applied.
     Failed,
-    /// Erased before anything was sent.
-    Withdrawn,
 }
 
 impl Ended {
@@ -53,7 +55,6 @@ impl Ended {
         match self {
             Self::Attached => "attached",
             Self::Failed => "failed",
-            Self::Withdrawn => "withdrawn",
         }
     }
 }
@@ -79,7 +80,10 @@ struct Instruments {
     watch_streams: UpDownCounter<i64>,
     watch_lag: Histogram<f64>,
     breaker_open: Gauge<u64>,
+    clock_offset: Gauge<f64>,
+    ready: Gauge<u64>,
     ledger_up: Gauge<u64>,
+    ledger_unfit: Gauge<u64>,
     recovering: Gauge<u64>,
     breaches: Counter<u64>,
 }
@@ -90,7 +94,7 @@ pub enum MetricsError {
     /// The exporter cannot be built.
     #[error("the metrics cannot be set up")]
     SetUp(#[from] opentelemetry_sdk::error::OTelSdkError),
-    /// The text cannot be made.
+    /// A metric cannot be registered, or the text cannot be made.
     #[error("the metrics cannot be written")]
     Write(#[from] prometheus::Error),
 }
@@ -102,6 +106,7 @@ impl Metrics {
     /// The exporter cannot be built.
     pub fn new(version: &str, commit: &str) -> Result<Self, MetricsError> {
         let registry = Registry::new();
+        registry.register(Box::new(ProcessCollector::for_self()))?;
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .scope_info_enabled(false)
@@ -126,7 +131,7 @@ impl Metrics {
     /// A series that appears only when something happens cannot be alerted on: its first increase would go unseen.
     fn begin_at_zero(&self) {
         let it = &self.0;
-        for ended in [Ended::Attached, Ended::Failed, Ended::Withdrawn] {
+        for ended in [Ended::Attached, Ended::Failed] {
             it.attempts.add(0, &[KeyValue::new(attribute::OUTCOME, ended.name())]);
         }
         for source in [RefusedBy::Ledger, RefusedBy::Ens] {
@@ -135,21 +140,30 @@ impl Metrics {
         }
         it.comparisons.add(0, &[]);
         self.differed([0; 3]);
+        for breach in Breach::ALL {
+            self.breached(breach, 0);
+        }
         it.in_flight.add(0, &[]);
         it.watch_streams.add(0, &[]);
         it.stuck.record(0, &[]);
         it.recovering.record(0, &[]);
         it.breaker_open.record(0, &[]);
+        it.clock_offset.record(0.0, &[]);
+        it.ready.record(0, &[]);
         it.ledger_up.record(0, &[]);
+        it.ledger_unfit.record(0, &[]);
     }
 
-    /// One RPC was answered. `method` is a method of the service, or `_OTHER`; `code` the canonical code's name.
-    pub fn rpc_answered(&self, method: &'static str, code: &'static str, took: Duration) {
+    /// One RPC was answered. `method` is a method of the service, or `_OTHER`; `code` the canonical code's name; `reason` why it
+    /// failed, which tells what the code does not: UNAVAILABLE is an outage, or a drain that nobody need get up for.
+    pub fn rpc_answered(&self, method: &'static str, code: &'static str, reason: Option<Reason>, took: Duration) {
         let labels = [
-            KeyValue::new(attribute::RPC_SYSTEM, "grpc"),
-            KeyValue::new(attribute::RPC_METHOD, method),
-            KeyValue::new(attribute::RPC_STATUS, code),
+            Some(KeyValue::new(attribute::RPC_SYSTEM, "grpc")),
+            Some(KeyValue::new(attribute::RPC_METHOD, method)),
+            Some(KeyValue::new(attribute::RPC_STATUS, code)),
+            reason.map(|reason| KeyValue::new(attribute::REASON, reason.name())),
         ];
+        let labels: Vec<_> = labels.into_iter().flatten().collect();
         self.0.rpc.record(took.as_secs_f64(), &labels);
     }
 
@@ -162,7 +176,7 @@ impl Metrics {
         self.0.ens_request.record(took.as_secs_f64(), &labels);
     }
 
-    /// An instance's lock was waited for, whether it was had in the end or not.
+    /// So long a caller waited from its arrival until it had its instance's lock, or until its deadline struck without.
     pub fn lock_waited(&self, wait: Duration) {
         self.0.lock_wait.record(wait.as_secs_f64(), &[]);
     }
@@ -224,6 +238,22 @@ impl Metrics {
         self.0.breaker_open.record(u64::from(open), &[]);
     }
 
+    /// How far ENS's clock is ahead of this machine's, where that is so far that nothing is sent; none otherwise.
+    pub fn clock_offset(&self, off: Option<SignedDuration>) {
+        let seconds = off.map_or(0.0, |off| off.as_secs_f64());
+        self.0.clock_offset.record(seconds, &[]);
+    }
+
+    /// Whether calls may be sent to this replica.
+    pub fn ready(&self, ready: bool) {
+        self.0.ready.record(u64::from(ready), &[]);
+    }
+
+    /// For so many reasons the ledger must not be used as it is.
+    pub fn ledger_unfit(&self, reasons: usize) {
+        self.0.ledger_unfit.record(reasons as u64, &[]);
+    }
+
     /// Whether the ledger can be reached.
     pub fn ledger_up(&self, up: bool) {
         self.0.ledger_up.record(u64::from(up), &[]);
@@ -235,10 +265,13 @@ impl Metrics {
     }
 
     /// An invariant was found broken. This is a fault of the gateway.
-    pub fn invariant_breached(&self, invariant: &'static str) {
-        self.0
-            .breaches
-            .add(1, &[KeyValue::new(attribute::INVARIANT, invariant)]);
+    pub fn invariant_breached(&self, breach: Breach) {
+        self.breached(breach, 1);
+    }
+
+    fn breached(&self, breach: Breach, times: u64) {
+        let invariant = KeyValue::new(attribute::INVARIANT, breach.id());
+        self.0.breaches.add(times, &[invariant]);
     }
 
     /// All of it in Prometheus' text format.
@@ -267,7 +300,10 @@ impl Instruments {
         Self {
             rpc: seconds(metric::RPC_DURATION, "Duration of each RPC."),
             ens_request: seconds(metric::ENS_REQUEST_DURATION, "Duration of each call of ENS."),
-            lock_wait: seconds(metric::LOCK_WAIT, "Time waited for an instance's lock."),
+            lock_wait: seconds(
+                metric::LOCK_WAIT,
+                "Time from a call's arrival until it had the instance's lock and a slot, or gave up.",
+            ),
             attempts: counter(metric::ATTEMPTS, "Attempts that ended."),
             in_flight: held(metric::ATTEMPTS_IN_FLIGHT, "Attempts under way on this replica."),
             stuck: gauge(
@@ -294,7 +330,17 @@ impl Instruments {
                 metric::ENS_BREAKER_OPEN,
                 "1 while ENS throttles and calls are held back.",
             ),
+            clock_offset: meter
+                .f64_gauge(metric::ENS_CLOCK_OFFSET)
+                .with_unit("s")
+                .with_description("How far the clock of ENS is ahead, where it is too far to send anything; else 0.")
+                .build(),
+            ready: gauge(metric::READY, "1 while calls may be sent to this replica."),
             ledger_up: gauge(metric::LEDGER_UP, "1 while the ledger can be reached."),
+            ledger_unfit: gauge(
+                metric::LEDGER_UNFIT,
+                "Reasons why the ledger must not be used: eviction, version, disagreement of replicas.",
+            ),
             recovering: gauge(
                 metric::PARTITIONS_RECOVERING,
                 "Partitions that recover from a loss of writes.",
@@ -347,8 +393,13 @@ mod tests {
         metrics.rpc_answered(
             "eni.gateway.v1.AttachmentService/GetAttachment",
             "OK",
+            None,
             Duration::from_millis(3),
         );
+        metrics.rpc_answered("_OTHER", "UNAVAILABLE", Some(Reason::Draining), Duration::ZERO);
+        metrics.clock_offset(Some(SignedDuration::from_secs(-7)));
+        metrics.ready(true);
+        metrics.ledger_unfit(2);
         metrics.ens_answered("AttachNetworkInterface", "accepted", Duration::from_millis(30));
         metrics.lock_waited(Duration::from_millis(7));
         metrics.attempt_ended(Ended::Attached);
@@ -357,12 +408,13 @@ mod tests {
         metrics.compared([1, 0, 2]);
         metrics.watch_lagged(Duration::from_secs(2));
         metrics.ledger_up(true);
-        metrics.invariant_breached("L1");
+        metrics.invariant_breached(Breach::Limit);
         let _stream = metrics.watch_stream();
         drop(metrics.attempt_in_flight());
         let text = metrics.exposition().expect("it can be written");
         for line in [
             r#"rpc_server_call_duration_seconds_count{rpc_method="eni.gateway.v1.AttachmentService/GetAttachment",rpc_response_status_code="OK",rpc_system_name="grpc"} 1"#,
+            r#"rpc_server_call_duration_seconds_count{reason="DRAINING",rpc_method="_OTHER",rpc_response_status_code="UNAVAILABLE",rpc_system_name="grpc"} 1"#,
             r#"eni_gateway_ens_request_duration_seconds_count{action="AttachNetworkInterface",outcome="accepted"} 1"#,
             "eni_gateway_lock_wait_seconds_count 1",
             r#"eni_gateway_attempts_total{outcome="attached"} 1"#,
@@ -377,7 +429,10 @@ mod tests {
             "eni_gateway_watch_streams 1",
             "eni_gateway_watch_lag_seconds_sum 2",
             "eni_gateway_ens_breaker_open 0",
+            "eni_gateway_ens_clock_offset_seconds -7",
+            "eni_gateway_ready 1",
             "eni_gateway_ledger_up 1",
+            "eni_gateway_ledger_unfit 2",
             "eni_gateway_partitions_recovering 0",
             r#"eni_gateway_invariant_breaches_total{invariant="L1"} 1"#,
             r#"eni_gateway_build_info{commit="abc",version="1.2.3"} 1"#,
@@ -392,5 +447,7 @@ mod tests {
         let text = metrics().exposition().expect("it can be written");
         has(&text, "eni_gateway_watch_streams 0");
         has(&text, r#"eni_gateway_slots_refused_total{source="ens"} 0"#);
+        has(&text, r#"eni_gateway_invariant_breaches_total{invariant="L3"} 0"#);
+        assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
     }
 }

@@ -52,6 +52,8 @@ pub mod attribute {
     pub const ENS_CODE: &str = "eni_gateway.ens.code";
     /// The action of the OpenAPI.
     pub const ACTION: &str = "action";
+    /// Why an RPC failed: `ErrorInfo.reason`.
+    pub const REASON: &str = "reason";
     /// What became of it.
     pub const OUTCOME: &str = "outcome";
     /// Who refused: `ledger` or `ens`.
@@ -94,8 +96,14 @@ pub mod metric {
     pub const WATCH_LAG: &str = "eni_gateway.watch.lag";
     /// 1 while ENS throttles.
     pub const ENS_BREAKER_OPEN: &str = "eni_gateway.ens.breaker_open";
+    /// Seconds by which ENS's clock is too far ahead.
+    pub const ENS_CLOCK_OFFSET: &str = "eni_gateway.ens.clock_offset";
+    /// 1 while calls may be sent to this replica.
+    pub const READY: &str = "eni_gateway.ready";
     /// 1 while the ledger can be reached.
     pub const LEDGER_UP: &str = "eni_gateway.ledger.up";
+    /// Reasons why the ledger must not be used.
+    pub const LEDGER_UNFIT: &str = "eni_gateway.ledger.unfit";
     /// Partitions that recover from a loss.
     pub const PARTITIONS_RECOVERING: &str = "eni_gateway.partitions.recovering";
     /// Invariants that were found broken.
