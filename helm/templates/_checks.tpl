@@ -28,8 +28,8 @@
 {{- if or (gt (int $v.replicaCount) 1) $v.autoscaling.enabled }}
 - config.ledger.url is memory://, which each replica keeps for itself: nothing would keep the limit over several; set replicaCount to 1 and autoscaling.enabled to false, or use a Redis
 {{- end }}
-{{- if or $v.redis.passwordSecret.name $v.redis.caSecret.name }}
-- config.ledger.url is memory://, which has no use for redis.passwordSecret and redis.caSecret: unset them
+{{- if or $v.redis.passwordSecret.name $v.redis.caSecret.name $v.redis.clientCertSecretName }}
+- config.ledger.url is memory://, which has no use for what stands under redis: unset it
 {{- end }}
 {{- end }}
 {{- /* It is not repeated: a wrong one may hold a password anywhere. */}}
@@ -39,11 +39,11 @@
 {{- if regexMatch "://[^/?]*:[^/?]*@" $url }}
 - config.ledger.url holds a password, which would be readable in a ConfigMap: put it into a Secret and name that in redis.passwordSecret.name
 {{- end }}
-{{- if and $v.redis.caSecret.name (not (hasPrefix "rediss" $url)) }}
-- redis.caSecret.name is set, and config.ledger.url does not use TLS: write rediss://, rediss-sentinel:// or rediss-cluster://
+{{- if and (or $v.redis.caSecret.name $v.redis.clientCertSecretName) (not (hasPrefix "rediss" $url)) }}
+- redis.caSecret.name or redis.clientCertSecretName is set, and config.ledger.url does not use TLS: write rediss://, rediss-sentinel:// or rediss-cluster://
 {{- end }}
 
-{{- range $secret, $settings := dict "tls.secretName" (list $v.tls.secretName $v.config.grpc.tls_cert_file $v.config.grpc.tls_key_file) "tls.clientCaSecretName" (list $v.tls.clientCaSecretName $v.config.grpc.client_ca_file) "redis.passwordSecret.name" (list $v.redis.passwordSecret.name $v.config.ledger.password_file) "redis.caSecret.name" (list $v.redis.caSecret.name $v.config.ledger.ca_file) }}
+{{- range $secret, $settings := dict "tls.secretName" (list $v.tls.secretName $v.config.grpc.tls_cert_file $v.config.grpc.tls_key_file) "tls.clientCaSecretName" (list $v.tls.clientCaSecretName $v.config.grpc.client_ca_file) "redis.passwordSecret.name" (list $v.redis.passwordSecret.name $v.config.ledger.password_file) "redis.caSecret.name" (list $v.redis.caSecret.name $v.config.ledger.ca_file) "redis.clientCertSecretName" (list $v.redis.clientCertSecretName $v.config.ledger.cert_file $v.config.ledger.key_file) }}
 {{- if and (first $settings) (without (rest $settings) "") }}
 - {{ $secret }} is set, and so is the file in config that it stands for: unset one of them
 {{- end }}

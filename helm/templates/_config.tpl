@@ -22,6 +22,10 @@
 {{- with .Values.redis.caSecret }}
 {{- if .name }}{{ $_ := set $config.ledger "ca_file" (printf "%s/redis-ca/%s" $secrets .key) }}{{ end }}
 {{- end }}
+{{- with .Values.redis.clientCertSecretName }}
+{{- $_ := set $config.ledger "cert_file" (printf "%s/redis-client/tls.crt" $secrets) }}
+{{- $_ := set $config.ledger "key_file" (printf "%s/redis-client/tls.key" $secrets) }}
+{{- end }}
 {{- if .Values.simulator.enabled }}
 {{- $name := include "eni-gateway.fullname" . }}
 {{- $_ := set $config.ens "endpoint" (printf "http://%s-simulator:18080" $name) }}

@@ -155,6 +155,11 @@ resources:
   mountPath: {{ $secrets }}/redis-ca
   readOnly: true
 {{- end }}
+{{- if .Values.redis.clientCertSecretName }}
+- name: redis-client
+  mountPath: {{ $secrets }}/redis-client
+  readOnly: true
+{{- end }}
 {{- end }}
 
 {{- define "eni-gateway.redisVolumes" -}}
@@ -166,6 +171,12 @@ resources:
 {{- end }}
 {{- with .Values.redis.caSecret.name }}
 - name: redis-ca
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- with .Values.redis.clientCertSecretName }}
+- name: redis-client
   secret:
     secretName: {{ . }}
     defaultMode: 0440

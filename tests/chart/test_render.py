@@ -116,7 +116,7 @@ def test_the_ledger_is_called_new_before_an_install_and_never_again():
     # It stands alone: whatever else the release brings is not there yet.
     volumes = {volume["name"]: volume for volume in job["spec"]["template"]["spec"]["volumes"]}
     assert volumes["config"]["configMap"]["name"] == job["metadata"]["name"]
-    assert set(volumes) == {"config", "redis-password", "redis-ca"}
+    assert set(volumes) == {"config", "redis-password", "redis-ca", "redis-client"}
     assert job["spec"]["template"]["spec"]["serviceAccountName"] == "default"
     upgraded = manifests(render("tls", "--is-upgrade", "--no-hooks"))
     assert not [d for d in upgraded if d["metadata"]["name"].endswith("-ledger-init")]
