@@ -83,6 +83,9 @@
 {{- if lt (int64 $v.terminationGracePeriodSeconds) $needed }}
 - terminationGracePeriodSeconds is {{ $v.terminationGracePeriodSeconds }}, and must be {{ $needed }} or more: config.grpc.drain_timeout and 5 seconds to end; raise it, or lower that
 {{- end }}
+{{- if ge (include "eni-gateway.seconds" $v.config.grpc.drain_delay | int) (include "eni-gateway.seconds" $v.config.grpc.drain_timeout | int) }}
+- config.grpc.drain_delay is not below config.grpc.drain_timeout, which it is a part of: raise that, or lower it
+{{- end }}
 {{- if and $v.autoscaling.enabled (gt (int $v.autoscaling.minReplicas) (int $v.autoscaling.maxReplicas)) }}
 - autoscaling.minReplicas is above autoscaling.maxReplicas: swap them
 {{- end }}

@@ -16,6 +16,7 @@ RELATIONS = {
     "a client CA alone": (["tls.clientCaSecretName=ca"], ["tls.clientCaSecretName is set without tls.secretName"]),
     "one port for both": (["config.admin.listen=0.0.0.0:50051"], ["config.grpc.listen and config.admin.listen"]),
     "a kill before the drain ends": (["config.grpc.drain_timeout=1m 30s"], ["terminationGracePeriodSeconds is 35", "95"]),
+    "a delay as long as the drain": (["config.grpc.drain_delay=25s"], ["config.grpc.drain_delay is not below"]),
     "no scheme of ours": (["config.ledger.url=http://redis"], ["redis[s]://host:port/db"]),
     "a sentinel without a name": (["config.ledger.url=redis-sentinel://s"], ["?master=NAME"]),
     "TLS that the URL does not use": (["redis.caSecret.name=ca"], ["write rediss://"]),
