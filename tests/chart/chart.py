@@ -1,5 +1,6 @@
 """Real Helm, asked from the repository's root."""
 
+import functools
 import subprocess
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def template(*arguments, helm=HELM):
     return run(helm, "template", "gw", CHART, "--namespace", "edge", *arguments)
 
 
+@functools.cache
 def render(name, *arguments):
     """The manifests of a set of values, as text."""
     rendered = template("--values", SETS[name], *arguments)
