@@ -3,7 +3,8 @@
 import json
 import re
 
-from chart import CHART
+import pytest
+from chart import CHART, template
 
 BEGIN, END = "<!-- values: written by tests/chart/run --update -->\n", "<!-- end of the values -->\n"
 
@@ -57,3 +58,11 @@ def test_the_schema_s_properties_are_all_described():
     schema = json.loads((CHART / "values.schema.json").read_text())
     listed = {path.split(".")[0] for path, *_ in rows()}
     assert listed == schema["properties"].keys() - {"global"}
+
+
+@pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", (CHART / "README.md").read_text(), re.S))
+def test_the_readme_s_examples_are_taken(example, tmp_path):
+    values = tmp_path / "values.yaml"
+    values.write_text(example)
+    rendered = template("--values", values)
+    assert rendered.returncode == 0, rendered.stderr

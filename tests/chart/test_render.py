@@ -123,6 +123,16 @@ def test_the_ledger_is_called_new_before_an_install_and_never_again():
     assert not [d for d in upgraded if d["metadata"]["name"].endswith("-ledger-init")]
 
 
+def test_calls_are_tried_only_with_a_certificate_where_callers_need_one():
+    def tests(*arguments):
+        pods = [d for d in manifests(render("tls", *arguments)) if d["kind"] == "Pod"]
+        return {pod["metadata"]["name"].rsplit("-", 1)[1]: pod["spec"]["containers"] for pod in pods}
+
+    assert "--cert" in tests()["call"][0]["args"]
+    assert tests("--set", "tests.tlsSecretName=").keys() == {"check"}
+    assert "--cert" not in tests("--set", "tls.clientCaSecretName=")["call"][0]["args"]
+
+
 def test_a_changed_setting_restarts_the_pods_and_an_unchanged_one_does_not():
     def checksum(*arguments):
         deployment = pick(manifests(render("minimum", *arguments)), "Deployment")
