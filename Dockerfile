@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # One static binary and the authorities it trusts, nothing else. With docker or with buildah, on x86_64 and aarch64:
 #
 #   docker build --build-arg COMMIT="$(git rev-parse --short=12 HEAD)" --tag eni-gateway:0.1.0 .
@@ -29,7 +28,8 @@ LABEL org.opencontainers.image.title="eni-gateway" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${COMMIT}"
 COPY --from=build /image /
-# Beyond loopback plaintext has to be wanted: without TLS or ENI_GATEWAY_GRPC__ALLOW_PLAINTEXT=true it says so and ends.
+# They win over a settings' file. Beyond loopback plaintext has to be wanted: without TLS or ENI_GATEWAY_GRPC__ALLOW_PLAINTEXT=true it
+# says so and ends.
 ENV ENI_GATEWAY_GRPC__LISTEN=0.0.0.0:50051 ENI_GATEWAY_ADMIN__LISTEN=0.0.0.0:9090
 EXPOSE 50051 9090
 # A number, so that Kubernetes can see that it is not root.
