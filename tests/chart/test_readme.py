@@ -10,34 +10,34 @@ BEGIN, END = "<!-- values: written by tests/chart/run --update -->\n", "<!-- end
 
 
 def rows():
-    """Every value that has a comment right above it: (path, comment, default)."""
+    """Every key of values.yaml: (path, the comment right above it, what stands on its line)."""
     lines = (CHART / "values.yaml").read_text().splitlines()
     path, comment = [], []
-    for number, line in enumerate(lines):
+    for line in lines:
         text = line.strip()
         if text.startswith("# "):
             comment.append(text[2:])
             continue
-        found = re.match(r"( *)([\w]+):(?: (.*))?$", line)
+        found = re.match(r"( *)(\w+):(?: (.*))?$", line)
         if found:
             depth = len(found[1]) // 2
             path[depth:] = [found[2]]
-            yield ".".join(path), " ".join(comment), found[3] or "", number
+            yield ".".join(path), " ".join(comment), found[3] or ""
         comment = []
 
 
 def table():
     written, described = ["| value | meaning | default |", "| --- | --- | --- |"], ()
     listed = list(rows())
-    for at, (path, comment, default, _) in enumerate(listed):
+    for at, (path, comment, default) in enumerate(listed):
+        if path.startswith(tuple(f"{parent}." for parent in described)):
+            continue
         inside = at + 1 < len(listed) and listed[at + 1][0].startswith(path + ".")
         if inside and any(row[1] for row in listed[at + 1 :] if row[0].startswith(path + ".")):
             continue
         if inside:
             described += (path,)
             default = "see values.yaml"
-        elif path.startswith(tuple(f"{parent}." for parent in described)):
-            continue
         else:
             assert comment, f"{path} has no comment"
         default = "" if default in ('""', "") else default if default.startswith("see ") else f"`{default}`"
