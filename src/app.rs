@@ -231,6 +231,12 @@ pub enum LedgerInitError {
 }
 
 impl LedgerInitError {
+    /// Whether the ledger holds anything, and so is not new.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Init(InitError::Held(_)))
+    }
+
     /// Whether nobody answers.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {

@@ -154,6 +154,12 @@ async fn a_ledger_is_called_new_once_and_never_while_it_holds_anything() {
     let refused = init().await;
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("record:i-1"), "{}", refused.stderr);
+    let left = run(&["ledger", "init", "--unless-used", "--ledger-url", &redis.url()]).await;
+    assert_eq!(left.code, 0, "{left:?}");
+    assert!(
+        left.stdout.contains("nothing to do") && left.stdout.contains("record:i-1"),
+        "{left:?}"
+    );
     drop(redis);
     assert_eq!(init().await.code, 69);
     assert_eq!(run(&["ledger", "init", "--ledger-url", "memory://"]).await.code, 64);

@@ -1,0 +1,234 @@
+{{/* What the gateway's pods and those of the jobs share. */}}
+
+{{/* Without any rights in the cluster, whatever they run: (list context serviceAccountName). */}}
+{{- define "eni-gateway.podSpec" -}}
+{{- $root := first . -}}
+serviceAccountName: {{ last . }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  {{- toYaml $root.Values.podSecurityContext | nindent 2 }}
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "eni-gateway.container" -}}
+image: {{ include "eni-gateway.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  {{- toYaml .Values.securityContext | nindent 2 }}
+{{- end }}
+
+{{/* Small, for what ends soon. */}}
+{{- define "eni-gateway.smallResources" -}}
+resources:
+  requests:
+    cpu: 50m
+    memory: 32Mi
+  limits:
+    memory: 128Mi
+{{- end }}
+
+{{- define "eni-gateway.credentialsEnv" -}}
+{{- $mode := .Values.credentials.mode -}}
+{{- if .Values.simulator.enabled }}
+- name: ALIBABA_CLOUD_ACCESS_KEY_ID
+  value: simulator-access-key-id
+- name: ALIBABA_CLOUD_ACCESS_KEY_SECRET
+  value: simulator-access-key-secret
+{{- end }}
+{{- if eq $mode "secret" }}
+{{- with .Values.credentials.secret }}
+- name: ALIBABA_CLOUD_ACCESS_KEY_ID
+  valueFrom:
+    secretKeyRef:
+      name: {{ .name }}
+      key: {{ .accessKeyIdKey }}
+- name: ALIBABA_CLOUD_ACCESS_KEY_SECRET
+  valueFrom:
+    secretKeyRef:
+      name: {{ .name }}
+      key: {{ .accessKeySecretKey }}
+{{- if .securityTokenKey }}
+- name: ALIBABA_CLOUD_SECURITY_TOKEN
+  valueFrom:
+    secretKeyRef:
+      name: {{ .name }}
+      key: {{ .securityTokenKey }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.credentials.rrsa }}
+{{- if eq $mode "rrsa-token" }}
+- name: ALIBABA_CLOUD_ROLE_ARN
+  value: {{ .roleArn | quote }}
+- name: ALIBABA_CLOUD_OIDC_PROVIDER_ARN
+  value: {{ .oidcProviderArn | quote }}
+- name: ALIBABA_CLOUD_OIDC_TOKEN_FILE
+  value: /var/run/secrets/ack.alibabacloud.com/rrsa-tokens/token
+{{- end }}
+{{- if .sessionName }}
+- name: ALIBABA_CLOUD_ROLE_SESSION_NAME
+  value: {{ .sessionName | quote }}
+{{- end }}
+{{- if .stsRegion }}
+- name: ALIBABA_CLOUD_STS_REGION
+  value: {{ .stsRegion | quote }}
+- name: ALIBABA_CLOUD_VPC_ENDPOINT_ENABLED
+  value: {{ .stsVpc | quote }}
+{{- end }}
+{{- end }}
+{{- if eq $mode "ecs-role" }}
+{{- with .Values.credentials.ecsRole.name }}
+- name: ALIBABA_CLOUD_ECS_METADATA
+  value: {{ . | quote }}
+{{- end }}
+{{- else if ne $mode "external" }}
+- name: ALIBABA_CLOUD_ECS_METADATA_DISABLED
+  value: "true"
+{{- end }}
+{{- end }}
+
+{{/* The gateway's environment. The image sets the addresses, and the environment wins over the file: so they are said here. */}}
+{{- define "eni-gateway.env" -}}
+- name: ENI_GATEWAY_GRPC__LISTEN
+  value: {{ .Values.config.grpc.listen | quote }}
+- name: ENI_GATEWAY_ADMIN__LISTEN
+  value: {{ .Values.config.admin.listen | quote }}
+- name: RUST_LOG
+  value: {{ .Values.logging.filter | quote }}
+{{- include "eni-gateway.credentialsEnv" . }}
+{{- end }}
+
+{{- define "eni-gateway.tracingEnv" -}}
+{{- if .endpoint -}}
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: POD_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+- name: NODE_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .endpoint | quote }}
+- name: OTEL_SERVICE_NAME
+  value: eni-gateway
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: service.instance.id=$(POD_NAME),k8s.pod.name=$(POD_NAME),k8s.namespace.name=$(POD_NAMESPACE),k8s.node.name=$(NODE_NAME)
+- name: OTEL_TRACES_SAMPLER
+  value: {{ .sampler | quote }}
+{{- if .samplerArg }}
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ .samplerArg | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Mounts and volumes of the configuration and the Secrets that Redis needs. */}}
+{{- define "eni-gateway.redisMounts" -}}
+{{- $secrets := include "eni-gateway.secretsDir" . -}}
+- name: config
+  mountPath: /etc/eni-gateway/config
+  readOnly: true
+{{- if .Values.redis.passwordSecret.name }}
+- name: redis-password
+  mountPath: {{ $secrets }}/redis-password
+  readOnly: true
+{{- end }}
+{{- if .Values.redis.caSecret.name }}
+- name: redis-ca
+  mountPath: {{ $secrets }}/redis-ca
+  readOnly: true
+{{- end }}
+{{- if .Values.redis.clientCertSecretName }}
+- name: redis-client
+  mountPath: {{ $secrets }}/redis-client
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "eni-gateway.redisVolumes" -}}
+{{- with .Values.redis.passwordSecret.name }}
+- name: redis-password
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- with .Values.redis.caSecret.name }}
+- name: redis-ca
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- with .Values.redis.clientCertSecretName }}
+- name: redis-client
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- end }}
+
+{{/* The same of everything. */}}
+{{- define "eni-gateway.mounts" -}}
+{{- $secrets := include "eni-gateway.secretsDir" . -}}
+{{- include "eni-gateway.redisMounts" . }}
+{{- if .Values.tls.secretName }}
+- name: tls
+  mountPath: {{ $secrets }}/tls
+  readOnly: true
+{{- end }}
+{{- if .Values.tls.clientCaSecretName }}
+- name: client-ca
+  mountPath: {{ $secrets }}/client-ca
+  readOnly: true
+{{- end }}
+{{- if eq .Values.credentials.mode "rrsa-token" }}
+- name: rrsa-token
+  mountPath: /var/run/secrets/ack.alibabacloud.com/rrsa-tokens
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "eni-gateway.volumes" -}}
+- name: config
+  configMap:
+    name: {{ include "eni-gateway.fullname" . }}
+{{- include "eni-gateway.redisVolumes" . }}
+{{- with .Values.tls.secretName }}
+- name: tls
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- with .Values.tls.clientCaSecretName }}
+- name: client-ca
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- if eq .Values.credentials.mode "rrsa-token" }}
+- name: rrsa-token
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken:
+          audience: sts.aliyuncs.com
+          expirationSeconds: {{ .Values.credentials.rrsa.tokenExpirationSeconds }}
+          path: token
+{{- end }}
+{{- end }}

@@ -1,0 +1,44 @@
+"""Alerts and dashboard are taken from the chart's files as they are; a copy of the chart without them says so."""
+
+import shutil
+
+import pytest
+import yaml
+from chart import CHART, HELM, MINIMUM, manifests, pick, run
+
+ON = ["--set", "metrics.prometheusRule.enabled=true", "--set", "metrics.dashboard.enabled=true"]
+# What templates would stumble over.
+ALERTS = """groups:
+  - name: gateway
+    rules:
+      - alert: Down
+        expr: up == 0
+        annotations: { summary: "{{ $labels.pod }} is down" }
+"""
+DASHBOARD = '{"title": "eni-gateway", "legend": "{{pod}}"}\n'
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """The chart without the files."""
+    return shutil.copytree(CHART, tmp_path / "helm", ignore=shutil.ignore_patterns("files"))
+
+
+def test_they_are_taken_as_they_are(bare):
+    (bare / "files").mkdir()
+    (bare / "files/alerts.yaml").write_text(ALERTS)
+    (bare / "files/dashboard.json").write_text(DASHBOARD)
+    rendered = run(HELM, "template", "gw", bare, "--values", MINIMUM, *ON)
+    assert rendered.returncode == 0, rendered.stderr
+    documents = manifests(rendered.stdout)
+    assert pick(documents, "PrometheusRule")["spec"] == yaml.safe_load(ALERTS)
+    dashboard = pick(documents, "ConfigMap", "-dashboard")
+    assert dashboard["data"] == {"eni-gateway.json": DASHBOARD}
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+@pytest.mark.parametrize("option", ["prometheusRule", "dashboard"])
+def test_an_option_whose_file_is_missing_says_so(bare, option):
+    asked = run(HELM, "template", "gw", bare, "--values", MINIMUM, "--set", f"metrics.{option}.enabled=true")
+    assert asked.returncode != 0
+    assert f"metrics.{option}.enabled is true" in asked.stderr, asked.stderr

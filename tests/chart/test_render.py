@@ -1,0 +1,199 @@
+"""What is rendered: the same as last time, the same by every Helm, and valid in every version of Kubernetes."""
+
+import difflib
+import warnings
+
+import pytest
+import yaml
+from chart import CHART, HELM, HELMS, HERE, SETS, manifests, pick, pod_specs, render, run, template
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import kubernetes_validate
+
+VERSIONS = [f"1.{minor}" for minor in range(30, 38)]
+# Of the Prometheus operator: no schema of Kubernetes has them.
+CUSTOM = {"ServiceMonitor", "PrometheusRule"}
+# Kept whole; of the others only how they differ from the minimum.
+WHOLE = {"minimum", "everything", "simulator"}
+
+sets = pytest.mark.parametrize("name", SETS)
+
+
+def compare(path, text, update):
+    if update:
+        path.write_text(text)
+    assert path.exists(), f"no {path.name}: tests/chart/run --update"
+    assert text == path.read_text(), f"{path.name} differs: tests/chart/run --update, and read the difference"
+
+
+@sets
+def test_it_renders_what_it_rendered_before(name, update):
+    text = render(name)
+    if name in WHOLE:
+        compare(HERE / f"snapshots/{name}.yaml", text, update)
+    else:
+        lines = [each.splitlines() for each in (render("minimum"), text)]
+        difference = "\n".join(difflib.unified_diff(*lines, "minimum", name, lineterm="", n=2))
+        compare(HERE / f"snapshots/{name}.diff", difference + "\n", update)
+
+
+@sets
+def test_every_helm_renders_the_same(name):
+    ordered = [
+        sorted(yaml.safe_dump(d) for d in manifests(template("--values", SETS[name], helm=helm).stdout)) for helm in HELMS
+    ]
+    assert ordered[0] and ordered[0] == ordered[1]
+
+
+@pytest.mark.parametrize("helm", HELMS, ids=lambda helm: helm.name)
+def test_lint_finds_nothing(helm):
+    for values in SETS.values():
+        linted = run(helm, "lint", "--strict", CHART, "--values", values)
+        assert linted.returncode == 0, linted.stdout
+        assert "[WARNING]" not in linted.stdout and "[ERROR]" not in linted.stdout, linted.stdout
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_it_is_valid_in_every_version_of_kubernetes(version):
+    # Many sets have many objects in common, and to look at one takes long.
+    different = {yaml.safe_dump(document): document for name in SETS for document in manifests(render(name))}
+    for document in different.values():
+        if document["kind"] not in CUSTOM:
+            kubernetes_validate.validate(document, version, strict=True)
+
+
+@sets
+def test_every_pod_is_restricted(name):
+    for pod, spec in pod_specs(manifests(render(name))):
+        assert spec["automountServiceAccountToken"] is False, pod
+        assert spec["enableServiceLinks"] is False, pod
+        assert spec["securityContext"]["runAsNonRoot"] is True, pod
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, pod
+        for container in spec["containers"] + spec.get("initContainers", []):
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] is True, container["name"]
+            assert context["allowPrivilegeEscalation"] is False, container["name"]
+            assert context["capabilities"] == {"drop": ["ALL"]}, container["name"]
+            assert "cpu" not in container["resources"].get("limits", {}), container["name"]
+            assert "memory" in container["resources"]["limits"], container["name"]
+
+
+@sets
+def test_what_is_mounted_is_there(name):
+    for pod, spec in pod_specs(manifests(render(name))):
+        volumes = [volume["name"] for volume in spec.get("volumes", [])]
+        assert len(volumes) == len(set(volumes)), pod
+        for container in spec["containers"]:
+            assert {mount["name"] for mount in container.get("volumeMounts", [])} <= set(volumes), pod
+
+
+@sets
+def test_a_selector_finds_its_pods_and_no_others(name):
+    documents = manifests(render(name))
+    labels = {
+        d["metadata"]["name"]: (d["spec"]["template"] if "template" in d["spec"] else d)["metadata"]["labels"]
+        for d in documents
+        if d["kind"] in ("Deployment", "Job", "Pod")
+    }
+    for document in documents:
+        if document["kind"] == "Service":
+            selector = document["spec"]["selector"].items()
+            found = [pod for pod, has in labels.items() if selector <= has.items()]
+            assert len(found) == 1, f"{document['metadata']['name']}: {found}"
+            expected = document["metadata"]["name"].removesuffix("-headless")
+            assert found == [expected]
+
+
+def test_the_ledger_is_called_new_before_an_install_and_never_again():
+    documents = manifests(render("tls"))
+    hooks = [d for d in documents if d["metadata"]["name"].endswith("-ledger-init")]
+    assert {d["kind"] for d in hooks} == {"Job", "ConfigMap", "NetworkPolicy"}
+    for hook in hooks:
+        annotations = hook["metadata"]["annotations"]
+        assert annotations["helm.sh/hook"] == "pre-install"
+        assert annotations["argocd.argoproj.io/hook"] == "Skip"
+    job = pick(hooks, "Job")
+    # It stands alone: whatever else the release brings is not there yet.
+    volumes = {volume["name"]: volume for volume in job["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["config"]["configMap"]["name"] == job["metadata"]["name"]
+    assert set(volumes) == {"config", "redis-password", "redis-ca", "redis-client"}
+    assert job["spec"]["template"]["spec"]["serviceAccountName"] == "default"
+    upgraded = manifests(render("tls", "--is-upgrade", "--no-hooks"))
+    assert not [d for d in upgraded if d["metadata"]["name"].endswith("-ledger-init")]
+
+
+def test_calls_are_tried_only_with_a_certificate_where_callers_need_one():
+    def tests(*arguments):
+        pods = [d for d in manifests(render("tls", *arguments)) if d["kind"] == "Pod"]
+        return {pod["metadata"]["name"].rsplit("-", 1)[1]: pod["spec"]["containers"] for pod in pods}
+
+    assert "--cert" in tests()["call"][0]["args"]
+    assert tests("--set", "tests.tlsSecretName=").keys() == {"check"}
+    assert "--cert" not in tests("--set", "tls.clientCaSecretName=")["call"][0]["args"]
+
+
+def test_a_changed_setting_restarts_the_pods_and_an_unchanged_one_does_not():
+    def checksum(*arguments):
+        deployment = pick(manifests(render("minimum", *arguments)), "Deployment")
+        return deployment["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+
+    assert checksum() == checksum("--set", "replicaCount=5")
+    assert checksum() != checksum("--set", "config.limit.enis_per_instance=11")
+
+
+def test_two_replicas_in_memory_never_run_side_by_side():
+    deployment = pick(manifests(render("memory")), "Deployment")
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    deployment = pick(manifests(render("minimum")), "Deployment")
+    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+
+
+def ports(rule):
+    return [port["port"] for port in rule["ports"]]
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("minimum", [6379]),
+        ("tls", [6380]),
+        ("sentinel", [26379, 26380, 6379]),
+        ("cluster", [7000, 7001]),
+        ("simulator", [6379]),
+        ("memory", [443]),
+    ],
+)
+def test_redis_is_reached_at_the_ports_of_its_url(name, expected):
+    policy = pick(manifests(render(name)), "NetworkPolicy", "-eni-gateway")
+    dns, redis, *_ = policy["spec"]["egress"]
+    assert ports(dns) == [53, 53]
+    assert ports(redis) == expected
+
+
+def test_only_the_node_s_role_reaches_the_metadata_service():
+    for name in SETS:
+        policy = next(d for d in manifests(render(name)) if d["kind"] == "NetworkPolicy")
+        text = yaml.safe_dump(policy["spec"]["egress"])
+        assert ("cidr: 100.100.100.200/32" in text) == (name == "ecs-role"), name
+
+
+def test_the_package_holds_the_chart(tmp_path):
+    packed = run(HELM, "package", CHART, "--destination", tmp_path)
+    assert packed.returncode == 0, packed.stderr
+    (package,) = tmp_path.glob("*.tgz")
+    shown = run(HELM, "template", "gw", package, "--namespace", "edge", "--values", SETS["everything"])
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout == render("everything")
+
+
+def test_notes_warn_of_plaintext_and_of_what_is_not_real(tmp_path):
+    def notes(name):
+        asked = run(HELM, "install", "gw", CHART, "--namespace", "edge", "--dry-run=client", "--values", SETS[name])
+        assert asked.returncode == 0, asked.stderr
+        return asked.stdout.split("NOTES:")[1]
+
+    assert "WARNING: callers come in plaintext" in notes("minimum")
+    assert "https://gw-eni-gateway.edge.svc:50051" in notes("tls") and "WARNING" not in notes("tls")
+    assert "Nothing is attached to anything real" in notes("simulator")
+    assert "memory://" in notes("memory")
