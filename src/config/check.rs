@@ -168,20 +168,43 @@ mod tests {
     }
 
     #[test]
-    fn forms_of_the_ledger_that_are_not_served_are_refused() {
+    fn every_form_of_the_ledger_is_served() {
         use super::super::value::Value;
         for text in [
+            "redis://h",
             "rediss://h",
             "unix:///s",
             "redis-sentinel://h?master=m",
-            "redis-cluster://h",
+            "rediss-cluster://h",
         ] {
-            let faults = faults_after(|config| config.ledger.url = LedgerUrl::parse(text).expect(text));
-            assert!(
-                faults.len() == 1 && faults[0].contains("not supported by this version"),
-                "{faults:?}"
-            );
+            let faults = faults_after(|config| {
+                config.ledger.url = LedgerUrl::parse(text).expect(text);
+                config.ledger.sync_replicas = 2;
+            });
+            assert_eq!(faults, [""; 0], "{text}");
         }
+    }
+
+    #[test]
+    fn what_goes_with_the_ledger_s_url_fits_it() {
+        use super::super::value::Value;
+        let memory = faults_after(|config| {
+            config.ledger.url = LedgerUrl::Memory;
+            config.ledger.sync_replicas = 1;
+        });
+        assert!(memory.len() == 1 && memory[0].contains("no replicas"), "{memory:?}");
+        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let half = faults_after(|config| {
+            config.ledger.url = LedgerUrl::parse("rediss://h").expect("it is a URL");
+            config.ledger.cert_file = Some(here.clone());
+        });
+        assert!(half.len() == 1 && half[0].contains("without the other"), "{half:?}");
+        let plain = faults_after(|config| {
+            config.ledger.url = LedgerUrl::parse("redis://h").expect("it is a URL");
+            config.ledger.cert_file = Some(here.clone());
+            config.ledger.key_file = Some(here.clone());
+        });
+        assert!(plain.len() == 1 && plain[0].contains("does not use TLS"), "{plain:?}");
     }
 
     #[test]
