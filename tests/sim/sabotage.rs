@@ -95,8 +95,6 @@ impl Sabotage {
 #[case::rule_other_copies(Sabotage::Rule(Rule::OtherCopies), &["L1", "L3"], 100)]
 #[case::rule_ask_before_resend(Sabotage::Rule(Rule::AskBeforeResend), &["L6"], 60)]
 #[case::rule_send_written(Sabotage::Rule(Rule::SendWritten), &["L2"], 60)]
-#[case::rule_settle_order(Sabotage::Rule(Rule::SettleOrder), &["A1", "L3"], 100)]
-#[case::rule_seen_before(Sabotage::Rule(Rule::SeenBefore), &["A1"], 100)]
 #[case::rule_hold(Sabotage::Rule(Rule::Hold), &["L1", "L3"], 60)]
 #[case::rule_lease(Sabotage::Rule(Rule::Lease), &["L4"], 60)]
 #[case::limit(Sabotage::Limit, &["L1"], 20)]
