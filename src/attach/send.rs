@@ -103,13 +103,26 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
                     self.equip(gate).await?
                 }
             };
-            let eni = attempt.attachment.eni.clone();
             let resend = Command::Resend {
                 ticket: turn.ticket(),
                 uid: attempt.uid(),
-                eni,
+                eni: attempt.attachment.eni.clone(),
             };
-            let answer = self.book.execute(instance, &resend).await;
+            let mut answer = self.book.execute(instance, &resend).await;
+            if let Ok(granted) = &answer
+                && let Reply::Granted { grant, room, .. } = granted.reply
+            {
+                turn.granted(grant, granted.deadline(grant.expires_at), room);
+                let Ok((sent_at, rows)) = self.describe(instance).await else {
+                    self.budget.give_back(kit.permit).await;
+                    return Ok(());
+                };
+                let then = Some(Box::new(resend));
+                answer = self
+                    .book
+                    .execute(instance, &Command::Observe { sent_at, rows, then })
+                    .await;
+            }
             match answer.as_ref().map(|answer| (&answer.reply, answer)) {
                 Ok((Reply::Reserved { grant, attempt, room }, answer)) => {
                     turn.granted(*grant, answer.deadline(grant.expires_at), room + 1);

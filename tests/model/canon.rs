@@ -53,7 +53,7 @@ pub(crate) fn of(world: &World) -> String {
                 }
                 _ => {}
             }
-            format!("{} {} {step}", task.number, task.eni)
+            format!("{} {} {:?} {step}", task.number, task.eni, task.resends)
         })
         .collect();
     let tracks: Vec<Vec<(i64, crate::cloud::Place)>> = world

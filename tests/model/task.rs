@@ -15,15 +15,11 @@ pub(crate) fn id(eni: Eni) -> InterfaceId {
 /// Where an attempt's owner is.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// Asks for the lock, a slot and the right to send.
+    /// Asks for the lock, a slot and the right to send; or, of an attempt that went unanswered, for the right to send again.
     Enter,
     /// Asks ENS who is on the instance; then enters again.
     Describe {
         sent_at: u64,
-    },
-    /// Asks for the right to send once more.
-    Resend {
-        uid: Uid,
     },
     /// May send: the lease ends then; under which incarnation it was reserved, and whether Redis' replicas have that.
     Send {
@@ -50,6 +46,8 @@ pub(crate) enum Step {
 pub(crate) struct Task {
     pub(crate) number: u128,
     pub(crate) eni: Eni,
+    /// The attempt that it sends again; otherwise it begins one.
+    pub(crate) resends: Option<Uid>,
     pub(crate) step: Step,
 }
 
@@ -59,25 +57,24 @@ impl Task {
     }
 
     pub(crate) fn enter(&self) -> Command {
-        Command::Enter(Enter {
-            ticket: self.ticket(),
-            uid: Uid(Uuid::from_u128(self.number)),
-            eni: id(self.eni),
-            request: None,
-            trace: None,
-            reach: Reach::Reserve,
-        })
+        let (ticket, eni) = (self.ticket(), id(self.eni));
+        match self.resends {
+            Some(uid) => Command::Resend { ticket, uid, eni },
+            None => Command::Enter(Enter {
+                ticket,
+                uid: Uid(Uuid::from_u128(self.number)),
+                eni,
+                request: None,
+                trace: None,
+                reach: Reach::Reserve,
+            }),
+        }
     }
 
     /// What it asks of the ledger now, if anything.
     pub(crate) fn command(&self) -> Option<Command> {
         match &self.step {
             Step::Enter => Some(self.enter()),
-            Step::Resend { uid } => Some(Command::Resend {
-                ticket: self.ticket(),
-                uid: *uid,
-                eni: id(self.eni),
-            }),
             Step::Answer { hold, attempt, answer } => Some(Command::Answer {
                 attempt: attempt.clone(),
                 grant: *hold,

@@ -141,6 +141,7 @@ impl World {
         let task = |(number, eni): (usize, &Eni)| Task {
             number: number as u128 + 1,
             eni: *eni,
+            resends: None,
             step: Step::Enter,
         };
         let mut world = Self {
@@ -677,8 +678,12 @@ impl World {
                 .any(|task| task.eni == eni && !matches!(task.step, Step::Over));
             if !under_way {
                 let number = 10 + self.tasks.len() as u128;
-                let step = Step::Resend { uid };
-                self.tasks.push(Task { number, eni, step });
+                self.tasks.push(Task {
+                    number,
+                    eni,
+                    resends: Some(uid),
+                    step: Step::Enter,
+                });
             }
         }
     }

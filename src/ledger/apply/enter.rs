@@ -1,6 +1,6 @@
 //! The way in: answered from what is known, or queued, or granted, or with a slot reserved and the send written.
 
-use crate::model::{InterfaceId, State, Ticket, Uid};
+use crate::model::{Failure, InterfaceId, Reason, State, Ticket, Uid};
 
 use super::super::bounds::{LEASE_MARGIN, PRESENT_LIFE};
 use super::super::command::{Enter, Lease, Reach, Reply};
@@ -136,7 +136,8 @@ impl Turn<'_> {
         self.reserved_reply(&enter.eni, grant)
     }
 
-    /// Another send for an attempt that went unanswered and that ENS, asked since, shows as free.
+    /// Another send for an attempt that went unanswered and that ENS, asked since, shows as free: by a valid observation, as a first
+    /// one, for its slot may have been taken by those who ask nobody.
     pub(super) fn resend(&mut self, ticket: Ticket, uid: Uid, eni: &InterfaceId) -> Reply {
         let may = |attempt: &&Attempt| attempt.uid() == uid && attempt.may_be_resent();
         let Some(mut attempt) = self.record.attempts.get(eni).filter(may).cloned() else {
@@ -150,6 +151,19 @@ impl Turn<'_> {
             Ok(grant) => grant,
             Err(ahead) => return Reply::Queued { ahead },
         };
+        // The slot is its own, but others may have attached since, and asked nobody.
+        if self.observation().is_none() {
+            let (stale, room) = (true, self.room());
+            return Reply::Granted { grant, stale, room };
+        }
+        if let Some(fullness) = self.full_for(eni) {
+            let why = "sent without an answer that settles it, and not again: others have filled the instance since; detach another eni first";
+            attempt.refusal = Some(Failure::new(Reason::EniLimitExceeded, why).with("limit", fullness.limit));
+            attempt.free_seen_at = None;
+            self.record.attempts.insert(eni.clone(), attempt);
+            self.leave(ticket);
+            return Reply::Gone;
+        }
         if self.holds(Rule::SendWritten) {
             attempt.sends.push(Send {
                 at: self.now(),

@@ -84,12 +84,7 @@ fn that_a_send_is_void_may_be_said_twice() {
     desk.answer(&first, SendAnswer::Unanswered);
     desk.pass(11 * SECOND);
     desk.settle("eni-2", free());
-    let resend = Command::Resend {
-        ticket: ticket(3),
-        uid: first.1.uid(),
-        eni: id("eni-2"),
-    };
-    let Reply::Reserved { grant, attempt, .. } = desk.run(&resend) else {
+    let Reply::Reserved { grant, attempt, .. } = desk.resend(3, first.1.uid(), "eni-2") else {
         panic!()
     };
     let second = (grant, *attempt);
@@ -112,22 +107,17 @@ fn an_unanswered_send_is_verified_after_the_lag_and_sent_again_only_when_seen_fr
     assert_eq!(desk.state("eni-1"), State::Verifying);
     assert!(desk.attempt("eni-1").due_at.unwrap() >= desk.now + desk.bounds.lag);
     let uid = sent.1.uid();
-    let resend = |who| Command::Resend {
-        ticket: ticket(who),
-        uid,
-        eni: id("eni-1"),
-    };
-    assert_eq!(desk.run(&resend(2)), Reply::Gone, "ENS was not asked");
+    assert_eq!(desk.resend(2, uid, "eni-1"), Reply::Gone, "ENS was not asked");
     desk.pass(5 * SECOND);
     desk.settle("eni-1", free());
-    assert_eq!(desk.run(&resend(2)), Reply::Gone, "asked too early");
+    assert_eq!(desk.resend(2, uid, "eni-1"), Reply::Gone, "asked too early");
     desk.pass(6 * SECOND);
     assert!(desk.settle("eni-1", free()).may_be_resent());
-    let Reply::Reserved { attempt, .. } = desk.run(&resend(2)) else {
+    let Reply::Reserved { attempt, .. } = desk.resend(2, uid, "eni-1") else {
         panic!()
     };
     assert_eq!(attempt.sends.len(), 2);
-    assert_eq!(desk.run(&resend(2)), Reply::Gone, "one resend for one look");
+    assert_eq!(desk.resend(2, uid, "eni-1"), Reply::Gone, "one resend for one look");
 }
 
 #[test]
@@ -137,12 +127,7 @@ fn a_copy_that_was_accepted_after_another_went_unanswered_fails_after_the_longer
     desk.answer(&sent, SendAnswer::Unanswered);
     desk.pass(11 * SECOND);
     desk.settle("eni-1", free());
-    let resend = Command::Resend {
-        ticket: ticket(1),
-        uid: sent.1.uid(),
-        eni: id("eni-1"),
-    };
-    let Reply::Reserved { grant, attempt, .. } = desk.run(&resend) else {
+    let Reply::Reserved { grant, attempt, .. } = desk.resend(1, sent.1.uid(), "eni-1") else {
         panic!()
     };
     desk.answer(&(grant, *attempt), accepted());
@@ -168,12 +153,7 @@ fn after_three_unanswered_sends_only_the_grace_proves_that_nothing_was_applied()
         desk.answer(&sent, SendAnswer::Unanswered);
         desk.pass(11 * SECOND);
         desk.settle("eni-1", free());
-        let resend = Command::Resend {
-            ticket: ticket(1),
-            uid: sent.1.uid(),
-            eni: id("eni-1"),
-        };
-        let Reply::Reserved { grant, attempt, .. } = desk.run(&resend) else {
+        let Reply::Reserved { grant, attempt, .. } = desk.resend(1, sent.1.uid(), "eni-1") else {
             panic!()
         };
         sent = (grant, *attempt);
@@ -194,12 +174,7 @@ fn a_refusal_of_one_copy_proves_nothing_about_another() {
     desk.answer(&sent, SendAnswer::Unanswered);
     desk.pass(11 * SECOND);
     desk.settle("eni-1", free());
-    let resend = Command::Resend {
-        ticket: ticket(1),
-        uid: sent.1.uid(),
-        eni: id("eni-1"),
-    };
-    let Reply::Reserved { grant, attempt, .. } = desk.run(&resend) else {
+    let Reply::Reserved { grant, attempt, .. } = desk.resend(1, sent.1.uid(), "eni-1") else {
         panic!()
     };
     desk.answer(
@@ -340,4 +315,24 @@ fn a_request_whose_attempt_was_withdrawn_begins_anew() {
         desk.run(&enter(2, "eni-1", Reach::Reserve, key)),
         Reply::Reserved { .. }
     ));
+}
+
+/// The slot was reserved, but those who ask nobody took the last ones meanwhile, and ENS shows it.
+#[test]
+fn what_went_unanswered_is_not_sent_again_into_an_instance_that_others_have_filled() {
+    let mut desk = Desk::new();
+    desk.bounds.limit = 2;
+    let sent = desk.reserve(1, "eni-1");
+    desk.answer(&sent, SendAnswer::Unanswered);
+    desk.pass(11 * SECOND);
+    desk.settle("eni-1", free());
+    desk.observe(&["eni-a", "eni-b"]);
+    assert_eq!(desk.resend(1, sent.1.uid(), "eni-1"), Reply::Gone);
+    assert_eq!((desk.record.lock, desk.attempt("eni-1").sends.len()), (None, 1));
+    // The first copy may still be applied.
+    assert!(desk.attempt("eni-1").reserved);
+    desk.pass(30 * SECOND);
+    desk.settle("eni-1", free());
+    assert_eq!(desk.state("eni-1"), State::Failed);
+    assert_eq!(desk.error("eni-1"), Reason::EniLimitExceeded);
 }

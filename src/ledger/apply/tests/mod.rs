@@ -135,6 +135,20 @@ impl Desk {
         sent
     }
 
+    /// Takes the right to another send, looking who is there first if nobody did so lately.
+    pub(super) fn resend(&mut self, who: u128, uid: Uid, eni: &str) -> Reply {
+        let (ticket, eni) = (ticket(who), id(eni));
+        let resend = Command::Resend { ticket, uid, eni };
+        match self.run(&resend) {
+            Reply::Granted { stale: true, .. } => self.run(&Command::Observe {
+                sent_at: self.now,
+                rows: Vec::new(),
+                then: Some(Box::new(resend)),
+            }),
+            reply => reply,
+        }
+    }
+
     pub(super) fn settle(&mut self, eni: &str, finding: Finding) -> Attempt {
         self.settle_as_of(self.now, eni, finding)
     }
