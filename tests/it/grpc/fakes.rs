@@ -20,6 +20,8 @@ pub(super) async fn put(ledger: &Memory, attachment: Attachment) {
         ..
     } = ledger.read(&instance, None).await.unwrap();
     record.revision = record.revision.max(attachment.revision);
+    // As of a ledger that lost nothing.
+    record.incarnation.clone_from(&partition.incarnation);
     let attempt = Attempt {
         described_at: Some(now),
         reserved: false,
