@@ -148,9 +148,6 @@ pub struct Attempt {
     /// When the newest describe that showed it free, at least one lag after the last send, was sent: it may be sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub free_seen_at: Option<Timestamp>,
-    /// When the first describe that showed it attaching was sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attaching_seen_at: Option<Timestamp>,
     /// When the newest describe that showed the ENI on this instance was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_here_at: Option<Timestamp>,
@@ -221,7 +218,6 @@ impl Attempt {
             sends: Vec::new(),
             described_at: None,
             free_seen_at: None,
-            attaching_seen_at: None,
             seen_here_at: None,
             here_before: false,
             refusal: None,

@@ -48,7 +48,7 @@ fn beside_others() {
         wanted: vec![0, 1],
         attached: vec![2],
         enis: 3,
-        ticks: 4,
+        ticks: 3,
         troubles: Troubles {
             foreign_attaches: 1,
             foreign_detaches: 1,
@@ -79,7 +79,7 @@ fn a_ledger_that_loses_everything() {
 fn a_ledger_that_fails_over() {
     holds(Plan {
         wanted: vec![0, 1],
-        ticks: 7,
+        ticks: 6,
         looks: 0,
         troubles: Troubles {
             failovers: 1,

@@ -158,7 +158,7 @@ impl Turn<'_> {
         }
         if let Some(fullness) = self.full_for(eni) {
             let why = "sent without an answer that settles it, and not again: others have filled the instance since; detach another eni first";
-            attempt.refusal = Some(Failure::new(Reason::EniLimitExceeded, why).with("limit", fullness.limit));
+            attempt.refusal = Some(Failure::new(Reason::NotApplied, why).with("limit", fullness.limit));
             attempt.free_seen_at = None;
             self.record.attempts.insert(eni.clone(), attempt);
             self.leave(ticket);

@@ -69,7 +69,7 @@ impl Turn<'_> {
         }
     }
 
-    fn look_at_attach(&mut self, mut attempt: Attempt, sent_at: Timestamp, finding: &Finding) {
+    fn look_at_attach(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &Finding) {
         match finding {
             Finding::Here { .. } if self.may_be_old(&attempt, sent_at) => self.look_again(attempt, None),
             Finding::Here { status, .. } => match status {
@@ -79,7 +79,6 @@ impl Turn<'_> {
                     self.detaching(&attempt.attachment.eni);
                 }
                 Status::Attaching => {
-                    attempt.attaching_seen_at.get_or_insert(sent_at);
                     let enter = (attempt.attachment.state != State::Attaching).then_some(State::Attaching);
                     self.look_again(attempt, enter);
                 }
@@ -101,8 +100,7 @@ impl Turn<'_> {
     /// The ENI is free although it was sent for.
     fn look_at_free(&mut self, mut attempt: Attempt, sent_at: Timestamp) {
         let lag = self.context.bounds.lag;
-        let unanswered = attempt.has_unanswered_send();
-        if unanswered && attempt.attachment.state != State::Attaching {
+        if attempt.has_unanswered_send() && attempt.attachment.state != State::Attaching {
             let asked_after_lag = attempt.last_send().is_some_and(|send| sent_at >= send.at + lag);
             if asked_after_lag && attempt.sends.len() < MAX_SENDS && attempt.refusal.is_none() {
                 attempt.free_seen_at = Some(sent_at);
@@ -114,13 +112,9 @@ impl Turn<'_> {
                 format!("sent {sends} times without an answer that settles it, and ens shows the eni free; try again");
             return self.not_here(attempt, sent_at, Reason::NotApplied, why);
         }
-        let seen_attaching = attempt.attaching_seen_at.is_some_and(|seen| sent_at >= seen + lag);
+        // That it was seen attaching proves nothing sooner: that describe may have been answered long after it was sent.
         let why =
             "ens accepted the attach, and then showed the eni free again; see the instance's state, and try again";
-        // Another copy that is unanswered may yet be applied: then only the grace is proof.
-        if seen_attaching && !unanswered {
-            return self.failed(attempt, Reason::AttachFailed, why.to_owned());
-        }
         self.not_here(attempt, sent_at, Reason::AttachFailed, why.to_owned());
     }
 

@@ -334,5 +334,5 @@ fn what_went_unanswered_is_not_sent_again_into_an_instance_that_others_have_fill
     desk.pass(30 * SECOND);
     desk.settle("eni-1", free());
     assert_eq!(desk.state("eni-1"), State::Failed);
-    assert_eq!(desk.error("eni-1"), Reason::EniLimitExceeded);
+    assert_eq!(desk.error("eni-1"), Reason::NotApplied);
 }
