@@ -109,6 +109,12 @@ impl Keys {
         self.of(partition, "scratch")
     }
 
+    /// What is tried out on a server, and gone at once (string, sorted set, hash).
+    #[must_use]
+    pub fn scratches(&self, partition: PartitionId) -> [String; 3] {
+        ["string", "set", "hash"].map(|kind| self.of(partition, &format!("scratch:{kind}")))
+    }
+
     /// The budget of ENS calls (hash).
     #[must_use]
     pub fn budget(&self) -> String {

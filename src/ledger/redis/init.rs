@@ -57,7 +57,7 @@ pub async fn init(settings: RedisSettings) -> Result<(), InitError> {
     let mut nodes = route::survey(&shared).await?;
     // All or nothing, as far as that goes: a cluster of which one node holds something is left alone.
     for (node, connection) in &mut nodes {
-        let found = fitness::examine(connection, shared.settings.sync_replicas).await?;
+        let found = fitness::examine(node, connection).await?;
         if !found.unfit.is_empty() {
             return Err(InitError::Unfit(found.unfit.join("; ")));
         }
@@ -126,7 +126,12 @@ fn is_new(node: &Node, epoch: &str, replication_id: &str) -> bool {
 pub(super) async fn find_stored(node: &Node, connection: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
     let keys = &node.shared.keys;
     let known: Vec<String> = PartitionId::all()
-        .flat_map(|partition| [keys.epoch(partition), keys.scratch(partition)])
+        .flat_map(|partition| {
+            let tried = keys.scratches(partition);
+            tried
+                .into_iter()
+                .chain([keys.epoch(partition), keys.scratch(partition)])
+        })
         .chain([keys.budget()])
         .collect();
     let mut cursor = 0_u64;

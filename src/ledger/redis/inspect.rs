@@ -95,7 +95,7 @@ pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError
         }
         let info: String = cmd("INFO").query_async(connection).await?;
         names.insert(server(&info));
-        let fitness = fitness::examine(connection, shared.settings.sync_replicas).await?;
+        let fitness = fitness::examine(node, connection).await?;
         unfit.extend(fitness.unfit);
         warnings.extend(fitness.warnings);
         warnings.extend(persistence(&info));

@@ -1,4 +1,5 @@
-//! The three scripts, and how what they answer is read. All are loaded when a connection is made; a cold cache is met all the same.
+//! The three scripts, and how what they answer is read. All are loaded when a connection is made; a cold cache is met all the same. A fourth
+//! one only tries whether they may run.
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Script};
@@ -10,6 +11,7 @@ pub(super) struct Scripts {
     pub(super) commit: Script,
     pub(super) claim: Script,
     pub(super) take: Script,
+    pub(super) rights: Script,
 }
 
 impl Scripts {
@@ -18,11 +20,12 @@ impl Scripts {
             commit: Script::new(include_str!("commit.lua")),
             claim: Script::new(include_str!("claim.lua")),
             take: Script::new(include_str!("take.lua")),
+            rights: Script::new(include_str!("rights.lua")),
         }
     }
 
     pub(super) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
-        for script in [&self.commit, &self.claim, &self.take] {
+        for script in [&self.commit, &self.claim, &self.take, &self.rights] {
             script.load_async(connection).await?;
         }
         Ok(())
@@ -113,6 +116,33 @@ mod tests {
             &["found", "5", "", "", "x"],
         ] {
             assert_eq!(read(nonsense), None);
+        }
+    }
+
+    #[test]
+    fn every_command_of_the_scripts_is_tried() {
+        let commands = |script: &str| -> std::collections::BTreeSet<String> {
+            let calls = script
+                .split("redis.call('")
+                .flat_map(|part| part.split("\ntry('"))
+                .skip(1);
+            calls
+                .map(|call| call.split('\'').next().expect("a name").to_owned())
+                .collect()
+        };
+        let mut tried = commands(include_str!("rights.lua"));
+        // Every look at an epoch tries these.
+        tried.extend(["INFO", "TIME"].map(str::to_owned));
+        for script in [
+            include_str!("commit.lua"),
+            include_str!("claim.lua"),
+            include_str!("take.lua"),
+        ] {
+            assert!(
+                commands(script).is_subset(&tried),
+                "{:?} and {tried:?}",
+                commands(script)
+            );
         }
     }
 

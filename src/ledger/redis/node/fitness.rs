@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, cmd};
 
+use super::Node;
+
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in super::super) struct Fitness {
@@ -38,11 +40,8 @@ impl Fitness {
     }
 }
 
-/// Asks the server. Before each send so many of its replicas are waited for.
-pub(in super::super) async fn examine(
-    connection: &mut MultiplexedConnection,
-    sync_replicas: usize,
-) -> RedisResult<Fitness> {
+/// Asks the server.
+pub(in super::super) async fn examine(node: &Node, connection: &mut MultiplexedConnection) -> RedisResult<Fitness> {
     let info: String = cmd("INFO").query_async(connection).await?;
     // Refused by many managed services, and then not known.
     let limits: HashMap<String, String> = cmd("CONFIG")
@@ -51,7 +50,26 @@ pub(in super::super) async fn examine(
         .query_async(connection)
         .await
         .unwrap_or_default();
-    Ok(judge(&info, &limits, sync_replicas))
+    let mut found = judge(&info, &limits, node.shared.settings.sync_replicas);
+    let missing = missing_rights(node, connection).await;
+    if !missing.is_empty() {
+        found.unfit.push(format!(
+            "the acl user may not run {}, which the ledger's scripts need",
+            missing.join(", ")
+        ));
+    }
+    Ok(found)
+}
+
+/// What of the scripts this user may not run. What else fails is no matter of rights, and found out elsewhere.
+async fn missing_rights(node: &Node, connection: &mut MultiplexedConnection) -> Vec<String> {
+    let Some(partition) = node.partitions().first().copied() else {
+        return Vec::new();
+    };
+    let [string, set, hash] = node.shared.keys.scratches(partition);
+    let mut rights = node.shared.scripts.rights.key(string);
+    rights.key(set).key(hash);
+    rights.invoke_async(connection).await.unwrap_or_default()
 }
 
 /// One field of INFO.

@@ -85,7 +85,7 @@ impl Node {
     }
 
     async fn examine(&self, connection: &mut MultiplexedConnection) -> RedisResult<Fitness> {
-        let found = fitness::examine(connection, self.shared.settings.sync_replicas).await?;
+        let found = fitness::examine(self, connection).await?;
         self.sweep(connection).await?;
         Ok(found)
     }

@@ -51,6 +51,36 @@ async fn a_user_who_may_not_ask_for_info_is_told_so() {
     put(&ledger, &instance(1), record(1), Effects::default()).await;
 }
 
+/// Without it a commit would write the record, and fail before its place in the queue.
+#[tokio::test]
+async fn a_user_who_lacks_any_right_of_the_scripts_is_told_so() {
+    let server = Server::start().await;
+    let mut as_user = settings(&server);
+    as_user.login = Login {
+        user: Some("gateway".to_owned()),
+        password: Some(SecretString::from("s3cret")),
+    };
+    for command in ["zadd", "zrem", "hset", "getrange"] {
+        let without = format!("-{command}");
+        server
+            .ask::<()>(&[
+                "ACL", "SETUSER", "gateway", "reset", "on", ">s3cret", "~*", "&*", "+@all", &without,
+            ])
+            .await;
+        let (_guard, ledger) = start(as_user.clone());
+        until(command, async || {
+            ledger
+                .health()
+                .unfit
+                .iter()
+                .any(|why| why.contains(&command.to_uppercase()))
+        })
+        .await;
+        let refused = init(as_user.clone()).await.unwrap_err().to_string();
+        assert!(refused.contains(&command.to_uppercase()), "{refused}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_without_sharded_channels_tells_by_plain_ones() {
     let server = Server::start_with(&["--rename-command", "SSUBSCRIBE", "", "--rename-command", "SPUBLISH", ""]).await;
