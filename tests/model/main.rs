@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod action;
 mod bites;
 mod canon;
 mod cloud;
@@ -18,8 +19,9 @@ use std::time::Duration;
 
 use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 
+use action::Action;
 use plan::Plan;
-use world::{Action, World};
+use world::World;
 
 /// The worlds that a plan leads to.
 #[derive(Clone)]
