@@ -1,0 +1,3 @@
+module google.golang.org/genproto/googleapis/rpc
+
+go 1.22
