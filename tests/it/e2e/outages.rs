@@ -27,6 +27,9 @@ async fn redis_may_be_away_at_the_start_and_in_between() {
 
     stage.redis.ask::<()>(&["SAVE"]).await;
     stage.redis.down();
+    // Of a commit on its way at that moment nobody knows whether it was made.
+    let down = async || replica.metric("eni_gateway_ledger_up").await == 0.0;
+    eventually("the loss is not noticed", down).await;
     refused_in_time(&stage, &client, "eni-0002").await;
     assert_eq!(
         replica.admin("/readyz").await.unwrap().0,
