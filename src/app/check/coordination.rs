@@ -39,8 +39,8 @@ pub async fn coordination(config: &Config) -> Result<Vec<Finding>, Error> {
             )]
         }
         Err(error @ InspectError::Refused(_)) => {
-            let remedy = "check user and password (ledger.password_file); an acl user needs scripts, the ledger's keys and \
-                          channels, scan, time and info";
+            let remedy = "check user and password (ledger.password_file), and whether the form of ledger.url is that of the server; an acl \
+                          user needs scripts, the ledger's keys and channels, scan, time and info";
             vec![Finding::failed(PART, Failure::Other, format!("{url}: {error}"), remedy)]
         }
     })
@@ -100,9 +100,12 @@ fn epochs(standing: Standing, hold: Duration, fresh: bool) -> Finding {
             ),
             "wait",
         ),
-        Standing::Disagrees(why) => {
-            Finding::failed(PART, Failure::Other, why, "give all replicas the same limit.* settings")
-        }
+        Standing::Disagrees(why) => Finding::failed(
+            PART,
+            Failure::Other,
+            why,
+            "give all replicas the same limit.* settings, and ledger.sync_replicas on all or on none",
+        ),
     }
 }
 
