@@ -14,10 +14,9 @@ fn holds(plan: Plan) {
 fn two_for_one_slot() {
     holds(Plan {
         wanted: vec![0, 1],
-        ticks: 6,
+        ticks: 3,
         troubles: Troubles {
             unanswered: 1,
-            crashes: 1,
             ..Troubles::default()
         },
         ..Plan::new("two for one slot")
@@ -28,13 +27,12 @@ fn two_for_one_slot() {
 #[test]
 fn one_attempt() {
     holds(Plan {
-        ticks: 7,
-        looks: 1,
+        enis: 1,
+        ticks: 4,
         troubles: Troubles {
             unanswered: 2,
             refused: 1,
             failed: 1,
-            crashes: 1,
             ..Troubles::default()
         },
         ..Plan::new("one attempt")
@@ -45,8 +43,7 @@ fn one_attempt() {
 #[test]
 fn beside_others() {
     let plan = Plan {
-        wanted: vec![0, 1],
-        attached: vec![2],
+        attached: vec![1],
         enis: 3,
         ticks: 3,
         troubles: Troubles {
@@ -110,7 +107,8 @@ fn a_ledger_whose_replicas_are_waited_for() {
 fn commits_whose_answers_are_lost() {
     holds(Plan {
         wanted: vec![0, 1],
-        ticks: 4,
+        ticks: 3,
+        looks: 0,
         troubles: Troubles {
             lost_commits: 1,
             crashes: 1,

@@ -43,6 +43,10 @@ impl Turn<'_> {
             recorded_at: self.now(),
             good_for: OBSERVATION_LIFE,
         });
+        // What was held up for so long, by a replica that stood still, says nothing of now.
+        if self.now() > sent_at + bounds.lease {
+            self.void_observation();
+        }
         for row in &counted {
             if self.record.attempts.contains_key(&row.eni) {
                 let finding = Finding::Here {
@@ -56,7 +60,7 @@ impl Turn<'_> {
         }
         self.look_for_detached(sent_at, &counted);
         let full = self.room() == 0;
-        if let Some(observation) = self.record.observation.as_mut().filter(|_| full) {
+        if let Some(observation) = self.record.observation.as_mut().filter(|seen| full && !seen.is_void()) {
             observation.good_for = was_full.map_or(OBSERVATION_LIFE, |life| (life * 2).min(OBSERVATION_LIFE_MAX));
         }
     }

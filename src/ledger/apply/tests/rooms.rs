@@ -291,3 +291,21 @@ fn an_instance_past_its_limit_takes_nothing_not_even_what_is_counted_already() {
     desk.observe(&["eni-1", "eni-2", "eni-3"]);
     assert!(matches!(desk.enter(1, "eni-1", Reach::Reserve), Reply::Full(_)));
 }
+
+/// Whoever asked stood still with the answer, and nobody else has asked since: what others attached meanwhile it cannot show.
+#[test]
+fn an_answer_that_was_held_up_for_longer_than_a_lease_is_none() {
+    let mut desk = Desk::new();
+    let sent_at = desk.now;
+    desk.pass(16 * SECOND);
+    let rows = Vec::new();
+    desk.run(&Command::Observe {
+        sent_at,
+        rows,
+        then: None,
+    });
+    assert!(matches!(
+        desk.enter(1, "eni-1", Reach::Reserve),
+        Reply::Granted { stale: true, .. }
+    ));
+}
