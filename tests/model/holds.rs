@@ -42,9 +42,8 @@ fn one_attempt() {
 /// Somebody else attaches and detaches beside us.
 #[test]
 fn beside_others() {
-    let plan = Plan {
+    holds(Plan {
         attached: vec![1],
-        enis: 3,
         ticks: 3,
         troubles: Troubles {
             foreign_attaches: 1,
@@ -52,8 +51,7 @@ fn beside_others() {
             ..Troubles::default()
         },
         ..Plan::new("beside others")
-    };
-    holds(plan.limit(2));
+    });
 }
 
 /// The ledger loses everything.

@@ -76,11 +76,6 @@ impl Plan {
         }
     }
 
-    pub(crate) fn limit(mut self, limit: usize) -> Self {
-        self.bounds.limit = limit;
-        self
-    }
-
     pub(crate) fn rules(mut self, rules: Rules) -> Self {
         self.bounds.rules = rules;
         self
