@@ -20,8 +20,9 @@ use crate::ens::credentials::Provider;
 use crate::ens::{self, HttpEns};
 use crate::grpc::{self, Tls};
 use crate::ledger::redis::{InitError, InvalidSettings, Redis, init};
+use crate::ledger::rules::Rules;
 use crate::ledger::tokens::InvalidRate;
-use crate::ledger::{Book, Ledger, Memory};
+use crate::ledger::{Book, Bounds, Ledger, Memory};
 use crate::telemetry::Metrics;
 use crate::telemetry::admin::Admin;
 use crate::telemetry::metrics::MetricsError;
@@ -118,31 +119,37 @@ impl Bound {
     }
 }
 
-/// Serves until `stop`, then drains.
+/// Serves until `stop`, then drains. Everything but a test that looks what a rule is for goes by all `rules`.
 ///
 /// # Errors
 /// [`Error`]: something could not be built, or a listener broke.
 pub async fn run(
     config: &Config,
+    rules: Rules,
     bound: Bound,
     credentials: Provider,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     let background = Background::default();
+    let bounds = Bounds {
+        rules,
+        ..bounds(config)
+    };
     match redis_settings(config)? {
         None => {
             let ledger = Memory::new(rates(config)?);
-            serve(config, bound, credentials, ledger, background, stop).await
+            serve(config, bounds, bound, credentials, ledger, background, stop).await
         }
         Some(settings) => {
             let ledger = Redis::start(settings, &background.tasks, background.stop.clone())?;
-            serve(config, bound, credentials, ledger, background, stop).await
+            serve(config, bounds, bound, credentials, ledger, background, stop).await
         }
     }
 }
 
 async fn serve<L: Ledger>(
     config: &Config,
+    bounds: Bounds,
     bound: Bound,
     credentials: Provider,
     ledger: L,
@@ -151,7 +158,7 @@ async fn serve<L: Ledger>(
 ) -> Result<(), Error> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), env!("ENI_GATEWAY_COMMIT"))?;
     let tls = tls(config).await?;
-    let book = Arc::new(Book::new(ledger, bounds(config), observe::book(&metrics)));
+    let book = Arc::new(Book::new(ledger, bounds, observe::book(&metrics)));
     let budget = gateway::budget(&book);
     let observer = observe::ens(&metrics);
     let ens = Arc::new(HttpEns::new(

@@ -9,6 +9,7 @@ pub mod random;
 pub mod reason;
 pub mod time;
 
+pub use aftermath::{Repeat, Sent};
 pub use attachment::{Attachment, State, Transition};
 pub use failure::Failure;
 pub use ids::{Caller, Fence, InstanceId, InterfaceId, RequestId, Revision, Ticket, Uid};

@@ -16,6 +16,8 @@ pub const MAX_STEPS: usize = 10_000;
 pub struct Books {
     /// By instance.
     pub instances: BTreeMap<String, InstanceBook>,
+    /// By instance and ENI, as `i-one/eni-one`.
+    pub pairs: BTreeMap<String, PairBook>,
     /// By ENI: how often an Attach took effect.
     pub applied: BTreeMap<String, u64>,
     /// By action, as the caller named it.
@@ -41,6 +43,15 @@ pub struct InstanceBook {
     pub max_attach_processing: u64,
     /// Each change of `occupied`, at most [`MAX_STEPS`].
     pub occupancy: Vec<Step>,
+}
+
+/// An ENI on one instance.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct PairBook {
+    /// Attach calls that named both.
+    pub attach_calls: u64,
+    /// How often an Attach took effect.
+    pub applied: u64,
 }
 
 /// A change of occupancy.
@@ -109,11 +120,15 @@ impl Books {
         self.applied.get(eni).copied().unwrap_or_default()
     }
 
+    /// The book of an ENI on one instance; an empty one where nothing is known of it.
+    #[must_use]
+    pub fn pair(&self, instance: &str, eni: &str) -> PairBook {
+        self.pairs.get(&pair(instance, eni)).copied().unwrap_or_default()
+    }
+
     /// The Attach calls that ended, in the order of their ends.
     pub fn attaches(&self) -> impl Iterator<Item = &Call> {
-        self.calls
-            .iter()
-            .filter(|call| call.action == super::Action::AttachNetworkInterface.name())
+        self.calls.iter().filter(|call| is_attach(call))
     }
 
     pub(super) fn begin(&mut self, call: &Call) {
@@ -121,6 +136,9 @@ impl Books {
         action.calls += 1;
         action.processing += 1;
         action.max_processing = action.max_processing.max(action.processing);
+        if let (true, Some(instance), [eni]) = (is_attach(call), &call.instance, &call.enis[..]) {
+            self.pairs.entry(pair(instance, eni)).or_default().attach_calls += 1;
+        }
         if let Some(instance) = self.attached_instance(call) {
             instance.attach_calls += 1;
             instance.attach_processing += 1;
@@ -143,6 +161,7 @@ impl Books {
     pub(super) fn applied(&mut self, instance: &str, eni: &str) {
         self.instances.entry(instance.to_owned()).or_default().applied += 1;
         *self.applied.entry(eni.to_owned()).or_default() += 1;
+        self.pairs.entry(pair(instance, eni)).or_default().applied += 1;
     }
 
     pub(super) fn occupancy(&mut self, instance: &str, occupied: usize, at_ms: u64) {
@@ -175,10 +194,15 @@ impl Books {
     }
 
     fn attached_instance(&mut self, call: &Call) -> Option<&mut InstanceBook> {
-        let id = call
-            .instance
-            .as_ref()
-            .filter(|_| call.action == super::Action::AttachNetworkInterface.name())?;
+        let id = call.instance.as_ref().filter(|_| is_attach(call))?;
         Some(self.instances.entry(id.clone()).or_default())
     }
+}
+
+fn pair(instance: &str, eni: &str) -> String {
+    format!("{instance}/{eni}")
+}
+
+fn is_attach(call: &Call) -> bool {
+    call.action == super::Action::AttachNetworkInterface.name()
 }

@@ -34,7 +34,7 @@ pub mod world_file;
 pub use action::{Action, VERSION};
 pub use args::Args;
 pub use auth::{AccessKey, KeyState};
-pub use books::{ActionBook, Books, Call, InstanceBook, MAX_CALLS, MAX_STEPS, Step};
+pub use books::{ActionBook, Books, Call, InstanceBook, MAX_CALLS, MAX_STEPS, PairBook, Step};
 pub use cloud::{Answer, Cloud};
 pub use faults::{Effect, Fault};
 pub use params::Params;

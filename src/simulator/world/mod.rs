@@ -229,6 +229,12 @@ impl World {
             .count()
     }
 
+    /// Where an ENI stands; `None` if there is no such ENI.
+    #[must_use]
+    pub fn placement(&self, eni: &str) -> Option<&Placement> {
+        self.enis.get(eni).map(Eni::placement)
+    }
+
     /// The rules.
     #[must_use]
     pub fn rules(&self) -> &Rules {

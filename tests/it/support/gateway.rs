@@ -1,6 +1,6 @@
 //! Replicas of the gateway as real processes, over a Redis and a simulated ENS of the test's own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub(crate) struct Stage {
     /// Where the ledger is.
     ledger: String,
     pub(crate) ens: Handle,
+    /// What its replicas run.
+    pub(crate) program: PathBuf,
     directory: TempDir,
 }
 
@@ -82,8 +84,14 @@ impl Stage {
             redis,
             ledger,
             ens,
+            program: env!("CARGO_BIN_EXE_eni-gateway").into(),
             directory: TempDir::new().unwrap(),
         }
+    }
+
+    /// Where its logs are, and what else is of this stage alone.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Starts a replica and waits until it is ready.
@@ -103,7 +111,7 @@ impl Stage {
         let admin = free_port();
         let log = self.directory.path().join(format!("{grpc}.log"));
         let file = std::fs::File::create(&log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_eni-gateway"));
+        let mut command = Command::new(&self.program);
         command
             .arg("serve")
             .env_clear()
@@ -198,8 +206,7 @@ impl Replica {
     /// SIGTERM; how long it took to end, and whether it ended well.
     pub(crate) async fn terminate(&mut self) -> (Duration, bool) {
         let began = Instant::now();
-        let id = self.process.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.signal("TERM");
         loop {
             if let Some(status) = self.process.try_wait().unwrap() {
                 return (began.elapsed(), status.success());
@@ -207,6 +214,12 @@ impl Replica {
             assert!(began.elapsed() < PATIENCE * 2, "does not end: {}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Sends its process a signal, such as STOP.
+    pub(crate) fn signal(&self, signal: &str) {
+        let (signal, id) = (format!("-{signal}"), self.id().to_string());
+        assert!(Command::new("kill").args([signal, id]).status().unwrap().success());
     }
 
     /// Its process.

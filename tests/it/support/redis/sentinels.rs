@@ -60,8 +60,9 @@ impl Watched {
     }
 
     /// Waits until every sentinel knows the two others and both replicas, and both replicas replicate.
+    /// A server that comes back is told after some ten seconds whom to replicate.
     pub(crate) async fn settle(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE * 4;
         loop {
             let mut settled = true;
             for sentinel in &self.sentinels {

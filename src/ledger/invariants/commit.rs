@@ -1,12 +1,11 @@
-//! What has to hold of every commit, as pure functions with the names of the safety argument. The model, the simulation and
-//! the running gateway ask the same ones.
+//! What has to hold of every commit, as far as records show it.
 
 use std::collections::BTreeSet;
 
 use crate::model::State;
 
-use super::bounds::Bounds;
-use super::record::{Attempt, Record};
+use crate::ledger::bounds::Bounds;
+use crate::ledger::record::{Attempt, Record};
 
 /// An invariant that a commit broke.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,0 +1,69 @@
+//! What has to hold of what callers were told, beside what really came of it.
+
+use crate::model::{Sent, State};
+
+/// L1: ENS holds no more on an instance than its limit, as far as the gateways sent it.
+#[must_use]
+pub const fn within_limit(occupied: usize, limit: usize) -> bool {
+    occupied <= limit
+}
+
+/// A1: an end that callers are shown agrees with ENS. `in_use`: whether ENS has the ENI in use on the instance.
+#[must_use]
+pub const fn agrees(shown: State, in_use: bool) -> bool {
+    match shown {
+        State::Attached => in_use,
+        State::Failed | State::Detached => !in_use,
+        State::Pending | State::Verifying | State::Attaching | State::Detaching => true,
+    }
+}
+
+/// A2: what one attempt is shown as after it was shown as `before`; states between may have been skipped.
+#[must_use]
+pub fn may_be_shown(before: State, after: State) -> bool {
+    before == after || before.may_become(after)
+}
+
+/// W1: what a stream shows after it showed `revision`.
+#[must_use]
+pub const fn rises(revision: u64, next: u64) -> bool {
+    next > revision
+}
+
+/// D1: what a caller was told of his attach beside what came to ENS for it, then or later: `arrived` calls, of which `applied` took
+/// effect.
+#[must_use]
+pub const fn told_truth(told: Sent, arrived: u64, applied: u64) -> bool {
+    match told {
+        Sent::Nothing => arrived == 0,
+        Sent::Refused | Sent::NotApplied => applied == 0,
+        Sent::TakenBack | Sent::Unknown => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_told_that_nothing_was_sent_is_owed_more_than_who_was_told_of_a_refusal() {
+        assert!(told_truth(Sent::Nothing, 0, 0));
+        assert!(!told_truth(Sent::Nothing, 1, 0));
+        assert!(told_truth(Sent::Refused, 1, 0));
+        assert!(!told_truth(Sent::NotApplied, 2, 1));
+        assert!(told_truth(Sent::Unknown, 3, 1));
+    }
+
+    #[test]
+    fn an_end_agrees_with_ens_or_not_and_what_is_under_way_says_nothing() {
+        assert!(agrees(State::Attached, true) && !agrees(State::Attached, false));
+        assert!(agrees(State::Failed, false) && !agrees(State::Failed, true));
+        assert!(agrees(State::Attaching, true) && agrees(State::Attaching, false));
+    }
+
+    #[test]
+    fn an_end_is_shown_again_or_followed_by_a_detach() {
+        assert!(may_be_shown(State::Attached, State::Attached) && may_be_shown(State::Attached, State::Detached));
+        assert!(!may_be_shown(State::Failed, State::Attached) && !may_be_shown(State::Detached, State::Detaching));
+    }
+}

@@ -1,0 +1,254 @@
+//! One ledger with its gateways, callers and watchers over one simulated ENS, and what was found there.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use eni_gateway::app;
+use eni_gateway::config::value::Value as _;
+use eni_gateway::config::{Config, LedgerUrl};
+use eni_gateway::ledger::invariants::world::within_limit;
+use eni_gateway::ledger::rules::Rule;
+use rand::prelude::*;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::episode::Finding;
+use crate::gateway::{self, Client, Gateway};
+use crate::ledger::{Form, REPLICAS, Servers};
+use crate::link::Link;
+use crate::support::gateway::Stage;
+use crate::tally::Tally;
+use crate::waits::Waits;
+
+pub(crate) const GATEWAYS: usize = 3;
+/// Instances that all callers go to.
+pub(crate) const CROWDED: usize = 4;
+pub(crate) const LIMIT: usize = 3;
+
+/// Every bound is short, so that there is time for many faults. A hold takes 19.5 s, and a grace 13.5 s.
+const SETTINGS: [(&str, &str); 9] = [
+    ("ENS__VISIBILITY_LAG", "1500ms"),
+    ("ENS__REQUEST_VALIDITY", "12s"),
+    ("ENS__ENFORCE_VALIDITY", "true"),
+    ("LEDGER__FRESH", "false"),
+    ("LIMIT__ENIS_PER_INSTANCE", "3"),
+    ("WATCH__HEARTBEAT", "2s"),
+    ("GRPC__DRAIN_DELAY", "300ms"),
+    ("GRPC__DRAIN_TIMEOUT", "8s"),
+    ("RUST_LOG", "warn"),
+];
+
+/// How long a gateway may go on to show what the ledger has lost.
+const SHOWN_LATE: Duration = Duration::from_secs(60);
+/// When nothing can come late any more.
+const CALM: Duration = Duration::from_secs(15);
+
+pub(crate) struct Arena {
+    pub(crate) form: Form,
+    pub(crate) instances: usize,
+    pub(crate) stage: Stage,
+    pub(crate) servers: tokio::sync::Mutex<Servers>,
+    pub(crate) gateways: Vec<Gateway>,
+    pub(crate) waits: Waits,
+    pub(crate) tally: Tally,
+    began: Instant,
+    ending: CancellationToken,
+    over: CancellationToken,
+    lost: Mutex<Option<Instant>>,
+    rolled_back: Mutex<Option<Instant>>,
+    findings: Mutex<Vec<(Finding, String)>>,
+}
+
+/// What an arena is to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) form: Form,
+    pub(crate) instances: usize,
+    pub(crate) callers: usize,
+    pub(crate) without: Option<Rule>,
+    /// A library that bends clocks.
+    pub(crate) faketime: Option<String>,
+}
+
+impl Arena {
+    pub(crate) async fn start(plan: &Plan) -> Arc<Self> {
+        let servers = Servers::start(plan.form).await;
+        let url = servers.url();
+        init(&url, plan.form).await;
+        let names: Vec<String> = (0..plan.instances).map(|number| format!("i-{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        // One more for whoever strikes at an exact moment.
+        let mut stage = Stage::over_many(url, &names, plan.callers + 1).await;
+        stage.ens.world(|world, _| {
+            let mut rules = world.rules().clone();
+            rules.attach_time = "20ms..600ms".parse().unwrap();
+            rules.detach_time = "20ms..200ms".parse().unwrap();
+            rules.lag_by_id = "0ms..900ms".parse().unwrap();
+            rules.lag_by_instance = "0ms..900ms".parse().unwrap();
+            world.set_rules(rules);
+        });
+        let mut settings: Vec<(&str, String)> = SETTINGS.map(|(name, value)| (name, value.to_owned())).into();
+        if plan.form == Form::Synced {
+            settings.push(("LEDGER__SYNC_REPLICAS", REPLICAS.to_string()));
+        }
+        if let Some(rule) = plan.without {
+            stage.program = std::env::current_exe().unwrap();
+            settings.push((gateway::WITHOUT, format!("{rule:?}")));
+        }
+        let mut gateways = Vec::new();
+        for number in 0..GATEWAYS {
+            let link = match servers.port() {
+                Some(port) => Some(Link::to(port).await),
+                None => None,
+            };
+            let mut settings = settings.clone();
+            let bends = (number == 0).then_some(plan.faketime.as_ref()).flatten();
+            let clock = bends.map(|library| {
+                let file = stage.directory().join("clock");
+                std::fs::write(&file, "+0").unwrap();
+                settings.extend([
+                    ("LD_PRELOAD", library.clone()),
+                    ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
+                    ("FAKETIME_CACHE_DURATION", "1".to_owned()),
+                    ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+                    ("DONT_FAKE_MONOTONIC", "1".to_owned()),
+                ]);
+                file
+            });
+            gateways.push(Gateway::start(&stage, settings, link, clock));
+        }
+        for gateway in &gateways {
+            gateway.ready().await;
+        }
+        Arc::new(Self {
+            form: plan.form,
+            instances: plan.instances,
+            stage,
+            servers: tokio::sync::Mutex::new(servers),
+            gateways,
+            waits: Waits::default(),
+            tally: Tally::default(),
+            began: Instant::now(),
+            ending: CancellationToken::new(),
+            over: CancellationToken::new(),
+            lost: Mutex::default(),
+            rolled_back: Mutex::default(),
+            findings: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn any(&self, random: &mut StdRng) -> usize {
+        random.random_range(0..self.gateways.len())
+    }
+
+    pub(crate) fn client(&self, random: &mut StdRng) -> Client {
+        self.gateways[self.any(random)].client()
+    }
+
+    /// Time since the beginning.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Callers begin nothing new.
+    pub(crate) fn end(&self) {
+        self.ending.cancel();
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.is_cancelled()
+    }
+
+    /// Waits until nothing can come late any more.
+    pub(crate) async fn calm(&self) {
+        self.ending.cancelled().await;
+        sleep(CALM).await;
+    }
+
+    /// Everybody leaves.
+    pub(crate) fn leave(&self) {
+        self.over.cancel();
+    }
+
+    pub(crate) async fn left(&self) {
+        self.over.cancelled().await;
+    }
+
+    /// The ledger loses what was accepted.
+    pub(crate) fn loses(&self) {
+        *self.lost.lock().unwrap() = Some(Instant::now());
+        self.rolls_back();
+    }
+
+    /// The ledger loses its newest writes, but nothing that it waited for.
+    pub(crate) fn rolls_back(&self) {
+        *self.rolled_back.lock().unwrap() = Some(Instant::now());
+    }
+
+    pub(crate) fn has_lost_since(&self, began: Instant) -> bool {
+        let lost = *self.lost.lock().unwrap();
+        // A replica may take the place of a primary that stood still a while after that one goes on.
+        lost.is_some_and(|at| at + Duration::from_secs(15) >= began)
+    }
+
+    pub(crate) fn rolled_back_lately(&self) -> bool {
+        let at = *self.rolled_back.lock().unwrap();
+        at.is_some_and(|at| at.elapsed() < SHOWN_LATE)
+    }
+
+    pub(crate) fn finding(&self, finding: Finding, what: String) {
+        let line = format!("{}: {what}", self.form);
+        eprintln!("{:>7.1} s  FOUND {finding:?}: {line}", self.elapsed().as_secs_f64());
+        self.findings.lock().unwrap().push((finding, line));
+    }
+
+    pub(crate) fn findings(&self) -> Vec<(Finding, String)> {
+        self.findings.lock().unwrap().clone()
+    }
+
+    /// L1: looks at ENS's books until everybody leaves. Each instance is reported once.
+    pub(crate) async fn watch_limit(self: Arc<Self>) {
+        let mut most = vec![LIMIT; self.instances];
+        while !self.over.is_cancelled() {
+            for (number, most) in most.iter_mut().enumerate() {
+                let instance = format!("i-{number}");
+                let held = self.stage.ens.world(|world, _| {
+                    world
+                        .books()
+                        .instances
+                        .get(&instance)
+                        .map_or(0, |book| book.max_occupied)
+                });
+                if !within_limit(held, *most) {
+                    *most = held;
+                    self.finding(
+                        Finding::Breach,
+                        format!("L1: {instance} held {held} enis, and its limit is {LIMIT}"),
+                    );
+                }
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Whether its own checks told a gateway of a breach.
+    pub(crate) async fn ask_gateway(&self, number: usize) {
+        let found = self.gateways[number].breaches_logged().await;
+        if found > 0 {
+            self.finding(
+                Finding::Breach,
+                format!("gateway {number} found {found} invariants broken"),
+            );
+        }
+    }
+}
+
+/// Says that the ledger is new.
+async fn init(url: &str, form: Form) {
+    let mut config = Config::with_ledger(LedgerUrl::parse(url).unwrap());
+    config.limit.enis_per_instance = LIMIT;
+    if form == Form::Synced {
+        config.ledger.sync_replicas = REPLICAS;
+    }
+    app::init_ledger(&config).await.unwrap();
+}

@@ -1,0 +1,255 @@
+//! Callers as the documentation wants them: they repeat what may be repeated, watch to the end, and take up broken streams elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eni_gateway::model::{Reason, Repeat, Sent};
+use eni_gateway::simulator::{Action, EniStatus, PairBook, Params};
+use rand::prelude::*;
+use tokio::time::sleep;
+
+use crate::arena::Arena;
+use crate::episode::{End, Episode, Finding, Told};
+use crate::support::gateway::{attach, try_attach, within};
+use crate::view::{Left, View, state};
+
+/// How long a caller waits for an end. Longer than three sends with their graces, and a hold.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How long an ENI that others detached may still be taken for attached: its last sight is believed for 5 s, and that may have been a
+/// lag old.
+const STALE: Duration = Duration::from_secs(8);
+/// Deadlines of calls, in milliseconds.
+const DEADLINES: [u64; 4] = [1_000, 3_000, 5_000, 10_000];
+
+/// An ENI, and how it went on each instance: judged when it goes there again, for until then something may come late.
+pub(crate) struct Caller {
+    arena: Arc<Arena>,
+    eni: String,
+    random: StdRng,
+    episodes: BTreeMap<String, Past>,
+}
+
+/// An episode, and the simulator's books before it and at its end.
+struct Past {
+    episode: Episode,
+    before: PairBook,
+    shown: PairBook,
+}
+
+impl Caller {
+    pub(crate) fn new(arena: &Arc<Arena>, eni: String, seed: u64) -> Self {
+        Self {
+            arena: arena.clone(),
+            eni,
+            random: StdRng::seed_from_u64(seed),
+            episodes: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn eni(&self) -> &str {
+        &self.eni
+    }
+
+    /// Attaches here and there until the run is over; what is attached then stays.
+    pub(crate) async fn run(mut self, homes: Vec<String>) {
+        let mut homes: Vec<(String, Option<Instant>)> = homes.into_iter().map(|home| (home, None)).collect();
+        while !self.arena.is_ending() {
+            let clean = |home: &&mut (String, Option<Instant>)| home.1.is_none_or(|at| at.elapsed() > STALE);
+            if let Some((instance, left)) = homes.iter_mut().filter(clean).choose(&mut self.random) {
+                self.attach(instance, None).await;
+                if self.arena.is_ending() {
+                    break;
+                }
+                if self.detach(instance).await {
+                    *left = Some(Instant::now());
+                }
+            }
+            sleep(Duration::from_millis(self.random.random_range(0..200))).await;
+        }
+        // Something may still come late.
+        self.arena.calm().await;
+        let instances: Vec<_> = self.episodes.keys().cloned().collect();
+        instances.iter().for_each(|instance| self.judge(instance));
+    }
+
+    /// One episode, first over this gateway. `true` if it was accepted.
+    pub(crate) async fn attach(&mut self, instance: &str, first: Option<usize>) {
+        self.judge(instance);
+        let (began, before) = (Instant::now(), self.books(instance));
+        let (told, end) = self.episode(instance, first, began).await;
+        let shown = self.books(instance);
+        let episode = Episode {
+            instance: instance.to_owned(),
+            eni: self.eni.clone(),
+            told,
+            end,
+            ended: self.arena.elapsed(),
+            lossy: self.arena.has_lost_since(began),
+            arrived: 0,
+            applied: 0,
+            applied_after: 0,
+        };
+        self.episodes
+            .insert(instance.to_owned(), Past { episode, before, shown });
+    }
+
+    async fn episode(&mut self, instance: &str, mut first: Option<usize>, began: Instant) -> (Vec<Told>, End) {
+        let arena = self.arena.clone();
+        let mut told = Vec::new();
+        let mut waiting = arena.waits.begin(instance);
+        while began.elapsed() < PATIENCE {
+            let gateway = first.take().unwrap_or_else(|| arena.any(&mut self.random));
+            let deadline = Duration::from_millis(*DEADLINES.choose(&mut self.random).unwrap());
+            let (answer, uid) = call(&arena, gateway, deadline, instance, &self.eni).await;
+            arena.tally.told(&answer);
+            told.push(answer.clone());
+            match answer {
+                Told::Accepted => {
+                    waiting.served();
+                    let end = self.end(instance, &uid, began).await;
+                    return (told, end);
+                }
+                Told::Refused { reason, .. } if is_final(reason) => {
+                    waiting.served();
+                    return (told, End::Refused);
+                }
+                // It has its slot: what it waits for is ENS.
+                Told::Refused {
+                    reason: Reason::OutcomeUnknown,
+                    ..
+                } => waiting.gone(),
+                Told::Refused { .. } | Told::Nothing => {}
+            }
+            sleep(Duration::from_millis(self.random.random_range(20..250))).await;
+        }
+        (told, End::Open(PATIENCE))
+    }
+
+    /// Watches to the end.
+    async fn end(&mut self, instance: &str, uid: &str, began: Instant) -> End {
+        let mut view = View::of(instance, &self.eni);
+        while began.elapsed() < PATIENCE {
+            let client = self.arena.client(&mut self.random);
+            match view.watch(&self.arena, client, false).await {
+                Left::Ended => {
+                    let in_use = self.is_in_use(instance);
+                    return match view.last.get(&self.eni) {
+                        Some(last) if last.uid == uid => End::Shown {
+                            state: state(last),
+                            in_use,
+                        },
+                        Some(_) | None => End::Unknown,
+                    };
+                }
+                Left::NotFound => return End::Unknown,
+                Left::Broken => sleep(Duration::from_millis(self.random.random_range(20..250))).await,
+            }
+        }
+        End::Open(PATIENCE)
+    }
+
+    /// Has it detached behind the gateway's back, once it is at rest; whether there was anything to detach.
+    pub(crate) async fn detach(&self, instance: &str) -> bool {
+        let mut detached = false;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            let status = self
+                .arena
+                .stage
+                .ens
+                .world(|world, _| world.placement(&self.eni).map(|at| at.status.clone()));
+            match status.expect("the ENI exists") {
+                EniStatus::Available => return detached,
+                EniStatus::InUse => {
+                    detached = true;
+                    let names = [("InstanceId", instance), ("NetworkInterfaceId", &self.eni)];
+                    self.arena
+                        .stage
+                        .ens
+                        .call(Action::DetachNetworkInterface, &Params::from_iter(names))
+                        .await;
+                }
+                _ => {}
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        detached
+    }
+
+    fn is_in_use(&self, instance: &str) -> bool {
+        self.arena.stage.ens.world(|world, _| {
+            let at = world.placement(&self.eni).expect("the ENI exists");
+            at.status == EniStatus::InUse && at.instance.as_deref() == Some(instance)
+        })
+    }
+
+    fn books(&self, instance: &str) -> PairBook {
+        self.arena
+            .stage
+            .ens
+            .world(|world, _| world.books().pair(instance, &self.eni))
+    }
+
+    /// The last episode there, as things stand now.
+    fn judge(&mut self, instance: &str) {
+        let now = self.books(instance);
+        let Some(Past {
+            mut episode,
+            before,
+            shown,
+        }) = self.episodes.remove(instance)
+        else {
+            return;
+        };
+        episode.arrived = now.attach_calls - before.attach_calls;
+        episode.applied = now.applied - before.applied;
+        episode.applied_after = now.applied - shown.applied;
+        self.arena.tally.ended(&episode);
+        for (finding, what) in episode.judge() {
+            self.arena.finding(finding, what);
+        }
+    }
+}
+
+/// The answer, and the attempt that was accepted.
+async fn call(arena: &Arena, gateway: usize, deadline: Duration, instance: &str, eni: &str) -> (Told, String) {
+    let request = within(deadline, attach(instance, eni));
+    let client = arena.gateways[gateway].client();
+    let calling = try_attach(&client, request);
+    // A process that stands still answers nobody, and the client's own timer strikes a little later.
+    let told = match tokio::time::timeout(deadline + Duration::from_millis(500), calling).await {
+        Ok(Ok(attachment)) => return (Told::Accepted, attachment.uid),
+        Err(_) => Told::Nothing,
+        Ok(Err((status, details))) => match details.error_info() {
+            None => Told::Nothing,
+            Some(info) => {
+                let by_ens = info.metadata.contains_key("ensCode");
+                match Reason::named(&info.reason) {
+                    Some(reason) => Told::Refused { reason, by_ens },
+                    None => {
+                        arena.finding(Finding::Wrong, format!("an unknown reason: {status:?}"));
+                        Told::Nothing
+                    }
+                }
+            }
+        },
+    };
+    (told, String::new())
+}
+
+/// Whether a caller gives up at this answer.
+fn is_final(reason: Reason) -> bool {
+    let retried =
+        matches!(reason, Reason::EnsThrottled) || reason.sent() == Sent::Nothing || reason.sent() == Sent::Unknown;
+    !retried || reason.repeat() == Repeat::AfterChange
+}
+
+/// The instances that one ENI goes to: five of its own, as far as there are so many, and two crowded ones.
+pub(crate) fn homes(number: usize, instances: usize, crowded: usize) -> Vec<String> {
+    let own = crowded..instances;
+    let own = [0, 11, 23, 41, 67].map(|step| own.start + (number + step) % own.len());
+    let crowds = [0, 1].map(|step| (number + step) % crowded);
+    let homes: BTreeSet<usize> = own.into_iter().chain(crowds).collect();
+    homes.into_iter().map(|index| format!("i-{index}")).collect()
+}

@@ -1,0 +1,246 @@
+//! One ENI from the first call to the end that its caller was shown, and what has to hold of it.
+
+use std::fmt;
+use std::time::Duration;
+
+use eni_gateway::ledger::invariants::world;
+use eni_gateway::model::{Reason, Sent, State};
+
+/// One answer to an attach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told {
+    Accepted,
+    Refused {
+        reason: Reason,
+        /// ENS's own word.
+        by_ens: bool,
+    },
+    /// The call broke off, or the caller's own timer ended it.
+    Nothing,
+}
+
+/// How it went on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The last answer was a refusal for good.
+    Refused,
+    /// A watch ended with this state, and ENS had the ENI in use there, or not.
+    Shown { state: State, in_use: bool },
+    /// A watch knew nothing of it, or only of an earlier attempt.
+    Unknown,
+    /// No end within the patience of its caller.
+    Open(Duration),
+}
+
+/// All of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Episode {
+    pub(crate) instance: String,
+    pub(crate) eni: String,
+    pub(crate) told: Vec<Told>,
+    pub(crate) end: End,
+    /// When it ended, from the beginning of the run.
+    pub(crate) ended: Duration,
+    /// Whether the ledger may have lost data meanwhile.
+    pub(crate) lossy: bool,
+    /// Attach calls for it that came to ENS until the ENI next went to this instance.
+    pub(crate) arrived: u64,
+    /// How many of them took effect.
+    pub(crate) applied: u64,
+    /// How many took effect after its end was shown.
+    pub(crate) applied_after: u64,
+}
+
+/// What did not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Finding {
+    /// More on an instance than its limit, or an invariant that a gateway itself found broken.
+    Breach,
+    /// Accepted, and without an end.
+    Lost,
+    /// A caller or a watcher was told what is not so.
+    Wrong,
+}
+
+impl Told {
+    /// What the caller may conclude.
+    pub(crate) fn sent(&self) -> Sent {
+        match self {
+            Self::Accepted | Self::Nothing => Sent::Unknown,
+            Self::Refused { reason, .. } => reason.sent(),
+        }
+    }
+}
+
+impl Episode {
+    /// What does not hold of it, with the invariant's name.
+    pub(crate) fn judge(&self) -> Vec<(Finding, String)> {
+        let mut found = Vec::new();
+        let mut finding = |what, text: fmt::Arguments<'_>| found.push((what, format!("{text}: {self}")));
+        let certain = self.told.iter().all(|told| told.sent() == Sent::Nothing);
+        let last = self.told.last().map_or(Sent::Nothing, Told::sent);
+        match self.end {
+            End::Refused if certain => {
+                if !world::told_truth(Sent::Nothing, self.arrived, self.applied) {
+                    finding(Finding::Wrong, format_args!("D1: told that nothing was sent"));
+                }
+            }
+            // What an earlier call began was over by then.
+            End::Refused => {
+                let told = if last == Sent::Nothing { Sent::Refused } else { last };
+                if !world::told_truth(told, self.arrived, self.applied) && !self.lossy {
+                    finding(Finding::Wrong, format_args!("D1: told that nothing was applied"));
+                }
+            }
+            End::Shown { state, in_use } => {
+                if !world::agrees(state, in_use) || (state == State::Failed && self.applied_after > 0) {
+                    finding(Finding::Wrong, format_args!("A1: shown {state:?}"));
+                }
+            }
+            End::Unknown if self.lossy => {}
+            End::Unknown => finding(Finding::Lost, format_args!("A1: nobody knows of it")),
+            End::Open(after) => finding(Finding::Lost, format_args!("A1: no end within {after:?}")),
+        }
+        found
+    }
+}
+
+impl fmt::Display for Episode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            instance,
+            eni,
+            told,
+            end,
+            ended,
+            lossy,
+            arrived,
+            applied,
+            applied_after,
+        } = self;
+        write!(
+            f,
+            "{eni} to {instance}, told {told:?}, then {end:?} at {ended:.1?}; {arrived} calls came to ENS, {applied} took effect, {applied_after} \
+             of them after that{}",
+            if *lossy { "; the ledger lost data meanwhile" } else { "" }
+        )
+    }
+}
+
+/// The judge is judged: what it must find, and what not.
+pub(crate) fn self_test() {
+    let refused = |reason, by_ens| Told::Refused { reason, by_ens };
+    let sound = Episode {
+        instance: "i-1".to_owned(),
+        eni: "eni-1".to_owned(),
+        told: vec![Told::Accepted],
+        end: End::Shown {
+            state: State::Attached,
+            in_use: true,
+        },
+        ended: Duration::ZERO,
+        lossy: false,
+        arrived: 1,
+        applied: 1,
+        applied_after: 0,
+    };
+    let full = Episode {
+        told: vec![refused(Reason::EniLimitExceeded, false)],
+        end: End::Refused,
+        arrived: 0,
+        applied: 0,
+        ..sound.clone()
+    };
+    let failed = End::Shown {
+        state: State::Failed,
+        in_use: false,
+    };
+    let cases = [
+        (sound.clone(), None),
+        (full.clone(), None),
+        (
+            Episode {
+                arrived: 1,
+                applied: 1,
+                ..full.clone()
+            },
+            Some(Finding::Wrong),
+        ),
+        (
+            Episode {
+                told: vec![refused(Reason::InvalidField, false)],
+                arrived: 1,
+                ..full.clone()
+            },
+            Some(Finding::Wrong),
+        ),
+        (
+            Episode {
+                told: vec![Told::Nothing, full.told[0].clone()],
+                arrived: 1,
+                ..full.clone()
+            },
+            None,
+        ),
+        (
+            Episode {
+                told: vec![refused(Reason::NotApplied, false)],
+                arrived: 2,
+                applied: 1,
+                ..full
+            },
+            Some(Finding::Wrong),
+        ),
+        (
+            Episode {
+                end: End::Shown {
+                    state: State::Attached,
+                    in_use: false,
+                },
+                ..sound.clone()
+            },
+            Some(Finding::Wrong),
+        ),
+        (
+            Episode {
+                end: failed,
+                ..sound.clone()
+            },
+            None,
+        ),
+        (
+            Episode {
+                end: failed,
+                applied_after: 1,
+                ..sound.clone()
+            },
+            Some(Finding::Wrong),
+        ),
+        (
+            Episode {
+                end: End::Unknown,
+                ..sound.clone()
+            },
+            Some(Finding::Lost),
+        ),
+        (
+            Episode {
+                end: End::Unknown,
+                lossy: true,
+                ..sound.clone()
+            },
+            None,
+        ),
+        (
+            Episode {
+                end: End::Open(Duration::from_secs(1)),
+                ..sound
+            },
+            Some(Finding::Lost),
+        ),
+    ];
+    for (episode, expected) in cases {
+        let found = episode.judge().first().map(|(finding, _)| *finding);
+        assert_eq!(found, expected, "{episode}");
+    }
+}

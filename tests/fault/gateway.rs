@@ -1,0 +1,118 @@
+//! One replica of the gateway: a process on a port of its own, which may be killed, stopped and started again.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use eni_gateway::app::{self, Bound, credentials};
+use eni_gateway::config::{self, Sources};
+use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
+use eni_gateway::ledger::rules::{Rule, Rules};
+use tokio::sync::Mutex;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::link::Link;
+use crate::support::gateway::{Replica, Stage};
+use crate::support::redis::free_port;
+
+/// Names the rule that a gateway shall do without.
+pub(crate) const WITHOUT: &str = "FAULT_GATEWAY_WITHOUT";
+
+pub(crate) type Client = AttachmentServiceClient<Channel>;
+
+pub(crate) struct Gateway {
+    port: u16,
+    settings: Vec<(&'static str, String)>,
+    /// Its way to Redis, where that is a single server.
+    pub(crate) link: Option<Link>,
+    /// The file that says how far its clock is off.
+    pub(crate) clock: Option<PathBuf>,
+    client: Client,
+    replica: Mutex<Replica>,
+}
+
+impl Gateway {
+    pub(crate) fn start(
+        stage: &Stage,
+        mut settings: Vec<(&'static str, String)>,
+        link: Option<Link>,
+        clock: Option<PathBuf>,
+    ) -> Self {
+        if let Some(link) = &link {
+            settings.push(("LEDGER__URL", link.url()));
+        }
+        let port = free_port();
+        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
+        Self {
+            port,
+            link,
+            clock,
+            client: Client::new(endpoint.connect_lazy()),
+            replica: Mutex::new(spawn(stage, port, &settings)),
+            settings,
+        }
+    }
+
+    /// A client over the one connection that leads here, whatever runs here at the time.
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    pub(crate) async fn ready(&self) {
+        self.replica.lock().await.ready().await;
+    }
+
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        self.replica.lock().await.metric(name).await
+    }
+
+    /// kill -9.
+    pub(crate) async fn kill(&self) {
+        self.replica.lock().await.kill();
+    }
+
+    /// Starts it again.
+    pub(crate) async fn revive(&self, stage: &Stage) {
+        *self.replica.lock().await = spawn(stage, self.port, &self.settings);
+    }
+
+    /// SIGTERM, until it has ended.
+    pub(crate) async fn terminate(&self) {
+        self.replica.lock().await.terminate().await;
+    }
+
+    pub(crate) async fn freeze(&self) {
+        self.replica.lock().await.signal("STOP");
+    }
+
+    pub(crate) async fn thaw(&self) {
+        self.replica.lock().await.signal("CONT");
+    }
+
+    /// The errors that it logged since it was started.
+    pub(crate) async fn breaches_logged(&self) -> usize {
+        let log = self.replica.lock().await.log();
+        log.lines()
+            .filter(|line| line.contains("an invariant was broken"))
+            .count()
+    }
+}
+
+fn spawn(stage: &Stage, port: u16, settings: &[(&'static str, String)]) -> Replica {
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    stage.spawn_on(port, &settings)
+}
+
+/// Is a gateway without this rule, configured by the environment as any other.
+pub(crate) async fn serve_without(rule: Rule) -> ExitCode {
+    let loaded = config::load(Sources::of_process(None)).expect("the settings are good");
+    let credentials = credentials::discover().await.expect("there are credentials");
+    let bound = Bound::bind(&loaded.config).await.expect("the ports are free");
+    let stop = std::future::pending();
+    match app::run(&loaded.config, Rules::without(rule), bound, credentials, stop).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A proxy between one gateway and its Redis, which can be cut, go deaf, or hold an answer back at a chosen moment.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+/// What it does with bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Passes them on.
+    Open,
+    /// Closes every connection, and refuses new ones.
+    Cut,
+    /// Keeps connections open, and passes nothing on.
+    Deaf,
+}
+
+/// Text to wait for on the way to Redis, and whom to tell.
+type Armed = Option<(String, oneshot::Sender<()>)>;
+
+pub(crate) struct Link {
+    port: u16,
+    mode: Arc<watch::Sender<Mode>>,
+    armed: Arc<Mutex<Armed>>,
+    _stop: DropGuard,
+}
+
+impl Link {
+    pub(crate) async fn to(redis: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (mode, armed, stop) = (
+            Arc::new(watch::Sender::new(Mode::Open)),
+            Arc::<Mutex<Armed>>::default(),
+            CancellationToken::new(),
+        );
+        let tasks = TaskTracker::new();
+        let (open, waiting) = (mode.clone(), armed.clone());
+        let accept = async move {
+            while let Ok((gateway, _)) = listener.accept().await {
+                if *open.borrow() == Mode::Cut {
+                    continue;
+                }
+                let (open, waiting) = (open.clone(), waiting.clone());
+                tasks.spawn(async move { pass(gateway, redis, &open, &waiting).await });
+            }
+        };
+        TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(accept));
+        Self {
+            port,
+            mode,
+            armed,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+    }
+
+    /// Goes deaf as soon as a request with this text has gone to Redis, and tells.
+    pub(crate) fn arm(&self, text: &str) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        *self.armed.lock().unwrap() = Some((text.to_owned(), tell));
+        told
+    }
+
+    pub(crate) fn disarm(&self) {
+        *self.armed.lock().unwrap() = None;
+    }
+}
+
+/// One connection, until either side ends it or the link is cut.
+async fn pass(
+    gateway: TcpStream,
+    redis: u16,
+    mode: &Arc<watch::Sender<Mode>>,
+    armed: &Arc<Mutex<Armed>>,
+) -> Option<()> {
+    let redis = TcpStream::connect(("127.0.0.1", redis)).await.ok()?;
+    for side in [&gateway, &redis] {
+        side.set_nodelay(true).ok()?;
+    }
+    let (from_gateway, to_gateway) = gateway.into_split();
+    let (from_redis, to_redis) = redis.into_split();
+    let mut cut = mode.subscribe();
+    tokio::select! {
+        _ = pump(from_gateway, to_redis, mode, Some(armed)) => {}
+        _ = pump(from_redis, to_gateway, mode, None) => {}
+        _ = cut.wait_for(|mode| *mode == Mode::Cut) => {}
+    }
+    Some(())
+}
+
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mode: &watch::Sender<Mode>,
+    armed: Option<&Arc<Mutex<Armed>>>,
+) -> Option<()> {
+    let mut listens = mode.subscribe();
+    let mut bytes = vec![0; 1 << 16];
+    loop {
+        let read = from.read(&mut bytes).await.ok().filter(|read| *read > 0)?;
+        listens.wait_for(|mode| *mode != Mode::Deaf).await.ok()?;
+        let told = armed.and_then(|armed| {
+            let mut armed = armed.lock().unwrap();
+            let meant = armed.as_ref().is_some_and(|(text, _)| has(&bytes[..read], text));
+            meant.then(|| armed.take()).flatten()
+        });
+        // Nothing comes back from here on, not even an answer that is quicker than the next line.
+        if told.is_some() {
+            mode.send_replace(Mode::Deaf);
+        }
+        to.write_all(&bytes[..read]).await.ok()?;
+        if let Some((_, tell)) = told {
+            // Nobody may wait for it any more.
+            let _ = tell.send(());
+        }
+    }
+}
+
+/// A request is small beside the buffer: a text that two reads share is a chance missed, not a fault.
+fn has(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}

@@ -1,0 +1,104 @@
+//! Who waits for an instance, and since when nobody was served there.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Default)]
+struct Wait {
+    waiting: usize,
+    /// Since when somebody waits and nobody was served.
+    since: Option<Instant>,
+    served: u64,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    instances: BTreeMap<String, Wait>,
+    longest: Duration,
+}
+
+/// The waits of one ledger's callers.
+#[derive(Debug, Default)]
+pub(crate) struct Waits(Mutex<Book>);
+
+/// One caller who waits, until he is served or leaves.
+pub(crate) struct Waiting<'a> {
+    waits: &'a Waits,
+    instance: Option<String>,
+}
+
+impl Waits {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap()
+    }
+
+    pub(crate) fn begin(&self, instance: &str) -> Waiting<'_> {
+        let mut book = self.book();
+        let wait = book.instances.entry(instance.to_owned()).or_default();
+        wait.waiting += 1;
+        wait.since.get_or_insert_with(Instant::now);
+        Waiting {
+            waits: self,
+            instance: Some(instance.to_owned()),
+        }
+    }
+
+    /// The instances where somebody waits, with how many were served there before.
+    pub(crate) fn waited_for(&self) -> BTreeMap<String, u64> {
+        let book = self.book();
+        let waited = book.instances.iter().filter(|(_, wait)| wait.waiting > 0);
+        waited.map(|(instance, wait)| (instance.clone(), wait.served)).collect()
+    }
+
+    /// Whether somebody was served on each of these since, or nobody waits there any more.
+    pub(crate) fn all_served(&self, since: &BTreeMap<String, u64>) -> bool {
+        let book = self.book();
+        since.iter().all(|(instance, served)| {
+            let wait = book.instances.get(instance);
+            wait.is_none_or(|wait| wait.served > *served || wait.waiting == 0)
+        })
+    }
+
+    /// The longest time in which somebody waited for an instance and nobody was served there.
+    pub(crate) fn longest(&self) -> Duration {
+        self.book().longest
+    }
+}
+
+impl Waiting<'_> {
+    /// Was answered for good.
+    pub(crate) fn served(&mut self) {
+        self.leave(true);
+    }
+
+    /// Waits for something else now.
+    pub(crate) fn gone(&mut self) {
+        self.leave(false);
+    }
+
+    fn leave(&mut self, served: bool) {
+        let Some(instance) = self.instance.take() else { return };
+        let mut book = self.waits.book();
+        let Some(wait) = book.instances.get_mut(&instance) else {
+            return;
+        };
+        wait.waiting -= 1;
+        wait.served += u64::from(served);
+        let waited = wait
+            .since
+            .filter(|_| served)
+            .map(|since| since.elapsed())
+            .unwrap_or_default();
+        if served || wait.waiting == 0 {
+            wait.since = (wait.waiting > 0).then(Instant::now);
+        }
+        book.longest = book.longest.max(waited);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.gone();
+    }
+}
