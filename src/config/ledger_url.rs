@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use secrecy::SecretString;
 
 mod parse;
@@ -121,14 +122,23 @@ impl LedgerUrl {
     }
 }
 
-/// The URL with its password masked.
+/// What stands in a name as it is; any other character might end it where the URL is read again.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The same in a path.
+const ESCAPED_IN_PATH: &AsciiSet = &ESCAPED.remove(b'/');
+
+fn escaped(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, ESCAPED)
+}
+
+/// The URL with its password masked; but for that, it is read as the same again.
 impl fmt::Display for LedgerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.scheme())?;
         if let Some(login) = self.login() {
             let password = if login.password.is_some() { ":***" } else { "" };
             match &login.user {
-                Some(user) => write!(f, "{user}{password}@")?,
+                Some(user) => write!(f, "{}{password}@", escaped(user))?,
                 None if login.password.is_some() => write!(f, "{password}@")?,
                 None => {}
             }
@@ -136,10 +146,13 @@ impl fmt::Display for LedgerUrl {
         match self {
             Self::Memory => Ok(()),
             Self::Redis { server, db, .. } => write!(f, "{server}/{db}"),
-            Self::Unix { path, db } => write!(f, "{}?db={db}", path.display()),
+            Self::Unix { path, db } => {
+                let path = path.to_string_lossy();
+                write!(f, "{}?db={db}", utf8_percent_encode(&path, ESCAPED_IN_PATH))
+            }
             Self::Sentinel {
                 sentinels, db, master, ..
-            } => write!(f, "{}/{db}?master={master}", joined(sentinels)),
+            } => write!(f, "{}/{db}?master={}", joined(sentinels), escaped(master)),
             Self::Cluster { nodes, .. } => f.write_str(&joined(nodes)),
         }
     }

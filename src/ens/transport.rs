@@ -77,14 +77,25 @@ pub struct Fault {
     pub why: String,
 }
 
+impl Response {
+    /// Of these parts; a header that cannot be read counts as none.
+    #[must_use]
+    pub fn new(status: u16, headers: &HeaderMap, body: Vec<u8>) -> Self {
+        Self {
+            status,
+            retry_after: retry_after(headers),
+            date: date(headers),
+            body,
+        }
+    }
+}
+
 /// Sends one request; `timeout` runs from DNS to the last byte of the answer.
 pub(super) async fn send(request: RequestBuilder, timeout: Duration) -> Result<Response, Fault> {
     let mut response = request.timeout(timeout).send().await.map_err(Fault::from)?;
-    let (status, headers) = (response.status().as_u16(), response.headers());
-    let (retry_after, date) = (retry_after(headers), date(headers));
-    let mut body = Vec::new();
+    let mut answer = Response::new(response.status().as_u16(), response.headers(), Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(Fault::in_body)? {
-        if body.len() + chunk.len() > MAX_ANSWER {
+        if answer.body.len() + chunk.len() > MAX_ANSWER {
             let why = format!("the answer is longer than {MAX_ANSWER} bytes");
             return Err(Fault {
                 sent: true,
@@ -92,14 +103,9 @@ pub(super) async fn send(request: RequestBuilder, timeout: Duration) -> Result<R
                 why,
             });
         }
-        body.extend_from_slice(&chunk);
+        answer.body.extend_from_slice(&chunk);
     }
-    Ok(Response {
-        status,
-        retry_after,
-        date,
-        body,
-    })
+    Ok(answer)
 }
 
 impl From<reqwest::Error> for Fault {

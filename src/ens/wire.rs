@@ -49,8 +49,12 @@ fn text(answer: &Value, names: &[&str]) -> String {
         .iter()
         .find_map(|name| answer.get(name)?.as_str())
         .unwrap_or_default();
-    found
-        .chars()
+    kept(found)
+}
+
+/// As much of a text as goes into records, errors and logs.
+fn kept(text: &str) -> String {
+    text.chars()
         .take(MAX_TEXT)
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
@@ -89,16 +93,18 @@ pub fn instance(answer: Value, wanted: &InstanceId) -> Result<Option<InstanceRow
         .into_iter()
         .find(|row| row.instance_id.as_deref() == Some(wanted.as_str()));
     Ok(row.map(|row| InstanceRow {
-        status: row.status.unwrap_or_default(),
-        network: row
-            .network_attributes
-            .and_then(|network| network.network_id)
-            .unwrap_or_default(),
+        status: kept(&row.status.unwrap_or_default()),
+        network: kept(
+            &row.network_attributes
+                .and_then(|network| network.network_id)
+                .unwrap_or_default(),
+        ),
     }))
 }
 
 fn shape<T: for<'a> Deserialize<'a>>(answer: Value) -> Result<T, Unreadable> {
-    serde_json::from_value(answer).map_err(|error| Unreadable::Shape(error.to_string()))
+    // The error repeats what was there instead.
+    serde_json::from_value(answer).map_err(|error| Unreadable::Shape(kept(&error.to_string())))
 }
 
 #[derive(Deserialize)]
@@ -129,7 +135,7 @@ struct Interface {
 
 impl Interface {
     fn row(self) -> Result<Row, Unreadable> {
-        let status_text: String = self.status.unwrap_or_default().chars().take(MAX_TEXT).collect();
+        let status_text = kept(&self.status.unwrap_or_default());
         Ok(Row {
             eni: self.network_interface_id.parse::<InterfaceId>()?,
             status: EniStatus::parse(&status_text),
@@ -140,7 +146,7 @@ impl Interface {
                 .map(|id| id.parse())
                 .transpose()?,
             primary: self.kind.is_some_and(|kind| kind.eq_ignore_ascii_case("primary")),
-            network: self.network_id.unwrap_or_default(),
+            network: kept(&self.network_id.unwrap_or_default()),
         })
     }
 }
@@ -284,6 +290,29 @@ mod tests {
         assert_eq!(refusal(&json!({"Code": 0, "Message": "a\nb"})).code, "");
         assert_eq!(refusal(&json!({"Message": "a\nb"})).message, "a b");
         assert_eq!(refusal(&json!({"Message": "x".repeat(9_999)})).message.len(), MAX_TEXT);
+    }
+
+    #[test]
+    fn every_text_is_stripped_and_cut() {
+        let long = format!("a\n{}", "x".repeat(9_999));
+        let row = json!({"NetworkInterfaceId": "eni-1", "Status": long, "NetworkId": long});
+        let row = interfaces(page(row)).expect("a page").rows.remove(0);
+        let answer = json!({"Instances": {"Instance": [
+            {"InstanceId": "i-1", "Status": long, "NetworkAttributes": {"NetworkId": long}},
+        ]}});
+        let found = instance(answer, &"i-1".parse().expect("an id"))
+            .expect("an answer")
+            .expect("it is there");
+        for text in [row.status_text, row.network, found.status, found.network] {
+            assert!(text.starts_with("a x") && text.len() == MAX_TEXT, "{text}");
+        }
+    }
+
+    #[test]
+    fn why_an_answer_cannot_be_read_is_short() {
+        let answer = json!({"NetworkInterfaceSets": "x".repeat(9_999)});
+        let problem = interfaces(answer).expect_err("a text is no set").to_string();
+        assert!(problem.len() < MAX_TEXT + 100, "{problem}");
     }
 
     proptest! {

@@ -73,8 +73,11 @@ fn margin(timeout: Duration) -> Duration {
     MARGIN.min(timeout / 2)
 }
 
-/// Reads `grpc-timeout`: up to eight digits and a unit.
-fn parse(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
+/// Reads `grpc-timeout`: up to eight digits and a unit; a year or more is none.
+///
+/// # Errors
+/// `INVALID_FIELD`.
+pub fn parse(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
     let Some(value) = headers.get("grpc-timeout") else {
         return Ok(None);
     };

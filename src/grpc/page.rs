@@ -6,27 +6,27 @@ use sha2::{Digest, Sha256};
 use crate::model::{Attachment, InstanceId, InterfaceId};
 
 /// Attachments on a page unless the caller says otherwise.
-pub(super) const DEFAULT_SIZE: usize = 50;
+pub const DEFAULT_SIZE: usize = 50;
 
 /// Most attachments on a page.
-pub(super) const MAX_SIZE: usize = 100;
+pub const MAX_SIZE: usize = 100;
 
 /// Bytes of the instance's digest in a token: enough to catch a mix-up; a token gives no rights.
 const BINDING: usize = 6;
 
 /// Which page.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Page {
+pub struct Page {
     /// Most attachments on it.
-    pub(super) size: usize,
+    pub size: usize,
     /// The last ENI of the page before; `None` for the first page.
-    pub(super) after: Option<InterfaceId>,
+    pub after: Option<InterfaceId>,
 }
 
 impl Page {
     /// Cuts this page out of all attachments, sorted by ENI, and says how to get the next one: empty on the last.
     #[must_use]
-    pub(super) fn cut(&self, instance: &InstanceId, mut all: Vec<Attachment>) -> (Vec<Attachment>, String) {
+    pub fn cut(&self, instance: &InstanceId, mut all: Vec<Attachment>) -> (Vec<Attachment>, String) {
         if let Some(after) = &self.after {
             let seen = all.partition_point(|attachment| attachment.eni <= *after);
             all.drain(..seen);
@@ -39,7 +39,10 @@ impl Page {
 }
 
 /// Reads `page_size`.
-pub(super) fn size(asked: i32) -> Result<usize, &'static str> {
+///
+/// # Errors
+/// It is negative.
+pub fn size(asked: i32) -> Result<usize, &'static str> {
     match usize::try_from(asked) {
         Ok(0) => Ok(DEFAULT_SIZE),
         Ok(size) => Ok(size.min(MAX_SIZE)),
@@ -52,7 +55,10 @@ fn token(instance: &InstanceId, last: &InterfaceId) -> String {
 }
 
 /// Reads `page_token`.
-pub(super) fn read_token(token: &str, instance: &InstanceId) -> Result<InterfaceId, &'static str> {
+///
+/// # Errors
+/// It is none, or of another instance.
+pub fn read_token(token: &str, instance: &InstanceId) -> Result<InterfaceId, &'static str> {
     const FOREIGN: &str = "must be a next_page_token of the same instance";
     let bytes = hex::decode(token).map_err(|_| FOREIGN)?;
     let (bound, last) = bytes.split_at_checked(BINDING).ok_or(FOREIGN)?;

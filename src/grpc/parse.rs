@@ -11,35 +11,35 @@ use crate::model::{Failure, InstanceId, InterfaceId, Reason, RequestId, Revision
 
 /// What an attach asks for.
 #[derive(Debug, PartialEq)]
-pub(super) struct Attach {
+pub struct Attach {
     /// The instance.
-    pub(super) instance: InstanceId,
+    pub instance: InstanceId,
     /// The ENI.
-    pub(super) eni: InterfaceId,
+    pub eni: InterfaceId,
     /// The idempotency key, if there is one.
-    pub(super) request_id: Option<RequestId>,
+    pub request_id: Option<RequestId>,
     /// Whether only to check.
-    pub(super) validate_only: bool,
+    pub validate_only: bool,
 }
 
 /// What a watch asks for.
 #[derive(Debug, PartialEq)]
-pub(super) struct Watch {
+pub struct Watch {
     /// The instance.
-    pub(super) instance: InstanceId,
+    pub instance: InstanceId,
     /// One ENI, or all.
-    pub(super) eni: Option<InterfaceId>,
+    pub eni: Option<InterfaceId>,
     /// Only what is newer.
-    pub(super) after: Revision,
+    pub after: Revision,
     /// Go on after terminal states.
-    pub(super) follow: bool,
+    pub follow: bool,
 }
 
 /// Reads an attach.
 ///
 /// # Errors
 /// `INVALID_FIELD`.
-pub(super) fn attach(request: &pb::AttachNetworkInterfaceRequest) -> Result<Attach, Failure> {
+pub fn attach(request: &pb::AttachNetworkInterfaceRequest) -> Result<Attach, Failure> {
     let mut fields = Fields::default();
     let instance = fields.id("instance_id", &request.instance_id);
     let eni = fields.id("network_interface_id", &request.network_interface_id);
@@ -62,7 +62,7 @@ pub(super) fn attach(request: &pb::AttachNetworkInterfaceRequest) -> Result<Atta
 ///
 /// # Errors
 /// `INVALID_FIELD`.
-pub(super) fn watch(request: &pb::WatchAttachmentRequest) -> Result<Watch, Failure> {
+pub fn watch(request: &pb::WatchAttachmentRequest) -> Result<Watch, Failure> {
     let mut fields = Fields::default();
     let instance = fields.id("instance_id", &request.instance_id);
     let eni = match request.network_interface_id.as_str() {
@@ -84,7 +84,7 @@ pub(super) fn watch(request: &pb::WatchAttachmentRequest) -> Result<Watch, Failu
 ///
 /// # Errors
 /// `INVALID_FIELD`.
-pub(super) fn get(request: &pb::GetAttachmentRequest) -> Result<(InstanceId, InterfaceId), Failure> {
+pub fn get(request: &pb::GetAttachmentRequest) -> Result<(InstanceId, InterfaceId), Failure> {
     let mut fields = Fields::default();
     let instance = fields.id("instance_id", &request.instance_id);
     let eni = fields.id("network_interface_id", &request.network_interface_id);
@@ -95,7 +95,7 @@ pub(super) fn get(request: &pb::GetAttachmentRequest) -> Result<(InstanceId, Int
 ///
 /// # Errors
 /// `INVALID_FIELD`.
-pub(super) fn list(request: &pb::ListAttachmentsRequest) -> Result<(InstanceId, Page), Failure> {
+pub fn list(request: &pb::ListAttachmentsRequest) -> Result<(InstanceId, Page), Failure> {
     let mut fields = Fields::default();
     let instance: Option<InstanceId> = fields.id("instance_id", &request.instance_id);
     let size = fields.check("page_size", page::size(request.page_size));

@@ -302,3 +302,19 @@ pub struct RequestEntry {
     /// The definite answer, once there is one: the attachment as accepted, or as refused (then with its `error`).
     pub answer: Option<Attachment>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A float that is read as its neighbour would wander off with each commit.
+    #[test]
+    fn what_a_newer_version_wrote_is_kept_to_the_last_digit() {
+        let mut record = Record::default();
+        record
+            .unknown
+            .insert("rate".to_owned(), Value::from(1.700_000_000_000_000_1e44));
+        let stored = serde_json::to_string(&record).expect("a record can be written");
+        assert_eq!(serde_json::from_str::<Record>(&stored).expect("and read"), record);
+    }
+}

@@ -85,6 +85,10 @@ impl<'a> Parts<'a> {
         if !self.hosts.is_empty() || self.path.len() < 2 {
             return Err("unix:// takes an absolute path, as in unix:///run/redis.sock".to_owned());
         }
+        // Dropped in silence, they would be missed only when Redis asks for them.
+        if self.login.user.is_some() || self.login.password.is_some() {
+            return Err("unix:// takes no user and no password; ledger.password_file holds the password".to_owned());
+        }
         let db = self.parameter("db").map_or(Ok(0), |db| read_db(&db))?;
         self.no_more_parameters()?;
         Ok(LedgerUrl::Unix {
@@ -170,6 +174,13 @@ fn read_server(text: &str, default_port: u16) -> Result<Server, String> {
     if host.is_empty() {
         return Err("a host is missing".to_owned());
     }
+    let in_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    // Only between brackets; an address may have a zone: fe80::1%eth0.
+    let is_address = host.contains(':');
+    let in_host = |byte: u8| in_name(byte) || is_address && matches!(byte, b':' | b'%');
+    if !host.bytes().all(in_host) {
+        return Err("a host has a character that neither names nor addresses have".to_owned());
+    }
     let port = match port {
         Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(bad_port)?,
         None => default_port,
@@ -225,6 +236,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shown_is_read_as_the_same() {
+        for (text, shown) in [
+            ("redis://us%40er%3a:hunter2@h", "redis://us%40er%3A:***@h:6379/0"),
+            ("unix:///run/a%3Fb%25.sock", "unix:///run/a%3Fb%25.sock?db=0"),
+            (
+                "redis-sentinel://a?master=a%26b%0a",
+                "redis-sentinel://a:26379/0?master=a%26b%0A",
+            ),
+            ("redis-cluster://[fe80::1%eth0]:1", "redis-cluster://[fe80::1%eth0]:1"),
+        ] {
+            let url = LedgerUrl::parse(text).expect(text);
+            assert_eq!(url.to_string(), shown);
+            let again = LedgerUrl::parse(shown).expect(shown);
+            assert_eq!(format!("{again:?}"), format!("{url:?}"));
+        }
+    }
+
+    #[test]
     fn a_password_may_hold_anything_once_escaped() {
         let url = LedgerUrl::parse("redis://:12%2F3%3f%40%3A@h").expect("it is a URL");
         let password = url
@@ -248,6 +277,12 @@ mod tests {
             "redis://h/x",
             "redis://:hunter2@h?x=hunter2",
             "unix://run/redis.sock",
+            "unix://:hunter2@/run/redis.sock",
+            "redis://:hunter2@a b",
+            "redis://:hunter2@a\n",
+            "redis://[::1",
+            "redis://[%1]",
+            "redis://a]",
             "redis-sentinel://:hunter2@a",
             "redis-cluster://:hunter2@a/1",
             "http://:hunter2@h",

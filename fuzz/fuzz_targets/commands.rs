@@ -1,0 +1,360 @@
+//! Whatever is asked of a record, in whatever order and after however long: the invariants hold of every step, nothing under way is
+//! forgotten, and the record survives being stored.
+//!
+//! What only a gateway says is said as a gateway says it: an answer comes once for each send, and each attempt has a uid of its own.
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use arbitrary::Arbitrary;
+use eni_gateway::ledger::apply::{Context, apply};
+use eni_gateway::ledger::command::{Command, Enter, Finding, Hold, Reach, Reply, SendAnswer, Sight, Status};
+use eni_gateway::ledger::record::{Attempt, Record, TraceContext};
+use eni_gateway::ledger::{Bounds, Partition, RequestEntry, RequestKey, invariants};
+use eni_gateway::model::{Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Ticket, Timestamp, Uid};
+use libfuzzer_sys::fuzz_target;
+use uuid::Uuid;
+
+/// Most steps of one input.
+const MOST: usize = 200;
+
+#[derive(Debug, Arbitrary)]
+struct Input {
+    limit: u8,
+    count_primary: bool,
+    acts: Vec<(Pause, Act)>,
+}
+
+/// How much later the next thing happens.
+#[derive(Debug, Arbitrary)]
+enum Pause {
+    None,
+    Millis(u16),
+    Seconds(u16),
+    /// As after an outage of hours or months.
+    Minutes(u16),
+}
+
+#[derive(Debug, Arbitrary)]
+enum Act {
+    Look,
+    Enter(Entry),
+    Resend {
+        who: u8,
+        eni: u8,
+    },
+    Observe {
+        ago: u16,
+        rows: Vec<Row>,
+        then: Option<Entry>,
+    },
+    Answer {
+        which: u8,
+        how: Answer,
+        release: bool,
+    },
+    Settle {
+        ago: u16,
+        findings: Vec<(u8, Found)>,
+    },
+    Compare,
+    Leave(u8),
+    /// A failover that lost nothing, or what came since the saved record.
+    Failover {
+        lost: bool,
+        hold: u8,
+    },
+    Save,
+}
+
+#[derive(Debug, Arbitrary)]
+struct Entry {
+    who: u8,
+    eni: u8,
+    request: Option<u8>,
+    traced: bool,
+    reach: Distance,
+}
+
+#[derive(Debug, Arbitrary)]
+enum Distance {
+    Ask,
+    Queue,
+    Reserve,
+}
+
+#[derive(Debug, Arbitrary)]
+struct Row {
+    eni: u8,
+    status: Word,
+    primary: bool,
+}
+
+#[derive(Debug, Arbitrary)]
+enum Word {
+    Attaching,
+    InUse,
+    Detaching,
+    Available,
+    Other,
+}
+
+#[derive(Debug, Arbitrary)]
+enum Answer {
+    Accepted,
+    Refused(bool),
+    Conflicting,
+    Void,
+    Unanswered,
+}
+
+#[derive(Debug, Arbitrary)]
+enum Found {
+    Here(Word),
+    Elsewhere,
+    Available,
+    Missing,
+    Unclear(bool),
+}
+
+struct Desk {
+    bounds: Bounds,
+    instance: InstanceId,
+    partition: Partition,
+    record: Record,
+    saved: Record,
+    requests: BTreeMap<RequestKey, RequestEntry>,
+    now: Timestamp,
+    uids: u128,
+    /// Sends whose answer is still to come.
+    sent: Vec<(Hold, Attempt)>,
+}
+
+fuzz_target!(|input: Input| {
+    let mut desk = Desk::new(&input);
+    for (pause, act) in input.acts.into_iter().take(MOST) {
+        desk.now = desk.now
+            + match pause {
+                Pause::None => Duration::ZERO,
+                Pause::Millis(millis) => Duration::from_millis(millis.into()),
+                Pause::Seconds(seconds) => Duration::from_secs(seconds.into()),
+                Pause::Minutes(minutes) => Duration::from_secs(60 * u64::from(minutes)),
+            };
+        desk.perform(act);
+    }
+});
+
+impl Desk {
+    fn new(input: &Input) -> Self {
+        Self {
+            bounds: Bounds {
+                limit: usize::from(input.limit % 5),
+                count_primary: input.count_primary,
+                ..Bounds::default()
+            },
+            instance: "i-1".parse().expect("an id"),
+            partition: Partition {
+                incarnation: "0".to_owned(),
+                hold_until: Timestamp::default(),
+            },
+            record: Record::default(),
+            saved: Record::default(),
+            requests: BTreeMap::new(),
+            now: Timestamp::from_micros(1_700_000_000_000_000),
+            uids: 0,
+            sent: Vec::new(),
+        }
+    }
+
+    fn perform(&mut self, act: Act) {
+        match act {
+            Act::Look => self.run(&Command::Look),
+            Act::Enter(entry) => {
+                let command = self.enter(entry);
+                self.run(&command);
+            }
+            Act::Resend { who, eni } => {
+                if let Some(uid) = self.record.attempts.get(&id(eni)).map(Attempt::uid) {
+                    self.run(&Command::Resend {
+                        ticket: ticket(who),
+                        uid,
+                        eni: id(eni),
+                    });
+                }
+            }
+            Act::Observe { ago, rows, then } => {
+                let then = then.map(|entry| Box::new(self.enter(entry)));
+                self.run(&Command::Observe {
+                    sent_at: self.before(ago),
+                    rows: sights(rows),
+                    then,
+                });
+            }
+            Act::Answer { which, how, release } => {
+                if self.sent.is_empty() {
+                    return;
+                }
+                let (grant, attempt) = self.sent.swap_remove(usize::from(which) % self.sent.len());
+                self.run(&Command::Answer {
+                    attempt: Box::new(attempt),
+                    grant,
+                    answer: how.into(),
+                    release,
+                });
+            }
+            Act::Settle { ago, findings } => {
+                let findings = findings
+                    .into_iter()
+                    .take(8)
+                    .map(|(eni, found)| (id(eni), found.into()))
+                    .collect();
+                self.run(&Command::Settle {
+                    sent_at: self.before(ago),
+                    findings,
+                });
+            }
+            Act::Compare => self.run(&Command::Compare),
+            Act::Leave(who) => self.run(&Command::Leave { ticket: ticket(who) }),
+            Act::Failover { lost, hold } => {
+                self.uids += 1;
+                self.partition = Partition {
+                    incarnation: self.uids.to_string(),
+                    hold_until: self.now + Duration::from_secs(hold.into()),
+                };
+                if lost {
+                    self.record = self.saved.clone();
+                }
+            }
+            Act::Save => self.saved = self.record.clone(),
+        }
+    }
+
+    fn enter(&mut self, entry: Entry) -> Command {
+        self.uids += 1;
+        Command::Enter(Enter {
+            ticket: ticket(entry.who),
+            uid: Uid(Uuid::from_u128(1000 + self.uids)),
+            eni: id(entry.eni),
+            request: entry.request.map(|id| RequestKey {
+                caller: Caller::anonymous(),
+                id: RequestId(Uuid::from_u128(1 + u128::from(id % 4))),
+            }),
+            trace: entry.traced.then(TraceContext::default),
+            reach: match entry.reach {
+                Distance::Ask => Reach::Ask,
+                Distance::Queue => Reach::Queue,
+                Distance::Reserve => Reach::Reserve,
+            },
+        })
+    }
+
+    /// When a describe was sent that is answered now.
+    fn before(&self, millis: u16) -> Timestamp {
+        self.now - Duration::from_millis(millis.into())
+    }
+
+    fn run(&mut self, command: &Command) {
+        let context = Context {
+            bounds: &self.bounds,
+            instance: &self.instance,
+            partition: &self.partition,
+            request: command.request().and_then(|key| self.requests.get(key)),
+            now: self.now,
+        };
+        let step = apply(&self.record, command, context);
+        assert_eq!(
+            invariants::check(&self.record, &step.record, &self.bounds),
+            [],
+            "{command:?}"
+        );
+        let text = serde_json::to_string(&step.record).expect("a record can be written");
+        let stored: Record = serde_json::from_str(&text).expect("and read");
+        assert_eq!(stored, step.record, "survives being stored");
+        for attempt in step.record.attempts.values() {
+            let driven = !attempt.reserved || attempt.due_at.is_some();
+            assert!(driven, "nobody would ever look at {attempt:?} after {command:?}");
+        }
+        if let Reply::Reserved { grant, attempt, .. } = step.reply {
+            self.sent.push((grant.hold, *attempt));
+        }
+        self.requests.extend(step.effects.requests);
+        self.record = step.record;
+    }
+}
+
+fn id(eni: u8) -> InterfaceId {
+    format!("eni-{}", eni % 6).parse().expect("an id")
+}
+
+fn ticket(who: u8) -> Ticket {
+    Ticket(Uuid::from_u128(1 + u128::from(who % 4)))
+}
+
+/// As one describe has them: a row for each ENI.
+fn sights(rows: Vec<Row>) -> Vec<Sight> {
+    let rows = rows.into_iter().take(16).map(|Row { eni, status, primary }| {
+        let (status, text) = status.read();
+        (
+            id(eni),
+            Sight {
+                eni: id(eni),
+                status,
+                text,
+                primary,
+            },
+        )
+    });
+    rows.collect::<BTreeMap<_, _>>().into_values().collect()
+}
+
+impl Word {
+    fn read(self) -> (Status, String) {
+        let status = match self {
+            Self::Attaching => Status::Attaching,
+            Self::InUse => Status::InUse,
+            Self::Detaching => Status::Detaching,
+            Self::Available => Status::Available,
+            Self::Other => Status::Other,
+        };
+        (status, format!("{status:?}"))
+    }
+}
+
+impl From<Answer> for SendAnswer {
+    fn from(answer: Answer) -> Self {
+        let failure = |reason| Failure::new(reason, "no");
+        match answer {
+            Answer::Accepted => Self::Accepted {
+                ens_request_id: "E".to_owned(),
+            },
+            Answer::Refused(true) => Self::Refused(failure(Reason::EniLimitExceeded)),
+            Answer::Refused(false) => Self::Refused(failure(Reason::InstanceNotStopped)),
+            Answer::Conflicting => Self::Conflicting(failure(Reason::InstanceNotStopped)),
+            Answer::Void => Self::Void,
+            Answer::Unanswered => Self::Unanswered,
+        }
+    }
+}
+
+impl From<Found> for Finding {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::Here(word) => {
+                let (status, text) = word.read();
+                Self::Here { status, text }
+            }
+            Found::Elsewhere => Self::Elsewhere {
+                instance: "i-2".parse().expect("an id"),
+                text: "InUse".to_owned(),
+            },
+            Found::Available => Self::Available {
+                text: "Available".to_owned(),
+            },
+            Found::Missing => Self::Missing,
+            Found::Unclear(named) => Self::Unclear {
+                text: if named { "Deleting".to_owned() } else { String::new() },
+            },
+        }
+    }
+}
