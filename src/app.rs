@@ -27,6 +27,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::admin::Admin;
 use crate::telemetry::metrics::MetricsError;
 
+pub use drain::kept_for_traces;
 use gateway::{Background, Gateway, Seams};
 use health::Watchdog;
 use settings::{bounds, ens_settings, gateway_settings, rates, redis_settings};

@@ -25,8 +25,9 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::ens::{Budget, Ens, Permit, Prepared};
+use crate::ledger::book::Answer;
 use crate::ledger::command::{Command, Reach, Reply};
-use crate::ledger::{Book, Ledger};
+use crate::ledger::{Book, Ledger, Unavailable};
 use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid, random};
 use crate::telemetry::Metrics;
 use crate::telemetry::names::AUDIT;
@@ -271,7 +272,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         let enter = self.enter(turn.ticket(), uid, Reach::Reserve);
         let mut command = enter.clone();
         loop {
-            let answer = match self.attacher.execute_surely(&self.request.instance, &command).await {
+            let answer = match self.execute_surely(&command).await {
                 Ok(answer) => answer,
                 // It may have been written: the tracker settles it then.
                 Err(error) if error.maybe_applied => return Err(gate::outcome_unknown()),
@@ -322,6 +323,27 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                     self.gate.back();
                     return self.without_send(turn, answer).await;
                 }
+            }
+        }
+    }
+
+    /// Executes a command that may write a send: an answer that was lost is asked for again until it is known, for the caller may not be
+    /// told before that nothing will be sent. Who was told that the outcome is unknown may call again, and what he hears then must stay
+    /// so: nothing is begun for him any more. What was written all the same the tracker settles.
+    async fn execute_surely(&self, command: &Command) -> Result<Answer, Unavailable> {
+        let mut in_doubt = false;
+        loop {
+            match self.attacher.book.execute(&self.request.instance, command).await {
+                Err(error) if in_doubt || error.maybe_applied => in_doubt = true,
+                answer => return answer,
+            }
+            tokio::time::sleep(LEDGER_RETRY).await;
+            if self.gate.is_left() {
+                let why = "its answer was lost".to_owned();
+                return Err(Unavailable {
+                    why,
+                    maybe_applied: true,
+                });
             }
         }
     }

@@ -107,16 +107,10 @@ impl Admission {
         self.streams.inside()
     }
 
-    /// What a call gets that meets the closed gate. The delay is jittered, so that the streams of one replica do not come back to
-    /// the others all at once.
+    /// What a call gets that meets the closed gate.
     #[must_use]
     pub fn turned_away() -> Failure {
-        let delay = Duration::from_millis(random::between(50..=1000));
-        Failure::new(
-            Reason::Draining,
-            "this replica is going away; call again, and another one answers",
-        )
-        .retry_after(delay)
+        Failure::draining("; call again, and another one answers")
     }
 
     fn enter(&self, door: &Door, instance: Option<&InstanceId>) -> Result<Permit, Failure> {

@@ -19,12 +19,18 @@ const LAST_WORD: Duration = Duration::from_millis(500);
 /// How long what runs in the background may take to end, the deadline permitting.
 const BACKGROUND: Duration = Duration::from_secs(2);
 
+/// What is kept of `grpc.drain_timeout` for the very last: that traces leave. A tenth, 3 s at most.
+#[must_use]
+pub fn kept_for_traces(drain_timeout: Duration) -> Duration {
+    (drain_timeout / 10).min(Duration::from_secs(3))
+}
+
 /// How long each part of the end may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
     /// Until those who send calls have heard that this replica is not ready.
     pub delay: Duration,
-    /// All of it.
+    /// All of it, up to the last traces.
     pub timeout: Duration,
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::drain::kept_for_traces;
 use super::{Error, gateway};
 use crate::admission::Limits;
 use crate::config::{Config, LedgerUrl, Server};
@@ -12,6 +13,7 @@ use crate::{ens, grpc, watch};
 
 /// How the gateway behaves.
 pub(super) fn gateway_settings(config: &Config) -> gateway::Settings {
+    let drain_timeout = config.grpc.drain_timeout - kept_for_traces(config.grpc.drain_timeout);
     gateway::Settings {
         attempt_timeout: config.ens.attempt_timeout,
         watch: watch::Settings {
@@ -25,12 +27,12 @@ pub(super) fn gateway_settings(config: &Config) -> gateway::Settings {
         },
         server: grpc::server::Settings {
             max_connection_age: config.grpc.max_connection_age,
-            drain_timeout: config.grpc.drain_timeout.saturating_sub(config.grpc.drain_delay),
+            drain_timeout: drain_timeout.saturating_sub(config.grpc.drain_delay),
             ..grpc::server::Settings::default()
         },
         drain: gateway::Times {
             delay: config.grpc.drain_delay,
-            timeout: config.grpc.drain_timeout,
+            timeout: drain_timeout,
         },
     }
 }

@@ -1,11 +1,9 @@
 //! What the outcomes of ENS and the answers of the ledger are to a caller: one failure each, with what to do.
 
-use std::time::Duration;
-
 use crate::ens::{DescribeError, EnsRefusal, NoPermit};
 use crate::ledger::Unavailable;
 use crate::ledger::command::Fullness;
-use crate::model::{Failure, InstanceId, InterfaceId, Reason, Timestamp, random};
+use crate::model::{Failure, InstanceId, InterfaceId, Reason, Timestamp};
 
 /// A refusal of ENS.
 pub(crate) fn refused(refusal: &EnsRefusal) -> Failure {
@@ -80,8 +78,7 @@ pub(crate) fn unavailable(error: &Unavailable) -> Failure {
 
 /// This replica is going away.
 pub(crate) fn draining() -> Failure {
-    let why = "this replica is going away, and nothing was sent; call again, and another one answers";
-    Failure::new(Reason::Draining, why).retry_after(Duration::from_millis(random::between(50..=1000)))
+    Failure::draining(", and nothing was sent; call again, and another one answers")
 }
 
 /// The ledger cannot promise to remember the attach.

@@ -28,6 +28,8 @@ struct GateState {
     phase: Phase,
     /// What the caller hears if nothing better comes before the deadline.
     blocked_by: Failure,
+    /// The caller was answered, or hung up: nothing is begun for him any more.
+    left: bool,
 }
 
 enum Phase {
@@ -50,6 +52,7 @@ impl Gate {
         let state = Mutex::new(GateState {
             phase: Phase::Waiting,
             blocked_by,
+            left: false,
         });
         Arc::new(Self {
             deadline,
@@ -93,12 +96,21 @@ impl Gate {
         }
     }
 
-    /// Back before the gate: nothing was sent after all.
+    /// Back before the gate: nothing was sent after all. It is closed to who left meanwhile.
     pub(super) fn back(&self) {
         let mut state = self.state();
         if matches!(state.phase, Phase::Sending) {
             state.phase = Phase::Waiting;
+            if state.left {
+                state.phase = Phase::Closed;
+                self.closed.cancel();
+            }
         }
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub(super) fn is_left(&self) -> bool {
+        self.state().left
     }
 
     /// ENS has answered: what the caller hears even if writing it down takes longer than the deadline.
@@ -109,6 +121,7 @@ impl Gate {
     /// The caller leaves, or cannot wait any longer.
     pub(super) fn close(&self) -> Result<Attachment, Failure> {
         let mut state = self.state();
+        state.left = true;
         let answer = match &state.phase {
             Phase::Known(answer) => return (**answer).clone(),
             Phase::Sending => return Err(outcome_unknown().code(Code::DeadlineExceeded)),

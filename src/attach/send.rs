@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::ens::{self, Ens, EnsRefusal, NoPermit, Permit, Purpose};
-use crate::ledger::book::Answer;
 use crate::ledger::bounds::LEASE_MARGIN;
 use crate::ledger::command::{Command, Reply, SendAnswer};
 use crate::ledger::record::Attempt;
@@ -298,26 +297,6 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
             Reply::Attempts(attempts) => attempts.into_iter().next().map(|settled| settled.attempt.attachment),
             _ => None,
         })
-    }
-
-    /// Executes a command that may write a send: an answer that was lost is asked for again until it is known, for nobody may
-    /// be told that nothing will be sent before.
-    pub(super) async fn execute_surely(&self, instance: &InstanceId, command: &Command) -> Result<Answer, Unavailable> {
-        let until = Instant::now() + WRITE_FOR;
-        let mut in_doubt = false;
-        loop {
-            match self.book.execute(instance, command).await {
-                Err(error) if (in_doubt || error.maybe_applied) && Instant::now() < until => in_doubt = true,
-                Err(error) => {
-                    return Err(Unavailable {
-                        maybe_applied: in_doubt || error.maybe_applied,
-                        ..error
-                    });
-                }
-                answer => return answer,
-            }
-            tokio::time::sleep(LEDGER_RETRY).await;
-        }
     }
 
     /// Pauses until the lock is worth asking for again: a quarter of a second, or less if the record changed.

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -11,9 +10,6 @@ use crate::app::{self, credentials};
 use crate::config::{self, Fault, Faults, Loaded, Sources};
 use crate::ledger::rules::Rules;
 use crate::telemetry;
-
-/// How long the last traces may take to leave.
-const FLUSH: Duration = Duration::from_secs(3);
 
 const EXAMPLES: &str = "\
 Settings come from the file, then from ENI_GATEWAY_SECTION__KEY in the environment, then from flags; \
@@ -71,7 +67,9 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
         tracing::warn!("{warning}");
     }
     let served = serve(&loaded, credentials).await;
-    telemetry.flush(FLUSH).await;
+    telemetry
+        .flush(app::kept_for_traces(loaded.config.grpc.drain_timeout))
+        .await;
     served
 }
 

@@ -1,4 +1,4 @@
-//! The model's words in the API's. One way only: what callers send is read by [`super::parse`].
+//! The model's words in the API's; what callers send is read by [`super::parse`].
 
 use std::time::Duration;
 
@@ -37,6 +37,23 @@ impl From<State> for attachment::State {
             State::Failed => Self::Failed,
             State::Detaching => Self::Detaching,
             State::Detached => Self::Detached,
+        }
+    }
+}
+
+impl attachment::State {
+    /// The state in the model's words, for who reads what a gateway sent; `None` for one that it did not name.
+    #[must_use]
+    pub const fn known(self) -> Option<State> {
+        match self {
+            Self::Unspecified => None,
+            Self::Pending => Some(State::Pending),
+            Self::Verifying => Some(State::Verifying),
+            Self::Attaching => Some(State::Attaching),
+            Self::Attached => Some(State::Attached),
+            Self::Failed => Some(State::Failed),
+            Self::Detaching => Some(State::Detaching),
+            Self::Detached => Some(State::Detached),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Code, InstanceId, InterfaceId, Reason, Timestamp};
+use super::{Code, InstanceId, InterfaceId, Reason, Timestamp, random};
 
 /// A refusal or a failure as callers get it. Built by [`Failure::new`] and refined by the methods below.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, thiserror::Error)]
@@ -89,6 +89,14 @@ impl Failure {
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
         self
+    }
+
+    /// This replica is going away; `advice` is what to do. The delay is jittered, so that what one replica served does not come to the
+    /// others all at once.
+    #[must_use]
+    pub fn draining(advice: &str) -> Self {
+        let delay = Duration::from_millis(random::between(50..=1000));
+        Self::new(Reason::Draining, format!("this replica is going away{advice}")).retry_after(delay)
     }
 
     /// A bad field of the request.

@@ -52,6 +52,8 @@ pub struct PairBook {
     pub attach_calls: u64,
     /// How often an Attach took effect.
     pub applied: u64,
+    /// How many of them came to nothing after the attach time.
+    pub failed: u64,
 }
 
 /// A change of occupancy.
@@ -162,6 +164,10 @@ impl Books {
         self.instances.entry(instance.to_owned()).or_default().applied += 1;
         *self.applied.entry(eni.to_owned()).or_default() += 1;
         self.pairs.entry(pair(instance, eni)).or_default().applied += 1;
+    }
+
+    pub(super) fn failed(&mut self, instance: &str, eni: &str) {
+        self.pairs.entry(pair(instance, eni)).or_default().failed += 1;
     }
 
     pub(super) fn occupancy(&mut self, instance: &str, occupied: usize, at_ms: u64) {

@@ -31,10 +31,7 @@ pub(super) fn unread() -> Failure {
 
 /// This replica is going away.
 pub(super) fn draining() -> Failure {
-    Failure::new(
-        Reason::Draining,
-        "this replica is going away; watch again with after_revision: another one goes on",
-    )
+    Failure::draining("; watch again with after_revision: another one goes on")
 }
 
 /// The stream is as old as a stream may get.

@@ -9,14 +9,15 @@ use eni_gateway::config::{Config, LedgerUrl};
 use eni_gateway::ledger::invariants::world::within_limit;
 use eni_gateway::ledger::rules::Rule;
 use rand::prelude::*;
+use tempfile::TempDir;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::episode::Finding;
 use crate::gateway::{self, Client, Gateway};
 use crate::ledger::{Form, REPLICAS, Servers};
-use crate::link::Link;
 use crate::support::gateway::Stage;
+use crate::support::link::Link;
 use crate::tally::Tally;
 use crate::waits::Waits;
 
@@ -51,6 +52,7 @@ pub(crate) struct Arena {
     pub(crate) gateways: Vec<Gateway>,
     pub(crate) waits: Waits,
     pub(crate) tally: Tally,
+    _clocks: TempDir,
     began: Instant,
     ending: CancellationToken,
     over: CancellationToken,
@@ -95,6 +97,7 @@ impl Arena {
             stage.program = std::env::current_exe().unwrap();
             settings.push((gateway::WITHOUT, format!("{rule:?}")));
         }
+        let clocks = TempDir::new().unwrap();
         let mut gateways = Vec::new();
         for number in 0..GATEWAYS {
             let link = match servers.port() {
@@ -104,7 +107,7 @@ impl Arena {
             let mut settings = settings.clone();
             let bends = (number == 0).then_some(plan.faketime.as_ref()).flatten();
             let clock = bends.map(|library| {
-                let file = stage.directory().join("clock");
+                let file = clocks.path().join("clock");
                 std::fs::write(&file, "+0").unwrap();
                 settings.extend([
                     ("LD_PRELOAD", library.clone()),
@@ -128,6 +131,7 @@ impl Arena {
             gateways,
             waits: Waits::default(),
             tally: Tally::default(),
+            _clocks: clocks,
             began: Instant::now(),
             ending: CancellationToken::new(),
             over: CancellationToken::new(),

@@ -203,8 +203,8 @@ impl Caller {
             return;
         };
         episode.arrived = now.attach_calls - before.attach_calls;
-        episode.applied = now.applied - before.applied;
-        episode.applied_after = now.applied - shown.applied;
+        episode.applied = lasting(now) - lasting(before);
+        episode.applied_after = lasting(now) - lasting(shown);
         self.arena.tally.ended(&episode);
         for (finding, what) in episode.judge() {
             self.arena.finding(finding, what);
@@ -236,6 +236,11 @@ async fn call(arena: &Arena, gateway: usize, deadline: Duration, instance: &str,
         },
     };
     (told, String::new())
+}
+
+/// How many attaches took effect and lasted: of one that ENS took back nobody need have known.
+const fn lasting(book: PairBook) -> u64 {
+    book.applied - book.failed
 }
 
 /// Whether a caller gives up at this answer.

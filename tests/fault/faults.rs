@@ -12,7 +12,7 @@ use crate::arena::{Arena, CROWDED};
 use crate::callers::Caller;
 use crate::gateway::Gateway;
 use crate::ledger::Form;
-use crate::link::Mode;
+use crate::support::link::Mode;
 
 /// How long a moment may be waited for: other faults may strike the call that shall reach it.
 const MOMENT: Duration = Duration::from_secs(20);
@@ -262,7 +262,6 @@ async fn at(moment: Moment, arena: &Arena, spare: &mut Caller, pause: Option<Dur
             }
         }
         if let Some(link) = &gateway.link {
-            link.disarm();
             link.set(Mode::Open);
         }
         match (came, pause) {
@@ -289,7 +288,7 @@ async fn comes(moment: Moment, arena: &Arena, gateway: &Gateway, instance: &str,
     match (moment, &gateway.link) {
         (Moment::Reserved, Some(link)) => {
             // Disarmed before it was told: then the time is over anyway.
-            let _ = link.arm(eni).await;
+            let _ = link.arm(eni, Mode::Deaf).await;
         }
         (Moment::Reserved, None) => std::future::pending().await,
         (Moment::Arrived, _) => {

@@ -10,8 +10,8 @@ use eni_gateway::ledger::rules::{Rule, Rules};
 use tokio::sync::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::link::Link;
 use crate::support::gateway::{Replica, Stage};
+use crate::support::link::Link;
 use crate::support::redis::free_port;
 
 /// Names the rule that a gateway shall do without.

@@ -12,7 +12,6 @@ mod episode;
 mod faults;
 mod gateway;
 mod ledger;
-mod link;
 mod report;
 mod run;
 #[path = "../it/support/mod.rs"]

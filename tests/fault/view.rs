@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use eni_gateway::grpc::proto::watch_attachment_response::Event;
-use eni_gateway::grpc::proto::{Attachment, WatchAttachmentRequest, attachment};
+use eni_gateway::grpc::proto::{Attachment, WatchAttachmentRequest};
 use eni_gateway::ledger::invariants::world;
 use eni_gateway::model::State;
 use tokio::time::timeout;
@@ -115,16 +115,7 @@ impl View {
     }
 }
 
-/// The state in the model's terms.
+/// The state, which the gateway always names.
 pub(crate) fn state(attachment: &Attachment) -> State {
-    match attachment.state() {
-        attachment::State::Pending => State::Pending,
-        attachment::State::Verifying => State::Verifying,
-        attachment::State::Attaching => State::Attaching,
-        attachment::State::Attached => State::Attached,
-        attachment::State::Failed => State::Failed,
-        attachment::State::Detaching => State::Detaching,
-        attachment::State::Detached => State::Detached,
-        attachment::State::Unspecified => unreachable!("the gateway names every state"),
-    }
+    attachment.state().known().expect("the gateway names every state")
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use eni_gateway::ledger::apply::{Context, apply};
 use eni_gateway::ledger::bounds::OBSERVATION_LIFE;
 use eni_gateway::ledger::command::{Command, Reply, SendAnswer};
-use eni_gateway::ledger::{Partition, Record, Rule, invariants};
+use eni_gateway::ledger::invariants::{self, world};
+use eni_gateway::ledger::{Partition, Record, Rule};
 use eni_gateway::model::{State, Timestamp, Uid};
 
 use crate::action::Action;
@@ -354,7 +355,7 @@ impl World {
             if ours && state == State::Attached && !applied && was != Some(State::Attached) && !self.is_foreign(eni) {
                 self.breaks("A1", format_args!("{eni} is called attached, and nothing was applied"));
             }
-            if ours && state == State::Failed && there {
+            if ours && state == State::Failed && !world::agrees(state, there) {
                 self.breaks("A1", format_args!("{eni} is called failed, and it is attached"));
             }
         }
@@ -465,7 +466,7 @@ impl World {
         let hidden = plan.lag() + OBSERVATION_LIFE.as_secs();
         let counts = |eni: &Eni| self.foreign.get(eni).is_none_or(|since| since + hidden < reserved_at);
         let occupied = self.occupied().filter(counts).count();
-        if occupied > plan.bounds.limit {
+        if !world::within_limit(occupied, plan.bounds.limit) {
             self.breaks(
                 "L1",
                 format_args!("ens holds {occupied}, and the limit is {}", plan.bounds.limit),

@@ -14,7 +14,7 @@ use eni_gateway::ens::{
 use eni_gateway::model::{Failure, InstanceId, InterfaceId, Timestamp, random};
 use eni_gateway::simulator::{Action, Answer, Effect, Fault as CloudFault, Params};
 
-use crate::judge::Sent;
+use crate::judge::OnItsWay;
 use crate::life::Life;
 use crate::network::exchange;
 use crate::run::Simulation;
@@ -45,7 +45,7 @@ impl Cloud {
     }
 
     /// One call, from the gateway's socket and back.
-    async fn call(&self, action: Action, params: Params, permit: Permit, sent: Option<Sent>) -> Reply {
+    async fn call(&self, action: Action, params: Params, permit: Permit, sent: Option<OnItsWay>) -> Reply {
         let simulation = self.simulation.clone();
         let timeout = match action {
             Action::AttachNetworkInterface => ATTEMPT_TIMEOUT,
@@ -86,7 +86,7 @@ impl Cloud {
 }
 
 /// What ENS does with a call that has come through.
-async fn arrive(simulation: &Arc<Simulation>, action: Action, params: &Params, sent: Option<Sent>) -> Answer {
+async fn arrive(simulation: &Arc<Simulation>, action: Action, params: &Params, sent: Option<OnItsWay>) -> Answer {
     let date = sent.as_ref().map(|sent| sent.date);
     let left = date.map(|date| (date + simulation.plan.bounds.validity).since(simulation.now()));
     if left.is_some_and(|left| left.is_zero()) {

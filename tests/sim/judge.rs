@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use eni_gateway::ens::Row;
 use eni_gateway::ledger::bounds::LEASE_MARGIN;
+use eni_gateway::ledger::invariants::{self, world};
 use eni_gateway::ledger::record::Attempt;
-use eni_gateway::ledger::{Bounds, Proposal, Record, invariants};
-use eni_gateway::model::{InstanceId, InterfaceId, RequestId, State, Timestamp, Uid};
+use eni_gateway::ledger::{Bounds, Proposal, Record};
+use eni_gateway::model::{InstanceId, InterfaceId, RequestId, Sent, State, Timestamp, Uid};
 use eni_gateway::simulator::Answer;
 use tokio::sync::Notify;
 
@@ -36,7 +37,7 @@ pub(crate) struct Breach {
 }
 
 /// One attach on its way to ENS.
-pub(crate) struct Sent {
+pub(crate) struct OnItsWay {
     /// Its `x-acs-date`.
     pub(crate) date: Timestamp,
     send: Option<usize>,
@@ -190,7 +191,7 @@ impl Judge {
         instance: &InstanceId,
         eni: &InterfaceId,
         date: Timestamp,
-    ) -> Sent {
+    ) -> OnItsWay {
         let now = simulation.now();
         simulation
             .history
@@ -205,7 +206,7 @@ impl Judge {
                 "L2",
                 format!("{gateway} sends {eni} to {instance}, which no record holds"),
             );
-            return Sent { date, send: None };
+            return OnItsWay { date, send: None };
         };
         let send = &mut books.sends[index];
         send.sent_at = Some(now);
@@ -217,14 +218,14 @@ impl Judge {
             let what = format!("{gateway} sends {eni} to {instance}, and its lease ends {lease_ends}, before {needed}");
             self.breach(simulation, "L4", what);
         }
-        Sent {
+        OnItsWay {
             date,
             send: Some(index),
         }
     }
 
     /// A send has come to ENS, and this came of it.
-    pub(crate) fn arrived(&self, simulation: &Simulation, sent: Sent, answer: &Answer) {
+    pub(crate) fn arrived(&self, simulation: &Simulation, sent: OnItsWay, answer: &Answer) {
         let Some(index) = sent.send else { return };
         let mut books = self.books();
         let books = &mut *books;
@@ -323,14 +324,11 @@ impl Judge {
             .iter()
             .filter(|told| !books.shared.contains(&told.request))
             .find_map(|told| {
-                let sent = books
-                    .sends
-                    .iter()
-                    .find(|send| send.request == Some(told.request) && send.sent_at.is_some() && !send.refused)?;
-                Some(format!(
-                    "a call was told {}, but {} was sent to {} at {:?}",
-                    told.reason, sent.eni, sent.instance, sent.sent_at
-                ))
+                // What ENS refused might as well not have been sent.
+                let sent = |send: &&Send| send.request == Some(told.request) && send.sent_at.is_some() && !send.refused;
+                let sends: Vec<_> = books.sends.iter().filter(sent).collect();
+                (!world::told_truth(Sent::Nothing, sends.len() as u64, 0))
+                    .then(|| format!("a call was told {}, but sent {sends:?}", told.reason))
             });
         drop(books);
         if let Some(what) = lied {
@@ -348,7 +346,7 @@ impl Judge {
                 let rose = occupied > before.insert(instance.clone(), occupied).unwrap_or_default();
                 let foreign = self.books().foreign.get(&instance).copied();
                 let excused = foreign.is_some_and(|at| at + FOREIGN_CAUSE >= simulation.now());
-                if rose && occupied > self.bounds.limit && !excused {
+                if rose && !world::within_limit(occupied, self.bounds.limit) && !excused {
                     let what = format!(
                         "{instance} holds {occupied} enis, and its limit is {}",
                         self.bounds.limit

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eni_gateway::grpc::proto::WatchAttachmentRequest;
-use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::grpc::proto::watch_attachment_response::Event;
-use eni_gateway::model::random;
+use eni_gateway::ledger::invariants::world;
+use eni_gateway::model::{State, random};
 use tokio::time::{sleep, timeout};
 
 use crate::callers::reason;
@@ -115,12 +115,16 @@ fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event
     let breach = |invariant, what: String| simulation.judge.breach(simulation, invariant, format!("{who}: {what}"));
     match event {
         Some(Event::Attachment(attachment)) => {
-            let (eni, state) = (attachment.network_interface_id.clone(), attachment.state());
+            let (eni, state) = (
+                attachment.network_interface_id.clone(),
+                attachment.state().known().expect("a state"),
+            );
             let revision = attachment.revision;
-            simulation
-                .history
-                .note(format_args!("{who}: {eni} {} rev {revision}", state.as_str_name()));
-            if !anew && revision <= seen.revision {
+            simulation.history.note(format_args!(
+                "{who}: {eni} {} rev {revision}",
+                attachment.state().as_str_name()
+            ));
+            if !anew && !world::rises(seen.revision, revision) {
                 breach("W1", format!("revision {revision} after {}", seen.revision));
             }
             seen.revision = revision;
@@ -132,7 +136,7 @@ fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event
             let before = seen.attachments.insert(eni, last.clone());
             if let Some(before) = before.filter(|before| before.uid == last.uid)
                 && !simulation.judge.lost_lately(simulation)
-                && !may_follow(before.state, state)
+                && !world::may_be_shown(before.state, state)
             {
                 breach("A2", format!("{:?} became {state:?} within one attempt", before.state));
             }
@@ -147,15 +151,5 @@ fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event
             seen.revision = heartbeat.revision;
         }
         None => {}
-    }
-}
-
-/// A2: an end stays, but for a detach.
-fn may_follow(before: State, after: State) -> bool {
-    match before {
-        State::Attached => matches!(after, State::Attached | State::Detaching | State::Detached),
-        State::Detaching => matches!(after, State::Detaching | State::Detached),
-        State::Failed | State::Detached => before == after,
-        _ => true,
     }
 }

@@ -3,11 +3,11 @@
 //! A released lock goes straight to the first in the queue, for one second on trial: the lease begins when the grantee's
 //! next poll confirms it. Nothing renews a lease. Order and speed rest on this file; safety does not.
 
-use crate::model::{Revision, Ticket, Timestamp};
+use crate::model::{Failure, Reason, Revision, State, Ticket, Timestamp};
 
 use super::super::bounds::{PROVISIONAL_GRANT, WAITER_LIFE};
 use super::super::command::{Change, Hold, Lease};
-use super::super::record::{Grant, Waiter};
+use super::super::record::{Attempt, Grant, Waiter};
 use super::super::rules::Rule;
 use super::Turn;
 
@@ -20,6 +20,7 @@ impl Turn<'_> {
             self.record.lock = None;
             self.record.queue.clear();
             self.void_observation();
+            self.send_no_more();
             self.restate();
         }
         if self.record.lock.is_some_and(|grant| grant.expires_at <= now) {
@@ -27,6 +28,21 @@ impl Turn<'_> {
         }
         self.record.queue.retain(|waiter| waiter.expires_at > now);
         self.hand_over();
+    }
+
+    /// That a send was refused or withdrawn may be among the writes that were lost, and its caller was told: what seems unanswered is not
+    /// sent again. It is settled from ENS's own status, and its slot is kept until then.
+    fn send_no_more(&mut self) {
+        let unanswered = |attempt: &&mut Attempt| {
+            let open = matches!(attempt.attachment.state, State::Pending | State::Verifying);
+            open && attempt.has_unanswered_send() && attempt.refusal.is_none()
+        };
+        for attempt in self.record.attempts.values_mut().filter(unanswered) {
+            let why =
+                "its answer may be among the writes that the ledger lost, and so it was not sent again; try again";
+            attempt.refusal = Some(Failure::new(Reason::NotApplied, why));
+            attempt.free_seen_at = None;
+        }
     }
 
     /// Writes that were told may be lost: everything is told anew, above every revision that was given by them, or that an old

@@ -8,7 +8,7 @@ use eni_gateway::grpc::proto::watch_attachment_response::Event;
 use eni_gateway::grpc::proto::{Attachment, WatchAttachmentRequest};
 use eni_gateway::simulator::{Action, Effect, Fault};
 use futures_util::future::join_all;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 use tonic::transport::Channel;
 use tonic_types::StatusExt;
@@ -187,6 +187,37 @@ async fn a_thousand_watchers_a_silent_connection_and_attaches_in_flight_hold_up_
     drop(silent);
     let all = watch(&other, "i-1", "", 0).await.unwrap();
     assert_eq!(all.len(), 4, "{all:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_answers_nobody_is_waited_for_within_the_same_time() {
+    let stage = Stage::new(&["i-1"], 1).await;
+    // Takes connections, and says nothing.
+    let collector = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", collector.local_addr().unwrap());
+    let settings = [
+        ("GRPC__DRAIN_TIMEOUT", "4s"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+    ];
+    let mut stopping = stage.replica(&settings).await;
+    stage
+        .ens
+        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay_answer(Duration::from_secs(30)));
+    let client = stopping.client().await;
+    let (_, (took, _)) = tokio::join!(try_attach(&client, attach("i-1", "eni-0001")), async {
+        eventually("never sent", async || stage.ens.books().applied_to("eni-0001") == 1).await;
+        stopping.terminate().await
+    });
+    assert!(
+        stopping.log().contains("the last traces were not exported"),
+        "{}",
+        stopping.log()
+    );
+    // The attempt is waited for almost to the end, and the traces get what was kept for them.
+    assert!(
+        took > Duration::from_secs(3) && took < Duration::from_millis(4_500),
+        "{took:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! Replicas of the gateway as real processes, over a Redis and a simulated ENS of the test's own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -87,11 +87,6 @@ impl Stage {
             program: env!("CARGO_BIN_EXE_eni-gateway").into(),
             directory: TempDir::new().unwrap(),
         }
-    }
-
-    /// Where its logs are, and what else is of this stage alone.
-    pub(crate) fn directory(&self) -> &Path {
-        self.directory.path()
     }
 
     /// Starts a replica and waits until it is ready.

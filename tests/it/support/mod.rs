@@ -4,6 +4,7 @@ pub(crate) mod collector;
 pub(crate) mod ens;
 pub(crate) mod gateway;
 pub(crate) mod ledger;
+pub(crate) mod link;
 pub(crate) mod proxy;
 pub(crate) mod python;
 pub(crate) mod redis;

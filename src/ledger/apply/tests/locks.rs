@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::Reason;
 
 #[test]
 fn the_first_comer_gets_the_lock_and_the_others_queue_in_order() {
@@ -118,6 +119,35 @@ fn another_incarnation_clears_lock_and_queue_and_grants_nothing_during_the_hold(
         desk.enter(2, "eni-2", Reach::Reserve),
         Reply::Granted { stale: true, .. }
     ));
+}
+
+#[test]
+fn what_another_incarnation_finds_unanswered_is_not_sent_again_for_its_caller_may_have_been_told_of_a_refusal() {
+    let mut desk = Desk::new();
+    desk.reserve(1, "eni-1");
+    desk.partition.incarnation = "b".to_owned();
+    let free = |desk: &mut Desk| {
+        let available = Finding::Available {
+            text: "Available".to_owned(),
+        };
+        desk.run(&Command::Settle {
+            sent_at: desk.now,
+            findings: vec![("eni-1".parse().unwrap(), available)],
+        })
+    };
+    desk.pass(desk.bounds.lag + Duration::from_secs(1));
+    let Reply::Attempts(looked_at) = free(&mut desk) else {
+        panic!("it is settled")
+    };
+    assert!(looked_at.iter().all(|settled| !settled.resend), "{looked_at:?}");
+    assert!(
+        desk.record.attempts[&"eni-1".parse().unwrap()].reserved,
+        "it may still arrive"
+    );
+    desk.pass(desk.bounds.validity);
+    free(&mut desk);
+    assert_eq!(desk.state("eni-1"), State::Failed);
+    assert_eq!(desk.error("eni-1"), Reason::NotApplied);
 }
 
 #[test]

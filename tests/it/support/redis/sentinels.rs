@@ -12,6 +12,8 @@ use super::{PATIENCE, Server, free_port};
 
 /// The primary's name.
 pub(crate) const MASTER: &str = "ledger";
+/// The user of replicas, once they are told apart.
+const PEER: &str = "peer";
 /// After this long without an answer a sentinel takes the primary for down.
 const DOWN_AFTER: Duration = Duration::from_millis(500);
 
@@ -91,12 +93,44 @@ impl Watched {
     }
 
     pub(crate) fn url(&self) -> String {
-        let sentinels: Vec<_> = self
-            .sentinels
-            .iter()
-            .map(|sentinel| sentinel.place().to_string())
-            .collect();
+        Self::url_at(self.sentinels.iter().map(Server::port))
+    }
+
+    /// The same for whoever reaches the sentinels at these ports.
+    pub(crate) fn url_at(ports: impl Iterator<Item = u16>) -> String {
+        let sentinels: Vec<_> = ports.map(|port| format!("127.0.0.1:{port}")).collect();
         format!("redis-sentinel://{}/0?master={MASTER}", sentinels.join(","))
+    }
+
+    /// Has the replicas come as a user of their own, so that a server can be cut off from them, and from nobody else.
+    pub(crate) async fn tell_apart(&self) {
+        for server in &self.servers {
+            server
+                .ask::<()>(&["ACL", "SETUSER", PEER, "on", ">secret", "~*", "&*", "+@all"])
+                .await;
+            server
+                .ask::<()>(&["CONFIG", "SET", "masteruser", PEER, "masterauth", "secret"])
+                .await;
+        }
+        let primary = self.primary().await;
+        primary.ask::<()>(&["CLIENT", "KILL", "TYPE", "replica"]).await;
+        self.settle().await;
+    }
+
+    /// Cuts a server off from its replicas, and from the sentinels, whose pings it does not answer. Whoever else is connected stays so.
+    pub(crate) async fn isolate(&self, index: usize) {
+        let server = &self.servers[index];
+        server.ask::<()>(&["ACL", "SETUSER", "default", "-ping"]).await;
+        server.ask::<()>(&["ACL", "SETUSER", PEER, "off"]).await;
+        server.ask::<()>(&["CLIENT", "KILL", "USER", PEER]).await;
+    }
+
+    /// Undoes it.
+    pub(crate) async fn join(&self, index: usize) {
+        let server = &self.servers[index];
+        server.ask::<()>(&["ACL", "SETUSER", PEER, "on"]).await;
+        server.ask::<()>(&["ACL", "SETUSER", "default", "+ping"]).await;
+        self.settle().await;
     }
 
     /// Whom the sentinels name now.

@@ -1,4 +1,4 @@
-//! A proxy between one gateway and its Redis, which can be cut, go deaf, or hold an answer back at a chosen moment.
+//! A proxy between one gateway and one Redis, which can be cut, go deaf, or hold an answer back at a chosen moment.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,8 +20,8 @@ pub(crate) enum Mode {
     Deaf,
 }
 
-/// Text to wait for on the way to Redis, and whom to tell.
-type Armed = Option<(String, oneshot::Sender<()>)>;
+/// Text to wait for on the way to Redis, what to do then, and whom to tell.
+type Armed = Option<(String, Mode, oneshot::Sender<()>)>;
 
 pub(crate) struct Link {
     port: u16,
@@ -63,19 +63,20 @@ impl Link {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
 
-    /// Goes deaf as soon as a request with this text has gone to Redis, and tells.
-    pub(crate) fn arm(&self, text: &str) -> oneshot::Receiver<()> {
+    /// Changes its mode when a request with this text comes, and tells: a link that goes deaf passes it on first, and holds back
+    /// the answer; one that is cut does not.
+    pub(crate) fn arm(&self, text: &str, mode: Mode) -> oneshot::Receiver<()> {
         let (tell, told) = oneshot::channel();
-        *self.armed.lock().unwrap() = Some((text.to_owned(), tell));
+        *self.armed.lock().unwrap() = Some((text.to_owned(), mode, tell));
         told
-    }
-
-    pub(crate) fn disarm(&self) {
-        *self.armed.lock().unwrap() = None;
     }
 }
 
@@ -112,17 +113,22 @@ async fn pump(
     loop {
         let read = from.read(&mut bytes).await.ok().filter(|read| *read > 0)?;
         listens.wait_for(|mode| *mode != Mode::Deaf).await.ok()?;
-        let told = armed.and_then(|armed| {
+        let met = armed.and_then(|armed| {
             let mut armed = armed.lock().unwrap();
-            let meant = armed.as_ref().is_some_and(|(text, _)| has(&bytes[..read], text));
-            meant.then(|| armed.take()).flatten()
+            let meant = armed.as_ref().is_some_and(|(text, ..)| has(&bytes[..read], text));
+            // Who left does not want it any more.
+            let armed = meant.then(|| armed.take()).flatten();
+            armed.filter(|(_, _, tell)| !tell.is_closed())
         });
         // Nothing comes back from here on, not even an answer that is quicker than the next line.
-        if told.is_some() {
-            mode.send_replace(Mode::Deaf);
+        let passes = met.as_ref().is_none_or(|(_, then, _)| *then != Mode::Cut);
+        if let Some((_, then, _)) = &met {
+            mode.send_replace(*then);
         }
-        to.write_all(&bytes[..read]).await.ok()?;
-        if let Some((_, tell)) = told {
+        if passes {
+            to.write_all(&bytes[..read]).await.ok()?;
+        }
+        if let Some((_, _, tell)) = met {
             // Nobody may wait for it any more.
             let _ = tell.send(());
         }

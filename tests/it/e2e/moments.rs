@@ -1,0 +1,99 @@
+//! A replica that is killed, or stands still, exactly between the reservation and the send.
+
+use std::time::Duration;
+
+use eni_gateway::grpc::proto::attachment::State;
+use eni_gateway::simulator::{Action, Placement, World};
+
+use crate::support::gateway::{Replica, Stage, attach, reason, try_attach, watch, within};
+use crate::support::link::{Link, Mode};
+
+/// Two replicas, the first of which reaches Redis over the link.
+async fn stage() -> (Stage, Link, Replica, Replica) {
+    let stage = Stage::new(&["i-1"], 2).await;
+    let link = Link::to(stage.redis.port()).await;
+    let first = stage.replica(&[("LEDGER__URL", &link.url())]).await;
+    let other = stage.replica(&[]).await;
+    (stage, link, first, other)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dead_replica_reserved_and_did_not_send_another_one_sends() {
+    let (stage, link, mut first, other) = stage().await;
+    let client = first.client().await;
+    let reserved = link.arm("eni-0001", Mode::Deaf);
+    let (answer, ()) = tokio::join!(try_attach(&client, attach("i-1", "eni-0001")), async {
+        reserved.await.unwrap();
+        first.kill();
+        link.set(Mode::Open);
+    });
+    assert!(answer.is_err());
+    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 0);
+    let end = watch(&other.client().await, "i-1", "eni-0001", 0)
+        .await
+        .unwrap()
+        .pop()
+        .unwrap();
+    assert_eq!(
+        end.state(),
+        State::Attached,
+        "sent after it was seen to have come to nothing"
+    );
+    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_stood_still_past_its_lease_does_not_send_what_it_reserved() {
+    let (stage, link, first, other) = stage().await;
+    let client = first.client().await;
+    let reserved = link.arm("eni-0001", Mode::Deaf);
+    let call = within(Duration::from_secs(3), attach("i-1", "eni-0001"));
+    let (answer, ()) = tokio::join!(try_attach(&client, call), async {
+        reserved.await.unwrap();
+        first.signal("STOP");
+        link.set(Mode::Open);
+        // The lease is 5 s.
+        tokio::time::sleep(Duration::from_millis(5500)).await;
+        first.signal("CONT");
+    });
+    assert!(answer.is_err());
+    let end = watch(&other.client().await, "i-1", "eni-0001", 0)
+        .await
+        .unwrap()
+        .pop()
+        .unwrap();
+    assert_eq!(end.state(), State::Attached);
+    assert_eq!(
+        stage.ens.books().calls_of(Action::AttachNetworkInterface),
+        1,
+        "only the other replica sent it"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_told_that_the_outcome_is_unknown_and_then_that_there_is_no_room_is_not_attached_later() {
+    let settings = [("LIMIT__ENIS_PER_INSTANCE", "1")];
+    let stage = Stage::new(&["i-1"], 2).await;
+    let link = Link::to(stage.redis.port()).await;
+    let first = stage.replica(&[settings[0], ("LEDGER__URL", &link.url())]).await;
+    let other = stage.replica(&settings).await.client().await;
+    // The reservation is lost on the way, and nobody can know that.
+    let lost = link.arm("eni-0001", Mode::Cut);
+    let call = within(Duration::from_millis(1500), attach("i-1", "eni-0001"));
+    let client = first.client().await;
+    let (answer, lost) = tokio::join!(try_attach(&client, call), lost);
+    lost.unwrap();
+    assert_eq!(reason(&answer.unwrap_err()), "OUTCOME_UNKNOWN");
+
+    try_attach(&other, attach("i-1", "eni-0002")).await.unwrap();
+    let full = try_attach(&other, attach("i-1", "eni-0001")).await;
+    assert_eq!(reason(&full.unwrap_err()), "ENI_LIMIT_EXCEEDED");
+
+    // Now there is room, and the first replica reaches the ledger.
+    let free = |world: &mut World, now| world.force("eni-0002", Placement::default(), now);
+    stage.ens.world(free).unwrap();
+    link.set(Mode::Open);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(stage.ens.books().applied_to("eni-0001"), 0);
+    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 1);
+}
