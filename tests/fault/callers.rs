@@ -77,7 +77,7 @@ impl Caller {
     pub(crate) async fn attach(&mut self, instance: &str, first: Option<usize>) {
         self.judge(instance);
         let (began, before) = (Instant::now(), self.books(instance));
-        let (told, end) = self.episode(instance, first, began).await;
+        let (told, end, seen) = self.episode(instance, first, began).await;
         let shown = self.books(instance);
         let episode = Episode {
             instance: instance.to_owned(),
@@ -85,6 +85,7 @@ impl Caller {
             told,
             end,
             ended: self.arena.elapsed(),
+            seen,
             lossy: self.arena.has_lost_since(began),
             arrived: 0,
             applied: 0,
@@ -94,7 +95,7 @@ impl Caller {
             .insert(instance.to_owned(), Past { episode, before, shown });
     }
 
-    async fn episode(&mut self, instance: &str, mut first: Option<usize>, began: Instant) -> (Vec<Told>, End) {
+    async fn episode(&mut self, instance: &str, mut first: Option<usize>, began: Instant) -> (Vec<Told>, End, String) {
         let arena = self.arena.clone();
         let mut told = Vec::new();
         let mut waiting = arena.waits.begin(instance);
@@ -107,12 +108,12 @@ impl Caller {
             match answer {
                 Told::Accepted => {
                     waiting.served();
-                    let end = self.end(instance, &uid, began).await;
-                    return (told, end);
+                    let (end, seen) = self.end(instance, &uid, began).await;
+                    return (told, end, seen);
                 }
                 Told::Refused { reason, .. } if is_final(reason) => {
                     waiting.served();
-                    return (told, End::Refused);
+                    return (told, End::Refused, String::new());
                 }
                 // It has its slot: what it waits for is ENS.
                 Told::Refused {
@@ -123,30 +124,32 @@ impl Caller {
             }
             sleep(Duration::from_millis(self.random.random_range(20..250))).await;
         }
-        (told, End::Open(PATIENCE))
+        (told, End::Open(PATIENCE), String::new())
     }
 
     /// Watches to the end.
-    async fn end(&mut self, instance: &str, uid: &str, began: Instant) -> End {
+    async fn end(&mut self, instance: &str, uid: &str, began: Instant) -> (End, String) {
         let mut view = View::of(instance, &self.eni);
         while began.elapsed() < PATIENCE {
             let client = self.arena.client(&mut self.random);
             match view.watch(&self.arena, client, false).await {
                 Left::Ended => {
                     let in_use = self.is_in_use(instance);
-                    return match view.last.get(&self.eni) {
+                    let last = view.last.get(&self.eni);
+                    let end = match last {
                         Some(last) if last.uid == uid => End::Shown {
                             state: state(last),
                             in_use,
                         },
                         Some(_) | None => End::Unknown,
                     };
+                    return (end, format!("{last:?}"));
                 }
-                Left::NotFound => return End::Unknown,
+                Left::NotFound => return (End::Unknown, String::new()),
                 Left::Broken => sleep(Duration::from_millis(self.random.random_range(20..250))).await,
             }
         }
-        End::Open(PATIENCE)
+        (End::Open(PATIENCE), String::new())
     }
 
     /// Has it detached behind the gateway's back, once it is at rest; whether there was anything to detach.

@@ -41,6 +41,8 @@ pub(crate) struct Episode {
     pub(crate) end: End,
     /// When it ended, from the beginning of the run.
     pub(crate) ended: Duration,
+    /// What was shown last, for whoever reads a finding.
+    pub(crate) seen: String,
     /// Whether the ledger may have lost data meanwhile.
     pub(crate) lossy: bool,
     /// Attach calls for it that came to ENS until the ENI next went to this instance.
@@ -117,13 +119,19 @@ impl fmt::Display for Episode {
             arrived,
             applied,
             applied_after,
+            seen,
         } = self;
         write!(
             f,
             "{eni} to {instance}, told {told:?}, then {end:?} at {ended:.1?}; {arrived} calls came to ENS, {applied} took effect, {applied_after} \
              of them after that{}",
             if *lossy { "; the ledger lost data meanwhile" } else { "" }
-        )
+        )?;
+        if seen.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "; seen {seen}")
+        }
     }
 }
 
@@ -139,6 +147,7 @@ pub(crate) fn self_test() {
             in_use: true,
         },
         ended: Duration::ZERO,
+        seen: String::new(),
         lossy: false,
         arrived: 1,
         applied: 1,

@@ -11,15 +11,16 @@ use super::super::rules::Rule;
 use super::{Turn, on_the_second, pause_after};
 
 impl Turn<'_> {
-    /// Takes in what a describe sent at `sent_at` showed of `eni`. Ignored where the describe is older than what is known:
-    /// an answer that comes late takes nothing back.
+    /// Takes in what a describe sent at `sent_at` showed of `eni`. Ignored where the describe is older than what is known: an answer that
+    /// comes late takes nothing back. Ignored, too, where it was sent in the future, by a clock that was wrong.
     pub(super) fn look(&mut self, eni: &InterfaceId, sent_at: Timestamp, finding: &Finding) {
         let Some(mut attempt) = self.record.attempts.get(eni).cloned() else {
             return;
         };
         let after_sends = attempt.last_send().is_none_or(|send| sent_at > send.at);
         let newest = attempt.described_at.is_none_or(|newest| sent_at > newest);
-        if (!after_sends || !newest) && self.holds(Rule::SettleOrder) {
+        let out_of_order = (!after_sends || !newest) && self.holds(Rule::SettleOrder);
+        if out_of_order || sent_at > self.now() {
             self.look_again(attempt, None);
             return;
         }

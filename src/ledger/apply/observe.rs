@@ -9,8 +9,12 @@ use super::super::rules::Rule;
 use super::Turn;
 
 impl Turn<'_> {
-    /// Records an observation. One that was sent before the recorded one is discarded.
+    /// Records an observation. One that was sent before the recorded one is discarded, and so is one from the future: the clock that
+    /// it was sent by was wrong, and how old it is nobody knows.
     pub(super) fn observe(&mut self, sent_at: Timestamp, rows: &[Sight]) {
+        if sent_at > self.now() {
+            return;
+        }
         let newest = self.record.observation.as_ref();
         if newest.is_some_and(|newest| sent_at <= newest.sent_at) && self.holds(Rule::NewestObservation) {
             return;

@@ -107,6 +107,32 @@ fn a_settled_eni_occupies_until_an_observation_that_must_show_it() {
 }
 
 #[test]
+fn an_observation_from_the_future_is_discarded() {
+    let mut desk = Desk::new();
+    let hour = Duration::from_secs(3600);
+    desk.run(&Command::Observe {
+        sent_at: desk.now + hour,
+        rows: Vec::new(),
+        then: None,
+    });
+    assert_eq!(desk.record.observation, None);
+    desk.accept(1, "eni-1");
+    desk.pass(Duration::from_secs(1));
+    let here = Finding::Here {
+        status: Status::InUse,
+        text: "InUse".to_owned(),
+    };
+    let settle = |sent_at| Command::Settle {
+        sent_at,
+        findings: vec![("eni-1".parse().unwrap(), here.clone())],
+    };
+    desk.run(&settle(desk.now + hour));
+    assert_eq!(desk.state("eni-1"), State::Attaching, "how old that is nobody knows");
+    desk.run(&settle(desk.now));
+    assert_eq!(desk.state("eni-1"), State::Attached);
+}
+
+#[test]
 fn an_older_observation_is_discarded() {
     let mut desk = Desk::new();
     let earlier = desk.now;
