@@ -1,6 +1,6 @@
 //! Callers as the documentation wants them: they repeat what may be repeated, watch to the end, and take up broken streams elsewhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,12 +22,17 @@ const STALE: Duration = Duration::from_secs(8);
 /// Deadlines of calls, in milliseconds.
 const DEADLINES: [u64; 4] = [1_000, 3_000, 5_000, 10_000];
 
+/// How many episodes a finding is shown with.
+const LATELY: usize = 6;
+
 /// An ENI, and how it went on each instance: judged when it goes there again, for until then something may come late.
 pub(crate) struct Caller {
     arena: Arc<Arena>,
     eni: String,
     random: StdRng,
     episodes: BTreeMap<String, Past>,
+    /// The last few, for whoever reads a finding.
+    lately: VecDeque<String>,
 }
 
 /// An episode, and the simulator's books before it and at its end.
@@ -44,6 +49,7 @@ impl Caller {
             eni,
             random: StdRng::seed_from_u64(seed),
             episodes: BTreeMap::new(),
+            lately: VecDeque::new(),
         }
     }
 
@@ -53,16 +59,16 @@ impl Caller {
 
     /// Attaches here and there until the run is over; what is attached then stays.
     pub(crate) async fn run(mut self, homes: Vec<String>) {
-        let mut homes: Vec<(String, Option<Instant>)> = homes.into_iter().map(|home| (home, None)).collect();
+        let mut left: BTreeMap<String, Instant> = BTreeMap::new();
         while !self.arena.is_ending() {
-            let clean = |home: &&mut (String, Option<Instant>)| home.1.is_none_or(|at| at.elapsed() > STALE);
-            if let Some((instance, left)) = homes.iter_mut().filter(clean).choose(&mut self.random) {
+            let clean = |home: &&String| left.get(*home).is_none_or(|at| at.elapsed() > STALE);
+            if let Some(instance) = homes.iter().filter(clean).choose(&mut self.random) {
                 self.attach(instance, None).await;
                 if self.arena.is_ending() {
                     break;
                 }
-                if self.detach(instance).await {
-                    *left = Some(Instant::now());
+                if let Some(instance) = self.detach().await {
+                    left.insert(instance, Instant::now());
                 }
             }
             sleep(Duration::from_millis(self.random.random_range(0..200))).await;
@@ -91,6 +97,12 @@ impl Caller {
             applied: 0,
             applied_after: 0,
         };
+        let (told, end, ended) = (&episode.told, episode.end, episode.ended);
+        self.lately
+            .push_back(format!("{instance}: {told:?}, {end:?} at {ended:.1?}"));
+        if self.lately.len() > LATELY {
+            self.lately.pop_front();
+        }
         self.episodes
             .insert(instance.to_owned(), Past { episode, before, shown });
     }
@@ -152,21 +164,22 @@ impl Caller {
         (End::Open(PATIENCE), String::new())
     }
 
-    /// Has it detached behind the gateway's back, once it is at rest; whether there was anything to detach.
-    pub(crate) async fn detach(&self, instance: &str) -> bool {
-        let mut detached = false;
+    /// Has it detached behind the gateway's back, once it is at rest; from where, if it was attached.
+    pub(crate) async fn detach(&self) -> Option<String> {
+        let mut from = None;
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
-            let status = self
+            let at = self
                 .arena
                 .stage
                 .ens
-                .world(|world, _| world.placement(&self.eni).map(|at| at.status.clone()));
-            match status.expect("the ENI exists") {
-                EniStatus::Available => return detached,
+                .world(|world, _| world.placement(&self.eni).cloned())
+                .expect("the ENI exists");
+            match at.status {
+                EniStatus::Available => return from,
                 EniStatus::InUse => {
-                    detached = true;
-                    let names = [("InstanceId", instance), ("NetworkInterfaceId", &self.eni)];
+                    from = at.instance;
+                    let names = [("NetworkInterfaceId", self.eni.as_str())];
                     self.arena
                         .stage
                         .ens
@@ -177,7 +190,7 @@ impl Caller {
             }
             sleep(Duration::from_millis(20)).await;
         }
-        detached
+        from
     }
 
     fn is_in_use(&self, instance: &str) -> bool {
@@ -210,7 +223,7 @@ impl Caller {
         episode.applied_after = lasting(now) - lasting(shown);
         self.arena.tally.ended(&episode);
         for (finding, what) in episode.judge() {
-            self.arena.finding(finding, what);
+            self.arena.finding(finding, format!("{what}; lately {:?}", self.lately));
         }
     }
 }

@@ -278,7 +278,7 @@ async fn at(moment: Moment, arena: &Arena, spare: &mut Caller, pause: Option<Dur
         // Until the strike is prepared.
         sleep(Duration::from_millis(50)).await;
         spare.attach(&instance, Some(number)).await;
-        spare.detach(&instance).await;
+        spare.detach().await;
     };
     tokio::join!(striking, attaching).0
 }

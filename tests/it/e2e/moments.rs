@@ -76,7 +76,8 @@ async fn who_was_told_that_the_outcome_is_unknown_and_then_that_there_is_no_room
     let stage = Stage::new(&["i-1"], 2).await;
     let link = Link::to(stage.redis.port()).await;
     let first = stage.replica(&[settings[0], ("LEDGER__URL", &link.url())]).await;
-    let other = stage.replica(&settings).await.client().await;
+    let second = stage.replica(&settings).await;
+    let other = second.client().await;
     // The reservation is lost on the way, and nobody can know that.
     let lost = link.arm("eni-0001", Mode::Cut);
     let call = within(Duration::from_millis(1500), attach("i-1", "eni-0001"));
