@@ -183,6 +183,19 @@ impl Turn<'_> {
                 self.record.attempts.insert(eni.clone(), attempt);
                 self.detaching(&eni);
             }
+            // What is attached does not begin to attach: it was detached meanwhile, and this is another attachment. Unless it is the
+            // past that a describe shows.
+            Finding::Here {
+                status: Status::Attaching,
+                text,
+            } if !detaching => {
+                let settled = self.record.settled.get(&eni).copied();
+                if settled.is_none_or(|settled| sent_at > settled + lag) {
+                    self.appeared(&eni, sent_at, Status::Attaching, text);
+                } else {
+                    self.look_again(attempt, None);
+                }
+            }
             // The detach came to nothing, or the ENI was attached anew: another attachment than the one that ended.
             Finding::Here {
                 status: Status::InUse,

@@ -146,11 +146,6 @@ fn attached_becomes_detaching_and_detached_and_nothing_else() {
     desk.settle("eni-1", here(Status::InUse));
     let uid = desk.attempt("eni-1").uid();
     desk.pass(20 * SECOND);
-    assert_eq!(
-        desk.settle("eni-1", here(Status::Attaching)).attachment.state,
-        State::Attached
-    );
-    desk.pass(SECOND);
     let attempt = desk.settle("eni-1", here(Status::Detaching));
     assert_eq!(attempt.attachment.state, State::Detaching);
     assert!(attempt.due_at.is_some(), "followed to its end");
@@ -187,4 +182,19 @@ fn the_grace_of_an_accepted_attach_begins_with_its_answer() {
     assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Attaching);
     desk.pass(2 * SECOND);
     assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Failed);
+}
+
+#[test]
+fn what_is_attached_and_seen_attaching_was_attached_anew() {
+    let mut desk = Desk::new();
+    desk.accept(1, "eni-1");
+    desk.pass(SECOND);
+    let first = desk.settle("eni-1", here(Status::InUse));
+    desk.pass(SECOND);
+    let past = desk.settle("eni-1", here(Status::Attaching));
+    assert_eq!(past.attachment.state, State::Attached, "a describe may show the past");
+    desk.pass(desk.bounds.lag);
+    let anew = desk.settle("eni-1", here(Status::Attaching));
+    assert_eq!(anew.attachment.state, State::Attaching);
+    assert_ne!(anew.uid(), first.uid());
 }
