@@ -120,13 +120,26 @@ impl Bound {
     }
 }
 
-/// Serves until `stop`, then drains. Everything but a test that looks what a rule is for goes by all `rules`.
+/// Serves until `stop`, then drains.
 ///
 /// # Errors
 /// [`Error`]: something could not be built, or a listener broke.
 pub async fn run(
     config: &Config,
+    bound: Bound,
+    credentials: Provider,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Error> {
+    run_by(Rules::default(), config, bound, credentials, stop).await
+}
+
+/// The same by fewer rules, for a test that looks what one is for.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_by(
     rules: Rules,
+    config: &Config,
     bound: Bound,
     credentials: Provider,
     stop: impl Future<Output = ()> + Send + 'static,

@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use super::error::Error;
 use crate::app::{self, credentials};
 use crate::config::{self, Fault, Faults, Loaded, Sources};
-use crate::ledger::rules::Rules;
 use crate::telemetry;
 
 const EXAMPLES: &str = "\
@@ -98,14 +97,7 @@ async fn serve(loaded: &Loaded, credentials: credentials::Provider) -> Result<()
     if let (Ok(grpc), Ok(admin)) = (bound.grpc_address(), bound.admin_address()) {
         tracing::info!(%grpc, %admin, credentials = credentials.source(), "listening");
     }
-    let served = app::run(
-        &loaded.config,
-        Rules::default(),
-        bound,
-        credentials,
-        stop.cancelled_owned(),
-    )
-    .await;
+    let served = app::run(&loaded.config, bound, credentials, stop.cancelled_owned()).await;
     served.map_err(|error| Error::failed(&error))
 }
 

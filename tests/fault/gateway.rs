@@ -108,7 +108,7 @@ pub(crate) async fn serve_without(rule: Rule) -> ExitCode {
     let credentials = credentials::discover().await.expect("there are credentials");
     let bound = Bound::bind(&loaded.config).await.expect("the ports are free");
     let stop = std::future::pending();
-    match app::run(&loaded.config, Rules::without(rule), bound, credentials, stop).await {
+    match app::run_by(Rules::without(rule), &loaded.config, bound, credentials, stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

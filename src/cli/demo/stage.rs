@@ -14,7 +14,6 @@ use crate::app;
 use crate::cli::error::Error;
 use crate::config::value::{Endpoint, Value as _};
 use crate::config::{Config, LedgerUrl};
-use crate::ledger::rules::Rules;
 use crate::model::{InstanceId, InterfaceId};
 use crate::simulator::auth::{DEFAULT_ID, DEFAULT_SECRET};
 use crate::simulator::{Action, Fault, Handle, Settings, Simulator, Spread, World, WorldFile};
@@ -71,8 +70,7 @@ impl Stage {
         let (grpc, admin) = (address(bound.grpc_address())?, address(bound.admin_address())?);
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let gateway = TaskTracker::new()
-            .spawn(async move { app::run(&config, Rules::default(), bound, credentials, stopped).await });
+        let gateway = TaskTracker::new().spawn(async move { app::run(&config, bound, credentials, stopped).await });
         Ok(Self {
             simulator,
             gateway,
