@@ -12,7 +12,11 @@ mod answered;
 mod describe;
 pub(crate) mod failures;
 mod gate;
+mod kit;
 mod line;
+pub mod owner;
+mod resend;
+mod reserve;
 mod send;
 mod validate;
 
@@ -23,16 +27,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
+use uuid::Uuid;
 
-use crate::ens::{Budget, Ens, Permit, Prepared};
-use crate::ledger::book::Answer;
-use crate::ledger::command::{Command, Reach, Reply};
-use crate::ledger::{Book, Ledger, Unavailable};
-use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid, random};
+use crate::ens::{Budget, Ens};
+use crate::ledger::command::Reach;
+use crate::ledger::{Book, Ledger};
+use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid};
 use crate::telemetry::Metrics;
 use crate::telemetry::names::AUDIT;
 
 use gate::{Gate, HangUp};
+use kit::Kit;
 use line::{Line, Lines, Turn};
 
 pub(crate) use describe::{finding, sights};
@@ -145,12 +150,6 @@ struct Attempting<L, E> {
     arrived: Instant,
 }
 
-/// What one send needs.
-struct Kit {
-    permit: Permit,
-    prepared: Prepared,
-}
-
 /// How far one step came.
 enum Step {
     /// To an answer.
@@ -167,7 +166,7 @@ enum Step {
 #[derive(Clone, Copy)]
 struct Unsettled {
     uid: Uid,
-    /// This very call sent it: whatever becomes of its record, it must not hear that nothing was sent.
+    /// This very call sent it, or may have: whatever becomes of its record, it must not hear that nothing was sent.
     sent: bool,
 }
 
@@ -208,11 +207,10 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
 
     /// At the head of the line: steps until there is an answer, or the caller's time is over.
     async fn in_turn(&self, mut turn: Turn) -> Result<Step, Failure> {
-        let uid = Uid(random::uuid());
         let mut kit = None;
         let mut unreached = 0;
         let ended = loop {
-            let paused = match self.step(&mut turn, uid, &mut kit).await {
+            let paused = match self.step(&mut turn, &mut kit).await {
                 Ok(Step::Again(pause, why)) => {
                     unreached += u32::from(why.reason == Reason::NotApplied);
                     if unreached == MOST_UNREACHED {
@@ -238,7 +236,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
     }
 
     /// One step: as far as it gets without waiting for anything but the ledger and ENS.
-    async fn step(&self, turn: &mut Turn, uid: Uid, kit: &mut Option<Kit>) -> Result<Step, Failure> {
+    async fn step(&self, turn: &mut Turn, kit: &mut Option<Kit>) -> Result<Step, Failure> {
         // A permit is had when nobody stands before, not while queueing, and never waited for under the lock.
         if turn.is_next() {
             let equipped = self.attacher.equip_now(kit.take()).await;
@@ -256,95 +254,16 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 }
             };
         }
-        if kit.is_some() {
-            return self.reserve(turn, uid, kit).await;
+        if let Some(equipped) = kit.take() {
+            return self.reserve(turn, equipped, kit).await;
         }
-        let enter = self.enter(turn.ticket(), uid, Reach::Queue);
+        let enter = self.enter(turn.ticket(), Uid(Uuid::nil()), Reach::Queue);
         match self.attacher.book.execute(&self.request.instance, &enter).await {
-            Ok(answer) => self.without_send(turn, answer).await,
+            Ok(answer) => {
+                turn.hears(&answer);
+                self.without_send(answer).await
+            }
             Err(error) => Ok(Step::Again(LEDGER_RETRY, failures::unavailable(&error))),
-        }
-    }
-
-    /// Takes the lock and a slot, asking ENS who is there if nobody did so lately, and sends.
-    async fn reserve(&self, turn: &mut Turn, uid: Uid, kit: &mut Option<Kit>) -> Result<Step, Failure> {
-        self.gate.pass()?;
-        let enter = self.enter(turn.ticket(), uid, Reach::Reserve);
-        let mut command = enter.clone();
-        loop {
-            let answer = match self.execute_surely(&command).await {
-                Ok(answer) => answer,
-                // It may have been written: the tracker settles it then.
-                Err(error) if error.maybe_applied => return Err(gate::outcome_unknown()),
-                Err(error) => {
-                    self.gate.back();
-                    return Ok(Step::Again(LEDGER_RETRY, failures::unavailable(&error)));
-                }
-            };
-            match (&answer.reply, kit.take()) {
-                (Reply::Reserved { grant, attempt, room }, Some(equipped)) => {
-                    self.attacher.metrics.lock_waited(self.arrived.elapsed());
-                    turn.granted(*grant, answer.deadline(grant.expires_at), room + 1);
-                    return self.send(turn, attempt, &answer.record.incarnation, equipped).await;
-                }
-                (
-                    Reply::Granted {
-                        grant,
-                        stale: true,
-                        room,
-                    },
-                    equipped,
-                ) if command == enter => {
-                    *kit = equipped;
-                    turn.granted(*grant, answer.deadline(grant.expires_at), *room);
-                    match self.attacher.describe(&self.request.instance).await {
-                        Ok((sent_at, rows)) => {
-                            command = Command::Observe {
-                                sent_at,
-                                rows,
-                                then: Some(Box::new(enter.clone())),
-                            };
-                        }
-                        Err(error) => {
-                            self.gate.back();
-                            self.attacher.give_up(turn, &self.request.instance).await;
-                            let (pause, why) = error?;
-                            return Ok(Step::Again(pause, why));
-                        }
-                    }
-                }
-                (Reply::Queued { ahead: 1.. }, Some(Kit { permit, .. })) => {
-                    self.attacher.budget.give_back(permit).await;
-                    self.gate.back();
-                    return self.without_send(turn, answer).await;
-                }
-                (_, equipped) => {
-                    *kit = equipped;
-                    self.gate.back();
-                    return self.without_send(turn, answer).await;
-                }
-            }
-        }
-    }
-
-    /// Executes a command that may write a send: an answer that was lost is asked for again until it is known, for the caller may not be
-    /// told before that nothing will be sent. Who was told that the outcome is unknown may call again, and what he hears then must stay
-    /// so: nothing is begun for him any more. What was written all the same the tracker settles.
-    async fn execute_surely(&self, command: &Command) -> Result<Answer, Unavailable> {
-        let mut in_doubt = false;
-        loop {
-            match self.attacher.book.execute(&self.request.instance, command).await {
-                Err(error) if in_doubt || error.maybe_applied => in_doubt = true,
-                answer => return answer,
-            }
-            tokio::time::sleep(LEDGER_RETRY).await;
-            if self.gate.is_left() {
-                let why = "its answer was lost".to_owned();
-                return Err(Unavailable {
-                    why,
-                    maybe_applied: true,
-                });
-            }
         }
     }
 }

@@ -13,7 +13,6 @@ use crate::model::{Attachment, Failure, State, Ticket, Uid};
 use crate::telemetry::context::current_trace;
 use crate::telemetry::metrics::RefusedBy;
 
-use super::line::Turn;
 use super::{Attempting, LEDGER_RETRY, Request, Step, Unsettled, failures, gate};
 
 /// How often an unsettled attempt is looked at; a hint only makes it faster.
@@ -36,20 +35,10 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
     }
 
     /// The reply to an [`Enter`] that reserved nothing.
-    pub(super) async fn without_send(&self, turn: &mut Turn, answer: Answer) -> Result<Step, Failure> {
-        match &answer.reply {
-            Reply::Granted { grant, room, .. } => {
-                turn.granted(*grant, answer.deadline(grant.expires_at), *room);
-            }
-            Reply::Queued { ahead } => turn.queued(*ahead),
-            Reply::Full(_) => {
-                turn.over();
-            }
-            Reply::Present { fresh: false, .. } => {
-                self.reread().await?;
-                return Ok(again());
-            }
-            _ => {}
+    pub(super) async fn without_send(&self, answer: Answer) -> Result<Step, Failure> {
+        if let Reply::Present { fresh: false, .. } = answer.reply {
+            self.reread().await?;
+            return Ok(again());
         }
         self.known(answer)
     }

@@ -10,7 +10,7 @@ use crate::ledger::Ledger;
 use crate::ledger::command::{Command, Finding, Sight, Status};
 use crate::model::{Failure, InstanceId, Timestamp};
 
-use super::send::wait_for;
+use super::kit::wait_for;
 use super::{Attacher, Attempting, LEDGER_RETRY, failures};
 
 /// How long the permit of a describe may be waited for under the lock: in the order of arrival, for readers want them too.

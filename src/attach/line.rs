@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
-use crate::ledger::command::{Hold, Lease};
+use crate::ledger::book::Answer;
+use crate::ledger::command::{Hold, Lease, Reply};
 use crate::model::{InstanceId, Ticket, random};
 
 /// Most callers that one grant serves.
@@ -124,8 +125,21 @@ impl Turn {
         *self.baton.ticket.get_or_insert_with(|| Ticket(random::uuid()))
     }
 
+    /// What the ledger's answer says of the lock and the places before.
+    pub(super) fn hears(&mut self, answer: &Answer) {
+        match answer.reply {
+            Reply::Granted { grant, room, .. } => self.granted(grant, answer.deadline(grant.expires_at), room),
+            Reply::Reserved { grant, room, .. } => self.granted(grant, answer.deadline(grant.expires_at), room + 1),
+            Reply::Queued { ahead } => self.queued(ahead),
+            Reply::Full(_) => {
+                self.over();
+            }
+            _ => {}
+        }
+    }
+
     /// The ledger granted the lock, with so many slots free.
-    pub(super) fn granted(&mut self, lease: Lease, ends: Instant, room: usize) {
+    fn granted(&mut self, lease: Lease, ends: Instant, room: usize) {
         match &mut self.baton.held {
             Some(held) if held.hold == lease.hold => held.ends = held.ends.min(ends),
             held => {
@@ -160,7 +174,7 @@ impl Turn {
     }
 
     /// Somebody else holds the lock, and so many stand before.
-    pub(super) fn queued(&mut self, ahead: usize) {
+    fn queued(&mut self, ahead: usize) {
         self.baton.held = None;
         self.baton.ahead = ahead;
     }

@@ -12,7 +12,7 @@ use crate::ledger::command::{Command, Reach, Reply};
 use crate::model::{Failure, Reason, State, Ticket, Uid};
 
 use super::gate::Gate;
-use super::send::wait_for;
+use super::kit::wait_for;
 use super::{Attacher, Attempting, Request, failures};
 
 /// A check that was passed, in words.

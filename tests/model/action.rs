@@ -5,7 +5,7 @@ use std::fmt;
 use eni_gateway::model::State;
 
 use crate::cloud::{Place, Track};
-use crate::plan::{Eni, Plan};
+use crate::plan::{Eni, Plan, Replica};
 use crate::task::{Step, Task, id};
 use crate::world::World;
 
@@ -17,21 +17,32 @@ pub(crate) enum Action {
     /// An owner asks the ledger for its next step; the reply may be lost.
     Ask { task: usize, lost: bool },
     /// An owner asked ENS who is on the instance, and hears it: each ENI's place as one of those it had lately.
-    Shown { task: usize, places: Vec<Place> },
+    /// The reply to its recording may be lost.
+    Shown {
+        task: usize,
+        places: Vec<Place>,
+        lost: bool,
+    },
     /// Redis' replicas confirm a reservation.
     Confirm { task: usize },
     /// An owner sends, if it may.
     Send { task: usize },
+    /// An owner writes the answer, and releases the lock or passes it on in its replica; the reply may be lost.
+    Write { task: usize, release: bool, lost: bool },
+    /// A caller's time is over, while nothing of his is sent.
+    Leave { task: usize },
     /// An attach reaches ENS, which does as it can; the answer reaches its owner, or is lost.
     Arrive { flying: usize, answered: bool },
     /// ENS refuses an attach for good.
     Refuse { flying: usize },
+    /// ENS throttles an attach.
+    Throttle { flying: usize },
     /// An attach never reaches ENS.
     Vanish { flying: usize },
     /// An owner waits for its answer no longer.
     TimeOut { task: usize },
-    /// An owner dies.
-    Crash { task: usize },
+    /// A replica dies.
+    Crash { replica: Replica },
     /// The tracker asks ENS for an ENI.
     Look { eni: Eni },
     /// The tracker hears that it is, or was lately, in this place.
@@ -59,6 +70,11 @@ impl World {
         for (index, task) in self.tasks.iter().enumerate() {
             self.actions_of(plan, index, task, actions);
         }
+        if self.left.crashes > 0 {
+            let lives = |replica: &Replica| self.in_line(*replica).next().is_some();
+            let replicas = (0..self.grants.len()).filter(lives);
+            actions.extend(replicas.map(|replica| Action::Crash { replica }));
+        }
         for (flying, send) in self.flying.iter().enumerate() {
             if self.now <= send.date + plan.bounds.validity.as_secs() {
                 actions.push(Action::Arrive { flying, answered: true });
@@ -70,6 +86,9 @@ impl World {
                 }
                 if self.left.refused > 0 {
                     actions.push(Action::Refuse { flying });
+                }
+                if self.left.throttled > 0 {
+                    actions.push(Action::Throttle { flying });
                 }
             }
             if self.left.unanswered > 0 {
@@ -85,10 +104,8 @@ impl World {
             }
         }
         if self.left.failovers > 0 {
-            let newest = self.older.len();
-            let least = if plan.synced { self.ghosts.confirmed } else { 0 };
-            actions.extend((1..=newest.saturating_sub(least)).map(|without| Action::FailOver { without }));
-            actions.push(Action::FailOver { without: 0 });
+            let most = self.ledger.may_lose(plan);
+            actions.extend((0..=most).map(|without| Action::FailOver { without }));
         }
         if self.left.losses > 0 {
             actions.push(Action::Lose);
@@ -99,44 +116,58 @@ impl World {
     }
 
     fn actions_of(&self, plan: &Plan, index: usize, task: &Task, actions: &mut Vec<Action>) {
-        if task.command().is_some() {
-            actions.push(Action::Ask {
+        let may_be_lost: &[bool] = match self.left.lost_commits {
+            0 => &[false],
+            _ => &[false, true],
+        };
+        if task.asks() && self.has_turn(index) {
+            actions.extend(may_be_lost.iter().map(|lost| Action::Ask {
                 task: index,
-                lost: false,
-            });
-            if self.left.lost_commits > 0 {
-                actions.push(Action::Ask {
-                    task: index,
-                    lost: true,
-                });
-            }
+                lost: *lost,
+            }));
         }
         match &task.step {
-            Step::Describe { sent_at } => {
-                let from = sent_at.saturating_sub(plan.lag());
-                let mut all: Vec<Vec<Place>> = vec![Vec::new()];
-                for track in &self.cloud {
-                    let shown = track.shown_since(from);
-                    all = all
-                        .into_iter()
-                        .flat_map(|places| shown.iter().map(move |place| [places.clone(), vec![*place]].concat()))
-                        .collect();
-                }
-                actions.extend(all.into_iter().map(|places| Action::Shown { task: index, places }));
+            Step::Waiting if self.left.left > 0 && task.resends.is_none() => {
+                actions.push(Action::Leave { task: index })
             }
-            Step::Send { confirmed, .. } => {
-                if plan.synced && !confirmed && !plan.unconfirmed {
-                    actions.push(Action::Confirm { task: index });
-                } else {
-                    actions.push(Action::Send { task: index });
-                }
+            Step::Describing { sent_at, .. } => {
+                let shown = self.may_be_shown(sent_at.saturating_sub(plan.lag()));
+                actions.extend(shown.into_iter().flat_map(|places| {
+                    may_be_lost.iter().map(move |lost| Action::Shown {
+                        task: index,
+                        places: places.clone(),
+                        lost: *lost,
+                    })
+                }));
             }
-            Step::Wait { .. } if self.left.unanswered > 0 => actions.push(Action::TimeOut { task: index }),
-            _ => {}
+            Step::Reserved(_) => actions.push(Action::Confirm { task: index }),
+            Step::Confirmed(_) => actions.push(Action::Send { task: index }),
+            Step::UnderWay(_) if self.left.unanswered > 0 => actions.push(Action::TimeOut { task: index }),
+            Step::Answered(_) => {
+                let passes_on: &[bool] = match self.in_line(task.replica).nth(1) {
+                    Some(_) => &[true, false],
+                    None => &[true],
+                };
+                actions.extend(passes_on.iter().flat_map(|release| {
+                    may_be_lost.iter().map(move |lost| Action::Write {
+                        task: index,
+                        release: *release,
+                        lost: *lost,
+                    })
+                }));
+            }
+            Step::Waiting | Step::Asking(_) | Step::UnderWay(_) | Step::Over => {}
         }
-        if self.left.crashes > 0 && !matches!(task.step, Step::Over) {
-            actions.push(Action::Crash { task: index });
-        }
+    }
+
+    /// What a describe of the instance may show, of all that was since `from`: each ENI's place by itself.
+    fn may_be_shown(&self, from: u64) -> Vec<Vec<Place>> {
+        let begin = vec![Vec::new()];
+        self.cloud.iter().fold(begin, |all, track| {
+            let shown = track.shown_since(from);
+            let longer = |places: Vec<Place>| shown.iter().map(move |place| [places.clone(), vec![*place]].concat());
+            all.into_iter().flat_map(longer).collect()
+        })
     }
 
     fn actions_of_cloud(&self, plan: &Plan, eni: Eni, track: &Track, actions: &mut Vec<Action>) {
@@ -162,10 +193,15 @@ impl World {
             }
             Place::Free if self.left.foreign_attaches > 0 => {
                 // Whoever attaches beside us looks whether there is room, and leaves us what we have reserved.
-                let reserved = self.record.attempts.values().filter(|attempt| attempt.reserved).count();
+                let reserved = self
+                    .ledger
+                    .record()
+                    .attempts
+                    .values()
+                    .filter(|attempt| attempt.reserved)
+                    .count();
                 // One that comes and goes again while we attach it ourselves looks like ours.
-                let ours = plan.wanted.contains(&eni);
-                if !ours && self.occupied().count() + reserved + self.flying.len() < plan.bounds.limit {
+                if !plan.wants(eni) && self.occupied().count() + reserved + self.flying.len() < plan.bounds.limit {
                     actions.push(Action::ForeignAttach {
                         eni,
                         place: Place::Here,
@@ -178,7 +214,7 @@ impl World {
             }
             _ => {}
         }
-        let known = self.record.attempts.get(&id(eni));
+        let known = self.ledger.record().attempts.get(&id(eni));
         let interesting = known.is_some_and(|attempt| attempt.attachment.state != State::Failed);
         if interesting && self.looks.len() < plan.looks && !self.looks.contains(&(eni, self.now)) {
             actions.push(Action::Look { eni });

@@ -22,7 +22,7 @@ fn limit() {
     bites(
         "L1",
         Plan {
-            wanted: vec![0, 1],
+            wanted: vec![vec![0], vec![1]],
             ..without(Rule::Limit, "the limit")
         },
     );
@@ -33,7 +33,7 @@ fn settled_occupies() {
     bites(
         "L1",
         Plan {
-            wanted: vec![0, 1],
+            wanted: vec![vec![0], vec![1]],
             ..without(Rule::SettledOccupies, "what is settled occupies")
         },
     );
@@ -42,7 +42,7 @@ fn settled_occupies() {
 #[test]
 fn newest_observation() {
     let plan = Plan {
-        wanted: vec![0, 1],
+        wanted: vec![vec![0], vec![1]],
         enis: 3,
         ticks: 10,
         looks: 0,
@@ -60,7 +60,7 @@ fn observation_life() {
     bites(
         "L1",
         Plan {
-            wanted: vec![0],
+            wanted: vec![vec![0]],
             ticks: 10,
             looks: 0,
             troubles: Troubles {
@@ -198,7 +198,7 @@ fn hold() {
     bites(
         "L1",
         Plan {
-            wanted: vec![0, 1],
+            wanted: vec![vec![0], vec![1]],
             looks: 0,
             troubles: Troubles {
                 losses: 1,
@@ -219,7 +219,7 @@ fn confirmation_by_replicas() {
     bites(
         "L1",
         Plan {
-            wanted: vec![0, 1],
+            wanted: vec![vec![0], vec![1]],
             looks: 0,
             synced: true,
             unconfirmed: true,

@@ -1,11 +1,14 @@
-//! When two situations are the same: times count from now, and what decides nothing (revisions, fences, counts) does not count.
+//! When two situations are the same: what decides nothing (revisions, fences, counts, texts) does not count.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use eni_gateway::ledger::Record;
+use eni_gateway::ledger::record::Attempt;
 use serde_json::Value;
 
-use crate::world::{SECOND, START, World};
+use crate::task::{Step, Task};
+use crate::world::World;
 
-/// Further back than every bound all times are alike.
-const HORIZON: i64 = 16;
 const IDLE: [&str; 13] = [
     "revision",
     "fence",
@@ -22,105 +25,96 @@ const IDLE: [&str; 13] = [
     "stuck",
 ];
 
-pub(crate) fn of(world: &World) -> String {
-    let now = world.now;
-    let ago = |time: u64| (now as i64 - time as i64).clamp(-HORIZON, HORIZON);
-    let mut record = serde_json::to_value(&world.record).unwrap();
-    still(&mut record, now);
-    let tasks: Vec<String> = world
-        .tasks
-        .iter()
-        .map(|task| {
-            let mut step = format!("{:?}", task.step);
-            // Attempts in hand are those that were written: their times say which.
-            if let Some(at) = step.find("created_at") {
-                step.truncate(at);
-            }
-            match &task.step {
-                crate::task::Step::Describe { sent_at } => step = format!("describe {}", ago(*sent_at)),
-                crate::task::Step::Send {
-                    lease,
-                    attempt,
-                    incarnation,
-                    confirmed,
-                } => {
-                    let ends = ago((lease.expires_at.as_micros() - START) / SECOND);
-                    step = format!("send {ends} {incarnation} {confirmed} {}", sends(attempt, now));
-                }
-                crate::task::Step::Wait { attempt, .. } => step = format!("wait {}", sends(attempt, now)),
-                crate::task::Step::Answer { attempt, answer, .. } => {
-                    step = format!("answer {answer:?} {}", sends(attempt, now));
-                }
-                _ => {}
-            }
-            format!("{} {} {:?} {step}", task.number, task.eni, task.resends)
-        })
-        .collect();
-    let tracks: Vec<Vec<(i64, crate::cloud::Place)>> = world
-        .cloud
-        .iter()
-        .map(|track| track.0.iter().map(|(at, place)| (ago(*at), *place)).collect())
-        .collect();
-    let flying: Vec<String> = world
-        .flying
-        .iter()
-        .map(|send| format!("{} {} {} {}", send.eni, send.uid, ago(send.date), send.task))
-        .collect();
-    let looks: Vec<(usize, i64)> = world.looks.iter().map(|(eni, at)| (*eni, ago(*at))).collect();
-    let older: Vec<String> = world
-        .older
-        .iter()
-        .map(|(at, record)| {
-            let mut record = serde_json::to_value(record).unwrap();
-            still(&mut record, now);
-            format!("{} {record}", ago(*at))
-        })
-        .collect();
-    let foreign: Vec<(usize, i64)> = world.foreign.iter().map(|(eni, at)| (*eni, ago(*at))).collect();
-    format!(
-        "{record}|{tasks:?}|{tracks:?}|{flying:?}|{looks:?}|{older:?}|{foreign:?}|{:?}|{:?}|{}|{}|{}|{:?}",
-        world.left,
-        world.ghosts,
-        ago(world.hold_until),
-        world.incarnation,
-        world.ticks_left(),
-        world.breach
+pub(crate) fn of(world: &World) -> u64 {
+    let mut key = DefaultHasher::new();
+    (world.now, world.left, &world.ghosts, &world.breach).hash(&mut key);
+    let ledger = &world.ledger;
+    (
+        ledger.newest.key,
+        ledger.confirmed,
+        ledger.incarnation,
+        ledger.hold_until,
     )
+        .hash(&mut key);
+    for (until, older) in &ledger.older {
+        (until, older.key).hash(&mut key);
+    }
+    (&world.cloud, &world.flying, &world.looks, &world.foreign, &world.grants).hash(&mut key);
+    for task in &world.tasks {
+        task_into(task, &mut key);
+    }
+    key.finish()
 }
 
-fn sends(attempt: &eni_gateway::ledger::record::Attempt, now: u64) -> String {
-    let ago = |at: u64| now as i64 - ((at - START) / SECOND) as i64;
-    let sends: Vec<_> = attempt
-        .sends
-        .iter()
-        .map(|send| {
-            let answered = send.answered_at.map(|at| ago(at.as_micros()).min(HORIZON));
-            (ago(send.at.as_micros()).min(HORIZON), answered)
-        })
-        .collect();
-    format!("{} {sends:?} {:?}", attempt.uid(), attempt.attachment.state)
+pub(crate) fn of_record(record: &Record) -> u64 {
+    let mut key = DefaultHasher::new();
+    value_into(&serde_json::to_value(record).unwrap(), &mut key);
+    key.finish()
 }
 
-fn still(value: &mut Value, now: u64) {
+fn task_into(task: &Task, key: &mut impl Hasher) {
+    (
+        task.number,
+        task.taken_back,
+        task.replica,
+        std::mem::discriminant(&task.step),
+    )
+        .hash(key);
+    match &task.step {
+        Step::Waiting | Step::Over => {}
+        Step::Asking(asking) => format!("{:?}", asking.command()).hash(key),
+        Step::Describing { sent_at, .. } => sent_at.hash(key),
+        Step::Reserved(reserved) => {
+            (reserved.lease().expires_at, reserved.incarnation()).hash(key);
+            attempt_into(reserved.attempt(), key);
+        }
+        Step::Confirmed(confirmed) => {
+            confirmed.reserved().lease().expires_at.hash(key);
+            attempt_into(confirmed.reserved().attempt(), key);
+        }
+        Step::UnderWay(under_way) => attempt_into(under_way.attempt(), key),
+        Step::Answered(answered) => {
+            format!("{:?}", answered.answer()).hash(key);
+            attempt_into(answered.attempt(), key);
+        }
+    }
+}
+
+/// An attempt in hand is one that was written: its sends say which.
+fn attempt_into(attempt: &Attempt, key: &mut impl Hasher) {
+    (attempt.uid(), std::mem::discriminant(&attempt.attachment.state)).hash(key);
+    for send in &attempt.sends {
+        (send.at, send.answered_at).hash(key);
+    }
+}
+
+fn value_into(value: &Value, key: &mut impl Hasher) {
     match value {
         Value::Object(fields) => {
+            // Its id is derived from the time.
             let foreign = fields.get("ours") == Some(&Value::Bool(false));
-            fields.retain(|name, _| !IDLE.contains(&name.as_str()));
-            for (name, field) in fields.iter_mut() {
-                if foreign && name == "attachment" {
-                    // An id that is derived from the time.
-                    field.as_object_mut().unwrap().remove("uid");
+            for (name, field) in fields.iter().filter(|(name, _)| !IDLE.contains(&name.as_str())) {
+                name.hash(key);
+                match field {
+                    Value::Object(attachment) if foreign && name == "attachment" => {
+                        for (name, field) in attachment.iter().filter(|(name, _)| *name != "uid") {
+                            if !IDLE.contains(&name.as_str()) {
+                                name.hash(key);
+                                value_into(field, key);
+                            }
+                        }
+                    }
+                    field => value_into(field, key),
                 }
-                still(field, now);
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| still(item, now)),
-        Value::Number(number) => {
-            if let Some(time) = number.as_u64().filter(|time| *time >= START / 2) {
-                let ago = now as i64 - ((time.saturating_sub(START)) / SECOND) as i64;
-                *value = ago.clamp(-HORIZON, HORIZON).into();
-            }
+        Value::Array(items) => {
+            items.len().hash(key);
+            items.iter().for_each(|item| value_into(item, key));
         }
-        _ => {}
+        Value::Null => 0_u8.hash(key),
+        Value::Bool(flag) => flag.hash(key),
+        Value::Number(number) => number.as_u64().hash(key),
+        Value::String(text) => text.hash(key),
     }
 }

@@ -11,6 +11,9 @@ mod bites;
 mod canon;
 mod cloud;
 mod holds;
+mod judge;
+mod ledger;
+mod owner;
 mod plan;
 mod task;
 mod world;
@@ -59,7 +62,9 @@ fn search(plan: Plan) -> Option<Path<World, Action>> {
         .checker()
         // In one order, so that the shortest way is always the same one.
         .threads(1)
-        .timeout(Duration::from_secs(600))
+        .timeout(Duration::from_secs(
+            std::env::var("MT").map_or(600, |t| t.parse().unwrap()),
+        ))
         .finish_when(HasDiscoveries::AnyFailures)
         .spawn_bfs()
         .join();

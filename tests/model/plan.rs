@@ -6,18 +6,24 @@ use eni_gateway::ledger::{Bounds, Rules};
 
 /// ENIs have numbers here.
 pub(crate) type Eni = usize;
+/// So have replicas.
+pub(crate) type Replica = usize;
 
 /// How many of each kind of trouble there may be on one way.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Troubles {
-    /// A caller's process dies.
+    /// A replica dies.
     pub(crate) crashes: u8,
     /// The answer to a commit is lost.
     pub(crate) lost_commits: u8,
+    /// A caller's time is over while nothing of his is sent, and he is told so.
+    pub(crate) left: u8,
     /// An attach's answer is lost, or comes too late.
     pub(crate) unanswered: u8,
     /// ENS refuses a copy for good.
     pub(crate) refused: u8,
+    /// ENS throttles a copy.
+    pub(crate) throttled: u8,
     /// ENS accepts, and nothing comes of it.
     pub(crate) failed: u8,
     /// Others attach an ENI.
@@ -34,8 +40,8 @@ pub(crate) struct Troubles {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) name: &'static str,
-    /// Who attaches what: one attempt each, on a replica of its own.
-    pub(crate) wanted: Vec<Eni>,
+    /// Who attaches what: of each replica, its callers in line.
+    pub(crate) wanted: Vec<Vec<Eni>>,
     /// What is on the instance from the beginning.
     pub(crate) attached: Vec<Eni>,
     /// All ENIs.
@@ -53,11 +59,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// One caller and a limit of one, one look at a time, no troubles; lag 1 s, validity 1 s, lease 2 s.
     pub(crate) fn new(name: &'static str) -> Self {
         let seconds = Duration::from_secs;
         Self {
             name,
-            wanted: vec![0],
+            wanted: vec![vec![0]],
             attached: Vec::new(),
             enis: 2,
             ticks: 8,
@@ -76,6 +83,22 @@ impl Plan {
         }
     }
 
+    /// Two replicas, four ENIs, of which one is attached already, and a limit of two: two callers for the last place.
+    pub(crate) fn of_two_for_the_last_place(name: &'static str) -> Self {
+        Self {
+            wanted: vec![vec![0], vec![1]],
+            attached: vec![3],
+            enis: 4,
+            ..Self::new(name)
+        }
+        .limit(2)
+    }
+
+    pub(crate) fn limit(mut self, limit: usize) -> Self {
+        self.bounds.limit = limit;
+        self
+    }
+
     pub(crate) fn rules(mut self, rules: Rules) -> Self {
         self.bounds.rules = rules;
         self
@@ -83,6 +106,10 @@ impl Plan {
 
     pub(crate) fn lag(&self) -> u64 {
         self.bounds.lag.as_secs()
+    }
+
+    pub(crate) fn wants(&self, eni: Eni) -> bool {
+        self.wanted.iter().flatten().any(|wanted| *wanted == eni)
     }
 }
 

@@ -1,12 +1,12 @@
-//! One attempt as its owner takes it, step by step: what it asks of the ledger next, and where the answer leads. The steps are
-//! those of `attach.rs` and `attach/send.rs`; everything that is decided about the record is decided by `apply`.
+//! One attempt and how far its owner is: the steps are those of `attach::owner`, and everything that is decided about the record is
+//! decided by `apply`.
 
-use eni_gateway::ledger::command::{Command, Enter, Hold, Lease, Reach, Reply, SendAnswer};
-use eni_gateway::ledger::record::Attempt;
+use eni_gateway::attach::owner::{Answered, Asking, Confirmed, Reserved, UnderWay};
+use eni_gateway::ledger::command::{Command, Enter, Reach, SendAnswer};
 use eni_gateway::model::{Failure, InterfaceId, Reason, Ticket, Uid};
 use uuid::Uuid;
 
-use crate::plan::Eni;
+use crate::plan::{Eni, Replica};
 
 pub(crate) fn id(eni: Eni) -> InterfaceId {
     format!("eni-{eni}").parse().unwrap()
@@ -15,30 +15,19 @@ pub(crate) fn id(eni: Eni) -> InterfaceId {
 /// Where an attempt's owner is.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// Asks for the lock, a slot and the right to send; or, of an attempt that went unanswered, for the right to send again.
-    Enter,
-    /// Asks ENS who is on the instance; then enters again.
-    Describe {
+    /// In line, or told to ask again: nothing of it stands in the ledger, as far as he knows.
+    Waiting,
+    /// Has asked; if there is no reply, asks the same again.
+    Asking(Asking),
+    /// Asks ENS who is on the instance, under the lock.
+    Describing {
+        asking: Asking,
         sent_at: u64,
     },
-    /// May send: the lease ends then; under which incarnation it was reserved, and whether Redis' replicas have that.
-    Send {
-        lease: Lease,
-        attempt: Box<Attempt>,
-        incarnation: String,
-        confirmed: bool,
-    },
-    /// Has sent, and waits for the answer.
-    Wait {
-        hold: Hold,
-        attempt: Box<Attempt>,
-    },
-    /// Writes the answer.
-    Answer {
-        hold: Hold,
-        attempt: Box<Attempt>,
-        answer: SendAnswer,
-    },
+    Reserved(Reserved),
+    Confirmed(Confirmed),
+    UnderWay(UnderWay),
+    Answered(Answered),
     Over,
 }
 
@@ -46,59 +35,43 @@ pub(crate) enum Step {
 pub(crate) struct Task {
     pub(crate) number: u128,
     pub(crate) eni: Eni,
+    pub(crate) replica: Replica,
     /// The attempt that it sends again; otherwise it begins one.
     pub(crate) resends: Option<Uid>,
+    /// How many attempts of its own it took back.
+    pub(crate) taken_back: u8,
     pub(crate) step: Step,
 }
 
 impl Task {
-    pub(crate) fn ticket(&self) -> Ticket {
-        Ticket(Uuid::from_u128(self.number))
+    pub(crate) fn uid(&self) -> Uid {
+        let own = u128::from(self.taken_back) << 64 | self.number;
+        self.resends.unwrap_or(Uid(Uuid::from_u128(own)))
     }
 
-    pub(crate) fn enter(&self) -> Command {
-        let (ticket, eni) = (self.ticket(), id(self.eni));
-        match self.resends {
-            Some(uid) => Command::Resend { ticket, uid, eni },
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.step, Step::Over)
+    }
+
+    /// Whether it asks something of the ledger now.
+    pub(crate) fn asks(&self) -> bool {
+        matches!(self.step, Step::Waiting | Step::Asking(_))
+    }
+
+    /// What it asks for when its turn begins.
+    pub(crate) fn asking(&self, ticket: Ticket) -> Asking {
+        let (uid, eni) = (self.uid(), id(self.eni));
+        Asking::new(match self.resends {
+            Some(_) => Command::Resend { ticket, uid, eni },
             None => Command::Enter(Enter {
                 ticket,
-                uid: Uid(Uuid::from_u128(self.number)),
+                uid,
                 eni,
                 request: None,
                 trace: None,
                 reach: Reach::Reserve,
             }),
-        }
-    }
-
-    /// What it asks of the ledger now, if anything.
-    pub(crate) fn command(&self) -> Option<Command> {
-        match &self.step {
-            Step::Enter => Some(self.enter()),
-            Step::Answer { hold, attempt, answer } => Some(Command::Answer {
-                attempt: attempt.clone(),
-                grant: *hold,
-                answer: answer.clone(),
-                release: true,
-            }),
-            Step::Describe { .. } | Step::Send { .. } | Step::Wait { .. } | Step::Over => None,
-        }
-    }
-
-    /// Where the ledger's reply leads.
-    pub(crate) fn hears(&mut self, reply: &Reply, incarnation: &str, now: u64) {
-        self.step = match (reply, &self.step) {
-            (Reply::Reserved { grant, attempt, .. }, _) => Step::Send {
-                lease: *grant,
-                attempt: attempt.clone(),
-                incarnation: incarnation.to_owned(),
-                confirmed: false,
-            },
-            (Reply::Granted { stale: true, .. }, _) => Step::Describe { sent_at: now },
-            // The poll is the acquire.
-            (Reply::Queued { .. } | Reply::Recovering(_), step) => step.clone(),
-            _ => Step::Over,
-        };
+        })
     }
 }
 

@@ -1,0 +1,71 @@
+//! Another send of an attempt that went unanswered, on the tracker's behalf: the steps of a first one, under the same reservation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::ens::Ens;
+use crate::ledger::Ledger;
+use crate::ledger::command::{Command, Reply};
+use crate::ledger::record::Attempt;
+use crate::model::Failure;
+
+use super::Attacher;
+use super::gate::Gate;
+use super::line::Turn;
+use super::owner::Asking;
+use super::reserve::Way;
+
+/// How long it may wait for its permit and the lock; then the attempt falls due again.
+const WITHIN: Duration = Duration::from_secs(30);
+
+impl<L: Ledger, E: Ens> Attacher<L, E> {
+    /// Sends an attempt again that went unanswered and that ENS, asked since, shows free: with permit, lock and lease check as
+    /// for a first send. Where that cannot be had in time the attempt falls due again.
+    pub async fn resend(self: &Arc<Self>, attempt: &Attempt) {
+        let instance = &attempt.attachment.instance;
+        let gate = Gate::new(Instant::now() + WITHIN);
+        let line = self.lines.of(instance);
+        let Ok(mut turn) = gate.bound(line.turn()).await else {
+            return;
+        };
+        // What a resend comes to stands in the record.
+        let _ = gate.bound(self.try_resend(&gate, &mut turn, attempt)).await;
+        self.step_aside(&mut turn, instance).await;
+    }
+
+    async fn try_resend(&self, gate: &Gate, turn: &mut Turn, attempt: &Attempt) -> Result<(), Failure> {
+        let instance = &attempt.attachment.instance;
+        loop {
+            let kit = match self.equip_now(None).await? {
+                Some(kit) => kit,
+                None => {
+                    self.give_up(turn, instance).await;
+                    self.equip(gate).await?
+                }
+            };
+            let asking = Asking::new(Command::Resend {
+                ticket: turn.ticket(),
+                uid: attempt.uid(),
+                eni: attempt.attachment.eni.clone(),
+            });
+            match self.reserve(turn, instance, asking, None).await {
+                Way::Reserved(reserved) => {
+                    let sent = self.send_once(turn, reserved, kit).await;
+                    // Written or not: the tracker goes on from the record.
+                    let _ = self.write(turn, &sent.answered).await;
+                    return Ok(());
+                }
+                Way::Otherwise(answer) if matches!(answer.reply, Reply::Queued { .. }) => {
+                    self.budget.give_back(kit.permit).await;
+                    self.poll_pause(instance).await;
+                }
+                Way::Otherwise(_) | Way::Undescribed(_) | Way::Unreached(_) => {
+                    self.budget.give_back(kit.permit).await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+}

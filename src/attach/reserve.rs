@@ -1,0 +1,162 @@
+//! The way to a reservation: the lock, a slot and a written send, with a describe of the instance between if nobody asked ENS lately.
+//! And how the lock is given up again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::ens::Ens;
+use crate::ledger::book::Answer;
+use crate::ledger::bounds::LEASE_MARGIN;
+use crate::ledger::command::{Command, Reach, Reply};
+use crate::ledger::{Ledger, Unavailable};
+use crate::model::{Failure, InstanceId, Uid, random};
+
+use super::gate::{self, Gate};
+use super::kit::Kit;
+use super::line::Turn;
+use super::owner::{Asking, Heard, Reserved};
+use super::{Attacher, Attempting, LEDGER_RETRY, Step, failures};
+
+/// How far the way to a reservation led.
+pub(super) enum Way {
+    /// To its end.
+    Reserved(Reserved),
+    /// The ledger answered otherwise.
+    Otherwise(Box<Answer>),
+    /// The instance could not be described. The inner error is worth another try after a pause.
+    Undescribed(Result<(Duration, Failure), Failure>),
+    /// The ledger could not be reached.
+    Unreached(Unavailable),
+}
+
+impl<L: Ledger, E: Ens> Attempting<L, E> {
+    /// Takes the lock and a slot, asking ENS who is there if nobody did so lately, and sends. What it need not send with goes to `spare`.
+    pub(super) async fn reserve(&self, turn: &mut Turn, kit: Kit, spare: &mut Option<Kit>) -> Result<Step, Failure> {
+        if let Err(closed) = self.gate.pass() {
+            *spare = Some(kit);
+            return Err(closed);
+        }
+        let attacher = &self.attacher;
+        // What was taken back may have been ended meanwhile: it does not come again under its old uid.
+        let enter = self.enter(turn.ticket(), Uid(random::uuid()), Reach::Reserve);
+        let asking = Asking::new(enter);
+        let way = attacher
+            .reserve(turn, &self.request.instance, asking, Some(&self.gate))
+            .await;
+        match way {
+            Way::Reserved(reserved) => {
+                attacher.metrics.lock_waited(self.arrived.elapsed());
+                self.send(turn, reserved, kit).await
+            }
+            Way::Otherwise(answer) => {
+                match answer.reply {
+                    Reply::Queued { ahead: 1.. } => attacher.budget.give_back(kit.permit).await,
+                    _ => *spare = Some(kit),
+                }
+                self.gate.back();
+                self.without_send(*answer).await
+            }
+            Way::Undescribed(error) => {
+                *spare = Some(kit);
+                self.gate.back();
+                attacher.give_up(turn, &self.request.instance).await;
+                let (pause, why) = error?;
+                Ok(Step::Again(pause, why))
+            }
+            Way::Unreached(error) => {
+                *spare = Some(kit);
+                if error.maybe_applied {
+                    // If it was written the tracker settles it.
+                    return Err(gate::outcome_unknown());
+                }
+                self.gate.back();
+                Ok(Step::Again(LEDGER_RETRY, failures::unavailable(&error)))
+            }
+        }
+    }
+}
+
+impl<L: Ledger, E: Ens> Attacher<L, E> {
+    /// Asks the ledger until something is reserved or cannot be, for the caller at this gate if there is one.
+    pub(super) async fn reserve(
+        &self,
+        turn: &mut Turn,
+        instance: &InstanceId,
+        mut asking: Asking,
+        caller: Option<&Gate>,
+    ) -> Way {
+        loop {
+            let command = asking.command();
+            let answer = match caller {
+                Some(gate) => self.execute_surely(instance, &command, gate).await,
+                None => self.book.execute(instance, &command).await,
+            };
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) => return Way::Unreached(error),
+            };
+            turn.hears(&answer);
+            match asking.hears(&answer.reply, &answer.record.incarnation) {
+                Heard::Reserved(reserved) => return Way::Reserved(reserved),
+                Heard::Describe => match self.describe(instance).await {
+                    Ok((sent_at, rows)) => asking.saw(sent_at, rows),
+                    Err(error) => return Way::Undescribed(error),
+                },
+                Heard::Nothing => return Way::Otherwise(Box::new(answer)),
+            }
+        }
+    }
+
+    /// Executes a command that may write a send: an answer that was lost is asked for again until it is known, for the caller may not be
+    /// told before that nothing will be sent. Who was told that the outcome is unknown may call again, and what he hears then must stay
+    /// so: nothing is begun for him any more. What was written all the same the tracker settles.
+    async fn execute_surely(
+        &self,
+        instance: &InstanceId,
+        command: &Command,
+        gate: &Gate,
+    ) -> Result<Answer, Unavailable> {
+        let mut in_doubt = false;
+        loop {
+            match self.book.execute(instance, command).await {
+                Err(error) if in_doubt || error.maybe_applied => in_doubt = true,
+                answer => return answer,
+            }
+            tokio::time::sleep(LEDGER_RETRY).await;
+            if gate.is_left() {
+                let why = "its answer was lost".to_owned();
+                return Err(Unavailable {
+                    why,
+                    maybe_applied: true,
+                });
+            }
+        }
+    }
+
+    /// Pauses until the lock is worth asking for again: a quarter of a second, or less if the record changed.
+    pub(super) async fn poll_pause(&self, instance: &InstanceId) {
+        let mut hint = self.book.ledger().hints().subscribe(instance);
+        let pause = Duration::from_millis(random::between(200..300));
+        // Either way it is asked for again.
+        let _ = tokio::time::timeout(pause, hint.changed()).await;
+    }
+
+    /// At the end of a turn: gives up the lock, or the place in the queue, unless somebody in line goes on with it.
+    pub(super) async fn step_aside(&self, turn: &mut Turn, instance: &InstanceId) {
+        let enough = turn
+            .held()
+            .is_none_or(|held| Instant::now() + self.attempt_timeout + LEASE_MARGIN < held.ends);
+        if turn.is_last() || !enough {
+            self.give_up(turn, instance).await;
+        }
+    }
+
+    /// Gives up the lock, or the place in the queue. If the ledger cannot be reached both end by themselves.
+    pub(super) async fn give_up(&self, turn: &mut Turn, instance: &InstanceId) {
+        if let Some(ticket) = turn.over() {
+            // A lease that is not given back lapses.
+            let _ = self.book.execute(instance, &Command::Leave { ticket }).await;
+        }
+    }
+}

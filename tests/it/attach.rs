@@ -1,0 +1,101 @@
+//! One attempt's owner, with ENS and the ledger in the test's hand, in virtual time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eni_gateway::attach::{Attacher, Request};
+use eni_gateway::ens::Budget;
+use eni_gateway::ens::budget::{TokenAnswer, TokenRequest};
+use eni_gateway::ledger::book::Event;
+use eni_gateway::ledger::command::{Command, Finding};
+use eni_gateway::ledger::{Book, Bounds, Ledger, Record};
+use eni_gateway::model::{Caller, InstanceId, InterfaceId, Reason, State};
+use eni_gateway::telemetry::Metrics;
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
+
+use crate::support::ens::{Call, FakeEns};
+use crate::support::ledger::Faulty;
+
+struct Owner {
+    book: Arc<Book<Faulty>>,
+    attacher: Arc<Attacher<Faulty, FakeEns>>,
+    instance: InstanceId,
+    eni: InterfaceId,
+}
+
+impl Owner {
+    fn new(ens: &FakeEns) -> Self {
+        let observer = Arc::new(|event: Event<'_>| assert!(matches!(event, Event::Changed(_)), "{event:?}"));
+        let book = Arc::new(Book::new(Faulty::new(), Bounds::default(), observer));
+        let attacher = Attacher::new(
+            book.clone(),
+            Arc::new(ens.clone()),
+            Budget::new(Arc::new(|_: TokenRequest| async { Ok(TokenAnswer::Granted) }.boxed())),
+            Duration::from_secs(8),
+            Metrics::new("0", "test").unwrap(),
+            TaskTracker::new(),
+        );
+        Self {
+            book,
+            attacher: Arc::new(attacher),
+            instance: "i-1".parse().unwrap(),
+            eni: "eni-1".parse().unwrap(),
+        }
+    }
+
+    fn request(&self) -> Request {
+        Request {
+            instance: self.instance.clone(),
+            eni: self.eni.clone(),
+            request_id: None,
+            caller: Caller::anonymous(),
+            deadline: Instant::now() + Duration::from_secs(300),
+        }
+    }
+
+    async fn commit(&self, command: Command) -> Arc<Record> {
+        self.book.execute(&self.instance, &command).await.unwrap().record
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_ended_before_it_was_taken_back_stays_ended_and_is_told_so() {
+    let ens = FakeEns::default();
+    let owner = Owner::new(&ens);
+    let now = || owner.book.ledger().now(&owner.instance);
+    // Nobody is on the instance, so that the send comes first.
+    owner
+        .commit(Command::Observe {
+            sent_at: now(),
+            rows: Vec::new(),
+            then: None,
+        })
+        .await;
+    // The owner stands still in his send, of which he will hear that it never went out.
+    ens.take(Duration::from_secs(60));
+    let (told, ended) = tokio::join!(owner.attacher.attach(owner.request()), async {
+        sleep(Duration::from_secs(45)).await;
+        let finding = Finding::Elsewhere {
+            instance: "i-2".parse().unwrap(),
+            text: "InUse".to_owned(),
+        };
+        let settle = Command::Settle {
+            sent_at: now(),
+            findings: vec![(owner.eni.clone(), finding)],
+        };
+        owner.commit(settle).await.attempts[&owner.eni].attachment.clone()
+    });
+    assert_eq!(ended.state, State::Failed);
+    assert_eq!(told.unwrap_err().reason, Reason::EniNotAvailable);
+    let record = owner.commit(Command::Look).await;
+    let attachment = &record.attempts[&owner.eni].attachment;
+    assert_eq!((attachment.uid, attachment.state), (ended.uid, State::Failed));
+    let sends = ens
+        .calls()
+        .iter()
+        .filter(|call| matches!(call, Call::Attach(..)))
+        .count();
+    assert_eq!(sends, 1, "nothing is sent again for what has ended");
+}

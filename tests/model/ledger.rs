@@ -1,0 +1,117 @@
+//! The ledger as the world has it: `apply` itself, its versions, and what it loses.
+
+use std::sync::Arc;
+
+use eni_gateway::ledger::apply::{Context, apply};
+use eni_gateway::ledger::command::{Command, Reply};
+use eni_gateway::ledger::{Partition, Record};
+
+use crate::canon;
+use crate::plan::Plan;
+use crate::world::{World, stamp};
+
+/// One version of the record.
+#[derive(Clone, Debug)]
+pub(crate) struct Version {
+    pub(crate) record: Arc<Record>,
+    /// Equal for records between which nothing decides.
+    pub(crate) key: u64,
+}
+
+impl From<Record> for Version {
+    fn from(record: Record) -> Self {
+        Self {
+            key: canon::of_record(&record),
+            record: Arc::new(record),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Ledger {
+    pub(crate) newest: Version,
+    /// What a failover may bring back, and until when it was the newest.
+    pub(crate) older: Vec<(u64, Version)>,
+    /// How many of them Redis' replicas have surely.
+    pub(crate) confirmed: usize,
+    pub(crate) incarnation: u32,
+    pub(crate) hold_until: u64,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self {
+            newest: Record::default().into(),
+            older: Vec::new(),
+            confirmed: 0,
+            incarnation: 1,
+            hold_until: 0,
+        }
+    }
+
+    pub(crate) fn record(&self) -> &Record {
+        &self.newest.record
+    }
+
+    /// How many of the last commits a failover may lose.
+    pub(crate) fn may_lose(&self, plan: &Plan) -> usize {
+        self.older.len() - if plan.synced { self.confirmed } else { 0 }
+    }
+
+    /// The last so many commits are lost.
+    pub(crate) fn fails_over(&mut self, plan: &Plan, now: u64, without: usize) {
+        for _ in 0..without {
+            self.newest = self.older.pop().expect("there are so many").1;
+        }
+        self.begins_anew(now, (!plan.synced).then_some(plan));
+    }
+
+    /// Everything is lost.
+    pub(crate) fn is_lost(&mut self, plan: &Plan, now: u64) {
+        self.newest = Record::default().into();
+        self.begins_anew(now, Some(plan));
+    }
+
+    fn begins_anew(&mut self, now: u64, holds: Option<&Plan>) {
+        self.older.clear();
+        self.confirmed = 0;
+        self.incarnation += 1;
+        if let Some(plan) = holds {
+            self.hold_until = now + plan.bounds.hold().as_secs();
+        }
+    }
+
+    /// What is older than the failover window no failover brings back.
+    pub(crate) fn forget(&mut self, plan: &Plan, now: u64) {
+        let window = plan.bounds.failover_window.as_secs();
+        let gone = self.older.iter().take_while(|(until, _)| until + window < now).count();
+        self.older.drain(..gone);
+        self.confirmed = self.confirmed.saturating_sub(gone);
+    }
+}
+
+impl World {
+    /// One commit: what `apply` makes of the command, judged.
+    pub(crate) fn commit(&mut self, plan: &Plan, command: &Command) -> Reply {
+        let partition = Partition {
+            incarnation: self.ledger.incarnation.to_string(),
+            hold_until: stamp(self.ledger.hold_until),
+        };
+        let context = Context {
+            bounds: &plan.bounds,
+            instance: &"i-1".parse().unwrap(),
+            partition: &partition,
+            request: None,
+            now: stamp(self.now),
+        };
+        let step = apply(self.ledger.record(), command, context);
+        if step.changed {
+            self.judge(plan, &step.record);
+            let before = std::mem::replace(&mut self.ledger.newest, step.record.into());
+            if plan.troubles.failovers > 0 {
+                self.ledger.older.push((self.now, before));
+            }
+        }
+        step.reply
+    }
+}
