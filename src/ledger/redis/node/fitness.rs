@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use redis::aio::MultiplexedConnection;
-use redis::{RedisResult, cmd};
+use redis::{ErrorKind, RedisResult, ServerErrorKind, cmd};
 
 use super::Node;
 
@@ -51,25 +51,31 @@ pub(in super::super) async fn examine(node: &Node, connection: &mut MultiplexedC
         .await
         .unwrap_or_default();
     let mut found = judge(&info, &limits, node.shared.settings.sync_replicas);
-    let missing = missing_rights(node, connection).await;
-    if !missing.is_empty() {
-        found.unfit.push(format!(
-            "the acl user may not run {}, which the ledger's scripts need",
-            missing.join(", ")
-        ));
-    }
+    found.unfit.extend(missing_rights(node, connection).await);
     Ok(found)
 }
 
+/// Whether this user may run all that the scripts run: otherwise the first one would fail, and not say which command.
+pub(super) async fn has_rights(node: &Node, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    match missing_rights(node, connection).await {
+        Some(why) => Err((ErrorKind::Server(ServerErrorKind::NoPerm), "no right", why).into()),
+        None => Ok(()),
+    }
+}
+
 /// What of the scripts this user may not run. What else fails is no matter of rights, and found out elsewhere.
-async fn missing_rights(node: &Node, connection: &mut MultiplexedConnection) -> Vec<String> {
-    let Some(partition) = node.partitions().first().copied() else {
-        return Vec::new();
-    };
+async fn missing_rights(node: &Node, connection: &mut MultiplexedConnection) -> Option<String> {
+    let partition = node.partitions().first().copied()?;
     let [string, set, hash] = node.shared.keys.scratches(partition);
     let mut rights = node.shared.scripts.rights.key(string);
     rights.key(set).key(hash);
-    rights.invoke_async(connection).await.unwrap_or_default()
+    let missing: Vec<String> = rights.invoke_async(connection).await.unwrap_or_default();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "the acl user may not run {}, which the ledger's scripts need",
+            missing.join(", ")
+        )
+    })
 }
 
 /// One field of INFO.

@@ -75,6 +75,7 @@ impl Node {
         let place = self.finder.find(&self.shared.dialer).await?;
         let mut connection = self.shared.dialer.connect(&place).await?;
         self.shared.scripts.load(&mut connection).await?;
+        fitness::has_rights(self, &mut connection).await?;
         if fresh && let Err(held) = init::begin(self, &mut connection).await? {
             info!(%held, "the ledger is not new");
         }

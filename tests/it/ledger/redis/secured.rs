@@ -1,6 +1,8 @@
 //! Servers that are reached by other ways than plain TCP, and that ask who comes.
 
-use eni_gateway::ledger::redis::{Identity, InvalidSettings, Login, Place, RedisSettings, Servers, Tls};
+use std::time::Duration;
+
+use eni_gateway::ledger::redis::{Identity, InvalidSettings, Login, Place, RedisSettings, Servers, Tls, init};
 use eni_gateway::ledger::{Effects, Ledger, Redis};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use secrecy::{SecretSlice, SecretString};
@@ -201,36 +203,74 @@ async fn a_socket_of_this_machine() {
     until("subscribed", async || ledger.health().warnings.is_empty()).await;
 }
 
-/// The rights that `docs/operations.md` names, and no others.
-#[tokio::test]
-async fn a_user_with_the_rights_that_a_ledger_needs_and_no_more() {
+/// The rights that `docs/operations.md` names.
+fn documented_rights() -> Vec<String> {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md")).unwrap();
+    let (_, rights) = text.split_once("ACL SETUSER gateway ").unwrap();
+    let (rights, _) = rights.split_once("```").unwrap();
+    let rights = rights.split_whitespace();
+    rights.map(|right| right.replace("PASSWORD", "s3cret")).collect()
+}
+
+/// A server with a user who has these rights, and how to come as that user.
+async fn with_user(rights: &[String]) -> (Server, RedisSettings) {
     let server = Server::start().await;
-    let rights = [
-        "on",
-        ">s3cret",
-        "~eni-gateway:*",
-        "&eni-gateway:*",
-        "+@connection",
-        "+@scripting",
-        "+@read",
-        "+@write",
-        "+@pubsub",
-        "+info",
-        "+time",
-        "+wait",
-        "-@dangerous",
-        "+info",
-    ];
-    server
-        .ask::<()>(&[&["ACL", "SETUSER", "gateway"], &rights[..]].concat())
-        .await;
+    let words: Vec<&str> = ["ACL", "SETUSER", "gateway"]
+        .into_iter()
+        .chain(rights.iter().map(String::as_str))
+        .collect();
+    server.ask::<()>(&words).await;
     let mut settings = settings_of(Servers::One(server.place()));
     settings.login = Login {
         user: Some("gateway".to_owned()),
         password: Some(SecretString::from("s3cret")),
     };
+    (server, settings)
+}
+
+#[tokio::test]
+async fn a_user_with_the_documented_rights_and_no_more() {
+    let (_server, settings) = with_user(&documented_rights()).await;
+    init(settings.clone()).await.unwrap();
     let (_guard, ledger) = connected(settings).await;
     put(&ledger, &instance(1), record(1), Effects::default()).await;
+    ledger.claim(10, Duration::from_secs(1)).await.unwrap();
     until("subscribed", async || ledger.health().warnings.is_empty()).await;
     assert_eq!(ledger.health().unfit, [""; 0]);
+}
+
+/// What the same page says of each of them.
+#[rstest::rstest]
+#[tokio::test]
+async fn a_user_who_lacks_one_of_the_documented_rights_is_not_used(
+    #[values(
+        "info",
+        "time",
+        "evalsha",
+        "script|load",
+        "get",
+        "set",
+        "getrange",
+        "hget",
+        "hset",
+        "hdel",
+        "zadd",
+        "zrem",
+        "zscore",
+        "zrangebyscore"
+    )]
+    command: &str,
+) {
+    let mut rights = documented_rights();
+    let all = rights.len();
+    rights.retain(|right| *right != format!("+{command}"));
+    assert_eq!(rights.len(), all - 1, "{command} is documented");
+    let (_server, settings) = with_user(&rights).await;
+    let (_guard, ledger) = start(settings);
+    until("told so", async || {
+        let named = command.split('|').next().unwrap().to_uppercase();
+        let health = ledger.health();
+        health.unfit.iter().any(|why| why.to_uppercase().contains(&named))
+    })
+    .await;
 }
