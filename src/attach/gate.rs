@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{Attachment, Code, Failure, Reason};
+use crate::model::{Attachment, Code, Failure, Reason, Sent};
 
 use super::failures;
 
@@ -28,6 +28,8 @@ struct GateState {
     phase: Phase,
     /// What the caller hears if nothing better comes before the deadline.
     blocked_by: Failure,
+    /// A copy went out, and came to nothing.
+    went_out: bool,
     /// The caller was answered, or hung up: nothing is begun for him any more.
     left: bool,
 }
@@ -52,6 +54,7 @@ impl Gate {
         let state = Mutex::new(GateState {
             phase: Phase::Waiting,
             blocked_by,
+            went_out: false,
             left: false,
         });
         Arc::new(Self {
@@ -69,9 +72,20 @@ impl Gate {
         self.deadline
     }
 
-    /// What keeps the attempt from being sent now.
+    /// What keeps the attempt from being sent now. Of a copy that went out, and that ENS throttled or refused for the moment, the caller
+    /// hears to the end: nobody says any more that nothing was sent.
     pub(super) fn blocked_by(&self, failure: Failure) {
-        self.state().blocked_by = failure;
+        let mut state = self.state();
+        if !state.went_out || failure.reason.sent() != Sent::Nothing {
+            state.blocked_by = failure;
+        }
+    }
+
+    /// A copy went out and came to nothing, for this reason.
+    pub(super) fn went_out(&self, why: &Failure) {
+        let mut state = self.state();
+        state.went_out = true;
+        state.blocked_by = why.clone();
     }
 
     /// Passes the gate before a send is written.
@@ -188,4 +202,22 @@ pub(super) fn outcome_unknown() -> Failure {
         Reason::OutcomeUnknown,
         "the attach was sent and is not settled yet; the attempt goes on: watch it, or call again, which joins it",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_was_throttled_does_not_hear_that_nothing_was_sent() {
+        let gate = Gate::new(Instant::now() + Duration::from_secs(1));
+        gate.went_out(&Failure::new(Reason::EnsThrottled, "ens throttles the account"));
+        gate.blocked_by(failures::lock_wait(1));
+        assert_eq!(gate.leave().unwrap_err().reason, Reason::EnsThrottled);
+
+        let gate = Gate::new(Instant::now() + Duration::from_secs(1));
+        gate.blocked_by(Failure::new(Reason::EnsThrottled, "no permit in time"));
+        gate.blocked_by(failures::lock_wait(1));
+        assert_eq!(gate.close().unwrap_err().reason, Reason::LockWait);
+    }
 }

@@ -9,7 +9,7 @@ use crate::ledger::bounds::LEASE_MARGIN;
 use crate::ledger::command::{Reply, SendAnswer};
 use crate::ledger::record::Attempt;
 use crate::ledger::{Ledger, Unavailable};
-use crate::model::{Attachment, Failure, Reason, State};
+use crate::model::{Attachment, Failure, Reason, Sent, State};
 use crate::telemetry::metrics::RefusedBy;
 
 use super::kit::Kit;
@@ -27,12 +27,12 @@ const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
 type Void = (Duration, Failure);
 
 /// What a send came to, for the ledger and for the caller.
-pub(super) struct Sent {
+pub(super) struct Dispatched {
     pub(super) answered: Answered,
     void: Option<Void>,
 }
 
-impl Sent {
+impl Dispatched {
     fn void(answered: Answered, pause: Duration, why: Failure) -> Self {
         let void = Some((pause, why));
         Self { answered, void }
@@ -42,7 +42,7 @@ impl Sent {
 impl<L: Ledger, E: Ens> Attempting<L, E> {
     /// Sends what was reserved, and the ledger remembers even if it fails over, and writes the answer.
     pub(super) async fn send(&self, turn: &mut Turn, reserved: Reserved, kit: Kit) -> Result<Step, Failure> {
-        let Sent { answered, void } = self.attacher.send_once(turn, reserved, kit).await;
+        let Dispatched { answered, void } = self.attacher.send_once(turn, reserved, kit).await;
         self.tell(&answered);
         let written = self.attacher.write(turn, &answered).await;
         let uid = answered.attempt().uid();
@@ -50,6 +50,9 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             (SendAnswer::Refused(failure), ..) => Err(failure.clone()),
             (SendAnswer::Accepted { .. }, _, Ok(Some(attachment))) => Ok(Step::Answered(Box::new(attachment))),
             (_, Some((pause, why)), Ok(None)) => {
+                if why.reason.sent() != Sent::Nothing {
+                    self.gate.went_out(&why);
+                }
                 self.gate.back();
                 Ok(Step::Again(pause, why))
             }
@@ -79,14 +82,14 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
 impl<L: Ledger, E: Ens> Attacher<L, E> {
     /// One send, if the ledger will remember it whatever happens, and the lease lasts for it. Nothing is awaited between this last
     /// check and the signature.
-    pub(super) async fn send_once(&self, turn: &Turn, reserved: Reserved, kit: Kit) -> Sent {
+    pub(super) async fn send_once(&self, turn: &Turn, reserved: Reserved, kit: Kit) -> Dispatched {
         let instance = &reserved.attempt().attachment.instance;
         let confirmation = self.book.ledger().confirm(instance, reserved.incarnation()).await;
         let confirmed = match reserved.confirmed(confirmation) {
             Ok(confirmed) => confirmed,
             Err((answered, error)) => {
                 self.budget.give_back(kit.permit).await;
-                return Sent::void(answered, LEDGER_RETRY, failures::unconfirmed(&error));
+                return Dispatched::void(answered, LEDGER_RETRY, failures::unconfirmed(&error));
             }
         };
         let needed = self.attempt_timeout + LEASE_MARGIN;
@@ -95,14 +98,14 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
             Ok(under_way) => under_way,
             Err(answered) => {
                 self.budget.give_back(kit.permit).await;
-                return Sent::void(answered, Duration::ZERO, failures::lock_wait(0));
+                return Dispatched::void(answered, Duration::ZERO, failures::lock_wait(0));
             }
         };
         let Attachment { instance, eni, .. } = &under_way.attempt().attachment;
         let outcome = self.ens.attach(&kit.prepared, kit.permit, instance, eni).await;
         let (answer, void) = self.read(under_way.attempt(), outcome);
         let answered = under_way.answered(answer);
-        Sent { answered, void }
+        Dispatched { answered, void }
     }
 
     /// What ENS's answer is to the ledger; and, where it is as if nothing had been sent, to the caller.
