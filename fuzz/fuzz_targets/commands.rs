@@ -79,6 +79,7 @@ struct Entry {
 
 #[derive(Debug, Arbitrary)]
 enum Distance {
+    Foresee,
     Ask,
     Queue,
     Reserve,
@@ -242,6 +243,7 @@ impl Desk {
             }),
             trace: entry.traced.then(TraceContext::default),
             reach: match entry.reach {
+                Distance::Foresee => Reach::Foresee,
                 Distance::Ask => Reach::Ask,
                 Distance::Queue => Reach::Queue,
                 Distance::Reserve => Reach::Reserve,

@@ -51,8 +51,9 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 Some(Attachment {
                     error: Some(failure),
                     ens_request_id,
+                    updated_at,
                     ..
-                }) if ens_request_id.is_empty() => Err(failure),
+                }) if ens_request_id.is_empty() => Err(failures::replayed(failure, updated_at)),
                 Some(attachment) => Ok(Step::Answered(Box::new(attachment))),
                 None => Ok(joined(uid)),
             },

@@ -29,6 +29,15 @@ pub(crate) fn refused(refusal: &EnsRefusal) -> Failure {
     .ens(refusal.code.clone(), refusal.request_id.clone())
 }
 
+/// What a request id was answered before, at this time.
+pub(crate) fn replayed(failure: Failure, at: Timestamp) -> Failure {
+    let message = format!(
+        "{}; this request_id was answered so at {at}, and is answered alike for 24 hours: to try again, use a new one",
+        failure.message
+    );
+    Failure { message, ..failure }.with("answeredAt", at)
+}
+
 /// ENS throttles the account; nothing was applied.
 pub(crate) fn throttled(refusal: &EnsRefusal) -> Failure {
     Failure::new(

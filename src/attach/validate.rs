@@ -79,7 +79,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             Ok(seen) => seen,
             Err(error) => return Err(error.map_or_else(|failure| failure, |(_, why)| why)),
         };
-        let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Reach::Ask);
+        let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Reach::Foresee);
         let command = Command::Observe {
             sent_at,
             rows,
@@ -93,6 +93,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             .map_err(|e| failures::unavailable(&e))?;
         match answer.reply {
             Reply::Full(fullness) => Err(failures::full(&fullness, instance, eni)),
+            Reply::Recovering(until) => Err(failures::recovering(until, answer.now)),
             Reply::RequestIdReused(entry) => Err(failures::request_id_reused(&entry.eni)),
             Reply::Present { attempt, .. } if attempt.attachment.state == State::Detaching => {
                 Err(failures::detaching(instance, eni))

@@ -26,7 +26,7 @@ stopped.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// The instance
+    /// The instance, which comes first
     instance: InstanceId,
     /// The elastic network interface
     eni: InterfaceId,

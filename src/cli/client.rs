@@ -1,6 +1,7 @@
 //! How a client command reaches the gateway.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// How long it may take in all, such as 10s or 2m [default: 30s; for a watch, no limit]
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     pub(super) timeout: Option<Duration>,
     /// How to print: columns for people, or one JSON object a line
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
@@ -95,8 +96,21 @@ impl Options {
     }
 
     fn endpoint(&self) -> Result<Endpoint, Error> {
+        // A password is not repeated, wherever it stands.
+        if self.endpoint.contains('@') {
+            let why = "--endpoint takes no user and no password: a caller shows --cert, or the token in --token-file";
+            return Err(Error::Usage(why.to_owned()));
+        }
         let usage = |problem: &dyn std::fmt::Display| Error::Usage(format!("--endpoint {}: {problem}", self.endpoint));
         let endpoint = Endpoint::from_shared(self.endpoint.clone()).map_err(|error| usage(&error))?;
+        if !matches!(endpoint.uri().path(), "" | "/") || endpoint.uri().query().is_some() {
+            return Err(usage(&"must end with the port: the gateway has no paths"));
+        }
+        if self.token_file.is_some() && endpoint.uri().scheme_str() == Some("http") && !is_loopback(&endpoint) {
+            return Err(usage(
+                &"--token-file would be readable on the way: give an --endpoint that begins with https://",
+            ));
+        }
         let endpoint = endpoint.connect_timeout(self.timeout.map_or(CONNECT_TIMEOUT, |most| most.min(CONNECT_TIMEOUT)));
         match endpoint.uri().scheme_str() {
             Some("https") => endpoint
@@ -106,7 +120,10 @@ impl Options {
                 "--ca, --cert and --key need TLS: give an --endpoint that begins with https://".to_owned(),
             )),
             Some("http") => Ok(endpoint),
-            _ => Err(usage(&"must begin with http:// or https://")),
+            _ => Err(usage(&format_args!(
+                "must begin with http:// or https://, such as http://{}",
+                self.endpoint
+            ))),
         }
     }
 
@@ -120,6 +137,20 @@ impl Options {
         }
         Ok(tls)
     }
+}
+
+fn some_time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if time.is_zero() => Err("must be longer than nothing".to_owned()),
+        time => time.map_err(|error| error.to_string()),
+    }
+}
+
+/// Whether nobody else is on the way there.
+fn is_loopback(endpoint: &Endpoint) -> bool {
+    let host = endpoint.uri().host().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

@@ -47,7 +47,12 @@ pub(super) async fn run(Command::Init(args): Command) -> Result<(), Error> {
             writeln!(anstream::stdout(), "nothing to do at {url}: {error}")?;
             Ok(())
         }
-        Err(error) if error.is_unreachable() => Err(Error::NotReached(format!("{url}: {error}"))),
+        Err(error) if error.is_held() => Err(Error::Failed(format!(
+            "{url}: {error}\n  what to do: nothing, if it is in use: replicas go on with it, and --unless-used calls that a success"
+        ))),
+        Err(error) if error.is_unreachable() => Err(Error::NotReached(format!(
+            "{url}: {error}\n  what to do: check ledger.url, and whether redis runs there and lets this machine in"
+        ))),
         Err(error @ LedgerInitError::Memory) => Err(Error::Usage(error.to_string())),
         Err(error @ LedgerInitError::Init(_)) => Err(Error::Failed(format!("{url}: {error}"))),
         Err(error) => Err(Error::failed(&error)),

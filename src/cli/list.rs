@@ -1,8 +1,10 @@
 //! `list`: shows all attachments of an instance.
 
+use std::io::Write as _;
+
 use super::client;
 use super::error::Error;
-use super::output::Output;
+use super::output::{Format, Output};
 use crate::grpc::proto::ListAttachmentsRequest;
 use crate::model::InstanceId;
 
@@ -37,6 +39,9 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
             break;
         }
         page_token = page.next_page_token;
+    }
+    if attachments.is_empty() && args.client.output == Format::Table {
+        writeln!(anstream::stderr(), "no attachments on {}", args.instance)?;
     }
     Ok(Output::new(args.client.output).all(&attachments)?)
 }

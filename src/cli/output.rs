@@ -90,7 +90,12 @@ impl Output {
     pub(super) fn validated(&mut self, attachment: Option<&Attachment>, checks: &[String]) -> io::Result<()> {
         match self.format {
             Format::Json => writeln!(self.to, "{}", json::validated(attachment, checks))?,
-            Format::Table => writeln!(self.to, "nothing speaks against it; checked: {}", checks.join(", "))?,
+            Format::Table => {
+                writeln!(self.to, "nothing speaks against it; checked:")?;
+                for check in checks {
+                    writeln!(self.to, "  {}", clean(check))?;
+                }
+            }
         }
         self.to.flush()
     }

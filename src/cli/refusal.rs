@@ -194,11 +194,18 @@ impl fmt::Display for Refusal {
             write!(f, "\n  {}: {}", clean(key), clean(value))?;
         }
         if let Some(delay) = self.retry_after {
-            write!(f, "\n  try again after: {}", humantime::format_duration(delay))?;
+            write!(f, "\n  try again after: {}", humantime::format_duration(rounded(delay)))?;
         }
         self.advice()
             .map_or(Ok(()), |advice| write!(f, "\n  what to do: {advice}"))
     }
+}
+
+/// Up to a whole second, or to a tenth where it is less: nobody waits by the microsecond.
+fn rounded(delay: Duration) -> Duration {
+    let step = if delay < Duration::from_secs(1) { 100 } else { 1000 };
+    let steps = delay.as_micros().div_ceil(1000 * u128::from(step));
+    Duration::from_millis(step * u64::try_from(steps).unwrap_or(u64::MAX / step))
 }
 
 #[cfg(test)]
@@ -242,6 +249,14 @@ mod tests {
     fn a_message_cannot_play_with_the_terminal() {
         let refusal = Refusal::from(Status::not_found("gone\x1b[2J\nerror: really"));
         assert_eq!(refusal.headline(), "NOT_FOUND: gone [2J error: really");
+    }
+
+    #[test]
+    fn a_delay_is_told_as_people_wait() {
+        let told = |delay| humantime::format_duration(rounded(delay)).to_string();
+        assert_eq!(told(Duration::from_micros(63_018_803)), "1m 4s");
+        assert_eq!(told(Duration::from_micros(250_001)), "300ms");
+        assert_eq!(told(Duration::ZERO), "0s");
     }
 
     #[test]

@@ -34,10 +34,10 @@ pub(super) struct Settings {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Serve gRPC here [setting: grpc.listen]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     listen: Option<SocketAddr>,
     /// Serve /livez, /readyz and /metrics here [setting: admin.listen]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     admin_listen: Option<SocketAddr>,
     /// Coordinate here; a password belongs into ledger.password_file [setting: ledger.url]
     #[arg(long, value_name = "URL")]
@@ -88,10 +88,18 @@ async fn prepare(settings: Settings) -> Result<(Loaded, credentials::Provider), 
     }
 }
 
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "not an address of the form IP:PORT, such as 127.0.0.1:50051")
+}
+
 async fn serve(loaded: &Loaded, credentials: credentials::Provider) -> Result<(), Error> {
-    let bound = app::Bound::bind(&loaded.config)
-        .await
-        .map_err(|error| Error::failed(&error))?;
+    let bound = app::Bound::bind(&loaded.config).await.map_err(|error| match &error {
+        app::Error::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => Error::Failed(format!(
+            "{error}\n  what to do: a second replica on this machine needs --listen and --admin-listen"
+        )),
+        _ => Error::failed(&error),
+    })?;
     // In place before anybody is told that it runs.
     let stop = stop_signal()?;
     if let (Ok(grpc), Ok(admin)) = (bound.grpc_address(), bound.admin_address()) {

@@ -9,7 +9,7 @@ use crate::grpc::proto::attachment::State;
 
 const COLUMNS: [&str; 6] = ["ENI", "STATE", "ENS STATUS", "UPDATED", "REVISION", "DETAIL"];
 /// Wide enough for most, where rows are printed before the next ones are known.
-const USUAL_WIDTHS: [usize; 5] = [20, 9, 10, 24, 16];
+const USUAL_WIDTHS: [usize; 5] = [20, 9, 10, 27, 16];
 
 /// One attachment as it is shown.
 struct Row {

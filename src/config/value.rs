@@ -48,13 +48,22 @@ impl Value for bool {
     }
 }
 
+fn no_whole_number(text: &str) -> &'static str {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.strip_prefix('-') {
+        Some(rest) if digits(rest) => "is below 0",
+        None if digits(text) => "is far too large",
+        _ => "is not a whole number",
+    }
+}
+
 macro_rules! whole_number {
     ($($type:ty),+) => {$(
         impl Value for $type {
             const EXAMPLE: &'static str = "10";
 
             fn parse(text: &str) -> Result<Self, String> {
-                text.parse().map_err(|_| format!("{} is not a whole number, or far too large", shown(text)))
+                text.parse().map_err(|_| format!("{} {}", shown(text), no_whole_number(text)))
             }
 
             fn render(&self) -> Option<String> {

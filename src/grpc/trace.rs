@@ -215,9 +215,11 @@ impl Call {
             self.span.record("otel.status_code", "ERROR");
         }
         let (peer, why) = (self.peer.map(tracing::field::display), reason.map(Reason::name));
-        let (method, ms) = (self.method, duration.as_secs_f64() * 1000.0);
+        let (method, ms) = (self.method, duration.as_micros() as f64 / 1000.0);
+        // So rollouts and long watches look.
+        let usual = matches!(reason, Some(Reason::Draining | Reason::StreamTooOld));
         // At the cause of a fault stands what went wrong; here stands that it reached a caller.
-        if error_type.is_some() {
+        if error_type.is_some() && !usual {
             tracing::warn!(parent: &self.span, method, status = name, reason = why, peer, duration_ms = ms, "rpc");
         } else {
             tracing::info!(parent: &self.span, method, status = name, reason = why, peer, duration_ms = ms, "rpc");

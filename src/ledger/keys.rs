@@ -109,6 +109,12 @@ impl Keys {
         self.of(partition, "scratch")
     }
 
+    /// When a server was last used as the primary that it is (string, in µs by its own clock).
+    #[must_use]
+    pub fn mark(&self, partition: PartitionId) -> String {
+        self.of(partition, "mark")
+    }
+
     /// What is tried out on a server, and gone at once (string, sorted set, hash).
     #[must_use]
     pub fn scratches(&self, partition: PartitionId) -> [String; 3] {

@@ -23,8 +23,8 @@ pub struct Failure {
     /// ENS's RequestId; empty if ENS gave none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub ens_request_id: String,
-    /// `ErrorInfo.metadata`: `instanceId`, `networkInterfaceId`, `limit`, `attached`, `inFlight`, `observedAt`.
-    /// `ensCode` and `ensRequestId` are added from the fields above.
+    /// `ErrorInfo.metadata`: `instanceId`, `networkInterfaceId`, `limit`, `attached`, `inFlight`, `observedAt`,
+    /// `answeredAt`. `ensCode` and `ensRequestId` are added from the fields above.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
     /// How long to wait before another try (`RetryInfo`).

@@ -19,8 +19,8 @@ pub enum InvalidId {
     /// Longer than [`MAX_ID_LENGTH`] bytes.
     #[error("must be at most {MAX_ID_LENGTH} characters long, but has {0}")]
     TooLong(usize),
-    /// Another character than `A-Za-z0-9._-`, at this byte.
-    #[error("may hold only letters, digits, '.', '_' and '-', but has another character at position {0}")]
+    /// Another character than `A-Za-z0-9._-`: which one, counted from 1.
+    #[error("may hold only letters, digits, '.', '_' and '-', but character {0} is another one")]
     Character(usize),
 }
 
@@ -33,7 +33,8 @@ fn parse_id(text: &str) -> Result<Arc<str>, InvalidId> {
     }
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     match text.as_bytes().iter().position(|byte| !allowed(byte)) {
-        Some(position) => Err(InvalidId::Character(position)),
+        // All before it are one byte long.
+        Some(before) => Err(InvalidId::Character(before + 1)),
         None => Ok(text.into()),
     }
 }
@@ -193,13 +194,13 @@ mod tests {
         assert_eq!("".parse::<InterfaceId>(), Err(InvalidId::Empty));
         assert_eq!("x".repeat(129).parse::<InterfaceId>(), Err(InvalidId::TooLong(129)));
         for (bad, position) in [
-            ("i-1 ", 3),
-            ("i{p1}", 1),
-            ("ü", 0),
-            ("a\nb", 1),
-            ("a\0", 1),
-            ("a/b", 1),
-            ("a:b", 1),
+            ("i-1 ", 4),
+            ("i{p1}", 2),
+            ("ü", 1),
+            ("a\nb", 2),
+            ("a\0", 2),
+            ("a/b", 2),
+            ("a:b", 2),
         ] {
             assert_eq!(
                 bad.parse::<InterfaceId>(),

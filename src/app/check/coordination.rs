@@ -66,7 +66,7 @@ fn findings(config: &Config, hold: Duration, found: Inspection) -> Vec<Finding> 
             .into_iter()
             .map(|why| Finding::failed(PART, Failure::Other, why, remedy)),
     );
-    let remedy = "change it in redis' configuration, or accept it";
+    let remedy = "change it in redis' configuration or in ledger.sync_replicas, or accept what it says";
     findings.extend(warnings.into_iter().map(|what| Finding::warning(PART, what, remedy)));
     findings.push(epochs(standing, hold, config.ledger.fresh));
     let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The way in: answered from what is known, or queued, or granted, or with a slot reserved and the send written.
 
-use crate::model::{Failure, InterfaceId, Reason, State, Ticket, Uid};
+use crate::model::{Attachment, Failure, InterfaceId, Reason, State, Ticket, Uid};
 
 use super::super::bounds::{LEASE_MARGIN, PRESENT_LIFE};
 use super::super::command::{Enter, Lease, Reach, Reply};
@@ -17,11 +17,11 @@ impl Turn<'_> {
             self.empty_queue(enter.ticket);
             return Reply::Full(fullness);
         }
-        if enter.reach == Reach::Ask {
-            return Reply::Open;
-        }
         if self.is_on_hold() {
             return Reply::Recovering(self.context.partition.hold_until);
+        }
+        if matches!(enter.reach, Reach::Foresee | Reach::Ask) {
+            return Reply::Open;
         }
         let grant = match self.acquire(enter.ticket) {
             Ok(grant) => grant,
@@ -64,15 +64,16 @@ impl Turn<'_> {
             State::Attached | State::Detaching => {
                 let seen = attempt.described_at.unwrap_or_default();
                 let fresh = self.now() < seen + PRESENT_LIFE;
-                Some(Reply::Present {
-                    attempt: Box::new(attempt.clone()),
-                    fresh,
-                })
+                let attempt = Box::new(attempt.clone());
+                if fresh && attempt.attachment.state == State::Attached {
+                    self.remember_call(enter, attempt.uid(), Some(&attempt.attachment));
+                }
+                Some(Reply::Present { attempt, fresh })
             }
             State::Pending if attempt.uid() == enter.uid => self.reserved_before(enter.ticket, attempt.clone()),
             State::Pending | State::Verifying | State::Attaching => {
                 let attempt = Box::new(attempt.clone());
-                self.remember_joiner(enter, attempt.uid());
+                self.remember_call(enter, attempt.uid(), None);
                 Some(Reply::Joined(attempt))
             }
         }
@@ -94,13 +95,17 @@ impl Turn<'_> {
         })
     }
 
-    fn remember_joiner(&mut self, enter: &Enter, uid: Uid) {
-        let known = self.context.request.is_some_and(|entry| entry.uid == uid);
-        if let (Some(key), false) = (&enter.request, known) {
+    /// Keeps what a request id joined, or got for its answer without a send.
+    fn remember_call(&mut self, enter: &Enter, uid: Uid, answer: Option<&Attachment>) {
+        let known = self
+            .context
+            .request
+            .is_some_and(|entry| entry.uid == uid && (entry.answer.is_some() || answer.is_none()));
+        if let (Some(key), false, false) = (&enter.request, known, enter.reach == Reach::Foresee) {
             let entry = RequestEntry {
                 eni: enter.eni.clone(),
                 uid,
-                answer: None,
+                answer: answer.cloned(),
             };
             self.remember.push((key.clone(), entry));
         }

@@ -171,7 +171,7 @@ impl Turn<'_> {
         }
     }
 
-    fn look_at_attached(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &Finding) {
+    fn look_at_attached(&mut self, mut attempt: Attempt, sent_at: Timestamp, finding: &Finding) {
         let lag = self.context.bounds.lag;
         let eni = attempt.attachment.eni.clone();
         let detaching = attempt.attachment.state == State::Detaching;
@@ -211,6 +211,10 @@ impl Turn<'_> {
                 let settled = self.record.settled.get(&eni).copied();
                 if settled.is_none_or(|settled| sent_at > settled + lag) {
                     self.record.settled.remove(&eni);
+                    if finding.text().is_empty() {
+                        // It stands in no row any more: what ENS called it there is over.
+                        attempt.attachment.ens_status.clear();
+                    }
                     self.end(attempt, State::Detached);
                     self.void_observation();
                 } else {

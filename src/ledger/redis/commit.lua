@@ -2,6 +2,7 @@
 --
 -- KEYS: epoch [, record, due queue, channel, comparisons [, request entry to read { , request entry to write }*]]
 -- ARGV: 'look'
+--    or 'mark' (then the second key is the mark's): writes down that this server is used now, if the epoch is its own
 --    or 'epoch', epoch that was seen ('' if none), replication id that was seen, hold in us, settings
 --    or 'commit', version, epoch, now in us, record, life in ms ('' for ever), notice ('SPUBLISH', 'PUBLISH' or ''),
 --       instance, its next comparison in us ('' as it is, '-' none), number of request entries, { request entry }*, { due member, due in us ('' for no more) }*
@@ -24,6 +25,10 @@ if ARGV[1] == 'epoch' and epoch == ARGV[2] and replid == ARGV[3] then
   local hold = tonumber(ARGV[4])
   epoch = replid .. ' ' .. text(hold > 0 and now + hold or 0) .. ' ' .. ARGV[5]
   redis.call('SET', KEYS[1], epoch)
+end
+
+if ARGV[1] == 'mark' and string.match(epoch, '^%x+') == replid then
+  redis.call('SET', KEYS[2], text(now))
 end
 
 if ARGV[1] == 'commit'

@@ -110,7 +110,7 @@ async fn validate_only_says_what_was_checked() {
     .await;
     assert_eq!(
         (ran.code, ran.stdout.as_str()),
-        (0, "nothing speaks against it; checked: fields, room\n")
+        (0, "nothing speaks against it; checked:\n  fields\n  room\n")
     );
     assert!(fake.asked.lock().unwrap().attach[0].validate_only);
     let fake = Fake::serve(script()).await;

@@ -107,3 +107,30 @@ async fn an_attachment_that_came_back_failed_is_a_failure() {
         ran.stderr
     );
 }
+
+#[tokio::test]
+async fn an_endpoint_holds_no_secret_and_shows_none_to_others() {
+    let token = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(token.path(), "t0ken").unwrap();
+    let token = token.path().to_str().unwrap();
+    for (arguments, says) in [
+        (
+            &["--endpoint", "http://user:s3cr3t@127.0.0.1:1"][..],
+            "takes no user and no password",
+        ),
+        (&["--endpoint", "http://127.0.0.1:1/path"], "has no paths"),
+        (
+            &["--endpoint", "http://gateway.example:1", "--token-file", token],
+            "readable on the way",
+        ),
+        (&["--timeout", "0s"], "longer than nothing"),
+    ] {
+        let ran = run(&[&["list", "i-1"], arguments].concat()).await;
+        assert_eq!(ran.code, 64, "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains(says) && !ran.stderr.contains("s3cr3t"),
+            "{}",
+            ran.stderr
+        );
+    }
+}

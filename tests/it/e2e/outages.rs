@@ -39,6 +39,12 @@ async fn redis_may_be_away_at_the_start_and_in_between() {
 
     // A restart may have lost the last writes: nothing is granted until that cannot matter any more.
     stage.redis.up().await;
+    let up = async || replica.metric("eni_gateway_ledger_up").await == 1.0;
+    eventually("not reached again", up).await;
+    let mut foreseen = attach("i-1", "eni-0002");
+    foreseen.validate_only = true;
+    let foreseen = try_attach(&client, within(Duration::from_secs(10), foreseen)).await;
+    assert_eq!(reason(&foreseen.unwrap_err()), "COORDINATION_RECOVERING");
     let request = within(Duration::from_millis(2500), attach("i-1", "eni-0002"));
     let failure = try_attach(&client, request).await.unwrap_err();
     assert_eq!(

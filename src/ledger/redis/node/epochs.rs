@@ -8,10 +8,12 @@ use redis::aio::MultiplexedConnection;
 use tracing::{debug, warn};
 
 use crate::ledger::keys::PartitionId;
+use crate::model::Timestamp;
 
 use super::super::epoch::Epoch;
 use super::super::scripts::{Answer, Found};
 use super::Node;
+use super::fitness::fact;
 use super::records::unexpected;
 
 /// How often the epoch may change under our hands before we give up.
@@ -40,7 +42,7 @@ impl Node {
                 Standing::Refuse(why) => return Ok(Err(why)),
                 Standing::Renew => {}
             }
-            let hold = self.hold_for(&found);
+            let hold = self.hold_for(connection, &found).await?;
             debug!(
                 partition = partition.index(),
                 lost = found.epoch.is_empty(),
@@ -113,12 +115,46 @@ impl Node {
     }
 
     /// How long a partition is closed whose epoch was found so. Replicas that are waited for before each send have every
-    /// reservation: then another server has lost nothing that was sent. One that lost its data has.
-    fn hold_for(&self, found: &Found) -> Duration {
-        match Epoch::parse(&found.epoch) {
-            Some(epoch) if self.shared.settings.sync_replicas > 0 => epoch.hold_until.since(found.now),
-            _ => self.shared.settings.hold,
+    /// reservation: then a promoted one has lost nothing that was sent. A server that lost its data has, and so may have a primary
+    /// that restarted with what it had saved.
+    async fn hold_for(&self, connection: &mut MultiplexedConnection, found: &Found) -> RedisResult<Duration> {
+        let settings = &self.shared.settings;
+        Ok(match Epoch::parse(&found.epoch) {
+            Some(epoch) if settings.sync_replicas > 0 && self.was_replica(connection, found.now).await? => {
+                epoch.hold_until.since(found.now)
+            }
+            _ => settings.hold,
+        })
+    }
+
+    /// Whether a server, not used as a primary yet, has data that came by replication: newer than its own process.
+    async fn was_replica(&self, connection: &mut MultiplexedConnection, now: Timestamp) -> RedisResult<bool> {
+        let Some(partition) = self.partitions().first().copied() else {
+            return Ok(false);
+        };
+        let mut pipe = redis::pipe();
+        pipe.cmd("GET").arg(self.shared.keys.mark(partition));
+        pipe.cmd("INFO").arg("server");
+        let (mark, info): (Option<u64>, String) = pipe.query_async(connection).await?;
+        let uptime = fact(&info, "uptime_in_seconds").and_then(|seconds| seconds.parse().ok());
+        // Whole seconds, and another one for clocks that differ a little.
+        let started = uptime.map(|seconds| now - Duration::from_secs(seconds) + Duration::from_secs(1));
+        Ok(mark
+            .zip(started)
+            .is_some_and(|(mark, started)| Timestamp::from_micros(mark) > started))
+    }
+
+    /// Writes down, where replicas are waited for, that this server is used as a primary now.
+    pub(super) async fn mark(&self, connection: &mut MultiplexedConnection, partition: PartitionId) -> RedisResult<()> {
+        if self.shared.settings.sync_replicas > 0 {
+            let keys = [self.shared.keys.epoch(partition), self.shared.keys.mark(partition)];
+            self.evaluate(
+                connection,
+                self.shared.scripts.commit.key(&keys[0]).key(&keys[1]).arg("mark"),
+            )
+            .await?;
         }
+        Ok(())
     }
 
     fn standing(&self, partition: PartitionId, found: &Found) -> Standing {

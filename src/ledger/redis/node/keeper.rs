@@ -19,6 +19,8 @@ use super::link::{Operation, describe, is_answer, is_refusal};
 
 /// How often the server is looked at when nobody else calls it: is it there, and the same? Keeps the clock true, too.
 const LOOK: Duration = Duration::from_secs(5);
+/// The same where replicas are waited for: how old the mark may be by which a promoted one is known.
+const LOOK_SYNCED: Duration = Duration::from_secs(1);
 
 /// How soon after a failed look.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -96,7 +98,7 @@ impl Node {
         let mut examine = tokio::time::interval(EXAMINE);
         examine.set_missed_tick_behavior(MissedTickBehavior::Delay);
         examine.tick().await;
-        let mut pause = LOOK;
+        let mut pause = LOOK_AGAIN;
         loop {
             let outcome = tokio::select! {
                 () = self.link.until_lost() => return,
@@ -106,7 +108,11 @@ impl Node {
                 }
                 () = tokio::time::sleep(pause) => self.look_at_one().await,
             };
-            pause = if outcome.is_ok() { LOOK } else { LOOK_AGAIN };
+            pause = match outcome {
+                Ok(()) if self.shared.settings.sync_replicas > 0 => LOOK_SYNCED,
+                Ok(()) => LOOK,
+                Err(_) => LOOK_AGAIN,
+            };
         }
     }
 
@@ -137,7 +143,9 @@ impl Node {
         let looked = self.link.call(Operation::Commit, |mut connection| async move {
             let keys = [self.shared.keys.epoch(partition)];
             let found = self.look(&mut connection, &keys).await?;
-            self.settle(&mut connection, partition, &keys, found).await
+            let settled = self.settle(&mut connection, partition, &keys, found).await?;
+            self.mark(&mut connection, partition).await?;
+            Ok(settled)
         });
         looked.await.map(drop)
     }

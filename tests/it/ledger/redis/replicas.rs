@@ -21,6 +21,44 @@ async fn incarnation(ledger: &impl Ledger) -> String {
     ledger.read(&instance(1), None).await.unwrap().partition.incarnation
 }
 
+/// Until gateways have been seen to use the set for longer than its servers' ages are blurred.
+async fn in_use(watched: &Watched) {
+    let primary = watched.primary().await;
+    until("in use", async || {
+        let marks: Vec<String> = primary.ask(&["KEYS", "*mark"]).await;
+        let Some(mark) = marks.first() else { return false };
+        let mark: u64 = primary.ask(&["GET", mark]).await;
+        let (now, _): (u64, u64) = primary.ask(&["TIME"]).await;
+        let ages = futures_util::future::join_all(watched.servers.iter().map(async |server| {
+            let age = server.info("server", "uptime_in_seconds").await;
+            age.and_then(|age| age.parse::<u64>().ok()).unwrap_or_default()
+        }));
+        let youngest = ages.await.into_iter().min().unwrap_or_default();
+        mark / 1_000_000 > now - youngest + 2
+    })
+    .await;
+}
+
+/// What it had saved may be older than what its replicas have, and they take it over from it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_restarts_with_what_it_had_saved_is_no_failover() {
+    let mut watched = Watched::start().await;
+    let mut settings = synced(watched.places(), 2);
+    settings.hold = Duration::from_secs(600);
+    let (_guard, ledger) = connected(settings).await;
+    put(&ledger, &instance(1), record(1), Effects::default()).await;
+    in_use(&watched).await;
+    assert_eq!(ledger.health().recovering, 0);
+    let which = watched.which().await;
+    watched.servers[which].restart().await;
+    until("closed", async || {
+        let _ = ledger.read(&instance(1), None).await;
+        ledger.health().recovering > 0
+    })
+    .await;
+    assert_eq!(watched.which().await, which, "nobody else took its place");
+}
+
 #[tokio::test]
 async fn without_it_everything_is_confirmed() {
     let server = Server::start().await;
@@ -71,6 +109,7 @@ async fn a_failover_needs_no_hold_and_loses_nothing_that_was_confirmed() {
     settings.hold = Duration::from_secs(600);
     let (_guard, ledger) = connected(settings.clone()).await;
     put(&ledger, &instance(1), record(7), Effects::default()).await;
+    in_use(&watched).await;
     let under = incarnation(&ledger).await;
     ledger.confirm(&instance(1), &under).await.unwrap();
     watched.fail_over().await;

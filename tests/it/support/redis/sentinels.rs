@@ -139,11 +139,8 @@ impl Watched {
     }
 
     async fn primary_index(&self) -> usize {
-        let question = ["SENTINEL", "get-master-addr-by-name", MASTER];
         for sentinel in &self.sentinels {
-            if let Ok((_, port)) = sentinel.try_ask::<(String, u16)>(&question).await
-                && let Some(index) = self.servers.iter().position(|server| server.port() == port)
-            {
+            if let Some(index) = self.named_by(sentinel).await {
                 return index;
             }
         }
@@ -159,18 +156,30 @@ impl Watched {
         began.elapsed()
     }
 
-    /// Waits until another server than this one is the primary.
+    /// Waits until another server than this one is the primary, for most sentinels too.
     pub(crate) async fn until_another_than(&self, index: usize) {
         let deadline = Instant::now() + PATIENCE * 2;
         loop {
-            let named = self.primary_index().await;
-            let role = self.servers[named].info("replication", "role").await;
-            if named != index && role.as_deref() == Some("master") {
-                return;
+            let mut others = 0;
+            for sentinel in &self.sentinels {
+                others += usize::from(self.named_by(sentinel).await.is_some_and(|named| named != index));
+            }
+            if 2 * others > self.sentinels.len() {
+                let named = self.primary_index().await;
+                let role = self.servers[named].info("replication", "role").await;
+                if named != index && role.as_deref() == Some("master") {
+                    return;
+                }
             }
             assert!(Instant::now() < deadline, "no failover");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    async fn named_by(&self, sentinel: &Server) -> Option<usize> {
+        let question = ["SENTINEL", "get-master-addr-by-name", MASTER];
+        let (_, port) = sentinel.try_ask::<(String, u16)>(&question).await.ok()?;
+        self.servers.iter().position(|server| server.port() == port)
     }
 
     /// The primary's place among the servers.
