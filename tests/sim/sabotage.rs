@@ -88,11 +88,11 @@ impl Sabotage {
 
 #[rstest::rstest]
 #[case::rule_limit(Sabotage::Rule(Rule::Limit), &["L1"], 20)]
-#[case::rule_settled_occupies(Sabotage::Rule(Rule::SettledOccupies), &["L1"], 40)]
+#[case::rule_settled_occupies(Sabotage::Rule(Rule::SettledOccupies), &["L1"], 200)]
 #[case::rule_detaching_occupies(Sabotage::Rule(Rule::DetachingOccupies), &["L1"], 100)]
 #[case::rule_grace_of_unanswered(Sabotage::Rule(Rule::GraceOfUnanswered), &["L1", "L3"], 100)]
 #[case::rule_grace_of_accepted(Sabotage::Rule(Rule::GraceOfAccepted), &["L1", "L3"], 20)]
-#[case::rule_other_copies(Sabotage::Rule(Rule::OtherCopies), &["L1", "L3"], 1000)]
+#[case::rule_other_copies(Sabotage::Rule(Rule::OtherCopies), &["L1", "L3"], 3000)]
 #[case::rule_ask_before_resend(Sabotage::Rule(Rule::AskBeforeResend), &["L6"], 60)]
 #[case::rule_send_written(Sabotage::Rule(Rule::SendWritten), &["L2"], 60)]
 #[case::rule_hold(Sabotage::Rule(Rule::Hold), &["L1", "L3"], 60)]
