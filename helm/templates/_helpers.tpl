@@ -59,3 +59,8 @@ annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
+
+{{/* What the grpc port speaks, as Kubernetes names it. */}}
+{{- define "eni-gateway.grpcProtocol" -}}
+{{- ternary "https" "kubernetes.io/h2c" (not (empty (or .Values.tls.secretName .Values.config.grpc.tls_cert_file))) }}
+{{- end }}

@@ -111,7 +111,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         }
     }
 
-    /// What to ask for now: nothing, or all that is due or soon will be.
+    /// What is to be asked for: nothing, or all that is due or soon will be.
     async fn due(&self, scopes: &Scopes, asked: &BTreeMap<Due, Instant>) -> Vec<Due> {
         let ago = |watched: &Watched, age: Duration| self.book.ledger().now(&watched.instance) - age;
         let known = |watched: &Watched| watched.published().get().view;
@@ -154,7 +154,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
                 let poll = tracing::info_span!(parent: None, span::POLL, otel.kind = "internal", batch = batch.len());
                 self.tracker.look(batch.to_vec(), permit).instrument(poll).await;
             }
-            Err(error) => tracing::debug!(%error, batch = batch.len(), "what is followed cannot be asked for now"),
+            Err(error) => tracing::debug!(%error, batch = batch.len(), "what is followed cannot be asked for yet"),
         }
     }
 }
