@@ -217,6 +217,20 @@ impl Replica {
         assert!(Command::new("kill").args([signal, id]).status().unwrap().success());
     }
 
+    /// Stops it, as `signal("CONT")` lets it go on: returns when none of its threads runs any more.
+    pub(crate) async fn stop(&self) {
+        self.signal("STOP");
+        let threads = format!("/proc/{}/task", self.id());
+        let stands = |thread: std::io::Result<std::fs::DirEntry>| {
+            let state = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+            state.rsplit(')').next().unwrap().starts_with(" T")
+        };
+        eventually("it does not stop", async || {
+            std::fs::read_dir(&threads).unwrap().all(stands)
+        })
+        .await;
+    }
+
     /// Its process.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
