@@ -186,6 +186,16 @@ class Traffic:
             self.call("GetAttachment", replica=replica, instance_id="i-stopped-1", network_interface_id="eni-0001")
             self.call("ListAttachments", replica=replica, instance_id="i-stopped-1")
 
+    def polls(self):
+        """Attaches until each replica had one of them to follow; whose turn it is, is chance."""
+        for n in range(28, 41):
+            self.demand("OK", self.attach(f"i-stopped-{2 + n % 2}", f"eni-{n:04}"))
+            time.sleep(1.5)
+            pages = [ask(self.stage.url(name, "metrics")) for name in ("a-admin", "b-admin")]
+            if all("eni_gateway_poll_batch_size_count" in page for page in pages):
+                return
+        sys.exit("one replica follows every attach")
+
     def demand(self, wanted, outcome):
         """Ends the run if it is not so."""
         if outcome != wanted:
@@ -193,8 +203,9 @@ class Traffic:
 
     def run(self, redis):
         """All that operators meet."""
-        self.reads()
         # The first of a kind makes a series; only those after it are an increase.
+        self.reads()
+        self.polls()
         time.sleep(2)
         watches = [
             self.pool.submit(self.call, "WatchAttachment", 25, n % 2, instance_id="i-stopped-1", follow=True)
