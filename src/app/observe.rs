@@ -6,10 +6,11 @@ use crate::ens::report;
 use crate::grpc::trace::Observers;
 use crate::ledger::book::{Event, Observer};
 use crate::ledger::command::Change;
-use crate::model::State;
+use crate::model::{Attachment, State};
 use crate::telemetry::Metrics;
 use crate::telemetry::context::{adopt_parent, emit_attachment_span};
 use crate::telemetry::metrics::Ended;
+use crate::telemetry::names::AUDIT;
 
 /// Committed changes of attachments.
 pub(super) fn book(metrics: &Metrics) -> Observer {
@@ -23,27 +24,58 @@ pub(super) fn book(metrics: &Metrics) -> Observer {
     })
 }
 
-fn changed(metrics: &Metrics, Change { attempt, from }: &Change) {
-    let attachment = &attempt.attachment;
-    let ended = match (from, attachment.state) {
-        (Some(from), to) if *from == to || !from.is_attaching() => None,
-        (_, State::Attached) => Some(Ended::Attached),
-        (_, State::Failed) => Some(Ended::Failed),
-        _ => None,
-    };
-    if let (Some(ended), true) = (ended, attempt.ours) {
+fn changed(metrics: &Metrics, change: &Change) {
+    let (attempt, attachment) = (&change.attempt, &change.attempt.attachment);
+    if let (Some(ended), true) = (ended(change), attempt.ours) {
         metrics.attempt_ended(ended);
+        audit(attachment);
         if let Some(trace) = &attempt.trace {
             emit_attachment_span(trace, attachment);
         }
+    }
+    if change.turned_stuck {
+        tracing::warn!(
+            instance = %attachment.instance,
+            eni = %attachment.eni,
+            uid = %attachment.uid,
+            state = attachment.state.name(),
+            ens_status = attachment.ens_status,
+            ens_request_id = attachment.ens_request_id,
+            since = %attachment.created_at,
+            "an attempt is stuck: it is under way for longer than tracker.stuck_after"
+        );
     }
     tracing::debug!(
         instance = %attachment.instance,
         eni = %attachment.eni,
         uid = %attachment.uid,
-        state = ?attachment.state,
+        state = attachment.state.name(),
         revision = attachment.revision.0,
         "attachment changed"
+    );
+}
+
+/// How this change ended an attempt, if it did.
+fn ended(Change { attempt, from, .. }: &Change) -> Option<Ended> {
+    match (from, attempt.attachment.state) {
+        (Some(from), to) if *from == to || !from.is_attaching() => None,
+        (_, State::Attached) => Some(Ended::Attached),
+        (_, State::Failed) => Some(Ended::Failed),
+        _ => None,
+    }
+}
+
+/// What became of an attempt, whatever its caller was told before.
+fn audit(attachment: &Attachment) {
+    let error = attachment.error.as_ref();
+    tracing::info!(
+        target: AUDIT,
+        instance = %attachment.instance,
+        eni = %attachment.eni,
+        uid = %attachment.uid,
+        outcome = error.map_or("OK", |error| error.reason.name()),
+        ens_request_id = attachment.last_request_id(),
+        "attach ended"
     );
 }
 

@@ -313,4 +313,6 @@ pub struct Change {
     pub attempt: Attempt,
     /// Its state before; `None` if it is new.
     pub from: Option<crate::model::State>,
+    /// Whether it was found stuck only now.
+    pub turned_stuck: bool,
 }

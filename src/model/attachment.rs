@@ -29,6 +29,20 @@ pub enum State {
 }
 
 impl State {
+    /// Its name in the API, without the prefix.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Verifying => "VERIFYING",
+            Self::Attaching => "ATTACHING",
+            Self::Attached => "ATTACHED",
+            Self::Failed => "FAILED",
+            Self::Detaching => "DETACHING",
+            Self::Detached => "DETACHED",
+        }
+    }
+
     /// Whether nothing is under way any more.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
@@ -115,6 +129,16 @@ impl Attachment {
         if !ens_status.is_empty() {
             self.observed_at = Some(time);
             ens_status.clone_into(&mut self.ens_status);
+        }
+    }
+
+    /// ENS's RequestId of the accepted call, or of the refusal that ended it; empty if ENS answered nothing.
+    #[must_use]
+    pub fn last_request_id(&self) -> &str {
+        let refusal = self.error.as_ref().map_or("", |error| &error.ens_request_id);
+        match self.ens_request_id.as_str() {
+            "" => refusal,
+            accepted => accepted,
         }
     }
 

@@ -15,7 +15,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::names::{attribute, span as span_name};
 use crate::ledger::record::TraceContext;
-use crate::model::{Attachment, State, Timestamp};
+use crate::model::{Attachment, Timestamp};
 
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
@@ -68,16 +68,12 @@ pub fn emit_attachment_span(trace: &TraceContext, attachment: &Attachment) {
         KeyValue::new(attribute::INSTANCE_ID, attachment.instance.to_string()),
         KeyValue::new(attribute::INTERFACE_ID, attachment.eni.to_string()),
         KeyValue::new(attribute::ATTACHMENT_UID, attachment.uid.to_string()),
-        KeyValue::new(attribute::ATTACHMENT_STATE, state_name(attachment.state)),
+        KeyValue::new(attribute::ATTACHMENT_STATE, attachment.state.name()),
     ];
     let error = attachment.error.as_ref();
     attributes.extend(error.map(|error| KeyValue::new(attribute::ERROR_TYPE, error.reason.name())));
-    let request_id = [
-        Some(&attachment.ens_request_id),
-        error.map(|error| &error.ens_request_id),
-    ];
-    let request_id = request_id.into_iter().flatten().find(|id| !id.is_empty());
-    attributes.extend(request_id.map(|id| KeyValue::new(attribute::ENS_REQUEST_ID, id.clone())));
+    let request_id = Some(attachment.last_request_id()).filter(|id| !id.is_empty());
+    attributes.extend(request_id.map(|id| KeyValue::new(attribute::ENS_REQUEST_ID, id.to_owned())));
 
     let tracer = opentelemetry::global::tracer("eni_gateway");
     let mut span = tracer
@@ -87,25 +83,12 @@ pub fn emit_attachment_span(trace: &TraceContext, attachment: &Attachment) {
         .with_attributes(attributes)
         .start_with_context(&tracer, &Context::new().with_remote_span_context(parent));
     for transition in &attachment.transitions {
-        span.add_event_with_timestamp(state_name(transition.state), system_time(transition.time), Vec::new());
+        span.add_event_with_timestamp(transition.state.name(), system_time(transition.time), Vec::new());
     }
     if let Some(error) = error {
         span.set_status(Status::error(error.message.clone()));
     }
     span.end_with_timestamp(system_time(attachment.updated_at.max(attachment.created_at)));
-}
-
-/// As callers read it in the API, without its prefix.
-const fn state_name(state: State) -> &'static str {
-    match state {
-        State::Pending => "PENDING",
-        State::Verifying => "VERIFYING",
-        State::Attaching => "ATTACHING",
-        State::Attached => "ATTACHED",
-        State::Failed => "FAILED",
-        State::Detaching => "DETACHING",
-        State::Detached => "DETACHED",
-    }
 }
 
 fn system_time(time: Timestamp) -> SystemTime {

@@ -3,7 +3,7 @@
 //!
 //! The Prometheus exporter writes `.` as `_`, and appends the unit and, to counters, `_total`.
 
-/// Target of the one audit line per attach: who, what, outcome, ENS's RequestId.
+/// Target of the audit lines: who asked for what and what was answered (`attach`), and what became of it (`attach ended`).
 pub const AUDIT: &str = "eni_gateway::audit";
 
 /// Names of spans.

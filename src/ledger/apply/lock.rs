@@ -62,6 +62,7 @@ impl Turn<'_> {
                 self.changes.push(Change {
                     attempt: attempt.clone(),
                     from,
+                    turned_stuck: false,
                 });
             }
         }

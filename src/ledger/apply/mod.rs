@@ -136,14 +136,15 @@ impl Turn<'_> {
     fn put(&mut self, mut attempt: Attempt, enter: Option<State>) {
         let revision = self.next_revision();
         let before = self.record.attempts.get(&attempt.attachment.eni);
-        let from = before
-            .filter(|before| before.uid() == attempt.uid())
-            .map(|before| before.attachment.state);
+        let before = before.filter(|before| before.uid() == attempt.uid());
+        let from = before.map(|before| before.attachment.state);
+        let was_stuck = before.is_some_and(|before| before.attachment.stuck);
         match enter {
             Some(state) => attempt.attachment.enter(state, revision, self.context.now),
             None => attempt.attachment.touch(revision, self.context.now),
         }
         self.changes.push(Change {
+            turned_stuck: attempt.attachment.stuck && !was_stuck,
             attempt: attempt.clone(),
             from,
         });

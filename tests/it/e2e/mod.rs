@@ -18,6 +18,7 @@ mod polling;
 mod rollout;
 mod settings;
 mod stopping;
+mod told;
 mod tracing;
 mod validate;
 mod validity;
