@@ -2,11 +2,11 @@
 //!
 //! Times are milliseconds from the beginning of the world.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-/// Most calls that are kept one by one; the counters go on beyond.
+/// Most calls that are kept one by one, the newest; the counters count all.
 pub const MAX_CALLS: usize = 50_000;
 /// Most steps of one instance's occupancy that are kept.
 pub const MAX_STEPS: usize = 10_000;
@@ -22,8 +22,8 @@ pub struct Books {
     pub applied: BTreeMap<String, u64>,
     /// By action, as the caller named it.
     pub actions: BTreeMap<String, ActionBook>,
-    /// The calls in the order in which they ended, at most [`MAX_CALLS`].
-    pub calls: Vec<Call>,
+    /// The newest calls in the order in which they ended, at most [`MAX_CALLS`].
+    pub calls: VecDeque<Call>,
 }
 
 /// One instance.
@@ -155,9 +155,10 @@ impl Books {
         if let Some(instance) = self.attached_instance(&call) {
             instance.attach_processing = instance.attach_processing.saturating_sub(1);
         }
-        if self.calls.len() < MAX_CALLS {
-            self.calls.push(call);
+        if self.calls.len() == MAX_CALLS {
+            self.calls.pop_front();
         }
+        self.calls.push_back(call);
     }
 
     pub(super) fn applied(&mut self, instance: &str, eni: &str) {

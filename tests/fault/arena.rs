@@ -36,7 +36,7 @@ const SETTINGS: [(&str, &str); 9] = [
     ("WATCH__HEARTBEAT", "2s"),
     ("GRPC__DRAIN_DELAY", "300ms"),
     ("GRPC__DRAIN_TIMEOUT", "8s"),
-    ("RUST_LOG", "warn"),
+    ("RUST_LOG", "warn,eni_gateway::audit=info"),
 ];
 
 /// How long a gateway may go on to show what the ledger has lost.
@@ -204,6 +204,35 @@ impl Arena {
         let line = format!("{}: {what}", self.form);
         eprintln!("{:>7.1} s  FOUND {finding:?}: {line}", self.elapsed().as_secs_f64());
         self.findings.lock().unwrap().push((finding, line));
+    }
+
+    /// What ENS saw of a pair lately, and what the gateways that run now logged of it.
+    pub(crate) async fn traces(&self, instance: &str, eni: &str) -> Vec<String> {
+        let mut lines = self.stage.ens.world(|world, now| {
+            // ENS's world is a little older than the run.
+            let older = Duration::from_millis(world.millis(now)).saturating_sub(self.elapsed());
+            let at = |ms| Duration::from_millis(ms).saturating_sub(older);
+            let calls = world.books().calls.iter();
+            let about = calls.filter(|call| match call.instance.as_deref() {
+                Some(named) => named == instance && (call.enis.is_empty() || call.enis.iter().any(|it| it == eni)),
+                None => call.enis.iter().any(|it| it == eni),
+            });
+            about
+                .map(|call| {
+                    let (from, until) = (at(call.at_ms), at(call.until_ms));
+                    let applied = if call.applied { ", applied" } else { "" };
+                    format!(
+                        "{from:.1?} to {until:.1?} ens {}: {}{applied}",
+                        call.action, call.outcome
+                    )
+                })
+                .collect::<Vec<_>>()
+        });
+        for (number, gateway) in self.gateways.iter().enumerate() {
+            let logged = gateway.lines_about(instance, eni).await;
+            lines.extend(logged.into_iter().map(|line| format!("gateway {number}: {line}")));
+        }
+        lines
     }
 
     pub(crate) fn findings(&self) -> Vec<(Finding, String)> {

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::arena::Arena;
 use crate::episode::{End, Episode, Finding, Told};
-use crate::support::gateway::{attach, try_attach, within};
+use crate::support::gateway::{attach, get, try_attach, within};
 use crate::view::{Left, View, state};
 
 /// How long a caller waits for an end. Longer than three sends with their graces, and a hold.
@@ -76,14 +76,17 @@ impl Caller {
         // Something may still come late.
         self.arena.calm().await;
         let instances: Vec<_> = self.episodes.keys().cloned().collect();
-        instances.iter().for_each(|instance| self.judge(instance));
+        for instance in instances {
+            self.judge(&instance).await;
+        }
     }
 
     /// One episode, first over this gateway. `true` if it was accepted.
     pub(crate) async fn attach(&mut self, instance: &str, first: Option<usize>) {
-        self.judge(instance);
+        self.judge(instance).await;
         let (began, before) = (Instant::now(), self.books(instance));
-        let (told, end, seen) = self.episode(instance, first, began).await;
+        let mut story = Vec::new();
+        let (told, end) = self.episode(instance, first, began, &mut story).await;
         let shown = self.books(instance);
         let episode = Episode {
             instance: instance.to_owned(),
@@ -91,7 +94,7 @@ impl Caller {
             told,
             end,
             ended: self.arena.elapsed(),
-            seen,
+            story,
             lossy: self.arena.has_lost_since(began),
             arrived: 0,
             applied: 0,
@@ -107,25 +110,37 @@ impl Caller {
             .insert(instance.to_owned(), Past { episode, before, shown });
     }
 
-    async fn episode(&mut self, instance: &str, mut first: Option<usize>, began: Instant) -> (Vec<Told>, End, String) {
+    async fn episode(
+        &mut self,
+        instance: &str,
+        mut first: Option<usize>,
+        began: Instant,
+        story: &mut Vec<String>,
+    ) -> (Vec<Told>, End) {
         let arena = self.arena.clone();
         let mut told = Vec::new();
         let mut waiting = arena.waits.begin(instance);
         while began.elapsed() < PATIENCE {
             let gateway = first.take().unwrap_or_else(|| arena.any(&mut self.random));
             let deadline = Duration::from_millis(*DEADLINES.choose(&mut self.random).unwrap());
+            let asked = arena.elapsed();
             let (answer, uid) = call(&arena, gateway, deadline, instance, &self.eni).await;
             arena.tally.told(&answer);
+            let heard = arena.elapsed();
+            story.push(format!(
+                "{asked:.1?} to {heard:.1?} gateway {gateway} within {deadline:?}: {answer:?} {uid}"
+            ));
             told.push(answer.clone());
             match answer {
                 Told::Accepted => {
                     waiting.served();
-                    let (end, seen) = self.end(instance, &uid, began).await;
-                    return (told, end, seen);
+                    let end = self.end(instance, &uid, began, story).await;
+                    return (told, end);
                 }
                 Told::Refused { reason, .. } if is_final(reason) => {
                     waiting.served();
-                    return (told, End::Refused, String::new());
+                    story.extend(self.record(instance).await);
+                    return (told, End::Refused);
                 }
                 // It has its slot: what it waits for is ENS.
                 Told::Refused {
@@ -136,11 +151,17 @@ impl Caller {
             }
             sleep(Duration::from_millis(self.random.random_range(20..250))).await;
         }
-        (told, End::Open(PATIENCE), String::new())
+        (told, End::Open(PATIENCE))
+    }
+
+    /// What the gateways know of it, if anything.
+    async fn record(&mut self, instance: &str) -> Option<String> {
+        let client = self.arena.client(&mut self.random);
+        get(&client, instance, &self.eni).await.ok().map(|it| format!("{it:?}"))
     }
 
     /// Watches to the end.
-    async fn end(&mut self, instance: &str, uid: &str, began: Instant) -> (End, String) {
+    async fn end(&mut self, instance: &str, uid: &str, began: Instant, story: &mut Vec<String>) -> End {
         let mut view = View::of(instance, &self.eni);
         while began.elapsed() < PATIENCE {
             let client = self.arena.client(&mut self.random);
@@ -155,13 +176,14 @@ impl Caller {
                         },
                         Some(_) | None => End::Unknown,
                     };
-                    return (end, format!("{last:?}"));
+                    story.extend(last.map(|last| format!("{:.1?} shown {last:?}", self.arena.elapsed())));
+                    return end;
                 }
-                Left::NotFound => return (End::Unknown, String::new()),
+                Left::NotFound => return End::Unknown,
                 Left::Broken => sleep(Duration::from_millis(self.random.random_range(20..250))).await,
             }
         }
-        (End::Open(PATIENCE), String::new())
+        End::Open(PATIENCE)
     }
 
     /// Has it detached behind the gateway's back, once it is at rest; from where, if it was attached.
@@ -208,7 +230,7 @@ impl Caller {
     }
 
     /// The last episode there, as things stand now.
-    fn judge(&mut self, instance: &str) {
+    async fn judge(&mut self, instance: &str) {
         let now = self.books(instance);
         let Some(Past {
             mut episode,
@@ -223,7 +245,11 @@ impl Caller {
         episode.applied_after = lasting(now) - lasting(shown);
         self.arena.tally.ended(&episode);
         for (finding, what) in episode.judge() {
-            self.arena.finding(finding, format!("{what}; lately {:?}", self.lately));
+            let traces = self.arena.traces(instance, &self.eni).await.join("\n    ");
+            self.arena.finding(
+                finding,
+                format!("{what}\n  lately {:?}\n  traces:\n    {traces}", self.lately),
+            );
         }
     }
 }

@@ -41,8 +41,8 @@ pub(crate) struct Episode {
     pub(crate) end: End,
     /// When it ended, from the beginning of the run.
     pub(crate) ended: Duration,
-    /// What was shown last, for whoever reads a finding.
-    pub(crate) seen: String,
+    /// Each call and what was shown last, for whoever reads a finding.
+    pub(crate) story: Vec<String>,
     /// Whether the ledger may have lost data meanwhile.
     pub(crate) lossy: bool,
     /// Attach calls for it that came to ENS until the ENI next went to this instance.
@@ -119,7 +119,7 @@ impl fmt::Display for Episode {
             arrived,
             applied,
             applied_after,
-            seen,
+            story,
         } = self;
         write!(
             f,
@@ -127,11 +127,7 @@ impl fmt::Display for Episode {
              of them after that{}",
             if *lossy { "; the ledger lost data meanwhile" } else { "" }
         )?;
-        if seen.is_empty() {
-            Ok(())
-        } else {
-            write!(f, "; seen {seen}")
-        }
+        story.iter().try_for_each(|line| write!(f, "\n    {line}"))
     }
 }
 
@@ -147,7 +143,7 @@ pub(crate) fn self_test() {
             in_use: true,
         },
         ended: Duration::ZERO,
-        seen: String::new(),
+        story: Vec::new(),
         lossy: false,
         arrived: 1,
         applied: 1,

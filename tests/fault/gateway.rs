@@ -88,6 +88,16 @@ impl Gateway {
         self.replica.lock().await.signal("CONT");
     }
 
+    /// What it logged of a pair since it was started.
+    pub(crate) async fn lines_about(&self, instance: &str, eni: &str) -> Vec<String> {
+        let log = self.replica.lock().await.log();
+        let (instance, eni) = (format!("\"{instance}\""), format!("\"{eni}\""));
+        let about = log
+            .lines()
+            .filter(|line| line.contains(&instance) && line.contains(&eni));
+        about.map(str::to_owned).collect()
+    }
+
     /// The errors that it logged since it was started.
     pub(crate) async fn breaches_logged(&self) -> usize {
         let log = self.replica.lock().await.log();
