@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 use crate::ens::{Budget, Ens};
 use crate::ledger::command::Reach;
-use crate::ledger::{Book, Ledger};
+use crate::ledger::{Book, Ledger, Unavailable};
 use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid};
 use crate::telemetry::Metrics;
 use crate::telemetry::names::AUDIT;
@@ -263,7 +263,16 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 turn.hears(&answer);
                 self.without_send(answer).await
             }
-            Err(error) => Ok(Step::Again(LEDGER_RETRY, failures::unavailable(&error))),
+            Err(error) => Ok(Step::Again(LEDGER_RETRY, self.unreached(&error)?)),
+        }
+    }
+
+    /// The ledger could not be asked: why, for the pause before it is asked again; or at once, if that is of no use.
+    fn unreached(&self, error: &Unavailable) -> Result<Failure, Failure> {
+        let why = failures::unavailable(error);
+        match error.lasting {
+            true => Err(self.gate.refuse(why)),
+            false => Ok(why),
         }
     }
 }

@@ -29,7 +29,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                     ..
                 }) => self.reread().await?,
                 Ok(answer) => return self.known(answer),
-                Err(error) => self.gate.pause(LEDGER_RETRY, failures::unavailable(&error)).await?,
+                Err(error) => self.gate.pause(LEDGER_RETRY, self.unreached(&error)?).await?,
             }
         }
     }

@@ -64,7 +64,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             findings: vec![(eni.clone(), finding)],
         };
         if let Err(error) = attacher.book.execute(instance, &settle).await {
-            self.gate.pause(LEDGER_RETRY, failures::unavailable(&error)).await?;
+            self.gate.pause(LEDGER_RETRY, self.unreached(&error)?).await?;
         }
         Ok(())
     }

@@ -77,11 +77,15 @@ pub(crate) fn describe(error: &DescribeError) -> Result<Failure, Failure> {
     }
 }
 
-/// The ledger cannot be reached.
+/// The ledger cannot be reached, or this replica must not use it.
 pub(crate) fn unavailable(error: &Unavailable) -> Failure {
+    let then = match error.lasting {
+        true => "another replica may do better",
+        false => "try again",
+    };
     Failure::new(
         Reason::CoordinationUnavailable,
-        format!("{error}; nothing was sent; try again"),
+        format!("{error}; nothing was sent; {then}"),
     )
 }
 

@@ -81,6 +81,12 @@ impl Gate {
         }
     }
 
+    /// Nothing will be sent, for this reason: what the caller hears.
+    pub(super) fn refuse(&self, failure: Failure) -> Failure {
+        self.blocked_by(failure);
+        self.state().blocked_by.clone()
+    }
+
     /// A copy went out and came to nothing, for this reason.
     pub(super) fn went_out(&self, why: &Failure) {
         let mut state = self.state();

@@ -16,7 +16,7 @@ use super::gate::{self, Gate};
 use super::kit::Kit;
 use super::line::Turn;
 use super::owner::{Asking, Heard, Reserved};
-use super::{Attacher, Attempting, LEDGER_RETRY, Step, failures};
+use super::{Attacher, Attempting, LEDGER_RETRY, Step};
 
 /// How far the way to a reservation led.
 pub(super) enum Way {
@@ -71,7 +71,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                     return Err(gate::outcome_unknown());
                 }
                 self.gate.back();
-                Ok(Step::Again(LEDGER_RETRY, failures::unavailable(&error)))
+                Ok(Step::Again(LEDGER_RETRY, self.unreached(&error)?))
             }
         }
     }
@@ -125,11 +125,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
             }
             tokio::time::sleep(LEDGER_RETRY).await;
             if gate.is_left() {
-                let why = "its answer was lost".to_owned();
-                return Err(Unavailable {
-                    why,
-                    maybe_applied: true,
-                });
+                return Err(Unavailable::midway("its answer was lost"));
             }
         }
     }

@@ -86,10 +86,12 @@ pub trait Ledger: Send + Sync + 'static {
 
 /// The ledger cannot be reached, or not in time, or must not be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the ledger cannot be reached: {why}")]
+#[error("the ledger {}: {why}", if *.lasting { "must not be used" } else { "cannot be reached" })]
 pub struct Unavailable {
     /// What happened, without secrets.
     pub why: String,
+    /// Whether it must not be used, so that asking again is of no use until somebody repaired it. Nothing was applied then.
+    pub lasting: bool,
     /// Whether what was under way may have been applied all the same: its answer was lost.
     pub maybe_applied: bool,
 }
@@ -99,15 +101,24 @@ impl Unavailable {
     pub fn before(why: impl Into<String>) -> Self {
         Self {
             why: why.into(),
+            lasting: false,
             maybe_applied: false,
+        }
+    }
+
+    /// Nothing was applied, and nothing will be before a repair.
+    pub fn unfit(why: impl Into<String>) -> Self {
+        Self {
+            lasting: true,
+            ..Self::before(why)
         }
     }
 
     /// Nobody knows whether it was applied.
     pub fn midway(why: impl Into<String>) -> Self {
         Self {
-            why: why.into(),
             maybe_applied: true,
+            ..Self::before(why)
         }
     }
 }
@@ -251,6 +262,8 @@ pub struct Health {
     pub up: bool,
     /// Whether it could ever be reached.
     pub reached: bool,
+    /// Why it cannot be reached, where it is not up; empty while it was not tried yet.
+    pub down: Vec<String>,
     /// Why it must not be used: a wrong eviction policy, a version too old, a disagreement with other replicas.
     pub unfit: Vec<String>,
     /// What it does not guarantee as it is set up: no reason to refuse, but worth saying.

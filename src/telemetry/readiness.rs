@@ -76,7 +76,8 @@ impl Readiness {
         demand("configuration", self.configured, "not every part is built yet");
         demand("listener", self.bound, "the gRPC listener is not bound yet");
         demand("drain", !self.draining, "this replica is stopping");
-        demand("ledger", self.ledger.reached, "the ledger was not reached yet");
+        let unreached = self.with_cause("the ledger was not reached yet");
+        demand("ledger", self.ledger.reached, &unreached);
         for why in &self.ledger.unfit {
             demand("ledger", false, why);
         }
@@ -88,7 +89,7 @@ impl Readiness {
         if self.ledger.reached && !self.ledger.up {
             degraded.push(Failing {
                 part: "ledger",
-                why: "the ledger cannot be reached at the moment".to_owned(),
+                why: self.with_cause("the ledger cannot be reached at the moment"),
             });
         }
         if self.ledger.recovering > 0 {
@@ -97,6 +98,13 @@ impl Readiness {
         }
         degraded.extend(self.ens.clone().map(|why| Failing { part: "ens", why }));
         degraded
+    }
+
+    fn with_cause(&self, what: &str) -> String {
+        match &self.ledger.down[..] {
+            [] => what.to_owned(),
+            down => format!("{what}: {}", down.join("; ")),
+        }
     }
 }
 
@@ -135,6 +143,23 @@ mod tests {
                 ..ready()
             }
             .is_ready()
+        );
+    }
+
+    #[test]
+    fn a_ledger_that_cannot_be_reached_is_named_with_the_cause() {
+        let mut readiness = ready();
+        readiness.ledger.up = false;
+        readiness.ledger.down = vec!["Connection refused".to_owned()];
+        assert!(
+            readiness.report().degraded[0]
+                .why
+                .ends_with("moment: Connection refused")
+        );
+        readiness.ledger.reached = false;
+        assert_eq!(
+            readiness.report().failing[0].why,
+            "the ledger was not reached yet: Connection refused"
         );
     }
 

@@ -1,10 +1,13 @@
 //! Many callers, two replicas, one instance: the limit holds, and everybody hears the truth.
 
+use std::time::Duration;
+
 use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::simulator::{Action, EniStatus, Placement};
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
-use crate::support::gateway::{Stage, attach, eni, get, reason, try_attach, watch};
+use crate::support::gateway::{Stage, attach, eni, eventually, get, reason, try_attach, watch, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twelve_callers_over_two_replicas_fill_an_instance_to_exactly_ten() {
@@ -164,4 +167,31 @@ async fn what_others_put_there_counts_and_the_primary_only_if_told_so() {
         assert_eq!(get(&client, "i-1", "eni-0001").await.unwrap().state(), State::Attached);
         assert_eq!(get(&client, "i-1", "eni-0003").await.unwrap().state(), State::Detaching);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_with_another_limit_says_so_at_once() {
+    let stage = Stage::new(&["i-1"], 1).await;
+    let _first = stage.replica(&[]).await;
+    let other = stage.spawn(&[("LIMIT__ENIS_PER_INSTANCE", "12")]);
+    let disagrees = async || {
+        let page = other.admin("/readyz").await;
+        page.is_some_and(|(status, page)| status == 503 && page.contains("limit=10") && page.contains("limit=12"))
+    };
+    eventually("it does not see the other limit", disagrees).await;
+    let began = Instant::now();
+    let call = within(Duration::from_secs(30), attach("i-1", "eni-0001"));
+    let refused = try_attach(&other.client().await, call).await.unwrap_err();
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "it waited for what waiting does not mend"
+    );
+    assert_eq!(reason(&refused), "COORDINATION_UNAVAILABLE");
+    let message = refused.0.message();
+    assert!(
+        message.starts_with("the ledger must not be used: the ledger was made with limit=10")
+            && message.contains("nothing was sent"),
+        "{message}"
+    );
+    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 0);
 }

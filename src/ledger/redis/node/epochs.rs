@@ -7,6 +7,7 @@ use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use tracing::{debug, warn};
 
+use crate::ledger::Unavailable;
 use crate::ledger::keys::PartitionId;
 use crate::model::Timestamp;
 
@@ -35,11 +36,11 @@ impl Node {
         partition: PartitionId,
         keys: &[String],
         mut found: Found,
-    ) -> RedisResult<Result<Found, String>> {
+    ) -> RedisResult<Result<Found, Unavailable>> {
         for _ in 0..TRIES {
             match self.standing(partition, &found) {
                 Standing::Current => return Ok(Ok(found)),
-                Standing::Refuse(why) => return Ok(Err(why)),
+                Standing::Refuse(why) => return Ok(Err(Unavailable::unfit(why))),
                 Standing::Renew => {}
             }
             let hold = self.hold_for(connection, &found).await?;
@@ -52,9 +53,9 @@ impl Node {
             // One partition that changed is seldom alone.
             self.suspicion.notify_one();
         }
-        Ok(Err(
-            "the partition's incarnation changes faster than it can be read".to_owned()
-        ))
+        Ok(Err(Unavailable::before(
+            "the partition's incarnation changes faster than it can be read",
+        )))
     }
 
     /// Looks at every partition, and closes those whose epoch is not current.

@@ -107,10 +107,12 @@ impl Node {
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.fitness().warnings.clone();
         warnings.extend(self.hearing());
-        let link = self.link.state();
-        if !link.up {
-            warnings.push(format!("the last call failed: {}", link.failure));
-        }
         warnings
+    }
+
+    /// Why it cannot be reached, if so.
+    pub(super) fn down(&self) -> Option<String> {
+        let link = self.link.state();
+        Some(link.failure).filter(|failure| !link.up && !failure.is_empty())
     }
 }

@@ -33,7 +33,7 @@ impl Node {
                 Answer::Committed { .. } => Err(unexpected()),
             }
         });
-        snapshot(found.await?.map_err(Unavailable::before)?, request.is_some())
+        snapshot(found.await??, request.is_some())
     }
 
     pub(in super::super) async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
@@ -82,7 +82,7 @@ impl Node {
                 Answer::Found(found) => Ok(self.settle(&mut connection, partition, &keys, found).await?.map(Err)),
             }
         });
-        match outcome.await?.map_err(Unavailable::before)? {
+        match outcome.await?? {
             Ok((version, now)) => Ok(Verdict::Committed { version, now }),
             Err(found) => Ok(Verdict::Conflict(Box::new(snapshot(
                 found,
@@ -132,11 +132,11 @@ impl Node {
     /// Nothing is granted by a server that might forget it, nor under other settings than those of the other replicas.
     fn refuse_unfit(&self, proposal: &Proposal) -> Result<(), Unavailable> {
         if let Some(why) = self.fitness().unfit.first() {
-            return Err(Unavailable::before(why.clone()));
+            return Err(Unavailable::unfit(why.clone()));
         }
         let epoch = Epoch::parse(&proposal.partition.incarnation);
         match epoch.and_then(|epoch| epoch.disagreement(&self.shared.settings.agreement)) {
-            Some(why) => Err(Unavailable::before(why)),
+            Some(why) => Err(Unavailable::unfit(why)),
             None => Ok(()),
         }
     }
@@ -149,7 +149,7 @@ fn snapshot(found: Found, with_request: bool) -> Result<Snapshot, Unavailable> {
         parse("record", &found.record)?
     };
     if record.format > FORMAT {
-        return Err(Unavailable::before(format!(
+        return Err(Unavailable::unfit(format!(
             "a newer version wrote the instance's record: format {}, and this one reads up to {FORMAT}",
             record.format
         )));
@@ -176,8 +176,7 @@ fn snapshot(found: Found, with_request: bool) -> Result<Snapshot, Unavailable> {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, Unavailable> {
-    serde_json::from_str(text)
-        .map_err(|error| Unavailable::before(format!("the stored {what} cannot be read: {error}")))
+    serde_json::from_str(text).map_err(|error| Unavailable::unfit(format!("the stored {what} cannot be read: {error}")))
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Unavailable> {

@@ -277,15 +277,16 @@ impl Cluster {
             up: trouble.is_none() && unheld == 0 && map.budget.is_some(),
             ..Health::default()
         };
-        health.warnings.extend(trouble);
+        health.down.extend(trouble);
         if unheld > 0 && !map.members.is_empty() {
             health
-                .warnings
+                .down
                 .push(format!("no node of the cluster holds the slots of {unheld} partitions"));
         }
         for (place, member) in &map.members {
             health.up &= member.node.link.state().up;
             let about = |what: &String| format!("{place}: {what}");
+            health.down.extend(member.node.down().iter().map(about));
             health.unfit.extend(member.node.fitness().unfit.iter().map(about));
             health.warnings.extend(member.node.warnings().iter().map(about));
         }

@@ -147,6 +147,7 @@ impl Route {
                 Health {
                     up: link.up,
                     reached: link.reached,
+                    down: node.down().into_iter().collect(),
                     unfit,
                     warnings: node.warnings(),
                     recovering: 0,
