@@ -66,7 +66,7 @@ impl<L: Ledger> Watchdog<L> {
     /// Keeps gRPC health and the gauges up to date until `stop`. Health is stricter than readiness: it says NOT_SERVING while the
     /// ledger cannot be reached.
     pub(super) async fn run(self, health: Health, stop: CancellationToken) {
-        let mut serving = None;
+        let (mut serving, mut recovering) = (None, false);
         while !stop.is_cancelled() {
             let readiness = self.parts.readiness();
             let now = readiness.is_ready() && readiness.ledger.up;
@@ -85,6 +85,17 @@ impl<L: Ledger> Watchdog<L> {
                     false => tracing::warn!(why, "not serving calls"),
                 }
                 serving = Some(now);
+            }
+            if recovering != (readiness.ledger.recovering > 0) {
+                recovering = !recovering;
+                match recovering {
+                    true => tracing::warn!(
+                        partitions = readiness.ledger.recovering,
+                        hold = ?self.parts.seams.book.bounds().hold(),
+                        "the ledger restarted, failed over or lost data: partitions grant nothing until their hold is over"
+                    ),
+                    false => tracing::info!("the ledger has recovered: every partition grants again"),
+                }
             }
             self.metrics.ready(readiness.is_ready());
             self.metrics.clock_offset(self.parts.seams.ens.clock_offset());

@@ -108,7 +108,7 @@ impl World {
         if step.changed {
             self.judge(plan, &step.record);
             let before = std::mem::replace(&mut self.ledger.newest, step.record.into());
-            if plan.troubles.failovers > 0 {
+            if self.left.failovers > 0 {
                 self.ledger.older.push((self.now, before));
             }
         }

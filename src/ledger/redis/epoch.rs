@@ -1,7 +1,6 @@
 //! The incarnation of a partition, as its epoch key holds it: which server wrote it, until when the partition is closed, and
 //! the settings on which all replicas must agree. One line of text, compared as a whole by the commit script.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::ledger::Partition;
@@ -111,12 +110,6 @@ impl Views {
         PartitionId::all()
             .filter(|&partition| self.0[partition.index()].partition.hold_until > now(partition))
             .count()
-    }
-
-    /// How many of these are.
-    pub(super) fn recovering_of(&self, partitions: &BTreeSet<PartitionId>, now: Timestamp) -> usize {
-        let closed = |partition: &&PartitionId| self.0[partition.index()].partition.hold_until > now;
-        partitions.iter().filter(closed).count()
     }
 
     /// As it was seen last.

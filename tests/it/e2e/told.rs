@@ -61,3 +61,18 @@ async fn an_attempt_that_turns_stuck_is_named() {
     assert_eq!([&named[0]["instance"], &named[0]["eni"]], ["i-1", "eni-0001"]);
     assert_eq!([&named[0]["level"], &named[0]["state"]], ["WARN", "ATTACHING"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hold_and_its_end_are_told_once() {
+    let stage = Stage::new(&["i-1"], 1).await;
+    let replica = stage.replica(&[]).await;
+    stage.redis.ask::<()>(&["FLUSHALL"]).await;
+    let (lost, recovered) = (
+        "the ledger restarted, failed over or lost data: partitions grant nothing until their hold is over",
+        "the ledger has recovered: every partition grants again",
+    );
+    eventually("its end is not told", async || lines(&replica, recovered).len() == 1).await;
+    let told = lines(&replica, lost);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!([&told[0]["level"], &told[0]["hold"]], ["WARN", "9s"]);
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::ledger::Unavailable;
 use crate::ledger::keys::PartitionId;
@@ -67,16 +67,7 @@ impl Node {
             self.settle(&mut connection, partition, &keys, found).await
         });
         // A disagreement stands in the views by now.
-        try_join_all(all).await?;
-        let recovering = self.shared.views().recovering_of(&partitions, self.clock.now());
-        if recovering > 0 {
-            warn!(
-                recovering,
-                hold = ?self.shared.settings.hold,
-                "the ledger restarted, failed over or lost data: partitions grant nothing until their hold is over"
-            );
-        }
-        Ok(())
+        try_join_all(all).await.map(drop)
     }
 
     /// Reads an epoch.
