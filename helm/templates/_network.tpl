@@ -6,7 +6,7 @@
 {{- default (ternary "443" "80" (hasPrefix "https://" .)) $given }}
 {{- end }}
 
-{{/* Every port of the ledger's URL and of networkPolicy.redisPorts, as a JSON list. */}}
+{{/* Every port of the ledger's URL and of networkPolicy.redisPorts, as a JSON list; where nodes are found out, 6379 if none is set. */}}
 {{- define "eni-gateway.redisPorts" -}}
 {{- $url := (include "eni-gateway.config" . | fromJson).ledger.url -}}
 {{- $ports := list -}}
@@ -16,9 +16,9 @@
 {{- $port := regexFind ":[0-9]+$" . | trimPrefix ":" -}}
 {{- $ports = append $ports (ternary (int $port) $standard (ne $port "")) -}}
 {{- end -}}
-{{- if regexMatch "-(sentinel|cluster)://" $url -}}
-{{- range .Values.networkPolicy.redisPorts -}}{{- $ports = append $ports (int .) -}}{{- end -}}
-{{- end -}}
+{{- $more := .Values.networkPolicy.redisPorts -}}
+{{- if and (not $more) (regexMatch "-(sentinel|cluster)://" $url) -}}{{- $more = list 6379 -}}{{- end -}}
+{{- range $more -}}{{- $ports = append $ports (int .) -}}{{- end -}}
 {{- end -}}
 {{- $ports | uniq | toJson }}
 {{- end }}

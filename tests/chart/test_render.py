@@ -123,6 +123,26 @@ def test_the_ledger_is_called_new_before_an_install_and_never_again():
     assert not [d for d in upgraded if d["metadata"]["name"].endswith("-ledger-init")]
 
 
+def test_the_job_reaches_the_gateway_s_ledger_and_no_other():
+    variable = "extraEnv[0].name=ENI_GATEWAY_LEDGER__URL,extraEnv[0].value=redis://other/0"
+    documents = manifests(render("everything", "--set", f"{variable},extraEnvFrom[0].secretRef.name=more"))
+    job = pick(documents, "Job")["spec"]["template"]["spec"]["containers"][0]
+    gateway = pick(documents, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert {"name": "ENI_GATEWAY_LEDGER__URL", "value": "redis://other/0"} in job["env"]
+    assert job["envFrom"] == gateway["envFrom"] == [{"secretRef": {"name": "more"}}]
+    (more,) = yaml.safe_load(SETS["everything"].read_text())["networkPolicy"]["extraEgress"]
+    for suffix in ["-ledger-init", "eni-gw"]:
+        assert more in pick(documents, "NetworkPolicy", suffix)["spec"]["egress"]
+
+
+def test_the_job_s_pod_can_be_told_from_the_gateway_s_to_a_mesh():
+    metadata = pick(manifests(render("everything")), "Job")["spec"]["template"]["metadata"]
+    assert metadata["labels"].items() >= {"sidecar.istio.io/inject": "false", "sidecar": "yes", "team": "edge"}.items()
+    assert metadata["annotations"] == {"note": "job", "owner": "edge@example.com"}
+    instead = pick(manifests(render("everything", "--set", "ledgerInit.podLabels.sidecar=no")), "Job")
+    assert instead["spec"]["template"]["metadata"]["labels"]["sidecar"] == "no"
+
+
 def test_calls_are_tried_only_with_a_certificate_where_callers_need_one():
     def tests(*arguments):
         pods = [d for d in manifests(render("tls", *arguments)) if d["kind"] == "Pod"]
@@ -154,18 +174,21 @@ def ports(rule):
 
 
 @pytest.mark.parametrize(
-    "name, expected",
+    "name, more, expected",
     [
-        ("minimum", [6379]),
-        ("tls", [6380]),
-        ("sentinel", [26379, 26380, 6379]),
-        ("cluster", [7000, 7001]),
-        ("simulator", [6379]),
-        ("memory", [443]),
+        ("minimum", "", [6379]),
+        ("minimum", "16379", [6379, 16379]),
+        ("tls", "", [6380]),
+        ("sentinel", "", [26379, 26380, 6379]),
+        ("sentinel", "7000", [26379, 26380, 7000]),
+        ("cluster", "7001", [7000, 7001]),
+        ("simulator", "", [6379]),
+        ("memory", "", [443]),
     ],
 )
-def test_redis_is_reached_at_the_ports_of_its_url(name, expected):
-    policy = pick(manifests(render(name)), "NetworkPolicy", "-eni-gateway")
+def test_redis_is_reached_at_the_ports_of_its_url_and_those_given(name, more, expected):
+    given = ["--set", f"networkPolicy.redisPorts[0]={more}"] if more else []
+    policy = pick(manifests(render(name, *given)), "NetworkPolicy", "-eni-gateway")
     dns, redis, *_ = policy["spec"]["egress"]
     assert ports(dns) == [53, 53]
     assert ports(redis) == expected
