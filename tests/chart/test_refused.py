@@ -1,7 +1,8 @@
 """What is refused, and what is said then."""
 
 import pytest
-from chart import HELMS, MINIMUM, SETS, run, template
+import yaml
+from chart import CHART, HELMS, MINIMUM, SETS, run, template
 
 BASE = ["--values", MINIMUM]
 
@@ -33,6 +34,56 @@ RELATIONS = {
     "a Secret without a name": (["credentials.secret.name="], ["credentials.secret.name is not set"]),
     "credentials from nowhere": (["credentials.mode=external"], ["set extraEnv, extraEnvFrom"]),
     "STS in no region": (["credentials.rrsa.stsVpc=true"], ["without credentials.rrsa.stsRegion"]),
+    "a listener for the pod alone": (
+        ["config.grpc.listen=127.0.0.1:50051", "config.admin.listen=localhost:9090"],
+        ["config.grpc.listen is 127.0.0.1:50051, which nothing outside the pod", "config.admin.listen is localhost:9090, which"],
+    ),
+    "loopback in other words": (
+        ["config.grpc.listen=[::1]:50051", "config.admin.listen=[0:0:0:0:0:0:0:1]:9090"],
+        ["config.grpc.listen is [::1]:50051, which nothing", "config.admin.listen is [0:0:0:0:0:0:0:1]:9090, which nothing"],
+    ),
+    "a port beyond the last": (
+        ["config.grpc.listen=0.0.0.0:65536", "config.admin.listen=0.0.0.0:99999999999999999999"],
+        ["config.grpc.listen is 0.0.0.0:65536, and must be", "config.admin.listen is 0.0.0.0:99999999999999999999, and"],
+    ),
+    "a port below the first": (["config.grpc.listen=[::]:0"], ["config.grpc.listen is [::]:0, and must be"]),
+    "a name to listen at": (["config.grpc.listen=gateway:50051"], ["config.grpc.listen is gateway:50051, and must be"]),
+    "listeners past their settings": (
+        ["extraEnv[0].name=ENI_GATEWAY_GRPC__LISTEN", "extraEnv[1].name=ENI_GATEWAY_ADMIN__LISTEN"],
+        ["set config.grpc.listen instead", "set config.admin.listen instead"],
+    ),
+    "labels of the chart's own": (
+        [
+            r"commonLabels.app\.kubernetes\.io/name=x",
+            r"podLabels.app\.kubernetes\.io/instance=x",
+            r"ledgerInit.podLabels.app\.kubernetes\.io/component=x",
+            r"service.labels.helm\.sh/chart=x",
+        ],
+        [
+            "commonLabels sets app.kubernetes.io/name, which is the chart's own: leave it out",
+            "podLabels sets app.kubernetes.io/instance",
+            "ledgerInit.podLabels sets app.kubernetes.io/component",
+            "service.labels sets helm.sh/chart",
+        ],
+    ),
+    "the checksum in other hands": (["podAnnotations.checksum/config=x"], ["podAnnotations sets checksum/config"]),
+    "a tag beside the tag": (["image.repository=registry:5000/gw:1"], ["with a tag: put that into image.tag"]),
+    "a digest beside the tag": (["image.repository=gw@sha256:0"], ["with a digest: put that into image.digest"]),
+    "a role that the mode ignores": (
+        ["credentials.rrsa.roleName=r", "credentials.rrsa.stsRegion=cn-x", "credentials.ecsRole.name=r"],
+        [
+            "credentials.rrsa.roleName is set, and credentials.mode is secret",
+            "credentials.rrsa.stsRegion is set, and credentials.mode is secret",
+            "credentials.ecsRole.name is set, and credentials.mode is secret, which has no use for it: unset it",
+        ],
+    ),
+    "both RRSA modes": (
+        ["credentials.mode=rrsa-token", "credentials.rrsa.roleName=r"],
+        ["set the mode to rrsa-webhook", "credentials.secret.name is set"],
+    ),
+    "a budget of nothing": (["podDisruptionBudget.maxUnavailable=0"], ["no node could be drained: set it to 1 or more"]),
+    "a budget of no share": (["podDisruptionBudget.maxUnavailable=0%"], ["podDisruptionBudget.maxUnavailable is 0%, and"]),
+    "a budget of too many": (["podDisruptionBudget.maxUnavailable=101%"], ["is 101%: write 100% or less"]),
     "fewest above most": (["autoscaling.enabled=true", "autoscaling.minReplicas=11"], ["swap them"]),
     "half a test": (["tests.instanceId=i-1"], ["set both or none"]),
     "a simulator beside a Redis": (
@@ -50,7 +101,6 @@ SCHEMA = {
     "config.limit.enis_per_instance=0": "enis_per_instance",
     "config.ens.visibility_lag=10": "visibility_lag",
     "config.ens.describe_per_second=1": "describe_per_second",
-    "config.grpc.listen=localhost": "listen",
     "credentials.mode=magic": "rrsa-webhook",
     "credentials.rrsa.roleArn=role": "roleArn",
     "credentials.rrsa.tokenExpirationSeconds=60": "tokenExpirationSeconds",
@@ -88,6 +138,29 @@ def test_everything_that_is_missing_is_said_at_once():
             assert words in said, said
 
 
+def sections(values, path=""):
+    """Every table of values.yaml that the chart reads from, and not only hands on."""
+    handed_on = {"resources", "podSecurityContext", "securityContext", "nodeSelector", "affinity"}
+    for key, value in values.items():
+        if isinstance(value, dict) and key not in handed_on:
+            yield path + key
+            yield from sections(value, f"{path}{key}.")
+
+
+@pytest.mark.parametrize("path", list(sections(yaml.safe_load((CHART / "values.yaml").read_text()))))
+def test_a_section_that_is_null_is_named_among_the_faults_or_taken_for_empty(path):
+    for helm in HELMS:
+        tried = template(*BASE, "--set", f"{path}=null", helm=helm)
+        assert tried.returncode == 0 or f"- {path}: null takes the defaults away" in tried.stderr, tried.stderr
+
+
+def test_null_does_not_hide_the_other_faults():
+    for helm in HELMS:
+        said = refusal(*BASE, *setting(["config.ledger.url=null", "config.grpc=null", "tls=null", "replicaCount=1"]), helm=helm)
+        for words in ["- config.grpc, tls: null takes", "config.ledger.url is not set", "callers have no way in"]:
+            assert words in said, said
+
+
 @pytest.mark.parametrize("value, expected", SCHEMA.items(), ids=SCHEMA)
 def test_a_wrong_value_is_named(value, expected):
     for helm in HELMS:
@@ -99,6 +172,13 @@ def test_a_password_is_refused_and_not_repeated():
     for url in ["redis://:hunter2@redis/0", "redis://user:hunter2@redis", "http://:hunter2@redis"]:
         said = refusal(*BASE, "--set", f"config.ledger.url={url}")
         assert "redis.passwordSecret.name" in said and "hunter2" not in said, said
+
+
+def test_what_is_near_a_fault_is_taken():
+    near = ["image.repository=registry:5000/gw", "podDisruptionBudget.maxUnavailable=100%", "config.grpc.listen=[::]:65535"]
+    role = ["credentials.mode=external", "credentials.secret.name=", "credentials.rrsa.sessionName=us", "extraEnv[0].name=X"]
+    tried = template(*BASE, *setting(near + role), "--set-string", r"podLabels.app\.kubernetes\.io/part-of=edge")
+    assert tried.returncode == 0, tried.stderr
 
 
 def test_no_set_of_the_tests_is_refused():
