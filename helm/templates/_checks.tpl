@@ -120,6 +120,10 @@
 {{- end }}
 {{- end }}
 
+{{- $name := include "eni-gateway.fullname" . }}
+{{- if not (regexMatch "^[a-z][-a-z0-9]*$" $name) }}
+- the Services would be named {{ $name }}, and must begin with a letter, without dots: set fullnameOverride
+{{- end }}
 {{- if contains "@" $v.image.repository }}
 - image.repository is {{ $v.image.repository }}, with a digest: put that into image.digest
 {{- else if regexMatch ":[^/]*$" $v.image.repository }}

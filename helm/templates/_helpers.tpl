@@ -1,4 +1,4 @@
-{{/* Names, labels and the image. */}}
+{{/* Names, labels and the image. Names are quoted: they may look like numbers. */}}
 
 {{- define "eni-gateway.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 48 | trimSuffix "-" }}
@@ -36,16 +36,16 @@
 {{/* What selects the pods of one component: (list context component). */}}
 {{- define "eni-gateway.selectorLabels" -}}
 {{- $root := first . -}}
-app.kubernetes.io/name: {{ include "eni-gateway.name" $root }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/name: {{ include "eni-gateway.name" $root | quote }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ last . }}
 {{- end }}
 
 {{/* Name, labels and annotations of an object: (dict "root" context "component" … "suffix" … "labels" … "annotations" …). */}}
 {{- define "eni-gateway.metadata" -}}
 {{- $root := .root -}}
-name: {{ default (printf "%s%s" (include "eni-gateway.fullname" $root) (default "" .suffix)) .name }}
-namespace: {{ $root.Release.Namespace }}
+name: {{ default (printf "%s%s" (include "eni-gateway.fullname" $root) (default "" .suffix)) .name | quote }}
+namespace: {{ $root.Release.Namespace | quote }}
 labels:
   {{- include "eni-gateway.selectorLabels" (list $root (default "gateway" .component)) | nindent 2 }}
   app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}

@@ -3,7 +3,7 @@
 {{/* Without any rights in the cluster, whatever they run: (list context serviceAccountName). */}}
 {{- define "eni-gateway.podSpec" -}}
 {{- $root := first . -}}
-serviceAccountName: {{ last . }}
+serviceAccountName: {{ last . | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext:
@@ -52,19 +52,19 @@ resources:
 - name: ALIBABA_CLOUD_ACCESS_KEY_ID
   valueFrom:
     secretKeyRef:
-      name: {{ .name }}
-      key: {{ .accessKeyIdKey }}
+      name: {{ .name | quote }}
+      key: {{ .accessKeyIdKey | quote }}
 - name: ALIBABA_CLOUD_ACCESS_KEY_SECRET
   valueFrom:
     secretKeyRef:
-      name: {{ .name }}
-      key: {{ .accessKeySecretKey }}
+      name: {{ .name | quote }}
+      key: {{ .accessKeySecretKey | quote }}
 {{- if .securityTokenKey }}
 - name: ALIBABA_CLOUD_SECURITY_TOKEN
   valueFrom:
     secretKeyRef:
-      name: {{ .name }}
-      key: {{ .securityTokenKey }}
+      name: {{ .name | quote }}
+      key: {{ .securityTokenKey | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -166,19 +166,19 @@ resources:
 {{- with .Values.redis.passwordSecret.name }}
 - name: redis-password
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 0440
 {{- end }}
 {{- with .Values.redis.caSecret.name }}
 - name: redis-ca
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 0440
 {{- end }}
 {{- with .Values.redis.clientCertSecretName }}
 - name: redis-client
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 0440
 {{- end }}
 {{- end }}
@@ -207,18 +207,18 @@ resources:
 {{- define "eni-gateway.volumes" -}}
 - name: config
   configMap:
-    name: {{ include "eni-gateway.fullname" . }}
+    name: {{ include "eni-gateway.fullname" . | quote }}
 {{- include "eni-gateway.redisVolumes" . }}
 {{- with .Values.tls.secretName }}
 - name: tls
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 0440
 {{- end }}
 {{- with .Values.tls.clientCaSecretName }}
 - name: client-ca
   secret:
-    secretName: {{ . }}
+    secretName: {{ . | quote }}
     defaultMode: 0440
 {{- end }}
 {{- if eq .Values.credentials.mode "rrsa-token" }}

@@ -25,9 +25,9 @@ def run(*command, **options):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, **options)
 
 
-def template(*arguments, helm=HELM):
-    """What `helm template` says, the name and the namespace of the release being given."""
-    return run(helm, "template", "gw", CHART, "--namespace", "edge", *arguments)
+def template(*arguments, helm=HELM, release="gw", namespace="edge"):
+    """What `helm template` says."""
+    return run(helm, "template", release, CHART, "--namespace", namespace, *arguments)
 
 
 @functools.cache

@@ -168,6 +168,13 @@ def test_a_wrong_value_is_named(value, expected):
         assert "specifications of the schema" in said and expected in said, said
 
 
+def test_a_name_that_no_service_may_have_is_refused():
+    for release in ["123", "a.b"]:
+        refused = template(*BASE, release=release)
+        assert f"the Services would be named {release}-eni-gateway" in refused.stderr, refused.stderr
+        assert template(*BASE, "--set", "fullnameOverride=gw", release=release).returncode == 0
+
+
 def test_a_password_is_refused_and_not_repeated():
     for url in ["redis://:hunter2@redis/0", "redis://user:hunter2@redis", "http://:hunter2@redis"]:
         said = refusal(*BASE, "--set", f"config.ledger.url={url}")

@@ -79,6 +79,50 @@ def test_every_pod_is_restricted(name):
             assert "memory" in container["resources"]["limits"], container["name"]
 
 
+def scalars(node, path=()):
+    """Every scalar, and the keys that lead to it."""
+    if isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from scalars(value, (*path, key))
+    else:
+        yield path, node
+
+
+@pytest.mark.parametrize("name", ["everything", "simulator", "rrsa-token", "tls"])
+@pytest.mark.parametrize("helm", HELMS, ids=lambda helm: helm.name)
+def test_a_name_that_looks_like_a_number_stays_a_name(name, helm, tmp_path):
+    # The name of Services must begin with a letter.
+    values = tmp_path / "values.yaml"
+    values.write_text("""
+fullnameOverride: "null"
+nameOverride: "123"
+commonLabels: { number: "123" }
+commonAnnotations: { number: "123" }
+imagePullSecrets: [{ name: "123" }]
+serviceAccount: { name: "123" }
+priorityClassName: "123"
+podLabels: { exponent: "1e3" }
+podAnnotations: { exponent: "1e3" }
+ledgerInit: { podLabels: { switch: "yes" }, podAnnotations: { switch: "yes" } }
+service: { labels: { switch: "yes" }, annotations: { switch: "yes" } }
+""")
+    numbers = []
+    if name == "tls":
+        for value in ["tls.secretName", "tls.clientCaSecretName", "tls.clientCaKey", "tests.tlsSecretName"]:
+            numbers += ["--set-string", f"{value}=123"]
+        for value in ["passwordSecret.name", "passwordSecret.key", "caSecret.name", "caSecret.key", "clientCertSecretName"]:
+            numbers += ["--set-string", f"redis.{value}=123"]
+        for value in ["name", "accessKeyIdKey", "accessKeySecretKey", "securityTokenKey"]:
+            numbers += ["--set-string", f"credentials.secret.{value}=123"]
+    rendered = template("--values", SETS[name], "--values", values, *numbers, helm=helm, release="123", namespace="123")
+    assert rendered.returncode == 0, rendered.stderr
+    for document in manifests(rendered.stdout):
+        for path, value in scalars(document):
+            named = path[-1] in {"name", "namespace", "key", "secretName", "serviceAccountName", "priorityClassName", "cidr"}
+            grouped = {"labels", "annotations", "matchLabels", "matchNames", "nodeSelector", "selector", "data"} & set(path)
+            assert isinstance(value, str) if named or grouped else value not in (123, 1000), f"{document['kind']}: {path}"
+
+
 @sets
 def test_what_is_mounted_is_there(name):
     for pod, spec in pod_specs(manifests(render(name))):
