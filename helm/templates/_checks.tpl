@@ -81,6 +81,9 @@
 {{- if not (or $tls $v.config.grpc.allow_plaintext) }}
 - callers have no way in: set tls.secretName, or config.grpc.allow_plaintext=true where the network protects them
 {{- end }}
+{{- if and $v.tests.tlsSecretName (not $tls) }}
+- tests.tlsSecretName is set, and callers come in plaintext: unset it, or set tls.secretName
+{{- end }}
 {{- if and $v.tls.clientCaSecretName (not $tls) }}
 - tls.clientCaSecretName is set without tls.secretName: callers show certificates only over TLS
 {{- end }}

@@ -15,6 +15,7 @@ RELATIONS = {
     ),
     "no way in": (["config.grpc.allow_plaintext=false"], ["set tls.secretName, or config.grpc.allow_plaintext=true"]),
     "a client CA alone": (["tls.clientCaSecretName=ca"], ["tls.clientCaSecretName is set without tls.secretName"]),
+    "certificates in plaintext": (["tests.tlsSecretName=t"], ["tests.tlsSecretName is set, and callers come in plaintext"]),
     "one port for both": (["config.admin.listen=0.0.0.0:50051"], ["config.grpc.listen and config.admin.listen"]),
     "a kill before the drain ends": (["config.grpc.drain_timeout=1m 30s"], ["terminationGracePeriodSeconds is 35", "95"]),
     "a delay as long as the drain": (["config.grpc.drain_delay=25s"], ["config.grpc.drain_delay is not below"]),

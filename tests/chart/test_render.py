@@ -187,14 +187,16 @@ def test_the_job_s_pod_can_be_told_from_the_gateway_s_to_a_mesh():
     assert instead["spec"]["template"]["metadata"]["labels"]["sidecar"] == "no"
 
 
-def test_calls_are_tried_only_with_a_certificate_where_callers_need_one():
+def test_calls_by_tls_are_tried_only_by_who_knows_the_authority():
     def tests(*arguments):
         pods = [d for d in manifests(render("tls", *arguments)) if d["kind"] == "Pod"]
         return {pod["metadata"]["name"].rsplit("-", 1)[1]: pod["spec"]["containers"] for pod in pods}
 
     assert "--cert" in tests()["call"][0]["args"]
     assert tests("--set", "tests.tlsSecretName=").keys() == {"check"}
-    assert "--cert" not in tests("--set", "tls.clientCaSecretName=")["call"][0]["args"]
+    open_to_all = ["--set", "tls.clientCaSecretName="]
+    assert "--cert" not in tests(*open_to_all)["call"][0]["args"]
+    assert tests(*open_to_all, "--set", "tests.tlsSecretName=").keys() == {"check"}
 
 
 def test_a_changed_setting_restarts_the_pods_and_an_unchanged_one_does_not():
@@ -255,12 +257,16 @@ def test_the_package_holds_the_chart(tmp_path):
 
 
 def test_notes_warn_of_plaintext_and_of_what_is_not_real(tmp_path):
-    def notes(name):
-        asked = run(HELM, "install", "gw", CHART, "--namespace", "edge", "--dry-run=client", "--values", SETS[name])
+    def notes(name, *arguments):
+        command = ["install", "gw", CHART, "--namespace", "edge", "--dry-run=client", "--values", SETS[name], *arguments]
+        asked = run(HELM, *command)
         assert asked.returncode == 0, asked.stderr
         return asked.stdout.split("NOTES:")[1]
 
     assert "WARNING: callers come in plaintext" in notes("minimum")
     assert "https://gw-eni-gateway.edge.svc:50051" in notes("tls") and "WARNING" not in notes("tls")
+    assert "and a call from inside" in notes("minimum") and "and a call from inside" in notes("tls")
+    without = notes("tls", "--set", "tests.tlsSecretName=")
+    assert "and a call" not in without and "set tests.tlsSecretName, so that it knows" in without
     assert "Nothing is attached to anything real" in notes("simulator")
     assert "memory://" in notes("memory")
