@@ -33,11 +33,15 @@
 {{- end }}
 {{- end }}
 
+{{/* What selects the release's pods. */}}
+{{- define "eni-gateway.releaseLabels" -}}
+app.kubernetes.io/name: {{ include "eni-gateway.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
 {{/* What selects the pods of one component: (list context component). */}}
 {{- define "eni-gateway.selectorLabels" -}}
-{{- $root := first . -}}
-app.kubernetes.io/name: {{ include "eni-gateway.name" $root | quote }}
-app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
+{{- include "eni-gateway.releaseLabels" (first .) }}
 app.kubernetes.io/component: {{ last . }}
 {{- end }}
 

@@ -44,3 +44,61 @@
   {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* Rules for where the credentials and ENS are. */}}
+{{- define "eni-gateway.ensEgress" -}}
+{{- if .Values.simulator.enabled -}}
+- ports:
+    - { protocol: TCP, port: 18080 }
+  to:
+    - podSelector:
+        matchLabels:
+          {{- include "eni-gateway.selectorLabels" (list . "simulator") | nindent 10 }}
+{{- else }}
+# ENS, and STS, which is always https.
+- ports:
+    {{- range list "443" (include "eni-gateway.urlPort" .Values.config.ens.endpoint) | uniq }}
+    - { protocol: TCP, port: {{ . }} }
+    {{- end }}
+  to:
+    {{- with .Values.networkPolicy.ens }}
+    {{- toYaml . | nindent 4 }}
+    {{- else }}
+    - ipBlock:
+        cidr: 0.0.0.0/0
+        except: [100.100.100.200/32, 169.254.0.0/16]
+    - ipBlock:
+        cidr: ::/0
+    {{- end }}
+{{- end }}
+{{- if eq .Values.credentials.mode "ecs-role" }}
+# The metadata service, for the node's role.
+- ports:
+    - { protocol: TCP, port: 80 }
+  to:
+    - ipBlock:
+        cidr: 100.100.100.200/32
+{{- end }}
+{{- end }}
+
+{{/* Policy of a part of the simulator, which only the release's pods reach: (list context component port). */}}
+{{- define "eni-gateway.simulatorPolicy" -}}
+{{- $root := first . -}}
+{{- $component := index . 1 -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  {{- include "eni-gateway.metadata" (dict "root" $root "suffix" (printf "-%s" $component) "component" $component) | nindent 2 }}
+spec:
+  podSelector:
+    matchLabels:
+      {{- include "eni-gateway.selectorLabels" (list $root $component) | nindent 6 }}
+  policyTypes: [Ingress, Egress]
+  ingress:
+    - ports:
+        - { protocol: TCP, port: {{ last . }} }
+      from:
+        - podSelector:
+            matchLabels:
+              {{- include "eni-gateway.releaseLabels" $root | nindent 14 }}
+{{- end }}

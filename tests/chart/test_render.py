@@ -242,9 +242,45 @@ def test_redis_is_reached_at_the_ports_of_its_url_and_those_given(name, more, ex
 
 def test_only_the_node_s_role_reaches_the_metadata_service():
     for name in SETS:
-        policy = next(d for d in manifests(render(name)) if d["kind"] == "NetworkPolicy")
-        text = yaml.safe_dump(policy["spec"]["egress"])
-        assert ("cidr: 100.100.100.200/32" in text) == (name == "ecs-role"), name
+        policies = [d for d in manifests(render(name)) if d["kind"] == "NetworkPolicy"]
+        let_out = {d["metadata"]["name"] for d in policies if "cidr: 100.100.100.200/32" in yaml.safe_dump(d["spec"])}
+        assert let_out == ({"gw-eni-gateway", "gw-eni-gateway-test"} if name == "ecs-role" else set()), name
+
+
+@sets
+def test_every_pod_has_its_policy(name):
+    documents = manifests(render(name))
+    policies = [d["spec"] for d in documents if d["kind"] == "NetworkPolicy"]
+    for document in documents:
+        if document["kind"] in ("Deployment", "Job", "Pod"):
+            pod = document["spec"]["template"] if document["kind"] != "Pod" else document
+            labels = pod["metadata"]["labels"].items()
+            (policy,) = [each for each in policies if each["podSelector"]["matchLabels"].items() <= labels]
+            assert policy["policyTypes"] == ["Ingress", "Egress"]
+    without = manifests(render(name, "--set", "networkPolicy.enabled=false"))
+    assert "NetworkPolicy" not in {document["kind"] for document in without}
+
+
+def test_only_the_release_s_pods_reach_the_simulator_and_its_redis():
+    documents = manifests(render("simulator"))
+    release = {"app.kubernetes.io/name": "eni-gateway", "app.kubernetes.io/instance": "gw"}
+    for suffix, port in [("-redis", "redis"), ("-simulator", "http")]:
+        spec = pick(documents, "NetworkPolicy", suffix)["spec"]
+        assert "egress" not in spec
+        (rule,) = spec["ingress"]
+        assert rule["from"] == [{"podSelector": {"matchLabels": release}}]
+        (container,) = pick(documents, "Deployment", suffix)["spec"]["template"]["spec"]["containers"]
+        assert ports(rule) == [port] == [each["name"] for each in container["ports"]]
+
+
+def test_the_tests_are_let_to_all_that_they_try():
+    documents = manifests(render("everything"))
+    test, gateway = (pick(documents, "NetworkPolicy", suffix)["spec"]["egress"] for suffix in ["-test", "eni-gw"])
+    (call,) = [rule for rule in test if rule not in gateway]
+    assert ports(call) == [6000]
+    assert call["to"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "gateway"
+    # But for the collector of traces.
+    assert [ports(rule) for rule in gateway if rule not in test] == [[4317]]
 
 
 def test_the_package_holds_the_chart(tmp_path):
