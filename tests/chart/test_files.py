@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import yaml
-from chart import CHART, HELM, MINIMUM, manifests, pick, run
+from chart import CHART, HELM, MINIMUM, manifests, pick, render, run
 
 ON = ["--set", "metrics.prometheusRule.enabled=true", "--set", "metrics.dashboard.enabled=true"]
 # What templates would stumble over.
@@ -35,6 +35,21 @@ def test_they_are_taken_as_they_are(bare):
     dashboard = pick(documents, "ConfigMap", "-dashboard")
     assert dashboard["data"] == {"eni-gateway.json": DASHBOARD}
     assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+@pytest.mark.parametrize("base", ["https://git.example/eni-gateway/operations.md", "https://git.example/eni-gateway/operations.md#"])
+def test_alerts_lead_to_the_runbook_where_it_is_published(base):
+    def rules(*arguments):
+        rule = pick(manifests(render("minimum", *ON, *arguments)), "PrometheusRule")
+        return [rule for group in rule["spec"]["groups"] for rule in group["rules"]]
+
+    before, after = rules(), rules("--set", f"metrics.prometheusRule.runbookBaseUrl={base}")
+    assert len(before) == len(after) > 0
+    for old, new in zip(before, after, strict=True):
+        page, anchor = old["annotations"]["runbook_url"].split("#")
+        assert page == "docs/operations.md"
+        old["annotations"]["runbook_url"] = f"https://git.example/eni-gateway/operations.md#{anchor}"
+        assert old == new
 
 
 @pytest.mark.parametrize("option", ["prometheusRule", "dashboard"])

@@ -111,6 +111,7 @@ SCHEMA = {
     "autoscaling.metric=cpu": "eni_gateway_attempts_in_flight",
     "podDisruptionBudget.maxUnavailable=half": "maxUnavailable",
     "tracing.endpoint=collector:4317": "endpoint",
+    "metrics.prometheusRule.runbookBaseUrl=docs/operations.md": "runbookBaseUrl",
     "extraEnv[0].value=x": "name",
 }
 
