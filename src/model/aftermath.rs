@@ -11,7 +11,7 @@ pub enum Sent {
     Nothing,
     /// Nothing, or what ENS refused: nothing was applied.
     Refused,
-    /// It went unanswered, and ENS shows that it was not applied.
+    /// It could not be sent, or went unanswered and ENS shows that it was not applied.
     NotApplied,
     /// ENS accepted, and took it back.
     TakenBack,
@@ -69,7 +69,7 @@ impl fmt::Display for Sent {
         f.write_str(match self {
             Self::Nothing => "nothing was sent to ENS",
             Self::Refused => "nothing was applied: it was not sent, or ENS refused it",
-            Self::NotApplied => "it was sent, and ENS shows that it was not applied",
+            Self::NotApplied => "nothing was applied: it could not be sent, or ENS shows that it came to nothing",
             Self::TakenBack => "ENS accepted it and took it back: nothing is attached",
             Self::Unknown => "it may have been applied, or may be yet",
         })
