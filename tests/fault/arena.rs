@@ -1,7 +1,7 @@
 //! One ledger with its gateways, callers and watchers over one simulated ENS, and what was found there.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eni_gateway::app;
 use eni_gateway::config::value::Value as _;
@@ -10,7 +10,7 @@ use eni_gateway::ledger::invariants::world::within_limit;
 use eni_gateway::ledger::rules::Rule;
 use rand::prelude::*;
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::episode::Finding;

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eni_gateway::model::{Reason, Repeat, Sent};
 use eni_gateway::simulator::{Action, EniStatus, PairBook, Params};
 use rand::prelude::*;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::arena::Arena;
 use crate::episode::{End, Episode, Finding, Told};

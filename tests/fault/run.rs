@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::ValueEnum as _;
 use eni_gateway::grpc::proto::attachment::State;
@@ -11,7 +11,8 @@ use eni_gateway::grpc::proto::{Attachment, ListAttachmentsRequest};
 use eni_gateway::simulator::EniStatus;
 use futures_util::future::join_all;
 use rand::prelude::*;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
+use tokio_util::task::TaskTracker;
 
 use crate::Args;
 use crate::arena::{Arena, CROWDED, Plan};
@@ -76,16 +77,17 @@ fn found(arenas: &[Arc<Arena>]) -> impl Iterator<Item = (Finding, String)> {
 
 /// One arena, until `stop` says so, and then to its end.
 async fn live(arena: &Arc<Arena>, kinds: &[Kind], callers: usize, seed: u64, stop: &impl Fn() -> bool) {
-    let limit = tokio::spawn(arena.clone().watch_limit());
+    let tasks = TaskTracker::new();
+    let limit = tasks.spawn(arena.clone().watch_limit());
     let callers: Vec<_> = (0..callers)
         .map(|number| {
             let caller = Caller::new(arena, eni(number + 1), seed + 100 + number as u64);
-            tokio::spawn(caller.run(homes(number, arena.instances, CROWDED)))
+            tasks.spawn(caller.run(homes(number, arena.instances, CROWDED)))
         })
         .collect();
     let watchers: Vec<_> = (0..WATCHERS)
         .map(|number| {
-            tokio::spawn(watch(
+            tasks.spawn(watch(
                 arena.clone(),
                 number,
                 StdRng::seed_from_u64(seed + 1 + number as u64),

@@ -80,7 +80,8 @@ impl View {
         let wrong = |what: String| arena.finding(Finding::Wrong, format!("{what}, watching {}", self.instance));
         match event {
             Some(Event::Attachment(next)) => {
-                if !world::rises(self.revision, next.revision) && !(first && excused) {
+                let rises = world::rises(self.revision, next.revision);
+                if !(rises || first && excused) {
                     wrong(format!(
                         "W1: {} at revision {} after {}",
                         next.network_interface_id, next.revision, self.revision

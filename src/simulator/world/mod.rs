@@ -278,7 +278,8 @@ impl World {
     }
 
     /// Milliseconds from the beginning of this world.
-    pub(super) fn millis(&self, at: Instant) -> u64 {
+    #[must_use]
+    pub fn millis(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
     }
 

@@ -136,7 +136,8 @@ impl Node {
             .is_some_and(|(mark, started)| Timestamp::from_micros(mark) > started))
     }
 
-    /// Writes down, where replicas are waited for, that this server is used as a primary now.
+    /// Writes down, where replicas are waited for, that this server is used as a primary now. Only once its epochs are current: the
+    /// mark would pass a primary that restarted off as a promoted replica.
     pub(super) async fn mark(&self, connection: &mut MultiplexedConnection, partition: PartitionId) -> RedisResult<()> {
         if self.shared.settings.sync_replicas > 0 {
             let keys = [self.shared.keys.epoch(partition), self.shared.keys.mark(partition)];

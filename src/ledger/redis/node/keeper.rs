@@ -144,10 +144,12 @@ impl Node {
             let keys = [self.shared.keys.epoch(partition)];
             let found = self.look(&mut connection, &keys).await?;
             let settled = self.settle(&mut connection, partition, &keys, found).await?;
-            self.mark(&mut connection, partition).await?;
-            Ok(settled)
+            if settled.is_ok() {
+                self.mark(&mut connection, partition).await?;
+            }
+            Ok(())
         });
-        looked.await.map(drop)
+        looked.await
     }
 
     fn take_note(&self, found: Fitness) {
