@@ -86,16 +86,16 @@ impl<L: Ledger> Watchdog<L> {
                 }
                 serving = Some(now);
             }
-            if recovering != (readiness.ledger.recovering > 0) {
-                recovering = !recovering;
-                match recovering {
-                    true => tracing::warn!(
-                        partitions = readiness.ledger.recovering,
-                        hold = ?self.parts.seams.book.bounds().hold(),
-                        "the ledger restarted, failed over or lost data: partitions grant nothing until their hold is over"
-                    ),
-                    false => tracing::info!("the ledger has recovered: every partition grants again"),
-                }
+            if readiness.ledger.recovering > 0 && !recovering {
+                tracing::warn!(
+                    partitions = readiness.ledger.recovering,
+                    hold = ?self.parts.seams.book.bounds().hold(),
+                    "the ledger restarted, failed over or lost data: partitions grant nothing until their hold is over"
+                );
+                recovering = true;
+            } else if readiness.ledger.recovering == 0 && recovering && now {
+                tracing::info!("the ledger has recovered: every partition grants again");
+                recovering = false;
             }
             self.metrics.ready(readiness.is_ready());
             self.metrics.clock_offset(self.parts.seams.ens.clock_offset());

@@ -26,7 +26,7 @@ pub(super) const fn advice(reason: Reason) -> &'static str {
         Reason::LockWait => {
             "nothing was sent: attach again, with a longer --timeout if others are busy with the instance"
         }
-        Reason::CoordinationUnavailable => "nothing was sent: try again when the gateway's Redis is back",
+        Reason::CoordinationUnavailable => "nothing was sent: try again, or when the gateway's Redis is well",
         Reason::CoordinationRecovering => {
             "nothing was sent: the gateway waits out lost writes; try again in a minute or two"
         }

@@ -10,13 +10,13 @@ use eni_gateway::ledger::invariants::world::within_limit;
 use eni_gateway::ledger::rules::Rule;
 use rand::prelude::*;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::episode::Finding;
 use crate::gateway::{self, Client, Gateway};
 use crate::ledger::{Form, REPLICAS, Servers};
-use crate::support::gateway::Stage;
+use crate::support::gateway::{Stage, get};
 use crate::support::link::Link;
 use crate::tally::Tally;
 use crate::waits::Waits;
@@ -231,6 +231,10 @@ impl Arena {
         for (number, gateway) in self.gateways.iter().enumerate() {
             let logged = gateway.lines_about(instance, eni).await;
             lines.extend(logged.into_iter().map(|line| format!("gateway {number}: {line}")));
+        }
+        let client = self.gateways[0].client();
+        if let Ok(Ok(record)) = timeout(Duration::from_secs(1), get(&client, instance, eni)).await {
+            lines.push(format!("now {record:?}"));
         }
         lines
     }

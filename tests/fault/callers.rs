@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::arena::Arena;
 use crate::episode::{End, Episode, Finding, Told};
-use crate::support::gateway::{attach, get, try_attach, within};
+use crate::support::gateway::{attach, try_attach, within};
 use crate::view::{Left, View, state};
 
 /// How long a caller waits for an end. Longer than three sends with their graces, and a hold.
@@ -139,7 +139,6 @@ impl Caller {
                 }
                 Told::Refused { reason, .. } if is_final(reason) => {
                     waiting.served();
-                    story.extend(self.record(instance).await);
                     return (told, End::Refused);
                 }
                 // It has its slot: what it waits for is ENS.
@@ -152,12 +151,6 @@ impl Caller {
             sleep(Duration::from_millis(self.random.random_range(20..250))).await;
         }
         (told, End::Open(PATIENCE))
-    }
-
-    /// What the gateways know of it, if anything.
-    async fn record(&mut self, instance: &str) -> Option<String> {
-        let client = self.arena.client(&mut self.random);
-        get(&client, instance, &self.eni).await.ok().map(|it| format!("{it:?}"))
     }
 
     /// Watches to the end.
