@@ -47,6 +47,9 @@ impl<L: Ledger, E: Ens> Rpcs for AttachmentService<L, E> {
         request: Request<pb::AttachNetworkInterfaceRequest>,
     ) -> Result<Response<pb::AttachNetworkInterfaceResponse>, Status> {
         let deadline = Deadline::of(&request).unary();
+        // Where this process stood still the end of a call may have been read with its beginning: it shows after the first poll, and then
+        // nothing must have begun.
+        tokio::task::yield_now().await;
         let asked = parse::attach(request.get_ref())?;
         trace::about(&asked.instance, Some(&asked.eni));
         let _inside = self.admission.attach(&asked.instance)?;

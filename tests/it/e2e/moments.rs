@@ -5,9 +5,10 @@ use std::time::Duration;
 use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::simulator::{Action, Placement, World};
 
+use futures_util::future::join_all;
 use tonic::Code;
 
-use crate::support::gateway::{Replica, Stage, attach, eni, reason, try_attach, watch, within};
+use crate::support::gateway::{Replica, Stage, attach, eni, eventually, reason, try_attach, watch, within};
 use crate::support::link::{Link, Mode};
 
 /// Two replicas, the first of which reaches Redis over the link.
@@ -113,23 +114,27 @@ async fn who_was_told_that_the_outcome_is_unknown_and_then_that_there_is_no_room
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_stood_still_begins_nothing_for_those_who_left_meanwhile() {
-    const CALLS: usize = 100;
-    let instances: Vec<String> = (1..=CALLS).map(|number| format!("i-{number}")).collect();
+    // With more than twenty calls that were given up unseen h2 ends the connection.
+    const CONNECTIONS: usize = 10;
+    const CALLS: usize = 15;
+    let instances: Vec<String> = (0..CONNECTIONS * CALLS).map(|number| format!("i-{number}")).collect();
     let instances: Vec<&str> = instances.iter().map(String::as_str).collect();
-    let stage = Stage::new(&instances, CALLS).await;
+    let stage = Stage::new(&instances, CONNECTIONS * CALLS + 1).await;
     let replica = stage.replica(&[]).await;
-    let client = replica.client().await;
-    try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
+    let clients = join_all((0..CONNECTIONS).map(|_| replica.client())).await;
     replica.stop().await;
-    let calls = (2..=CALLS).map(|number| {
-        let call = within(Duration::from_millis(500), attach(instances[number - 1], &eni(number)));
-        let client = client.clone();
-        async move { try_attach(&client, call).await }
+    let calls = instances.iter().enumerate().map(|(number, instance)| {
+        let call = within(Duration::from_millis(500), attach(instance, &eni(number + 1)));
+        try_attach(&clients[number % CONNECTIONS], call)
     });
-    let answers = futures_util::future::join_all(calls).await;
-    assert!(answers.iter().all(Result::is_err));
+    assert!(join_all(calls).await.iter().all(Result::is_err));
     tokio::time::sleep(Duration::from_millis(200)).await;
     replica.signal("CONT");
+    let began = async || replica.log().matches("AttachNetworkInterface").count() == CONNECTIONS * CALLS;
+    eventually("the calls are not seen", began).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 1);
+    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 0);
+    try_attach(&clients[0], attach("i-0", &eni(CONNECTIONS * CALLS + 1)))
+        .await
+        .unwrap();
 }

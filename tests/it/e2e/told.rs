@@ -6,7 +6,7 @@ use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::simulator::{Action, Effect, Fault};
 use serde_json::Value;
 
-use crate::support::gateway::{Replica, Stage, attach, eventually, try_attach, watch};
+use crate::support::gateway::{Replica, Stage, attach, eventually, try_attach, watch, within};
 
 const ATTACH: Action = Action::AttachNetworkInterface;
 
@@ -30,6 +30,10 @@ async fn an_attach_that_ens_takes_back_is_told_with_its_reason_though_its_caller
     }
     let heard = lines(&replica, "attach");
     assert!(heard.iter().all(|line| line["outcome"] == "OK"), "{heard:?}");
+    eventually("an end is not told", async || {
+        lines(&replica, "attach ended").len() == 2
+    })
+    .await;
     let ended = lines(&replica, "attach ended");
     let outcomes: Vec<_> = ended.iter().map(|line| [&line["eni"], &line["outcome"]]).collect();
     assert_eq!(outcomes, [["eni-0001", "ATTACH_FAILED"], ["eni-0002", "OK"]]);
@@ -67,6 +71,9 @@ async fn a_hold_and_its_end_are_told_once() {
     let stage = Stage::new(&["i-1"], 1).await;
     let replica = stage.replica(&[]).await;
     stage.redis.ask::<()>(&["FLUSHALL"]).await;
+    // Somebody notices at once.
+    let call = within(Duration::from_secs(1), attach("i-1", "eni-0001"));
+    try_attach(&replica.client().await, call).await.unwrap_err();
     let (lost, recovered) = (
         "the ledger restarted, failed over or lost data: partitions grant nothing until their hold is over",
         "the ledger has recovered: every partition grants again",

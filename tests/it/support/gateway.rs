@@ -221,9 +221,10 @@ impl Replica {
     pub(crate) async fn stop(&self) {
         self.signal("STOP");
         let threads = format!("/proc/{}/task", self.id());
+        // One that just ended does not stand yet.
         let stands = |thread: std::io::Result<std::fs::DirEntry>| {
-            let state = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
-            state.rsplit(')').next().unwrap().starts_with(" T")
+            let state = thread.and_then(|thread| std::fs::read_to_string(thread.path().join("stat")));
+            state.is_ok_and(|state| state.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")))
         };
         eventually("it does not stop", async || {
             std::fs::read_dir(&threads).unwrap().all(stands)

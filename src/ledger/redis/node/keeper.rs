@@ -15,7 +15,7 @@ use super::super::settings::Servers;
 use super::Node;
 use super::backoff::Backoff;
 use super::fitness::{self, Fitness};
-use super::link::{Operation, describe, is_answer, is_refusal};
+use super::link::{Operation, describe, is_refusal};
 
 /// How often the server is looked at when nobody else calls it: is it there, and the same? Keeps the clock true, too.
 const LOOK: Duration = Duration::from_secs(5);
@@ -54,12 +54,13 @@ impl Node {
                         );
                         said.clone_from(&failure);
                     }
-                    if self.is_misplaced(&error) {
+                    let (misplaced, refused) = (self.is_misplaced(&error), is_refusal(&error));
+                    if misplaced {
                         self.take_note(Fitness::misplaced());
-                    } else if is_refusal(&error) {
+                    } else if refused {
                         self.take_note(Fitness::refused(&failure));
                     }
-                    self.link.is_down(failure, is_answer(&error));
+                    self.link.is_down(failure, misplaced || refused);
                 }
             }
             backoff.pause().await;

@@ -72,24 +72,22 @@ impl Operation {
 /// How the connection is.
 #[derive(Debug, Clone, Default)]
 pub(in super::super) struct State {
-    /// The last call went through.
+    /// The last call went through, or there is a server that refuses us for good.
     pub(in super::super) up: bool,
-    /// Some call ever did.
+    /// It was so at some time.
     pub(in super::super) reached: bool,
-    /// Why there is no connection.
+    /// There is one that refuses us.
+    refused: bool,
+    /// Why there is no connection; empty before the first try.
     pub(in super::super) failure: String,
 }
 
 impl Link {
     pub(super) fn new(deadline: Duration, elsewhere: Arc<Notify>) -> Self {
-        let state = State {
-            failure: "not connected yet".to_owned(),
-            ..State::default()
-        };
         Self {
             deadline,
             wire: ArcSwapOption::empty(),
-            state: watch::Sender::new(state),
+            state: watch::Sender::default(),
             lost: Notify::new(),
             elsewhere,
         }
@@ -104,13 +102,14 @@ impl Link {
         self.is_up();
     }
 
-    /// There is no connection, for this reason. `answered`: a server was there, all the same.
-    pub(super) fn is_down(&self, failure: String, answered: bool) {
+    /// There is no connection, for this reason. `refused`: a server is there, and refuses us until somebody sets it up differently.
+    pub(super) fn is_down(&self, failure: String, refused: bool) {
         self.elsewhere.notify_one();
         self.state.send_modify(|state| {
             *state = State {
-                up: answered,
-                reached: state.reached || answered,
+                up: refused,
+                reached: state.reached || refused,
+                refused,
                 failure,
             };
         });
@@ -156,13 +155,12 @@ impl Link {
         let span = span(operation);
         let Some(wire) = self.wire.load_full() else {
             span.record("error.type", "not_connected");
-            let failure = self.state.borrow().failure.clone();
-            let why = if failure.is_empty() {
-                "connecting".to_owned()
-            } else {
-                failure
-            };
-            return Err(Unavailable::before(why));
+            let State { refused, failure, .. } = self.state();
+            return Err(match (refused, failure.is_empty()) {
+                (true, _) => Unavailable::unfit(failure),
+                (false, true) => Unavailable::before("not connected yet"),
+                (false, false) => Unavailable::before(failure),
+            });
         };
         let work = work(wire.connection.clone()).instrument(span.clone());
         match tokio::time::timeout(self.deadline, work).await {
@@ -225,7 +223,7 @@ impl Link {
                 *state = State {
                     up: true,
                     reached: true,
-                    failure: String::new(),
+                    ..State::default()
                 };
             }
             changed
@@ -276,14 +274,20 @@ pub(in super::super) fn is_answer(error: &RedisError) -> bool {
     )
 }
 
-/// Whether the server refuses for good, until somebody sets it up differently. Not
-/// while it loads its data, for example.
+/// Refusals that pass by themselves: too few replicas for the moment, no memory, no disk to save on, a script that takes long.
+const PASSING: [&str; 4] = ["NOREPLICAS", "OOM", "MISCONF", "BUSY"];
+/// The same, among those without a code of their own.
+const CROWDED: &str = "max number of clients";
+
+/// Whether the server refuses for good, until somebody sets it up differently. Not while it loads its data, for example.
 pub(super) fn is_refusal(error: &RedisError) -> bool {
     use ServerErrorKind::{CrossSlot, NoPerm, ResponseError};
-    matches!(
-        error.kind(),
-        ErrorKind::Server(ResponseError | NoPerm | CrossSlot) | ErrorKind::Extension | ErrorKind::AuthenticationFailed
-    )
+    match error.kind() {
+        ErrorKind::Server(ResponseError) => !error.detail().is_some_and(|detail| detail.contains(CROWDED)),
+        ErrorKind::Extension => !error.code().is_some_and(|code| PASSING.contains(&code)),
+        ErrorKind::Server(NoPerm | CrossSlot) | ErrorKind::AuthenticationFailed => true,
+        _ => false,
+    }
 }
 
 /// An error as text for people.
@@ -312,5 +316,22 @@ mod tests {
         assert!(!is_dead(&server_error(ServerErrorKind::ResponseError)));
         assert!(!is_dead(&server_error(ServerErrorKind::BusyLoading)));
         assert!(is_answer(&server_error(ServerErrorKind::NoPerm)));
+    }
+
+    #[test]
+    fn a_refusal_that_passes_is_none_for_good() {
+        let extension = |code: &str| redis::make_extension_error(code.to_owned(), None);
+        for code in PASSING {
+            assert!(!is_refusal(&extension(code)), "{code}");
+        }
+        assert!(is_refusal(&extension("WRONGPASS")) && is_refusal(&extension("NOAUTH")));
+        let crowded = (
+            ErrorKind::Server(ServerErrorKind::ResponseError),
+            "refused",
+            "max number of clients reached".to_owned(),
+        );
+        assert!(!is_refusal(&crowded.into()));
+        assert!(is_refusal(&server_error(ServerErrorKind::NoPerm)));
+        assert!(!is_refusal(&server_error(ServerErrorKind::BusyLoading)));
     }
 }

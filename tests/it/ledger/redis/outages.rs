@@ -138,3 +138,28 @@ async fn nothing_is_left_running_when_it_is_stopped() {
     })
     .await;
 }
+
+/// A restart or a failover of a Redis that wants its replicas before it takes a write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_waits_for_its_replicas_is_away_and_not_unfit() {
+    let server = Server::start().await;
+    let (_guard, ledger) = connected(settings(&server)).await;
+    server.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    // Another replication id: its epochs have to be written anew.
+    server.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    server.ask::<()>(&["REPLICAOF", "NO", "ONE"]).await;
+    server.ask::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    until("its refusal is told", async || {
+        let health = ledger.health();
+        !health.up && health.down.iter().any(|why| why.contains("NOREPLICAS"))
+    })
+    .await;
+    let health = ledger.health();
+    assert!(health.reached && health.unfit.is_empty(), "{health:?}");
+    assert!(!ledger.read(&instance(1), None).await.unwrap_err().lasting);
+    server.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
+    until("back", async || {
+        ledger.health().up && ledger.read(&instance(1), None).await.is_ok()
+    })
+    .await;
+}
