@@ -71,6 +71,9 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                     return Err(gate::outcome_unknown());
                 }
                 self.gate.back();
+                if Instant::now() >= self.gate.deadline() {
+                    return self.gate.close().map(|known| Step::Answered(Box::new(known)));
+                }
                 Ok(Step::Again(LEDGER_RETRY, self.unreached(&error)?))
             }
         }
@@ -108,9 +111,9 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         }
     }
 
-    /// Executes a command that may write a send: an answer that was lost is asked for again until it is known, for the caller may not be
-    /// told before that nothing will be sent. Who was told that the outcome is unknown may call again, and what he hears then must stay
-    /// so: nothing is begun for him any more. What was written all the same the tracker settles.
+    /// Executes a command that may write a send, while the caller waits: one who left, or was told that the outcome is unknown, may call
+    /// again, and what he hears then must stay so. An answer that was lost is asked for again until it is known, for the caller may not
+    /// be told before that nothing will be sent. What was written all the same the tracker settles.
     async fn execute_surely(
         &self,
         instance: &InstanceId,
@@ -118,16 +121,17 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         gate: &Gate,
     ) -> Result<Answer, Unavailable> {
         let mut in_doubt = false;
-        loop {
-            match self.book.execute(instance, command).await {
+        while !gate.is_left() {
+            match self.book.execute_until(instance, command, gate.deadline()).await {
                 Err(error) if in_doubt || error.maybe_applied => in_doubt = true,
                 answer => return answer,
             }
             tokio::time::sleep(LEDGER_RETRY).await;
-            if gate.is_left() {
-                return Err(Unavailable::midway("its answer was lost"));
-            }
         }
+        Err(match in_doubt {
+            true => Unavailable::midway("its answer was lost"),
+            false => Unavailable::before("its caller left"),
+        })
     }
 
     /// Pauses until the lock is worth asking for again: a quarter of a second, or less if the record changed.

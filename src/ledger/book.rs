@@ -91,6 +91,29 @@ impl<L: Ledger> Book<L> {
     /// # Errors
     /// The ledger cannot be reached. The command may have been applied all the same: tried again, it shows.
     pub async fn execute(&self, instance: &InstanceId, command: &Command) -> Result<Answer, Unavailable> {
+        self.perform(instance, command, None).await
+    }
+
+    /// Performs one command, but not after this time, even if this process stands still meanwhile: what is then on its way to the
+    /// ledger is turned back for its time.
+    ///
+    /// # Errors
+    /// As [`Book::execute`]; nothing was applied if the time was over before.
+    pub async fn execute_until(
+        &self,
+        instance: &InstanceId,
+        command: &Command,
+        until: Instant,
+    ) -> Result<Answer, Unavailable> {
+        self.perform(instance, command, Some(until)).await
+    }
+
+    async fn perform(
+        &self,
+        instance: &InstanceId,
+        command: &Command,
+        until: Option<Instant>,
+    ) -> Result<Answer, Unavailable> {
         let mut asked = Instant::now();
         // Whether a request id came before is not remembered here.
         let mut verified = command.request().is_some();
@@ -101,6 +124,10 @@ impl<L: Ledger> Book<L> {
         };
         for tries in 0..MAX_TRIES {
             let now = self.ledger.now(instance).max(snapshot.now);
+            // After `now` is taken: a standstill between the two shows here, and one after this makes `now` too old to be taken.
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Err(Unavailable::before("the time for it was over"));
+            }
             let step = self.step(instance, command, &snapshot, now);
             if !step.changed {
                 if verified {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use eni_gateway::grpc::proto::attachment::State;
-use eni_gateway::simulator::{Action, Placement, World};
+use eni_gateway::simulator::{Action, Effect, Fault, Placement, World};
 
 use futures_util::future::join_all;
 use tonic::Code;
 
-use crate::support::gateway::{Replica, Stage, attach, eni, eventually, reason, try_attach, watch, within};
+use crate::support::gateway::{Replica, Stage, attach, eni, eventually, get, reason, try_attach, watch, within};
 use crate::support::link::{Link, Mode};
 
 /// Two replicas, the first of which reaches Redis over the link.
@@ -137,4 +137,29 @@ async fn a_replica_that_stood_still_begins_nothing_for_those_who_left_meanwhile(
     try_attach(&clients[0], attach("i-0", &eni(CONNECTIONS * CALLS + 1)))
         .await
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_stood_still_past_a_deadline_begins_nothing_then() {
+    let stage = Stage::new(&["i-1"], 1).await;
+    let replica = stage
+        .replica(&[("ENS__DESCRIBE_TIMEOUT", "2s"), ("LEDGER__LEASE", "7s")])
+        .await;
+    let held = Fault::next(Action::DescribeNetworkInterfaces, Effect::None).delay_answer(Duration::from_millis(300));
+    stage.ens.fault(held);
+    let client = replica.client().await;
+    let call = within(Duration::from_millis(700), attach("i-1", "eni-0001"));
+    let (answer, ()) = tokio::join!(try_attach(&client, call), async {
+        let asked = async || stage.ens.books().calls_of(Action::DescribeNetworkInterfaces) == 1;
+        eventually("the instance is not described", asked).await;
+        replica.stop().await;
+        // Past the deadline, and not past the time that the describe may take.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        replica.signal("CONT");
+    });
+    assert!(answer.is_err());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 0);
+    let none = get(&client, "i-1", "eni-0001").await.unwrap_err();
+    assert_eq!(none.code(), Code::NotFound, "{none:?}");
 }
