@@ -222,6 +222,11 @@ mod tests {
         assert_eq!(gate.leave().unwrap_err().reason, Reason::EnsThrottled);
 
         let gate = Gate::new(Instant::now() + Duration::from_secs(1));
+        gate.went_out(&Failure::new(Reason::EnsThrottled, "ens throttles the account"));
+        let unfit = Failure::new(Reason::CoordinationUnavailable, "the ledger cannot be used");
+        assert_eq!(gate.refuse(unfit).reason, Reason::EnsThrottled);
+
+        let gate = Gate::new(Instant::now() + Duration::from_secs(1));
         gate.blocked_by(Failure::new(Reason::EnsThrottled, "no permit in time"));
         gate.blocked_by(failures::lock_wait(1));
         assert_eq!(gate.close().unwrap_err().reason, Reason::LockWait);

@@ -86,11 +86,12 @@ pub trait Ledger: Send + Sync + 'static {
 
 /// The ledger cannot be reached, or not in time, or must not be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the ledger {}: {why}", if *.lasting { "must not be used" } else { "cannot be reached" })]
+#[error("the ledger {}: {why}", if *.lasting { "cannot be used" } else { "cannot be reached" })]
 pub struct Unavailable {
     /// What happened, without secrets.
     pub why: String,
-    /// Whether it must not be used, so that asking again is of no use until somebody repaired it. Nothing was applied then.
+    /// Whether it cannot be used, as a whole or for this instance, until somebody repaired it: asking again is of no use. Nothing was
+    /// applied then.
     pub lasting: bool,
     /// Whether what was under way may have been applied all the same: its answer was lost.
     pub maybe_applied: bool,

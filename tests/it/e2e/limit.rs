@@ -189,7 +189,7 @@ async fn a_replica_with_another_limit_says_so_at_once() {
     assert_eq!(reason(&refused), "COORDINATION_UNAVAILABLE");
     let message = refused.0.message();
     assert!(
-        message.starts_with("the ledger must not be used: the ledger was made with limit=10")
+        message.starts_with("the ledger cannot be used: the ledger was made with limit=10")
             && message.contains("nothing was sent"),
         "{message}"
     );
