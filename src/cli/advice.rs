@@ -26,7 +26,9 @@ pub(super) const fn advice(reason: Reason) -> &'static str {
         Reason::LockWait => {
             "nothing was sent: attach again, with a longer --timeout if others are busy with the instance"
         }
-        Reason::CoordinationUnavailable => "nothing was sent: try again, or when the gateway's Redis is well",
+        Reason::CoordinationUnavailable => {
+            "nothing was sent: try again; if it stays so, the gateway's Redis must be mended first"
+        }
         Reason::CoordinationRecovering => {
             "nothing was sent: the gateway waits out lost writes; try again in a minute or two"
         }

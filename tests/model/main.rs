@@ -62,9 +62,7 @@ fn search(plan: Plan) -> Option<Path<World, Action>> {
         .checker()
         // In one order, so that the shortest way is always the same one.
         .threads(1)
-        .timeout(Duration::from_secs(
-            std::env::var("MT").map_or(600, |t| t.parse().unwrap()),
-        ))
+        .timeout(Duration::from_secs(600))
         .finish_when(HasDiscoveries::AnyFailures)
         .spawn_bfs()
         .join();
