@@ -74,7 +74,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 self.gate.know(Ok(attachment));
             }
             SendAnswer::Refused(failure) => self.gate.know(Err(failure.clone())),
-            SendAnswer::Conflicting(_) | SendAnswer::Void | SendAnswer::Unanswered => {}
+            SendAnswer::Conflicting(_) | SendAnswer::Unproven(_) | SendAnswer::Void | SendAnswer::Unanswered => {}
         }
     }
 }
@@ -114,6 +114,18 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         match outcome {
             Outcome::Accepted { ens_request_id } => (SendAnswer::Accepted { ens_request_id }, None),
             Outcome::Refused(refusal) => self.refused(attempt, &refusal),
+            Outcome::Conflict(refusal) => (
+                SendAnswer::Conflicting(failures::refused(&refusal).about(instance, eni)),
+                None,
+            ),
+            Outcome::Unproven(refusal) => {
+                tracing::warn!(%instance, %eni, %uid, code = refusal.code, message = refusal.message,
+                    "ens refused an attach by an unknown code; settling it from ens's own status");
+                (
+                    SendAnswer::Unproven(failures::refused(&refusal).about(instance, eni)),
+                    None,
+                )
+            }
             Outcome::Throttled { refusal, retry_after } => {
                 let pause = retry_after.unwrap_or(THROTTLE_PAUSE);
                 let why = failures::throttled(&refusal).about(instance, eni).retry_after(pause);
@@ -139,12 +151,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
             self.metrics.slot_refused(RefusedBy::Ens);
             failure = failure.with("limit", self.book.bounds().limit);
         }
-        let answer = if failure.reason == Reason::EniNotAvailable {
-            SendAnswer::Conflicting(failure)
-        } else {
-            SendAnswer::Refused(failure)
-        };
-        (answer, None)
+        (SendAnswer::Refused(failure), None)
     }
 
     /// Writes how a send was answered, and releases the lock with it unless somebody in line may go on under it. The attachment

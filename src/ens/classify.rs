@@ -32,9 +32,9 @@ pub enum Reply {
         /// `RequestId`.
         request_id: String,
     },
-    /// ENS said no. Nothing was applied.
+    /// ENS said no.
     Refused(EnsRefusal),
-    /// ENS throttles the account. Nothing was applied.
+    /// ENS throttles the account, by its code, its HTTP status or `x-acs-retry-after`.
     Throttled {
         /// ENS's words.
         refusal: EnsRefusal,
@@ -214,15 +214,26 @@ impl Reply {
         }
     }
 
-    /// As what became of an Attach.
+    /// As what became of an Attach. Only a code that the error table knows proves that nothing was applied, and only where its HTTP
+    /// status and headers do not contradict it.
     #[must_use]
     pub fn into_outcome(self) -> Outcome {
         match self {
             Self::Answer { request_id, .. } => Outcome::Accepted {
                 ens_request_id: request_id,
             },
-            Self::Refused(refusal) => Outcome::Refused(refusal),
-            Self::Throttled { refusal, retry_after } => Outcome::Throttled { refusal, retry_after },
+            Self::Refused(refusal) => match Reason::of_ens_code(&refusal.code) {
+                reason if reason.proves_refusal() => Outcome::Refused(refusal),
+                Reason::EniNotAvailable => Outcome::Conflict(refusal),
+                _ => Outcome::Unproven(refusal),
+            },
+            Self::Throttled { refusal, retry_after } if is_throttling(Some(&refusal)) => {
+                Outcome::Throttled { refusal, retry_after }
+            }
+            Self::Throttled { refusal, .. } => Outcome::Unanswered {
+                why: format!("ens answered {} as if it throttled", refusal.code),
+                refusal: Some(refusal),
+            },
             Self::NotSent { why, .. } => Outcome::NotSent { why },
             Self::Unsettled { why, refusal, .. } => Outcome::Unanswered { why, refusal },
         }
@@ -319,6 +330,44 @@ mod tests {
                 "{status}"
             );
         }
+    }
+
+    #[rstest]
+    #[case::throttling("Throttling.User", None, 400, "throttled")]
+    #[case::throttling_429("Throttling", None, 429, "throttled")]
+    #[case::proof("InstanceNotFound", None, 400, "refused")]
+    #[case::proof_of_the_account("NoPermission", None, 403, "refused")]
+    #[case::proof_by_a_pattern("InvalidParameter.InstanceId", None, 400, "refused")]
+    #[case::own_copy("InvalidOperation.InvalidEniStatus", None, 400, "conflict")]
+    #[case::unlisted("OperationDenied.Something", None, 400, "unproven")]
+    #[case::unlisted_404("SomethingNew", None, 404, "unproven")]
+    #[case::labelled("InstanceNotFound", None, 429, "unanswered")]
+    #[case::labelled_conflict("InvalidOperation.InvalidEniStatus", None, 429, "unanswered")]
+    #[case::with_a_delay("InstanceNotFound", Some(1), 400, "unanswered")]
+    #[case::unlisted_with_a_delay("Busy", Some(1), 400, "unanswered")]
+    #[case::catch_all("ens.interface.error", None, 400, "unanswered")]
+    fn only_a_known_code_that_nothing_contradicts_proves_that_nothing_was_applied(
+        #[case] code: &str,
+        #[case] retry_after: Option<u64>,
+        #[case] status: u16,
+        #[case] expected: &str,
+    ) {
+        let reply = response(&Response {
+            status,
+            retry_after: retry_after.map(Duration::from_secs),
+            date: None,
+            body: error(code).into_bytes(),
+        });
+        let outcome = match reply.into_outcome() {
+            Outcome::Accepted { .. } => "accepted",
+            Outcome::Refused(_) => "refused",
+            Outcome::Conflict(_) => "conflict",
+            Outcome::Unproven(_) => "unproven",
+            Outcome::Throttled { .. } => "throttled",
+            Outcome::NotSent { .. } => "not_sent",
+            Outcome::Unanswered { .. } => "unanswered",
+        };
+        assert_eq!(outcome, expected, "{status} {code}");
     }
 
     #[test]

@@ -99,8 +99,13 @@ pub enum Outcome {
         /// ENS's RequestId.
         ens_request_id: String,
     },
-    /// ENS answered that it will not. Nothing was applied.
+    /// ENS answered that it will not, by a code that proves it: no copy was applied.
     Refused(EnsRefusal),
+    /// ENS answered that it will not, for the ENI's status: a copy that was sent again on the way may have been refused for what the
+    /// first one did.
+    Conflict(EnsRefusal),
+    /// ENS answered that it will not, by a code that the error table does not know: it may have been applied, or may be yet.
+    Unproven(EnsRefusal),
     /// ENS throttled the account. Nothing was applied.
     Throttled {
         /// ENS's words.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::Timestamp;
 
-use super::record::Attempt;
+use super::record::{Attempt, Send};
 use super::rules::{Rule, Rules};
 
 /// A handed-over grant lapses unless its holder polls within this time.
@@ -31,6 +31,11 @@ pub const IDLE_LIFE: Duration = Duration::from_secs(48 * 3600);
 pub const LEASE_MARGIN: Duration = Duration::from_secs(1);
 /// The first look at an accepted attempt comes this long after its acceptance.
 pub const FIRST_LOOK: Duration = Duration::from_secs(1);
+/// The longest pause between two looks at an attempt: that of a stuck one.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How far a record's times may lie in the future without another clock: two replicas may each be off by
+/// [`MAX_CLOCK_DIFFERENCE`](super::MAX_CLOCK_DIFFERENCE).
+pub const CLOCK_TOLERANCE: Duration = Duration::from_millis(500);
 /// An attempt that was due so long ago has lost its place in the queue, or those who drive it are stuck: it is put there anew.
 pub const OVERDUE: Duration = Duration::from_secs(15);
 /// How often `tracker.compare_after` after the last change an instance is compared with ENS: a few times, ever more seldom.
@@ -100,9 +105,16 @@ impl Bounds {
     pub fn grace_ends(&self, attempt: &Attempt) -> Timestamp {
         let ends = attempt.sends.iter().map(|send| match send.answered_at {
             Some(answered_at) if self.rules.hold(Rule::GraceOfAccepted) => answered_at + self.lag,
-            None if self.rules.hold(Rule::GraceOfUnanswered) => send.at + self.validity + self.lag,
+            None if self.rules.hold(Rule::GraceOfUnanswered) => self.copy_shows(send),
             Some(_) | None => send.at,
         });
         ends.max().unwrap_or(attempt.attachment.created_at + self.lag)
+    }
+
+    /// When whatever became of an unanswered copy shows in every describe: it may be applied for as long as ENS takes it, and
+    /// shows one lag after that.
+    #[must_use]
+    pub fn copy_shows(&self, send: &Send) -> Timestamp {
+        send.counts_from() + self.validity + self.lag
     }
 }

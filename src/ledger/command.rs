@@ -193,6 +193,8 @@ pub enum SendAnswer {
     Refused(Failure),
     /// ENS refused it for the ENI's status: a re-read says what that means.
     Conflicting(Failure),
+    /// ENS refused it by a code that proves nothing: it may still be applied, and is not sent again.
+    Unproven(Failure),
     /// It never went out, nothing reached ENS, or ENS throttled it: as if it had never been written.
     Void,
     /// Nobody knows.

@@ -247,9 +247,9 @@ impl Attempt {
         self.sends.iter().any(|send| send.answered_at.is_none())
     }
 
-    /// Whether ENS refused it, and no copy of it may still be applied.
+    /// Whether ENS answered every copy, and refused the last one without proof that none was applied.
     #[must_use]
-    pub fn is_refused(&self) -> bool {
+    pub fn is_in_conflict(&self) -> bool {
         self.refusal.is_some() && !self.has_unanswered_send()
     }
 
@@ -271,6 +271,27 @@ pub struct Send {
     /// When ENS's answer, which settled this copy, was written: what came of it, came of it before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_at: Option<Timestamp>,
+    /// When its protective times started again, because the epoch changed after it: `at` may be by another clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_at: Option<Timestamp>,
+}
+
+impl Send {
+    /// One that is about to go out, and has no answer yet.
+    #[must_use]
+    pub fn new(at: Timestamp) -> Self {
+        Self {
+            at,
+            answered_at: None,
+            restarted_at: None,
+        }
+    }
+
+    /// The time from which its visibility lag and its validity count. `at` names the send, and stays.
+    #[must_use]
+    pub fn counts_from(&self) -> Timestamp {
+        self.restarted_at.unwrap_or(self.at)
+    }
 }
 
 /// W3C trace context, as it goes over the wire.

@@ -37,11 +37,20 @@ pub enum Rule {
     Hold,
     /// Nothing is sent with too little of the lease left: the owner may have been given up (L4).
     Lease,
+    /// ENS refused the attach for the ENI's status, and shows the ENI free: the two contradict each other, and only the lag
+    /// settles it. Without it an attach whose replayed copy was refused is called failed, and its slot given away (L1, A1).
+    ConflictWaits,
+    /// During a hold nothing is settled as not applied: the ledger may have lost a resend (L1, A1).
+    AbsenceInHold,
+    /// An attached ENI keeps its slot, and is not detached, while another copy of its attach may be applied (L1).
+    OpenCopies,
+    /// Times that another clock wrote restart when the epoch changes. Without it a grace ends too early, or never (L1, A1).
+    TimesRestart,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Limit,
         Self::SettledOccupies,
         Self::NewestObservation,
@@ -56,16 +65,20 @@ impl Rule {
         Self::SeenBefore,
         Self::Hold,
         Self::Lease,
+        Self::ConflictWaits,
+        Self::AbsenceInHold,
+        Self::OpenCopies,
+        Self::TimesRestart,
     ];
 
-    const fn bit(self) -> u16 {
-        1 << self as u16
+    const fn bit(self) -> u32 {
+        1 << self as u32
     }
 }
 
 /// Which rules are in force. All, unless a test says otherwise.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Rules(u16);
+pub struct Rules(u32);
 
 impl Rules {
     /// All but this one.
@@ -83,7 +96,7 @@ impl Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self(u16::MAX)
+        Self(u32::MAX)
     }
 }
 

@@ -134,6 +134,14 @@ impl Reason {
         matches!(self, Self::EnsCredentialsRejected | Self::EnsPermissionDenied)
     }
 
+    /// Whether ENS's refusal of an attach for this reason proves that no copy of the attach was applied. It does where an applied
+    /// copy cannot have brought the refusal about. `InvalidOperation.InvalidEniStatus` may be the answer to a copy of our own
+    /// request, sent a second time on the way, whose first copy ENS took; a code that the table does not know may be anything.
+    #[must_use]
+    pub const fn proves_refusal(self) -> bool {
+        !matches!(self, Self::EniNotAvailable | Self::EnsError | Self::EnsThrottled)
+    }
+
     /// The reason of this name; `None` for one that a newer gateway knows.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {

@@ -20,7 +20,7 @@ impl Turn<'_> {
             // Only this one, and only once: the command may come again because its reply was lost.
             attempt.sends.retain(|send| send.at != send_at);
         }
-        if *answer != SendAnswer::Unanswered {
+        if !matches!(answer, SendAnswer::Unanswered | SendAnswer::Unproven(_)) {
             let now = self.now();
             for send in attempt.sends.iter_mut().filter(|send| send.at == send_at) {
                 send.answered_at.get_or_insert(now);
@@ -50,7 +50,8 @@ impl Turn<'_> {
             Some(other) if !matches!(other.attachment.state, State::Failed | State::Detached) => None,
             // What was never sent need not come back.
             _ if *answer == SendAnswer::Void => None,
-            _ => Some(sent.clone()),
+            // Nobody knows how long ago its times were, should the epoch have changed.
+            _ => Some(self.restarted(sent)),
         }
     }
 
@@ -72,7 +73,9 @@ impl Turn<'_> {
                 }
             }
             // Another copy is on its way already: what ENS says to this one is about that one.
-            SendAnswer::Refused(_) | SendAnswer::Conflicting(_) if attempt.attachment.state == State::Attaching => {
+            SendAnswer::Refused(_) | SendAnswer::Conflicting(_) | SendAnswer::Unproven(_)
+                if attempt.attachment.state == State::Attaching =>
+            {
                 self.record.attempts.insert(attempt.attachment.eni.clone(), attempt);
             }
             SendAnswer::Refused(failure) => self.refused(attempt, failure),
@@ -82,17 +85,27 @@ impl Turn<'_> {
                 self.verify(attempt);
             }
             SendAnswer::Void => self.void(attempt),
+            SendAnswer::Unproven(failure) => {
+                attempt.refusal = Some(failure.clone());
+                self.verify_after_lag(attempt);
+            }
             SendAnswer::Unanswered => {
-                let asked = attempt
-                    .last_send()
-                    .map_or(now, |send| send.at + self.context.bounds.lag);
-                attempt.due_at = Some(on_the_second(asked.max(now)));
                 if !self.holds(Rule::AskBeforeResend) {
                     attempt.free_seen_at = Some(now);
                 }
-                self.verify(attempt);
+                self.verify_after_lag(attempt);
             }
         }
+    }
+
+    /// A describe that is sent sooner after the last send proves nothing.
+    fn verify_after_lag(&mut self, mut attempt: Attempt) {
+        let now = self.now();
+        let shows = attempt
+            .last_send()
+            .map_or(now, |send| send.counts_from() + self.context.bounds.lag);
+        attempt.due_at = Some(on_the_second(shows.max(now)));
+        self.verify(attempt);
     }
 
     fn verify(&mut self, attempt: Attempt) {
@@ -100,18 +113,15 @@ impl Turn<'_> {
         self.put(attempt, enter);
     }
 
-    /// ENS refused this copy. That proves nothing about another copy that is unanswered.
+    /// ENS refused this copy. That proves nothing about another copy that is unanswered, nor about one that the ledger may have lost.
     fn refused(&mut self, mut attempt: Attempt, failure: &Failure) {
         if failure.reason == Reason::EniLimitExceeded {
             self.learn_limit(&attempt);
         }
-        if attempt.has_unanswered_send() && self.holds(Rule::OtherCopies) {
+        let may_lack_a_copy = self.is_on_hold() && self.holds(Rule::AbsenceInHold);
+        if (attempt.has_unanswered_send() || may_lack_a_copy) && self.holds(Rule::OtherCopies) {
             attempt.refusal = Some(failure.clone());
-            let asked = attempt
-                .last_send()
-                .map_or(self.now(), |send| send.at + self.context.bounds.lag);
-            attempt.due_at = Some(on_the_second(asked.max(self.now())));
-            return self.verify(attempt);
+            return self.verify_after_lag(attempt);
         }
         attempt.attachment.error = Some(failure.clone());
         self.end(attempt, State::Failed);

@@ -41,7 +41,7 @@ impl Turn<'_> {
         let changed_at = if changed {
             self.now()
         } else {
-            Timestamp::from_micros(self.record.revision.0)
+            Timestamp::from_micros(self.record.revision.0).min(self.now())
         };
         let next = self
             .context

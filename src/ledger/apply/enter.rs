@@ -117,10 +117,7 @@ impl Turn<'_> {
         let former = self.record.attempts.get(&enter.eni).cloned();
         let seen_here_at = former.as_ref().and_then(|former| former.seen_here_at);
         let attempt = Attempt {
-            sends: vec![Send {
-                at: now,
-                answered_at: None,
-            }],
+            sends: vec![Send::new(now)],
             seen_here_at,
             here_before: seen_here_at.is_some_and(|seen| seen + self.context.bounds.lag >= now),
             due_at: Some(grant.expires_at + LEASE_MARGIN),
@@ -170,10 +167,7 @@ impl Turn<'_> {
             return Reply::Gone;
         }
         if self.holds(Rule::SendWritten) {
-            attempt.sends.push(Send {
-                at: self.now(),
-                answered_at: None,
-            });
+            attempt.sends.push(Send::new(self.now()));
         }
         attempt.free_seen_at = None;
         attempt.looks = 0;

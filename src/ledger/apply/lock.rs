@@ -20,9 +20,11 @@ impl Turn<'_> {
             self.record.lock = None;
             self.record.queue.clear();
             self.void_observation();
+            self.restart_times();
             self.send_no_more();
             self.restate();
         }
+        self.restart_future_times();
         if self.record.lock.is_some_and(|grant| grant.expires_at <= now) {
             self.record.lock = None;
         }
@@ -38,8 +40,7 @@ impl Turn<'_> {
             open && attempt.has_unanswered_send() && attempt.refusal.is_none()
         };
         for attempt in self.record.attempts.values_mut().filter(unanswered) {
-            let why =
-                "its answer may be among the writes that the ledger lost, and so it was not sent again; try again";
+            let why = "the ledger's epoch changed before the answer was recorded, so the attach was not sent again; try again";
             attempt.refusal = Some(Failure::new(Reason::NotApplied, why));
             attempt.free_seen_at = None;
         }

@@ -17,7 +17,7 @@ impl Turn<'_> {
         let Some(mut attempt) = self.record.attempts.get(eni).cloned() else {
             return;
         };
-        let after_sends = attempt.last_send().is_none_or(|send| sent_at > send.at);
+        let after_sends = attempt.last_send().is_none_or(|send| sent_at > send.counts_from());
         let newest = attempt.described_at.is_none_or(|newest| sent_at > newest);
         let out_of_order = (!after_sends || !newest) && self.holds(Rule::SettleOrder);
         if out_of_order || sent_at > self.now() {
@@ -39,7 +39,7 @@ impl Turn<'_> {
         }
         match attempt.attachment.state {
             State::Attached | State::Detaching => self.look_at_attached(attempt, sent_at, finding),
-            _ if attempt.is_refused() => self.look_at_refused(attempt, sent_at, finding),
+            _ if attempt.is_in_conflict() => self.look_at_conflict(attempt, sent_at, finding),
             _ => self.look_at_attach(attempt, sent_at, finding),
         }
     }
@@ -49,25 +49,44 @@ impl Turn<'_> {
         let lag = self.context.bounds.lag;
         self.holds(Rule::SeenBefore)
             && attempt.here_before
-            && attempt.last_send().is_some_and(|send| sent_at < send.at + lag)
+            && attempt
+                .last_send()
+                .is_some_and(|send| sent_at < send.counts_from() + lag)
     }
 
-    /// ENS refused the attach for the ENI's status: it failed, unless the ENI turns out to be on its way to this very instance.
-    fn look_at_refused(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &Finding) {
+    /// ENS refused the attach by an answer that does not prove that no copy was applied: it may be the answer to a replayed copy.
+    /// What shows the ENI on its way here, or here, settles it. A describe that agrees with the refusal ends the attempt at once, and
+    /// the ENI keeps its slot until a describe must show what became of it. What contradicts the refusal proves nothing before the
+    /// end of the grace.
+    fn look_at_conflict(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &Finding) {
+        let waits = self.holds(Rule::ConflictWaits);
         match finding {
             Finding::Here {
                 status: Status::InUse | Status::Attaching,
                 ..
-            } => {
-                self.look_at_attach(attempt, sent_at, finding);
+            } => self.look_at_attach(attempt, sent_at, finding),
+            Finding::Elsewhere { text, .. }
+            | Finding::Here {
+                status: Status::Detaching,
+                text,
+            } if sent_at >= self.hold_until() => self.refused_as_shown(attempt, text),
+            Finding::Available { text } if !waits => self.refused_as_shown(attempt, text),
+            Finding::Here { text, .. } | Finding::Elsewhere { text, .. } | Finding::Available { text } => {
+                let why = format!("ens refused the attach for the eni's status, and then showed it {text}; try again");
+                self.not_here(attempt, sent_at, Reason::EniNotAvailable, why);
             }
-            Finding::Elsewhere { .. } | Finding::Missing => self.look_at_attach(attempt, sent_at, finding),
-            Finding::Unclear { text } if text.is_empty() => self.look_again(attempt, None),
-            Finding::Here { text, .. } | Finding::Unclear { text } | Finding::Available { text } => {
-                let why = format!("the eni cannot be attached in its status {text}; wait until it is Available");
-                self.failed(attempt, Reason::EniNotAvailable, why);
-            }
+            Finding::Missing => self.look_at_attach(attempt, sent_at, finding),
+            // It may be on its way here.
+            Finding::Unclear { .. } => self.look_again(attempt, None),
         }
+    }
+
+    /// Ends an attempt that ENS refused for the status that it shows. Its slot is counted for one lag more.
+    fn refused_as_shown(&mut self, attempt: Attempt, text: &str) {
+        let eni = attempt.attachment.eni.clone();
+        let why = format!("the eni cannot be attached in its status {text}; wait until it is Available");
+        self.failed(attempt, Reason::EniNotAvailable, why);
+        self.record.settled.insert(eni, self.now());
     }
 
     fn look_at_attach(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &Finding) {
@@ -102,7 +121,9 @@ impl Turn<'_> {
     fn look_at_free(&mut self, mut attempt: Attempt, sent_at: Timestamp) {
         let lag = self.context.bounds.lag;
         if attempt.has_unanswered_send() && attempt.attachment.state != State::Attaching {
-            let asked_after_lag = attempt.last_send().is_some_and(|send| sent_at >= send.at + lag);
+            let asked_after_lag = attempt
+                .last_send()
+                .is_some_and(|send| sent_at >= send.counts_from() + lag);
             if asked_after_lag && attempt.sends.len() < MAX_SENDS && attempt.refusal.is_none() {
                 attempt.free_seen_at = Some(sent_at);
                 let enter = (attempt.attachment.state == State::Pending).then_some(State::Verifying);
@@ -119,13 +140,20 @@ impl Turn<'_> {
         self.not_here(attempt, sent_at, Reason::AttachFailed, why.to_owned());
     }
 
-    /// The describe shows the ENI not here: proof of failure if it was sent after the grace, or if ENS refused every copy.
+    /// The describe shows the ENI not here.
     fn not_here(&mut self, attempt: Attempt, sent_at: Timestamp, reason: Reason, why: String) {
-        if attempt.is_refused() || sent_at > self.context.bounds.grace_ends(&attempt) {
+        if self.proves_absence(&attempt, sent_at) {
             self.failed(attempt, reason, why);
         } else {
             self.look_again(attempt, None);
         }
+    }
+
+    /// Whether a describe sent then, which shows the ENI not here, proves that no copy of the attach took effect or will. In a hold
+    /// the record may lack a resend that the ledger lost: what was sent before its end proves nothing.
+    fn proves_absence(&self, attempt: &Attempt, sent_at: Timestamp) -> bool {
+        let after_hold = sent_at >= self.hold_until() || !self.holds(Rule::AbsenceInHold);
+        after_hold && sent_at > self.context.bounds.grace_ends(attempt)
     }
 
     fn failed(&mut self, mut attempt: Attempt, reason: Reason, why: String) {
@@ -209,7 +237,8 @@ impl Turn<'_> {
             }
             Finding::Available { .. } | Finding::Elsewhere { .. } | Finding::Missing => {
                 let settled = self.record.settled.get(&eni).copied();
-                if settled.is_none_or(|settled| sent_at > settled + lag) {
+                let open = self.holds(Rule::OpenCopies) && !self.proves_absence(&attempt, sent_at);
+                if settled.is_none_or(|settled| sent_at > settled + lag) && !open {
                     self.record.settled.remove(&eni);
                     if finding.text().is_empty() {
                         // It stands in no row any more: what ENS called it there is over.
@@ -303,6 +332,8 @@ impl Turn<'_> {
         } else {
             Duration::ZERO
         };
-        attempt.last_send().map_or(Timestamp::default(), |send| send.at + lag)
+        attempt
+            .last_send()
+            .map_or(Timestamp::default(), |send| send.counts_from() + lag)
     }
 }

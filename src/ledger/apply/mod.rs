@@ -4,6 +4,7 @@
 //! uids and the time come with the call, so that a commit whose reply was lost can be tried again and shows whether it was applied.
 
 mod answer;
+mod clock;
 mod compare;
 mod enter;
 mod lock;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use crate::model::{InstanceId, InterfaceId, Revision, State, Timestamp};
 
-use super::bounds::{Bounds, ENDED_LIFE, IDLE_LIFE, MAX_ENDED};
+use super::bounds::{Bounds, ENDED_LIFE, IDLE_LIFE, LONGEST_PAUSE, MAX_ENDED};
 use super::command::{Change, Command, Reply};
 use super::record::{Attempt, Record, RequestEntry, RequestKey};
 use super::rules::Rule;
@@ -225,7 +226,7 @@ fn on_the_second(time: Timestamp) -> Timestamp {
 /// How long to wait before the next look, after `looks` of them.
 fn pause_after(looks: u32, stuck: bool) -> Duration {
     match looks {
-        _ if stuck => Duration::from_secs(30),
+        _ if stuck => LONGEST_PAUSE,
         0 | 1 => Duration::from_secs(1),
         2..=4 => Duration::from_secs(2),
         5..=9 => Duration::from_secs(3),

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::InterfaceId;
+use crate::model::{InterfaceId, State};
 
+use super::super::bounds::CLOCK_TOLERANCE;
 use super::super::command::Fullness;
-use super::super::record::Observation;
+use super::super::record::{Attempt, Observation, Send};
 use super::super::rules::Rule;
 use super::Turn;
 
@@ -21,8 +22,12 @@ impl Turn<'_> {
             .filter(|observation| self.is_good(observation) && observation.sent_at >= hold_until)
     }
 
+    /// One that was sent or recorded in the future was so by another clock: nobody knows how old it is.
     fn is_good(&self, observation: &Observation) -> bool {
-        self.now() < observation.expires_at() || !self.holds(Rule::ObservationLife)
+        let now = self.now();
+        let known = observation.sent_at.max(observation.recorded_at) <= now + CLOCK_TOLERANCE;
+        let lives = now < observation.expires_at() || !self.holds(Rule::ObservationLife);
+        !observation.is_void() && known && lives
     }
 
     /// The next attach asks ENS anew: a slot came free, or the ledger may have lost something. When ENS was asked last is still
@@ -50,8 +55,18 @@ impl Turn<'_> {
         self.record
             .attempts
             .values()
-            .filter(|attempt| attempt.reserved)
+            .filter(|attempt| attempt.reserved || self.has_open_copy(attempt))
             .map(|attempt| &attempt.attachment.eni)
+    }
+
+    /// Whether a copy of its attach may still be applied, or was too lately for the observation to show it: the ENI may come back
+    /// without a reservation.
+    fn has_open_copy(&self, attempt: &Attempt) -> bool {
+        let seen_at = self.record.observation.as_ref().map(|observation| observation.sent_at);
+        let is_open = |send: &Send| seen_at.is_none_or(|seen_at| seen_at <= self.context.bounds.copy_shows(send));
+        let settled = matches!(attempt.attachment.state, State::Failed | State::Detached);
+        let mut unanswered = attempt.sends.iter().filter(|send| send.answered_at.is_none());
+        self.holds(Rule::OpenCopies) && !settled && unanswered.any(is_open)
     }
 
     /// Every ENI that takes a slot.

@@ -26,7 +26,7 @@ impl Turn<'_> {
         if let Some(attempt) = self.record.attempts.get(eni).filter(lost).cloned()
             && attempt
                 .last_send()
-                .is_some_and(|send| send.at + self.context.bounds.lease <= now)
+                .is_some_and(|send| send.counts_from() + self.context.bounds.lease <= now)
         {
             self.look_again(attempt, Some(State::Verifying));
         }

@@ -209,7 +209,14 @@ fn a_refusal_for_the_status_means_what_a_reading_of_the_status_says() {
         (here(Status::InUse), State::Attached),
         (here(Status::Attaching), State::Attaching),
         (here(Status::Detaching), State::Failed),
-        (free(), State::Failed),
+        (free(), State::Verifying),
+        (Finding::Missing, State::Verifying),
+        (
+            Finding::Unclear {
+                text: "Attaching".to_owned(),
+            },
+            State::Verifying,
+        ),
         (
             Finding::Elsewhere {
                 instance: "i-2".parse().unwrap(),
@@ -233,6 +240,138 @@ fn a_refusal_for_the_status_means_what_a_reading_of_the_status_says() {
             assert_eq!(desk.error("eni-1"), Reason::EniNotAvailable);
         }
     }
+}
+
+/// The refusal may be the answer to a second copy of the request, made on the way; ENS took the first one.
+#[test]
+fn a_refusal_for_the_status_of_an_eni_that_is_shown_free_is_settled_by_time() {
+    let mut desk = Desk::new();
+    desk.bounds.limit = 1;
+    let sent = desk.reserve(1, "eni-1");
+    desk.answer(&sent, SendAnswer::Conflicting(refusal(Reason::EniNotAvailable)));
+    let mut applied = desk.clone();
+    for _ in 0..9 {
+        desk.pass(SECOND);
+        assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Verifying);
+        assert!(
+            !matches!(desk.enter(2, "eni-2", Reach::Reserve), Reply::Reserved { .. }),
+            "its slot is not given away"
+        );
+    }
+    desk.pass(2 * SECOND);
+    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Failed);
+    assert_eq!(desk.error("eni-1"), Reason::EniNotAvailable);
+
+    applied.pass(SECOND);
+    applied.settle("eni-1", free());
+    applied.pass(5 * SECOND);
+    assert_eq!(
+        applied.settle("eni-1", here(Status::InUse)).attachment.state,
+        State::Attached
+    );
+}
+
+#[test]
+fn a_refusal_that_a_describe_agrees_with_keeps_the_slot_for_one_lag() {
+    let mut desk = Desk::new();
+    desk.bounds.limit = 1;
+    let sent = desk.reserve(1, "eni-1");
+    desk.answer(&sent, SendAnswer::Conflicting(refusal(Reason::EniNotAvailable)));
+    desk.pass(SECOND / 10);
+    let elsewhere = Finding::Elsewhere {
+        instance: "i-2".parse().unwrap(),
+        text: "InUse".to_owned(),
+    };
+    assert_eq!(desk.settle("eni-1", elsewhere).attachment.state, State::Failed);
+    desk.pass(3 * SECOND);
+    desk.observe(&[]);
+    assert!(matches!(desk.enter(2, "eni-2", Reach::Reserve), Reply::Full(_)));
+    desk.pass(10 * SECOND);
+    desk.observe(&[]);
+    assert!(matches!(desk.enter(2, "eni-2", Reach::Reserve), Reply::Reserved { .. }));
+}
+
+#[test]
+fn a_refusal_by_an_unknown_code_is_settled_by_the_whole_grace_and_not_sent_again() {
+    let mut desk = Desk::new();
+    let sent = desk.reserve(1, "eni-1");
+    desk.answer(&sent, SendAnswer::Unproven(refusal(Reason::EnsError)));
+    assert_eq!(desk.state("eni-1"), State::Verifying);
+    assert!(desk.attempt("eni-1").due_at.unwrap() >= desk.now + desk.bounds.lag);
+    desk.pass(11 * SECOND);
+    assert!(!desk.settle("eni-1", free()).may_be_resent());
+    desk.pass(28 * SECOND);
+    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Verifying);
+    desk.pass(2 * SECOND);
+    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Failed);
+    assert_eq!(desk.error("eni-1"), Reason::EnsError);
+}
+
+/// A resend that the ledger lost may still be applied, and no send in the record tells of it.
+#[test]
+fn in_a_hold_nothing_is_settled_as_not_applied() {
+    let mut desk = Desk::new();
+    let sent = desk.reserve(1, "eni-1");
+    desk.answer(&sent, SendAnswer::Unanswered);
+    let hold = desk.bounds.hold();
+    desk.partition = Partition {
+        incarnation: "b".to_owned(),
+        hold_until: desk.now + hold,
+    };
+    desk.pass(hold - SECOND);
+    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Verifying);
+    let before_its_end = desk.now;
+    desk.pass(2 * SECOND);
+    let as_it_was = desk.settle_as_of(before_its_end + SECOND / 2, "eni-1", free());
+    assert_eq!(as_it_was.attachment.state, State::Verifying, "sent in the hold");
+    assert_eq!(
+        desk.settle("eni-1", free()).attachment.state,
+        State::Verifying,
+        "its grace restarted"
+    );
+    desk.pass(40 * SECOND);
+    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Failed);
+
+    let mut refused = Desk::new();
+    let sent = refused.reserve(1, "eni-1");
+    refused.partition = Partition {
+        incarnation: "b".to_owned(),
+        hold_until: refused.now + hold,
+    };
+    refused.answer(&sent, SendAnswer::Refused(refusal(Reason::InstanceNotStopped)));
+    assert_eq!(refused.state("eni-1"), State::Verifying, "another copy may be lost");
+    refused.pass(hold + SECOND);
+    refused.settle("eni-1", free());
+    assert_eq!(refused.error("eni-1"), Reason::InstanceNotStopped);
+}
+
+/// Two copies went out, and the second one was accepted. Others detach the ENI; the first copy attaches it again, without a
+/// reservation.
+#[test]
+fn an_attached_eni_keeps_its_slot_while_another_copy_is_open() {
+    let mut desk = Desk::new();
+    desk.bounds.limit = 1;
+    let sent = desk.reserve(1, "eni-1");
+    desk.answer(&sent, SendAnswer::Unanswered);
+    desk.pass(11 * SECOND);
+    desk.settle("eni-1", free());
+    let Reply::Reserved { grant, attempt, .. } = desk.resend(1, sent.1.uid(), "eni-1") else {
+        panic!()
+    };
+    desk.answer(&(grant, *attempt), accepted());
+    desk.pass(SECOND);
+    assert_eq!(
+        desk.settle("eni-1", here(Status::InUse)).attachment.state,
+        State::Attached
+    );
+    desk.pass(15 * SECOND);
+    desk.observe(&[]);
+    assert_eq!(desk.state("eni-1"), State::Attached, "the first copy may bring it back");
+    assert!(matches!(desk.enter(2, "eni-2", Reach::Reserve), Reply::Full(_)));
+    desk.pass(14 * SECOND);
+    desk.observe(&[]);
+    assert_eq!(desk.state("eni-1"), State::Detached);
+    assert!(matches!(desk.enter(2, "eni-2", Reach::Reserve), Reply::Reserved { .. }));
 }
 
 #[test]

@@ -146,7 +146,11 @@ fn what_another_incarnation_finds_unanswered_is_not_sent_again_for_its_caller_ma
         desk.record.attempts[&"eni-1".parse().unwrap()].reserved,
         "it may still arrive"
     );
+    // Its grace restarted when the epoch's change was found.
     desk.pass(desk.bounds.validity);
+    free(&mut desk);
+    assert_eq!(desk.state("eni-1"), State::Verifying);
+    desk.pass(desk.bounds.lag + Duration::from_secs(1));
     free(&mut desk);
     assert_eq!(desk.state("eni-1"), State::Failed);
     assert_eq!(desk.error("eni-1"), Reason::NotApplied);

@@ -1,6 +1,7 @@
 //! The rules, one scenario each. `Desk` is an instance's record with a clock that the test turns.
 
 mod answers;
+mod clocks;
 mod compare;
 mod locks;
 mod looks;
@@ -16,6 +17,7 @@ use crate::ledger::command::{Enter, Finding, Hold, Lease, Reach, SendAnswer, Sig
 use crate::ledger::invariants;
 use crate::model::{Attachment, Caller, RequestId, Ticket, Uid};
 
+#[derive(Clone)]
 pub(super) struct Desk {
     pub bounds: Bounds,
     pub instance: InstanceId,

@@ -1,0 +1,146 @@
+//! Redis' clock is set back or forward, or another server's clock takes its place.
+
+use super::*;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Desk {
+    /// The clock shows this much less. Replicas that notice it renew the epoch, without a hold.
+    fn set_back(&mut self, by: Duration, noticed: bool) {
+        self.now = self.now - by;
+        if noticed {
+            self.partition = Partition {
+                incarnation: "b".to_owned(),
+                hold_until: Timestamp::default(),
+            };
+        }
+    }
+
+    fn set_forward(&mut self, by: Duration) {
+        self.now = self.now + by;
+        self.partition.incarnation = "b".to_owned();
+    }
+}
+
+#[test]
+fn an_observation_from_the_future_is_void() {
+    for (by, noticed) in [
+        (60 * SECOND, true),
+        (60 * SECOND, false),
+        (SECOND, true),
+        (SECOND, false),
+    ] {
+        let mut desk = Desk::new();
+        desk.observe(&[]);
+        desk.set_back(by, noticed);
+        let reply = desk.enter(1, "eni-1", Reach::Reserve);
+        assert!(
+            matches!(reply, Reply::Granted { stale: true, .. }),
+            "{by:?} {noticed}: {reply:?}"
+        );
+        // What is asked by the new clock counts, though the old one showed more.
+        desk.pass(SECOND / 10);
+        desk.observe(&[]);
+        let reply = desk.enter(1, "eni-1", Reach::Reserve);
+        assert!(matches!(reply, Reply::Reserved { .. }), "{by:?} {noticed}: {reply:?}");
+    }
+}
+
+/// The writes of the hold's beginning are lost, and the new server's clock is behind: the observation of before lies after the hold.
+#[test]
+fn after_a_failover_to_a_server_that_is_behind_no_observation_of_before_counts() {
+    let mut desk = Desk::new();
+    desk.observe(&[]);
+    let behind = desk.bounds.hold() + 5 * SECOND;
+    desk.now = desk.now - behind;
+    desk.partition = Partition {
+        incarnation: "b".to_owned(),
+        hold_until: desk.now + desk.bounds.hold(),
+    };
+    desk.pass(desk.bounds.hold() + SECOND);
+    let reply = desk.enter(1, "eni-1", Reach::Reserve);
+    assert!(matches!(reply, Reply::Granted { stale: true, .. }), "{reply:?}");
+}
+
+#[test]
+fn an_attempt_under_way_is_due_now_and_ends() {
+    for noticed in [true, false] {
+        let mut desk = Desk::new();
+        desk.accept(1, "eni-1");
+        desk.reserve(2, "eni-2");
+        desk.set_back(HOUR, noticed);
+        desk.run(&Command::Settle {
+            sent_at: desk.now,
+            findings: Vec::new(),
+        });
+        for eni in ["eni-1", "eni-2"] {
+            assert!(desk.attempt(eni).due_at.unwrap() <= desk.now, "{eni} {noticed}");
+        }
+        desk.pass(SECOND);
+        let attempt = desk.settle("eni-1", here(Status::InUse));
+        assert_eq!(attempt.attachment.state, State::Attached, "{noticed}");
+        desk.pass(42 * SECOND);
+        // Without a new epoch nothing was lost, and it may be sent again.
+        let attempt = desk.settle("eni-2", free());
+        assert!(attempt.attachment.state == State::Failed || attempt.may_be_resent());
+    }
+}
+
+#[test]
+fn a_clock_that_was_set_forward_shortens_no_grace() {
+    let mut desk = Desk::new();
+    let sent = desk.reserve(1, "eni-1");
+    desk.answer(&sent, SendAnswer::Unanswered);
+    desk.set_forward(HOUR);
+    desk.settle("eni-1", Finding::Unclear { text: String::new() });
+    desk.pass(39 * SECOND);
+    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Verifying);
+    desk.pass(2 * SECOND);
+    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Failed);
+}
+
+#[test]
+fn what_was_settled_by_another_clock_occupies_for_one_lag_more() {
+    let mut desk = Desk::new();
+    desk.bounds.limit = 1;
+    desk.accept(1, "eni-1");
+    desk.pass(SECOND);
+    desk.settle("eni-1", here(Status::InUse));
+    desk.set_forward(HOUR);
+    desk.enter(2, "eni-2", Reach::Queue);
+    desk.pass(SECOND);
+    desk.observe(&[]);
+    assert!(
+        matches!(desk.enter(2, "eni-2", Reach::Reserve), Reply::Full(_)),
+        "a describe that lags does not show it yet"
+    );
+}
+
+#[test]
+fn leases_and_places_in_the_queue_are_no_longer_than_they_may_be() {
+    let mut desk = Desk::new();
+    desk.reserve(1, "eni-1");
+    desk.enter(2, "eni-2", Reach::Reserve);
+    desk.set_back(HOUR, false);
+    desk.enter(3, "eni-3", Reach::Reserve);
+    let ends = desk.record.lock.unwrap().expires_at;
+    assert!(ends <= desk.now + desk.bounds.lease, "{ends}");
+    assert!(
+        desk.record
+            .queue
+            .iter()
+            .all(|waiter| waiter.expires_at <= desk.now + SECOND)
+    );
+}
+
+#[test]
+fn what_an_owner_writes_back_after_a_change_of_clocks_does_not_lie_in_the_future() {
+    let mut desk = Desk::new();
+    let sent = desk.reserve(1, "eni-1");
+    desk.record = Record::default();
+    desk.set_back(HOUR, true);
+    desk.answer(&sent, SendAnswer::Unanswered);
+    let attempt = desk.attempt("eni-1");
+    assert!(desk.bounds.grace_ends(&attempt) <= desk.now + desk.bounds.validity + desk.bounds.lag);
+    assert!(attempt.attachment.created_at <= desk.now);
+}
