@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::gateway::Seams;
 use crate::ens::HttpEns;
 use crate::grpc::Health;
-use crate::ledger::Ledger;
+use crate::ledger::{ClockSteps, Ledger};
 use crate::telemetry::{Metrics, Readiness};
 
 /// How often it is looked at.
@@ -67,6 +67,7 @@ impl<L: Ledger> Watchdog<L> {
     /// ledger cannot be reached.
     pub(super) async fn run(self, health: Health, stop: CancellationToken) {
         let (mut serving, mut recovering) = (None, false);
+        let mut clock_steps = ClockSteps::default();
         while !stop.is_cancelled() {
             let readiness = self.parts.readiness();
             let now = readiness.is_ready() && readiness.ledger.up;
@@ -99,6 +100,9 @@ impl<L: Ledger> Watchdog<L> {
             }
             self.metrics.ready(readiness.is_ready());
             self.metrics.clock_offset(self.parts.seams.ens.clock_offset());
+            self.metrics
+                .clock_stepped(readiness.ledger.clock_steps.since(clock_steps));
+            clock_steps = readiness.ledger.clock_steps;
             self.metrics.ledger_up(readiness.ledger.up);
             self.metrics.ledger_unfit(readiness.ledger.unfit.len());
             self.metrics.partitions_recovering(readiness.ledger.recovering);

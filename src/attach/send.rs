@@ -149,7 +149,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         }
         if failure.reason == Reason::EniLimitExceeded {
             self.metrics.slot_refused(RefusedBy::Ens);
-            failure = failure.with("limit", self.book.bounds().limit);
+            failure = failure.with("limit", self.book.bounds_of(&attempt.attachment.instance).limit);
         }
         (SendAnswer::Refused(failure), None)
     }

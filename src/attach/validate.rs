@@ -113,7 +113,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             _ => {
                 checks.push(format!(
                     "room: the instance has a free slot (limit {})",
-                    self.attacher.book.bounds().limit
+                    self.attacher.book.bounds_of(instance).limit
                 ));
                 Ok(false)
             }

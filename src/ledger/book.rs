@@ -81,9 +81,14 @@ impl<L: Ledger> Book<L> {
         &self.ledger
     }
 
-    /// The bounds that the rules go by.
+    /// The bounds of this replica.
     pub fn bounds(&self) -> &Bounds {
         &self.bounds
+    }
+
+    /// The bounds in force for an instance, as far as this replica knows: the safer of its own and what other replicas share.
+    pub fn bounds_of(&self, instance: &InstanceId) -> Bounds {
+        self.bounds.among(self.ledger.partition(instance).shared)
     }
 
     /// Performs one command.
@@ -158,7 +163,7 @@ impl<L: Ledger> Book<L> {
             asked = Instant::now();
             match self.ledger.commit(&proposal).await? {
                 Verdict::Committed { version, now } => {
-                    self.tell(instance, &snapshot.record, &proposal.record, &changes);
+                    self.tell(instance, &snapshot, &proposal.record, &changes);
                     let record = proposal.record;
                     let partition = snapshot.partition;
                     let seen = Snapshot {
@@ -201,7 +206,7 @@ impl<L: Ledger> Book<L> {
 
     fn step(&self, instance: &InstanceId, command: &Command, snapshot: &Snapshot, now: Timestamp) -> Step {
         let context = Context {
-            bounds: &self.bounds,
+            bounds: &self.bounds.among(snapshot.partition.shared),
             instance,
             partition: &snapshot.partition,
             request: snapshot.request.as_ref(),
@@ -210,8 +215,9 @@ impl<L: Ledger> Book<L> {
         apply(&snapshot.record, command, context)
     }
 
-    fn tell(&self, instance: &InstanceId, before: &Record, after: &Record, changes: &[Change]) {
-        for breach in invariants::check(before, after, &self.bounds) {
+    fn tell(&self, instance: &InstanceId, before: &Snapshot, after: &Record, changes: &[Change]) {
+        let bounds = self.bounds.among(before.partition.shared);
+        for breach in invariants::check(&before.record, after, &bounds) {
             (self.observer)(Event::Broken(instance, breach));
         }
         for change in changes {

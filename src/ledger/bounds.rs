@@ -43,7 +43,47 @@ const COMPARISONS: [u32; 3] = [1, 5, 30];
 /// The same while something is under way: again and again.
 const COMPARISONS_LIVE: u32 = 5;
 
-/// The configured bounds; all replicas must agree on them.
+/// The part of the bounds that all replicas of a ledger act by. Each replica has settings of its own; while they differ, as in a
+/// rolling change, the safer one of each is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedBounds {
+    /// As [`Bounds::limit`]: the smallest is in force.
+    pub limit: usize,
+    /// As [`Bounds::count_primary`]: in force if any replica has it.
+    pub count_primary: bool,
+    /// As [`Bounds::lag`]: the largest is in force.
+    pub lag: Duration,
+    /// As [`Bounds::validity`]: the largest is in force.
+    pub validity: Duration,
+    /// As [`Bounds::lease`]: the largest is in force.
+    pub lease: Duration,
+    /// As [`Bounds::failover_window`]: the largest is in force.
+    pub failover_window: Duration,
+}
+
+impl SharedBounds {
+    /// The safer one of each.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        Self {
+            limit: self.limit.min(other.limit),
+            count_primary: self.count_primary || other.count_primary,
+            lag: self.lag.max(other.lag),
+            validity: self.validity.max(other.validity),
+            lease: self.lease.max(other.lease),
+            failover_window: self.failover_window.max(other.failover_window),
+        }
+    }
+
+    /// How long a partition stays closed after it may have lost writes: until nothing that it forgot can still arrive
+    /// or be hidden.
+    #[must_use]
+    pub fn hold(&self) -> Duration {
+        self.failover_window + self.lease + self.validity + self.lag
+    }
+}
+
+/// The configured bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// `ens.visibility_lag`: how long after a change a describe may still show the old state. Default 10 s.
@@ -83,11 +123,59 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// How long a partition stays closed after it may have lost writes: until nothing that it forgot can still arrive
-    /// or be hidden.
+    /// What of them replicas share.
+    #[must_use]
+    pub fn shared(&self) -> SharedBounds {
+        SharedBounds {
+            limit: self.limit,
+            count_primary: self.count_primary,
+            lag: self.lag,
+            validity: self.validity,
+            lease: self.lease,
+            failover_window: self.failover_window,
+        }
+    }
+
+    /// These bounds where replicas share `shared`.
+    #[must_use]
+    pub fn among(&self, shared: Option<SharedBounds>) -> Self {
+        let SharedBounds {
+            limit,
+            count_primary,
+            lag,
+            validity,
+            lease,
+            failover_window,
+        } = shared.map_or_else(|| self.shared(), |shared| self.shared().join(shared));
+        Self {
+            limit,
+            count_primary,
+            lag,
+            validity,
+            lease,
+            failover_window,
+            ..self.clone()
+        }
+    }
+
+    /// How long a partition stays closed after it may have lost writes.
     #[must_use]
     pub fn hold(&self) -> Duration {
-        self.failover_window + self.lease + self.validity + self.lag
+        self.shared().hold()
+    }
+
+    /// The farthest in the future that a comparison is ever due.
+    #[must_use]
+    pub fn comparison_horizon(&self) -> Duration {
+        let times = COMPARISONS.iter().copied().fold(COMPARISONS_LIVE, u32::max);
+        self.compare_after * times + Duration::from_secs(60)
+    }
+
+    /// The farthest in the future that an attempt is ever due.
+    #[must_use]
+    pub fn due_horizon(&self) -> Duration {
+        let longest = LONGEST_PAUSE.max(self.lease + LEASE_MARGIN).max(self.lag);
+        longest + Duration::from_secs(1) + CLOCK_TOLERANCE
     }
 
     /// When an instance that last changed at `changed_at` is compared with ENS next; `live`: something is under way on it.

@@ -109,6 +109,12 @@ impl Keys {
         self.of(partition, "scratch")
     }
 
+    /// The settings of the replicas that use a server, by when each was last seen (sorted set, in µs by the server's clock).
+    #[must_use]
+    pub fn members(&self, partition: PartitionId) -> String {
+        self.of(partition, "members")
+    }
+
     /// When a server was last used as the primary that it is (string, in µs by its own clock).
     #[must_use]
     pub fn mark(&self, partition: PartitionId) -> String {

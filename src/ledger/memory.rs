@@ -85,6 +85,7 @@ fn partition() -> Partition {
     Partition {
         incarnation: INCARNATION.to_owned(),
         hold_until: Timestamp::default(),
+        shared: None,
     }
 }
 

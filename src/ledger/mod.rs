@@ -24,7 +24,7 @@ pub mod rules;
 pub mod tokens;
 
 pub use book::Book;
-pub use bounds::Bounds;
+pub use bounds::{Bounds, SharedBounds};
 pub use hints::{Hint, Hints};
 pub use memory::Memory;
 pub use record::{Record, RequestEntry, RequestKey};
@@ -146,6 +146,8 @@ pub struct Partition {
     pub incarnation: String,
     /// Until when nothing is granted or reserved after such a change.
     pub hold_until: Timestamp,
+    /// What its replicas share; `None` where there is only one.
+    pub shared: Option<SharedBounds>,
 }
 
 /// A change of one record, to be made if nothing else changed it.
@@ -271,4 +273,36 @@ pub struct Health {
     pub warnings: Vec<String>,
     /// Partitions that recover from a loss.
     pub recovering: usize,
+    /// How often its clock was seen to be set, back and forward, since this process began.
+    pub clock_steps: ClockSteps,
+}
+
+/// How often a ledger's clock was set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClockSteps {
+    /// To an earlier time.
+    pub back: u64,
+    /// To a later time.
+    pub forward: u64,
+}
+
+impl ClockSteps {
+    /// Those that came since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            back: self.back.saturating_sub(earlier.back),
+            forward: self.forward.saturating_sub(earlier.forward),
+        }
+    }
+}
+
+impl std::ops::Add for ClockSteps {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self {
+            back: self.back + other.back,
+            forward: self.forward + other.forward,
+        }
+    }
 }

@@ -13,6 +13,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TextEncoder};
 
 use super::names::{attribute, metric};
+use crate::ledger::ClockSteps;
 use crate::ledger::invariants::Breach;
 use crate::model::Reason;
 
@@ -88,6 +89,7 @@ struct Instruments {
     ledger_up: Gauge<u64>,
     ledger_unfit: Gauge<u64>,
     recovering: Gauge<u64>,
+    clock_steps: Counter<u64>,
     breaches: Counter<u64>,
 }
 
@@ -155,6 +157,7 @@ impl Metrics {
         it.ready.record(0, &[]);
         it.ledger_up.record(0, &[]);
         it.ledger_unfit.record(0, &[]);
+        self.clock_stepped(ClockSteps::default());
     }
 
     /// One RPC was answered. `method` is a method of the service, or `_OTHER`; `code` the canonical code's name; `reason` why it
@@ -257,6 +260,14 @@ impl Metrics {
         self.0.ledger_unfit.record(reasons as u64, &[]);
     }
 
+    /// The ledger's clock was set so often since the last report.
+    pub fn clock_stepped(&self, steps: ClockSteps) {
+        for (direction, count) in [("back", steps.back), ("forward", steps.forward)] {
+            let direction = KeyValue::new(attribute::DIRECTION, direction);
+            self.0.clock_steps.add(count, &[direction]);
+        }
+    }
+
     /// Whether the ledger can be reached.
     pub fn ledger_up(&self, up: bool) {
         self.0.ledger_up.record(u64::from(up), &[]);
@@ -347,6 +358,10 @@ impl Instruments {
             recovering: gauge(
                 metric::PARTITIONS_RECOVERING,
                 "Partitions that recover from a loss of writes.",
+            ),
+            clock_steps: counter(
+                metric::LEDGER_CLOCK_STEPS,
+                "Steps of the ledger's clock that this replica saw.",
             ),
             breaches: counter(
                 metric::INVARIANT_BREACHES,

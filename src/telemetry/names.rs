@@ -58,6 +58,8 @@ pub mod attribute {
     pub const OUTCOME: &str = "outcome";
     /// Who refused: `ledger` or `ens`.
     pub const SOURCE: &str = "source";
+    /// `back` or `forward`.
+    pub const DIRECTION: &str = "direction";
     /// What differed: `adopted`, `detached` or `requeued`.
     pub const KIND: &str = "kind";
     /// The invariant's name.
@@ -106,6 +108,8 @@ pub mod metric {
     pub const LEDGER_UNFIT: &str = "eni_gateway.ledger.unfit";
     /// Partitions that recover from a loss.
     pub const PARTITIONS_RECOVERING: &str = "eni_gateway.partitions.recovering";
+    /// Steps of the ledger's clock, by direction.
+    pub const LEDGER_CLOCK_STEPS: &str = "eni_gateway.ledger.clock_steps";
     /// Invariants that were found broken.
     pub const INVARIANT_BREACHES: &str = "eni_gateway.invariant.breaches";
     /// 1, labelled with what runs.

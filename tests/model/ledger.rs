@@ -96,6 +96,7 @@ impl World {
         let partition = Partition {
             incarnation: self.ledger.incarnation.to_string(),
             hold_until: stamp(self.ledger.hold_until),
+            shared: None,
         };
         let context = Context {
             bounds: &plan.bounds,

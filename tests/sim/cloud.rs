@@ -185,7 +185,10 @@ impl Ens for Cloud {
         let outcome = reply.into_outcome();
         let told = match &outcome {
             Outcome::Accepted { .. } => "accepted".to_owned(),
-            Outcome::Refused(refusal) | Outcome::Throttled { refusal, .. } => refusal.code.clone(),
+            Outcome::Refused(refusal)
+            | Outcome::Conflict(refusal)
+            | Outcome::Unproven(refusal)
+            | Outcome::Throttled { refusal, .. } => refusal.code.clone(),
             Outcome::NotSent { why } | Outcome::Unanswered { why, .. } => why.clone(),
         };
         self.simulation

@@ -25,7 +25,7 @@ pub async fn coordination(config: &Config) -> Result<Vec<Finding>, Error> {
             format!("{url} is this process' own: there is nothing to reach"),
         )]);
     };
-    let hold = settings.hold;
+    let hold = settings.agreement.hold();
     Ok(match inspect(settings).await {
         Ok(found) => findings(config, hold, found),
         Err(InspectError::Settings(error)) => return Err(error.into()),
@@ -104,7 +104,7 @@ fn epochs(standing: Standing, hold: Duration, fresh: bool) -> Finding {
             PART,
             Failure::Other,
             why,
-            "give all replicas the same limit.* settings, and ledger.sync_replicas on all or on none",
+            "run the version that made the ledger, or one that follows it",
         ),
     }
 }

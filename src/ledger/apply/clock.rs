@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::model::Timestamp;
 
-use super::super::bounds::{CLOCK_TOLERANCE, LEARNED_LIMIT_LIFE, LEASE_MARGIN, LONGEST_PAUSE, WAITER_LIFE};
+use super::super::bounds::{CLOCK_TOLERANCE, LEARNED_LIMIT_LIFE, WAITER_LIFE};
 use super::super::record::Attempt;
 use super::super::rules::Rule;
 use super::Turn;
@@ -21,7 +21,7 @@ impl Turn<'_> {
     /// The same for times in the future, which nothing of this epoch can have written.
     pub(super) fn restart_future_times(&mut self) {
         let latest = self.now() + CLOCK_TOLERANCE;
-        self.restart(|time| time > latest, self.now() + self.longest_pause());
+        self.restart(|time| time > latest, self.now() + self.context.bounds.due_horizon());
         let (now, lease) = (self.now(), self.context.bounds.lease);
         if let Some(grant) = &mut self.record.lock {
             grant.expires_at = grant.expires_at.min(now + lease);
@@ -74,12 +74,6 @@ impl Turn<'_> {
             restart_attempt(&mut attempt, self.now(), &|_| true);
         }
         attempt
-    }
-
-    /// The farthest from now that an attempt is ever due.
-    fn longest_pause(&self) -> Duration {
-        let bounds = self.context.bounds;
-        LONGEST_PAUSE.max(bounds.lease + LEASE_MARGIN).max(bounds.lag) + Duration::from_secs(1) + CLOCK_TOLERANCE
     }
 }
 

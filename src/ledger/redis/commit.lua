@@ -4,10 +4,13 @@
 -- ARGV: 'look'
 --    or 'mark' (then the second key is the mark's): writes down that this server is used now, if the epoch is its own
 --    or 'epoch', epoch that was seen ('' if none), replication id that was seen, hold in us, settings
+--    or 'attend' (then the second key is the members'): settings of a replica that is alive, us after which one counts as gone
+--    or 'tend' (then the second and third key are the due queue and the comparisons): the farthest from now that each may be due, in us
 --    or 'commit', version, epoch, now in us, record, life in ms ('' for ever), notice ('SPUBLISH', 'PUBLISH' or ''),
 --       instance, its next comparison in us ('' as it is, '-' none), number of request entries, { request entry }*, { due member, due in us ('' for no more) }*
 -- Returns: { 'committed', time in us, version }
 --    or    { 'found', time in us, epoch, replication id [, version, record, request entry] }
+--    or    { 'attended', time in us, epoch, replication id, { settings of a replica that is alive }* }
 
 -- Numbers above 1e14 would print as 1.7e+15.
 local function text(number) return string.format('%.0f', number) end
@@ -29,6 +32,30 @@ end
 
 if ARGV[1] == 'mark' and string.match(epoch, '^%x+') == replid then
   redis.call('SET', KEYS[2], text(now))
+end
+
+if ARGV[1] == 'attend' then
+  redis.call('ZADD', KEYS[2], text(now), ARGV[2])
+  for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', text(now - tonumber(ARGV[3])))) do
+    redis.call('ZREM', KEYS[2], gone)
+  end
+  -- Written by another clock: alive for as long again.
+  for _, later in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. text(now), '+inf')) do
+    redis.call('ZADD', KEYS[2], text(now), later)
+  end
+  local attended = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '+inf')
+  return { 'attended', text(now), epoch, replid, unpack(attended) }
+end
+
+if ARGV[1] == 'tend' then
+  -- What is due later than it may be was put there by another clock.
+  for i = 2, 3 do
+    local latest = '(' .. text(now + tonumber(ARGV[i]))
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[i], latest, '+inf', 'LIMIT', 0, 1000)) do
+      redis.call('ZADD', KEYS[i], text(now), member)
+    end
+  end
+  return { 'found', text(now), epoch, replid }
 end
 
 if ARGV[1] == 'commit'

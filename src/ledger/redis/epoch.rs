@@ -1,34 +1,80 @@
 //! The incarnation of a partition, as its epoch key holds it: which server wrote it, until when the partition is closed, and
 //! the settings on which all replicas must agree. One line of text, compared as a whole by the commit script.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use crate::ledger::Partition;
+use crate::ledger::bounds::SharedBounds;
 use crate::ledger::keys::{PARTITIONS, PartitionId};
 use crate::ledger::record::FORMAT;
 use crate::model::Timestamp;
 
-/// What all replicas that share a ledger must have set alike: with two limits there would be none.
+/// What all replicas that share a ledger act by: with two limits there would be none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreement {
-    /// How many ENIs an instance may have.
-    pub limit: usize,
-    /// Whether the primary one counts.
-    pub count_primary: bool,
-    /// Whether Redis' replicas are waited for before each send.
+    /// The bounds of the rules.
+    pub bounds: SharedBounds,
+    /// Whether every replica waits for Redis' replicas before each send.
     pub synced: bool,
+}
+
+impl Agreement {
+    /// The safer one of each.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        Self {
+            bounds: self.bounds.join(other.bounds),
+            synced: self.synced && other.synced,
+        }
+    }
+
+    /// Whether a replica with these settings may act by it.
+    #[must_use]
+    pub fn covers(&self, ours: &Self) -> bool {
+        self.join(*ours) == *self
+    }
+
+    /// How long a partition stays closed after data may have been lost.
+    #[must_use]
+    pub fn hold(&self) -> Duration {
+        self.bounds.hold()
+    }
+
+    /// Reads what [`Display`](fmt::Display) wrote. `None` for what this version does not understand.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let fields: BTreeMap<&str, &str> = text.split(' ').filter_map(|field| field.split_once('=')).collect();
+        let millis = |name: &str| Some(Duration::from_millis(fields.get(name)?.parse().ok()?));
+        (fields.get("format")?.parse() == Ok(FORMAT)).then_some(())?;
+        Some(Self {
+            bounds: SharedBounds {
+                limit: fields.get("limit")?.parse().ok()?,
+                count_primary: fields.get("count_primary")?.parse().ok()?,
+                lag: millis("lag_ms")?,
+                validity: millis("validity_ms")?,
+                lease: millis("lease_ms")?,
+                failover_window: millis("failover_window_ms")?,
+            },
+            synced: fields.get("synced")?.parse().ok()?,
+        })
+    }
 }
 
 impl fmt::Display for Agreement {
     /// As it stands at the end of an epoch.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            limit,
-            count_primary,
-            synced,
-        } = self;
-        write!(f, "limit={limit} count_primary={count_primary} format={FORMAT}")?;
-        if *synced { f.write_str(" synced=true") } else { Ok(()) }
+        let Self { bounds, synced } = self;
+        write!(
+            f,
+            "format={FORMAT} limit={} count_primary={} lag_ms={} validity_ms={} lease_ms={} failover_window_ms={} synced={synced}",
+            bounds.limit,
+            bounds.count_primary,
+            bounds.lag.as_millis(),
+            bounds.validity.as_millis(),
+            bounds.lease.as_millis(),
+            bounds.failover_window.as_millis(),
+        )
     }
 }
 
@@ -37,19 +83,9 @@ impl fmt::Display for Agreement {
 pub(super) struct Epoch<'a> {
     pub(super) replication_id: &'a str,
     pub(super) hold_until: Timestamp,
-    pub(super) agreement: &'a str,
-}
-
-impl fmt::Display for Epoch<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} {}",
-            self.replication_id,
-            self.hold_until.as_micros(),
-            self.agreement
-        )
-    }
+    /// What replicas share, where this version understands it.
+    pub(super) agreement: Option<Agreement>,
+    text: &'a str,
 }
 
 impl<'a> Epoch<'a> {
@@ -58,23 +94,33 @@ impl<'a> Epoch<'a> {
         let mut parts = text.splitn(3, ' ');
         let replication_id = parts.next()?;
         let hold_until = Timestamp::from_micros(parts.next()?.parse().ok()?);
+        let agreement = Agreement::parse(parts.next()?);
         Some(Self {
             replication_id,
             hold_until,
-            agreement: parts.next()?,
+            agreement,
+            text,
         })
     }
 
-    /// Why this replica must not write here, if other replicas are set differently.
-    pub(super) fn disagreement(&self, ours: &Agreement) -> Option<String> {
-        let ours = ours.to_string();
-        (self.agreement != ours).then(|| {
+    /// Why this replica must not write here, if another version made it.
+    pub(super) fn disagreement(&self) -> Option<String> {
+        self.agreement.is_none().then(|| {
             format!(
-                "the ledger was made with {}, but this replica has {ours}: all replicas need the same (to change it, stop \
-                 them all and delete the ledger's epoch keys; it recovers before it grants again)",
-                self.agreement
+                "another version made the ledger ('{}'), and this one writes format={FORMAT}: run the version that made it, or \
+                 one that follows it",
+                self.text
             )
         })
+    }
+
+    /// In what the shared settings differ from a replica's own, in words.
+    pub(super) fn difference(&self, ours: &Agreement) -> Option<String> {
+        let shared = self.agreement.filter(|shared| shared != ours)?;
+        Some(format!(
+            "replicas have different settings: {shared} is in force, and this replica has {ours}; the safer value of each holds \
+             until all replicas have the same"
+        ))
     }
 }
 
@@ -86,6 +132,7 @@ pub(super) struct Views([View; PARTITIONS as usize]);
 struct View {
     partition: Partition,
     disagreement: Option<String>,
+    difference: Option<String>,
 }
 
 impl Default for Views {
@@ -98,10 +145,12 @@ impl Views {
     pub(super) fn saw(&mut self, partition: PartitionId, epoch: &Epoch<'_>, ours: &Agreement) {
         self.0[partition.index()] = View {
             partition: Partition {
-                incarnation: epoch.to_string(),
+                incarnation: epoch.text.to_owned(),
                 hold_until: epoch.hold_until,
+                shared: epoch.agreement.map(|agreement| agreement.bounds),
             },
-            disagreement: epoch.disagreement(ours),
+            disagreement: epoch.disagreement(),
+            difference: epoch.difference(ours),
         };
     }
 
@@ -118,41 +167,64 @@ impl Views {
     }
 
     /// Each disagreement once.
-    pub(super) fn disagreements(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.0.iter().filter_map(|view| view.disagreement.clone()).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
+    pub(super) fn disagreements(&self) -> BTreeSet<String> {
+        self.0.iter().filter_map(|view| view.disagreement.clone()).collect()
+    }
+
+    /// Each difference once.
+    pub(super) fn differences(&self) -> BTreeSet<String> {
+        self.0.iter().filter_map(|view| view.difference.clone()).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Bounds;
+
+    fn ours() -> Agreement {
+        Agreement {
+            bounds: Bounds::default().shared(),
+            synced: false,
+        }
+    }
 
     #[test]
     fn an_epoch_is_one_line() {
-        let ours = Agreement {
-            limit: 10,
-            count_primary: false,
-            synced: false,
-        };
-        let text = "0123abcd 1700000000000000 limit=10 count_primary=false format=1";
+        let text = "0123abcd 1700000000000000 format=1 limit=10 count_primary=false lag_ms=10000 validity_ms=30000 \
+                    lease_ms=15000 failover_window_ms=15000 synced=false";
         let epoch = Epoch::parse(text).unwrap();
         assert_eq!(
             (epoch.replication_id, epoch.hold_until.as_micros()),
             ("0123abcd", 1_700_000_000_000_000)
         );
-        assert_eq!(epoch.agreement, ours.to_string());
-        assert_eq!(epoch.to_string(), text);
-        assert_eq!(epoch.disagreement(&ours), None);
-        let other = epoch.disagreement(&Agreement { limit: 15, ..ours }).unwrap();
-        assert!(other.contains("limit=10") && other.contains("limit=15"), "{other}");
-        let synced = Agreement { synced: true, ..ours };
-        assert!(epoch.disagreement(&synced).is_some());
-        assert!(synced.to_string().ends_with(" synced=true"));
+        assert_eq!(epoch.agreement, Some(ours()));
+        assert!(text.ends_with(&ours().to_string()));
+        assert_eq!((epoch.disagreement(), epoch.difference(&ours())), (None, None));
         for nonsense in ["", "abc", "abc def ghi", "abc 1"] {
             assert_eq!(Epoch::parse(nonsense), None, "{nonsense:?}");
         }
+    }
+
+    #[test]
+    fn what_another_version_made_is_left_alone() {
+        let other = format!("0123abcd 0 {}", ours().to_string().replace("format=1", "format=2"));
+        let epoch = Epoch::parse(&other).unwrap();
+        assert!(epoch.disagreement().unwrap().contains("format=2"));
+    }
+
+    #[test]
+    fn the_safer_of_each_setting_is_in_force() {
+        let mut other = ours();
+        other.bounds.limit = 5;
+        other.bounds.lag = Duration::from_secs(1);
+        other.bounds.validity = Duration::from_secs(60);
+        let joined = ours().join(other);
+        assert_eq!(joined.bounds.limit, 5);
+        assert_eq!(joined.bounds.lag, Duration::from_secs(10));
+        assert_eq!(joined.bounds.validity, Duration::from_secs(60));
+        assert!(joined.covers(&ours()) && joined.covers(&other) && !ours().covers(&other));
+        let synced = Agreement { synced: true, ..ours() };
+        assert!(!synced.join(ours()).synced && ours().covers(&synced) && !synced.covers(&ours()));
     }
 }

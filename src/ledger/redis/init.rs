@@ -84,7 +84,13 @@ pub(super) async fn begin(node: &Node, connection: &mut MultiplexedConnection) -
             let found = node.look(&mut connection, &keys).await?;
             match found.epoch.is_empty() {
                 true => node
-                    .renew(&mut connection, &keys, &found, Duration::ZERO)
+                    .renew(
+                        &mut connection,
+                        &keys,
+                        &found,
+                        Duration::ZERO,
+                        &node.shared.settings.agreement,
+                    )
                     .await
                     .map(drop),
                 false => Ok(()),
@@ -109,16 +115,16 @@ async fn held(node: &Node, connection: &mut MultiplexedConnection) -> RedisResul
     let old = found
         .iter()
         .filter(|found| !found.epoch.is_empty())
-        .find(|found| !is_new(node, &found.epoch, &found.replication_id));
+        .find(|found| !is_new(&found.epoch, &found.replication_id));
     Ok(old.map(|found| Held(format!("the epoch '{}'", found.epoch))))
 }
 
 /// Whether an epoch is one that [`begin`] set on the server as it runs now.
-fn is_new(node: &Node, epoch: &str, replication_id: &str) -> bool {
+fn is_new(epoch: &str, replication_id: &str) -> bool {
     Epoch::parse(epoch).is_some_and(|epoch| {
         epoch.replication_id == replication_id
             && epoch.hold_until == crate::model::Timestamp::default()
-            && epoch.disagreement(&node.shared.settings.agreement).is_none()
+            && epoch.disagreement().is_none()
     })
 }
 
@@ -130,7 +136,7 @@ pub(super) async fn find_stored(node: &Node, connection: &mut MultiplexedConnect
             let tried = keys.scratches(partition);
             tried
                 .into_iter()
-                .chain([keys.epoch(partition), keys.scratch(partition)])
+                .chain([keys.epoch(partition), keys.scratch(partition), keys.members(partition)])
         })
         .chain([keys.budget()])
         .collect();

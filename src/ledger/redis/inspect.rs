@@ -49,7 +49,7 @@ pub enum Standing {
     Lost(usize),
     /// These many partitions are in a hold that ends in this time.
     Recovering(usize, Duration),
-    /// Replicas with other settings made it: this one would not be ready.
+    /// Another version made it: this one would not be ready.
     Disagrees(String),
 }
 
@@ -103,10 +103,12 @@ pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError
         empty &= init::find_stored(node, connection).await?.is_none();
         now = node.clock.now();
     }
+    let epochs = found.iter().filter_map(|found| Epoch::parse(&found.epoch));
+    warnings.extend(epochs.filter_map(|epoch| epoch.difference(&shared.settings.agreement)));
     let names = names.into_iter().collect::<Vec<_>>().join(", ");
     let standing = match empty && found.iter().all(|found| found.epoch.is_empty()) {
         true => Standing::Empty,
-        false => judge(&found, |epoch| epoch.disagreement(&shared.settings.agreement)),
+        false => judge(&found),
     };
     Ok(Inspection {
         server: match nodes.len() {
@@ -130,14 +132,14 @@ async fn epochs(node: &Node, connection: &MultiplexedConnection) -> RedisResult<
     try_join_all(looked).await
 }
 
-fn judge(found: &[Found], disagreement: impl Fn(&Epoch<'_>) -> Option<String>) -> Standing {
+fn judge(found: &[Found]) -> Standing {
     let (mut lost, mut recovering, mut rest) = (0, 0, Duration::ZERO);
     for found in found {
         let Some(epoch) = Epoch::parse(&found.epoch) else {
             lost += 1;
             continue;
         };
-        if let Some(why) = disagreement(&epoch) {
+        if let Some(why) = epoch.disagreement() {
             return Standing::Disagrees(why);
         }
         if epoch.replication_id != found.replication_id {
@@ -196,24 +198,25 @@ mod tests {
     }
 
     fn standing(epochs: &[&str]) -> Standing {
-        let found: Vec<_> = epochs.iter().map(|epoch| found(epoch)).collect();
-        judge(&found, |epoch| {
-            epoch.agreement.starts_with("limit=15").then(|| "limit=15".to_owned())
-        })
+        judge(&epochs.iter().map(|epoch| found(epoch)).collect::<Vec<_>>())
     }
 
     #[test]
     fn the_worst_partition_speaks_for_all() {
-        let open = "0123abcd 0 limit=10";
-        let past = "0123abcd 9000000 limit=10";
-        let held = "0123abcd 12000000 limit=10";
-        let other_server = "ffffffff 0 limit=10";
-        assert_eq!(standing(&[open, past]), Standing::Open);
-        assert_eq!(standing(&[open, held]), Standing::Recovering(1, Duration::from_secs(2)));
-        assert_eq!(standing(&[open, held, "", other_server]), Standing::Lost(2));
+        let ours = RedisSettings::new(super::super::Servers::Cluster(Vec::new())).agreement;
+        let epoch = |server: &str, hold_until: u64| format!("{server} {hold_until} {ours}");
+        let (open, past, held) = (epoch(SERVER, 0), epoch(SERVER, 9_000_000), epoch(SERVER, 12_000_000));
+        let other_server = epoch("ffffffff", 0);
+        assert_eq!(standing(&[&open, &past]), Standing::Open);
         assert_eq!(
-            standing(&["", "0123abcd 0 limit=15"]),
-            Standing::Disagrees("limit=15".to_owned())
+            standing(&[&open, &held]),
+            Standing::Recovering(1, Duration::from_secs(2))
+        );
+        assert_eq!(standing(&[&open, &held, "", &other_server]), Standing::Lost(2));
+        let other_version = standing(&["", "0123abcd 0 format=2"]);
+        assert!(
+            matches!(&other_version, Standing::Disagrees(why) if why.contains("format=2")),
+            "{other_version:?}"
         );
     }
 

@@ -164,6 +164,7 @@ impl Ledger for Redis {
         let mut health = self.0.route.health();
         let views = self.0.shared.views();
         health.unfit.extend(views.disagreements());
+        health.warnings.extend(views.differences());
         health.recovering = views.recovering(|partition| self.0.route.now(partition));
         health
     }

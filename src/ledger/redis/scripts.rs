@@ -35,8 +35,13 @@ impl Scripts {
 /// What `commit.lua` answered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    Committed { now: Timestamp, version: u64 },
+    Committed {
+        now: Timestamp,
+        version: u64,
+    },
     Found(Found),
+    /// And the settings of every replica that is alive.
+    Attended(Found, Vec<String>),
 }
 
 /// What is there.
@@ -56,6 +61,14 @@ pub(super) struct Found {
 }
 
 impl Answer {
+    /// The server's clock when it answered.
+    pub(super) fn now(&self) -> Timestamp {
+        match self {
+            Self::Committed { now, .. } => *now,
+            Self::Found(found) | Self::Attended(found, _) => found.now,
+        }
+    }
+
     /// `None` for what the script never answers.
     pub(super) fn read(reply: Vec<String>) -> Option<Self> {
         let mut reply = reply.into_iter();
@@ -66,6 +79,15 @@ impl Answer {
                 now,
                 version: reply.next()?.parse().ok()?,
             }),
+            "attended" => Some(Self::Attended(
+                Found {
+                    now,
+                    epoch: reply.next()?,
+                    replication_id: reply.next()?,
+                    ..Found::default()
+                },
+                reply.collect(),
+            )),
             "found" => Some(Self::Found(Found {
                 now,
                 epoch: reply.next()?,
@@ -107,6 +129,16 @@ mod tests {
         assert_eq!(
             (found.version, found.record.as_str(), found.request.as_str()),
             (9, "{}", "")
+        );
+        let found = Found {
+            now,
+            epoch: "e".into(),
+            replication_id: "r".into(),
+            ..Found::default()
+        };
+        assert_eq!(
+            read(&["attended", "5", "e", "r", "s", "t"]),
+            Some(Answer::Attended(found, vec!["s".into(), "t".into()]))
         );
         for nonsense in [
             &[][..],

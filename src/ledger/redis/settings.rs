@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use secrecy::{SecretSlice, SecretString};
 
-use crate::ledger::{Rates, keys::InvalidPrefix};
+use crate::ledger::{Bounds, Rates, keys::InvalidPrefix};
 
 use super::Agreement;
 
@@ -23,14 +23,13 @@ pub struct RedisSettings {
     pub db: u32,
     /// What every key begins with; no braces. Default `eni-gateway:`.
     pub prefix: String,
-    /// What all replicas must have set alike. Default 10 ENIs, the primary one not counted.
+    /// What this replica brings to the settings that all replicas share. Default: the bounds' defaults.
     pub agreement: Agreement,
     /// How many Redis replicas must have a reservation before it is sent: all that the primary has. Then a failover needs no
     /// hold. Default 0.
     pub sync_replicas: usize,
-    /// How long a partition stays closed after data may have been lost: failover window + lease + request validity +
-    /// visibility lag. Default 70 s, the sum of their defaults.
-    pub hold: Duration,
+    /// The farthest in the future that a comparison is ever due. Default 31 min.
+    pub comparison_horizon: Duration,
     /// Whether an empty ledger, found at the first connect, is a new one, which needs no hold. Default false.
     pub fresh: bool,
     /// The account's budget of ENS calls. Default 5 attaches and 20 describes a second.
@@ -125,12 +124,11 @@ impl RedisSettings {
             db: 0,
             prefix: "eni-gateway:".to_owned(),
             agreement: Agreement {
-                limit: 10,
-                count_primary: false,
+                bounds: Bounds::default().shared(),
                 synced: false,
             },
             sync_replicas: 0,
-            hold: Duration::from_secs(70),
+            comparison_horizon: Bounds::default().comparison_horizon(),
             fresh: false,
             rates: Rates::default(),
             response_timeout: Duration::from_millis(500),

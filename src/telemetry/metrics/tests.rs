@@ -32,6 +32,7 @@ fn the_names_are_those_of_the_contract() {
     metrics.compared([1, 0, 2]);
     metrics.watch_lagged(Duration::from_secs(2));
     metrics.ledger_up(true);
+    metrics.clock_stepped(ClockSteps { back: 1, forward: 0 });
     metrics.invariant_breached(Breach::Limit);
     let _stream = metrics.watch_stream();
     drop(metrics.attempt_in_flight());
@@ -58,6 +59,8 @@ fn the_names_are_those_of_the_contract() {
         "eni_gateway_ledger_up 1",
         "eni_gateway_ledger_unfit 2",
         "eni_gateway_partitions_recovering 0",
+        r#"eni_gateway_ledger_clock_steps_total{direction="back"} 1"#,
+        r#"eni_gateway_ledger_clock_steps_total{direction="forward"} 0"#,
         r#"eni_gateway_invariant_breaches_total{invariant="L1"} 1"#,
         r#"eni_gateway_build_info{commit="abc",version="1.2.3"} 1"#,
     ] {

@@ -25,6 +25,8 @@ pub(crate) struct Server {
     program: PathBuf,
     /// The configuration of a sentinel.
     sentinel: Option<PathBuf>,
+    /// Whether a test sets its clock.
+    clocked: bool,
     process: Option<Child>,
 }
 
@@ -50,8 +52,47 @@ impl Server {
             options,
             program: "redis-server".into(),
             sentinel: None,
+            clocked: false,
             process: None,
         }
+    }
+
+    /// One whose clock [`Server::set_clock`] sets.
+    pub(crate) async fn with_clock() -> Self {
+        let mut server = Self::stopped(&[]);
+        server.clocked = true;
+        server.set_clock(0);
+        server.up().await;
+        server
+    }
+
+    /// Has the clock show so many seconds more than the system's, from now on.
+    pub(crate) fn set_clock(&self, ahead: i64) {
+        // Written as a whole, and mapped by the server.
+        let file = std::fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.clock_file());
+        let micros = (ahead * 1_000_000).to_ne_bytes();
+        std::os::unix::fs::FileExt::write_all_at(&file.unwrap(), &micros, 0).unwrap();
+    }
+
+    /// What shows the server another time than the system's. Not libfaketime: it cannot bear the server's allocator.
+    fn clock_shim(&self) -> PathBuf {
+        let library = self.directory.path().join("clock.so");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/clock.c");
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(&library)
+            .arg(source)
+            .status();
+        assert!(built.expect("a C compiler is needed").success());
+        library
+    }
+
+    fn clock_file(&self) -> PathBuf {
+        self.directory.path().join("clock")
     }
 
     /// A Valkey.
@@ -98,6 +139,11 @@ impl Server {
             Some(file) => command.arg(file).arg("--sentinel"),
             None => command.args(["--save", "", "--appendonly", "no"]),
         };
+        if self.clocked {
+            command
+                .env("LD_PRELOAD", self.clock_shim())
+                .env("CLOCK_FILE", self.clock_file());
+        }
         let process = command
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--daemonize", "no", "--dir"])

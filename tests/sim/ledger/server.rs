@@ -40,6 +40,7 @@ impl Epoch {
         Partition {
             incarnation: format!("{} {}", self.replication_id, self.hold_until.as_micros()),
             hold_until: self.hold_until,
+            shared: None,
         }
     }
 }

@@ -317,6 +317,7 @@ fn in_a_hold_nothing_is_settled_as_not_applied() {
     desk.partition = Partition {
         incarnation: "b".to_owned(),
         hold_until: desk.now + hold,
+        shared: None,
     };
     desk.pass(hold - SECOND);
     assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Verifying);
@@ -337,6 +338,7 @@ fn in_a_hold_nothing_is_settled_as_not_applied() {
     refused.partition = Partition {
         incarnation: "b".to_owned(),
         hold_until: refused.now + hold,
+        shared: None,
     };
     refused.answer(&sent, SendAnswer::Refused(refusal(Reason::InstanceNotStopped)));
     assert_eq!(refused.state("eni-1"), State::Verifying, "another copy may be lost");
@@ -401,6 +403,7 @@ fn an_attempt_that_the_ledger_lost_is_written_back_by_its_owner() {
     desk.partition = Partition {
         incarnation: "b".to_owned(),
         hold_until: desk.now + desk.bounds.hold(),
+        shared: None,
     };
     desk.answer(&sent, accepted());
     let attempt = desk.attempt("eni-1");

@@ -12,6 +12,7 @@ impl Desk {
             self.partition = Partition {
                 incarnation: "b".to_owned(),
                 hold_until: Timestamp::default(),
+                shared: None,
             };
         }
     }
@@ -56,6 +57,7 @@ fn after_a_failover_to_a_server_that_is_behind_no_observation_of_before_counts()
     desk.partition = Partition {
         incarnation: "b".to_owned(),
         hold_until: desk.now + desk.bounds.hold(),
+        shared: None,
     };
     desk.pass(desk.bounds.hold() + SECOND);
     let reply = desk.enter(1, "eni-1", Reach::Reserve);

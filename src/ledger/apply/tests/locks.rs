@@ -104,6 +104,7 @@ fn another_incarnation_clears_lock_and_queue_and_grants_nothing_during_the_hold(
     desk.partition = Partition {
         incarnation: "b".to_owned(),
         hold_until,
+        shared: None,
     };
     for reach in [Reach::Foresee, Reach::Ask, Reach::Reserve] {
         assert_eq!(desk.enter(2, "eni-2", reach), Reply::Recovering(hold_until));

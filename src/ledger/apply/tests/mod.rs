@@ -36,6 +36,7 @@ impl Desk {
             partition: Partition {
                 incarnation: "a".to_owned(),
                 hold_until: Timestamp::default(),
+                shared: None,
             },
             record: Record::default(),
             requests: std::collections::BTreeMap::new(),

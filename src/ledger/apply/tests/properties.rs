@@ -140,6 +140,7 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
             desk.partition = Partition {
                 incarnation,
                 hold_until,
+                shared: None,
             };
         }
     }

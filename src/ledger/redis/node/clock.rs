@@ -2,13 +2,15 @@
 //!
 //! A reply that carries the server's TIME was written between sending the command and receiving the reply, so each one
 //! narrows the bounds; a slow reply narrows nothing, and so spoils nothing. Between replies the bounds widen by the drift that
-//! two clocks may have. When a reply contradicts them, the server's clock was set, or it is another server: begin anew.
+//! two clocks may have. When a reply contradicts them, the server's clock was set, or it is another server: begin anew, and report
+//! the step, for every time that was written by the old clock is unknown then.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use crate::ledger::MAX_CLOCK_DIFFERENCE;
 use crate::model::Timestamp;
 
 /// How far two clocks may drift apart: 200 us in each second, far more than quartz does.
@@ -30,7 +32,21 @@ struct Bounds {
     at: i64,
 }
 
+/// The server's clock was set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Step {
+    /// By so many microseconds at least; negative: back.
+    pub(in super::super) by: i64,
+    /// What it would show now.
+    pub(in super::super) before: Timestamp,
+}
+
 impl Bounds {
+    /// What the server's clock shows then, as far as they say.
+    fn shows(self, local: i64) -> Timestamp {
+        Timestamp::from_micros(u64::try_from(local + self.least + (self.most - self.least) / 2).unwrap_or(0))
+    }
+
     /// As wide as they must be by then.
     fn widened(self, at: i64) -> Self {
         let drift = (at - self.at).max(0) * DRIFT_PER_MILLION / 1_000_000;
@@ -52,16 +68,17 @@ impl Clock {
         }
     }
 
-    /// Learns from a reply to a command that was sent at `sent` and has arrived now.
-    pub(in super::super) fn learn(&self, server: Timestamp, sent: Instant) {
-        self.learn_at(server, self.local(sent), self.local(Instant::now()));
+    /// Learns from a reply to a command that was sent at `sent` and has arrived now. The step, if the clock was set by more than
+    /// commits bear.
+    pub(in super::super) fn learn(&self, server: Timestamp, sent: Instant) -> Option<Step> {
+        self.learn_at(server, self.local(sent), self.local(Instant::now()))
     }
 
     pub(in super::super) fn now(&self) -> Timestamp {
         self.at(self.local(Instant::now()))
     }
 
-    fn learn_at(&self, server: Timestamp, sent: i64, received: i64) {
+    fn learn_at(&self, server: Timestamp, sent: i64, received: i64) -> Option<Step> {
         let server = as_i64(server.as_micros());
         let heard = Bounds {
             least: server - received,
@@ -69,22 +86,35 @@ impl Clock {
             at: received,
         };
         let mut bounds = self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
-        let narrowed = bounds.map(|known| {
-            let known = known.widened(received);
-            Bounds {
-                least: known.least.max(heard.least),
-                most: known.most.min(heard.most),
-                at: received,
-            }
-        });
-        *bounds = Some(narrowed.filter(|both| both.least <= both.most).unwrap_or(heard));
+        let Some(known) = bounds.map(|known| known.widened(received)) else {
+            *bounds = Some(heard);
+            return None;
+        };
+        let both = Bounds {
+            least: known.least.max(heard.least),
+            most: known.most.min(heard.most),
+            at: received,
+        };
+        if both.least <= both.most {
+            *bounds = Some(both);
+            return None;
+        }
+        *bounds = Some(heard);
+        let by = if heard.least > known.most {
+            heard.least - known.most
+        } else {
+            heard.most - known.least
+        };
+        let is_step = Duration::from_micros(by.unsigned_abs()) > MAX_CLOCK_DIFFERENCE;
+        is_step.then(|| Step {
+            by,
+            before: known.shows(received),
+        })
     }
 
     fn at(&self, local: i64) -> Timestamp {
         match *self.bounds.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(Bounds { least, most, .. }) => {
-                Timestamp::from_micros(u64::try_from(local + least + (most - least) / 2).unwrap_or(0))
-            }
+            Some(bounds) => bounds.shows(local),
             None => self.system + Duration::from_micros(u64::try_from(local).unwrap_or(0)),
         }
     }
@@ -126,8 +156,21 @@ mod tests {
     fn a_clock_that_was_set_is_followed_at_once() {
         let clock = Clock::new();
         clock.learn_at(server(1_010), 1_000, 1_020);
-        clock.learn_at(server(5_000_000 - 60_000_000), 4_999_990, 5_000_010);
+        let step = clock
+            .learn_at(server(5_000_000 - 60_000_000), 4_999_990, 5_000_010)
+            .unwrap();
         assert_eq!(clock.at(6_000_000), server(6_000_000 - 60_000_000));
+        assert_eq!((step.by / 1_000_000, step.before), (-59, server(5_000_010)));
+        let step = clock.learn_at(server(7_000_000), 6_999_990, 7_000_010).unwrap();
+        assert_eq!(step.by / 1_000_000, 59);
+    }
+
+    #[test]
+    fn what_commits_bear_is_no_step() {
+        let clock = Clock::new();
+        clock.learn_at(server(1_010), 1_000, 1_020);
+        assert_eq!(clock.learn_at(server(2_200_000), 1_999_990, 2_000_010), None);
+        assert!(clock.learn_at(server(3_600_000), 2_999_990, 3_000_010).is_some());
     }
 
     #[test]

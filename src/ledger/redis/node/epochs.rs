@@ -1,30 +1,54 @@
-//! Keeping the partitions' epochs true: what is missing, or was written under another server, is renewed with a hold.
+//! Keeping the partitions' epochs true. One that is missing, or was written under another server, is renewed with a hold; one that was
+//! written by another clock, or does not cover this replica's settings, is renewed without one: nothing was lost.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
-use tracing::debug;
+use tokio::time::Instant;
+use tracing::{debug, warn};
 
-use crate::ledger::Unavailable;
+use crate::ledger::bounds::CLOCK_TOLERANCE;
 use crate::ledger::keys::PartitionId;
+use crate::ledger::tokens::micros;
+use crate::ledger::{Bounds, ClockSteps, Unavailable};
 use crate::model::Timestamp;
 
-use super::super::epoch::Epoch;
+use super::super::epoch::{Agreement, Epoch};
 use super::super::scripts::{Answer, Found};
 use super::Node;
+use super::clock::Step;
 use super::fitness::fact;
 use super::records::unexpected;
 
 /// How often the epoch may change under our hands before we give up.
 const TRIES: usize = 3;
+/// How long a renewal without a hold closes a partition: only the epoch's text must be another one.
+const NO_HOLD: Duration = Duration::from_micros(1);
+/// How long after its last sign of life a replica's settings still count, at least.
+const LEAST_LIFE: Duration = Duration::from_secs(20);
+/// How long a step of the server's clock is reported.
+const STEP_REPORTED: Duration = Duration::from_secs(600);
+
+/// Steps of the server's clock, as this replica saw them.
+#[derive(Debug, Default)]
+pub(super) struct Steps {
+    seen: ClockSteps,
+    last: Option<(Instant, Step)>,
+    /// The epochs that were in force when the last one was seen: their times are by the old clock.
+    stale: BTreeMap<PartitionId, String>,
+}
 
 /// What is to be done about an epoch.
 enum Standing {
     Current,
-    Renew,
-    /// It is to be renewed, but not by us.
+    /// Another one takes its place, with these settings and this hold.
+    Renew(Agreement, Duration),
+    /// The same, with the hold that a loss calls for.
+    Recover(Agreement),
+    /// It is not to be renewed by us.
     Refuse(String),
 }
 
@@ -38,18 +62,22 @@ impl Node {
         mut found: Found,
     ) -> RedisResult<Result<Found, Unavailable>> {
         for _ in 0..TRIES {
-            match self.standing(partition, &found) {
+            let (agreement, hold) = match self.standing(partition, &found) {
                 Standing::Current => return Ok(Ok(found)),
                 Standing::Refuse(why) => return Ok(Err(Unavailable::unfit(why))),
-                Standing::Renew => {}
-            }
-            let hold = self.hold_for(connection, &found).await?;
+                Standing::Renew(agreement, hold) => (agreement, hold),
+                Standing::Recover(agreement) => (
+                    agreement,
+                    self.hold_for(connection, partition, &found, &agreement).await?,
+                ),
+            };
             debug!(
                 partition = partition.index(),
                 lost = found.epoch.is_empty(),
-                "closing a partition"
+                ?hold,
+                "renewing a partition's epoch"
             );
-            found = self.renew(connection, keys, &found, hold).await?;
+            found = self.renew(connection, keys, &found, hold, &agreement).await?;
             // One partition that changed is seldom alone.
             self.suspicion.notify_one();
         }
@@ -58,16 +86,131 @@ impl Node {
         )))
     }
 
-    /// Looks at every partition, and closes those whose epoch is not current.
+    /// Looks at every partition: renews epochs that are not current, and puts right what another clock put into its queues.
     pub(super) async fn sweep(&self, connection: &MultiplexedConnection) -> RedisResult<()> {
         let partitions = self.partitions();
         let all = partitions.iter().map(|&partition| async move {
             let (mut connection, keys) = (connection.clone(), [self.shared.keys.epoch(partition)]);
-            let found = self.look(&mut connection, &keys).await?;
+            let found = self.tend_queues(&mut connection, partition).await?;
             self.settle(&mut connection, partition, &keys, found).await
         });
         // A disagreement stands in the views by now.
         try_join_all(all).await.map(drop)
+    }
+
+    async fn tend_queues(&self, connection: &mut MultiplexedConnection, partition: PartitionId) -> RedisResult<Found> {
+        let settings = &self.shared.settings;
+        let shared = self.shared.views().partition(partition).shared;
+        let due = Bounds::default()
+            .among(shared)
+            .due_horizon()
+            .max(settings.agreement.hold());
+        let mut script = self.shared.scripts.commit.key(self.shared.keys.epoch(partition));
+        script
+            .key(self.shared.keys.due(partition))
+            .key(self.shared.keys.comparisons(partition));
+        script
+            .arg("tend")
+            .arg(micros(due))
+            .arg(micros(settings.comparison_horizon));
+        match self.evaluate(connection, &script).await? {
+            Answer::Found(found) => Ok(found),
+            Answer::Committed { .. } | Answer::Attended(..) => Err(unexpected()),
+        }
+    }
+
+    /// Says that this replica is alive, and with which settings; and has those of all that are in force: no more, once one that asked
+    /// for more is gone for long enough.
+    pub(super) async fn attend(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+        let Some(partition) = self.partitions().first().copied() else {
+            return Ok(());
+        };
+        let ours = self.shared.settings.agreement;
+        let shared = self.shared.views().partition(partition).shared;
+        let life = shared
+            .map_or(LEAST_LIFE, |shared| shared.hold())
+            .max(ours.hold())
+            .max(LEAST_LIFE);
+        let keys = &self.shared.keys;
+        let mut script = self.shared.scripts.commit.key(keys.epoch(partition));
+        script.key(keys.members(partition));
+        script.arg("attend").arg(ours.to_string()).arg(micros(life));
+        let Answer::Attended(found, members) = self.evaluate(connection, &script).await? else {
+            return Err(unexpected());
+        };
+        let members = members.iter().filter_map(|member| Agreement::parse(member));
+        let wanted = members.fold(ours, Agreement::join);
+        let current = Epoch::parse(&found.epoch).filter(|epoch| epoch.replication_id == found.replication_id);
+        if current
+            .and_then(|epoch| epoch.agreement)
+            .is_some_and(|shared| shared != wanted)
+        {
+            self.share(connection, &wanted).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts these settings in force, where the epoch is current and has others.
+    async fn share(&self, connection: &MultiplexedConnection, wanted: &Agreement) -> RedisResult<()> {
+        let partitions = self.partitions();
+        let all = partitions.iter().map(|&partition| async move {
+            let (mut connection, keys) = (connection.clone(), [self.shared.keys.epoch(partition)]);
+            let found = self.look(&mut connection, &keys).await?;
+            if let Some(epoch) = Epoch::parse(&found.epoch)
+                && epoch.replication_id == found.replication_id
+                && epoch.agreement.is_some_and(|shared| shared != *wanted)
+            {
+                let hold = self.rest_of_hold(partition, &found, &epoch, wanted);
+                self.renew(&mut connection, &keys, &found, hold, wanted).await?;
+            }
+            RedisResult::Ok(())
+        });
+        try_join_all(all).await?;
+        self.suspicion.notify_one();
+        Ok(())
+    }
+
+    /// The server's clock was set: what was written by the old one is of another epoch.
+    pub(super) fn clock_was_set(&self, step: Step) {
+        let seconds = step.by as f64 / 1e6;
+        warn!(
+            seconds,
+            "redis' clock was set: locks and observations are void, and times that protect restart"
+        );
+        let views = self.shared.views();
+        let stale = self
+            .partitions()
+            .iter()
+            .map(|&partition| (partition, views.partition(partition).incarnation))
+            .collect();
+        drop(views);
+        let mut steps = self.steps();
+        match step.by {
+            ..0 => steps.seen.back += 1,
+            0.. => steps.seen.forward += 1,
+        }
+        steps.last = Some((Instant::now(), step));
+        steps.stale = stale;
+        drop(steps);
+        self.suspicion.notify_one();
+    }
+
+    /// How often the server's clock was seen to be set.
+    pub(in super::super) fn clock_steps(&self) -> ClockSteps {
+        self.steps().seen
+    }
+
+    /// What people should know of the server's clock.
+    pub(super) fn clock_warning(&self) -> Option<String> {
+        let (at, step) = self.steps().last.filter(|(at, _)| at.elapsed() < STEP_REPORTED)?;
+        let (seconds, side) = (
+            (step.by as f64 / 1e6).abs(),
+            if step.by < 0 { "back" } else { "forward" },
+        );
+        Some(format!(
+            "redis' clock was set {side} by {seconds:.1} s, {} s ago: synchronise it without steps (ntp)",
+            at.elapsed().as_secs()
+        ))
     }
 
     /// Reads an epoch.
@@ -81,7 +224,7 @@ impl Node {
             .await?
         {
             Answer::Found(found) => Ok(found),
-            Answer::Committed { .. } => Err(unexpected()),
+            Answer::Committed { .. } | Answer::Attended(..) => Err(unexpected()),
         }
     }
 
@@ -92,6 +235,7 @@ impl Node {
         keys: &[String],
         found: &Found,
         hold: Duration,
+        agreement: &Agreement,
     ) -> RedisResult<Found> {
         let mut script = self.shared.scripts.commit.key(keys);
         script
@@ -99,41 +243,79 @@ impl Node {
             .arg(&found.epoch)
             .arg(&found.replication_id)
             .arg(hold.as_micros().to_string());
-        script.arg(self.shared.settings.agreement.to_string());
+        script.arg(agreement.to_string());
         match self.evaluate(connection, &script).await? {
             Answer::Found(found) => Ok(found),
-            Answer::Committed { .. } => Err(unexpected()),
+            Answer::Committed { .. } | Answer::Attended(..) => Err(unexpected()),
         }
     }
 
     /// How long a partition is closed whose epoch was found so. Replicas that are waited for before each send have every
     /// reservation: then a promoted one has lost nothing that was sent. A server that lost its data has, and so may have a primary
     /// that restarted with what it had saved.
-    async fn hold_for(&self, connection: &mut MultiplexedConnection, found: &Found) -> RedisResult<Duration> {
-        let settings = &self.shared.settings;
+    async fn hold_for(
+        &self,
+        connection: &mut MultiplexedConnection,
+        partition: PartitionId,
+        found: &Found,
+        agreement: &Agreement,
+    ) -> RedisResult<Duration> {
         Ok(match Epoch::parse(&found.epoch) {
-            Some(epoch) if settings.sync_replicas > 0 && self.was_replica(connection, found.now).await? => {
-                epoch.hold_until.since(found.now)
+            Some(epoch) if agreement.synced && self.was_replica(connection, partition, found).await? => {
+                self.rest_of_hold(partition, found, &epoch, agreement)
             }
-            _ => settings.hold,
+            _ => agreement.hold(),
         })
     }
 
-    /// Whether a server, not used as a primary yet, has data that came by replication: newer than its own process.
-    async fn was_replica(&self, connection: &mut MultiplexedConnection, now: Timestamp) -> RedisResult<bool> {
-        let Some(partition) = self.partitions().first().copied() else {
+    /// How long a partition stays closed whose epoch is renewed for another reason than a loss: a hold that is not over begins again.
+    /// Where the server's clock was set, its end is by the old clock.
+    fn rest_of_hold(
+        &self,
+        partition: PartitionId,
+        found: &Found,
+        epoch: &Epoch<'_>,
+        agreement: &Agreement,
+    ) -> Duration {
+        let before = self.steps().last.map(|(_, step)| step.before);
+        let now = before
+            .filter(|_| self.is_stale(partition, &found.epoch))
+            .unwrap_or(found.now);
+        if epoch.hold_until > now {
+            agreement.hold()
+        } else {
+            NO_HOLD
+        }
+    }
+
+    /// Whether a server, not used as a primary yet, has data that came by replication: newer than its own process. Not known where its
+    /// clock was set.
+    async fn was_replica(
+        &self,
+        connection: &mut MultiplexedConnection,
+        partition: PartitionId,
+        found: &Found,
+    ) -> RedisResult<bool> {
+        let Some(first) = self.partitions().first().copied() else {
             return Ok(false);
         };
         let mut pipe = redis::pipe();
-        pipe.cmd("GET").arg(self.shared.keys.mark(partition));
+        pipe.cmd("GET").arg(self.shared.keys.mark(first));
         pipe.cmd("INFO").arg("server");
         let (mark, info): (Option<u64>, String) = pipe.query_async(connection).await?;
+        let mark = mark.map(Timestamp::from_micros);
+        if self.is_stale(partition, &found.epoch) || mark.is_some_and(|mark| mark > found.now) {
+            return Ok(false);
+        }
         let uptime = fact(&info, "uptime_in_seconds").and_then(|seconds| seconds.parse().ok());
         // Whole seconds, and another one for clocks that differ a little.
-        let started = uptime.map(|seconds| now - Duration::from_secs(seconds) + Duration::from_secs(1));
-        Ok(mark
-            .zip(started)
-            .is_some_and(|(mark, started)| Timestamp::from_micros(mark) > started))
+        let started = uptime.map(|seconds| found.now - Duration::from_secs(seconds) + Duration::from_secs(1));
+        Ok(mark.zip(started).is_some_and(|(mark, started)| mark > started))
+    }
+
+    /// Whether this epoch was in force when the server's clock was set.
+    fn is_stale(&self, partition: PartitionId, epoch: &str) -> bool {
+        self.steps().stale.get(&partition).is_some_and(|stale| stale == epoch)
     }
 
     /// Writes down, where replicas are waited for, that this server is used as a primary now. Only once its epochs are current: the
@@ -151,14 +333,28 @@ impl Node {
     }
 
     fn standing(&self, partition: PartitionId, found: &Found) -> Standing {
+        let ours = self.shared.settings.agreement;
         let Some(epoch) = Epoch::parse(&found.epoch) else {
-            return Standing::Renew;
+            return Standing::Recover(ours);
         };
-        let ours = &self.shared.settings.agreement;
-        self.shared.views().saw(partition, &epoch, ours);
-        if epoch.replication_id == found.replication_id {
-            return Standing::Current;
+        self.shared.views().saw(partition, &epoch, &ours);
+        let same_server = epoch.replication_id == found.replication_id;
+        let Some(shared) = epoch.agreement else {
+            return match epoch.disagreement() {
+                Some(why) if !same_server => Standing::Refuse(why),
+                _ => Standing::Current,
+            };
+        };
+        let agreement = shared.join(ours);
+        if !same_server {
+            return Standing::Recover(agreement);
         }
-        epoch.disagreement(ours).map_or(Standing::Renew, Standing::Refuse)
+        let is_stale = self.is_stale(partition, &found.epoch);
+        // Longer than any hold: by another clock, which no replica saw change.
+        let is_far = epoch.hold_until > found.now + agreement.hold() + CLOCK_TOLERANCE;
+        if agreement != shared || is_stale || is_far {
+            return Standing::Renew(agreement, self.rest_of_hold(partition, found, &epoch, &agreement));
+        }
+        Standing::Current
     }
 }

@@ -79,6 +79,7 @@ impl Node {
         let mut connection = self.shared.dialer.connect(&place).await?;
         self.shared.scripts.load(&mut connection).await?;
         fitness::has_rights(self, &mut connection).await?;
+        self.attend(&mut connection).await?;
         if fresh && let Err(held) = init::begin(self, &mut connection).await? {
             info!(%held, "the ledger is not new");
         }
@@ -147,6 +148,7 @@ impl Node {
             let settled = self.settle(&mut connection, partition, &keys, found).await?;
             if settled.is_ok() {
                 self.mark(&mut connection, partition).await?;
+                self.attend(&mut connection).await?;
             }
             Ok(())
         });

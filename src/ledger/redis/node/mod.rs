@@ -23,6 +23,7 @@ use super::Shared;
 use super::route::Finder;
 use super::settings::Place;
 use clock::Clock;
+use epochs::Steps;
 use fitness::Fitness;
 use link::Link;
 use notices::Notices;
@@ -40,6 +41,7 @@ pub(super) struct Node {
     notices: Notices,
     replicas: Replicas,
     fitness: Mutex<Fitness>,
+    steps: Mutex<Steps>,
     /// Which partitions it holds.
     holds: watch::Sender<Arc<BTreeSet<PartitionId>>>,
     /// Told when an epoch was not as expected, or a connection ended, or other partitions came: then all epochs are looked at.
@@ -63,6 +65,7 @@ impl Node {
             notices: Notices::new(),
             replicas: Replicas::new(),
             fitness: Mutex::default(),
+            steps: Mutex::default(),
             holds: watch::Sender::new(Arc::new(holds)),
             suspicion: Arc::new(Notify::new()),
         }
@@ -103,10 +106,15 @@ impl Node {
         self.fitness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn steps(&self) -> MutexGuard<'_, Steps> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What people should know of it.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.fitness().warnings.clone();
         warnings.extend(self.hearing());
+        warnings.extend(self.clock_warning());
         warnings
     }
 

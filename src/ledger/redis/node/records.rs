@@ -30,7 +30,7 @@ impl Node {
                 .await?
             {
                 Answer::Found(found) => self.settle(&mut connection, partition, &keys, found).await,
-                Answer::Committed { .. } => Err(unexpected()),
+                Answer::Committed { .. } | Answer::Attended(..) => Err(unexpected()),
             }
         });
         snapshot(found.await??, request.is_some())
@@ -80,6 +80,7 @@ impl Node {
             match self.evaluate(&mut connection, &script).await? {
                 Answer::Committed { version, now } => Ok(Ok(Ok((version, now)))),
                 Answer::Found(found) => Ok(self.settle(&mut connection, partition, &keys, found).await?.map(Err)),
+                Answer::Attended(..) => Err(unexpected()),
             }
         });
         match outcome.await?? {
@@ -99,8 +100,9 @@ impl Node {
     ) -> RedisResult<Answer> {
         let sent = Instant::now();
         let answer = Answer::read(script.invoke_async(connection).await?).ok_or_else(unexpected)?;
-        let (Answer::Committed { now, .. } | Answer::Found(Found { now, .. })) = &answer;
-        self.clock.learn(*now, sent);
+        if let Some(step) = self.clock.learn(answer.now(), sent) {
+            self.clock_was_set(step);
+        }
         Ok(answer)
     }
 
@@ -134,10 +136,16 @@ impl Node {
         if let Some(why) = self.fitness().unfit.first() {
             return Err(Unavailable::unfit(why.clone()));
         }
-        let epoch = Epoch::parse(&proposal.partition.incarnation);
-        match epoch.and_then(|epoch| epoch.disagreement(&self.shared.settings.agreement)) {
-            Some(why) => Err(Unavailable::unfit(why)),
-            None => Ok(()),
+        let Some(epoch) = Epoch::parse(&proposal.partition.incarnation) else {
+            // The commit finds what there is.
+            return Ok(());
+        };
+        match (epoch.disagreement(), epoch.agreement) {
+            (Some(why), _) => Err(Unavailable::unfit(why)),
+            (None, Some(shared)) if !shared.covers(&self.shared.settings.agreement) => Err(Unavailable::before(
+                "this replica's settings are not shared with the others yet",
+            )),
+            _ => Ok(()),
         }
     }
 }
@@ -159,12 +167,13 @@ fn snapshot(found: Found, with_request: bool) -> Result<Snapshot, Unavailable> {
     } else {
         None
     };
-    let hold_until = Epoch::parse(&found.epoch)
-        .map(|epoch| epoch.hold_until)
-        .unwrap_or_default();
+    let epoch = Epoch::parse(&found.epoch);
     let partition = Partition {
-        incarnation: found.epoch,
-        hold_until,
+        hold_until: epoch.map(|epoch| epoch.hold_until).unwrap_or_default(),
+        shared: epoch
+            .and_then(|epoch| epoch.agreement)
+            .map(|agreement| agreement.bounds),
+        incarnation: found.epoch.clone(),
     };
     Ok(Snapshot {
         record,

@@ -289,6 +289,7 @@ impl Cluster {
             health.down.extend(member.node.down().iter().map(about));
             health.unfit.extend(member.node.fitness().unfit.iter().map(about));
             health.warnings.extend(member.node.warnings().iter().map(about));
+            health.clock_steps = health.clock_steps + member.node.clock_steps();
         }
         self.reached.fetch_or(health.up, Ordering::Relaxed);
         health.reached = self.reached.load(Ordering::Relaxed);

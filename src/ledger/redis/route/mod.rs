@@ -151,6 +151,7 @@ impl Route {
                     unfit,
                     warnings: node.warnings(),
                     recovering: 0,
+                    clock_steps: node.clock_steps(),
                 }
             }
             Self::Cluster(cluster) => cluster.health(),

@@ -166,46 +166,6 @@ async fn one_missing_epoch_closes_its_partition() {
 }
 
 #[tokio::test]
-async fn a_replica_with_another_limit_writes_nothing_and_says_why() {
-    let mut server = Server::start().await;
-    let (_a, one) = connected(settings(&server)).await;
-    let from = one.read(&instance(1), None).await.unwrap();
-    let mut different = settings(&server);
-    different.agreement.limit = 15;
-    let (_b, other) = connected(different).await;
-    let unfit = other.health().unfit;
-    assert!(
-        unfit.len() == 1 && unfit[0].contains("limit=10") && unfit[0].contains("limit=15"),
-        "{unfit:?}"
-    );
-    let seen = other.read(&instance(1), None).await.unwrap();
-    let refused = other
-        .commit(&proposal(&instance(1), &seen, record(1), Effects::default()))
-        .await
-        .unwrap_err();
-    assert!(refused.why.contains("limit=15"), "{refused}");
-    assert_eq!(one.health().unfit, Vec::<String>::new());
-    assert_eq!(
-        one.read(&instance(1), None).await.unwrap().partition,
-        from.partition,
-        "not written over"
-    );
-
-    // Nor does it begin the recovery on its own terms.
-    drop(_a);
-    server.restart().await;
-    until("refused", async || {
-        other
-            .read(&instance(1), None)
-            .await
-            .is_err_and(|why| why.why.contains("limit=15"))
-    })
-    .await;
-    let epoch: String = server.ask(&["GET", "eni-gateway:{p0}:v1:epoch"]).await;
-    assert!(epoch.contains("limit=10"), "{epoch}");
-}
-
-#[tokio::test]
 async fn the_hold_runs_by_the_servers_clock() {
     let server = Server::start().await;
     let mut old = settings(&server);

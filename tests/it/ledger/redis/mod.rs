@@ -1,6 +1,7 @@
 //! The contract, kept in a real Redis; and what happens when that one goes, comes back, or is another.
 
 mod budget;
+mod clocks;
 mod cluster;
 mod fitness;
 mod incarnation;
@@ -8,12 +9,13 @@ mod outages;
 mod replicas;
 mod secured;
 mod sentinels;
+mod shared;
 mod valkey;
 
 use std::time::Duration;
 
 use eni_gateway::ledger::redis::Servers;
-use eni_gateway::ledger::{Effects, Ledger, REQUEST_LIFE, Rates, Redis, RedisSettings};
+use eni_gateway::ledger::{Bounds, Effects, Ledger, REQUEST_LIFE, Rates, Redis, RedisSettings, SharedBounds};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +25,17 @@ use crate::support::redis::Server;
 /// Longer than anything takes here, and short enough to wait for.
 const HOLD: Duration = Duration::from_secs(2);
 
+/// Bounds with this hold.
+fn holding(hold: Duration) -> SharedBounds {
+    SharedBounds {
+        lag: Duration::ZERO,
+        validity: Duration::ZERO,
+        lease: Duration::ZERO,
+        failover_window: hold,
+        ..Bounds::default().shared()
+    }
+}
+
 fn settings(server: &Server) -> RedisSettings {
     settings_of(Servers::One(server.place()))
 }
@@ -30,7 +43,7 @@ fn settings(server: &Server) -> RedisSettings {
 fn settings_of(servers: Servers) -> RedisSettings {
     let mut settings = RedisSettings::new(servers);
     settings.rates = Rates::new(50.0, 100.0).unwrap();
-    settings.hold = HOLD;
+    settings.agreement.bounds = holding(HOLD);
     settings.fresh = true;
     settings
 }
@@ -109,8 +122,8 @@ async fn what_lives_on_and_what_expires() {
     }
     assert_eq!(
         keys.len(),
-        64 + 2 + 1 + 1,
-        "epochs, records, a request id, the budget: {keys:?}"
+        64 + 2 + 1 + 1 + 1,
+        "epochs, records, a request id, the budget, the replicas' settings: {keys:?}"
     );
 }
 

@@ -1,0 +1,78 @@
+//! Settings that all replicas act by: while they differ the safer one of each is in force, and no replica need stop.
+
+use std::time::Duration;
+
+use eni_gateway::ledger::{Effects, Ledger, SharedBounds};
+
+use super::{connected, instance, put, record, settings, until};
+use crate::support::redis::Server;
+
+async fn shared(ledger: &impl Ledger) -> SharedBounds {
+    ledger.read(&instance(1), None).await.unwrap().partition.shared.unwrap()
+}
+
+#[tokio::test]
+async fn while_replicas_differ_the_safer_of_each_setting_is_in_force() {
+    let server = Server::start().await;
+    let one = settings(&server);
+    let mut two = one.clone();
+    two.agreement.bounds.lag = Duration::from_secs(1);
+    two.agreement.bounds.limit = 15;
+    let (old, first) = connected(one.clone()).await;
+    assert_eq!(shared(&first).await, one.agreement.bounds);
+    let before = first.read(&instance(1), None).await.unwrap().partition;
+    let (_new, second) = connected(two.clone()).await;
+    let safer = one.agreement.bounds.join(two.agreement.bounds);
+    assert_eq!((safer.limit, safer.lag), (10, Duration::from_secs(1)));
+    for ledger in [&first, &second] {
+        assert_eq!(shared(ledger).await, safer);
+        assert_eq!(ledger.health().unfit, Vec::<String>::new());
+        put(ledger, &instance(1), record(1), Effects::default()).await;
+    }
+    let after = second.read(&instance(1), None).await.unwrap();
+    assert_ne!(
+        after.partition.incarnation, before.incarnation,
+        "what was computed by the old ones is turned back"
+    );
+    assert!(after.partition.hold_until <= after.now, "nothing was lost");
+    let warnings = second.health().warnings;
+    assert!(
+        warnings
+            .iter()
+            .any(|what| what.contains("limit=10") && what.contains("limit=15")),
+        "{warnings:?}"
+    );
+
+    // The old replica ends, and its settings with it.
+    drop(old);
+    drop(first);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
+    while shared(&second).await != two.agreement.bounds {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", shared(&second).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    until("no difference", async || {
+        !second.health().warnings.iter().any(|what| what.contains("limit="))
+    })
+    .await;
+}
+
+/// With the settings that are in force, though the replica that finds the loss has a shorter hold itself.
+#[tokio::test]
+async fn the_hold_after_a_loss_is_that_of_the_longest_bounds() {
+    let mut server = Server::start().await;
+    let short = settings(&server);
+    let mut long = short.clone();
+    long.agreement.bounds.lag = Duration::from_secs(600);
+    let (_short, ledger) = connected(short).await;
+    let (gone, other) = connected(long).await;
+    until("shared", async || shared(&ledger).await.lag == Duration::from_secs(600)).await;
+    drop(gone);
+    drop(other);
+    server.restart().await;
+    until("closed", async || {
+        let found = ledger.read(&instance(1), None).await;
+        found.is_ok_and(|found| found.partition.hold_until.since(found.now) > Duration::from_secs(500))
+    })
+    .await;
+}
