@@ -125,12 +125,11 @@ impl State {
             Comparison::Done => self.comparisons.set(instance.clone(), None),
         }
         for (key, entry) in &effects.requests {
-            self.requests.set(
-                (instance.clone(), key.clone()),
-                entry.clone(),
-                Some(now + REQUEST_LIFE),
-                now,
-            );
+            let key = (instance.clone(), key.clone());
+            match entry.clone() {
+                Some(entry) => self.requests.set(key, entry, Some(now + REQUEST_LIFE), now),
+                None => self.requests.remove(&key),
+            }
         }
         version
     }

@@ -50,7 +50,7 @@ impl Turn<'_> {
         self.record
             .attempts
             .values()
-            .filter(|attempt| attempt.reserved)
+            .filter(|attempt| attempt.is_reserved())
             .map(|attempt| &attempt.attachment.eni)
     }
 
@@ -63,7 +63,8 @@ impl Turn<'_> {
 
     /// The limit in force: the configured one, or a lower one that ENS enforced lately.
     pub(super) fn limit(&self) -> usize {
-        let learned = self.record.learned_limit.filter(|learned| self.now() < learned.until);
+        let learned = self.record.learned_limit.as_ref();
+        let learned = learned.filter(|learned| self.now() < learned.until);
         learned.map_or(self.context.bounds.limit, |learned| {
             learned.limit.min(self.context.bounds.limit)
         })

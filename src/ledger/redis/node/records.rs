@@ -69,7 +69,7 @@ impl Node {
         });
         script.arg(effects.requests.len());
         for (_, entry) in &effects.requests {
-            script.arg(json(entry)?);
+            script.arg(entry.as_ref().map(json).transpose()?.unwrap_or_default());
         }
         for (eni, at) in &effects.due {
             script.arg(due_member(instance, eni));
@@ -109,7 +109,7 @@ impl Node {
         &self,
         instance: &InstanceId,
         read: Option<&RequestKey>,
-        written: &[(RequestKey, RequestEntry)],
+        written: &[(RequestKey, Option<RequestEntry>)],
     ) -> Vec<String> {
         let partition = PartitionId::of(instance);
         let mut keys = vec![

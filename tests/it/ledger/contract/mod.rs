@@ -9,7 +9,7 @@ pub(crate) mod tokens;
 
 use eni_gateway::ledger::record::LearnedLimit;
 use eni_gateway::ledger::{Effects, Ledger, Proposal, Record, RequestEntry, RequestKey, Snapshot, Verdict};
-use eni_gateway::model::{Caller, InstanceId, InterfaceId, RequestId, Revision, Timestamp, Uid};
+use eni_gateway::model::{Caller, InstanceId, InterfaceId, RequestId, Revision, Timestamp, Uid, Unknown};
 use uuid::Uuid;
 
 /// Every case, handed to a macro that makes tests of them, with what that one needs.
@@ -88,10 +88,7 @@ pub(crate) fn eni(number: usize) -> InterfaceId {
 }
 
 pub(crate) fn request(caller: &str, number: u128) -> RequestKey {
-    RequestKey {
-        caller: Caller(caller.into()),
-        id: RequestId(Uuid::from_u128(number)),
-    }
+    RequestKey::new(Caller(caller.into()), RequestId(Uuid::from_u128(number)))
 }
 
 pub(crate) fn entry(number: usize) -> RequestEntry {
@@ -99,6 +96,7 @@ pub(crate) fn entry(number: usize) -> RequestEntry {
         eni: eni(number),
         uid: Uid(Uuid::from_u128(number as u128)),
         answer: None,
+        unknown: Unknown::default(),
     }
 }
 
@@ -108,6 +106,7 @@ pub(crate) fn record(mark: u64) -> Record {
         limit: 3,
         at: Timestamp::from_micros(1),
         until: Timestamp::from_micros(2),
+        unknown: Unknown::default(),
     };
     Record {
         revision: Revision(mark),

@@ -9,7 +9,7 @@ pub(crate) async fn a_request_entry_is_kept_beside_the_record(one: &impl Ledger,
     let from = one.read(&id, Some(&key)).await.unwrap();
     assert_eq!(from.request, None);
     let effects = Effects {
-        requests: vec![(key.clone(), entry(1))],
+        requests: vec![(key.clone(), Some(entry(1)))],
         ..Effects::default()
     };
     let mine = proposal(&id, &from, record(1), effects);
@@ -34,7 +34,7 @@ pub(crate) async fn a_request_entry_is_kept_beside_the_record(one: &impl Ledger,
     // Its answer is written later, by a commit that decides by another one.
     let from = one.read(&id, None).await.unwrap();
     let effects = Effects {
-        requests: vec![(key.clone(), entry(2))],
+        requests: vec![(key.clone(), Some(entry(2)))],
         ..Effects::default()
     };
     let mut later = proposal(&id, &from, record(3), effects);
@@ -61,7 +61,7 @@ pub(crate) async fn request_entries_do_not_meet(one: &impl Ledger, _: &impl Ledg
     for (number, (place, caller, id)) in all.iter().enumerate() {
         let from = one.read(&instance(*place), None).await.unwrap();
         let effects = Effects {
-            requests: vec![(request(caller, *id), entry(number))],
+            requests: vec![(request(caller, *id), Some(entry(number)))],
             ..Effects::default()
         };
         let verdict = one
