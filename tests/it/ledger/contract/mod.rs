@@ -7,8 +7,12 @@ pub(crate) mod queue;
 pub(crate) mod requests;
 pub(crate) mod tokens;
 
+use std::sync::Arc;
+
 use eni_gateway::ledger::record::LearnedLimit;
-use eni_gateway::ledger::{Effects, Ledger, Proposal, Record, RequestEntry, RequestKey, Snapshot, Verdict};
+use eni_gateway::ledger::{
+    Book, Bounds, Effects, Ledger, Proposal, Record, RequestEntry, RequestKey, Snapshot, Verdict,
+};
 use eni_gateway::model::{Caller, InstanceId, InterfaceId, RequestId, Revision, Timestamp, Uid, Unknown};
 use uuid::Uuid;
 
@@ -28,13 +32,19 @@ macro_rules! cases {
                 an_idle_record_expires_unless_something_in_it_is_live,
                 concurrent_commits_lose_nothing,
             ],
-            requests: [a_request_entry_is_kept_beside_the_record, request_entries_do_not_meet],
+            requests: [
+                a_request_entry_is_kept_beside_the_record,
+                request_entries_do_not_meet,
+                what_is_forgotten_is_gone_in_the_same_commit,
+                calls_that_send_nothing_leave_nothing_behind,
+            ],
             queue: [
                 what_is_due_is_claimed_once_and_comes_back,
                 the_earliest_come_first_over_all_partitions,
                 what_is_not_due_any_more_is_not_claimed,
                 two_claimers_share_out_the_work,
                 a_comparison_is_claimed_once_comes_back_and_can_be_put_off,
+                what_is_due_without_a_record_is_claimed_and_no_more,
             ],
             hints: [a_commit_with_notice_is_heard_everywhere, a_commit_without_notice_is_not_heard],
             tokens: [
@@ -113,6 +123,11 @@ pub(crate) fn record(mark: u64) -> Record {
         learned_limit: Some(limit),
         ..Record::default()
     }
+}
+
+/// The rules over a ledger.
+pub(crate) fn book<L: Ledger + Clone>(ledger: &L) -> Book<L> {
+    Book::new(ledger.clone(), Bounds::default(), Arc::new(|_| {}))
 }
 
 /// A change computed from a snapshot.
