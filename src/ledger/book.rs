@@ -3,11 +3,9 @@
 //! The last record seen of an instance is tried first, so that an uncontended step is one round trip. An answer that changes
 //! nothing is never given from memory: it is verified against the ledger.
 
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lru::LruCache;
 use tokio::time::Instant;
 
 use crate::model::{InstanceId, Timestamp, random};
@@ -17,10 +15,9 @@ use super::bounds::Bounds;
 use super::command::{Change, Command, Reply};
 use super::invariants::{self, Breach};
 use super::record::Record;
+use super::seen::Seen;
 use super::{Ledger, Proposal, Snapshot, Unavailable, Verdict};
 
-/// Records remembered by one replica; each is about 1.5 kB.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("is not zero");
 /// Tries of one step before the ledger counts as out of reach.
 const MAX_TRIES: u32 = 50;
 
@@ -40,7 +37,7 @@ pub type Observer = Arc<dyn Fn(Event<'_>) + Send + Sync>;
 pub struct Book<L> {
     ledger: L,
     bounds: Bounds,
-    seen: Mutex<LruCache<InstanceId, Snapshot>>,
+    seen: Mutex<Seen>,
     observer: Observer,
 }
 
@@ -71,7 +68,7 @@ impl<L: Ledger> Book<L> {
         Self {
             ledger,
             bounds,
-            seen: Mutex::new(LruCache::new(REMEMBERED)),
+            seen: Mutex::default(),
             observer,
         }
     }
@@ -221,7 +218,7 @@ impl<L: Ledger> Book<L> {
 
     fn remembered(&self, instance: &InstanceId) -> Snapshot {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = seen.get(instance).cloned().unwrap_or_default();
+        let snapshot = seen.get(instance).unwrap_or_default();
         Snapshot {
             partition: self.ledger.partition(instance),
             ..snapshot
@@ -231,7 +228,7 @@ impl<L: Ledger> Book<L> {
     fn remember(&self, instance: &InstanceId, snapshot: Snapshot) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.put(
-            instance.clone(),
+            instance,
             Snapshot {
                 request: None,
                 ..snapshot

@@ -10,6 +10,7 @@ use crate::model::{InstanceId, InterfaceId, Timestamp};
 
 pub mod apply;
 pub mod book;
+mod boot;
 pub mod bounds;
 pub mod command;
 mod expiring;
@@ -21,9 +22,11 @@ mod queue;
 pub mod record;
 pub mod redis;
 pub mod rules;
+mod seen;
 pub mod tokens;
 
 pub use book::Book;
+pub use boot::BootInstant;
 pub use bounds::Bounds;
 pub use hints::{Hint, Hints};
 pub use memory::Memory;
