@@ -1,4 +1,4 @@
-//! The server's clock, as this replica estimates it: the local monotonic clock plus an offset that lies within two bounds.
+//! The server's clock, as this replica estimates it: the local clock, suspensions counted, plus an offset that lies within two bounds.
 //!
 //! A reply that carries the server's TIME was written between sending the command and receiving the reply, so each one
 //! narrows the bounds; a slow reply narrows nothing, and so spoils nothing. Between replies the bounds widen by the drift that
@@ -7,8 +7,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::time::Instant;
-
+use crate::ledger::BootInstant;
 use crate::model::Timestamp;
 
 /// How far two clocks may drift apart: 200 us in each second, far more than quartz does.
@@ -16,7 +15,7 @@ const DRIFT_PER_MILLION: i64 = 200;
 
 #[derive(Debug)]
 pub(in super::super) struct Clock {
-    origin: Instant,
+    origin: BootInstant,
     /// What it shows until the first reply.
     system: Timestamp,
     bounds: Mutex<Option<Bounds>>,
@@ -46,19 +45,19 @@ impl Clock {
     pub(in super::super) fn new() -> Self {
         let system = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            origin: Instant::now(),
+            origin: BootInstant::now(),
             system: Timestamp::default() + system,
             bounds: Mutex::new(None),
         }
     }
 
     /// Learns from a reply to a command that was sent at `sent` and has arrived now.
-    pub(in super::super) fn learn(&self, server: Timestamp, sent: Instant) {
-        self.learn_at(server, self.local(sent), self.local(Instant::now()));
+    pub(in super::super) fn learn(&self, server: Timestamp, sent: BootInstant) {
+        self.learn_at(server, self.local(sent), self.local(BootInstant::now()));
     }
 
     pub(in super::super) fn now(&self) -> Timestamp {
-        self.at(self.local(Instant::now()))
+        self.at(self.local(BootInstant::now()))
     }
 
     fn learn_at(&self, server: Timestamp, sent: i64, received: i64) {
@@ -89,8 +88,8 @@ impl Clock {
         }
     }
 
-    fn local(&self, instant: Instant) -> i64 {
-        as_i64(instant.saturating_duration_since(self.origin).as_micros() as u64)
+    fn local(&self, instant: BootInstant) -> i64 {
+        as_i64(instant.since(self.origin).as_micros() as u64)
     }
 }
 
@@ -128,6 +127,16 @@ mod tests {
         clock.learn_at(server(1_010), 1_000, 1_020);
         clock.learn_at(server(5_000_000 - 60_000_000), 4_999_990, 5_000_010);
         assert_eq!(clock.at(6_000_000), server(6_000_000 - 60_000_000));
+    }
+
+    #[test]
+    fn a_suspension_sets_it_back_by_nothing() {
+        let clock = Clock::new();
+        clock.learn(server(0), BootInstant::now());
+        let before = clock.now();
+        crate::ledger::boot::suspend(Duration::from_secs(60));
+        let passed = clock.now().since(before);
+        assert!(passed >= Duration::from_secs(60), "{passed:?}");
     }
 
     #[test]

@@ -2,12 +2,11 @@
 
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisResult, ScriptInvocation};
-use tokio::time::Instant;
 
 use crate::ledger::keys::{PartitionId, due_member};
 use crate::ledger::record::FORMAT;
 use crate::ledger::{
-    Comparison, Partition, Proposal, Record, RequestEntry, RequestKey, Snapshot, Unavailable, Verdict,
+    BootInstant, Comparison, Partition, Proposal, Record, RequestEntry, RequestKey, Snapshot, Unavailable, Verdict,
 };
 use crate::model::InstanceId;
 
@@ -97,7 +96,7 @@ impl Node {
         connection: &mut MultiplexedConnection,
         script: &ScriptInvocation<'_>,
     ) -> RedisResult<Answer> {
-        let sent = Instant::now();
+        let sent = BootInstant::now();
         let answer = Answer::read(script.invoke_async(connection).await?).ok_or_else(unexpected)?;
         let (Answer::Committed { now, .. } | Answer::Found(Found { now, .. })) = &answer;
         self.clock.learn(*now, sent);
