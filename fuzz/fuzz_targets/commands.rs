@@ -79,7 +79,6 @@ struct Entry {
 
 #[derive(Debug, Arbitrary)]
 enum Distance {
-    Foresee,
     Ask,
     Queue,
     Reserve,
@@ -237,13 +236,12 @@ impl Desk {
             ticket: ticket(entry.who),
             uid: Uid(Uuid::from_u128(1000 + self.uids)),
             eni: id(entry.eni),
-            request: entry.request.map(|id| RequestKey {
-                caller: Caller::anonymous(),
-                id: RequestId(Uuid::from_u128(1 + u128::from(id % 4))),
+            request: entry.request.map(|id| {
+                let id = RequestId(Uuid::from_u128(1 + u128::from(id % 4)));
+                RequestKey::new(Caller::anonymous(), id)
             }),
             trace: entry.traced.then(TraceContext::default),
             reach: match entry.reach {
-                Distance::Foresee => Reach::Foresee,
                 Distance::Ask => Reach::Ask,
                 Distance::Queue => Reach::Queue,
                 Distance::Reserve => Reach::Reserve,
@@ -280,7 +278,12 @@ impl Desk {
         if let Reply::Reserved { grant, attempt, .. } = step.reply {
             self.sent.push((grant.hold, *attempt));
         }
-        self.requests.extend(step.effects.requests);
+        for (key, entry) in step.effects.requests {
+            match entry {
+                Some(entry) => self.requests.insert(key, entry),
+                None => self.requests.remove(&key),
+            };
+        }
         self.record = step.record;
     }
 }

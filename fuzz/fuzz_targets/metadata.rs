@@ -127,6 +127,7 @@ fn trace(headers: &HeaderMap) {
     let kept = TraceContext {
         parent: stored("traceparent").unwrap_or_default(),
         state: stored("tracestate").unwrap_or_default(),
+        ..TraceContext::default()
     };
     context::link_to(&tracing::info_span!("later"), &kept);
 }

@@ -93,7 +93,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                         return Ok(None);
                     }
                     Some(Attachment {
-                        state: State::Pending | State::Verifying,
+                        state: State::Pending | State::Verifying | State::Unknown,
                         ..
                     }) => {}
                     Some(Attachment {
@@ -121,10 +121,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             ticket,
             uid,
             eni: eni.clone(),
-            request: request_id.map(|id| RequestKey {
-                caller: caller.clone(),
-                id,
-            }),
+            request: request_id.map(|id| RequestKey::new(caller.clone(), id)),
             trace: current_trace(),
             reach,
         })

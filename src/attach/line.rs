@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
+use crate::ledger::BootInstant;
 use crate::ledger::book::Answer;
 use crate::ledger::command::{Hold, Lease, Reply};
 use crate::model::{InstanceId, Ticket, random};
@@ -60,7 +61,7 @@ pub(super) struct Baton {
 pub(super) struct Held {
     pub(super) hold: Hold,
     /// When the lease ends, by this machine's clock.
-    pub(super) ends: Instant,
+    pub(super) ends: BootInstant,
     came: Instant,
     left: usize,
 }
@@ -139,7 +140,7 @@ impl Turn {
     }
 
     /// The ledger granted the lock, with so many slots free.
-    fn granted(&mut self, lease: Lease, ends: Instant, room: usize) {
+    fn granted(&mut self, lease: Lease, ends: BootInstant, room: usize) {
         match &mut self.baton.held {
             Some(held) if held.hold == lease.hold => held.ends = held.ends.min(ends),
             held => {
@@ -164,7 +165,7 @@ impl Turn {
     pub(super) fn passes_on(&mut self, needed: std::time::Duration) -> bool {
         let Some(held) = &mut self.baton.held else { return false };
         held.left = held.left.saturating_sub(1);
-        held.left > 0 && Instant::now() + needed < held.ends && self.line.somebody_waits_since(held.came)
+        held.left > 0 && BootInstant::now() + needed < held.ends && self.line.somebody_waits_since(held.came)
     }
 
     /// Whether nobody is left for whom the lock, or the place in the queue, would be kept.

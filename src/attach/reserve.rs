@@ -9,7 +9,7 @@ use crate::ens::Ens;
 use crate::ledger::book::Answer;
 use crate::ledger::bounds::LEASE_MARGIN;
 use crate::ledger::command::{Command, Reach, Reply};
-use crate::ledger::{Ledger, Unavailable};
+use crate::ledger::{BootInstant, Ledger, Unavailable};
 use crate::model::{Failure, InstanceId, Uid, random};
 
 use super::gate::{self, Gate};
@@ -146,7 +146,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     pub(super) async fn step_aside(&self, turn: &mut Turn, instance: &InstanceId) {
         let enough = turn
             .held()
-            .is_none_or(|held| Instant::now() + self.attempt_timeout + LEASE_MARGIN < held.ends);
+            .is_none_or(|held| BootInstant::now() + self.attempt_timeout + LEASE_MARGIN < held.ends);
         if turn.is_last() || !enough {
             self.give_up(turn, instance).await;
         }

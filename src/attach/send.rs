@@ -8,7 +8,7 @@ use crate::ens::{Ens, EnsRefusal, Outcome};
 use crate::ledger::bounds::LEASE_MARGIN;
 use crate::ledger::command::{Reply, SendAnswer};
 use crate::ledger::record::Attempt;
-use crate::ledger::{Ledger, Unavailable};
+use crate::ledger::{BootInstant, Ledger, Unavailable};
 use crate::model::{Attachment, Failure, Reason, Sent, State};
 use crate::telemetry::metrics::RefusedBy;
 
@@ -93,7 +93,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
             }
         };
         let needed = self.attempt_timeout + LEASE_MARGIN;
-        let lasts = turn.held().is_some_and(|held| Instant::now() + needed <= held.ends);
+        let lasts = turn.held().is_some_and(|held| BootInstant::now() + needed <= held.ends);
         let under_way = match confirmed.sends(lasts, &self.book.bounds().rules) {
             Ok(under_way) => under_way,
             Err(answered) => {

@@ -79,7 +79,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             Ok(seen) => seen,
             Err(error) => return Err(error.map_or_else(|failure| failure, |(_, why)| why)),
         };
-        let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Reach::Foresee);
+        let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Reach::Ask);
         let command = Command::Observe {
             sent_at,
             rows,

@@ -37,6 +37,7 @@ impl From<State> for attachment::State {
             State::Failed => Self::Failed,
             State::Detaching => Self::Detaching,
             State::Detached => Self::Detached,
+            State::Unknown => Self::Unspecified,
         }
     }
 }
@@ -115,7 +116,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::model::{Reason, Revision, Uid};
+    use crate::model::{Reason, Revision, Uid, Unknown};
 
     #[test]
     fn an_attachment_keeps_every_field() {
@@ -136,11 +137,9 @@ mod tests {
                     .ens("E", "R")
                     .with("limit", 10),
             ),
-            transitions: vec![Transition {
-                state: State::Pending,
-                time,
-            }],
+            transitions: vec![Transition::new(State::Pending, time)],
             stuck: true,
+            unknown: Unknown::default(),
         };
         let wire_time = Some(prost_types::Timestamp {
             seconds: 1_700_000_000,

@@ -104,6 +104,7 @@ mod tests {
             error: None,
             transitions: Vec::new(),
             stuck: false,
+            unknown: crate::model::Unknown::default(),
         }
     }
 

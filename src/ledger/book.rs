@@ -3,11 +3,9 @@
 //! The last record seen of an instance is tried first, so that an uncontended step is one round trip. An answer that changes
 //! nothing is never given from memory: it is verified against the ledger.
 
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lru::LruCache;
 use tokio::time::Instant;
 
 use crate::model::{InstanceId, Timestamp, random};
@@ -17,10 +15,9 @@ use super::bounds::Bounds;
 use super::command::{Change, Command, Reply};
 use super::invariants::{self, Breach};
 use super::record::Record;
-use super::{Ledger, Proposal, Snapshot, Unavailable, Verdict};
+use super::seen::Seen;
+use super::{BootInstant, Ledger, Proposal, Snapshot, Unavailable, Verdict};
 
-/// Records remembered by one replica; each is about 1.5 kB.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("is not zero");
 /// Tries of one step before the ledger counts as out of reach.
 const MAX_TRIES: u32 = 50;
 
@@ -40,7 +37,7 @@ pub type Observer = Arc<dyn Fn(Event<'_>) + Send + Sync>;
 pub struct Book<L> {
     ledger: L,
     bounds: Bounds,
-    seen: Mutex<LruCache<InstanceId, Snapshot>>,
+    seen: Mutex<Seen>,
     observer: Observer,
 }
 
@@ -54,13 +51,13 @@ pub struct Answer {
     /// The ledger's clock when it was decided.
     pub now: Timestamp,
     /// This machine's clock before the deciding call: what is left of a lease counts down from here.
-    pub asked: Instant,
+    pub asked: BootInstant,
 }
 
 impl Answer {
     /// When, by this machine's clock, something that the ledger ends at `expires_at` has ended at the latest.
     #[must_use]
-    pub fn deadline(&self, expires_at: Timestamp) -> Instant {
+    pub fn deadline(&self, expires_at: Timestamp) -> BootInstant {
         self.asked + expires_at.since(self.now)
     }
 }
@@ -71,7 +68,7 @@ impl<L: Ledger> Book<L> {
         Self {
             ledger,
             bounds,
-            seen: Mutex::new(LruCache::new(REMEMBERED)),
+            seen: Mutex::default(),
             observer,
         }
     }
@@ -119,7 +116,7 @@ impl<L: Ledger> Book<L> {
         command: &Command,
         until: Option<Instant>,
     ) -> Result<Answer, Unavailable> {
-        let mut asked = Instant::now();
+        let mut asked = BootInstant::now();
         // Whether a request id came before is not remembered here.
         let mut verified = command.request().is_some();
         let mut snapshot = if verified {
@@ -145,7 +142,7 @@ impl<L: Ledger> Book<L> {
                         asked,
                     });
                 }
-                asked = Instant::now();
+                asked = BootInstant::now();
                 snapshot = self.ledger.read(instance, command.request()).await?;
                 verified = true;
                 continue;
@@ -160,7 +157,7 @@ impl<L: Ledger> Book<L> {
                 request: command.request().cloned(),
                 effects: step.effects,
             };
-            asked = Instant::now();
+            asked = BootInstant::now();
             match self.ledger.commit(&proposal).await? {
                 Verdict::Committed { version, now } => {
                     self.tell(instance, &snapshot, &proposal.record, &changes);
@@ -227,7 +224,7 @@ impl<L: Ledger> Book<L> {
 
     fn remembered(&self, instance: &InstanceId) -> Snapshot {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = seen.get(instance).cloned().unwrap_or_default();
+        let snapshot = seen.get(instance).unwrap_or_default();
         Snapshot {
             partition: self.ledger.partition(instance),
             ..snapshot
@@ -237,11 +234,58 @@ impl<L: Ledger> Book<L> {
     fn remember(&self, instance: &InstanceId, snapshot: Snapshot) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.put(
-            instance.clone(),
+            instance,
             Snapshot {
                 request: None,
                 ..snapshot
             },
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::ledger::boot::suspend;
+    use crate::ledger::command::{Enter, Reach};
+    use crate::ledger::{Memory, Rates};
+    use crate::model::{Ticket, Uid};
+
+    /// Its deadline is compared with no other clock: the types do not allow it.
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_goes_on_ending_while_the_machine_is_suspended() {
+        let bounds = Bounds::default();
+        let lease = bounds.lease;
+        let book = Book::new(Memory::new(Rates::default()), bounds, Arc::new(|_| {}));
+        let enter = Command::Enter(Enter {
+            ticket: Ticket(Uuid::nil()),
+            uid: Uid(Uuid::nil()),
+            eni: "eni-1".parse().unwrap(),
+            request: None,
+            trace: None,
+            reach: Reach::Queue,
+        });
+        let instance = "i-1".parse().unwrap();
+        let answer = book.execute(&instance, &enter).await.unwrap();
+        let Reply::Granted { grant, .. } = answer.reply else {
+            panic!()
+        };
+        let left = || answer.deadline(grant.expires_at).since(BootInstant::now());
+        assert_eq!(left(), lease);
+        tokio::time::advance(Duration::from_secs(4)).await;
+        suspend(Duration::from_secs(5));
+        assert_eq!(left(), lease - Duration::from_secs(9));
+        suspend(lease);
+        assert_eq!(left(), Duration::ZERO);
+        let again = book.execute(&instance, &enter).await.unwrap();
+        let Reply::Granted { grant: next, .. } = again.reply else {
+            panic!()
+        };
+        assert!(
+            next.hold.fence > grant.hold.fence,
+            "another grant: the ledger's clock went on too"
         );
     }
 }

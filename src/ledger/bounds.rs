@@ -23,10 +23,16 @@ pub const LEARNED_LIMIT_LIFE: Duration = Duration::from_secs(60);
 pub const MAX_SENDS: usize = 3;
 /// How long ended attempts are remembered.
 pub const ENDED_LIFE: Duration = Duration::from_secs(24 * 3600);
-/// Most ended attempts that one instance remembers.
-pub const MAX_ENDED: usize = 100;
-/// How long the record of an idle instance is kept.
+/// Most ended attempts that one instance remembers: the newest.
+pub const MAX_ENDED: usize = 20;
+/// About how many bytes they take at most, all together. Each commit writes them.
+pub const MAX_ENDED_SIZE: usize = 16 * 1024;
+/// Most request ids that one instance remembers, of all callers together.
+pub const MAX_REQUESTS: usize = 32;
+/// How long the record of an instance is kept on which something is attached and nothing happens.
 pub const IDLE_LIFE: Duration = Duration::from_secs(48 * 3600);
+/// How long a record without attempts is kept: longer than any lock, observation or step of a clock that is worth a thought.
+pub const EMPTY_LIFE: Duration = Duration::from_secs(300);
 /// What a lease must have left beside a send's timeout when the send goes out, and how long after its lease an owner is given up.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(1);
 /// The first look at an accepted attempt comes this long after its acceptance.

@@ -79,9 +79,7 @@ pub struct Enter {
 /// How far an [`Enter`] may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// Answers from what is known; takes nothing, and does not remember that it was asked.
-    Foresee,
-    /// Answers from what is known, and remembers the answer that a request id got; takes nothing.
+    /// Answers from what is known; takes nothing.
     Ask,
     /// Takes a place in the queue, or the lock; reserves nothing.
     Queue,
@@ -228,7 +226,7 @@ pub enum Reply {
         /// How many stand before.
         ahead: usize,
     },
-    /// To [`Reach::Foresee`] and [`Reach::Ask`]: nothing known stands against it.
+    /// To [`Reach::Ask`]: nothing known stands against it.
     Open,
     /// The lock is held, and nothing is reserved yet.
     Granted {

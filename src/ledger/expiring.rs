@@ -26,11 +26,16 @@ impl<K: Ord + Clone, V> Expiring<K, V> {
         end.is_none_or(|end| end > now).then_some(value)
     }
 
+    /// Ends an entry now.
+    pub(super) fn remove(&mut self, key: &K) {
+        if let Some((_, Some(end))) = self.entries.remove(key) {
+            self.ends.remove(&(end, key.clone()));
+        }
+    }
+
     /// Sets an entry, and when it ends; `None`: never.
     pub(super) fn set(&mut self, key: K, value: V, end: Option<Timestamp>, now: Timestamp) {
-        if let Some((_, Some(end))) = self.entries.get(&key) {
-            self.ends.remove(&(*end, key.clone()));
-        }
+        self.remove(&key);
         self.ends.extend(end.map(|end| (end, key.clone())));
         self.entries.insert(key, (value, end));
         while let Some((_, key)) = self.ends.first().filter(|(end, _)| *end <= now).cloned() {
@@ -56,5 +61,7 @@ mod tests {
         assert_eq!(map.entries.keys().collect::<Vec<_>>(), [&"b", &"c"]);
         assert_eq!(map.get(&"b", at(1_000)), Some(&3));
         assert_eq!(map.ends.len(), 1);
+        map.remove(&"c");
+        assert_eq!((map.get(&"c", at(20)), map.ends.len()), (None, 0));
     }
 }

@@ -193,10 +193,7 @@ mod tests {
         assert_eq!(keys().comparisons(partition), "eni-gateway:{p51}:v1:comparisons");
         assert_eq!(keys().channel(partition), "eni-gateway:{p51}:v1:changes");
         assert_eq!(keys().budget(), "eni-gateway:{budget}:v1:tokens");
-        let request = RequestKey {
-            caller: Caller("spiffe://a/{b}\n".into()),
-            id: RequestId(uuid::Uuid::from_u128(7)),
-        };
+        let request = RequestKey::new(Caller("spiffe://a/{b}\n".into()), RequestId(uuid::Uuid::from_u128(7)));
         assert_eq!(
             keys().request(&id, &request),
             "eni-gateway:{p51}:v1:request:i-5p67acfmxazb4p:a4c01527a95a6b4a2fa0344482094689:00000000-0000-0000-0000-000000000007"

@@ -6,16 +6,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::time::Instant;
-
 use crate::model::{InstanceId, Timestamp};
 
 use super::expiring::Expiring;
 use super::queue::Queue;
 use super::tokens::{Rates, Tokens};
 use super::{
-    Comparison, Due, Health, Hints, Ledger, MAX_CLOCK_DIFFERENCE, Partition, Proposal, REQUEST_LIFE, Record,
-    RequestEntry, RequestKey, Snapshot, TokenOrder, TokenReply, Unavailable, Verdict,
+    BootInstant, Comparison, Due, Health, Hints, Ledger, MAX_CLOCK_DIFFERENCE, Partition, Proposal, REQUEST_LIFE,
+    Record, RequestEntry, RequestKey, Snapshot, TokenOrder, TokenReply, Unavailable, Verdict,
 };
 
 /// Nothing restarts or fails over here: what there is, is new, and it ends with the process.
@@ -25,7 +23,7 @@ const INCARNATION: &str = "memory";
 #[derive(Debug, Clone)]
 pub struct Memory {
     rates: Rates,
-    began: (Instant, Timestamp),
+    began: (BootInstant, Timestamp),
     hints: Hints,
     state: Arc<Mutex<State>>,
 }
@@ -52,7 +50,7 @@ impl Memory {
     pub fn beginning_at(rates: Rates, start: Timestamp) -> Self {
         Self {
             rates,
-            began: (Instant::now(), start),
+            began: (BootInstant::now(), start),
             hints: Hints::default(),
             state: Arc::default(),
         }
@@ -126,12 +124,11 @@ impl State {
             Comparison::Done => self.comparisons.set(instance.clone(), None),
         }
         for (key, entry) in &effects.requests {
-            self.requests.set(
-                (instance.clone(), key.clone()),
-                entry.clone(),
-                Some(now + REQUEST_LIFE),
-                now,
-            );
+            let key = (instance.clone(), key.clone());
+            match entry.clone() {
+                Some(entry) => self.requests.set(key, entry, Some(now + REQUEST_LIFE), now),
+                None => self.requests.remove(&key),
+            }
         }
         version
     }

@@ -10,6 +10,7 @@ use crate::model::{InstanceId, InterfaceId, Timestamp};
 
 pub mod apply;
 pub mod book;
+mod boot;
 pub mod bounds;
 pub mod command;
 mod expiring;
@@ -21,9 +22,11 @@ mod queue;
 pub mod record;
 pub mod redis;
 pub mod rules;
+mod seen;
 pub mod tokens;
 
 pub use book::Book;
+pub use boot::BootInstant;
 pub use bounds::{Bounds, SharedBounds};
 pub use hints::{Hint, Hints};
 pub use memory::Memory;
@@ -176,8 +179,8 @@ pub struct Effects {
     pub due: BTreeMap<InterfaceId, Option<Timestamp>>,
     /// When the instance is compared with ENS next.
     pub comparison: Comparison,
-    /// The entries of request ids to keep, for 24 hours.
-    pub requests: Vec<(RequestKey, RequestEntry)>,
+    /// The entries of request ids that change: what to keep for 24 hours, or nothing any more.
+    pub requests: Vec<(RequestKey, Option<RequestEntry>)>,
     /// Whether to tell others: an attachment changed, or the lock was handed over.
     pub notify: bool,
     /// How long the record is kept when nobody touches it; `None`: for ever, because something in it is live.

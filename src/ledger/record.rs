@@ -1,50 +1,69 @@
 //! What the ledger remembers of one instance: the lock, the queue, the observation, the attempts. Stored as JSON; fields
 //! that this version does not know are kept.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-
+use crate::model::stored::stored;
 use crate::model::{
     Attachment, Caller, Failure, Fence, InstanceId, InterfaceId, RequestId, Revision, State, Ticket, Timestamp, Uid,
+    Unknown,
 };
 
 use super::bounds::MAX_SENDS;
 
+/// Longest `tracestate` that is kept: the least that the W3C asks for.
+const MAX_TRACE_STATE: usize = 512;
+
 /// The format that this version writes. It reads this one and the one before.
 pub const FORMAT: u32 = 1;
 
-/// The record of one instance. The default is that of an instance never seen.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// The [`FORMAT`] it was written in.
-    pub format: u32,
-    /// The incarnation of its partition at the last write; at another one, lock, queue and observation are void.
-    pub incarnation: String,
-    /// The last revision given to any attachment.
-    pub revision: Revision,
-    /// The last fence given to any grant.
-    pub fence: Fence,
-    /// Who may touch the instance now.
-    pub lock: Option<Grant>,
-    /// Who waits for it, first come first.
-    pub queue: VecDeque<Waiter>,
-    /// What the last describe of the instance showed.
-    pub observation: Option<Observation>,
-    /// ENIs settled here, and when: they occupy until an observation sent later than that plus the lag.
-    pub settled: BTreeMap<InterfaceId, Timestamp>,
-    /// A limit that ENS itself enforced.
-    pub learned_limit: Option<LearnedLimit>,
-    /// The newest attempt of each ENI.
-    pub attempts: BTreeMap<InterfaceId, Attempt>,
-    /// What a newer version wrote.
-    #[serde(flatten)]
-    pub unknown: Map<String, Value>,
+stored! {
+    /// The record of one instance. The default is that of an instance never seen.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Record {
+        /// The [`FORMAT`] it was written in.
+        pub format: u32,
+        /// The incarnation of its partition at the last write; at another one, lock, queue and observation are void.
+        pub incarnation: String,
+        /// The last revision given to any attachment.
+        pub revision: Revision,
+        /// The last fence given to any grant.
+        pub fence: Fence,
+        /// Who may touch the instance now.
+        pub lock: Option<Grant> = optional,
+        /// Who waits for it, first come first.
+        pub queue: VecDeque<Waiter>,
+        /// What the last describe of the instance showed.
+        pub observation: Option<Observation> = optional,
+        /// ENIs settled here, and when: they occupy until an observation sent later than that plus the lag.
+        pub settled: BTreeMap<InterfaceId, Timestamp>,
+        /// A limit that ENS itself enforced.
+        pub learned_limit: Option<LearnedLimit> = optional,
+        /// The newest attempt of each ENI.
+        pub attempts: BTreeMap<InterfaceId, Attempt>,
+        /// The request ids that are remembered beside the record, each caller's oldest first.
+        pub requests: BTreeMap<Caller, Vec<RequestId>> = optional,
+    }
 }
 
 impl Record {
+    /// About how many bytes it takes, as JSON as in memory.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let occupied = self.observation.iter().flat_map(|observation| &observation.occupied);
+        let enis = occupied.chain(self.settled.keys()).map(|eni| 24 + eni.as_str().len());
+        let requests = self
+            .requests
+            .iter()
+            .map(|(caller, ids)| 4 + caller.0.len() + 39 * ids.len());
+        let attempts = self.attempts.values().map(Attempt::size);
+        let parts = enis.sum::<usize>() + requests.sum::<usize>() + attempts.sum::<usize>();
+        500 + self.incarnation.len() + 100 * self.queue.len() + parts + self.unknown.size()
+    }
+
     /// When the describe was sent that says what is on the instance, if any does.
     #[must_use]
     pub fn observed_at(&self) -> Option<Timestamp> {
@@ -66,44 +85,51 @@ impl Default for Record {
             settled: BTreeMap::new(),
             learned_limit: None,
             attempts: BTreeMap::new(),
-            unknown: Map::new(),
+            requests: BTreeMap::new(),
+            unknown: Unknown::default(),
         }
     }
 }
 
-/// The lock, held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Grant {
-    /// Whose it is.
-    pub ticket: Ticket,
-    /// Which grant it is.
-    pub fence: Fence,
-    /// When the lease ends; for a provisional grant, when it lapses.
-    pub expires_at: Timestamp,
-    /// Handed over, and not yet confirmed by the grantee's next poll.
-    pub provisional: bool,
+stored! {
+    /// The lock, held.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Grant {
+        /// Whose it is.
+        pub ticket: Ticket,
+        /// Which grant it is.
+        pub fence: Fence,
+        /// When the lease ends; for a provisional grant, when it lapses.
+        pub expires_at: Timestamp,
+        /// Handed over, and not yet confirmed by the grantee's next poll.
+        pub provisional: bool,
+    }
 }
 
-/// A place in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waiter {
-    /// Whose it is.
-    pub ticket: Ticket,
-    /// When it is dead unless polled again.
-    pub expires_at: Timestamp,
+stored! {
+    /// A place in the queue.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Waiter {
+        /// Whose it is.
+        pub ticket: Ticket,
+        /// When it is dead unless polled again.
+        pub expires_at: Timestamp,
+    }
 }
 
-/// What a describe of the instance showed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Observation {
-    /// When the describe was sent.
-    pub sent_at: Timestamp,
-    /// The ENIs that occupied a slot.
-    pub occupied: Vec<InterfaceId>,
-    /// When it was recorded: an answer that took long is no older for that.
-    pub recorded_at: Timestamp,
-    /// How long it is good for, from then on.
-    pub good_for: Duration,
+stored! {
+    /// What a describe of the instance showed.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Observation {
+        /// When the describe was sent.
+        pub sent_at: Timestamp,
+        /// The ENIs that occupied a slot.
+        pub occupied: Vec<InterfaceId>,
+        /// When it was recorded: an answer that took long is no older for that.
+        pub recorded_at: Timestamp,
+        /// How long it is good for, from then on.
+        pub good_for: Duration,
+    }
 }
 
 impl Observation {
@@ -120,57 +146,52 @@ impl Observation {
     }
 }
 
-/// A limit below the configured one, learnt from ENS's refusal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LearnedLimit {
-    /// How many ENIs the instance had when ENS refused one more.
-    pub limit: usize,
-    /// When that attach was sent.
-    pub at: Timestamp,
-    /// When it is forgotten.
-    pub until: Timestamp,
+stored! {
+    /// A limit below the configured one, learnt from ENS's refusal.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct LearnedLimit {
+        /// How many ENIs the instance had when ENS refused one more.
+        pub limit: usize,
+        /// When that attach was sent.
+        pub at: Timestamp,
+        /// When it is forgotten.
+        pub until: Timestamp,
+    }
 }
 
-/// An attachment with what it takes to bring it to its end.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Attempt {
-    /// As callers see it.
-    pub attachment: Attachment,
-    /// Whether it holds a slot beside what ENS shows.
-    pub reserved: bool,
-    /// Whether this gateway sent it; otherwise others made it and ENS showed it.
-    pub ours: bool,
-    /// Every send, written before it went out.
-    pub sends: Vec<Send>,
-    /// When the newest describe that was recorded for it was sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub described_at: Option<Timestamp>,
-    /// When the newest describe that showed it free, at least one lag after the last send, was sent: it may be sent again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub free_seen_at: Option<Timestamp>,
-    /// When the newest describe that showed the ENI on this instance was sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen_here_at: Option<Timestamp>,
-    /// Whether the ENI was seen on this instance within one lag before the reserve: what shows it here may be old.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub here_before: bool,
-    /// What ENS said to a copy that it refused while another copy is unanswered, or while its status is re-read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refusal: Option<Failure>,
-    /// How often it was looked at since the last send.
-    pub looks: u32,
-    /// When to look at it next; `None`: nothing is under way.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub due_at: Option<Timestamp>,
-    /// The trace of the RPC that began it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trace: Option<TraceContext>,
-    /// The request id that began it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request: Option<RequestKey>,
-    /// The ended attempt of the same ENI that it took the place of; back again if it is withdrawn.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub former: Option<Box<Attempt>>,
+stored! {
+    /// An attachment with what it takes to bring it to its end.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Attempt {
+        /// As callers see it.
+        pub attachment: Attachment,
+        /// Whether it holds a slot beside what ENS shows.
+        pub reserved: bool,
+        /// Whether this gateway sent it; otherwise others made it and ENS showed it.
+        pub ours: bool,
+        /// Every send, written before it went out.
+        pub sends: Vec<Send>,
+        /// When the newest describe that was recorded for it was sent.
+        pub described_at: Option<Timestamp> = optional,
+        /// When the newest describe that showed it free, at least one lag after the last send, was sent: it may be sent again.
+        pub free_seen_at: Option<Timestamp> = optional,
+        /// When the newest describe that showed the ENI on this instance was sent.
+        pub seen_here_at: Option<Timestamp> = optional,
+        /// Whether the ENI was seen on this instance within one lag before the reserve: what shows it here may be old.
+        pub here_before: bool = optional,
+        /// What ENS said to a copy that it refused while another copy is unanswered, or while its status is re-read.
+        pub refusal: Option<Failure> = optional,
+        /// How often it was looked at since the last send.
+        pub looks: u32,
+        /// When to look at it next; `None`: nothing is under way.
+        pub due_at: Option<Timestamp> = optional,
+        /// The trace of the RPC that began it.
+        pub trace: Option<TraceContext> = optional,
+        /// The request id that began it.
+        pub request: Option<RequestKey> = optional,
+        /// The ended attempt of the same ENI that it took the place of; back again if it is withdrawn.
+        pub former: Option<Box<Attempt>> = optional,
+    }
 }
 
 impl Attempt {
@@ -212,6 +233,7 @@ impl Attempt {
                 error: None,
                 transitions: Vec::new(),
                 stuck: false,
+                unknown: Unknown::default(),
             },
             reserved: true,
             ours: true,
@@ -226,13 +248,43 @@ impl Attempt {
             trace: None,
             request: None,
             former: None,
+            unknown: Unknown::default(),
         }
+    }
+
+    /// Cuts what others wrote into it to what a record has room for.
+    pub fn trim(&mut self) {
+        self.attachment.trim();
+        self.refusal.iter_mut().for_each(Failure::trim);
+        if let Some(trace) = self.trace.as_mut().filter(|trace| trace.state.len() > MAX_TRACE_STATE) {
+            trace.state.clear();
+        }
+    }
+
+    /// About how many bytes it takes, as JSON as in memory.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let sends = self.sends.iter().map(|send| 50 + send.unknown.size()).sum::<usize>();
+        let refusal = self.refusal.as_ref().map_or(0, Failure::size);
+        let trace = self
+            .trace
+            .as_ref()
+            .map_or(0, |trace| 40 + trace.parent.len() + trace.state.len());
+        let request = self.request.as_ref().map_or(0, |key| 80 + key.caller.0.len());
+        let former = self.former.as_ref().map_or(0, |former| former.size());
+        200 + self.attachment.size() + sends + refusal + trace + request + former + self.unknown.size()
     }
 
     /// Which attempt it is.
     #[must_use]
     pub fn uid(&self) -> Uid {
         self.attachment.uid
+    }
+
+    /// Whether it takes a slot beside what ENS shows. One in a state that this version does not know does.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.reserved || self.attachment.state == State::Unknown
     }
 
     /// The last send, if any.
@@ -263,27 +315,28 @@ impl Attempt {
     }
 }
 
-/// One `AttachNetworkInterface`, written before it went out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Send {
-    /// Not before its `x-acs-date`.
-    pub at: Timestamp,
-    /// When ENS's answer, which settled this copy, was written: what came of it, came of it before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answered_at: Option<Timestamp>,
-    /// When its protective times started again, because the epoch changed after it: `at` may be by another clock.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restarted_at: Option<Timestamp>,
+stored! {
+    /// One `AttachNetworkInterface`, written before it went out.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Send {
+        /// Not before its `x-acs-date`.
+        pub at: Timestamp,
+        /// When ENS's answer, which settled this copy, was written: what came of it, came of it before.
+        pub answered_at: Option<Timestamp> = optional,
+        /// When its protective times started again, because the epoch changed after it: `at` may be by another clock.
+        pub restarted_at: Option<Timestamp> = optional,
+    }
 }
 
 impl Send {
-    /// One that is about to go out, and has no answer yet.
+    /// One that is written at `at`, and not answered yet.
     #[must_use]
     pub fn new(at: Timestamp) -> Self {
         Self {
             at,
             answered_at: None,
             restarted_at: None,
+            unknown: Unknown::default(),
         }
     }
 
@@ -294,34 +347,92 @@ impl Send {
     }
 }
 
-/// W3C trace context, as it goes over the wire.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct TraceContext {
-    /// `traceparent`, with its sampled flag.
-    pub parent: String,
-    /// `tracestate`; often empty.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub state: String,
+stored! {
+    /// W3C trace context, as it goes over the wire.
+    #[derive(Clone, Debug, PartialEq, Eq, Default)]
+    pub struct TraceContext {
+        /// `traceparent`, with its sampled flag.
+        pub parent: String,
+        /// `tracestate`; often empty.
+        pub state: String = optional,
+    }
 }
 
-/// A request id in its scope; the instance is the record's own.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct RequestKey {
-    /// Who sent it.
-    pub caller: Caller,
-    /// The id.
-    pub id: RequestId,
+stored! {
+    /// A request id in its scope; the instance is the record's own.
+    #[derive(Clone, Debug)]
+    pub struct RequestKey {
+        /// Who sent it.
+        pub caller: Caller,
+        /// The id.
+        pub id: RequestId,
+    }
 }
 
-/// What is remembered of a request id, for 24 hours.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RequestEntry {
-    /// The ENI that it named.
-    pub eni: InterfaceId,
-    /// The attempt that it began or joined.
-    pub uid: Uid,
-    /// The definite answer, once there is one: the attachment as accepted, or as refused (then with its `error`).
-    pub answer: Option<Attachment>,
+impl RequestKey {
+    /// The id `id` of `caller`.
+    #[must_use]
+    pub fn new(caller: Caller, id: RequestId) -> Self {
+        let unknown = Unknown::default();
+        Self { caller, id, unknown }
+    }
+
+    fn name(&self) -> (&Caller, RequestId) {
+        (&self.caller, self.id)
+    }
+}
+
+/// It is a name: what else a newer version wrote beside it tells no two apart.
+impl PartialEq for RequestKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for RequestKey {}
+
+impl PartialOrd for RequestKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for RequestKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name().cmp(&other.name())
+    }
+}
+
+impl Hash for RequestKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}
+
+stored! {
+    /// What is remembered of a request id, for 24 hours.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct RequestEntry {
+        /// The ENI that it named.
+        pub eni: InterfaceId,
+        /// The attempt that it began.
+        pub uid: Uid,
+        /// The definite answer, once there is one: the attachment as accepted, or as refused (then with its `error`).
+        pub answer: Option<Attachment> = optional,
+    }
+}
+
+impl RequestEntry {
+    /// What is remembered of the request id that began `attempt`, or ended so.
+    #[must_use]
+    pub fn new(attempt: &Attempt, answer: Option<Attachment>) -> Self {
+        Self {
+            eni: attempt.attachment.eni.clone(),
+            uid: attempt.uid(),
+            answer,
+            unknown: Unknown::default(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -334,7 +445,7 @@ mod tests {
         let mut record = Record::default();
         record
             .unknown
-            .insert("rate".to_owned(), Value::from(1.700_000_000_000_000_1e44));
+            .insert("rate".to_owned(), serde_json::Value::from(1.700_000_000_000_000_1e44));
         let stored = serde_json::to_string(&record).expect("a record can be written");
         assert_eq!(serde_json::from_str::<Record>(&stored).expect("and read"), record);
     }

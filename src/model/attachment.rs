@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, InstanceId, InterfaceId, Revision, Timestamp, Uid};
+use super::failure::{MAX_WORD, cut};
+use super::stored::{Open, stored};
+use super::{Failure, InstanceId, InterfaceId, Revision, Timestamp, Uid, Unknown};
 
 /// Most transitions that an attachment remembers; the oldest after the first are forgotten.
 pub const MAX_TRANSITIONS: usize = 32;
@@ -26,6 +28,13 @@ pub enum State {
     Detaching,
     /// ENS no longer shows the ENI on this instance.
     Detached,
+    /// A state that a newer version wrote, and this one does not know: under way, as far as this version can say. It is left to
+    /// the newer version.
+    Unknown,
+}
+
+impl Open for State {
+    const OTHER: Self = Self::Unknown;
 }
 
 impl State {
@@ -40,6 +49,7 @@ impl State {
             Self::Failed => "FAILED",
             Self::Detaching => "DETACHING",
             Self::Detached => "DETACHED",
+            Self::Unknown => "UNKNOWN",
         }
     }
 
@@ -64,53 +74,62 @@ impl State {
             Self::Attached => matches!(next, Self::Detaching | Self::Detached),
             Self::Detaching => matches!(next, Self::Detached),
             Self::Failed | Self::Detached => false,
+            Self::Unknown => true,
         }
     }
 }
 
-/// One state and when it began.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Transition {
-    /// The state entered.
-    pub state: State,
-    /// When.
-    pub time: Timestamp,
+stored! {
+    /// One state and when it began.
+    #[derive(Clone, PartialEq, Eq, Debug)]
+    pub struct Transition {
+        /// The state entered.
+        pub state: State = open,
+        /// When.
+        pub time: Timestamp,
+    }
 }
 
-/// One attempt to attach one ENI to one instance, or an attachment that others made and ENS shows.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Attachment {
-    /// The instance.
-    pub instance: InstanceId,
-    /// The ENI.
-    pub eni: InterfaceId,
-    /// This attempt.
-    pub uid: Uid,
-    /// Where it stands.
-    pub state: State,
-    /// The ENI's status in ENS's own words; empty before the first look.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub ens_status: String,
-    /// When the describe that showed `ens_status` was sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_at: Option<Timestamp>,
-    /// The instance's revision at the last change of this attachment.
-    pub revision: Revision,
-    /// When the slot was reserved, or the attachment first seen.
-    pub created_at: Timestamp,
-    /// When it last changed.
-    pub updated_at: Timestamp,
-    /// ENS's RequestId of the accepted Attach call; empty where its reply was lost or nothing was sent.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub ens_request_id: String,
-    /// Why it failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<Failure>,
-    /// Every state with its time, oldest first, at most [`MAX_TRANSITIONS`].
-    pub transitions: Vec<Transition>,
-    /// Under way for longer than `tracker.stuck_after`.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub stuck: bool,
+impl Transition {
+    /// `state` was entered at `time`.
+    #[must_use]
+    pub fn new(state: State, time: Timestamp) -> Self {
+        let unknown = Unknown::default();
+        Self { state, time, unknown }
+    }
+}
+
+stored! {
+    /// One attempt to attach one ENI to one instance, or an attachment that others made and ENS shows.
+    #[derive(Clone, PartialEq, Debug)]
+    pub struct Attachment {
+        /// The instance.
+        pub instance: InstanceId,
+        /// The ENI.
+        pub eni: InterfaceId,
+        /// This attempt.
+        pub uid: Uid,
+        /// Where it stands.
+        pub state: State = open,
+        /// The ENI's status in ENS's own words; empty before the first look.
+        pub ens_status: String = optional,
+        /// When the describe that showed `ens_status` was sent.
+        pub observed_at: Option<Timestamp> = optional,
+        /// The instance's revision at the last change of this attachment.
+        pub revision: Revision,
+        /// When the slot was reserved, or the attachment first seen.
+        pub created_at: Timestamp,
+        /// When it last changed.
+        pub updated_at: Timestamp,
+        /// ENS's RequestId of the accepted Attach call; empty where its reply was lost or nothing was sent.
+        pub ens_request_id: String = optional,
+        /// Why it failed.
+        pub error: Option<Failure> = optional,
+        /// Every state with its time, oldest first, at most [`MAX_TRANSITIONS`].
+        pub transitions: Vec<Transition>,
+        /// Under way for longer than `tracker.stuck_after`.
+        pub stuck: bool = optional,
+    }
 }
 
 impl Attachment {
@@ -121,7 +140,7 @@ impl Attachment {
         if self.transitions.len() == MAX_TRANSITIONS {
             self.transitions.remove(1);
         }
-        self.transitions.push(Transition { state, time: now });
+        self.transitions.push(Transition::new(state, now));
     }
 
     /// Takes in ENS's own word for the ENI, from a describe sent at `time`; an empty one says nothing.
@@ -130,6 +149,28 @@ impl Attachment {
             self.observed_at = Some(time);
             ens_status.clone_into(&mut self.ens_status);
         }
+    }
+
+    /// Cuts what ENS wrote into it to what a record has room for.
+    pub fn trim(&mut self) {
+        cut(&mut self.ens_status, MAX_WORD);
+        cut(&mut self.ens_request_id, MAX_WORD);
+        self.error.iter_mut().for_each(Failure::trim);
+    }
+
+    /// About how many bytes it takes as JSON.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let texts = [
+            self.instance.as_str(),
+            self.eni.as_str(),
+            &self.ens_status,
+            &self.ens_request_id,
+        ];
+        let transitions = self.transitions.iter().map(|transition| 45 + transition.unknown.size());
+        let error = self.error.as_ref().map_or(0, Failure::size);
+        let texts = texts.iter().map(|text| text.len()).sum::<usize>();
+        270 + texts + transitions.sum::<usize>() + error + self.unknown.size()
     }
 
     /// ENS's RequestId of the accepted call, or of the refusal that ended it; empty if ENS answered nothing.

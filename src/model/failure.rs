@@ -3,39 +3,65 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use super::stored::stored;
+use super::{Code, InstanceId, InterfaceId, Reason, Timestamp, Unknown, random};
 
-use super::{Code, InstanceId, InterfaceId, Reason, Timestamp, random};
+/// Longest message that a record keeps, in bytes.
+const MAX_MESSAGE: usize = 1024;
+/// Longest word of others that a record keeps, in bytes: a status, a code, an id.
+pub(super) const MAX_WORD: usize = 256;
 
-/// A refusal or a failure as callers get it. Built by [`Failure::new`] and refined by the methods below.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, thiserror::Error)]
-#[error("{reason}: {message}")]
-pub struct Failure {
-    /// What happened, for programs.
-    pub reason: Reason,
-    /// The canonical code; the reason's own unless a deadline decided otherwise.
-    pub code: Code,
-    /// What happened and what to do, for people.
-    pub message: String,
-    /// ENS's own error code; empty if ENS gave none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub ens_code: String,
-    /// ENS's RequestId; empty if ENS gave none.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub ens_request_id: String,
-    /// `ErrorInfo.metadata`: `instanceId`, `networkInterfaceId`, `limit`, `attached`, `inFlight`, `observedAt`,
-    /// `answeredAt`. `ensCode` and `ensRequestId` are added from the fields above.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub metadata: BTreeMap<String, String>,
-    /// How long to wait before another try (`RetryInfo`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_after: Option<Duration>,
-    /// Bad fields of the request, with what is wrong with each (`BadRequest`).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub fields: Vec<(String, String)>,
+/// Shortens a text to at most so many bytes, by whole characters.
+pub(super) fn cut(text: &mut String, most: usize) {
+    text.truncate(text.floor_char_boundary(most));
+}
+
+stored! {
+    /// A refusal or a failure as callers get it. Built by [`Failure::new`] and refined by the methods below.
+    #[derive(Clone, PartialEq, Debug, thiserror::Error)]
+    #[error("{reason}: {message}")]
+    pub struct Failure {
+        /// What happened, for programs.
+        pub reason: Reason = open,
+        /// The canonical code; the reason's own unless a deadline decided otherwise.
+        pub code: Code = open,
+        /// What happened and what to do, for people.
+        pub message: String,
+        /// ENS's own error code; empty if ENS gave none.
+        pub ens_code: String = optional,
+        /// ENS's RequestId; empty if ENS gave none.
+        pub ens_request_id: String = optional,
+        /// `ErrorInfo.metadata`: `instanceId`, `networkInterfaceId`, `limit`, `attached`, `inFlight`, `observedAt`,
+        /// `answeredAt`. `ensCode` and `ensRequestId` are added from the fields above.
+        pub metadata: BTreeMap<String, String> = optional,
+        /// How long to wait before another try (`RetryInfo`).
+        pub retry_after: Option<Duration> = optional,
+        /// Bad fields of the request, with what is wrong with each (`BadRequest`).
+        pub fields: Vec<(String, String)> = optional,
+    }
 }
 
 impl Failure {
+    /// Cuts what others wrote into it to what a record has room for.
+    pub fn trim(&mut self) {
+        cut(&mut self.message, MAX_MESSAGE);
+        cut(&mut self.ens_code, MAX_WORD);
+        cut(&mut self.ens_request_id, MAX_WORD);
+        self.metadata.values_mut().for_each(|value| cut(value, MAX_WORD));
+    }
+
+    /// About how many bytes it takes as JSON.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let metadata = self.metadata.iter().map(|(name, value)| name.len() + value.len() + 6);
+        let fields = self
+            .fields
+            .iter()
+            .map(|(field, problem)| field.len() + problem.len() + 8);
+        let texts = [&self.message, &self.ens_code, &self.ens_request_id].map(String::len);
+        130 + texts.iter().sum::<usize>() + metadata.sum::<usize>() + fields.sum::<usize>() + self.unknown.size()
+    }
+
     /// A failure with the reason's own code.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
@@ -47,6 +73,7 @@ impl Failure {
             metadata: BTreeMap::new(),
             retry_after: None,
             fields: Vec::new(),
+            unknown: Unknown::default(),
         }
     }
 

@@ -7,6 +7,7 @@ pub mod failure;
 pub mod ids;
 pub mod random;
 pub mod reason;
+pub mod stored;
 pub mod time;
 
 pub use aftermath::{Repeat, Sent};
@@ -14,4 +15,5 @@ pub use attachment::{Attachment, State, Transition};
 pub use failure::Failure;
 pub use ids::{Caller, Fence, InstanceId, InterfaceId, RequestId, Revision, Ticket, Uid};
 pub use reason::{Code, Reason};
+pub use stored::Unknown;
 pub use time::Timestamp;

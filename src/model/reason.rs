@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::stored::Open;
+
 /// A `google.rpc.Code` that the gateway answers with.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -20,6 +22,10 @@ pub enum Code {
     Internal = 13,
     Unavailable = 14,
     Unauthenticated = 16,
+}
+
+impl Open for Code {
+    const OTHER: Self = Self::Unknown;
 }
 
 impl Code {
@@ -125,6 +131,10 @@ reasons! {
     CallerForbidden = "CALLER_FORBIDDEN", PermissionDenied, [];
     /// The caller is over its own quota.
     CallerQuotaExceeded = "CALLER_QUOTA_EXCEEDED", ResourceExhausted, [];
+}
+
+impl Open for Reason {
+    const OTHER: Self = Self::EnsError;
 }
 
 impl Reason {

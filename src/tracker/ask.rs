@@ -7,7 +7,7 @@ use tokio::time::{Duration, Instant};
 use crate::attach::finding;
 use crate::ens::{DescribeError, Ens, Permit, Purpose, Row};
 use crate::ledger::command::Finding;
-use crate::ledger::{Due, Ledger};
+use crate::ledger::{BootInstant, Due, Ledger};
 use crate::model::{InstanceId, InterfaceId, Timestamp};
 
 use super::Tracker;
@@ -36,7 +36,7 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
                     }
                 },
             };
-            let sent = Instant::now();
+            let sent = BootInstant::now();
             match self.ens.interfaces(permit, &ids).await {
                 Ok(rows) => {
                     let missing = self.read(due, &ids, &rows, sent, &mut looks);
@@ -64,7 +64,7 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
         due: &[Due],
         ids: &[InterfaceId],
         rows: &[Row],
-        sent: Instant,
+        sent: BootInstant,
         looks: &mut Vec<Look>,
     ) -> Vec<InterfaceId> {
         let mut missing = BTreeSet::new();
@@ -83,7 +83,7 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
     }
 
     /// Nothing was learnt; the attempts fall due again after their pause.
-    fn unclear(&self, due: &[Due], ids: &[InterfaceId], sent: Instant, looks: &mut Vec<Look>) {
+    fn unclear(&self, due: &[Due], ids: &[InterfaceId], sent: BootInstant, looks: &mut Vec<Look>) {
         let unclear = || Finding::Unclear { text: String::new() };
         let asked = due
             .iter()
@@ -93,7 +93,7 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
     }
 
     /// Each instance's findings, and when ENS was asked by the ledger's clock for that instance.
-    fn by_instance<'a>(&self, found: impl Iterator<Item = (&'a Due, Finding)>, sent: Instant) -> Vec<Look> {
+    fn by_instance<'a>(&self, found: impl Iterator<Item = (&'a Due, Finding)>, sent: BootInstant) -> Vec<Look> {
         let mut instances: BTreeMap<&InstanceId, Vec<(InterfaceId, Finding)>> = BTreeMap::new();
         for (due, finding) in found {
             instances

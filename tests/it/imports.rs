@@ -34,6 +34,7 @@ const GENERATED: ([&str; 2], [&str; 2]) = (["grpc", "proto"], ["grpc", "cli"]);
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("redis", &["ledger"]),
     ("reqwest", &["ens"]),
+    ("rustix", &["ledger/boot"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),
     ("opentelemetry_prometheus", &["telemetry"]),

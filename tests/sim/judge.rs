@@ -150,7 +150,7 @@ impl Judge {
                     instance: instance.clone(),
                     eni: eni.clone(),
                     at: send.at,
-                    lease_ends: after.lock.map(|grant| grant.expires_at),
+                    lease_ends: after.lock.as_ref().map(|grant| grant.expires_at),
                     request: attempt.request.as_ref().map(|key| key.id),
                     sent_at: None,
                     refused: false,
@@ -389,6 +389,7 @@ fn summary(record: &Record) -> String {
         "lock {} queue {} observed {:?} settled {:?} [{}]",
         record
             .lock
+            .as_ref()
             .map_or_else(|| "free".to_owned(), |grant| grant.fence.to_string()),
         record.queue.len(),
         occupied,

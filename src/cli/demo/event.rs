@@ -33,6 +33,7 @@ impl Phase {
             Self::State(State::Failed) => "FAILED",
             Self::State(State::Detaching) => "DETACHING",
             Self::State(State::Detached) => "DETACHED",
+            Self::State(State::Unknown) => "UNKNOWN",
             Self::Refused(_) => "REFUSED",
             Self::Broken => "BROKEN",
         }
@@ -43,7 +44,7 @@ impl Phase {
             Self::Calling | Self::State(State::Detached) => Style::new(),
             Self::State(State::Attached) => GOOD,
             Self::State(State::Failed) | Self::Refused(_) | Self::Broken => BAD,
-            Self::State(State::Pending | State::Verifying | State::Attaching | State::Detaching) => BUSY,
+            Self::State(_) => BUSY,
         }
     }
 }

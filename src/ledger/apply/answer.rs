@@ -1,6 +1,6 @@
 //! How a send was answered, and what that proves.
 
-use crate::model::{Failure, Reason, State};
+use crate::model::{Failure, Reason, State, Unknown};
 
 use super::super::bounds::{FIRST_LOOK, LEARNED_LIMIT_LIFE};
 use super::super::command::{Reply, SendAnswer, Settled};
@@ -57,6 +57,10 @@ impl Turn<'_> {
 
     fn answered(&mut self, mut attempt: Attempt, answer: &SendAnswer) {
         let now = self.now();
+        if *answer != SendAnswer::Void {
+            // It can no longer be withdrawn.
+            attempt.former = None;
+        }
         match answer {
             SendAnswer::Accepted { ens_request_id } => {
                 attempt.attachment.ens_request_id.clone_from(ens_request_id);
@@ -138,6 +142,7 @@ impl Turn<'_> {
             limit: others,
             at,
             until: self.now() + LEARNED_LIMIT_LIFE,
+            unknown: Unknown::default(),
         });
     }
 
@@ -148,6 +153,9 @@ impl Turn<'_> {
             return self.verify(attempt);
         }
         self.record.attempts.remove(&attempt.attachment.eni);
+        if let Some(key) = attempt.request.take() {
+            self.forget(key);
+        }
         match attempt.former.take() {
             Some(former) => self.put(*former, None),
             None => {
@@ -177,11 +185,6 @@ impl Turn<'_> {
             state,
             ..attempt.attachment.clone()
         });
-        let entry = RequestEntry {
-            eni: attempt.attachment.eni.clone(),
-            uid: attempt.uid(),
-            answer,
-        };
-        self.remember.push((key, entry));
+        self.remember(key, RequestEntry::new(attempt, answer));
     }
 }

@@ -53,5 +53,7 @@ impl Turn<'_> {
 
 /// Whether it is under way, and long past the time to look at it, or without one.
 fn is_orphaned(attempt: &Attempt, now: Timestamp) -> bool {
-    !attempt.attachment.state.is_terminal() && attempt.due_at.is_none_or(|due_at| due_at + OVERDUE < now)
+    let state = attempt.attachment.state;
+    let under_way = !state.is_terminal() && state != State::Unknown;
+    under_way && attempt.due_at.is_none_or(|due_at| due_at + OVERDUE < now)
 }

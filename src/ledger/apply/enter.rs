@@ -1,10 +1,10 @@
 //! The way in: answered from what is known, or queued, or granted, or with a slot reserved and the send written.
 
-use crate::model::{Attachment, Failure, InterfaceId, Reason, State, Ticket, Uid};
+use crate::model::{Failure, InterfaceId, Reason, State, Ticket, Uid};
 
 use super::super::bounds::{LEASE_MARGIN, PRESENT_LIFE};
 use super::super::command::{Enter, Lease, Reach, Reply};
-use super::super::record::{Attempt, RequestEntry, Send};
+use super::super::record::{Attempt, Grant, RequestEntry, Send};
 use super::super::rules::Rule;
 use super::Turn;
 
@@ -20,7 +20,7 @@ impl Turn<'_> {
         if self.is_on_hold() {
             return Reply::Recovering(self.context.partition.hold_until);
         }
-        if matches!(enter.reach, Reach::Foresee | Reach::Ask) {
+        if enter.reach == Reach::Ask {
             return Reply::Open;
         }
         let grant = match self.acquire(enter.ticket) {
@@ -38,7 +38,8 @@ impl Turn<'_> {
         self.reserve(enter, grant)
     }
 
-    /// What the ledger can answer without the lock: a replay, a join, an ENI that is here already.
+    /// What the ledger can answer without the lock: a replay, a join, an ENI that is here already. Only an id that began an attempt
+    /// is remembered: the others sent nothing, and may ask again at will.
     fn known(&mut self, enter: &Enter) -> Option<Reply> {
         let attempt = self.record.attempts.get(&enter.eni);
         if let Some(entry) = self.context.request {
@@ -65,27 +66,20 @@ impl Turn<'_> {
                 let seen = attempt.described_at.unwrap_or_default();
                 let fresh = self.now() < seen + PRESENT_LIFE;
                 let attempt = Box::new(attempt.clone());
-                if fresh && attempt.attachment.state == State::Attached {
-                    self.remember_call(enter, attempt.uid(), Some(&attempt.attachment));
-                }
                 Some(Reply::Present { attempt, fresh })
             }
             State::Pending if attempt.uid() == enter.uid => self.reserved_before(enter.ticket, attempt.clone()),
-            State::Pending | State::Verifying | State::Attaching => {
-                let attempt = Box::new(attempt.clone());
-                self.remember_call(enter, attempt.uid(), None);
-                Some(Reply::Joined(attempt))
+            State::Pending | State::Verifying | State::Attaching | State::Unknown => {
+                Some(Reply::Joined(Box::new(attempt.clone())))
             }
         }
     }
 
     /// The same command again, its reply having been lost: the same answer, as long as the grant lasts.
     fn reserved_before(&mut self, ticket: Ticket, attempt: Attempt) -> Option<Reply> {
-        let grant = self
-            .record
-            .lock
-            .filter(|grant| grant.ticket == ticket && !grant.provisional);
-        Some(match grant.and_then(|_| self.acquire(ticket).ok()) {
+        let is_held = |grant: &Grant| grant.ticket == ticket && !grant.provisional;
+        let held = self.record.lock.as_ref().is_some_and(is_held);
+        Some(match held.then(|| self.acquire(ticket).ok()).flatten() {
             Some(grant) => Reply::Reserved {
                 grant,
                 attempt: Box::new(attempt),
@@ -93,22 +87,6 @@ impl Turn<'_> {
             },
             None => Reply::Joined(Box::new(attempt)),
         })
-    }
-
-    /// Keeps what a request id joined, or got for its answer without a send.
-    fn remember_call(&mut self, enter: &Enter, uid: Uid, answer: Option<&Attachment>) {
-        let known = self
-            .context
-            .request
-            .is_some_and(|entry| entry.uid == uid && (entry.answer.is_some() || answer.is_none()));
-        if let (Some(key), false, false) = (&enter.request, known, enter.reach == Reach::Foresee) {
-            let entry = RequestEntry {
-                eni: enter.eni.clone(),
-                uid,
-                answer: answer.cloned(),
-            };
-            self.remember.push((key.clone(), entry));
-        }
     }
 
     /// Takes a slot and writes the send, under the grant and by a valid observation.
@@ -127,12 +105,7 @@ impl Turn<'_> {
             ..Attempt::new(self.context.instance, &enter.eni, enter.uid, now)
         };
         if let Some(key) = &enter.request {
-            let entry = RequestEntry {
-                eni: enter.eni.clone(),
-                uid: enter.uid,
-                answer: None,
-            };
-            self.remember.push((key.clone(), entry));
+            self.remember(key.clone(), RequestEntry::new(&attempt, None));
         }
         self.put(attempt, Some(State::Pending));
         self.reserved_reply(&enter.eni, grant)

@@ -3,7 +3,7 @@
 //! A released lock goes straight to the first in the queue, for one second on trial: the lease begins when the grantee's
 //! next poll confirms it. Nothing renews a lease. Order and speed rest on this file; safety does not.
 
-use crate::model::{Failure, Reason, Revision, State, Ticket, Timestamp};
+use crate::model::{Failure, Reason, Revision, State, Ticket, Timestamp, Unknown};
 
 use super::super::bounds::{PROVISIONAL_GRANT, WAITER_LIFE};
 use super::super::command::{Change, Hold, Lease};
@@ -25,7 +25,7 @@ impl Turn<'_> {
             self.restate();
         }
         self.restart_future_times();
-        if self.record.lock.is_some_and(|grant| grant.expires_at <= now) {
+        if self.record.lock.as_ref().is_some_and(|grant| grant.expires_at <= now) {
             self.record.lock = None;
         }
         self.record.queue.retain(|waiter| waiter.expires_at > now);
@@ -103,8 +103,9 @@ impl Turn<'_> {
             fence: self.record.fence,
             expires_at: self.now() + life,
             provisional,
+            unknown: Unknown::default(),
         };
-        self.record.lock = Some(grant);
+        self.record.lock = Some(grant.clone());
         grant
     }
 
@@ -112,13 +113,13 @@ impl Turn<'_> {
     /// rest of its lease.
     pub(super) fn acquire(&mut self, ticket: Ticket) -> Result<Lease, usize> {
         let now = self.now();
-        let grant = match self.record.lock {
+        let grant = match self.record.lock.clone() {
             None => self.grant(ticket, false),
             Some(mut grant) if grant.ticket == ticket => {
                 if grant.provisional {
                     grant.provisional = false;
                     grant.expires_at = now + self.context.bounds.lease;
-                    self.record.lock = Some(grant);
+                    self.record.lock = Some(grant.clone());
                 }
                 grant
             }
@@ -141,7 +142,12 @@ impl Turn<'_> {
                 place
             }
             None => {
-                self.record.queue.push_back(Waiter { ticket, expires_at });
+                let unknown = Unknown::default();
+                self.record.queue.push_back(Waiter {
+                    ticket,
+                    expires_at,
+                    unknown,
+                });
                 self.record.queue.len() - 1
             }
         }
@@ -149,7 +155,7 @@ impl Turn<'_> {
 
     /// Ends the grant of `ticket`, and hands the lock over.
     pub(super) fn release(&mut self, ticket: Ticket) {
-        if self.record.lock.is_some_and(|grant| grant.ticket == ticket) {
+        if self.record.lock.as_ref().is_some_and(|grant| grant.ticket == ticket) {
             self.record.lock = None;
             self.hand_over();
         }

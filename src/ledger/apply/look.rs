@@ -12,9 +12,11 @@ use super::{Turn, on_the_second, pause_after};
 
 impl Turn<'_> {
     /// Takes in what a describe sent at `sent_at` showed of `eni`. Ignored where the describe is older than what is known: an answer that
-    /// comes late takes nothing back. Ignored, too, where it was sent in the future, by a clock that was wrong.
+    /// comes late takes nothing back. Ignored, too, where it was sent in the future, by a clock that was wrong. And an attempt in a
+    /// state that this version does not know is left to the newer one.
     pub(super) fn look(&mut self, eni: &InterfaceId, sent_at: Timestamp, finding: &Finding) {
-        let Some(mut attempt) = self.record.attempts.get(eni).cloned() else {
+        let known = |attempt: &&Attempt| attempt.attachment.state != State::Unknown;
+        let Some(mut attempt) = self.record.attempts.get(eni).filter(known).cloned() else {
             return;
         };
         let after_sends = attempt.last_send().is_none_or(|send| sent_at > send.counts_from());

@@ -10,17 +10,20 @@ mod enter;
 mod lock;
 mod look;
 mod observe;
+mod remember;
 mod room;
 mod settle;
 
 #[cfg(test)]
 mod tests;
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{InstanceId, InterfaceId, Revision, State, Timestamp};
 
-use super::bounds::{Bounds, ENDED_LIFE, IDLE_LIFE, LONGEST_PAUSE, MAX_ENDED};
+use super::bounds::{Bounds, EMPTY_LIFE, ENDED_LIFE, IDLE_LIFE, LONGEST_PAUSE, MAX_ENDED, MAX_ENDED_SIZE};
 use super::command::{Change, Command, Reply};
 use super::record::{Attempt, Record, RequestEntry, RequestKey};
 use super::rules::Rule;
@@ -63,7 +66,8 @@ pub fn apply(record: &Record, command: &Command, context: Context<'_>) -> Step {
         context,
         record: record.clone(),
         changes: Vec::new(),
-        remember: Vec::new(),
+        requests: Vec::new(),
+        claimed: BTreeSet::new(),
         handed_over: false,
         compared: false,
     };
@@ -76,7 +80,9 @@ struct Turn<'a> {
     context: Context<'a>,
     record: Record,
     changes: Vec<Change>,
-    remember: Vec<(RequestKey, RequestEntry)>,
+    requests: Vec<(RequestKey, Option<RequestEntry>)>,
+    /// Whose place in the queue of due attempts brought the command here.
+    claimed: BTreeSet<InterfaceId>,
     handed_over: bool,
     compared: bool,
 }
@@ -135,6 +141,7 @@ impl Turn<'_> {
 
     /// Puts an attempt into the record as changed: gives it a new revision and enters its state.
     fn put(&mut self, mut attempt: Attempt, enter: Option<State>) {
+        attempt.trim();
         let revision = self.next_revision();
         let before = self.record.attempts.get(&attempt.attachment.eni);
         let before = before.filter(|before| before.uid() == attempt.uid());
@@ -153,7 +160,8 @@ impl Turn<'_> {
     }
 
     fn finish(mut self, before: &Record, reply: Reply) -> Step {
-        if self.record == *before && self.remember.is_empty() {
+        let due = self.due_changes(before);
+        if self.record == *before && self.requests.is_empty() && due.is_empty() {
             return Step {
                 record: self.record,
                 changed: false,
@@ -164,11 +172,11 @@ impl Turn<'_> {
         }
         self.prune();
         let effects = Effects {
-            due: due_changes(before, &self.record),
+            due,
             comparison: self.comparison(before),
             notify: self.handed_over || self.record.revision != before.revision,
-            expire_after: (!self.is_live()).then_some(IDLE_LIFE),
-            requests: std::mem::take(&mut self.remember),
+            expire_after: self.life(),
+            requests: std::mem::take(&mut self.requests),
         };
         Step {
             record: self.record,
@@ -183,38 +191,67 @@ impl Turn<'_> {
         self.record
             .attempts
             .values()
-            .any(|attempt| attempt.reserved || attempt.due_at.is_some())
+            .any(|attempt| attempt.is_reserved() || attempt.due_at.is_some())
     }
 
-    /// Forgets what ended long ago.
+    /// How long the record is kept when nobody touches it; `None`: for ever. Without attempts it says nothing that ENS and the
+    /// clock do not say as well: revisions and fences are times.
+    fn life(&self) -> Option<Duration> {
+        if self.is_live() {
+            return None;
+        }
+        let empty = EMPTY_LIFE.max(self.context.bounds.hold());
+        let attempts = || self.record.attempts.values();
+        if !attempts().all(has_ended) {
+            return Some(IDLE_LIFE);
+        }
+        let last = attempts().map(|attempt| attempt.attachment.updated_at).max();
+        let ended = last.map_or(Duration::ZERO, |last| (last + ENDED_LIFE).since(self.now()));
+        Some(ended.clamp(empty, ENDED_LIFE.max(empty)))
+    }
+
+    /// The places in the queue of due attempts that change. What was claimed and is not due by this record has lost its attempt, or
+    /// its record: its place goes, or it would be claimed for ever.
+    fn due_changes(&self, before: &Record) -> BTreeMap<InterfaceId, Option<Timestamp>> {
+        let due = |record: &Record, eni: &InterfaceId| record.attempts.get(eni).and_then(|attempt| attempt.due_at);
+        let after = &self.record;
+        let changed = before
+            .attempts
+            .keys()
+            .chain(after.attempts.keys())
+            .filter(|eni| due(before, eni) != due(after, eni));
+        let lost = self.claimed.iter().filter(|eni| due(after, eni).is_none());
+        changed.chain(lost).map(|eni| (eni.clone(), due(after, eni))).collect()
+    }
+
+    /// Forgets what ended long ago, and all but the newest that fit.
     fn prune(&mut self) {
-        let now = self.context.now;
-        let ended = |attempt: &Attempt| matches!(attempt.attachment.state, State::Failed | State::Detached);
-        let mut times: Vec<Timestamp> = self
-            .record
-            .attempts
-            .values()
-            .filter(|a| ended(a))
-            .map(|a| a.attachment.updated_at)
+        let ended = self.record.attempts.values().filter(|attempt| has_ended(attempt));
+        let mut ended: Vec<_> = ended
+            .map(|attempt| {
+                (
+                    Reverse(attempt.attachment.updated_at),
+                    attempt.attachment.eni.clone(),
+                    attempt.size(),
+                )
+            })
             .collect();
-        times.sort_unstable();
-        let surplus = times.len().saturating_sub(MAX_ENDED);
-        let oldest_kept = times.get(surplus).copied().unwrap_or_default().max(now - ENDED_LIFE);
-        self.record
-            .attempts
-            .retain(|_, a| !ended(a) || a.attachment.updated_at >= oldest_kept);
+        ended.sort_unstable();
+        let oldest = self.now() - ENDED_LIFE;
+        let mut total = 0;
+        for (place, (Reverse(at), eni, size)) in ended.into_iter().enumerate() {
+            total += size;
+            let fits = place == 0 || total <= MAX_ENDED_SIZE;
+            if at < oldest || place >= MAX_ENDED || !fits {
+                self.record.attempts.remove(&eni);
+            }
+        }
     }
 }
 
-fn due_changes(before: &Record, after: &Record) -> std::collections::BTreeMap<InterfaceId, Option<Timestamp>> {
-    let due = |record: &Record, eni: &InterfaceId| record.attempts.get(eni).and_then(|attempt| attempt.due_at);
-    before
-        .attempts
-        .keys()
-        .chain(after.attempts.keys())
-        .filter(|eni| due(before, eni) != due(after, eni))
-        .map(|eni| (eni.clone(), due(after, eni)))
-        .collect()
+/// Whether nothing is left of it but its history.
+fn has_ended(attempt: &Attempt) -> bool {
+    matches!(attempt.attachment.state, State::Failed | State::Detached)
 }
 
 /// The time to look next: whole seconds, so that what is due falls together and fills the batches.

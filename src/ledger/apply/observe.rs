@@ -1,6 +1,6 @@
 //! Describes of the whole instance: who occupies it, and what that says of everybody.
 
-use crate::model::{InterfaceId, State, Timestamp};
+use crate::model::{InterfaceId, State, Timestamp, Unknown};
 
 use super::super::bounds::{OBSERVATION_LIFE, OBSERVATION_LIFE_MAX};
 use super::super::command::{Finding, Sight, Status};
@@ -37,6 +37,7 @@ impl Turn<'_> {
         if self
             .record
             .learned_limit
+            .as_ref()
             .is_some_and(|learned| sent_at > learned.at && counted.len() < learned.limit)
         {
             self.record.learned_limit = None;
@@ -46,6 +47,7 @@ impl Turn<'_> {
             occupied: counted.iter().map(|row| row.eni.clone()).collect(),
             recorded_at: self.now(),
             good_for: OBSERVATION_LIFE,
+            unknown: Unknown::default(),
         });
         // What was held up for so long, by a replica that stood still, says nothing of now.
         if self.now() > sent_at + bounds.lease {

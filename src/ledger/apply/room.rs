@@ -55,7 +55,7 @@ impl Turn<'_> {
         self.record
             .attempts
             .values()
-            .filter(|attempt| attempt.reserved || self.has_open_copy(attempt))
+            .filter(|attempt| attempt.is_reserved() || self.has_open_copy(attempt))
             .map(|attempt| &attempt.attachment.eni)
     }
 
@@ -78,7 +78,8 @@ impl Turn<'_> {
 
     /// The limit in force: the configured one, or a lower one that ENS enforced lately.
     pub(super) fn limit(&self) -> usize {
-        let learned = self.record.learned_limit.filter(|learned| self.now() < learned.until);
+        let learned = self.record.learned_limit.as_ref();
+        let learned = learned.filter(|learned| self.now() < learned.until);
         learned.map_or(self.context.bounds.limit, |learned| {
             learned.limit.min(self.context.bounds.limit)
         })

@@ -9,6 +9,7 @@ impl Turn<'_> {
     pub(super) fn settle(&mut self, sent_at: Timestamp, findings: &[(InterfaceId, Finding)]) -> Reply {
         let mut attempts = Vec::with_capacity(findings.len());
         for (eni, finding) in findings {
+            self.claimed.insert(eni.clone());
             self.look(eni, sent_at, finding);
             self.overdue(eni);
             attempts.extend(self.record.attempts.get(eni).map(|attempt| Settled {

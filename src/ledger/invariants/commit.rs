@@ -80,7 +80,7 @@ fn keeps_limit(before: &Record, after: &Record, bounds: &Bounds) -> bool {
     let reserved = after
         .attempts
         .iter()
-        .filter(|(_, attempt)| attempt.reserved)
+        .filter(|(_, attempt)| attempt.is_reserved())
         .map(|(eni, _)| eni);
     let taken: BTreeSet<_> = observed.chain(after.settled.keys()).chain(reserved).collect();
     taken.len() <= bounds.limit
@@ -97,9 +97,9 @@ fn keeps_reservations(before: &Record, after: &Record) -> bool {
 }
 
 fn fences_rise(before: &Record, after: &Record) -> bool {
-    match (before.lock, after.lock) {
+    match (&before.lock, &after.lock) {
         (Some(then), Some(now)) if then.fence == now.fence => then.ticket == now.ticket,
-        (_, Some(now)) => now.fence <= after.fence && (now.fence > before.fence || before.lock == Some(now)),
+        (_, Some(now)) => now.fence <= after.fence && (now.fence > before.fence || before.lock == after.lock),
         (_, None) => after.fence >= before.fence,
     }
 }

@@ -14,7 +14,7 @@ pub const fn agrees(shown: State, in_use: bool) -> bool {
     match shown {
         State::Attached => in_use,
         State::Failed | State::Detached => !in_use,
-        State::Pending | State::Verifying | State::Attaching | State::Detaching => true,
+        State::Pending | State::Verifying | State::Attaching | State::Detaching | State::Unknown => true,
     }
 }
 

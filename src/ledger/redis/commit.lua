@@ -7,7 +7,8 @@
 --    or 'attend' (then the second key is the members'): settings of a replica that is alive, us after which one counts as gone
 --    or 'tend' (then the second and third key are the due queue and the comparisons): the farthest from now that each may be due, in us
 --    or 'commit', version, epoch, now in us, record, life in ms ('' for ever), notice ('SPUBLISH', 'PUBLISH' or ''),
---       instance, its next comparison in us ('' as it is, '-' none), number of request entries, { request entry }*, { due member, due in us ('' for no more) }*
+--       instance, its next comparison in us ('' as it is, '-' none), number of request entries, { request entry ('' for none any more) }*,
+--       { due member, due in us ('' for no more) }*
 -- Returns: { 'committed', time in us, version }
 --    or    { 'found', time in us, epoch, replication id [, version, record, request entry] }
 --    or    { 'attended', time in us, epoch, replication id, { settings of a replica that is alive }* }
@@ -75,7 +76,8 @@ if ARGV[1] == 'commit'
     redis.call('ZADD', KEYS[5], ARGV[9], ARGV[8])
   end
   local requests = tonumber(ARGV[10])
-  for i = 1, requests do redis.call('SET', KEYS[6 + i], ARGV[10 + i], 'PX', 86400000) end
+  -- Not DEL: it would be one more right that the user of the ACL needs.
+  for i = 1, requests do redis.call('SET', KEYS[6 + i], ARGV[10 + i], 'PX', ARGV[10 + i] == '' and 1 or 86400000) end
   for i = 11 + requests, #ARGV, 2 do
     if ARGV[i + 1] == '' then
       redis.call('ZREM', KEYS[3], ARGV[i])

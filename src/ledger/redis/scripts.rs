@@ -183,6 +183,6 @@ mod tests {
     fn the_commit_script_says_what_the_contract_says() {
         let script = include_str!("commit.lua");
         assert!(script.contains(&format!("<= {} then", crate::ledger::MAX_CLOCK_DIFFERENCE.as_micros())));
-        assert!(script.contains(&format!("'PX', {})", crate::ledger::REQUEST_LIFE.as_millis())));
+        assert!(script.contains(&format!(" or {})", crate::ledger::REQUEST_LIFE.as_millis())));
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use eni_gateway::ens::{DescribeError, Ens, InstanceRow, Outcome, Permit, Prepared, Row};
 use eni_gateway::ledger::record::Attempt;
 use eni_gateway::ledger::{Effects, Ledger, Memory, Proposal, Snapshot, Verdict};
-use eni_gateway::model::{Attachment, Failure, InstanceId, InterfaceId, Revision, State, Timestamp, Transition, Uid};
+use eni_gateway::model::{
+    Attachment, Failure, InstanceId, InterfaceId, Revision, State, Timestamp, Transition, Uid, Unknown,
+};
 use tokio::sync::Semaphore;
 
 /// Puts an attachment into a ledger: seen just now.
@@ -121,7 +123,8 @@ pub(super) fn attachment(instance: &str, eni: &str, state: State, revision: u64)
         updated_at: time,
         ens_request_id: "ENS-REQUEST-ID".to_owned(),
         error: None,
-        transitions: vec![Transition { state, time }],
+        transitions: vec![Transition::new(state, time)],
         stuck: false,
+        unknown: Unknown::default(),
     }
 }

@@ -23,7 +23,7 @@ async fn a_request_id_is_remembered_for_a_day() {
     let memory = Memory::new(rates());
     let key = request("a", 1);
     let effects = Effects {
-        requests: vec![(key.clone(), entry(1))],
+        requests: vec![(key.clone(), Some(entry(1)))],
         ..Effects::default()
     };
     put(&memory, &instance(1), record(1), effects).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eni_gateway::ledger::record::TraceContext;
-use eni_gateway::model::{Attachment, Failure, Reason, Revision, State, Timestamp, Transition, Uid};
+use eni_gateway::model::{Attachment, Failure, Reason, Revision, State, Timestamp, Transition, Uid, Unknown};
 use eni_gateway::telemetry::context::{adopt_parent, current_trace, emit_attachment_span, fail, inject, link_to};
 use eni_gateway::telemetry::init::build;
 use eni_gateway::telemetry::names::{attribute as name, span as span_name};
@@ -62,14 +62,9 @@ fn attachment(error: Option<Failure>) -> Attachment {
         updated_at: at(42),
         ens_request_id: "REQUEST".to_owned(),
         error,
-        transitions: vec![
-            Transition {
-                state: State::Pending,
-                time: at(0),
-            },
-            Transition { state, time: at(42) },
-        ],
+        transitions: vec![Transition::new(State::Pending, at(0)), Transition::new(state, at(42))],
         stuck: false,
+        unknown: Unknown::default(),
     }
 }
 
@@ -218,6 +213,7 @@ async fn a_damaged_context_is_no_context() {
         let trace = TraceContext {
             parent: parent.to_owned(),
             state: "=,=".to_owned(),
+            ..TraceContext::default()
         };
         emit_attachment_span(&trace, &attachment(None));
         link_to(&info_span!(target: "eni_gateway", "poll"), &trace);

@@ -445,28 +445,6 @@ fn a_request_id_replays_its_answer_joins_its_attempt_and_stays_with_its_eni() {
 }
 
 #[test]
-fn a_request_id_keeps_that_its_eni_was_attached_already_unless_it_only_foresaw() {
-    let mut desk = Desk::new();
-    let key = Some(request(7));
-    desk.accept(1, "eni-1");
-    desk.pass(Duration::from_secs(1));
-    desk.settle("eni-1", here(Status::InUse));
-    for (reach, kept) in [(Reach::Foresee, false), (Reach::Ask, true)] {
-        let reply = desk.run(&enter(2, "eni-1", reach, key.clone()));
-        assert!(matches!(reply, Reply::Present { fresh: true, .. }), "{reply:?}");
-        let other = desk.run(&enter(3, "eni-2", Reach::Foresee, key.clone()));
-        assert_eq!(matches!(other, Reply::RequestIdReused(_)), kept, "{reach:?}: {other:?}");
-    }
-    // Others detach it; the intent was met.
-    desk.pass(Duration::from_secs(60));
-    desk.observe(&[]);
-    assert_eq!(desk.state("eni-1"), State::Detached);
-    assert_eq!(desk.attempt("eni-1").attachment.ens_status, "", "it stands in no row");
-    let replayed = desk.run(&enter(4, "eni-1", Reach::Reserve, key));
-    assert!(matches!(replayed, Reply::Replayed(_)), "{replayed:?}");
-}
-
-#[test]
 fn a_request_whose_attempt_was_withdrawn_begins_anew() {
     let mut desk = Desk::new();
     desk.observe(&[]);
@@ -475,6 +453,10 @@ fn a_request_whose_attempt_was_withdrawn_begins_anew() {
         panic!()
     };
     desk.answer(&(grant, *attempt), SendAnswer::Void);
+    assert_eq!(
+        (&desk.requests, &desk.record.requests),
+        (&BTreeMap::new(), &BTreeMap::new())
+    );
     assert!(matches!(
         desk.run(&enter(2, "eni-1", Reach::Reserve, key)),
         Reply::Reserved { .. }
@@ -492,7 +474,7 @@ fn what_went_unanswered_is_not_sent_again_into_an_instance_that_others_have_fill
     desk.settle("eni-1", free());
     desk.observe(&["eni-a", "eni-b"]);
     assert_eq!(desk.resend(1, sent.1.uid(), "eni-1"), Reply::Gone);
-    assert_eq!((desk.record.lock, desk.attempt("eni-1").sends.len()), (None, 1));
+    assert_eq!((&desk.record.lock, desk.attempt("eni-1").sends.len()), (&None, 1));
     // The first copy may still be applied.
     assert!(desk.attempt("eni-1").reserved);
     desk.pass(30 * SECOND);

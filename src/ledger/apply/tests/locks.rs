@@ -106,10 +106,10 @@ fn another_incarnation_clears_lock_and_queue_and_grants_nothing_during_the_hold(
         hold_until,
         shared: None,
     };
-    for reach in [Reach::Foresee, Reach::Ask, Reach::Reserve] {
+    for reach in [Reach::Ask, Reach::Reserve] {
         assert_eq!(desk.enter(2, "eni-2", reach), Reply::Recovering(hold_until));
     }
-    assert_eq!((desk.record.lock, desk.record.queue.len()), (None, 0));
+    assert_eq!((&desk.record.lock, desk.record.queue.len()), (&None, 0));
     desk.answer(
         &sent,
         SendAnswer::Accepted {

@@ -7,6 +7,8 @@ mod locks;
 mod looks;
 mod properties;
 mod rooms;
+mod sizes;
+mod versions;
 
 use std::time::Duration;
 
@@ -67,7 +69,12 @@ impl Desk {
             "survives being stored"
         );
         self.record = step.record.clone();
-        self.requests.extend(step.effects.requests.iter().cloned());
+        for (key, entry) in step.effects.requests.iter().cloned() {
+            match entry {
+                Some(entry) => self.requests.insert(key, entry),
+                None => self.requests.remove(&key),
+            };
+        }
         let reply = step.reply.clone();
         self.last = Some(step);
         reply
@@ -201,10 +208,7 @@ pub(super) fn id(eni: &str) -> InterfaceId {
 }
 
 pub(super) fn request(id: u128) -> RequestKey {
-    RequestKey {
-        caller: Caller::anonymous(),
-        id: RequestId(Uuid::from_u128(id)),
-    }
+    RequestKey::new(Caller::anonymous(), RequestId(Uuid::from_u128(id)))
 }
 
 pub(super) fn sight(eni: &str, status: Status) -> Sight {

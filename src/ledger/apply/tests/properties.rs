@@ -69,7 +69,7 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
                 3 => SendAnswer::Void,
                 _ => SendAnswer::Unanswered,
             };
-            let lock = desk.record.lock;
+            let lock = desk.record.lock.as_ref();
             let grant = lock.map_or(
                 Hold {
                     ticket: ticket(0),

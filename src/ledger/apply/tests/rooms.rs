@@ -37,14 +37,15 @@ fn reservations_and_what_ens_shows_fill_the_instance_together() {
         desk.run(&command);
         assert_eq!(desk.state(eni), State::Attaching);
     }
+    let lock = desk.record.lock.clone();
     let Reply::Full(full) = desk.enter(11, "eni-a", Reach::Reserve) else {
         panic!()
     };
     assert_eq!((full.limit, full.attached, full.in_flight), (10, 8, 2));
     assert!(!full.retry_after.is_zero());
     assert_eq!(
-        (desk.record.lock, desk.record.queue.len()),
-        (desk.record.lock, 0),
+        (&desk.record.lock, desk.record.queue.len()),
+        (&lock, 0),
         "the queue is emptied"
     );
 }

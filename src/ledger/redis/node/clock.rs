@@ -1,4 +1,4 @@
-//! The server's clock, as this replica estimates it: the local monotonic clock plus an offset that lies within two bounds.
+//! The server's clock, as this replica estimates it: the local clock, suspensions counted, plus an offset that lies within two bounds.
 //!
 //! A reply that carries the server's TIME was written between sending the command and receiving the reply, so each one
 //! narrows the bounds; a slow reply narrows nothing, and so spoils nothing. Between replies the bounds widen by the drift that
@@ -8,9 +8,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::time::Instant;
-
-use crate::ledger::MAX_CLOCK_DIFFERENCE;
+use crate::ledger::{BootInstant, MAX_CLOCK_DIFFERENCE};
 use crate::model::Timestamp;
 
 /// How far two clocks may drift apart: 200 us in each second, far more than quartz does.
@@ -18,7 +16,7 @@ const DRIFT_PER_MILLION: i64 = 200;
 
 #[derive(Debug)]
 pub(in super::super) struct Clock {
-    origin: Instant,
+    origin: BootInstant,
     /// What it shows until the first reply.
     system: Timestamp,
     bounds: Mutex<Option<Bounds>>,
@@ -62,7 +60,7 @@ impl Clock {
     pub(in super::super) fn new() -> Self {
         let system = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            origin: Instant::now(),
+            origin: BootInstant::now(),
             system: Timestamp::default() + system,
             bounds: Mutex::new(None),
         }
@@ -70,12 +68,12 @@ impl Clock {
 
     /// Learns from a reply to a command that was sent at `sent` and has arrived now. The step, if the clock was set by more than
     /// commits bear.
-    pub(in super::super) fn learn(&self, server: Timestamp, sent: Instant) -> Option<Step> {
-        self.learn_at(server, self.local(sent), self.local(Instant::now()))
+    pub(in super::super) fn learn(&self, server: Timestamp, sent: BootInstant) -> Option<Step> {
+        self.learn_at(server, self.local(sent), self.local(BootInstant::now()))
     }
 
     pub(in super::super) fn now(&self) -> Timestamp {
-        self.at(self.local(Instant::now()))
+        self.at(self.local(BootInstant::now()))
     }
 
     fn learn_at(&self, server: Timestamp, sent: i64, received: i64) -> Option<Step> {
@@ -119,8 +117,8 @@ impl Clock {
         }
     }
 
-    fn local(&self, instant: Instant) -> i64 {
-        as_i64(instant.saturating_duration_since(self.origin).as_micros() as u64)
+    fn local(&self, instant: BootInstant) -> i64 {
+        as_i64(instant.since(self.origin).as_micros() as u64)
     }
 }
 
@@ -171,6 +169,16 @@ mod tests {
         clock.learn_at(server(1_010), 1_000, 1_020);
         assert_eq!(clock.learn_at(server(2_200_000), 1_999_990, 2_000_010), None);
         assert!(clock.learn_at(server(3_600_000), 2_999_990, 3_000_010).is_some());
+    }
+
+    #[test]
+    fn a_suspension_sets_it_back_by_nothing() {
+        let clock = Clock::new();
+        clock.learn(server(0), BootInstant::now());
+        let before = clock.now();
+        crate::ledger::boot::suspend(Duration::from_secs(60));
+        let passed = clock.now().since(before);
+        assert!(passed >= Duration::from_secs(60), "{passed:?}");
     }
 
     #[test]

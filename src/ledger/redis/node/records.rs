@@ -2,12 +2,11 @@
 
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisResult, ScriptInvocation};
-use tokio::time::Instant;
 
 use crate::ledger::keys::{PartitionId, due_member};
 use crate::ledger::record::FORMAT;
 use crate::ledger::{
-    Comparison, Partition, Proposal, Record, RequestEntry, RequestKey, Snapshot, Unavailable, Verdict,
+    BootInstant, Comparison, Partition, Proposal, Record, RequestEntry, RequestKey, Snapshot, Unavailable, Verdict,
 };
 use crate::model::InstanceId;
 
@@ -69,7 +68,7 @@ impl Node {
         });
         script.arg(effects.requests.len());
         for (_, entry) in &effects.requests {
-            script.arg(json(entry)?);
+            script.arg(entry.as_ref().map(json).transpose()?.unwrap_or_default());
         }
         for (eni, at) in &effects.due {
             script.arg(due_member(instance, eni));
@@ -98,7 +97,7 @@ impl Node {
         connection: &mut MultiplexedConnection,
         script: &ScriptInvocation<'_>,
     ) -> RedisResult<Answer> {
-        let sent = Instant::now();
+        let sent = BootInstant::now();
         let answer = Answer::read(script.invoke_async(connection).await?).ok_or_else(unexpected)?;
         if let Some(step) = self.clock.learn(answer.now(), sent) {
             self.clock_was_set(step);
@@ -111,7 +110,7 @@ impl Node {
         &self,
         instance: &InstanceId,
         read: Option<&RequestKey>,
-        written: &[(RequestKey, RequestEntry)],
+        written: &[(RequestKey, Option<RequestEntry>)],
     ) -> Vec<String> {
         let partition = PartitionId::of(instance);
         let mut keys = vec![

@@ -91,7 +91,7 @@ pub(crate) async fn a_commit_turned_back_changes_nothing(one: &impl Ledger, othe
     let effects = Effects {
         due: [(eni(1), Some(from.now))].into(),
         comparison: Comparison::At(from.now),
-        requests: vec![(key.clone(), entry(1))],
+        requests: vec![(key.clone(), Some(entry(1)))],
         notify: true,
         expire_after: Some(Duration::from_millis(1)),
     };

@@ -7,9 +7,13 @@ pub(crate) mod queue;
 pub(crate) mod requests;
 pub(crate) mod tokens;
 
+use std::sync::Arc;
+
 use eni_gateway::ledger::record::LearnedLimit;
-use eni_gateway::ledger::{Effects, Ledger, Proposal, Record, RequestEntry, RequestKey, Snapshot, Verdict};
-use eni_gateway::model::{Caller, InstanceId, InterfaceId, RequestId, Revision, Timestamp, Uid};
+use eni_gateway::ledger::{
+    Book, Bounds, Effects, Ledger, Proposal, Record, RequestEntry, RequestKey, Snapshot, Verdict,
+};
+use eni_gateway::model::{Caller, InstanceId, InterfaceId, RequestId, Revision, Timestamp, Uid, Unknown};
 use uuid::Uuid;
 
 /// Every case, handed to a macro that makes tests of them, with what that one needs.
@@ -28,13 +32,19 @@ macro_rules! cases {
                 an_idle_record_expires_unless_something_in_it_is_live,
                 concurrent_commits_lose_nothing,
             ],
-            requests: [a_request_entry_is_kept_beside_the_record, request_entries_do_not_meet],
+            requests: [
+                a_request_entry_is_kept_beside_the_record,
+                request_entries_do_not_meet,
+                what_is_forgotten_is_gone_in_the_same_commit,
+                calls_that_send_nothing_leave_nothing_behind,
+            ],
             queue: [
                 what_is_due_is_claimed_once_and_comes_back,
                 the_earliest_come_first_over_all_partitions,
                 what_is_not_due_any_more_is_not_claimed,
                 two_claimers_share_out_the_work,
                 a_comparison_is_claimed_once_comes_back_and_can_be_put_off,
+                what_is_due_without_a_record_is_claimed_and_no_more,
             ],
             hints: [a_commit_with_notice_is_heard_everywhere, a_commit_without_notice_is_not_heard],
             tokens: [
@@ -88,10 +98,7 @@ pub(crate) fn eni(number: usize) -> InterfaceId {
 }
 
 pub(crate) fn request(caller: &str, number: u128) -> RequestKey {
-    RequestKey {
-        caller: Caller(caller.into()),
-        id: RequestId(Uuid::from_u128(number)),
-    }
+    RequestKey::new(Caller(caller.into()), RequestId(Uuid::from_u128(number)))
 }
 
 pub(crate) fn entry(number: usize) -> RequestEntry {
@@ -99,6 +106,7 @@ pub(crate) fn entry(number: usize) -> RequestEntry {
         eni: eni(number),
         uid: Uid(Uuid::from_u128(number as u128)),
         answer: None,
+        unknown: Unknown::default(),
     }
 }
 
@@ -108,12 +116,18 @@ pub(crate) fn record(mark: u64) -> Record {
         limit: 3,
         at: Timestamp::from_micros(1),
         until: Timestamp::from_micros(2),
+        unknown: Unknown::default(),
     };
     Record {
         revision: Revision(mark),
         learned_limit: Some(limit),
         ..Record::default()
     }
+}
+
+/// The rules over a ledger.
+pub(crate) fn book<L: Ledger + Clone>(ledger: &L) -> Book<L> {
+    Book::new(ledger.clone(), Bounds::default(), Arc::new(|_| {}))
 }
 
 /// A change computed from a snapshot.

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use eni_gateway::ledger::command::{Command, Finding};
 use eni_gateway::ledger::{Comparison, Due, Effects, Ledger};
 use eni_gateway::model::Timestamp;
 
-use super::{eni, instance, put, record};
+use super::{book, eni, instance, put, record};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -121,4 +122,53 @@ pub(crate) async fn a_comparison_is_claimed_once_comes_back_and_can_be_put_off(o
     set(1, Comparison::Done).await;
     assert_eq!(one.claim_comparisons(9, LONG).await.unwrap(), [instance(2)]);
     assert_eq!(one.claim(9, LONG).await.unwrap(), [], "another queue");
+}
+
+/// The record, or the attempt in it, was lost: whoever claims it finds nothing, and nobody claims it again.
+pub(crate) async fn what_is_due_without_a_record_is_claimed_and_no_more(
+    one: &(impl Ledger + Clone),
+    other: &(impl Ledger + Clone),
+) {
+    let past = one.now(&instance(1)) - Duration::from_secs(9);
+    set(one, &due(1, 1), Some(past)).await;
+    let compared = Effects {
+        comparison: Comparison::At(past),
+        expire_after: Some(Duration::from_millis(1)),
+        ..Effects::default()
+    };
+    put(one, &instance(2), record(1), compared).await;
+    while one.read(&instance(2), None).await.unwrap().version != 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // It comes back to whoever asks.
+    for ledger in 0..2 {
+        let claim = async || match ledger {
+            0 => (
+                one.claim(9, Duration::ZERO).await,
+                one.claim_comparisons(9, Duration::ZERO).await,
+            ),
+            _ => (
+                other.claim(9, Duration::ZERO).await,
+                other.claim_comparisons(9, Duration::ZERO).await,
+            ),
+        };
+        while claim().await != (Ok(vec![due(1, 1)]), Ok(vec![instance(2)])) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let book = book(other);
+    let sent_at = other.now(&instance(1)) - Duration::from_millis(50);
+    let findings = vec![(eni(1), Finding::Unclear { text: String::new() })];
+    book.execute(&instance(1), &Command::Settle { sent_at, findings })
+        .await
+        .unwrap();
+    let observe = Command::Observe {
+        sent_at,
+        rows: Vec::new(),
+        then: Some(Box::new(Command::Compare)),
+    };
+    book.execute(&instance(2), &observe).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(one.claim(9, LONG).await.unwrap(), []);
+    assert_eq!(one.claim_comparisons(9, LONG).await.unwrap(), []);
 }

@@ -1,15 +1,18 @@
 //! Request ids.
 
-use eni_gateway::ledger::{Effects, Ledger, Verdict};
+use eni_gateway::ledger::command::{Command, Enter, Finding, Reach, Reply, SendAnswer, Status};
+use eni_gateway::ledger::{Effects, Ledger, RequestEntry, RequestKey, Verdict};
+use eni_gateway::model::{Ticket, Uid};
+use uuid::Uuid;
 
-use super::{conflict, entry, instance, proposal, record, request};
+use super::{book, conflict, eni, entry, instance, proposal, put, record, request};
 
 pub(crate) async fn a_request_entry_is_kept_beside_the_record(one: &impl Ledger, other: &impl Ledger) {
     let (id, key) = (instance(1), request("team-a", 1));
     let from = one.read(&id, Some(&key)).await.unwrap();
     assert_eq!(from.request, None);
     let effects = Effects {
-        requests: vec![(key.clone(), entry(1))],
+        requests: vec![(key.clone(), Some(entry(1)))],
         ..Effects::default()
     };
     let mine = proposal(&id, &from, record(1), effects);
@@ -34,7 +37,7 @@ pub(crate) async fn a_request_entry_is_kept_beside_the_record(one: &impl Ledger,
     // Its answer is written later, by a commit that decides by another one.
     let from = one.read(&id, None).await.unwrap();
     let effects = Effects {
-        requests: vec![(key.clone(), entry(2))],
+        requests: vec![(key.clone(), Some(entry(2)))],
         ..Effects::default()
     };
     let mut later = proposal(&id, &from, record(3), effects);
@@ -61,7 +64,7 @@ pub(crate) async fn request_entries_do_not_meet(one: &impl Ledger, _: &impl Ledg
     for (number, (place, caller, id)) in all.iter().enumerate() {
         let from = one.read(&instance(*place), None).await.unwrap();
         let effects = Effects {
-            requests: vec![(request(caller, *id), entry(number))],
+            requests: vec![(request(caller, *id), Some(entry(number)))],
             ..Effects::default()
         };
         let verdict = one
@@ -74,4 +77,86 @@ pub(crate) async fn request_entries_do_not_meet(one: &impl Ledger, _: &impl Ledg
         let found = one.read(&instance(*place), Some(&request(caller, *id))).await.unwrap();
         assert_eq!(found.request, Some(entry(number)), "{caller:?}");
     }
+}
+
+pub(crate) async fn what_is_forgotten_is_gone_in_the_same_commit(one: &impl Ledger, other: &impl Ledger) {
+    let id = instance(1);
+    let remember = async |requests: Vec<(RequestKey, Option<RequestEntry>)>| {
+        let effects = Effects {
+            requests,
+            ..Effects::default()
+        };
+        put(one, &id, record(1), effects).await;
+    };
+    remember(vec![
+        (request("a", 1), Some(entry(1))),
+        (request("a", 2), Some(entry(2))),
+    ])
+    .await;
+    remember(vec![(request("a", 1), None), (request("a", 3), Some(entry(3)))]).await;
+    for (number, found) in [(1, None), (2, Some(entry(2))), (3, Some(entry(3)))] {
+        let snapshot = other.read(&id, Some(&request("a", number))).await.unwrap();
+        assert_eq!(snapshot.request, found, "{number}");
+    }
+}
+
+/// An attach of what is attached already, or under way: however many ids it comes with, the record stays as it is.
+pub(crate) async fn calls_that_send_nothing_leave_nothing_behind(
+    one: &(impl Ledger + Clone),
+    other: &(impl Ledger + Clone),
+) {
+    let (id, book) = (instance(1), book(one));
+    let enter = |who: u128| {
+        Command::Enter(Enter {
+            ticket: Ticket(Uuid::from_u128(who)),
+            uid: Uid(Uuid::from_u128(who)),
+            eni: eni(1),
+            request: Some(request("a", who)),
+            trace: None,
+            reach: Reach::Reserve,
+        })
+    };
+    let observe = Command::Observe {
+        sent_at: one.now(&id),
+        rows: Vec::new(),
+        then: Some(Box::new(enter(1))),
+    };
+    let Reply::Reserved { grant, attempt, .. } = book.execute(&id, &observe).await.unwrap().reply else {
+        panic!()
+    };
+    let calls = async |before: u128| {
+        let version = one.read(&id, None).await.unwrap().version;
+        for who in before..before + 20 {
+            let reply = book.execute(&id, &enter(who)).await.unwrap().reply;
+            assert!(matches!(reply, Reply::Joined(_) | Reply::Present { .. }), "{reply:?}");
+            assert_eq!(other.read(&id, Some(&request("a", who))).await.unwrap().request, None);
+        }
+        assert_eq!(
+            one.read(&id, None).await.unwrap().version,
+            version,
+            "nothing was written"
+        );
+    };
+    let answer = Command::Answer {
+        attempt,
+        grant: grant.hold,
+        answer: SendAnswer::Accepted {
+            ens_request_id: "E".to_owned(),
+        },
+        release: true,
+    };
+    book.execute(&id, &answer).await.unwrap();
+    calls(100).await;
+    let in_use = Finding::Here {
+        status: Status::InUse,
+        text: "InUse".to_owned(),
+    };
+    let settle = Command::Settle {
+        sent_at: one.now(&id),
+        findings: vec![(eni(1), in_use)],
+    };
+    book.execute(&id, &settle).await.unwrap();
+    calls(200).await;
+    let began = other.read(&id, Some(&request("a", 1))).await.unwrap().request.unwrap();
+    assert!(began.answer.is_some(), "the id that began it keeps its answer");
 }

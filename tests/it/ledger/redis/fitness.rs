@@ -125,7 +125,7 @@ async fn every_script_keeps_to_one_slot() {
     let mut hint = other.hints().subscribe(&instance(1));
     let effects = Effects {
         due: [(eni(1), Some(one.now(&instance(1)))), (eni(2), None)].into(),
-        requests: vec![(request("a", 1), entry(1))],
+        requests: vec![(request("a", 1), Some(entry(1)))],
         notify: true,
         ..Effects::default()
     };

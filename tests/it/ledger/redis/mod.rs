@@ -95,7 +95,7 @@ async fn what_lives_on_and_what_expires() {
     let (keep, one, _other) = ledgers().await;
     let server = &keep.0;
     let effects = Effects {
-        requests: vec![(request("a", 1), entry(1))],
+        requests: vec![(request("a", 1), Some(entry(1)))],
         ..Effects::default()
     };
     put(&one, &instance(1), record(1), effects).await;

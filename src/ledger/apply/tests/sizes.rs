@@ -1,0 +1,238 @@
+//! How large a record grows, and how long it lives.
+
+use super::*;
+use crate::ledger::bounds::{IDLE_LIFE, MAX_REQUESTS};
+use crate::ledger::record::TraceContext;
+use crate::model::{Failure, Reason};
+
+/// An attach with all that callers and ENS may send along: a trace, an id, a long refusal.
+fn refused(desk: &mut Desk, number: u128) {
+    let trace = TraceContext {
+        parent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
+        ..TraceContext::default()
+    };
+    let mut enter = Enter {
+        ticket: ticket(number),
+        uid: Uid(Uuid::from_u128(number)),
+        eni: id(&format!("eni-5pqzzzn19jx6t{number:08}")),
+        request: Some(request(number)),
+        trace: Some(trace),
+        reach: Reach::Reserve,
+    };
+    desk.observe(&[]);
+    desk.pass(Duration::from_millis(1));
+    let sent = match desk.run(&Command::Enter(enter.clone())) {
+        Reply::Reserved { grant, attempt, .. } => (grant, *attempt),
+        other => panic!("{other:?}"),
+    };
+    enter.reach = Reach::Ask;
+    let words = "The specified instance must be stopped before a network interface is attached. ".repeat(3);
+    let failure = Failure::new(Reason::InstanceNotStopped, words)
+        .ens(
+            "InvalidOperation.InvalidEnsStatus",
+            "7B4C3A5E-1C5D-4E0B-9B0A-0B6B3B7B2B1A",
+        )
+        .about(&desk.instance.clone(), &enter.eni);
+    desk.answer(&sent, SendAnswer::Refused(failure));
+}
+
+fn stored(record: &Record) -> usize {
+    serde_json::to_string(record).unwrap().len()
+}
+
+#[test]
+fn a_record_keeps_few_of_its_ended_attempts_and_request_ids() {
+    let mut desk = Desk::new();
+    let mut largest = 0;
+    for number in 1..=150 {
+        refused(&mut desk, number);
+        desk.pass(SECOND);
+        largest = largest.max(stored(&desk.record));
+    }
+    assert!(largest < 20_000, "{largest} bytes");
+    let kept: Vec<String> = desk.record.attempts.keys().map(ToString::to_string).collect();
+    assert!((10..=20).contains(&kept.len()), "{}", kept.len());
+    assert_eq!(
+        kept.last().map(String::as_str),
+        Some("eni-5pqzzzn19jx6t00000150"),
+        "the newest"
+    );
+    assert_eq!(desk.requests.len(), MAX_REQUESTS);
+    assert!(desk.requests.contains_key(&request(150)) && !desk.requests.contains_key(&request(1)));
+    let one = stored(&desk.record) / kept.len();
+    println!(
+        "{} ended attempts: {} bytes, {one} each",
+        kept.len(),
+        stored(&desk.record)
+    );
+}
+
+#[test]
+fn a_caller_with_many_ids_takes_nobody_elses() {
+    let mut desk = Desk::new();
+    let mut step = |caller: &str, number: u128| {
+        let key = RequestKey::new(Caller(caller.into()), RequestId(Uuid::from_u128(number)));
+        let command = enter(number, "eni-1", Reach::Reserve, Some(key.clone()));
+        desk.observe(&[]);
+        desk.pass(Duration::from_millis(1));
+        let Reply::Reserved { grant, attempt, .. } = desk.run(&command) else {
+            panic!()
+        };
+        desk.answer(
+            &(grant, *attempt),
+            SendAnswer::Refused(Failure::new(Reason::InstanceNotStopped, "no")),
+        );
+        desk.pass(SECOND);
+        (key, desk.requests.clone())
+    };
+    let (quiet, _) = step("quiet", 1);
+    for number in 2..100 {
+        let (_, remembered) = step("busy", number);
+        assert!(remembered.contains_key(&quiet) && remembered.len() <= MAX_REQUESTS);
+    }
+}
+
+#[test]
+fn what_others_write_is_cut_to_what_a_record_has_room_for() {
+    let mut desk = Desk::new();
+    let mut sent = desk.reserve(1, "eni-1");
+    let long = "ü".repeat(5_000);
+    sent.1.attachment.ens_status.clone_from(&long);
+    let failure = Failure::new(Reason::EnsError, long.clone())
+        .ens(long.clone(), long.clone())
+        .with("observedAt", &long);
+    desk.answer(&sent, SendAnswer::Refused(failure));
+    desk.accept(2, "eni-2");
+    desk.settle("eni-2", Finding::Unclear { text: long });
+    assert!(stored(&desk.record) < 6_000, "{}", stored(&desk.record));
+}
+
+#[test]
+fn a_former_attempt_is_kept_as_long_as_it_may_come_back() {
+    let mut desk = Desk::new();
+    let first = desk.reserve(1, "eni-1");
+    desk.answer(
+        &first,
+        SendAnswer::Refused(Failure::new(Reason::InstanceNotStopped, "no")),
+    );
+    let sent = desk.reserve(2, "eni-1");
+    assert!(desk.attempt("eni-1").former.is_some());
+    desk.answer(&sent, SendAnswer::Unanswered);
+    assert_eq!(desk.attempt("eni-1").former, None);
+}
+
+#[test]
+fn the_size_is_about_what_is_stored() {
+    let mut desk = Desk::new();
+    let about = |desk: &Desk| {
+        let (size, stored) = (desk.record.size() as f64, stored(&desk.record) as f64);
+        assert!((0.6..1.6).contains(&(size / stored)), "{size} for {stored}");
+    };
+    for number in 1..=12 {
+        refused(&mut desk, number);
+        about(&desk);
+    }
+    let mut desk = Desk::new();
+    for number in 1..=10 {
+        desk.accept(number, &format!("eni-5pqzzzn19jx6t{number}"));
+        desk.pass(12 * SECOND);
+        desk.settle(&format!("eni-5pqzzzn19jx6t{number}"), here(Status::InUse));
+        about(&desk);
+    }
+}
+
+#[test]
+fn what_was_answered_without_a_send_is_not_remembered() {
+    let mut desk = Desk::new();
+    desk.accept(1, "eni-1");
+    let before = desk.record.clone();
+    for reach in [Reach::Ask, Reach::Queue, Reach::Reserve] {
+        let joined = desk.run(&enter(2, "eni-1", reach, Some(request(7))));
+        assert!(matches!(joined, Reply::Joined(_)), "{joined:?}");
+    }
+    assert!(desk.record == before && desk.requests.is_empty());
+    desk.pass(12 * SECOND);
+    desk.settle("eni-1", here(Status::InUse));
+    let before = desk.record.clone();
+    let present = desk.run(&enter(3, "eni-1", Reach::Reserve, Some(request(8))));
+    assert!(matches!(present, Reply::Present { fresh: true, .. }), "{present:?}");
+    assert!(!desk.last.as_ref().unwrap().changed && desk.record == before && desk.requests.is_empty());
+    // It began nothing, and so it may name another one.
+    let other = desk.run(&enter(4, "eni-2", Reach::Ask, Some(request(8))));
+    assert_eq!(other, Reply::Open);
+}
+
+fn life(desk: &Desk) -> Option<Duration> {
+    desk.last.as_ref().unwrap().effects.expire_after
+}
+
+#[test]
+fn a_record_lives_as_long_as_it_says_something() {
+    let mut desk = Desk::new();
+    desk.observe(&[]);
+    assert_eq!(life(&desk), Some(300 * SECOND), "nobody has this name");
+    desk.enter(1, "eni-1", Reach::Queue);
+    assert_eq!(life(&desk), Some(300 * SECOND), "a lock ends by itself");
+    let sent = desk.reserve(1, "eni-1");
+    assert_eq!(life(&desk), None, "for ever");
+    desk.answer(&sent, SendAnswer::Void);
+    assert_eq!(life(&desk), Some(300 * SECOND), "revisions are times");
+    let sent = desk.reserve(1, "eni-1");
+    desk.answer(
+        &sent,
+        SendAnswer::Refused(Failure::new(Reason::InstanceNotStopped, "no")),
+    );
+    assert_eq!(life(&desk), Some(ENDED_LIFE));
+    desk.pass(3_600 * SECOND);
+    desk.observe(&[]);
+    assert_eq!(life(&desk), Some(ENDED_LIFE - 3_600 * SECOND));
+    desk.observe(&["eni-2"]);
+    desk.pass(SECOND);
+    desk.observe(&["eni-2"]);
+    assert_eq!(life(&desk), Some(IDLE_LIFE));
+    // Bounds that reach further than that.
+    let mut desk = Desk::new();
+    desk.bounds.lag = 600 * SECOND;
+    desk.observe(&[]);
+    assert_eq!(life(&desk), Some(desk.bounds.hold()));
+}
+
+#[test]
+fn what_was_claimed_and_is_gone_loses_its_place() {
+    let mut desk = Desk::new();
+    let settle = |desk: &mut Desk, eni: &str| {
+        desk.run(&Command::Settle {
+            sent_at: desk.now,
+            findings: vec![(id(eni), free())],
+        });
+        desk.last.clone().unwrap()
+    };
+    let step = settle(&mut desk, "eni-1");
+    assert!(step.changed);
+    assert_eq!(step.effects.due, [(id("eni-1"), None)].into());
+    assert_eq!(step.effects.expire_after, Some(300 * SECOND));
+    desk.accept(1, "eni-1");
+    desk.pass(SECOND);
+    let step = settle(&mut desk, "eni-1");
+    assert_eq!(
+        step.effects.due[&id("eni-1")],
+        desk.attempt("eni-1").due_at,
+        "under way"
+    );
+    // The record itself was lost, and what others do on the instance goes on.
+    desk.record = Record::default();
+    desk.accept(2, "eni-2");
+    let step = settle(&mut desk, "eni-1");
+    assert_eq!(step.effects.due, [(id("eni-1"), None)].into());
+}
+
+#[test]
+fn a_comparison_of_a_record_that_is_gone_is_the_last_one() {
+    let mut desk = Desk::new();
+    desk.run(&Command::Observe {
+        sent_at: desk.now,
+        rows: Vec::new(),
+        then: Some(Box::new(Command::Compare)),
+    });
+    assert_eq!(desk.last.unwrap().effects.comparison, crate::ledger::Comparison::Done);
+}

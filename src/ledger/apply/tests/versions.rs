@@ -1,0 +1,230 @@
+//! Records that a newer version wrote: what this version does not know goes through every step as it was.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::model::{Failure, Reason};
+
+/// Adds a field to every object of a record, but not to maps: their keys are data.
+fn grow(value: &mut Value, is_map: bool) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields.iter_mut() {
+                let map = matches!(name.as_str(), "attempts" | "settled" | "metadata" | "requests") && !is_map;
+                // Durations and pairs are values of their own.
+                if !matches!(name.as_str(), "good_for" | "retry_after") {
+                    grow(value, map);
+                }
+            }
+            if !is_map {
+                fields.insert("newer".to_owned(), json!({"kept": ["ü", 1, 0.1, null]}));
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| grow(item, false)),
+        _ => {}
+    }
+}
+
+/// How many objects hold the field.
+fn grown(value: &Value) -> usize {
+    match value {
+        Value::Object(fields) => usize::from(fields.contains_key("newer")) + fields.values().map(grown).sum::<usize>(),
+        Value::Array(items) => items.iter().map(grown).sum(),
+        _ => 0,
+    }
+}
+
+/// With something at every level: a lock, a queue, a learned limit, refusals, a former attempt, ended ones.
+fn full() -> Desk {
+    let mut desk = Desk::new();
+    desk.bounds.limit = 8;
+    let sent = desk.reserve(1, "eni-failed");
+    let why = Failure::new(Reason::InstanceNotStopped, "no")
+        .ens("E", "R")
+        .with("limit", 3)
+        .retry_after(SECOND);
+    desk.answer(&sent, SendAnswer::Refused(why.clone()));
+    desk.accept(2, "eni-attached");
+    desk.pass(12 * SECOND);
+    desk.settle("eni-attached", here(Status::InUse));
+    let sent = desk.reserve(3, "eni-conflict");
+    desk.answer(
+        &sent,
+        SendAnswer::Conflicting(Failure::new(Reason::EniNotAvailable, "busy")),
+    );
+    let sent = desk.reserve(4, "eni-limited");
+    desk.answer(
+        &sent,
+        SendAnswer::Refused(Failure::new(Reason::EniLimitExceeded, "full")),
+    );
+    desk.pass(61 * SECOND);
+    desk.observe(&["eni-attached"]);
+    desk.pass(Duration::from_millis(1));
+    // The former attempt stands behind this one.
+    let key = Some(request(5));
+    let reply = desk.run(&enter(5, "eni-failed", Reach::Reserve, key));
+    assert!(matches!(reply, Reply::Reserved { .. }), "{reply:?}");
+    desk.enter(6, "eni-waits", Reach::Queue);
+    desk
+}
+
+fn newer(desk: &Desk) -> Value {
+    let mut stored = serde_json::to_value(&desk.record).unwrap();
+    let now = desk.now.as_micros();
+    stored["learned_limit"] = json!({"limit": 8, "at": now, "until": now + 60_000_000});
+    stored["attempts"]["eni-failed"]["trace"] = json!({"parent": "00-1-2-01"});
+    grow(&mut stored, false);
+    stored
+}
+
+#[test]
+fn fields_of_a_newer_version_are_kept_at_every_level() {
+    let mut desk = full();
+    let stored = newer(&desk);
+    for level in ["lock", "observation", "learned_limit"] {
+        assert_eq!(grown(&stored[level]), 1, "{level}: {stored}");
+    }
+    assert!(
+        grown(&stored["queue"]) == 1 && grown(&stored["attempts"]) > 20,
+        "{stored}"
+    );
+    desk.record = serde_json::from_value(stored.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&desk.record).unwrap(), stored, "read and written");
+
+    // What goes on beside them leaves them alone.
+    desk.pass(SECOND / 2);
+    desk.enter(6, "eni-waits", Reach::Queue);
+    desk.settle("eni-attached", here(Status::InUse));
+    desk.settle("eni-conflict", Finding::Unclear { text: String::new() });
+    let after = serde_json::to_value(&desk.record).unwrap();
+    assert_eq!(grown(&after), grown(&stored), "{after}");
+
+    // The attempt is accepted: its own fields stay, and its former one has gone.
+    let (grant, attempt) = (desk.record.lock.clone().unwrap(), desk.attempt("eni-failed"));
+    let former = grown(&serde_json::to_value(&attempt.former).unwrap());
+    let levels = grown(&serde_json::to_value(&attempt).unwrap()) - former;
+    let hold = Hold {
+        ticket: grant.ticket,
+        fence: grant.fence,
+    };
+    desk.run(&Command::Answer {
+        attempt: Box::new(attempt),
+        grant: hold,
+        answer: SendAnswer::Accepted {
+            ens_request_id: "E-2".to_owned(),
+        },
+        release: true,
+    });
+    let attempt = desk.attempt("eni-failed");
+    assert_eq!(attempt.attachment.state, State::Attaching);
+    assert_eq!(grown(&serde_json::to_value(&attempt).unwrap()), levels);
+
+    // A refusal that becomes the error takes its fields along.
+    desk.pass(SECOND);
+    desk.settle("eni-conflict", here(Status::Detaching));
+    let error = desk.attempt("eni-conflict").attachment.error.unwrap();
+    assert!(error.unknown.get("newer").is_some(), "{error:?}");
+}
+
+#[test]
+fn an_entry_of_a_newer_version_is_read_and_written_as_it_was() {
+    let mut desk = full();
+    let attempt = desk.attempt("eni-attached");
+    let entry = RequestEntry::new(&attempt, Some(attempt.attachment.clone()));
+    let mut stored = serde_json::to_value(entry).unwrap();
+    grow(&mut stored, false);
+    let read: RequestEntry = serde_json::from_value(stored.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&read).unwrap(), stored);
+    desk.requests.insert(request(9), read);
+    let reply = desk.run(&enter(9, "eni-attached", Reach::Ask, Some(request(9))));
+    assert!(matches!(reply, Reply::Replayed(_)), "{reply:?}");
+}
+
+/// A record with an attempt in a state, an error with a reason and a code, that this version does not know.
+fn with_new_variants() -> Desk {
+    let mut desk = full();
+    let mut stored = newer(&desk);
+    let attempts = &mut stored["attempts"];
+    attempts["eni-conflict"]["attachment"]["state"] = json!("suspended");
+    attempts["eni-conflict"]["attachment"]["transitions"][0]["state"] = json!({"suspended": {"until": 7}});
+    attempts["eni-conflict"]["reserved"] = json!(false);
+    attempts["eni-attached"]["attachment"]["transitions"][0]["state"] = json!("prepared");
+    attempts["eni-limited"]["attachment"]["error"]["reason"] = json!("TOO_HOT");
+    attempts["eni-limited"]["attachment"]["error"]["code"] = json!("OUT_OF_RANGE");
+    desk.record = serde_json::from_value(stored.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&desk.record).unwrap(), stored, "kept verbatim");
+    desk
+}
+
+#[test]
+fn an_attempt_in_a_new_state_keeps_its_slot_and_is_left_alone() {
+    let mut desk = with_new_variants();
+    let before = desk.attempt("eni-conflict");
+    assert_eq!((before.attachment.state, before.is_reserved()), (State::Unknown, true));
+    for finding in [
+        here(Status::InUse),
+        here(Status::Detaching),
+        free(),
+        Finding::Missing,
+        Finding::Unclear {
+            text: "Deleting".to_owned(),
+        },
+        Finding::Unclear { text: String::new() },
+    ] {
+        desk.pass(60 * SECOND);
+        assert_eq!(desk.settle("eni-conflict", finding.clone()), before, "{finding:?}");
+        assert_eq!(desk.last.as_ref().unwrap().effects.due.get(&id("eni-conflict")), None);
+    }
+    desk.pass(SECOND);
+    desk.observe(&["eni-attached", "eni-conflict"]);
+    desk.pass(SECOND);
+    desk.observe(&["eni-attached"]);
+    desk.run(&Command::Observe {
+        sent_at: desk.now,
+        rows: Vec::new(),
+        then: Some(Box::new(Command::Compare)),
+    });
+    assert_eq!(desk.attempt("eni-conflict"), before);
+    let joined = desk.enter(8, "eni-conflict", Reach::Reserve);
+    assert!(matches!(joined, Reply::Joined(_)), "{joined:?}");
+    assert_eq!(desk.resend(8, before.uid(), "eni-conflict"), Reply::Gone);
+    desk.pass(2 * ENDED_LIFE);
+    desk.observe(&[]);
+    assert_eq!(desk.attempt("eni-conflict"), before);
+    assert_eq!(desk.last.as_ref().unwrap().effects.expire_after, None, "for ever");
+
+    // Its slot is taken, beside that of the attempt whose owner is gone.
+    desk.bounds.limit = 3;
+    desk.accept(20, "eni-a");
+    desk.observe(&[]);
+    desk.pass(Duration::from_millis(1));
+    let full = desk.enter(22, "eni-c", Reach::Reserve);
+    assert!(matches!(full, Reply::Full(_)), "{full:?}");
+}
+
+#[test]
+fn another_incarnation_leaves_a_new_state_as_it_is() {
+    let mut desk = with_new_variants();
+    desk.partition.incarnation = "b".to_owned();
+    desk.observe(&[]);
+    let stored = serde_json::to_value(&desk.attempt("eni-conflict")).unwrap();
+    assert_eq!(stored["attachment"]["state"], "suspended");
+    assert_eq!(stored["reserved"], false);
+}
+
+#[test]
+fn a_new_reason_counts_as_an_error_of_ens_and_keeps_its_name() {
+    let mut desk = with_new_variants();
+    let error = desk.attempt("eni-limited").attachment.error.unwrap();
+    assert_eq!(
+        (error.reason, error.code),
+        (Reason::EnsError, crate::model::Code::Unknown)
+    );
+    desk.pass(60 * SECOND);
+    desk.settle("eni-limited", free());
+    let stored = serde_json::to_value(&desk.attempt("eni-limited").attachment.error).unwrap();
+    assert_eq!(
+        (&stored["reason"], &stored["code"]),
+        (&json!("TOO_HOT"), &json!("OUT_OF_RANGE"))
+    );
+}
