@@ -7,9 +7,10 @@ use uuid::Uuid;
 use crate::ens::Ens;
 use crate::ledger::Ledger;
 use crate::ledger::book::Answer;
+use crate::ledger::bounds::AFFIRMED_WITHIN;
 use crate::ledger::command::{Command, Enter, Reach, Reply};
 use crate::ledger::record::{RequestEntry, RequestKey};
-use crate::model::{Attachment, Failure, State, Ticket, Uid};
+use crate::model::{Attachment, Failure, State, Ticket, Timestamp, Uid};
 use crate::telemetry::context::current_trace;
 use crate::telemetry::metrics::RefusedBy;
 
@@ -63,6 +64,10 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 Err(failures::detaching(instance, eni))
             }
             Reply::Present { attempt, .. } => Ok(Step::Answered(Box::new(attempt.attachment))),
+            Reply::Doubtful { until } => {
+                let pause = until.since(answer.now).clamp(SETTLED_POLL / 4, SETTLED_POLL);
+                Ok(Step::Again(pause, failures::doubtful()))
+            }
             Reply::Full(fullness) => {
                 self.attacher.metrics.slot_refused(RefusedBy::Ledger);
                 Err(failures::full(&fullness, instance, eni))
@@ -110,6 +115,12 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         }
     }
 
+    /// ENS must have been asked since then that the ENI is attached: not long before the call came.
+    fn affirmed_since(&self) -> Timestamp {
+        let now = self.attacher.book.ledger().now(&self.request.instance);
+        now - self.arrived.elapsed() - AFFIRMED_WITHIN
+    }
+
     pub(super) fn enter(&self, ticket: Ticket, uid: Uid, reach: Reach) -> Command {
         let Request {
             eni,
@@ -124,6 +135,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             request: request_id.map(|id| RequestKey::new(caller.clone(), id)),
             trace: current_trace(),
             reach,
+            affirmed_since: self.affirmed_since(),
         })
     }
 }

@@ -143,6 +143,13 @@ pub(crate) fn request_id_reused(other: &InterfaceId) -> Failure {
     failure
 }
 
+/// The ledger has the ENI attached, and ENS does not show it so: nobody knows yet which of the two is the past.
+pub(crate) fn doubtful() -> Failure {
+    let why = "the eni was attached, and ens, asked since, does not show it in use; this call sent nothing, and the state is not \
+               settled yet; call again, or watch";
+    Failure::new(Reason::OutcomeUnknown, why)
+}
+
 /// The ENI is on the instance, and on its way off.
 pub(crate) fn detaching(instance: &InstanceId, eni: &InterfaceId) -> Failure {
     let why = "the eni is being detached from this very instance; nothing was sent; try again when it is Available";

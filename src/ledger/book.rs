@@ -266,6 +266,7 @@ mod tests {
             request: None,
             trace: None,
             reach: Reach::Queue,
+            affirmed_since: crate::model::Timestamp::default(),
         });
         let instance = "i-1".parse().unwrap();
         let answer = book.execute(&instance, &enter).await.unwrap();

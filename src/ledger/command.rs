@@ -74,6 +74,8 @@ pub struct Enter {
     pub trace: Option<TraceContext>,
     /// How far it may go.
     pub reach: Reach,
+    /// What ENS was asked before this time does not affirm that the ENI is attached.
+    pub affirmed_since: Timestamp,
 }
 
 /// How far an [`Enter`] may go.
@@ -214,8 +216,13 @@ pub enum Reply {
     Present {
         /// The attempt or foreign attachment.
         attempt: Box<Attempt>,
-        /// Whether ENS showed it there lately.
+        /// Whether ENS showed it there since [`Enter::affirmed_since`].
         fresh: bool,
+    },
+    /// The ledger has it attached, and ENS, asked since, does not show it there: either may be the past.
+    Doubtful {
+        /// From when on a describe settles it.
+        until: Timestamp,
     },
     /// No slot is free.
     Full(Fullness),

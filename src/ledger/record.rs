@@ -177,7 +177,9 @@ stored! {
         pub free_seen_at: Option<Timestamp> = optional,
         /// When the newest describe that showed the ENI on this instance was sent.
         pub seen_here_at: Option<Timestamp> = optional,
-        /// Whether the ENI was seen on this instance within one lag before the reserve: what shows it here may be old.
+        /// When the newest describe was sent that does not show an attached ENI in use here, while that may be the past.
+    pub doubted_at: Option<Timestamp> = optional,
+    /// Whether the ENI was seen on this instance within one lag before the reserve: what shows it here may be old.
         pub here_before: bool = optional,
         /// What ENS said to a copy that it refused while another copy is unanswered, or while its status is re-read.
         pub refusal: Option<Failure> = optional,
@@ -241,6 +243,7 @@ impl Attempt {
             described_at: None,
             free_seen_at: None,
             seen_here_at: None,
+            doubted_at: None,
             here_before: false,
             refusal: None,
             looks: 0,

@@ -46,11 +46,14 @@ pub enum Rule {
     OpenCopies,
     /// Times that another clock wrote restart when the epoch changes. Without it a grace ends too early, or never (L1, A1).
     TimesRestart,
+    /// An attached ENI that a newer describe does not show in use is affirmed to no caller. Without it a detached ENI is reported as
+    /// attached (A1).
+    Doubt,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Limit,
         Self::SettledOccupies,
         Self::NewestObservation,
@@ -69,6 +72,7 @@ impl Rule {
         Self::AbsenceInHold,
         Self::OpenCopies,
         Self::TimesRestart,
+        Self::Doubt,
     ];
 
     const fn bit(self) -> u32 {

@@ -70,6 +70,7 @@ impl Task {
                 request: None,
                 trace: None,
                 reach: Reach::Reserve,
+                affirmed_since: eni_gateway::model::Timestamp::default(),
             }),
         })
     }

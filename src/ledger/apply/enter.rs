@@ -2,7 +2,7 @@
 
 use crate::model::{Failure, InterfaceId, Reason, State, Ticket, Uid};
 
-use super::super::bounds::{LEASE_MARGIN, PRESENT_LIFE};
+use super::super::bounds::LEASE_MARGIN;
 use super::super::command::{Enter, Lease, Reach, Reply};
 use super::super::record::{Attempt, Grant, RequestEntry, Send};
 use super::super::rules::Rule;
@@ -62,9 +62,13 @@ impl Turn<'_> {
         let attempt = attempt?;
         match attempt.attachment.state {
             State::Failed | State::Detached => None,
+            State::Attached if self.is_doubtful(attempt) => Some(Reply::Doubtful {
+                until: self.settles_at(attempt),
+            }),
             State::Attached | State::Detaching => {
-                let seen = attempt.described_at.unwrap_or_default();
-                let fresh = self.now() < seen + PRESENT_LIFE;
+                let fresh = attempt
+                    .described_at
+                    .is_some_and(|asked_at| asked_at >= enter.affirmed_since);
                 let attempt = Box::new(attempt.clone());
                 Some(Reply::Present { attempt, fresh })
             }

@@ -223,7 +223,7 @@ impl Turn<'_> {
                 if settled.is_none_or(|settled| sent_at > settled + lag) {
                     self.appeared(&eni, sent_at, Status::Attaching, text);
                 } else {
-                    self.look_again(attempt, None);
+                    self.doubt(attempt, sent_at);
                 }
             }
             // The detach came to nothing, or the ENI was attached anew: another attachment than the one that ended.
@@ -241,6 +241,7 @@ impl Turn<'_> {
                 let settled = self.record.settled.get(&eni).copied();
                 let open = self.holds(Rule::OpenCopies) && !self.proves_absence(&attempt, sent_at);
                 if settled.is_none_or(|settled| sent_at > settled + lag) && !open {
+                    attempt.doubted_at = None;
                     self.record.settled.remove(&eni);
                     if finding.text().is_empty() {
                         // It stands in no row any more: what ENS called it there is over.
@@ -248,12 +249,44 @@ impl Turn<'_> {
                     }
                     self.end(attempt, State::Detached);
                     self.void_observation();
-                } else {
+                } else if detaching {
                     self.look_again(attempt, None);
+                } else {
+                    self.doubt(attempt, sent_at);
                 }
             }
-            Finding::Here { .. } | Finding::Unclear { .. } => self.look_again(attempt, None),
+            Finding::Here {
+                status: Status::InUse, ..
+            } => {
+                attempt.doubted_at = None;
+                attempt.due_at = None;
+                self.look_again(attempt, None);
+            }
+            Finding::Here { .. } | Finding::Unclear { .. } if detaching => self.look_again(attempt, None),
+            Finding::Here { .. } | Finding::Unclear { .. } => self.doubt(attempt, sent_at),
         }
+    }
+
+    /// An attached ENI is not shown in use here. That may be its past, so it stays attached for now, but nothing affirms it, and it is
+    /// looked at until a describe settles it.
+    fn doubt(&mut self, mut attempt: Attempt, sent_at: Timestamp) {
+        attempt.doubted_at = Some(sent_at);
+        let again = self.now() + pause_after(attempt.looks, false);
+        attempt.due_at = Some(on_the_second(again.max(self.settles_at(&attempt))));
+        self.look_again(attempt, None);
+    }
+
+    /// Whether ENS, asked last, did not show an attached ENI in use here.
+    pub(super) fn is_doubtful(&self, attempt: &Attempt) -> bool {
+        attempt.doubted_at.is_some() && self.holds(Rule::Doubt)
+    }
+
+    /// From when on a describe that shows an attached ENI not here proves that it is detached.
+    pub(super) fn settles_at(&self, attempt: &Attempt) -> Timestamp {
+        let bounds = self.context.bounds;
+        let settled = self.record.settled.get(&attempt.attachment.eni).copied();
+        let shows = settled.map_or(Timestamp::default(), |settled| settled + bounds.lag);
+        shows.max(bounds.grace_ends(attempt)).max(self.hold_until())
     }
 
     fn look_at_ended(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &Finding) {

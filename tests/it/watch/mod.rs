@@ -173,6 +173,7 @@ impl Replica {
             request: None,
             trace: None,
             reach: Reach::Reserve,
+            affirmed_since: eni_gateway::model::Timestamp::default(),
         });
         let mut command = enter.clone();
         loop {

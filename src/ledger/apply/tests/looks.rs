@@ -198,3 +198,67 @@ fn what_is_attached_and_seen_attaching_was_attached_anew() {
     assert_eq!(anew.attachment.state, State::Attaching);
     assert_ne!(anew.uid(), first.uid());
 }
+
+/// Attached, detached past the gateway, and attached again within the lag.
+#[test]
+fn an_attached_eni_that_is_shown_free_is_affirmed_to_no_caller() {
+    let mut desk = Desk::new();
+    desk.accept(1, "eni-1");
+    desk.pass(SECOND);
+    desk.settle("eni-1", here(Status::InUse));
+    let again = |desk: &mut Desk| {
+        let Command::Enter(enter) = enter(2, "eni-1", Reach::Ask, None) else {
+            unreachable!()
+        };
+        let affirmed_since = desk.now;
+        desk.run(&Command::Enter(Enter {
+            affirmed_since,
+            ..enter
+        }))
+    };
+    desk.pass(SECOND);
+    assert!(matches!(again(&mut desk), Reply::Present { fresh: false, .. }));
+    desk.settle("eni-1", free());
+    let Reply::Doubtful { until } = again(&mut desk) else {
+        panic!("ENS may be right")
+    };
+    let attempt = desk.attempt("eni-1");
+    assert_eq!(attempt.attachment.state, State::Attached);
+    assert!(
+        attempt.due_at.is_some_and(|due_at| due_at >= until),
+        "it is looked at again"
+    );
+
+    let mut attached = desk.clone();
+    attached.pass(SECOND);
+    attached.settle("eni-1", here(Status::InUse));
+    assert!(matches!(again(&mut attached), Reply::Present { fresh: true, .. }));
+    assert_eq!(attached.attempt("eni-1").due_at, None);
+
+    desk.pass(until.since(desk.now) + SECOND);
+    desk.settle("eni-1", free());
+    assert_eq!(desk.state("eni-1"), State::Detached);
+    assert_eq!(again(&mut desk), Reply::Open);
+    assert_eq!(desk.attempt("eni-1").due_at, None);
+}
+
+#[test]
+fn an_attached_eni_that_is_shown_elsewhere_or_not_at_all_is_in_doubt() {
+    let elsewhere = Finding::Elsewhere {
+        instance: "i-2".parse().unwrap(),
+        text: "InUse".to_owned(),
+    };
+    let unclear = Finding::Unclear {
+        text: "Attaching".to_owned(),
+    };
+    for finding in [elsewhere, Finding::Missing, unclear, here(Status::Attaching)] {
+        let mut desk = Desk::new();
+        desk.accept(1, "eni-1");
+        desk.pass(SECOND);
+        desk.settle("eni-1", here(Status::InUse));
+        desk.pass(SECOND);
+        desk.settle("eni-1", finding.clone());
+        let reply = desk.enter(2, "eni-1", Reach::Ask);
+        assert!(matches!(reply, Reply::Doubtful { .. }), "{finding:?}: {reply:?}");
+    }
+}

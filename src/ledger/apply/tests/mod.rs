@@ -196,6 +196,7 @@ pub(super) fn enter(who: u128, eni: &str, reach: Reach, request: Option<RequestK
         request,
         trace: None,
         reach,
+        affirmed_since: Timestamp::default(),
     })
 }
 

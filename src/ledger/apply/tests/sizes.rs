@@ -18,6 +18,7 @@ fn refused(desk: &mut Desk, number: u128) {
         request: Some(request(number)),
         trace: Some(trace),
         reach: Reach::Reserve,
+        affirmed_since: crate::model::Timestamp::default(),
     };
     desk.observe(&[]);
     desk.pass(Duration::from_millis(1));

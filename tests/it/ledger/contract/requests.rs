@@ -114,6 +114,7 @@ pub(crate) async fn calls_that_send_nothing_leave_nothing_behind(
             request: Some(request("a", who)),
             trace: None,
             reach: Reach::Reserve,
+            affirmed_since: eni_gateway::model::Timestamp::default(),
         })
     };
     let observe = Command::Observe {
