@@ -29,7 +29,9 @@ pub(super) const fn advice(reason: Reason) -> &'static str {
         Reason::CoordinationUnavailable => {
             "try again; if it fails again, the gateway's operators must repair its Redis first"
         }
-        Reason::CoordinationRecovering => "try again in a minute or two: the gateway recovers from writes that Redis lost",
+        Reason::CoordinationRecovering => {
+            "try again in a minute or two: the gateway recovers from writes that Redis lost"
+        }
         Reason::EnsThrottled => "try again later: the account's ENS quota is used up",
         Reason::EnsUnavailable => "try again: the gateway could not reach ENS, so the answer is not known",
         Reason::EnsCredentialsRejected => "tell the gateway's operators: ENS refuses its key, signature or clock",

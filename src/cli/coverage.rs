@@ -94,7 +94,10 @@ mod tests {
         let time = jiff::Timestamp::now() - Duration::from_secs(3 * 24 * 3600 + 7200);
         let coverage = at(Some(time.as_second()), true);
         let text = coverage.to_string();
-        assert!(text.starts_with("ENS was last asked for the whole instance 3days 2h"), "{text}");
+        assert!(
+            text.starts_with("ENS was last asked for the whole instance 3days 2h"),
+            "{text}"
+        );
         assert_eq!(at(None, true).to_string(), "ENS was never asked for the whole instance");
         assert_eq!(at(None, true).to_json(), json!({"incomplete": true}));
     }

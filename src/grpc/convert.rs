@@ -208,6 +208,9 @@ mod tests {
             })
         );
         let observed = heartbeat.observe_time.map(|time| (time.seconds, time.nanos));
-        assert_eq!((observed, heartbeat.incomplete), (Some((1_700_000_000, 123_456_000)), true));
+        assert_eq!(
+            (observed, heartbeat.incomplete),
+            (Some((1_700_000_000, 123_456_000)), true)
+        );
     }
 }

@@ -149,7 +149,11 @@ mod tests {
             let (before, _) = proto
                 .split_once(&format!("\n  rpc {}(", method.short_name()))
                 .expect("the rpc");
-            let comment: Vec<_> = before.lines().rev().map_while(|line| line.strip_prefix("  //")).collect();
+            let comment: Vec<_> = before
+                .lines()
+                .rev()
+                .map_while(|line| line.strip_prefix("  //"))
+                .collect();
             let comment: Vec<_> = comment.into_iter().rev().collect();
             let expected: Vec<Reason> = method.reasons().collect();
             assert_eq!(listed(&comment.join("\n")), expected, "{method:?}");

@@ -178,7 +178,10 @@ async fn a_list_that_may_be_incomplete_is_printed_and_is_no_success() {
             let ran = run(&["list", "i-1", "--endpoint", &fake.endpoint]).await;
             assert_eq!(ran.code, 75, "{ran:?}");
             assert_eq!(ran.stdout.contains("eni-1"), !attachments.is_empty(), "{ran:?}");
-            assert!(ran.stderr.contains("may be incomplete") && ran.stderr.contains(said), "{ran:?}");
+            assert!(
+                ran.stderr.contains("may be incomplete") && ran.stderr.contains(said),
+                "{ran:?}"
+            );
             let ran = run(&["list", "i-1", "-o", "json", "--endpoint", &fake.endpoint]).await;
             assert_eq!((ran.code, ran.json().len()), (75, attachments.len()), "{ran:?}");
             let error: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();

@@ -83,7 +83,10 @@ async fn never_none(stage: &Stage, expected: &str, clear: impl FnOnce()) {
     let Event::Heartbeat(heartbeat) = first else {
         panic!("{first:?}");
     };
-    assert!(heartbeat.incomplete && heartbeat.observe_time.is_none(), "{heartbeat:?}");
+    assert!(
+        heartbeat.incomplete && heartbeat.observe_time.is_none(),
+        "{heartbeat:?}"
+    );
     clear();
     let mut seen = 0;
     loop {
@@ -143,7 +146,11 @@ async fn what_the_gateway_knows_it_shows_without_ens() {
     let replica = stage.replica(&[]).await;
     let client = replica.client().await;
     try_attach(&client, attach("i-stopped-1", "eni-0001")).await.unwrap();
-    let end = watch(&client, "i-stopped-1", "eni-0001", 0).await.unwrap().pop().unwrap();
+    let end = watch(&client, "i-stopped-1", "eni-0001", 0)
+        .await
+        .unwrap()
+        .pop()
+        .unwrap();
     describes(&stage, Effect::DropBefore);
     let listed = list(&client, "i-stopped-1").await.unwrap();
     assert_eq!(listed.attachments.len(), 1);

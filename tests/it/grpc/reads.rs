@@ -61,7 +61,11 @@ fn list(instance: &str) -> ListAttachmentsRequest {
 fn is(status: &Status, code: Code, reason: Reason) {
     let details = status.get_error_details();
     let info = details.error_info().expect("an ErrorInfo");
-    assert_eq!((status.code(), info.reason.as_str()), (code, reason.name()), "{status:?}");
+    assert_eq!(
+        (status.code(), info.reason.as_str()),
+        (code, reason.name()),
+        "{status:?}"
+    );
     assert_eq!(details.retry_info().is_some(), code == Code::Unavailable, "{status:?}");
     let help = &details.help().expect("a Help").links[0].description;
     for text in [status.message(), help] {
@@ -76,17 +80,24 @@ async fn what_is_not_known_is_a_reason() {
     for (fault, code, reason) in faults() {
         gateway.ens.show_nothing(Some(fault));
         is(&client.list_attachments(list("i-1")).await.unwrap_err(), code, reason);
-        is(&client.get_attachment(get("i-1", "eni-1")).await.unwrap_err(), code, reason);
+        is(
+            &client.get_attachment(get("i-1", "eni-1")).await.unwrap_err(),
+            code,
+            reason,
+        );
         for (eni, follow) in [("", false), ("eni-1", false), ("eni-1", true)] {
             let opened = client.watch_attachment(watch("i-1", eni, follow)).await;
-            is(&opened.err().expect("nothing is known"), code, reason);
+            is(&opened.expect_err("nothing is known"), code, reason);
         }
         let opened = client.watch_attachment(watch("i-1", "", true)).await.unwrap();
         let first = opened.into_inner().next().await.unwrap().unwrap();
         let Some(Event::Heartbeat(heartbeat)) = first.event else {
             panic!("{first:?}");
         };
-        assert!(heartbeat.incomplete && heartbeat.observe_time.is_none(), "{heartbeat:?}");
+        assert!(
+            heartbeat.incomplete && heartbeat.observe_time.is_none(),
+            "{heartbeat:?}"
+        );
     }
     gateway.ens.show_nothing(None);
     let listed = client.list_attachments(list("i-1")).await.unwrap().into_inner();
@@ -107,7 +118,11 @@ async fn what_is_known_is_shown_and_called_incomplete() {
             incomplete,
             ..
         } = &listed;
-        assert_eq!((attachments.len(), *observe_time, *incomplete), (1, None, true), "{listed:?}");
+        assert_eq!(
+            (attachments.len(), *observe_time, *incomplete),
+            (1, None, true),
+            "{listed:?}"
+        );
         client.get_attachment(get("i-1", "eni-1")).await.expect("it is known");
 
         let opened = client.watch_attachment(watch("i-1", "", false)).await.unwrap();

@@ -157,10 +157,7 @@ async fn an_ens_that_hangs_holds_up_nobody_who_has_an_answer() {
         .list(&instance("i-1"), asked + Duration::from_secs(2))
         .await
         .unwrap();
-    assert_eq!(
-        (listed.attachments.len(), asked.elapsed()),
-        (1, Duration::from_secs(1))
-    );
+    assert_eq!((listed.attachments.len(), asked.elapsed()), (1, Duration::from_secs(1)));
     drop(replica.watch(Scope { until: None, ..whole() }).await);
     assert_eq!(asked.elapsed(), Duration::from_secs(6));
 }

@@ -43,7 +43,10 @@ fn faults() -> Vec<(DescribeError, Reason)> {
     };
     let no_key = Failure::new(Reason::EnsCredentialsRejected, "no ens credentials");
     vec![
-        (DescribeError::Unavailable("it is down".to_owned()), Reason::EnsUnavailable),
+        (
+            DescribeError::Unavailable("it is down".to_owned()),
+            Reason::EnsUnavailable,
+        ),
         (DescribeError::Incomplete, Reason::EnsUnavailable),
         (throttled(None), Reason::EnsThrottled),
         (throttled(Some(Duration::from_secs(3))), Reason::EnsThrottled),
@@ -57,7 +60,10 @@ fn faults() -> Vec<(DescribeError, Reason)> {
         // Codes of attaches say nothing about a read.
         (refused("EniPerInstanceLimitExceeded"), Reason::EnsError),
         (refused("InvalidOperation.InvalidEniStatus"), Reason::EnsError),
-        (DescribeError::UnknownId(refusal("InvalidEniId.NotFound")), Reason::EnsError),
+        (
+            DescribeError::UnknownId(refusal("InvalidEniId.NotFound")),
+            Reason::EnsError,
+        ),
     ]
 }
 
@@ -78,7 +84,11 @@ async fn what_neither_the_ledger_nor_ens_answers_fails_with_a_reads_reason() {
         replica.ens.fail(Some(fault));
         let listed = replica.hub.list(&instance("i-1"), soon()).await;
         is_of_a_read(&listed.unwrap_err(), reason);
-        let got = replica.hub.get(&instance("i-1"), &eni("eni-1"), soon()).await.unwrap_err();
+        let got = replica
+            .hub
+            .get(&instance("i-1"), &eni("eni-1"), soon())
+            .await
+            .unwrap_err();
         is_of_a_read(&got, reason);
         assert_eq!(got.metadata["networkInterfaceId"], "eni-1");
         for scope in [whole(), scope("eni-1"), following(scope("eni-1"))] {
@@ -151,7 +161,9 @@ async fn a_ledger_that_lost_writes_does_not_claim_what_it_observed_before() {
 async fn a_follower_is_told_that_something_may_be_missing_and_when_it_no_longer_is() {
     let replica = Replica::new();
     replica.ens.show(&instance("i-1"), &eni("eni-1"), "InUse");
-    replica.ens.fail(Some(DescribeError::Unavailable("it is down".to_owned())));
+    replica
+        .ens
+        .fail(Some(DescribeError::Unavailable("it is down".to_owned())));
     let mut streams = Vec::new();
     for _ in 0..50 {
         let mut messages = replica.watch(following(whole())).await;
@@ -207,7 +219,11 @@ async fn what_a_follower_sees_does_not_grow_old() {
     assert_eq!(attachment(&mut absent).await.eni.as_str(), "eni-2");
     assert!(began.elapsed() <= MINUTE, "{:?}", began.elapsed());
     let (_, coverage) = beat(&mut absent).await;
-    assert_eq!(coverage, Coverage::default(), "from now on the attachment itself says how old it is");
+    assert_eq!(
+        coverage,
+        Coverage::default(),
+        "from now on the attachment itself says how old it is"
+    );
     pass(Duration::from_secs(11)).await;
     let began = Instant::now();
     replica.ens.show(&instance("i-1"), &eni("eni-1"), "Available");
@@ -225,7 +241,11 @@ async fn a_follower_of_what_can_no_longer_be_asked_is_told_within_a_minute() {
     replica.ens.fail(Some(DescribeError::Refused(refusal("NoPermission"))));
     let began = Instant::now();
     while !beat(&mut messages).await.1.incomplete {}
-    assert!(began.elapsed() <= MINUTE + Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() <= MINUTE + Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -289,7 +309,10 @@ async fn reads_do_not_queue_for_a_budget_that_others_take() {
             match listed {
                 Ok(listed) => assert!(name.as_str() == "i-1" && listed.coverage.incomplete),
                 Err(failure) => {
-                    assert_eq!((failure.reason, failure.code), (Reason::EnsThrottled, Code::Unavailable));
+                    assert_eq!(
+                        (failure.reason, failure.code),
+                        (Reason::EnsThrottled, Code::Unavailable)
+                    );
                     assert!(failure.retry_after.is_some(), "{failure}");
                 }
             }
@@ -314,7 +337,9 @@ async fn reads_do_not_queue_for_a_budget_that_others_take() {
 
 #[tokio::test(start_paused = true)]
 async fn a_counter_that_cannot_be_reached_is_told_so() {
-    let down = Budget::new(Arc::new(|_| async { Err("the ledger cannot be reached".to_owned()) }.boxed()));
+    let down = Budget::new(Arc::new(|_| {
+        async { Err("the ledger cannot be reached".to_owned()) }.boxed()
+    }));
     let replica = Replica::within(down, Faulty::new(), FakeEns::default());
     let failure = replica.hub.list(&instance("i-1"), soon()).await.unwrap_err();
     assert_eq!(failure.reason, Reason::CoordinationUnavailable);
