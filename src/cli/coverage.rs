@@ -63,7 +63,8 @@ impl fmt::Display for Coverage {
     }
 }
 
-/// How long ago that is by this machine's clock, and when: `3m 5s ago (2026-11-23T09:00:00Z)`. `None` for what is no time.
+/// How long ago that is by this machine's clock, and when: `3m 5s ago (2026-11-23T09:00:00Z)`.
+/// `None` for what is no time.
 pub(super) fn age(time: Timestamp) -> Option<String> {
     let then = jiff::Timestamp::new(time.seconds, time.nanos).ok()?;
     let seconds = jiff::Timestamp::now().duration_since(then).as_secs();

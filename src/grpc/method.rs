@@ -1,5 +1,5 @@
-//! The RPCs of the service, and the reasons that each may return. A closed set: a path from outside never becomes a span's name or a
-//! metric's label.
+//! The RPCs of the service, and the reasons that each may return. A closed set: a path from outside
+//! never becomes a span's name or a metric's label.
 
 use crate::model::Reason;
 
@@ -42,7 +42,8 @@ impl Method {
         }
     }
 
-    /// Whether the RPC's status may carry this reason. `Attachment.error` may carry those of an attach, whatever RPC shows it.
+    /// Whether the RPC's status may carry this reason. `Attachment.error` may carry those of an
+    /// attach, whatever RPC shows it.
     #[must_use]
     pub const fn may_return(self, reason: Reason) -> bool {
         match reason {

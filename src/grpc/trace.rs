@@ -27,7 +27,8 @@ use super::code::code_name;
 use super::method::Method;
 use crate::model::{InstanceId, InterfaceId, Reason};
 
-/// The log line of an RPC that returned a reason which its documentation does not list: a defect of the gateway.
+/// The log line of an RPC that returned a reason which its documentation does not list: a defect of
+/// the gateway.
 pub const UNDOCUMENTED: &str = "an rpc returned a reason that its documentation does not list";
 
 /// One RPC, ended.

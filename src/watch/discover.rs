@@ -1,6 +1,7 @@
-//! Attachments that the ledger has not seen: ENS is asked once for the whole instance, however many reads want to know, and what it
-//! shows is written to the ledger before a read returns it. The account's budget may be exhausted by others: a read does not
-//! queue for it, but returns what the ledger knows, or a reason.
+//! Attachments that the ledger has not seen: ENS is asked once for the whole instance, however many
+//! reads want to know, and what it shows is written to the ledger before a read returns it. The
+//! account's budget may be exhausted by others: a read does not queue for it, but returns what the
+//! ledger knows, or a reason.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,8 @@ use super::{Hub, failures};
 /// Maximum wait of a read's describe for its permit.
 const PERMIT_WITHIN: Duration = Duration::from_secs(1);
 
-/// One question to ENS that is under way. When it ends well, its answer is in the ledger; it returns when it was sent.
+/// One question to ENS that is under way. When it ends well, its answer is in the ledger; it
+/// returns when it was sent.
 type Flight = Shared<BoxFuture<'static, Result<Timestamp, Failure>>>;
 
 /// The questions of one replica that are under way.
@@ -37,8 +39,8 @@ impl Flights {
 }
 
 impl<L: Ledger, E: Ens> Hub<L, E> {
-    /// Records what ENS shows on the instance; when ENS was asked, by the ledger's clock. Reads that want to know while a question is
-    /// under way share it; it continues without them.
+    /// Records what ENS shows on the instance; when ENS was asked, by the ledger's clock. Reads
+    /// that want to know while a question is under way share it; it continues without them.
     ///
     /// # Errors
     /// A read's reason: ENS could not be asked in time, or refused, or its answer could not be written.
@@ -56,7 +58,8 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         }
     }
 
-    /// The question about this instance that is under way, or else a new one, which waits for its permit for `patience` at most.
+    /// The question about this instance that is under way, or else a new one, which waits for its
+    /// permit for `patience` at most.
     pub(super) fn flight(self: &Arc<Self>, instance: &InstanceId, patience: Duration) -> Flight {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(instance) {

@@ -1,5 +1,5 @@
-//! Why a read has no answer, and why a stream ends before what it watches has: one failure each, with what to do. A read sends no
-//! attach: none of these speaks of one that was or was not sent.
+//! Why a read has no answer, and why a stream ends before what it watches has: one failure each,
+//! with what to do. A read sends no attach: none of these speaks of one that was or was not sent.
 
 use crate::ens::{DescribeError, EnsRefusal, NoPermit};
 use crate::ledger::Unavailable;
@@ -15,7 +15,8 @@ pub(super) fn unanswered(instance: &InstanceId, why: &str) -> Failure {
 pub(super) fn no_permit(instance: &InstanceId, missing: &NoPermit) -> Failure {
     match missing {
         NoPermit::Late { wait } => {
-            let why = "cannot ask ens for the instance: the account's budget of calls was not reached in time; call again later";
+            let why = "cannot ask ens for the instance: the account's budget of calls was not reached in time; \
+                       call again later";
             Failure::new(Reason::EnsThrottled, why)
                 .with("instanceId", instance)
                 .retry_after(*wait)

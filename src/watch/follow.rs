@@ -1,8 +1,10 @@
-//! What followers were sent is kept from growing old: the one way to learn of what others attach and detach. One round serves every
-//! follower of this replica; what another replica asked for lately is left out.
+//! What followers were sent is kept from growing old: the one way to learn of what others attach
+//! and detach. One round serves every follower of this replica; what another replica asked for
+//! lately is left out.
 //!
-//! A followed instance is described as a whole before its last describe is a minute old, and again and again while ENS cannot be
-//! asked. A followed ENI that is attached is described every minute, in batches.
+//! A followed instance is described as a whole before its last describe is a minute old, and again
+//! and again while ENS cannot be asked. A followed ENI that is attached is described every minute,
+//! in batches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,12 +24,13 @@ use super::view::View;
 
 /// How old the last answer about a followed attachment gets before ENS is asked again.
 const REREAD: Duration = Duration::from_secs(60);
-/// What would fall due this soon goes along with what is due: batches fill, and stay together from then on. A whole instance is
-/// described this long before its last describe is too old.
+/// What would fall due this soon goes along with what is due: batches fill, and stay together from
+/// then on. A whole instance is described this long before its last describe is too old.
 const TOGETHER: Duration = Duration::from_secs(15);
 /// How often a replica looks for what is due; varied by up to a fifth.
 const TICK: Duration = Duration::from_secs(5);
-/// Minimum pause between two describes of one followed instance by this replica, whatever became of the first.
+/// Minimum pause between two describes of one followed instance by this replica, whatever became of
+/// the first.
 const PAUSE: Duration = Duration::from_secs(10);
 /// Maximum wait for the permit of such a describe: reads, which are waited for, go first.
 const AT_ONCE: Duration = Duration::from_millis(10);
@@ -122,8 +125,9 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         }
     }
 
-    /// Describes the followed instances of which ENS's last answer is missing or grows old, those first that were described longest
-    /// ago, for one tick at most. `described` says when this replica did so last.
+    /// Describes the followed instances of which ENS's last answer is missing or grows old, those
+    /// first that were described longest ago, for one tick at most. `described` says when this
+    /// replica did so last.
     async fn describe(self: &Arc<Self>, scopes: &Scopes, described: &mut BTreeMap<InstanceId, Instant>) {
         let is_old = |view: &View, watched: &Watched, enis: &BTreeSet<Option<InterfaceId>>| {
             let now = self.book.ledger().now(&watched.instance) + TOGETHER;
@@ -138,6 +142,9 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         due.sort_by_key(|(watched, _)| last(&watched.instance, described));
         let until = Instant::now() + TICK;
         for (watched, enis) in due {
+            if Instant::now() >= until {
+                return;
+            }
             // Another replica may have asked since the last reading.
             if !watched.fresh().await.is_ok_and(|view| is_old(&view, watched, enis)) {
                 continue;
@@ -158,9 +165,6 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
                         _ => return,
                     }
                 }
-            }
-            if Instant::now() >= until {
-                return;
             }
         }
     }

@@ -97,12 +97,14 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         }
     }
 
-    /// Every attachment of an instance: those under way, those that are there, whoever made them, and those that ended lately. If
-    /// nobody asked ENS for the instance within the last minute, ENS is asked. If it does not answer in time, the listing holds what
-    /// the ledger knows, and says so.
+    /// Every attachment of an instance: those under way, those that are there, whoever made them,
+    /// and those that ended lately. If nobody asked ENS for the instance within the last minute,
+    /// ENS is asked. If it does not answer in time, the listing holds what the ledger knows, and
+    /// says so.
     ///
     /// # Errors
-    /// `COORDINATION_UNAVAILABLE` if the ledger cannot be reached; why ENS could not be asked, if the ledger knows nothing either.
+    /// `COORDINATION_UNAVAILABLE` if the ledger cannot be reached; why ENS could not be asked, if the
+    /// ledger knows nothing either.
     pub async fn list(self: &Arc<Self>, instance: &InstanceId, deadline: Instant) -> Result<Listing, Failure> {
         let mut view = self.look(instance, deadline).await?;
         let asked = self.catch_up(instance, &view, Some(deadline)).await;
@@ -125,11 +127,12 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
     /// nothing ever was), unless `scope.follow`. A slow reader misses states between and never the last one.
     ///
     /// # Errors
-    /// As [`Hub::get`] for the ENI in scope; with `follow` it is waited for instead of `ATTACHMENT_NOT_FOUND`. For a whole instance as
-    /// [`Hub::list`], unless `scope.follow`: then ENS is asked until it answers. The stream ends with
-    /// `DRAINING` or `STREAM_TOO_OLD` (at the caller's deadline with the code `DEADLINE_EXCEEDED`), with
-    /// `COORDINATION_RECOVERING` when the ledger lost what was shown, with `ATTACHMENT_NOT_FOUND` when the attempt is withdrawn
-    /// and left nothing, unless `scope.follow`, and where it would end well with why ENS could not be asked for the instance.
+    /// As [`Hub::get`] for the ENI in scope; with `follow` it is waited for instead of
+    /// `ATTACHMENT_NOT_FOUND`. As [`Hub::list`] for a whole instance; with `follow` ENS is asked until
+    /// it answers. The stream ends with `DRAINING` or `STREAM_TOO_OLD` (at the caller's deadline with
+    /// the code `DEADLINE_EXCEEDED`), and with `COORDINATION_RECOVERING` when the ledger lost what was
+    /// shown. Without `follow` it also ends with `ATTACHMENT_NOT_FOUND` when the attempt is withdrawn
+    /// and left nothing, and, instead of well, with why ENS could not be asked for the instance.
     pub async fn watch(
         self: &Arc<Self>,
         scope: Scope,
@@ -182,8 +185,9 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         Ok(View::of(snapshot, &View::default()))
     }
 
-    /// Has the ledger learn what others attached: when ENS was asked, or why it could not be. `None`: it was asked lately. Where ENS does
-    /// not answer soon, what the ledger knows has to do.
+    /// Has the ledger learn what others attached: when ENS was asked, or why it could not be.
+    /// `None`: it was asked lately. Where ENS does not answer soon, what the ledger knows has to
+    /// do.
     async fn catch_up(
         self: &Arc<Self>,
         instance: &InstanceId,
@@ -212,8 +216,8 @@ pub struct Listing {
     pub coverage: Coverage,
 }
 
-/// What the ledger holds after ENS was asked. Where it could not be asked, and the ledger no longer answers either, what it held
-/// before is as good.
+/// What the ledger holds after ENS was asked. Where it could not be asked, and the ledger no longer
+/// answers either, what it held before is as good.
 fn later<V>(asked: &Result<Timestamp, Failure>, before: V, after: Result<V, Failure>) -> Result<V, Failure> {
     match after {
         Err(_) if asked.is_err() => Ok(before),

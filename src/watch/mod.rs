@@ -9,9 +9,10 @@
 //! Streams are level-triggered: each sends what is newer than what it has sent, from the latest view. A slow reader so misses
 //! states between, and never the last one; nobody waits for a watcher, and a watcher keeps nothing but its place.
 //!
-//! Reads and watches call ENS in two cases only: for what the ledger has not seen lately (`discover.rs`), and, for followers, so that
-//! what they were sent does not grow old (`follow.rs`). What ENS could not be asked about is never called absent: the answer says
-//! so ([`Coverage`]), or the read fails with a reason.
+//! Reads and watches call ENS in two cases only: for what the ledger has not seen lately
+//! (`discover.rs`), and, for followers, so that what they were sent does not grow old
+//! (`follow.rs`). What ENS could not be asked about is never called absent: the answer says so
+//! ([`Coverage`]), or the read fails with a reason.
 
 mod coverage;
 mod discover;
@@ -60,7 +61,8 @@ pub enum Event {
         revision: Revision,
         /// The next message comes after this long at the latest.
         interval: Duration,
-        /// What that was checked against; the default where the scope is one ENI that the ledger knows.
+        /// What that was checked against; the default where the scope is one ENI that the ledger
+        /// knows.
         coverage: Coverage,
     },
 }

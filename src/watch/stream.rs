@@ -30,9 +30,11 @@ pub(super) struct Watcher<L, E> {
     /// Everything in scope up to here was sent.
     sent: Revision,
     phase: Phase,
-    /// When the last describe of the whole instance was sent that this replica recorded for the stream.
+    /// When the last describe of the whole instance was sent that this replica recorded for the
+    /// stream.
     asked: Option<Timestamp>,
-    /// Why ENS could not be asked for the whole instance, as long as it was not asked since: the stream must not end well.
+    /// Why ENS could not be asked for the whole instance, as long as it was not asked since: the
+    /// stream must not end well.
     unasked: Option<Failure>,
     /// Whether the last heartbeat said that something may be missing.
     incomplete: bool,

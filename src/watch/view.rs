@@ -14,7 +14,8 @@ pub(super) struct View {
     /// The instance's revision: no attachment has a higher one.
     pub(super) revision: Revision,
     partition: Partition,
-    /// When the describe of the instance was sent that the ledger goes by; `None`: there is none, or the ledger lost writes since.
+    /// When the describe of the instance was sent that the ledger goes by; `None`: there is none,
+    /// or the ledger lost writes since.
     pub(super) observed_at: Option<Timestamp>,
     attachments: BTreeMap<InterfaceId, Seen>,
 }
@@ -83,17 +84,20 @@ impl View {
         self.attachments.values().map(|seen| &seen.attachment)
     }
 
-    /// Whether the scope stands or falls with what ENS shows of the whole instance. The attachment of one ENI says by itself how old it is.
+    /// Whether the scope stands or falls with what ENS shows of the whole instance. The attachment
+    /// of one ENI says by itself how old it is.
     pub(super) fn is_of_whole(&self, eni: Option<&InterfaceId>) -> bool {
         eni.is_none_or(|eni| !self.shows(eni))
     }
 
-    /// What is known of the whole instance; `asked` is when the last describe of it was sent that this replica has recorded.
+    /// What is known of the whole instance; `asked` is when the last describe of it was sent that
+    /// this replica has recorded.
     pub(super) fn coverage(&self, asked: Option<Timestamp>, now: Timestamp) -> Coverage {
         Coverage::at(self.observed_at.max(asked), now)
     }
 
-    /// Whether nothing at all is known of the instance: that it shows no attachment is no answer then.
+    /// Whether nothing at all is known of the instance: that it shows no attachment is no answer
+    /// then.
     pub(super) fn is_blank(&self, coverage: &Coverage) -> bool {
         self.attachments.is_empty() && coverage.observed_at.is_none()
     }

@@ -6,7 +6,8 @@ use crate::cli::error::Error;
 use crate::cli::output::{HEAD, paint};
 use crate::model::State;
 
-/// The commands, one a line. `program` is how this one was called; `board` says which ENIs got a slot.
+/// The commands, one a line. `program` is how this one was called; `board` says which ENIs got a
+/// slot.
 pub(super) fn lines(program: &str, stage: &Stage, board: &Board, callers: usize) -> Result<Vec<String>, Error> {
     let mut attached = board
         .callers()

@@ -7,7 +7,7 @@ use eni_gateway::grpc::proto::{AttachNetworkInterfaceResponse, ListAttachmentsRe
 use serde_json::json;
 
 use super::fake::{Fake, Script, accepted, at, attachment, failed};
-use super::{Ran, eni_gateway, run};
+use super::{run, run_unread};
 
 fn pages() -> Script {
     let first = ListAttachmentsResponse {
@@ -206,10 +206,7 @@ async fn list_prints_one_object_a_line() {
 async fn a_reader_who_has_seen_enough_is_no_failure() {
     for format in ["table", "json"] {
         let fake = Fake::serve(pages()).await;
-        let (reader, writer) = std::io::pipe().unwrap();
-        drop(reader);
-        let arguments = ["list", "i-1", "-o", format, "--endpoint", &fake.endpoint];
-        let ran: Ran = eni_gateway(&arguments).stdout(writer).output().await.unwrap().into();
+        let ran = run_unread(&["list", "i-1", "-o", format, "--endpoint", &fake.endpoint]).await;
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{format}");
     }
 }

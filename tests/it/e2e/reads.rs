@@ -1,4 +1,5 @@
-//! Reads while ENS is down, refuses our key, throttles, or has no calls left for them: what is known with its age, or a reason.
+//! Reads while ENS is down, refuses our key, throttles, or has no calls left for them: what is
+//! known with its age, or a reason.
 
 use std::time::Duration;
 

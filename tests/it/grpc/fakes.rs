@@ -47,7 +47,8 @@ pub(super) async fn put(ledger: &Memory, attachment: Attachment) {
     assert!(matches!(verdict, Verdict::Committed { .. }), "{verdict:?}");
 }
 
-/// Fails each attach before it is sent, in the order of the script; then answers nothing any more. Shows no ENI on any instance.
+/// Fails each attach before it is sent, in the order of the script; then answers nothing any more.
+/// Shows no ENI on any instance.
 #[derive(Debug)]
 pub(super) struct FakeEns {
     waiting: Semaphore,

@@ -1,5 +1,5 @@
-//! What watching costs: nothing. What following costs: about one describe a minute for each instance that is followed as a whole, and
-//! one for each batch of ENIs that are followed by name.
+//! What watching costs: nothing. What following costs: about one describe a minute for each
+//! instance that is followed as a whole, and one for each batch of ENIs that are followed by name.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What a read claims where ENS could not be asked: what the ledger knows and how old that is, or a reason; never "none".
+//! What a read claims where ENS could not be asked: what the ledger knows and how old that is, or a
+//! reason; never "none".
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +68,8 @@ fn faults() -> Vec<(DescribeError, Reason)> {
     ]
 }
 
-/// A read's failure: with its reason, with a delay where calling again helps, and without a word on attaches.
+/// A read's failure: with its reason, with a delay where calling again helps, and without a word on
+/// attaches.
 fn is_of_a_read(failure: &Failure, reason: Reason) {
     assert_eq!(failure.reason, reason, "{failure}");
     assert_eq!(failure.metadata["instanceId"], "i-1", "{failure}");
