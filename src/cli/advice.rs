@@ -27,12 +27,13 @@ pub(super) const fn advice(reason: Reason) -> &'static str {
             "nothing was sent: attach again, with a longer --timeout if others are busy with the instance"
         }
         Reason::CoordinationUnavailable => {
-            "nothing was sent: try again; if it stays so, the gateway's Redis must be mended first"
+            "try again; if it fails again, the gateway's operators must repair its Redis first"
         }
         Reason::CoordinationRecovering => {
-            "nothing was sent: the gateway waits out lost writes; try again in a minute or two"
+            "try again in a minute or two: the gateway recovers from writes that Redis lost"
         }
         Reason::EnsThrottled => "try again later: the account's ENS quota is used up",
+        Reason::EnsUnavailable => "try again: the gateway could not reach ENS, so the answer is not known",
         Reason::EnsCredentialsRejected => "tell the gateway's operators: ENS refuses its key, signature or clock",
         Reason::EnsPermissionDenied => "tell the gateway's operators: its account lacks a RAM right",
         Reason::EnsError => "look up the ENS code, or ask ENS's support with its request id",

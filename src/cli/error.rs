@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use serde_json::json;
 
 use super::Exit;
+use super::coverage::Coverage;
 use super::output::{ERROR, paint};
 use super::refusal::Refusal;
 use crate::app::check::Failure;
@@ -34,6 +35,11 @@ pub(super) enum Error {
         /// Everything up to here was shown.
         after: u64,
     },
+    /// What was printed is what the gateway knows, and ENS could not be asked for the rest.
+    #[error(
+        "the list may be incomplete: {0}; attachments that others made since may be missing\n  what to do: try again"
+    )]
+    Incomplete(Coverage),
     /// What a command other than a client needs does not answer.
     #[error("{0}")]
     NotReached(String),
@@ -74,7 +80,7 @@ impl Error {
             Self::Usage(_) => Exit::Usage,
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Refused(refusal) => refusal.exit(),
-            Self::Unfinished { .. } => Exit::TryAgain,
+            Self::Unfinished { .. } | Self::Incomplete(_) => Exit::TryAgain,
             Self::Failed(_) => Exit::Refused,
             Self::NotReached(_) => Exit::Unreachable,
             Self::CheckFailed(failure) => match failure {
@@ -99,6 +105,11 @@ impl Error {
         let _ = if as_json {
             let error = match self {
                 Self::Refused(refusal) => refusal.to_json(),
+                Self::Incomplete(coverage) => {
+                    let mut error = coverage.to_json();
+                    error["message"] = self.to_string().into();
+                    error
+                }
                 other => json!({"message": other.to_string()}),
             };
             writeln!(io::stderr(), "{}", json!({"error": error}))

@@ -7,8 +7,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::Request;
 
 use super::client::{Client, Options};
+use super::coverage::Coverage;
 use super::error::Error;
-use super::output::{BUSY, paint};
+use super::output::{BUSY, GOOD, paint};
 use super::refusal::Refusal;
 use super::resume::Cursor;
 use crate::grpc::proto::watch_attachment_response::Event;
@@ -78,9 +79,13 @@ impl Follow<'_> {
         let mut client = Some(client);
         let mut established = false;
         let mut pause = SHORTEST_PAUSE;
+        let mut incomplete = false;
         loop {
             let ended = match client.take() {
-                Some(connected) => self.stream(connected, cursor, &mut established, &mut pause, show).await,
+                Some(connected) => {
+                    self.stream(connected, cursor, &mut established, &mut pause, &mut incomplete, show)
+                        .await
+                }
                 None => match self.client.connect().await {
                     Ok(connected) => {
                         client = Some(connected);
@@ -111,6 +116,7 @@ impl Follow<'_> {
         cursor: &mut Cursor,
         established: &mut bool,
         pause: &mut Duration,
+        incomplete: &mut bool,
         show: &mut impl FnMut(Attachment) -> io::Result<()>,
     ) -> Result<Option<End>, Error> {
         cursor.begin();
@@ -139,6 +145,9 @@ impl Follow<'_> {
                 Some(Event::Attachment(attachment)) if cursor.attachment(&attachment) => show(attachment)?,
                 Some(Event::Heartbeat(heartbeat)) => {
                     cursor.heartbeat(heartbeat.revision);
+                    if std::mem::replace(incomplete, heartbeat.incomplete) != heartbeat.incomplete {
+                        note_coverage(Coverage::from(&heartbeat));
+                    }
                     if let Some(interval) = heartbeat
                         .interval
                         .and_then(|interval| Duration::try_from(interval).ok())
@@ -173,4 +182,16 @@ fn note(refusal: &Refusal, after: u64) {
         paint(BUSY, "interrupted:"),
         refusal.headline()
     );
+}
+
+fn note_coverage(coverage: Coverage) {
+    let note = match coverage.incomplete {
+        true => format!(
+            "{} {coverage}; attachments that others made since may be missing",
+            paint(BUSY, "incomplete:")
+        ),
+        false => format!("{} {coverage}", paint(GOOD, "complete:")),
+    };
+    // Where stderr is closed, nobody wants to know.
+    let _ = writeln!(anstream::stderr(), "{note}");
 }

@@ -1,8 +1,11 @@
 //! `get`: shows one attachment with its history.
 
+use std::io::Write as _;
+
 use super::client;
+use super::coverage::age;
 use super::error::Error;
-use super::output::Output;
+use super::output::{Format, Output};
 use crate::grpc::proto::GetAttachmentRequest;
 use crate::model::{InstanceId, InterfaceId};
 
@@ -11,7 +14,8 @@ Examples:
   eni-gateway get i-5p67acfmxazb4p eni-58z57orgmt6d1
   eni-gateway get i-5p67acfmxazb4p eni-58z57orgmt6d1 -o json | jq -r .state
 
-It ends with 0 whatever the state is; `watch` says by its exit code whether an attach failed.";
+It ends with 0 whatever the state is; `watch` says by its exit code whether an attach failed. An ENI that \
+the gateway does not know is looked for in ENS; if ENS could not be asked, the answer is not known (75).";
 
 /// What to show.
 #[derive(Debug, clap::Args)]
@@ -31,5 +35,10 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
         network_interface_id: args.eni.to_string(),
     });
     let response = args.client.connect().await?.get_attachment(request).await?.into_inner();
-    Ok(Output::new(args.client.output).whole(&response.attachment.unwrap_or_default())?)
+    let attachment = response.attachment.unwrap_or_default();
+    Output::new(args.client.output).whole(&attachment)?;
+    if let (Format::Table, Some(age)) = (args.client.output, attachment.observe_time.and_then(age)) {
+        writeln!(anstream::stderr(), "ENS was last asked for it {age}")?;
+    }
+    Ok(())
 }

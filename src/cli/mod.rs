@@ -12,6 +12,7 @@ mod check;
 mod client;
 mod completions;
 mod config_dump;
+mod coverage;
 pub mod demo;
 mod error;
 mod exit;

@@ -18,7 +18,9 @@ Examples:
 
 It ends when everything it watches is at its end: with 0, or with 1 if the one ENI that it watches \
 has failed. Once begun, it outlives lost connections and replicas that go away, until --timeout if \
-there is one; nothing is shown twice, unless the ledger lost writes and tells everything anew.";
+there is one; nothing is shown twice, unless the ledger lost writes and tells everything anew. \
+Whether attachments of the instance may be missing, because ENS could not be asked for it, is said \
+on stderr.";
 
 /// What to watch.
 #[derive(Debug, clap::Args)]

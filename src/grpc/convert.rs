@@ -86,16 +86,22 @@ impl From<Event> for pb::WatchAttachmentResponse {
         use pb::watch_attachment_response::Event as Told;
         let told = match event {
             Event::Attachment(attachment) => Told::Attachment(attachment.as_ref().into()),
-            Event::Heartbeat { revision, interval } => Told::Heartbeat(pb::Heartbeat {
+            Event::Heartbeat {
+                revision,
+                interval,
+                coverage,
+            } => Told::Heartbeat(pb::Heartbeat {
                 revision: revision.0,
                 interval: Some(duration(interval)),
+                observe_time: coverage.observed_at.map(timestamp),
+                incomplete: coverage.incomplete,
             }),
         };
         Self { event: Some(told) }
     }
 }
 
-fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     let micros = time.as_micros();
     let seconds = i64::try_from(micros / 1_000_000).unwrap_or(i64::MAX);
     // Below 1 000 000 000, which an i32 holds.
@@ -117,6 +123,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Reason, Revision, Uid, Unknown};
+    use crate::watch::Coverage;
 
     #[test]
     fn an_attachment_keeps_every_field() {
@@ -177,10 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_keeps_its_fraction() {
+    fn a_heartbeat_keeps_every_field() {
         let event = Event::Heartbeat {
             revision: Revision(3),
             interval: Duration::from_millis(1500),
+            coverage: Coverage {
+                observed_at: Some(Timestamp::from_micros(1_700_000_000_123_456)),
+                incomplete: true,
+            },
         };
         let pb::watch_attachment_response::Event::Heartbeat(heartbeat) =
             pb::WatchAttachmentResponse::from(event).event.expect("an event")
@@ -194,6 +205,11 @@ mod tests {
                 seconds: 1,
                 nanos: 500_000_000
             })
+        );
+        let observed = heartbeat.observe_time.map(|time| (time.seconds, time.nanos));
+        assert_eq!(
+            (observed, heartbeat.incomplete),
+            (Some((1_700_000_000, 123_456_000)), true)
         );
     }
 }

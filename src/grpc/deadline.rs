@@ -169,7 +169,7 @@ fn late(method: Option<Method>) -> Failure {
         ),
         _ => Failure::new(
             Reason::CoordinationUnavailable,
-            "the deadline came before an answer; nothing was sent",
+            "the deadline came before an answer; call again with a longer one",
         ),
     };
     failure.code(Code::DeadlineExceeded)

@@ -116,6 +116,7 @@ const fn usual_delay(reason: Reason) -> Option<Duration> {
         | Reason::LockWait
         | Reason::CoordinationUnavailable
         | Reason::EnsThrottled
+        | Reason::EnsUnavailable
         | Reason::CallerQuotaExceeded => Some(Duration::from_secs(1)),
         Reason::EniLimitExceeded => Some(Duration::from_secs(2)),
         Reason::CoordinationRecovering => Some(Duration::from_secs(5)),
@@ -134,6 +135,7 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
+    use crate::grpc::method::Method;
 
     fn sample(reason: Reason) -> Failure {
         let (instance, eni) = ("i-1".parse().expect("an id"), "eni-1".parse().expect("an id"));
@@ -255,6 +257,11 @@ mod tests {
         };
         let code = code.as_str().expect("text");
         let (sent, repeat) = (reason.sent(), reason.repeat());
-        format!("\n## {reason}\n\n- **Code:** `{code}`\n{from_ens}- **Sent?** {sent}\n- **Again?** {repeat}\n")
+        let rpcs = Method::ALL.into_iter().filter(|method| method.may_return(reason));
+        let rpcs: Vec<_> = rpcs.map(|method| format!("`{}`", method.short_name())).collect();
+        let rpcs = rpcs.join(", ");
+        format!(
+            "\n## {reason}\n\n- **Code:** `{code}`\n- **RPCs:** {rpcs}\n{from_ens}- **Sent?** {sent}\n- **Again?** {repeat}\n"
+        )
     }
 }

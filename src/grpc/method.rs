@@ -1,25 +1,96 @@
-//! The RPCs of the service, by path. A closed set: a path from outside never becomes a span's name or a metric's label.
+//! The RPCs of the service, and the reasons that each may return. A closed set: a path from outside
+//! never becomes a span's name or a metric's label.
+
+use crate::model::Reason;
 
 /// One RPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Method {
+pub enum Method {
+    /// `AttachNetworkInterface`.
     Attach,
+    /// `WatchAttachment`.
     Watch,
+    /// `GetAttachment`.
     Get,
+    /// `ListAttachments`.
     List,
 }
 
 impl Method {
-    const ALL: [Self; 4] = [Self::Attach, Self::Watch, Self::Get, Self::List];
+    /// Every RPC, in the order of the proto.
+    pub const ALL: [Self; 4] = [Self::Attach, Self::Watch, Self::Get, Self::List];
 
     /// The RPC that an HTTP path names.
     pub(super) fn of_path(path: &str) -> Option<Self> {
-        let name = path.strip_prefix('/')?;
+        Self::named(path.strip_prefix('/')?)
+    }
+
+    /// The RPC of this [`Method::name`].
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|method| method.name() == name)
     }
 
+    /// The name without its package and service, such as `GetAttachment`.
+    #[must_use]
+    pub const fn short_name(self) -> &'static str {
+        match self {
+            Self::Attach => "AttachNetworkInterface",
+            Self::Watch => "WatchAttachment",
+            Self::Get => "GetAttachment",
+            Self::List => "ListAttachments",
+        }
+    }
+
+    /// Whether the RPC's status may carry this reason. `Attachment.error` may carry those of an
+    /// attach, whatever RPC shows it.
+    #[must_use]
+    pub const fn may_return(self, reason: Reason) -> bool {
+        match reason {
+            Reason::InvalidField
+            | Reason::CoordinationUnavailable
+            | Reason::Draining
+            | Reason::Overloaded
+            | Reason::CallerUnauthenticated
+            | Reason::CallerForbidden
+            | Reason::CallerQuotaExceeded
+            | Reason::EnsInvalidParameter
+            | Reason::InstanceNotFound
+            | Reason::EnsThrottled
+            | Reason::EnsCredentialsRejected
+            | Reason::EnsPermissionDenied
+            | Reason::EnsError => true,
+            Reason::CoordinationRecovering => matches!(self, Self::Attach | Self::Watch),
+            Reason::AttachmentNotFound => matches!(self, Self::Watch | Self::Get),
+            Reason::StreamTooOld => matches!(self, Self::Watch),
+            Reason::EnsUnavailable => !matches!(self, Self::Attach),
+            Reason::RequestIdReused
+            | Reason::EniLimitExceeded
+            | Reason::EniNotFound
+            | Reason::EniNotAvailable
+            | Reason::InstanceNotStopped
+            | Reason::InstanceNotSupported
+            | Reason::NetworkMismatch
+            | Reason::EniTypeNotSupported
+            | Reason::EniServiceManaged
+            | Reason::AttachFailed
+            | Reason::NotApplied
+            | Reason::OutcomeUnknown
+            | Reason::LockWait => matches!(self, Self::Attach),
+        }
+    }
+
+    /// The reasons that the RPC's status may carry, in the order of the error table.
+    pub fn reasons(self) -> impl Iterator<Item = Reason> {
+        Reason::ALL
+            .iter()
+            .copied()
+            .filter(move |reason| self.may_return(*reason))
+    }
+
     /// `rpc.method`.
-    pub(super) const fn name(self) -> &'static str {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Attach => "eni.gateway.v1.AttachmentService/AttachNetworkInterface",
             Self::Watch => "eni.gateway.v1.AttachmentService/WatchAttachment",
@@ -57,5 +128,36 @@ mod tests {
             assert_eq!(found.is_streaming(), method.server_streaming(), "{path}");
         }
         assert_eq!(Method::of_path("/eni.gateway.v1.AttachmentService/Detach"), None);
+        for method in Method::ALL {
+            assert!(method.name().ends_with(&format!("/{}", method.short_name())));
+        }
+    }
+
+    /// The reasons that the comment of an RPC lists behind `Errors:`.
+    fn listed(comment: &str) -> Vec<Reason> {
+        let (_, list) = comment.split_once("Errors:").expect("a list of errors");
+        let names = list.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+        names
+            .filter(|name| name.len() > 2)
+            .map(|name| Reason::named(name).unwrap_or_else(|| panic!("{name} is no reason")))
+            .collect()
+    }
+
+    #[test]
+    fn the_proto_lists_what_each_rpc_may_return() {
+        let proto = include_str!("../../proto/eni/gateway/v1/attachment_service.proto");
+        for method in Method::ALL {
+            let (before, _) = proto
+                .split_once(&format!("\n  rpc {}(", method.short_name()))
+                .expect("the rpc");
+            let comment: Vec<_> = before
+                .lines()
+                .rev()
+                .map_while(|line| line.strip_prefix("  //"))
+                .collect();
+            let comment: Vec<_> = comment.into_iter().rev().collect();
+            let expected: Vec<Reason> = method.reasons().collect();
+            assert_eq!(listed(&comment.join("\n")), expected, "{method:?}");
+        }
     }
 }

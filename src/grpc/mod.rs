@@ -6,6 +6,7 @@
 pub mod deadline;
 pub mod errors;
 pub mod health;
+pub mod method;
 pub mod page;
 pub mod parse;
 pub mod proto;
@@ -18,7 +19,6 @@ mod accept;
 mod code;
 mod convert;
 mod explain;
-mod method;
 
 pub use code::code_name;
 pub use health::Health;

@@ -9,13 +9,13 @@ use tonic::{Request, Response, Status};
 use super::deadline::Deadline;
 use super::proto as pb;
 use super::proto::attachment_service_server::AttachmentService as Rpcs;
-use super::{parse, trace};
+use super::{convert, parse, trace};
 use crate::admission::{Admission, Permit};
 use crate::attach::{self, Attacher};
 use crate::ens::Ens;
 use crate::ledger::Ledger;
 use crate::model::{Caller, Failure};
-use crate::watch::{Event, Hub, Scope};
+use crate::watch::{Event, Hub, Listing, Scope};
 
 /// The service.
 pub struct AttachmentService<L, E> {
@@ -122,11 +122,13 @@ impl<L: Ledger, E: Ens> Rpcs for AttachmentService<L, E> {
         let (instance, page) = parse::list(request.get_ref())?;
         trace::about(&instance, None);
         let _inside = self.admission.read(&instance)?;
-        let (attachments, next_page_token) = page.cut(&instance, self.hub.list(&instance, deadline).await?);
-        let attachments = attachments.iter().map(Into::into).collect();
+        let Listing { attachments, coverage } = self.hub.list(&instance, deadline).await?;
+        let (attachments, next_page_token) = page.cut(&instance, attachments);
         Ok(Response::new(pb::ListAttachmentsResponse {
-            attachments,
+            attachments: attachments.iter().map(Into::into).collect(),
             next_page_token,
+            observe_time: coverage.observed_at.map(convert::timestamp),
+            incomplete: coverage.incomplete,
         }))
     }
 }

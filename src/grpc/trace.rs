@@ -27,6 +27,10 @@ use super::code::code_name;
 use super::method::Method;
 use crate::model::{InstanceId, InterfaceId, Reason};
 
+/// The log line of an RPC that returned a reason which its documentation does not list: a defect of
+/// the gateway.
+pub const UNDOCUMENTED: &str = "an rpc returned a reason that its documentation does not list";
+
 /// One RPC, ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RpcReport {
@@ -139,6 +143,7 @@ where
 
 /// An RPC under way. Reports once: when a status was seen, or as CANCELLED when it is dropped without one.
 struct Call {
+    rpc: Option<Method>,
     method: &'static str,
     peer: Option<SocketAddr>,
     began: Instant,
@@ -150,7 +155,8 @@ struct Call {
 impl Call {
     fn begin(request: &Request<Body>, observers: &Observers) -> Self {
         let path = request.uri().path();
-        let method = Method::of_path(path).map_or("_OTHER", Method::name);
+        let rpc = Method::of_path(path);
+        let method = rpc.map_or("_OTHER", Method::name);
         let peer = peer(request.extensions());
         let span = tracing::info_span!(
             "rpc",
@@ -177,6 +183,7 @@ impl Call {
             span.record("network.peer.port", peer.port());
         }
         Self {
+            rpc,
             method,
             peer,
             began: Instant::now(),
@@ -209,6 +216,9 @@ impl Call {
         self.span.record("rpc.response.status_code", name);
         if let Some(reason) = reason {
             self.span.record("eni_gateway.reason", reason.name());
+            if self.rpc.is_some_and(|rpc| !rpc.may_return(reason)) {
+                tracing::error!(parent: &self.span, method = self.method, %reason, "{UNDOCUMENTED}");
+            }
         }
         if let Some(error_type) = error_type {
             self.span.record("error.type", error_type);

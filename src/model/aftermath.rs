@@ -67,11 +67,11 @@ impl Reason {
 impl fmt::Display for Sent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Nothing => "nothing was sent to ENS",
-            Self::Refused => "nothing was applied: it was not sent, or ENS refused it",
-            Self::NotApplied => "nothing was applied: it could not be sent, or ENS shows that it came to nothing",
-            Self::TakenBack => "ENS accepted it and took it back: nothing is attached",
-            Self::Unknown => "it may have been applied, or may be yet",
+            Self::Nothing => "no attach was sent to ENS",
+            Self::Refused => "no attach was applied: it was not sent, or ENS refused it",
+            Self::NotApplied => "no attach was applied: it could not be sent, or ENS shows that it came to nothing",
+            Self::TakenBack => "ENS accepted the attach and took it back: nothing is attached",
+            Self::Unknown => "the attach may have been applied, or may be yet",
         })
     }
 }

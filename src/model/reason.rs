@@ -110,6 +110,8 @@ reasons! {
     CoordinationRecovering = "COORDINATION_RECOVERING", Unavailable, [];
     /// ENS throttles the account, or its budget was not reached in time; nothing was applied.
     EnsThrottled = "ENS_THROTTLED", Unavailable, ["*Throttling*"];
+    /// A read needed ENS's answer, and ENS could not be reached or gave no usable one.
+    EnsUnavailable = "ENS_UNAVAILABLE", Unavailable, [];
     /// ENS refuses the gateway's own key, signature or clock.
     EnsCredentialsRejected = "ENS_CREDENTIALS_REJECTED", Internal, [
         "SignatureDoesNotMatch", "IncompleteSignature", "InvalidAccessKeyId*", "InvalidSecurityToken*",

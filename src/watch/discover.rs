@@ -1,5 +1,7 @@
-//! Attachments that the ledger has not seen: ENS is asked once for the whole instance, whoever wants to know, and what it shows
-//! is written to the ledger before anybody is told.
+//! Attachments that the ledger has not seen: ENS is asked once for the whole instance, however many
+//! reads want to know, and what it shows is written to the ledger before a read returns it. The
+//! account's budget may be exhausted by others: a read does not queue for it, but returns what the
+//! ledger knows, or a reason.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,19 +12,20 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
-use crate::attach::{failures, sights};
-use crate::ens::{Ens, Purpose};
+use crate::attach::sights;
+use crate::ens::{Ens, NoPermit, Permit, Purpose};
 use crate::ledger::Ledger;
 use crate::ledger::command::Command;
-use crate::model::{Failure, InstanceId};
+use crate::model::{Failure, InstanceId, Timestamp};
 
-use super::Hub;
+use super::{Hub, failures};
 
-/// How long one question may wait for its permit: past that nobody waits for its answer.
-const PERMIT_WITHIN: Duration = Duration::from_secs(10);
+/// Maximum wait of a read's describe for its permit.
+const PERMIT_WITHIN: Duration = Duration::from_secs(1);
 
-/// One question to ENS that is under way; its answer is in the ledger when it ends well.
-type Flight = Shared<BoxFuture<'static, Result<(), Failure>>>;
+/// One question to ENS that is under way. When it ends well, its answer is in the ledger; it
+/// returns when it was sent.
+type Flight = Shared<BoxFuture<'static, Result<Timestamp, Failure>>>;
 
 /// The questions of one replica that are under way.
 #[derive(Default)]
@@ -36,26 +39,28 @@ impl Flights {
 }
 
 impl<L: Ledger, E: Ens> Hub<L, E> {
-    /// Has the ledger learn what ENS shows on the instance. One who asks while another's question is under way waits for
-    /// that one; the question goes on when its asker leaves.
+    /// Records what ENS shows on the instance; when ENS was asked, by the ledger's clock. Reads
+    /// that want to know while a question is under way share it; it continues without them.
     ///
     /// # Errors
-    /// ENS could not be asked in time, or refused, or its answer could not be written.
+    /// A read's reason: ENS could not be asked in time, or refused, or its answer could not be written.
     pub(super) async fn discover(
         self: &Arc<Self>,
         instance: &InstanceId,
         deadline: Option<Instant>,
-    ) -> Result<(), Failure> {
-        let flight = self.flight(instance);
+    ) -> Result<Timestamp, Failure> {
+        let flight = self.flight(instance, PERMIT_WITHIN);
         match deadline {
             None => flight.await,
             Some(deadline) => timeout_at(deadline, flight)
                 .await
-                .unwrap_or_else(|_late| Err(failures::not_sent("its answer did not come in time"))),
+                .unwrap_or_else(|_late| Err(failures::unanswered(instance, "no answer in time"))),
         }
     }
 
-    fn flight(self: &Arc<Self>, instance: &InstanceId) -> Flight {
+    /// The question about this instance that is under way, or else a new one, which waits for its
+    /// permit for `patience` at most.
+    pub(super) fn flight(self: &Arc<Self>, instance: &InstanceId, patience: Duration) -> Flight {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(instance) {
             return flight.clone();
@@ -66,12 +71,13 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
                 hub: hub.clone(),
                 instance: asked.clone(),
             };
-            hub.ask(&asked).await
+            hub.ask(&asked, patience).await
         };
-        let flight = self.tasks.spawn(ask.in_current_span()).map(|ended| {
+        let asked = instance.clone();
+        let flight = self.tasks.spawn(ask.in_current_span()).map(move |ended| {
             ended.unwrap_or_else(|panic| {
                 tracing::error!(error = %panic, "a describe ended by a panic");
-                Err(failures::not_sent("its answer was lost"))
+                Err(failures::unanswered(&asked, "its answer was lost"))
             })
         });
         let flight = flight.boxed().shared();
@@ -79,22 +85,29 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         flight
     }
 
-    async fn ask(&self, instance: &InstanceId) -> Result<(), Failure> {
-        let permit = self
-            .budget
-            .permit(Purpose::Describe, Instant::now() + PERMIT_WITHIN)
-            .await;
-        let permit = permit.map_err(|missing| failures::no_permit(&missing))?;
+    /// The permit of one describe for reads and watches, whatever it is of.
+    pub(super) async fn permit(&self, patience: Duration) -> Result<Permit, NoPermit> {
+        self.budget.permit(Purpose::Describe, Instant::now() + patience).await
+    }
+
+    async fn ask(&self, instance: &InstanceId, patience: Duration) -> Result<Timestamp, Failure> {
+        let permit = self.permit(patience).await;
+        let permit = permit.map_err(|missing| failures::no_permit(instance, &missing))?;
         let sent_at = self.book.ledger().now(instance);
         let rows = self.ens.interfaces_of(permit, instance).await;
-        let rows = rows.map_err(|error| failures::describe(&error).unwrap_or_else(|failure| failure))?;
+        let rows = rows.map_err(|error| failures::not_shown(instance, &error))?;
         let observe = Command::Observe {
             sent_at,
             rows: sights(instance, rows),
             then: None,
         };
         let written = self.book.execute(instance, &observe).await;
-        written.map(drop).map_err(|error| failures::unavailable(&error))
+        let written = written.map_err(|error| failures::unreadable(&error))?;
+        if sent_at > written.now {
+            // The rules leave out what was asked in the future.
+            return Err(failures::unanswered(instance, "the ledger's clock went back meanwhile"));
+        }
+        Ok(sent_at)
     }
 }
 

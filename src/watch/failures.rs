@@ -1,6 +1,79 @@
-//! Why there is nothing to watch, and why a stream ends before what it watches has: one failure each, with what to do.
+//! Why a read has no answer, and why a stream ends before what it watches has: one failure each,
+//! with what to do. A read sends no attach: none of these speaks of one that was or was not sent.
 
+use crate::ens::{DescribeError, EnsRefusal, NoPermit};
+use crate::ledger::Unavailable;
 use crate::model::{Code, Failure, InstanceId, InterfaceId, Reason};
+
+/// ENS gave no usable answer about the instance.
+pub(super) fn unanswered(instance: &InstanceId, why: &str) -> Failure {
+    let why = format!("cannot ask ens for the instance: {why}; call again");
+    Failure::new(Reason::EnsUnavailable, why).with("instanceId", instance)
+}
+
+/// The account's budget has no room for a describe, or cannot be reached.
+pub(super) fn no_permit(instance: &InstanceId, missing: &NoPermit) -> Failure {
+    match missing {
+        NoPermit::Late { wait } => {
+            let why = "cannot ask ens for the instance: the account's budget of calls was not reached in time; \
+                       call again later";
+            Failure::new(Reason::EnsThrottled, why)
+                .with("instanceId", instance)
+                .retry_after(*wait)
+        }
+        NoPermit::CounterUnreachable(why) => unreadable(&Unavailable::before(why.clone())),
+    }
+}
+
+/// A describe of the instance showed nothing.
+pub(super) fn not_shown(instance: &InstanceId, error: &DescribeError) -> Failure {
+    match error {
+        DescribeError::Throttled { refusal, retry_after } => {
+            let why = "cannot ask ens for the instance: ens throttles the account; call again later";
+            let failure = Failure::new(Reason::EnsThrottled, why).with("instanceId", instance);
+            let failure = failure.ens(refusal.code.clone(), refusal.request_id.clone());
+            match retry_after {
+                Some(delay) => failure.retry_after(*delay),
+                None => failure,
+            }
+        }
+        DescribeError::Unavailable(why) => unanswered(instance, why),
+        DescribeError::Incomplete => unanswered(instance, "its pages did not make up the whole answer"),
+        DescribeError::Refused(refusal) | DescribeError::UnknownId(refusal) => refused(instance, refusal),
+        DescribeError::NotReady(failure) => failure.clone().with("instanceId", instance),
+    }
+}
+
+/// ENS refused to show the instance.
+fn refused(instance: &InstanceId, refusal: &EnsRefusal) -> Failure {
+    let EnsRefusal {
+        code,
+        message,
+        request_id,
+    } = refusal;
+    let (reason, advice) = match Reason::of_ens_code(code) {
+        reason @ (Reason::EnsCredentialsRejected | Reason::EnsPermissionDenied) => {
+            (reason, "; this is the gateway's own account: tell its operators")
+        }
+        reason @ (Reason::InstanceNotFound | Reason::EnsInvalidParameter) => (reason, "; correct the instance's id"),
+        // Whatever else a code is a reason for, it is one of attaches.
+        _ => (Reason::EnsError, ""),
+    };
+    let message = message.trim_end_matches('.');
+    let why = format!("ens refused to show the instance ({code}): {message}{advice}");
+    Failure::new(reason, why)
+        .with("instanceId", instance)
+        .ens(code.clone(), request_id.clone())
+}
+
+/// The ledger cannot be read or written, or this replica must not use it.
+pub(super) fn unreadable(error: &Unavailable) -> Failure {
+    let then = match error.lasting {
+        true => "another replica may do better",
+        false => "call again",
+    };
+    Failure::new(Reason::CoordinationUnavailable, format!("{error}; {then}"))
+}
 
 /// Neither the ledger nor ENS shows the ENI on the instance.
 pub(super) fn not_found(instance: &InstanceId, eni: &InterfaceId) -> Failure {
@@ -10,7 +83,7 @@ pub(super) fn not_found(instance: &InstanceId, eni: &InterfaceId) -> Failure {
 
 /// The attempt ended before anything was sent, and left nothing to show.
 pub(super) fn withdrawn(instance: &InstanceId, eni: &InterfaceId) -> Failure {
-    let why = "the attach was withdrawn before anything was sent, so that nothing is attached; attach it again";
+    let why = "the attach was withdrawn before it was sent to ens, and left nothing to show";
     Failure::new(Reason::AttachmentNotFound, why).about(instance, eni)
 }
 

@@ -1,5 +1,10 @@
-//! While somebody follows, what is attached is asked for every minute: the one way to learn of a detach that nobody else asks
-//! about. One round serves every follower of this replica, in batches; what another replica asked for lately is left out.
+//! What followers were sent is kept from growing old: the one way to learn of what others attach
+//! and detach. One round serves every follower of this replica; what another replica asked for
+//! lately is left out.
+//!
+//! A followed instance is described as a whole before its last describe is a minute old, and again
+//! and again while ENS cannot be asked. A followed ENI that is attached is described every minute,
+//! in batches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,9 +13,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::ens::{Ens, MAX_IDS, Purpose};
+use crate::ens::{Ens, MAX_IDS};
 use crate::ledger::{Due, Ledger};
-use crate::model::{InstanceId, InterfaceId, Timestamp, random};
+use crate::model::{InstanceId, InterfaceId, Reason, Timestamp, random};
 use crate::telemetry::names::span;
 
 use super::Hub;
@@ -19,10 +24,16 @@ use super::view::View;
 
 /// How old the last answer about a followed attachment gets before ENS is asked again.
 const REREAD: Duration = Duration::from_secs(60);
-/// What would fall due this soon goes along with what is due: batches fill, and stay together from then on.
+/// What would fall due this soon goes along with what is due: batches fill, and stay together from
+/// then on. A whole instance is described this long before its last describe is too old.
 const TOGETHER: Duration = Duration::from_secs(15);
 /// How often a replica looks for what is due; varied by up to a fifth.
 const TICK: Duration = Duration::from_secs(5);
+/// Minimum pause between two describes of one followed instance by this replica, whatever became of
+/// the first.
+const PAUSE: Duration = Duration::from_secs(10);
+/// Maximum wait for the permit of such a describe: reads, which are waited for, go first.
+const AT_ONCE: Duration = Duration::from_millis(10);
 
 /// Who follows what on this replica.
 #[derive(Default)]
@@ -77,7 +88,7 @@ impl Drop for Follower {
 }
 
 impl<L: Ledger, E: Ens> Hub<L, E> {
-    /// Has what is attached in this scope asked for every minute.
+    /// Has this scope asked for before what is known of it is too old.
     pub(super) fn follow(self: &Arc<Self>, watched: &Arc<Watched>, eni: Option<&InterfaceId>) -> Follower {
         let mut followers = self.followed.lock();
         followers.last += 1;
@@ -87,7 +98,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
             followers.served = true;
             let hub = self.clone();
             self.tasks
-                .spawn(async move { hub.stop.run_until_cancelled(hub.serve()).await });
+                .spawn(async move { hub.stop.run_until_cancelled(hub.clone().serve()).await });
         }
         Follower {
             followed: self.followed.clone(),
@@ -96,17 +107,64 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
     }
 
     /// Asks for what falls due until nobody follows any more.
-    async fn serve(&self) {
+    async fn serve(self: Arc<Self>) {
         // An answer that tells nothing leaves the record as it was: what was asked for is remembered here as well.
         let mut asked: BTreeMap<Due, Instant> = BTreeMap::new();
+        let mut described: BTreeMap<InstanceId, Instant> = BTreeMap::new();
         loop {
             tokio::time::sleep(TICK.mul_f64(random::between(0.8..1.2))).await;
             let Some(scopes) = self.followed.scopes() else { return };
+            described.retain(|instance, _| scopes.contains_key(instance));
+            self.describe(&scopes, &mut described).await;
             asked.retain(|_, at| at.elapsed() < REREAD - TOGETHER);
             let due: Vec<Due> = self.due(&scopes, &asked).await;
             for batch in due.chunks(MAX_IDS) {
                 asked.extend(batch.iter().map(|due| (due.clone(), Instant::now())));
                 self.reread(batch).await;
+            }
+        }
+    }
+
+    /// Describes the followed instances of which ENS's last answer is missing or grows old, those
+    /// first that were described longest ago, for one tick at most. `described` says when this
+    /// replica did so last.
+    async fn describe(self: &Arc<Self>, scopes: &Scopes, described: &mut BTreeMap<InstanceId, Instant>) {
+        let is_old = |view: &View, watched: &Watched, enis: &BTreeSet<Option<InterfaceId>>| {
+            let now = self.book.ledger().now(&watched.instance) + TOGETHER;
+            enis.iter().any(|eni| view.is_of_whole(eni.as_ref())) && view.coverage(None, now).incomplete
+        };
+        let last = |instance: &InstanceId, described: &BTreeMap<_, Instant>| described.get(instance).copied();
+        let mut due: Vec<_> = scopes
+            .values()
+            .filter(|(watched, _)| last(&watched.instance, described).is_none_or(|at| at.elapsed() >= PAUSE))
+            .filter(|(watched, enis)| is_old(&watched.published().get().view, watched, enis))
+            .collect();
+        due.sort_by_key(|(watched, _)| last(&watched.instance, described));
+        let until = Instant::now() + TICK;
+        for (watched, enis) in due {
+            if Instant::now() >= until {
+                return;
+            }
+            // Another replica may have asked since the last reading.
+            if !watched.fresh().await.is_ok_and(|view| is_old(&view, watched, enis)) {
+                continue;
+            }
+            let poll = tracing::info_span!(parent: None, span::POLL, otel.kind = "internal", batch = 1);
+            let flight = poll.in_scope(|| self.flight(&watched.instance, AT_ONCE));
+            let answer = flight.await;
+            described.insert(watched.instance.clone(), Instant::now());
+            match answer {
+                // Its streams need not wait for the next reading.
+                Ok(_) => drop(watched.fresh().await),
+                Err(failure) => {
+                    tracing::debug!(instance = %watched.instance, %failure, "a followed instance cannot be described yet");
+                    let delay = failure.retry_after.filter(|_| failure.reason == Reason::EnsThrottled);
+                    match delay.map(|delay| Instant::now() + delay) {
+                        Some(next) if next < until => tokio::time::sleep_until(next).await,
+                        // What stands in the way of one stands in the way of all.
+                        _ => return,
+                    }
+                }
             }
         }
     }
@@ -149,7 +207,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
     }
 
     async fn reread(&self, batch: &[Due]) {
-        match self.budget.permit(Purpose::Describe, Instant::now() + REREAD).await {
+        match self.permit(REREAD).await {
             Ok(permit) => {
                 let poll = tracing::info_span!(parent: None, span::POLL, otel.kind = "internal", batch = batch.len());
                 self.tracker.look(batch.to_vec(), permit).instrument(poll).await;

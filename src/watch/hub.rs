@@ -8,10 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::attach::failures::unavailable;
 use crate::ens::{Budget, Ens};
-use crate::ledger::command::Command;
-use crate::ledger::record::Record;
 use crate::ledger::{Book, Ledger, Unavailable};
 use crate::model::{Attachment, Failure, InstanceId, InterfaceId, Timestamp};
 use crate::telemetry::Metrics;
@@ -20,12 +17,9 @@ use crate::tracker::Tracker;
 use super::discover::Flights;
 use super::follow::Followed;
 use super::reader::Readers;
-use super::stream::Watcher;
-use super::{Event, Scope, Settings, failures};
-
-/// How old the last describe of an instance may be before its attachments are shown without asking ENS for those that
-/// others made.
-const OBSERVED_WITHIN: Duration = Duration::from_secs(60);
+use super::stream::{Opening, Watcher};
+use super::view::View;
+use super::{Coverage, Event, Scope, Settings, failures};
 
 /// The pause before a stream that cannot be opened is tried once more.
 const RETRY: Duration = Duration::from_millis(500);
@@ -90,36 +84,42 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         eni: &InterfaceId,
         deadline: Instant,
     ) -> Result<Attachment, Failure> {
-        if let Some(attempt) = self.look(instance, deadline).await?.attempts.get(eni) {
-            return Ok(attempt.attachment.clone());
+        let view = self.look(instance, deadline).await?;
+        if let Some(attachment) = view.get(eni) {
+            return Ok(Attachment::clone(attachment));
         }
-        self.discover(instance, Some(deadline))
-            .await
-            .map_err(|failure| failure.about(instance, eni))?;
-        let record = self.look(instance, deadline).await?;
-        let attempt = record
-            .attempts
-            .get(eni)
-            .ok_or_else(|| failures::not_found(instance, eni))?;
-        Ok(attempt.attachment.clone())
+        let asked = self.discover(instance, Some(deadline)).await;
+        let view = later(&asked, view, self.look(instance, deadline).await)?;
+        match (view.get(eni), asked) {
+            (Some(attachment), _) => Ok(Attachment::clone(attachment)),
+            (None, Ok(_)) => Err(failures::not_found(instance, eni)),
+            (None, Err(failure)) => Err(failure.about(instance, eni)),
+        }
     }
 
-    /// Every attachment of an instance, by ENI: those under way, those that are there, whoever made them, and those that
-    /// ended lately. If nobody asked ENS for the instance within the last minute, ENS is asked; if it does not answer, what
-    /// the ledger knows is shown.
+    /// Every attachment of an instance: those under way, those that are there, whoever made them,
+    /// and those that ended lately. If nobody asked ENS for the instance within the last minute,
+    /// ENS is asked. If it does not answer in time, the listing holds what the ledger knows, and
+    /// says so.
     ///
     /// # Errors
-    /// `COORDINATION_UNAVAILABLE` if the ledger cannot be reached.
-    pub async fn list(self: &Arc<Self>, instance: &InstanceId, deadline: Instant) -> Result<Vec<Attachment>, Failure> {
-        let mut record = self.look(instance, deadline).await?;
-        if self.catch_up(instance, record.observed_at(), Some(deadline)).await {
-            record = self.look(instance, deadline).await?;
+    /// `COORDINATION_UNAVAILABLE` if the ledger cannot be reached; why ENS could not be asked, if the
+    /// ledger knows nothing either.
+    pub async fn list(self: &Arc<Self>, instance: &InstanceId, deadline: Instant) -> Result<Listing, Failure> {
+        let mut view = self.look(instance, deadline).await?;
+        let asked = self.catch_up(instance, &view, Some(deadline)).await;
+        if let Some(asked) = &asked {
+            view = later(asked, view, self.look(instance, deadline).await)?;
         }
-        Ok(record
-            .attempts
-            .values()
-            .map(|attempt| attempt.attachment.clone())
-            .collect())
+        let (sent_at, unasked) = parts(asked);
+        let coverage = view.coverage(sent_at, self.book.ledger().now(instance));
+        match unasked {
+            Some(failure) if view.is_blank(&coverage) => Err(failure),
+            _ => Ok(Listing {
+                attachments: view.attachments().map(|shared| Attachment::clone(shared)).collect(),
+                coverage,
+            }),
+        }
     }
 
     /// Tells how the attachments in scope go: first each that is newer than `scope.after`, then a heartbeat, then each change,
@@ -127,10 +127,12 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
     /// nothing ever was), unless `scope.follow`. A slow reader misses states between and never the last one.
     ///
     /// # Errors
-    /// As [`Hub::get`] for the ENI in scope; with `follow` it is waited for instead of `ATTACHMENT_NOT_FOUND`. The stream ends with
-    /// `DRAINING` or `STREAM_TOO_OLD` (at the caller's deadline with the code `DEADLINE_EXCEEDED`), with
-    /// `COORDINATION_RECOVERING` when the ledger lost what was shown, and with `ATTACHMENT_NOT_FOUND` when the attempt is withdrawn
-    /// and left nothing, unless `scope.follow`.
+    /// As [`Hub::get`] for the ENI in scope; with `follow` it is waited for instead of
+    /// `ATTACHMENT_NOT_FOUND`. As [`Hub::list`] for a whole instance; with `follow` ENS is asked until
+    /// it answers. The stream ends with `DRAINING` or `STREAM_TOO_OLD` (at the caller's deadline with
+    /// the code `DEADLINE_EXCEEDED`), and with `COORDINATION_RECOVERING` when the ledger lost what was
+    /// shown. Without `follow` it also ends with `ATTACHMENT_NOT_FOUND` when the attempt is withdrawn
+    /// and left nothing, and, instead of well, with why ENS could not be asked for the instance.
     pub async fn watch(
         self: &Arc<Self>,
         scope: Scope,
@@ -150,45 +152,85 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         };
         let fresh = || in_time(scope.until, patiently());
         let mut view = fresh().await?;
+        let asked = match &scope.eni {
+            Some(eni) if !view.shows(eni) => Some(self.discover(&scope.instance, scope.until).await),
+            Some(_) => None,
+            None => self.catch_up(&scope.instance, &view, scope.until).await,
+        };
+        if let Some(asked) = &asked {
+            view = later(asked, view, fresh().await)?;
+        }
+        let (asked, mut unasked) = parts(asked);
+        let coverage = view.coverage(asked, self.book.ledger().now(&scope.instance));
         match &scope.eni {
-            Some(eni) if !view.shows(eni) => {
-                let found = self.discover(&scope.instance, scope.until).await;
-                found.map_err(|failure| failure.about(&scope.instance, eni))?;
-                view = fresh().await?;
-                if !scope.follow && !view.shows(eni) {
-                    return Err(failures::not_found(&scope.instance, eni));
-                }
-            }
-            None if self.catch_up(&scope.instance, view.observed_at, scope.until).await => view = fresh().await?,
+            Some(eni) if !view.shows(eni) => match unasked.take() {
+                Some(failure) => return Err(failure.about(&scope.instance, eni)),
+                None if !scope.follow => return Err(failures::not_found(&scope.instance, eni)),
+                None => {}
+            },
+            None if !scope.follow && view.is_blank(&coverage) => unasked.take().map_or(Ok(()), Err)?,
             _ => {}
         }
-        Ok(Watcher::new(self.clone(), scope, watched, view, began).into_stream())
+        let opening = Opening {
+            view,
+            asked,
+            unasked,
+            began,
+        };
+        Ok(Watcher::new(self.clone(), scope, watched, opening).into_stream())
     }
 
-    async fn look(&self, instance: &InstanceId, deadline: Instant) -> Result<Arc<Record>, Failure> {
-        let look = self.book.execute(instance, &Command::Look);
-        Ok(in_time(Some(deadline), look).await?.record)
+    async fn look(&self, instance: &InstanceId, deadline: Instant) -> Result<View, Failure> {
+        let snapshot = in_time(Some(deadline), self.book.read(instance)).await?;
+        Ok(View::of(snapshot, &View::default()))
     }
 
-    /// Has the ledger learn what others attached, unless it asked lately; whether it did. Where ENS does not answer soon, what the
-    /// ledger knows is enough.
+    /// Has the ledger learn what others attached: when ENS was asked, or why it could not be.
+    /// `None`: it was asked lately. Where ENS does not answer soon, what the ledger knows has to
+    /// do.
     async fn catch_up(
         self: &Arc<Self>,
         instance: &InstanceId,
-        observed_at: Option<Timestamp>,
+        view: &View,
         deadline: Option<Instant>,
-    ) -> bool {
-        let since = self.book.ledger().now(instance) - OBSERVED_WITHIN;
-        if observed_at.is_some_and(|observed_at| observed_at >= since) {
-            return false;
+    ) -> Option<Result<Timestamp, Failure>> {
+        if !view.coverage(None, self.book.ledger().now(instance)).incomplete {
+            return None;
         }
         let now = Instant::now();
         let left = deadline.map_or(PATIENCE, |deadline| deadline.saturating_duration_since(now) / 2);
-        let caught_up = self.discover(instance, Some(now + left.min(PATIENCE))).await;
-        if let Err(failure) = &caught_up {
-            tracing::warn!(%instance, %failure, "ens could not be asked for the instance; what the ledger knows is shown");
+        let asked = self.discover(instance, Some(now + left.min(PATIENCE))).await;
+        if let Err(failure) = &asked {
+            tracing::warn!(%instance, %failure, "ens could not be asked for the instance; reads of it are incomplete");
         }
-        caught_up.is_ok()
+        Some(asked)
+    }
+}
+
+/// What a list shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listing {
+    /// The attachments, by ENI.
+    pub attachments: Vec<Attachment>,
+    /// What they were checked against.
+    pub coverage: Coverage,
+}
+
+/// What the ledger holds after ENS was asked. Where it could not be asked, and the ledger no longer
+/// answers either, what it held before is as good.
+fn later<V>(asked: &Result<Timestamp, Failure>, before: V, after: Result<V, Failure>) -> Result<V, Failure> {
+    match after {
+        Err(_) if asked.is_err() => Ok(before),
+        after => after,
+    }
+}
+
+/// When ENS was asked, and why it could not be.
+fn parts(asked: Option<Result<Timestamp, Failure>>) -> (Option<Timestamp>, Option<Failure>) {
+    match asked {
+        None => (None, None),
+        Some(Ok(sent_at)) => (Some(sent_at), None),
+        Some(Err(failure)) => (None, Some(failure)),
     }
 }
 
@@ -203,5 +245,5 @@ async fn in_time<T>(
             .await
             .unwrap_or_else(|_late| Err(Unavailable::before("it did not answer in time"))),
     };
-    read.map_err(|error| unavailable(&error))
+    read.map_err(|error| failures::unreadable(&error))
 }

@@ -9,9 +9,12 @@
 //! Streams are level-triggered: each sends what is newer than what it has sent, from the latest view. A slow reader so misses
 //! states between, and never the last one; nobody waits for a watcher, and a watcher keeps nothing but its place.
 //!
-//! Watching calls ENS in two cases only: for what the ledger has not seen (`discover.rs`), and, while somebody follows, for
-//! what is attached (`follow.rs`).
+//! Reads and watches call ENS in two cases only: for what the ledger has not seen lately
+//! (`discover.rs`), and, for followers, so that what they were sent does not grow old
+//! (`follow.rs`). What ENS could not be asked about is never called absent: the answer says so
+//! ([`Coverage`]), or the read fails with a reason.
 
+mod coverage;
 mod discover;
 mod failures;
 mod follow;
@@ -28,7 +31,8 @@ use tokio::time::Instant;
 
 use crate::model::{Attachment, InstanceId, InterfaceId, Revision};
 
-pub use hub::Hub;
+pub use coverage::Coverage;
+pub use hub::{Hub, Listing};
 
 /// What a watcher wants to see.
 #[derive(Debug, Clone)]
@@ -57,6 +61,9 @@ pub enum Event {
         revision: Revision,
         /// The next message comes after this long at the latest.
         interval: Duration,
+        /// What that was checked against; the default where the scope is one ENI that the ledger
+        /// knows.
+        coverage: Coverage,
     },
 }
 

@@ -10,14 +10,14 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::ens::Ens;
 use crate::ledger::Ledger;
-use crate::model::{Failure, InterfaceId, Revision, random};
+use crate::model::{Failure, InterfaceId, Revision, Timestamp, random};
 use crate::telemetry::metrics::Held;
 
 use super::follow::Follower;
 use super::latest::Latest;
 use super::reader::{Published, Watched};
 use super::view::{Turn, View};
-use super::{Event, Hub, Scope, failures};
+use super::{Coverage, Event, Hub, Scope, failures};
 
 /// One stream's state.
 pub(super) struct Watcher<L, E> {
@@ -30,10 +30,30 @@ pub(super) struct Watcher<L, E> {
     /// Everything in scope up to here was sent.
     sent: Revision,
     phase: Phase,
+    /// When the last describe of the whole instance was sent that this replica recorded for the
+    /// stream.
+    asked: Option<Timestamp>,
+    /// Why ENS could not be asked for the whole instance, as long as it was not asked since: the
+    /// stream must not end well.
+    unasked: Option<Failure>,
+    /// Whether the last heartbeat said that something may be missing.
+    incomplete: bool,
     last_message: Instant,
     too_old: Instant,
     _open: Held,
     _follower: Option<Follower>,
+}
+
+/// What a stream begins with.
+pub(super) struct Opening {
+    /// What the ledger holds.
+    pub(super) view: Arc<View>,
+    /// When the describe of the whole instance was sent that was made for this stream, if one was.
+    pub(super) asked: Option<Timestamp>,
+    /// Why it was not made although it should have been.
+    pub(super) unasked: Option<Failure>,
+    /// When the call came.
+    pub(super) began: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,14 +76,14 @@ enum Woken {
 }
 
 impl<L: Ledger, E: Ens> Watcher<L, E> {
-    /// A stream that starts from `view` and grows old from `began`.
-    pub(super) fn new(
-        hub: Arc<Hub<L, E>>,
-        scope: Scope,
-        watched: Arc<Watched>,
-        view: Arc<View>,
-        began: Instant,
-    ) -> Self {
+    /// A stream that starts from what `opening` holds, and grows old from its beginning.
+    pub(super) fn new(hub: Arc<Hub<L, E>>, scope: Scope, watched: Arc<Watched>, opening: Opening) -> Self {
+        let Opening {
+            view,
+            asked,
+            unasked,
+            began,
+        } = opening;
         let follower = scope.follow.then(|| hub.follow(&watched, scope.eni.as_ref()));
         let sent = if scope.after > view.revision {
             Revision::default()
@@ -76,6 +96,9 @@ impl<L: Ledger, E: Ens> Watcher<L, E> {
             _open: hub.metrics.watch_stream(),
             _follower: follower,
             phase: Phase::Snapshot,
+            asked,
+            unasked,
+            incomplete: false,
             last_message: began,
             hub,
             scope,
@@ -123,12 +146,17 @@ impl<L: Ledger, E: Ens> Watcher<L, E> {
                 return Some(Ok(Event::Attachment(attachment)));
             }
             self.sent = self.sent.max(self.view.revision);
-            if self.phase == Phase::Snapshot {
+            let coverage = self.coverage();
+            if !coverage.incomplete {
+                self.unasked = None;
+            }
+            // What was called incomplete is called complete as soon as it is.
+            if self.phase == Phase::Snapshot || (self.incomplete && !coverage.incomplete) {
                 self.phase = Phase::Changes;
                 return Some(Ok(self.heartbeat()));
             }
             if !self.scope.follow && self.view.has_ended(self.eni()) {
-                return None;
+                return self.unasked.take().map(Err);
             }
             let (ends, heartbeat) = (self.ends(), self.last_message + self.hub.settings.heartbeat);
             let view = &self.view;
@@ -152,10 +180,22 @@ impl<L: Ledger, E: Ens> Watcher<L, E> {
         self.scope.eni.as_ref()
     }
 
-    fn heartbeat(&self) -> Event {
+    fn heartbeat(&mut self) -> Event {
+        let coverage = self.coverage();
+        self.incomplete = coverage.incomplete;
         Event::Heartbeat {
             revision: self.sent,
             interval: self.hub.settings.heartbeat,
+            coverage,
+        }
+    }
+
+    /// What the messages so far were checked against.
+    fn coverage(&self) -> Coverage {
+        let now = self.hub.book.ledger().now(&self.watched.instance);
+        match self.view.is_of_whole(self.eni()) {
+            true => self.view.coverage(self.asked, now),
+            false => Coverage::default(),
         }
     }
 

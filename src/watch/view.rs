@@ -6,13 +6,16 @@ use std::sync::Arc;
 use crate::ledger::{Partition, Snapshot};
 use crate::model::{Attachment, InterfaceId, Revision, State, Timestamp};
 
+use super::Coverage;
+
 /// The attachments of one instance.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct View {
     /// The instance's revision: no attachment has a higher one.
     pub(super) revision: Revision,
     partition: Partition,
-    /// When the describe of the instance was sent that the ledger goes by.
+    /// When the describe of the instance was sent that the ledger goes by; `None`: there is none,
+    /// or the ledger lost writes since.
     pub(super) observed_at: Option<Timestamp>,
     attachments: BTreeMap<InterfaceId, Seen>,
 }
@@ -38,7 +41,8 @@ pub(super) enum Turn {
 impl View {
     /// What the ledger holds now. Attachments that did not change since `before` are shared with it.
     pub(super) fn of(snapshot: Snapshot, before: &Self) -> Self {
-        let observed_at = snapshot.record.observed_at();
+        let is_current = snapshot.record.incarnation == snapshot.partition.incarnation;
+        let observed_at = snapshot.record.observed_at().filter(|_| is_current);
         let share = |attachment: Attachment| match before.attachments.get(&attachment.eni) {
             Some(seen) if *seen.attachment == attachment => seen.attachment.clone(),
             _ => Arc::new(attachment),
@@ -68,6 +72,34 @@ impl View {
     /// Whether it shows this ENI.
     pub(super) fn shows(&self, eni: &InterfaceId) -> bool {
         self.attachments.contains_key(eni)
+    }
+
+    /// The attachment of this ENI.
+    pub(super) fn get(&self, eni: &InterfaceId) -> Option<&Arc<Attachment>> {
+        self.attachments.get(eni).map(|seen| &seen.attachment)
+    }
+
+    /// Every attachment, by ENI.
+    pub(super) fn attachments(&self) -> impl Iterator<Item = &Arc<Attachment>> {
+        self.attachments.values().map(|seen| &seen.attachment)
+    }
+
+    /// Whether the scope stands or falls with what ENS shows of the whole instance. The attachment
+    /// of one ENI says by itself how old it is.
+    pub(super) fn is_of_whole(&self, eni: Option<&InterfaceId>) -> bool {
+        eni.is_none_or(|eni| !self.shows(eni))
+    }
+
+    /// What is known of the whole instance; `asked` is when the last describe of it was sent that
+    /// this replica has recorded.
+    pub(super) fn coverage(&self, asked: Option<Timestamp>, now: Timestamp) -> Coverage {
+        Coverage::at(self.observed_at.max(asked), now)
+    }
+
+    /// Whether nothing at all is known of the instance: that it shows no attachment is no answer
+    /// then.
+    pub(super) fn is_blank(&self, coverage: &Coverage) -> bool {
+        self.attachments.is_empty() && coverage.observed_at.is_none()
     }
 
     /// The attachment with the lowest revision above `after`.

@@ -103,7 +103,7 @@ async fn end(
     screen.say(&summary.lines())?;
     if args.keep {
         let program = std::env::args().next().unwrap_or_else(|| "eni-gateway".to_owned());
-        screen.say(&next::lines(&program, stage, usize::from(args.callers))?)?;
+        screen.say(&next::lines(&program, stage, board, usize::from(args.callers))?)?;
         tokio::select! {
             () = stopped => {}
             error = stage.broken() => return Err(error),

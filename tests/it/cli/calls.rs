@@ -6,17 +6,21 @@ use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::grpc::proto::{AttachNetworkInterfaceResponse, ListAttachmentsResponse};
 use serde_json::json;
 
-use super::fake::{Fake, Script, accepted, attachment, failed};
-use super::{Ran, eni_gateway, run};
+use super::fake::{Fake, Script, accepted, at, attachment, failed};
+use super::{run, run_unread};
 
 fn pages() -> Script {
     let first = ListAttachmentsResponse {
         attachments: vec![attachment("eni-1", State::Attached, 7)],
         next_page_token: "more".to_owned(),
+        observe_time: at(2000),
+        incomplete: false,
     };
     let second = ListAttachmentsResponse {
         attachments: vec![failed("eni-22", 9)],
         next_page_token: String::new(),
+        observe_time: at(1000),
+        incomplete: false,
     };
     Script {
         list: [first, second].into(),
@@ -147,6 +151,45 @@ async fn list_reads_every_page() {
     assert_eq!(ran.code, 0, "{ran:?}");
     insta::assert_snapshot!(ran.stdout);
     assert_eq!(fake.asked.lock().unwrap().page_tokens, ["", "more"]);
+    let (said, when) = ran.stderr.split_once(" ago ").unwrap();
+    assert!(said.starts_with("ENS was last asked for the whole instance "), "{said}");
+    assert_eq!(when, "(2026-11-23T09:00:01Z)\n", "the older of the two");
+}
+
+#[tokio::test]
+async fn a_list_that_may_be_incomplete_is_printed_and_is_no_success() {
+    for (observe_time, said) in [
+        (at(1000), "ENS was last asked for the whole instance "),
+        (None, "ENS was never asked for the whole instance"),
+    ] {
+        for attachments in [vec![attachment("eni-1", State::Attached, 7)], Vec::new()] {
+            let page = ListAttachmentsResponse {
+                attachments: attachments.clone(),
+                observe_time,
+                incomplete: true,
+                ..ListAttachmentsResponse::default()
+            };
+            let list = [page.clone(), page].into();
+            let fake = Fake::serve(Script {
+                list,
+                ..Script::default()
+            })
+            .await;
+            let ran = run(&["list", "i-1", "--endpoint", &fake.endpoint]).await;
+            assert_eq!(ran.code, 75, "{ran:?}");
+            assert_eq!(ran.stdout.contains("eni-1"), !attachments.is_empty(), "{ran:?}");
+            assert!(
+                ran.stderr.contains("may be incomplete") && ran.stderr.contains(said),
+                "{ran:?}"
+            );
+            let ran = run(&["list", "i-1", "-o", "json", "--endpoint", &fake.endpoint]).await;
+            assert_eq!((ran.code, ran.json().len()), (75, attachments.len()), "{ran:?}");
+            let error: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();
+            assert_eq!(error["error"]["incomplete"], true, "{error}");
+            let observed = observe_time.map(|_| "2026-11-23T09:00:01Z");
+            assert_eq!(error["error"]["observeTime"].as_str(), observed, "{error}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -163,10 +206,7 @@ async fn list_prints_one_object_a_line() {
 async fn a_reader_who_has_seen_enough_is_no_failure() {
     for format in ["table", "json"] {
         let fake = Fake::serve(pages()).await;
-        let (reader, writer) = std::io::pipe().unwrap();
-        drop(reader);
-        let arguments = ["list", "i-1", "-o", format, "--endpoint", &fake.endpoint];
-        let ran: Ran = eni_gateway(&arguments).stdout(writer).output().await.unwrap().into();
+        let ran = run_unread(&["list", "i-1", "-o", format, "--endpoint", &fake.endpoint]).await;
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{format}");
     }
 }

@@ -77,7 +77,7 @@ async fn errors_are_coloured_only_where_wanted() {
         list: std::iter::repeat_n(
             eni_gateway::grpc::proto::ListAttachmentsResponse {
                 attachments: vec![attachment("eni-1", State::Attached, 7)],
-                next_page_token: String::new(),
+                ..Default::default()
             },
             3,
         )

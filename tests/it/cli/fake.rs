@@ -25,6 +25,11 @@ pub(super) enum Step {
         revision: u64,
         interval: Duration,
     },
+    /// A heartbeat that says that something may be missing.
+    BeatIncomplete {
+        revision: u64,
+        observe_time: Option<Timestamp>,
+    },
     Fail(Status),
     /// Says nothing any more.
     Hang,
@@ -121,6 +126,14 @@ impl AttachmentService for Fake {
             Step::Beat { revision, interval } => Ok(Event::Heartbeat(Heartbeat {
                 revision,
                 interval: interval.try_into().ok(),
+                observe_time: at(0),
+                incomplete: false,
+            })),
+            Step::BeatIncomplete { revision, observe_time } => Ok(Event::Heartbeat(Heartbeat {
+                revision,
+                interval: None,
+                observe_time,
+                incomplete: true,
             })),
             Step::Fail(status) => Err(status),
             Step::Hang => never().await,
@@ -159,7 +172,7 @@ impl AttachmentService for Fake {
     }
 }
 
-fn at(millis: i32) -> Option<Timestamp> {
+pub(super) fn at(millis: i32) -> Option<Timestamp> {
     Some(Timestamp {
         seconds: 1_795_424_400 + i64::from(millis / 1000),
         nanos: millis % 1000 * 1_000_000,

@@ -59,3 +59,12 @@ fn eni_gateway(arguments: &[&str]) -> Command {
 async fn run(arguments: &[&str]) -> Ran {
     eni_gateway(arguments).output().await.unwrap().into()
 }
+
+/// Runs it with a standard output that nobody reads. `Command::output` would put a pipe of its own
+/// in the place of this one.
+async fn run_unread(arguments: &[&str]) -> Ran {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let process = eni_gateway(arguments).stdout(writer).spawn().unwrap();
+    process.wait_with_output().await.unwrap().into()
+}

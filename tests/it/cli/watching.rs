@@ -273,3 +273,25 @@ async fn attach_watches_on_where_the_outcome_is_unknown() {
     assert_eq!(ran.code, 1, "{ran:?}");
     assert_eq!(shown(&ran).len(), 2);
 }
+
+#[tokio::test]
+async fn a_watch_says_once_that_something_may_be_missing_and_once_that_it_no_longer_is() {
+    let missing = || Step::BeatIncomplete {
+        revision: 3,
+        observe_time: None,
+    };
+    let stream = vec![show("eni-1", State::Attached, 3), missing(), missing(), beat(4)];
+    let fake = Fake::serve(watched([stream])).await;
+    let ran = run(&["watch", "i-1", "--follow", "--endpoint", &fake.endpoint]).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let said: Vec<_> = ran.stderr.lines().collect();
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(
+        said[0].starts_with("incomplete: ENS was never asked for the whole instance"),
+        "{said:?}"
+    );
+    assert!(
+        said[1].starts_with("complete: ENS was last asked for the whole instance "),
+        "{said:?}"
+    );
+}

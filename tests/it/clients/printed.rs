@@ -68,7 +68,9 @@ pub async fn watch(client: &mut Client, instance: &str, eni: &str, mut tell: imp
         };
         match ended.await {
             Err(status) if Status::code(&status) == Code::Unavailable => {
-                tokio::time::sleep(pause.mul_f64(rand::random_range(0.0..1.0))).await;
+                let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
+                let jitter = pause.mul_f64(rand::random_range(0.0..1.0));
+                tokio::time::sleep(delay.unwrap_or_default() + jitter).await;
                 pause = (2 * pause).min(Duration::from_secs(5));
             }
             ended => return ended,

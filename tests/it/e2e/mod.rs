@@ -15,6 +15,7 @@ mod outages;
 mod overload;
 mod partition;
 mod polling;
+mod reads;
 mod rollout;
 mod settings;
 mod stopping;

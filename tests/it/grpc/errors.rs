@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use eni_gateway::grpc::method::Method;
 use eni_gateway::model::{Failure, Reason, State};
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -10,12 +11,12 @@ use super::fakes::attachment;
 use super::gateway::{Gateway, attach, get};
 
 #[tokio::test]
-async fn every_reason_reaches_the_client() {
+async fn every_reason_of_an_attach_reaches_the_client() {
     let gateway = Gateway::start().await;
     let mut client = gateway.client().await;
-    for reason in Reason::ALL {
+    for reason in Method::Attach.reasons() {
         gateway.ens.refuse(
-            Failure::new(*reason, "what happened")
+            Failure::new(reason, "what happened")
                 .ens("Some.Code", "ENS-REQUEST-ID")
                 .with("limit", 10),
         );

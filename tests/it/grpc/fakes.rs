@@ -50,10 +50,12 @@ pub(super) async fn put(ledger: &Memory, attachment: Attachment) {
 }
 
 /// Fails each attach before it is sent, in the order of the script; then answers nothing any more.
+/// Shows no ENI on any instance.
 #[derive(Debug)]
 pub(super) struct FakeEns {
     waiting: Semaphore,
     script: Mutex<VecDeque<Failure>>,
+    unseen: Mutex<Option<DescribeError>>,
 }
 
 impl Default for FakeEns {
@@ -61,6 +63,7 @@ impl Default for FakeEns {
         Self {
             waiting: Semaphore::new(0),
             script: Mutex::default(),
+            unseen: Mutex::default(),
         }
     }
 }
@@ -69,6 +72,16 @@ impl FakeEns {
     /// Waits until an attach has come for which the script has no answer.
     pub(super) async fn left_waiting(&self) {
         self.waiting.acquire().await.expect("never closed").forget();
+    }
+
+    /// Fails every describe from now on with this, or none.
+    pub(super) fn show_nothing(&self, error: Option<DescribeError>) {
+        *self.unseen.lock().expect("no test panics in here") = error;
+    }
+
+    fn rows(&self) -> Result<Vec<Row>, DescribeError> {
+        let unseen = self.unseen.lock().expect("no test panics in here");
+        unseen.clone().map_or_else(|| Ok(Vec::new()), Err)
     }
 
     /// Fails the next attach with this.
@@ -96,11 +109,11 @@ impl Ens for FakeEns {
     }
 
     async fn interfaces(&self, _: Permit, _: &[InterfaceId]) -> Result<Vec<Row>, DescribeError> {
-        Ok(Vec::new())
+        self.rows()
     }
 
     async fn interfaces_of(&self, _: Permit, _: &InstanceId) -> Result<Vec<Row>, DescribeError> {
-        Ok(Vec::new())
+        self.rows()
     }
 
     async fn instance(&self, _: Permit, _: &InstanceId) -> Result<Option<InstanceRow>, DescribeError> {

@@ -7,6 +7,7 @@ use eni_gateway::admission::{Admission, Limits};
 use eni_gateway::attach::Attacher;
 use eni_gateway::ens::Budget;
 use eni_gateway::ens::budget::TokenAnswer;
+use eni_gateway::grpc::method::Method;
 use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use eni_gateway::grpc::proto::{AttachNetworkInterfaceRequest, GetAttachmentRequest, WatchAttachmentRequest};
 use eni_gateway::grpc::server::{ServeError, Settings};
@@ -141,6 +142,15 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         self.serving.abort();
+        if std::thread::panicking() {
+            return;
+        }
+        // Whatever a test was about: no RPC returned a reason that its documentation does not list.
+        for report in self.reports.lock().expect("no test panics in here").iter() {
+            if let (Some(method), Some(reason)) = (Method::named(report.method), report.reason) {
+                assert!(method.may_return(reason), "{report:?}");
+            }
+        }
     }
 }
 

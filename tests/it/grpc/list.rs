@@ -34,6 +34,7 @@ async fn pages_follow_each_other() {
             .expect("a page")
             .into_inner();
         assert!(answer.attachments.len() <= 2);
+        assert!(answer.observe_time.is_some() && !answer.incomplete, "on every page");
         seen.extend(
             answer
                 .attachments
@@ -64,4 +65,5 @@ async fn an_instance_without_any_is_an_empty_list() {
         .expect("a page")
         .into_inner();
     assert!(answer.attachments.is_empty() && answer.next_page_token.is_empty());
+    assert!(answer.observe_time.is_some() && !answer.incomplete, "ens was asked");
 }

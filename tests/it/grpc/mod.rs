@@ -10,6 +10,7 @@ mod foreign;
 mod gateway;
 mod health;
 mod list;
+mod reads;
 mod reflection;
 mod stop;
 mod tls;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use eni_gateway::ens::{DescribeError, EnsRefusal};
+use eni_gateway::ledger::Ledger;
 use eni_gateway::model::{Reason, State};
-use eni_gateway::watch::Scope;
+use eni_gateway::watch::{Coverage, Scope};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
@@ -50,7 +51,16 @@ async fn list_and_a_watch_of_the_instance_ask_once_a_minute() {
     for (name, status) in [("eni-3", "InUse"), ("eni-1", "Attaching"), ("eni-2", "Detaching")] {
         replica.ens.show(&instance("i-1"), &eni(name), status);
     }
+    let asked_at = replica.ledger.now(&instance("i-1"));
     let list = replica.hub.list(&instance("i-1"), soon()).await.unwrap();
+    assert_eq!(
+        list.coverage,
+        Coverage {
+            observed_at: Some(asked_at),
+            incomplete: false
+        }
+    );
+    let list = list.attachments;
     let listed: Vec<_> = list.iter().map(|shown| (shown.eni.as_str(), shown.state)).collect();
     assert_eq!(
         listed,
@@ -102,7 +112,7 @@ async fn one_who_leaves_does_not_end_the_question_of_the_others() {
     let (i1, e1) = (instance("i-1"), eni("eni-1"));
     let hasty = replica.hub.get(&i1, &e1, Instant::now() + Duration::from_secs(1));
     let (hasty, patient) = tokio::join!(hasty, replica.hub.get(&i1, &e1, soon()));
-    assert_eq!(hasty.unwrap_err().reason, Reason::NotApplied);
+    assert_eq!(hasty.unwrap_err().reason, Reason::EnsUnavailable);
     assert_eq!(patient.unwrap().state, State::Attached);
     assert_eq!(replica.describes(), 1);
 }
@@ -128,7 +138,8 @@ async fn without_an_answer_of_ens_the_unknown_stays_unknown_and_the_known_is_sho
         (Reason::EnsThrottled, "Throttling.User")
     );
 
-    assert_eq!(replica.hub.list(&instance("i-1"), soon()).await.unwrap().len(), 1);
+    let listed = replica.hub.list(&instance("i-1"), soon()).await.unwrap();
+    assert_eq!((listed.attachments.len(), listed.coverage.incomplete), (1, true));
     let mut messages = replica.watch(whole()).await;
     assert_eq!(at_once(&mut messages).await.state, State::Pending);
     drop(replica.watch(scope("eni-1")).await);
@@ -146,7 +157,7 @@ async fn an_ens_that_hangs_holds_up_nobody_who_has_an_answer() {
         .list(&instance("i-1"), asked + Duration::from_secs(2))
         .await
         .unwrap();
-    assert_eq!((listed.len(), asked.elapsed()), (1, Duration::from_secs(1)));
+    assert_eq!((listed.attachments.len(), asked.elapsed()), (1, Duration::from_secs(1)));
     drop(replica.watch(Scope { until: None, ..whole() }).await);
     assert_eq!(asked.elapsed(), Duration::from_secs(6));
 }

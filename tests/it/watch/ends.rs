@@ -98,7 +98,7 @@ async fn an_attempt_that_is_withdrawn_was_never_sent() {
     let (seen, ended) = end(&mut once).await;
     let failure = ended.unwrap();
     assert_eq!((seen.len(), failure.reason), (0, Reason::AttachmentNotFound));
-    assert!(failure.message.contains("before anything was sent"), "{failure}");
+    assert!(failure.message.contains("withdrawn before it was sent"), "{failure}");
     assert_eq!(end(&mut all).await, (Vec::new(), None), "nothing is left to wait for");
 
     replica.begin("eni-1").await;

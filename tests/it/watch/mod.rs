@@ -6,6 +6,7 @@ mod ends;
 mod faults;
 mod follow;
 mod random;
+mod reads;
 mod replicas;
 mod stream;
 mod times;
@@ -24,7 +25,7 @@ use eni_gateway::ledger::{Book, Bounds, Ledger};
 use eni_gateway::model::{Attachment, Failure, InstanceId, InterfaceId, Revision, State, Ticket, Uid};
 use eni_gateway::telemetry::Metrics;
 use eni_gateway::tracker::Tracker;
-use eni_gateway::watch::{Event, Hub, Scope, Settings};
+use eni_gateway::watch::{Coverage, Event, Hub, Scope, Settings};
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -87,13 +88,18 @@ impl Replica {
     }
 
     fn of(ledger: Faulty, ens: FakeEns) -> Self {
+        let budget = Budget::new(Arc::new(|_: TokenRequest| async { Ok(TokenAnswer::Granted) }.boxed()));
+        Self::within(budget, ledger, ens)
+    }
+
+    /// One whose calls of ENS are bounded.
+    fn within(budget: Budget, ledger: Faulty, ens: FakeEns) -> Self {
         let bounds = Bounds {
             limit: 200,
             ..Bounds::default()
         };
         let observer = Arc::new(|event: BookEvent<'_>| assert!(matches!(event, BookEvent::Changed(_)), "{event:?}"));
         let book = Arc::new(Book::new(ledger.clone(), bounds, observer));
-        let budget = Budget::new(Arc::new(|_: TokenRequest| async { Ok(TokenAnswer::Granted) }.boxed()));
         let metrics = Metrics::new("0", "test").unwrap();
         let (tasks, stop, cloud) = (TaskTracker::new(), CancellationToken::new(), Arc::new(ens.clone()));
         let timeout = Duration::from_secs(8);
@@ -314,8 +320,13 @@ async fn at_once(messages: &mut Messages) -> Arc<Attachment> {
 
 /// The revision of the next message, which must be a heartbeat.
 async fn heartbeat(messages: &mut Messages) -> Revision {
+    beat(messages).await.0
+}
+
+/// What the next message says, which must be a heartbeat.
+async fn beat(messages: &mut Messages) -> (Revision, Coverage) {
     match messages.next().await {
-        Some(Ok(Event::Heartbeat { revision, .. })) => revision,
+        Some(Ok(Event::Heartbeat { revision, coverage, .. })) => (revision, coverage),
         other => panic!("no heartbeat came, but {other:?}"),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eni_gateway::ledger::command::Status;
 use eni_gateway::model::{Code, Reason};
-use eni_gateway::watch::{Event, Scope};
+use eni_gateway::watch::{Coverage, Event, Scope};
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
@@ -44,7 +44,8 @@ async fn each_stream_has_its_heartbeat_after_its_own_last_message() {
         (
             Event::Heartbeat {
                 revision,
-                interval: HEARTBEAT
+                interval: HEARTBEAT,
+                coverage: Coverage::default()
             },
             HEARTBEAT
         )
