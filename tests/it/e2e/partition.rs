@@ -92,7 +92,7 @@ async fn with_replicas_that_are_waited_for_only_the_side_of_the_replicas_sends()
     // Both sides at once.
     let (cut_off, other) = tokio::join!(
         join_all((11..=16).map(|number| told(&split.cut_off, number, Duration::from_secs(5)))),
-        join_all((21..=26).map(|number| told(&split.other, number, Duration::from_secs(10)))),
+        join_all((21..=26).map(|number| told(&split.other, number, Duration::from_secs(120)))),
     );
     assert!(!cut_off.contains(&"OK".to_owned()), "{cut_off:?}");
     assert_eq!(other.iter().filter(|answer| *answer == "OK").count(), 2, "{other:?}");
@@ -100,7 +100,7 @@ async fn with_replicas_that_are_waited_for_only_the_side_of_the_replicas_sends()
 
     split.end().await;
     eventually("the one that was cut off does not come back", async || {
-        told(&split.cut_off, 11, Duration::from_secs(2)).await == "ENI_LIMIT_EXCEEDED"
+        told(&split.cut_off, 11, Duration::from_secs(5)).await == "ENI_LIMIT_EXCEEDED"
     })
     .await;
     assert_eq!(split.stage.ens.books().instance("i-1").max_occupied, LIMIT);
@@ -113,12 +113,12 @@ async fn without_them_the_side_of_the_old_primary_goes_on() {
     split.begin().await;
     // The other one hears of the new primary within five seconds, and holds: until that is over the limit is safe.
     for number in 21.. {
-        let answer = told(&split.other, number, Duration::from_secs(2)).await;
+        let answer = told(&split.other, number, Duration::from_secs(5)).await;
         match answer.as_str() {
             "OK" => tokio::time::sleep(Duration::from_secs(1)).await,
             "COORDINATION_RECOVERING" => break,
             other => panic!("{other}"),
         }
     }
-    assert_eq!(told(&split.cut_off, 11, Duration::from_secs(3)).await, "OK");
+    assert_eq!(told(&split.cut_off, 11, Duration::from_secs(60)).await, "OK");
 }

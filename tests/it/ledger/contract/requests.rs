@@ -1,8 +1,8 @@
 //! Request ids.
 
-use eni_gateway::ledger::{Effects, Ledger, Verdict};
+use eni_gateway::ledger::{Effects, Ledger};
 
-use super::{conflict, entry, instance, proposal, record, request};
+use super::{commit, conflict, entry, instance, proposal, record, request};
 
 pub(crate) async fn a_request_entry_is_kept_beside_the_record(one: &impl Ledger, other: &impl Ledger) {
     let (id, key) = (instance(1), request("team-a", 1));
@@ -13,7 +13,7 @@ pub(crate) async fn a_request_entry_is_kept_beside_the_record(one: &impl Ledger,
         ..Effects::default()
     };
     let mine = proposal(&id, &from, record(1), effects);
-    assert!(matches!(one.commit(&mine).await.unwrap(), Verdict::Committed { .. }));
+    commit(one, &mine).await;
     assert_eq!(other.read(&id, Some(&key)).await.unwrap().request, Some(entry(1)));
     assert_eq!(
         other.read(&id, None).await.unwrap().request,
@@ -39,7 +39,7 @@ pub(crate) async fn a_request_entry_is_kept_beside_the_record(one: &impl Ledger,
     };
     let mut later = proposal(&id, &from, record(3), effects);
     later.request = Some(request("team-a", 2));
-    assert!(matches!(one.commit(&later).await.unwrap(), Verdict::Committed { .. }));
+    commit(one, &later).await;
     assert_eq!(other.read(&id, Some(&key)).await.unwrap().request, Some(entry(2)));
     assert_eq!(
         other.read(&id, Some(&request("team-a", 2))).await.unwrap().request,
@@ -64,11 +64,7 @@ pub(crate) async fn request_entries_do_not_meet(one: &impl Ledger, _: &impl Ledg
             requests: vec![(request(caller, *id), entry(number))],
             ..Effects::default()
         };
-        let verdict = one
-            .commit(&proposal(&instance(*place), &from, record(1), effects))
-            .await
-            .unwrap();
-        assert!(matches!(verdict, Verdict::Committed { .. }));
+        commit(one, &proposal(&instance(*place), &from, record(1), effects)).await;
     }
     for (number, (place, caller, id)) in all.iter().enumerate() {
         let found = one.read(&instance(*place), Some(&request(caller, *id))).await.unwrap();
