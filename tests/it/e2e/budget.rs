@@ -133,31 +133,38 @@ async fn a_crowd_at_one_instance_leaves_the_other_instances_their_turn(#[case] r
     assert_eq!(arrivals(&stage.ens.books()).len(), CROWD + 1);
 }
 
+/// How a token that comes too late for a caller goes to the next one. In virtual time: `ens::budget`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_whose_deadline_comes_before_the_next_token_hears_so_at_once_and_takes_none() {
-    let stage = Stage::new(&["i-1", "i-2", "i-3", "i-4"], 4).await;
-    // A token every ten seconds, and half a token more at the beginning.
-    let replica = stage.replica(&[("ENS__ATTACH_PER_SECOND", "0.1")]).await;
+    const ROUNDS: usize = 12;
+    let names: Vec<String> = (1..=3 * ROUNDS).map(|n| format!("i-{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let stage = Stage::new(&names, 3 * ROUNDS).await;
+    let replica = stage.replica(&[("ENS__ATTACH_PER_SECOND", "1")]).await;
     let client = replica.client().await;
-    for n in [1, 2] {
-        try_attach(&client, attach(&format!("i-{n}"), &eni(n))).await.unwrap();
+    let call = |n: usize, deadline| try_attach(&client, within(deadline, attach(names[n - 1], &eni(n))));
+    // On a busy machine the next token may be there before the call is: then once more.
+    let quick = Duration::from_millis(400);
+    for round in 0..ROUNDS {
+        let [first, hasty, next] = [1, 2, 3].map(|n| 3 * round + n);
+        call(first, PATIENT).await.unwrap();
+        let began = Instant::now();
+        let Err(failure) = call(hasty, Duration::from_millis(600)).await else {
+            continue;
+        };
+        let at_once = began.elapsed() < quick;
+        assert_eq!(reason(&failure), "ENS_THROTTLED");
+        assert!(failure.1.retry_info().is_some());
+        // The token that it did not take is the next one's.
+        call(next, PATIENT).await.unwrap();
+        assert_eq!(stage.ens.books().instance(names[hasty - 1]).attach_calls, 0);
+        let times = arrivals(&stage.ens.books());
+        let [.., before, after] = times[..] else {
+            panic!("{times:?}")
+        };
+        if at_once && after - before < 1500 {
+            return;
+        }
     }
-    let (began, deadline) = (Instant::now(), Duration::from_secs(5));
-    let failure = try_attach(&client, within(deadline, attach("i-3", &eni(3))))
-        .await
-        .unwrap_err();
-    assert_eq!(reason(&failure), "ENS_THROTTLED");
-    assert!(failure.1.retry_info().is_some());
-    assert!(
-        began.elapsed() < deadline - Duration::from_secs(1),
-        "{:?}",
-        began.elapsed()
-    );
-    // The token that it did not take is the next one's.
-    try_attach(&client, within(PATIENT, attach("i-4", &eni(4))))
-        .await
-        .unwrap();
-    assert_eq!(stage.ens.books().instance("i-3").attach_calls, 0);
-    let times = arrivals(&stage.ens.books());
-    assert!(times[2] - times[1] < 19_000, "{times:?}");
+    panic!("never at once, or it took a token: {:?}", arrivals(&stage.ens.books()));
 }

@@ -78,12 +78,9 @@ async fn an_answer_that_comes_after_the_timeout_is_not_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_settled_in_time_is_unknown_and_goes_on() {
     let stage = Stage::new(&["i-1"], 1).await;
-    let replica = stage.replica(&[("ENS__REQUEST_VALIDITY", "20s")]).await;
-    // Well after the caller's deadline, and well before ENS takes it no more.
-    let late = Effect::ApplyLate {
-        after: Duration::from_secs(8),
-    };
-    stage.ens.fault(Fault::next(ATTACH, late));
+    // An unanswered attach is looked at after the lag: well after the caller's deadline.
+    let replica = stage.replica(&[("ENS__VISIBILITY_LAG", "12s")]).await;
+    stage.ens.fault(Fault::next(ATTACH, Effect::DropAfter));
     let client = replica.client().await;
     let request = within(Duration::from_secs(4), attach("i-1", "eni-0001"));
     let failure = try_attach(&client, request).await.unwrap_err();

@@ -58,7 +58,7 @@ async fn a_request_later_than_its_validity_is_applied_where_that_is_only_assumed
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn and_refused_by_ens_where_the_validity_is_enforced() {
-    let settings = [("ENS__REQUEST_VALIDITY", "11s"), ("ENS__ENFORCE_VALIDITY", "true")];
+    let settings = [("ENS__REQUEST_VALIDITY", "12s"), ("ENS__ENFORCE_VALIDITY", "true")];
     let (applied, copies) = held_up(&settings).await;
     assert_eq!(applied, 0, "{copies:?}");
     assert_eq!(copies, ["InvalidTimeStamp.Expired"; 3]);
