@@ -7,6 +7,9 @@ Each line in is a list of calls, which are made all at once; each line out is th
 
 What was answered stands in `response`; in `messages`, for a stream. The messages come from the proto, generated anew each time.
 Knows nothing of the gateway but its proto.
+
+`timeout` (in seconds; default: 60) is kept by both sides. `gateway_timeout` is sent as `grpc-timeout` and kept by the gateway alone: the
+client has no timer then. A watch with `until_attached` ends once that many ENIs were shown as attached.
 """
 
 import concurrent.futures
@@ -87,17 +90,25 @@ class Client:
 
     def call(self, stub, call):
         """One call, to its end."""
-        rpc, timeout = call["rpc"], call.get("timeout", 10)
+        rpc, options = call["rpc"], {"timeout": call.get("timeout", 60)}
+        if "gateway_timeout" in call:
+            options = {"metadata": [("grpc-timeout", f"{round(1000 * call['gateway_timeout'])}m")]}
         request = json_format.ParseDict(call["request"], getattr(self.messages, rpc + "Request")())
         if rpc != "WatchAttachment":
             try:
-                return {"code": "OK", "response": describe(getattr(stub, rpc)(request, timeout=timeout))}
+                return {"code": "OK", "response": describe(getattr(stub, rpc)(request, **options))}
             except grpc.RpcError as error:
                 return failure(error)
-        messages = []
+        messages, attached = [], set()
         try:
-            for message in stub.WatchAttachment(request, timeout=timeout):
+            stream = stub.WatchAttachment(request, **options)
+            for message in stream:
                 messages.append(describe(message))
+                if message.attachment.state == self.messages.Attachment.STATE_ATTACHED:
+                    attached.add(message.attachment.network_interface_id)
+                if len(attached) == call.get("until_attached"):
+                    stream.cancel()
+                    break
             return {"code": "OK", "messages": messages}
         except grpc.RpcError as error:
             return {**failure(error), "messages": messages}

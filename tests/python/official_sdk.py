@@ -31,7 +31,7 @@ def control(path, body):
     request = urllib.request.Request(
         f"http://{ADDRESS}/_simulator/{path}", json.dumps(body).encode(), {"content-type": "application/json"}
     )
-    urllib.request.urlopen(request, timeout=5).close()
+    urllib.request.urlopen(request, timeout=60).close()
 
 
 def attach(instance, eni, by=None):
@@ -45,7 +45,7 @@ def interfaces(**filters):
 
 
 def wait_for(eni, status):
-    for _ in range(500):
+    for _ in range(6000):
         (row,) = interfaces(network_interface_id=eni)[1]
         if row.status == status:
             return row
@@ -132,7 +132,7 @@ class OfficialSdk(unittest.TestCase):
         temporary = client(security_token="token")
         self.refused("InvalidSecurityToken.MismatchWithAccessKey", 400, attach, "i-stopped-1", "eni-0010", by=temporary)
         with self.assertRaises(urllib.error.HTTPError) as raised:
-            urllib.request.urlopen(f"http://{ADDRESS}/?Action=DescribeInstances&Version=2017-11-10", timeout=5)
+            urllib.request.urlopen(f"http://{ADDRESS}/?Action=DescribeInstances&Version=2017-11-10", timeout=60)
         self.assertEqual(json.load(raised.exception)["Code"], "IncompleteSignature")
 
     def test_temporary_credentials(self):

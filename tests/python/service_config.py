@@ -7,7 +7,6 @@ saw; `hangs`: the code of a read that nobody answers, without a deadline of the 
 
 import json
 import pathlib
-import socket
 import sys
 import threading
 import time
@@ -47,10 +46,7 @@ def listening(handler):
     """A server that is not started yet, and its address."""
     server = grpc.server(futures.ThreadPoolExecutor(4))
     server.add_generic_rpc_handlers((handler,))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server.add_insecure_port(f"127.0.0.1:{port}")
+    port = server.add_insecure_port("127.0.0.1:0")
     return server, f"127.0.0.1:{port}"
 
 

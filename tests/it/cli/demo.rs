@@ -9,7 +9,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use super::{eni_gateway, run};
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 #[tokio::test]
 async fn twelve_callers_fill_ten_slots_before_your_eyes() {
@@ -67,10 +67,9 @@ struct Kept {
 }
 
 impl Kept {
-    fn start() -> Self {
-        let mut process = eni_gateway(&["demo", "--keep", "--listen", "127.0.0.1:0"])
-            .spawn()
-            .unwrap();
+    fn start(options: &[&str]) -> Self {
+        let arguments = [&["demo", "--keep", "--listen", "127.0.0.1:0"], options].concat();
+        let mut process = eni_gateway(&arguments).spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         Self { process, lines }
     }
@@ -109,7 +108,7 @@ impl Kept {
 
 #[tokio::test]
 async fn with_keep_the_commands_that_it_names_work_until_ctrl_c() {
-    let mut demo = Kept::start();
+    let mut demo = Kept::start(&[]);
     demo.line_with("It goes on serving").await;
     let mut tried = Vec::new();
     for (command, code) in [("list", 0), ("get", 0), ("attach", 0), ("attach", 1)] {
@@ -128,7 +127,8 @@ async fn with_keep_the_commands_that_it_names_work_until_ctrl_c() {
 
 #[tokio::test]
 async fn interrupted_before_its_end_it_promises_nothing() {
-    let mut demo = Kept::start();
+    // So many that it lasts.
+    let mut demo = Kept::start(&["--callers", "200", "--slots", "100"]);
     demo.line_with("calling").await;
     let (code, said) = demo.interrupt().await;
     assert_eq!((code, said.as_str()), (Some(1), "error: interrupted before its end\n"));

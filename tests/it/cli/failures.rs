@@ -82,7 +82,7 @@ async fn no_answer_in_time_is_an_unknown_outcome() {
         "i-1",
         "eni-1",
         "--timeout",
-        "1s",
+        "5s",
         "--endpoint",
         &fake.endpoint,
     ])

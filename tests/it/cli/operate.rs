@@ -9,7 +9,7 @@ use rstest::rstest;
 use tokio::process::Command;
 
 use super::{Ran, eni_gateway, run};
-use crate::support::gateway::{Stage, eventually};
+use crate::support::gateway::{SLOW_ENS, Stage, eventually};
 use crate::support::redis::Server;
 
 async fn with_key(arguments: &[&str], secret: &str) -> Ran {
@@ -54,7 +54,7 @@ async fn the_variables_that_kubernetes_injects_for_the_service_are_no_settings()
     ];
     let mut replica = stage.replica(&injected).await;
     let (took, well) = replica.terminate().await;
-    assert!(well && took < Duration::from_secs(5), "{took:?}: {}", replica.log());
+    assert!(well && took < Duration::from_secs(45), "{took:?}: {}", replica.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,14 +188,14 @@ async fn the_settings_in_force_are_shown_and_read_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_signal_ends_a_drain_at_once() {
     let stage = Stage::new(&["i-1"], 1).await;
-    let replica = stage.replica(&[]).await;
+    let replica = stage.replica(&SLOW_ENS).await;
     let client = replica.client().await;
     // Half a call holds the drain up.
     let slow = eni_gateway::simulator::Fault::next(
         eni_gateway::simulator::Action::AttachNetworkInterface,
         eni_gateway::simulator::Effect::None,
     );
-    stage.ens.fault(slow.delay(Duration::from_millis(1300)));
+    stage.ens.fault(slow.delay(Duration::from_secs(7)));
     let call = crate::support::gateway::try_attach(&client, crate::support::gateway::attach("i-1", "eni-0001"));
     let signals = async {
         eventually("never sent", async || {

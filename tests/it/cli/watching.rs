@@ -210,7 +210,7 @@ async fn a_watched_failure_is_a_failure() {
 #[tokio::test]
 async fn the_timeout_ends_a_watch_and_says_where() {
     let fake = Fake::serve(watched([vec![show("eni-1", State::Attaching, 3), beat(3), Step::Hang]])).await;
-    let ran = run(&["watch", "i-1", "--timeout", "2s", "--endpoint", &fake.endpoint]).await;
+    let ran = run(&["watch", "i-1", "--timeout", "8s", "--endpoint", &fake.endpoint]).await;
     assert_eq!(ran.code, 75, "{ran:?}");
     assert!(ran.stderr.contains("--after-revision 3"), "{ran:?}");
 }

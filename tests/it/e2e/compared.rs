@@ -11,6 +11,9 @@ use crate::support::gateway::{Replica, Stage, attach, eni, eventually, get, try_
 
 const SOON: [(&str, &str); 1] = [("TRACKER__COMPARE_AFTER", "1s")];
 
+/// Far longer than anything takes here.
+const LONG: Duration = Duration::from_secs(120);
+
 fn keys() -> Keys {
     Keys::new("eni-gateway:").unwrap()
 }
@@ -18,9 +21,15 @@ fn keys() -> Keys {
 /// Takes an attempt's place in the queue away, as if Redis had lost it.
 async fn lose_place(stage: &Stage, instance: &str, eni: &str) {
     let (instance, eni) = (instance.parse().unwrap(), eni.parse().unwrap());
-    let queue = keys().due(PartitionId::of(&instance));
-    let removed: u64 = stage.redis.ask(&["ZREM", &queue, &due_member(&instance, &eni)]).await;
+    let (queue, member) = (keys().due(PartitionId::of(&instance)), due_member(&instance, &eni));
+    let removed: u64 = stage.redis.ask(&["ZREM", &queue, &member]).await;
     assert_eq!(removed, 1, "it was under way");
+    // A look that was on its way puts it back.
+    eventually("it does not stay away", async || {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        stage.redis.ask::<u64>(&["ZREM", &queue, &member]).await == 0
+    })
+    .await;
 }
 
 async fn differences(replicas: &[Replica], kind: &str) -> f64 {
@@ -47,28 +56,30 @@ async fn an_attempt_that_lost_its_place_in_the_queue_is_driven_on() {
     let stage = Stage::new(&["i-1"], 2).await;
     stage.ens.world(|world, _| {
         let rules = world.rules().clone();
-        let attach_time = Spread::fixed(Duration::from_secs(2));
+        let attach_time = Spread::fixed(Duration::from_secs(8));
         world.set_rules(Rules { attach_time, ..rules });
     });
     let replicas = [stage.replica(&SOON).await];
     let client = replicas[0].client().await;
     try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
     lose_place(&stage, "i-1", "eni-0001").await;
-    let seen = tokio::time::timeout(Duration::from_secs(30), watch(&client, "i-1", "eni-0001", 0)).await;
+    let seen = tokio::time::timeout(LONG, watch(&client, "i-1", "eni-0001", 0)).await;
     assert_eq!(seen.unwrap().unwrap().last().unwrap().state(), State::Attached);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_ens_does_not_show_either_is_put_back_and_settled_as_ever() {
     let stage = Stage::new(&["i-1"], 2).await;
-    let replicas = [stage.replica(&[("TRACKER__COMPARE_AFTER", "4s")]).await];
+    // Not settled before its place is lost.
+    let settings = [("TRACKER__COMPARE_AFTER", "4s"), ("ENS__VISIBILITY_LAG", "10s")];
+    let replicas = [stage.replica(&settings).await];
     let client = replicas[0].client().await;
     stage
         .ens
         .fault(Fault::next(Action::AttachNetworkInterface, Effect::AcceptThenForget));
     try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
     lose_place(&stage, "i-1", "eni-0001").await;
-    let seen = tokio::time::timeout(Duration::from_secs(50), watch(&client, "i-1", "eni-0001", 0)).await;
+    let seen = tokio::time::timeout(LONG, watch(&client, "i-1", "eni-0001", 0)).await;
     let seen = seen.unwrap().unwrap();
     let last = seen.last().unwrap();
     assert_eq!(
@@ -144,7 +155,8 @@ async fn one_replica_compares_and_what_agrees_is_left_in_peace() {
     attached(&replicas[0], "i-1", "eni-0001").await;
     let before = stage.ens.books().calls.len();
     // One and five seconds after the last change; the third time is half a minute after it.
-    tokio::time::sleep(Duration::from_secs(11)).await;
+    eventually("nothing is compared", async || stage.ens.books().calls.len() > before).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
     let calls = stage.ens.books().calls.split_off(before);
     assert!((1..=2).contains(&calls.len()), "{calls:?}");
     for kind in ["adopted", "detached", "requeued"] {
@@ -158,8 +170,9 @@ async fn what_takes_too_long_is_called_stuck_and_no_more_once_it_has_ended() {
     let settings = [("TRACKER__STUCK_AFTER", "4s"), ("TRACKER__COMPARE_AFTER", "3s")];
     let replica = stage.replica(&settings).await;
     let client = replica.client().await;
+    // Until it is forced.
     let slow = Effect::AttachTime {
-        takes: Duration::from_secs(8),
+        takes: Duration::from_secs(3600),
     };
     stage.ens.fault(Fault::next(Action::AttachNetworkInterface, slow));
     try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
@@ -168,7 +181,11 @@ async fn what_takes_too_long_is_called_stuck_and_no_more_once_it_has_ended() {
             && get(&client, "i-1", "eni-0001").await.unwrap().stuck
     })
     .await;
-    let seen = tokio::time::timeout(Duration::from_secs(50), watch(&client, "i-1", "eni-0001", 0)).await;
+    stage.ens.world(|world, now| {
+        let here = Placement::on(EniStatus::InUse, "i-1");
+        world.force("eni-0001", here, now).unwrap();
+    });
+    let seen = tokio::time::timeout(LONG, watch(&client, "i-1", "eni-0001", 0)).await;
     let seen = seen.unwrap().unwrap();
     let last = seen.last().unwrap();
     assert_eq!((last.state(), last.stuck), (State::Attached, false));

@@ -7,7 +7,7 @@ use eni_gateway::simulator::{Action, Effect, Fault, Settings, Simulator, World, 
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use crate::support::gateway::{Stage, attach, eni, reason, try_attach};
+use crate::support::gateway::{SLOW_ENS, Stage, attach, eni, eventually, reason, try_attach, within};
 use crate::support::python::{self, Foreign};
 
 const ATTACH: Action = Action::AttachNetworkInterface;
@@ -241,19 +241,22 @@ async fn a_wrong_secret_and_a_wrong_clock_are_the_gateways_own_fault_and_send_no
 async fn what_waits_for_another_is_told_so_and_too_many_are_turned_away() {
     let stage = Stage::new(&["i-1"], 3).await;
     // One instance takes a quarter of the room.
-    let replica = stage.replica(&[("GRPC__MAX_IN_FLIGHT", "8")]).await;
+    let settings = [&[("GRPC__MAX_IN_FLIGHT", "8")], &SLOW_ENS[..]].concat();
+    let replica = stage.replica(&settings).await;
     let client = replica.client().await;
     stage
         .ens
-        .fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_millis(1200)));
+        .fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(7)));
     let first = try_attach(&client, attach("i-1", "eni-0001"));
     let others = async {
         let processing = async || stage.ens.books().instance("i-1").attach_processing == 1;
-        crate::support::gateway::eventually("never sent", processing).await;
-        let request = crate::support::gateway::within(Duration::from_millis(400), attach("i-1", "eni-0002"));
-        let waiting = try_attach(&client, request);
+        eventually("never sent", processing).await;
+        let waiting = try_attach(&client, within(Duration::from_secs(3), attach("i-1", "eni-0002")));
         let turned_away = async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            eventually("it does not wait", async || {
+                replica.metric("eni_gateway_attempts_in_flight").await == 2.0
+            })
+            .await;
             try_attach(&client, attach("i-1", "eni-0003")).await
         };
         tokio::join!(waiting, turned_away)

@@ -5,8 +5,8 @@ use std::time::Duration;
 use eni_gateway::simulator::{Action, Effect, Fault};
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Stage, attach as attach_request, eni, eventually, try_attach};
-use crate::support::python::{Foreign, attach, call, within};
+use crate::support::gateway::{SLOW_ENS, Stage, attach as attach_request, eni, eventually, try_attach};
+use crate::support::python::{Foreign, attach, call, until_attached, within, within_at_gateway};
 
 const ATTACH: Action = Action::AttachNetworkInterface;
 
@@ -38,8 +38,8 @@ async fn twelve_callers_and_their_watchers_over_two_replicas() {
     let replicas = [stage.replica(&[]).await, stage.replica(&[]).await];
     let target = |n: usize| replicas[n % 2].address();
     // The watchers are there before there is anything to see, and stay until everything has ended.
-    let watchers = [0, 1].map(|n| within(5.0, watch(target(n), "i-1", true)));
-    let attaches = (1..=12).map(|n| attach(target(n), "i-1", &eni(n)));
+    let watchers = [0, 1].map(|n| until_attached(10, within(120.0, watch(target(n), "i-1", true))));
+    let attaches = (1..=12).map(|n| within(120.0, attach(target(n), "i-1", &eni(n))));
     let mut watched = foreign
         .call(&watchers.into_iter().chain(attaches).collect::<Vec<_>>())
         .await;
@@ -119,14 +119,16 @@ async fn what_is_never_answered_nor_applied_is_told_so() {
     let instances: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut foreign = Foreign::start();
     let stage = Stage::new(&instances, instances.len()).await;
-    let replica = stage.replica(&[]).await;
+    // A send may be applied for so long that the hasty ones leave long before anything is settled.
+    let replica = stage.replica(&[("ENS__REQUEST_VALIDITY", "12s")]).await;
     for n in 0..instances.len() {
         let fault = faults[n % faults.len()].clone();
         stage.ens.fault(fault.eni(eni(n + 1)).times(3));
     }
     // Each kind meets one caller who waits for the end, and one who does not.
-    let patience = |n: usize| if n < faults.len() { 25.0 } else { 0.9 };
-    let calls = (0..instances.len()).map(|n| within(patience(n), attach(replica.address(), instances[n], &eni(n + 1))));
+    let patience = |n: usize| if n < faults.len() { 120.0 } else { 6.0 };
+    let call = |n: usize| within_at_gateway(patience(n), attach(replica.address(), instances[n], &eni(n + 1)));
+    let calls = (0..instances.len()).map(call);
     let statuses = foreign.call(&calls.collect::<Vec<_>>()).await;
     let (patient, hasty) = statuses.split_at(faults.len());
     for ((patient, hasty), fault) in patient.iter().zip(hasty).zip(&faults) {
@@ -218,26 +220,30 @@ async fn fields_that_are_bad_or_contradict_are_named_by_every_rpc() {
 async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
     let mut foreign = Foreign::start();
     let mut stage = Stage::new(&["i-1", "i-2"], 6).await;
-    let (plain, mut leaving) = (stage.replica(&[]).await, stage.replica(&[]).await);
+    let (plain, mut leaving) = (stage.replica(&SLOW_ENS).await, stage.replica(&SLOW_ENS).await);
     let one_at_a_time = [
         ("GRPC__MAX_IN_FLIGHT", "1"),
         ("WATCH__MAX_STREAMS", "1"),
-        ("WATCH__MAX_AGE", "2s"),
+        ("WATCH__MAX_AGE", "5s"),
         ("WATCH__HEARTBEAT", "1s"),
     ];
-    let tight = stage.replica(&one_at_a_time).await;
+    let tight = stage.replica(&[&one_at_a_time[..], &SLOW_ENS].concat()).await;
+    // The client is up, and connected.
+    for replica in [&plain, &tight] {
+        foreign.call_one(attach(replica.address(), "", "")).await;
+    }
 
     // One call holds the instance's lock, and the only place of its replica.
     stage
         .ens
-        .fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_millis(1300)));
+        .fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(7)));
     let client = tight.client().await;
     let (holding, statuses) = tokio::join!(try_attach(&client, attach_request("i-1", "eni-0001")), async {
         eventually("never sent", async || {
             stage.ens.books().instance("i-1").attach_processing == 1
         })
         .await;
-        let late = within(0.6, attach(plain.address(), "i-1", "eni-0002"));
+        let late = within_at_gateway(2.0, attach(plain.address(), "i-1", "eni-0002"));
         foreign.call(&[late, attach(tight.address(), "i-2", "eni-0003")]).await
     });
     holding.unwrap();
@@ -294,8 +300,8 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
     let sent = stage.ens.books().calls_of(ATTACH);
     stage.redis.down();
     let calls = [
-        within(2.0, attach(plain.address(), "i-1", "eni-0005")),
-        within(2.0, watch(plain.address(), "i-9", true)),
+        within_at_gateway(2.0, attach(plain.address(), "i-1", "eni-0005")),
+        within_at_gateway(2.0, watch(plain.address(), "i-9", true)),
     ];
     for status in foreign.call(&calls).await {
         assert_eq!(
@@ -306,8 +312,12 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
     }
     // Back, and empty.
     stage.redis.up().await;
+    eventually("not reached again", async || {
+        plain.metric("eni_gateway_ledger_up").await == 1.0
+    })
+    .await;
     let status = foreign
-        .call_one(within(2.5, attach(plain.address(), "i-1", "eni-0005")))
+        .call_one(within_at_gateway(2.5, attach(plain.address(), "i-1", "eni-0005")))
         .await;
     assert_eq!(
         code_and_reason(&status),
@@ -317,7 +327,7 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
     assert!(status["details"]["RetryInfo"].is_object());
     assert_eq!(stage.ens.books().calls_of(ATTACH), sent, "nothing was sent");
     let after = foreign
-        .call_one(within(20.0, attach(plain.address(), "i-1", "eni-0005")))
+        .call_one(within(120.0, attach(plain.address(), "i-1", "eni-0005")))
         .await;
     assert_eq!(after["code"], "OK", "{after:#}");
 
@@ -326,7 +336,7 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
     };
     stage.ens.fault(Fault::next(ATTACH, throttle));
     let status = foreign
-        .call_one(within(2.0, attach(plain.address(), "i-1", "eni-0006")))
+        .call_one(within_at_gateway(5.0, attach(plain.address(), "i-1", "eni-0006")))
         .await;
     assert_eq!(code_and_reason(&status), ["UNAVAILABLE", "ENS_THROTTLED"], "{status:#}");
     assert_eq!(

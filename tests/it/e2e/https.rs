@@ -43,7 +43,7 @@ async fn a_certificate_of_a_stranger_is_not_taken_and_nothing_is_sent() {
     ];
     let replica = stage.replica(&settings).await;
     let client = replica.client().await;
-    let request = within(Duration::from_secs(5), attach("i-1", "eni-0001"));
+    let request = within(Duration::from_secs(10), attach("i-1", "eni-0001"));
     let failure = try_attach(&client, request).await.unwrap_err();
     assert_eq!(reason(&failure), "NOT_APPLIED");
     let message = failure.0.message().to_lowercase();

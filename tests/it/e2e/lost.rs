@@ -11,7 +11,7 @@ use rstest::rstest;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::support::gateway::{Replica, Stage, attach, eventually, get, reason, try_attach, watch, within};
+use crate::support::gateway::{Replica, SLOW_ENS, Stage, attach, eventually, get, reason, try_attach, watch, within};
 
 const ATTACH: Action = Action::AttachNetworkInterface;
 
@@ -64,11 +64,12 @@ async fn an_answer_that_comes_after_the_timeout_is_not_waited_for() {
     // The attempt's timeout is 1.5 s.
     stage
         .ens
-        .fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(20)));
+        .fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(100)));
     let client = replica.client().await;
     let began = Instant::now();
-    try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    let request = within(Duration::from_secs(90), attach("i-1", "eni-0001"));
+    try_attach(&client, request).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     let end = watch(&client, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
     assert_eq!((end.state(), end.ens_request_id.as_str()), (State::Attached, ""));
     assert_eq!(stage.ens.books().instance("i-1").attach_calls, 1);
@@ -77,10 +78,11 @@ async fn an_answer_that_comes_after_the_timeout_is_not_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_settled_in_time_is_unknown_and_goes_on() {
     let stage = Stage::new(&["i-1"], 1).await;
-    let replica = stage.replica(&[]).await;
+    // An unanswered attach is looked at after the lag: well after the caller's deadline.
+    let replica = stage.replica(&[("ENS__VISIBILITY_LAG", "12s")]).await;
     stage.ens.fault(Fault::next(ATTACH, Effect::DropAfter));
     let client = replica.client().await;
-    let request = within(Duration::from_millis(800), attach("i-1", "eni-0001"));
+    let request = within(Duration::from_secs(4), attach("i-1", "eni-0001"));
     let failure = try_attach(&client, request).await.unwrap_err();
     assert_eq!(
         (failure.0.code(), reason(&failure).as_str()),
@@ -101,7 +103,8 @@ async fn an_attach_that_ens_never_applies_ends_as_not_applied_and_frees_its_slot
         .ens
         .fault(Fault::next(ATTACH, Effect::DropBefore).eni("eni-0001").times(3));
     let client = replica.client().await;
-    let failure = try_attach(&client, attach("i-1", "eni-0001")).await.unwrap_err();
+    let request = within(Duration::from_secs(120), attach("i-1", "eni-0001"));
+    let failure = try_attach(&client, request).await.unwrap_err();
     assert_eq!(
         (failure.0.code(), reason(&failure).as_str()),
         (tonic::Code::Unavailable, "NOT_APPLIED")
@@ -132,10 +135,10 @@ async fn an_accepted_attach_that_ens_takes_back_fails(#[case] effect: Effect) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_killed_between_send_and_answer_leaves_nothing_behind() {
     let stage = Stage::new(&["i-1"], 2).await;
-    let (mut dying, living) = (stage.replica(&[]).await, stage.replica(&[]).await);
+    let (mut dying, living) = (stage.replica(&SLOW_ENS).await, stage.replica(&SLOW_ENS).await);
     stage
         .ens
-        .fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(1)));
+        .fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(10)));
     let (caller, elsewhere) = (dying.client().await, living.client().await);
     let request = WatchAttachmentRequest {
         instance_id: "i-1".to_owned(),
@@ -175,7 +178,8 @@ async fn a_replica_killed_between_send_and_answer_leaves_nothing_behind() {
         "{resumed:?}"
     );
     // The lock is free once the lease is over.
-    try_attach(&elsewhere, attach("i-1", "eni-0002")).await.unwrap();
+    let request = within(Duration::from_secs(120), attach("i-1", "eni-0002"));
+    try_attach(&elsewhere, request).await.unwrap();
     assert_eq!(stage.ens.books().instance("i-1").max_attach_processing, 1);
     assert_eq!(stage.ens.books().applied_to("eni-0001"), 1);
 }
@@ -183,10 +187,10 @@ async fn a_replica_killed_between_send_and_answer_leaves_nothing_behind() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_who_hangs_up_leaves_the_attempt_to_its_end() {
     let stage = Stage::new(&["i-1"], 1).await;
-    let replica = stage.replica(&[]).await;
+    let replica = stage.replica(&SLOW_ENS).await;
     stage
         .ens
-        .fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_millis(500)));
+        .fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(5)));
     let client = replica.client().await;
     let call = try_attach(&client, attach("i-1", "eni-0001"));
     let sent = eventually("never sent", async || {
@@ -223,11 +227,11 @@ async fn a_deadline_that_is_too_short_sends_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_who_hangs_up_while_queueing_has_sent_nothing() {
     let stage = Stage::new(&["i-1"], 4).await;
-    let replicas = [stage.replica(&[]).await, stage.replica(&[]).await];
+    let replicas = [stage.replica(&SLOW_ENS).await, stage.replica(&SLOW_ENS).await];
     let clients = [replicas[0].client().await, replicas[1].client().await];
     stage
         .ens
-        .fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(1)));
+        .fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(6)));
     // On the replica that holds the lock, and on one that queues for it.
     let leaving = async {
         let mut calls = JoinSet::new();

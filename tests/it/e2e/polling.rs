@@ -1,16 +1,20 @@
 //! What waiting costs: describes go by batches, and watchers cost nothing.
 
 use eni_gateway::grpc::proto::attachment::State;
-use eni_gateway::simulator::{Action, Spread, WorldFile};
+use eni_gateway::simulator::{Action, EniStatus, Placement, Spread, WorldFile};
 use futures_util::future::join_all;
 use rstest::rstest;
 use std::time::Duration;
+use tokio::time::Instant;
 
-use crate::support::gateway::{Replica, Stage, attach, eni, eventually, try_attach, watch};
+use crate::support::gateway::{Replica, Stage, attach, eni, eventually, try_attach, watch, within};
 use crate::support::redis::Server;
 
+const PATIENT: Duration = Duration::from_secs(120);
 const DESCRIBE: Action = Action::DescribeNetworkInterfaces;
 const INSTANCES: usize = 20;
+/// How often a replica looks for what is due, at most: every half second, less a fifth.
+const TICK: Duration = Duration::from_millis(400);
 
 #[rstest]
 #[case::nobody_watches(0)]
@@ -20,13 +24,15 @@ async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(#[ca
     let names: Vec<String> = (0..INSTANCES).map(|n| format!("i-{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let stage = Stage::over(Server::start().await, WorldFile::simple(&names, 10 * INSTANCES)).await;
-    // Long enough for a few rounds after the last one was accepted.
+    // Until they are forced.
     stage.ens.world(|world, _| {
         let rules = world.rules().clone();
-        let attach_time = Spread::fixed(Duration::from_secs(8));
+        let attach_time = Spread::fixed(Duration::from_secs(3600));
         world.set_rules(eni_gateway::simulator::Rules { attach_time, ..rules });
     });
-    let replicas = [stage.replica(&[]).await, stage.replica(&[]).await];
+    // A comparison would be a describe too.
+    let settings = [("TRACKER__COMPARE_AFTER", "1h")];
+    let replicas = [stage.replica(&settings).await, stage.replica(&settings).await];
     let clients = [replicas[0].client().await, replicas[1].client().await];
     let pairs: Vec<(&str, String)> = (0..10 * INSTANCES)
         .map(|n| (names[n % INSTANCES], eni(n + 1)))
@@ -34,17 +40,37 @@ async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(#[ca
     let calls = pairs
         .iter()
         .enumerate()
-        .map(|(n, (instance, eni))| try_attach(&clients[n % 2], attach(instance, eni)));
+        .map(|(n, (instance, eni))| try_attach(&clients[n % 2], within(PATIENT, attach(instance, eni))));
     for answer in join_all(calls).await {
         answer.unwrap();
     }
-    let accepted = stage.ens.books().calls.len();
+    let (accepted, began) = (stage.ens.books().calls.len(), Instant::now());
 
-    let watchers = (0..watchers).map(|n| {
+    let watching = join_all((0..watchers).map(|n| {
         let (instance, eni) = &pairs[n % pairs.len()];
         watch(&clients[n % 2], instance, eni, 0)
-    });
-    for seen in join_all(watchers).await {
+    }));
+    let polls = || -> Vec<usize> {
+        let books = stage.ens.books();
+        books.calls.range(accepted..).map(|call| call.enis.len()).collect()
+    };
+    let rounds = async {
+        eventually("they do not watch", async || {
+            let streams = async |replica: &Replica| replica.metric("eni_gateway_watch_streams").await;
+            streams(&replicas[0]).await + streams(&replicas[1]).await >= watchers as f64
+        })
+        .await;
+        eventually("they are not asked for", async || polls().iter().sum::<usize>() >= 600).await;
+        stage.ens.world(|world, now| {
+            for (instance, eni) in &pairs {
+                world
+                    .force(eni, Placement::on(EniStatus::InUse, *instance), now)
+                    .unwrap();
+            }
+        });
+    };
+    let (watched, ()) = tokio::join!(watching, rounds);
+    for seen in watched {
         assert_eq!(seen.unwrap().last().unwrap().state(), State::Attached);
     }
     let ended = async |replica: &Replica| replica.metric("eni_gateway_attempts_total").await;
@@ -52,25 +78,32 @@ async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(#[ca
         ended(&replicas[0]).await + ended(&replicas[1]).await >= 200.0
     })
     .await;
-    let books = stage.ens.books();
-    let polls: Vec<usize> = books.calls.range(accepted..).map(|call| call.enis.len()).collect();
+    let ticks = replicas.len() * (1 + began.elapsed().div_duration_f64(TICK) as usize);
     assert!(
-        books.calls.range(accepted..).all(|call| call.instance.is_none()),
+        stage
+            .ens
+            .books()
+            .calls
+            .range(accepted..)
+            .all(|call| call.instance.is_none()),
         "no watcher asks for an instance"
     );
+    let polls = polls();
     let asked: usize = polls.iter().sum();
-    assert!(asked >= 200, "{polls:?}");
-    // Whole batches need asked / 50 calls; two replicas that share them seldom fill the last ones.
+    // Each tick asks for all that is due in batches of fifty, of which the last one need not be full.
     assert!(
-        polls.len() <= asked / 50 * 2 + 4,
-        "{} calls for {asked} looks: {polls:?}",
+        polls.len() <= asked / 50 + ticks,
+        "{} calls for {asked} looks in {ticks} ticks: {polls:?}",
         polls.len()
     );
 
-    // Once all have ended there is nothing to ask for.
-    let before = stage.ens.books().calls_of(DESCRIBE);
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(stage.ens.books().calls_of(DESCRIBE), before);
+    // Once all have ended there is nothing to ask for: at most a look that was on its way.
+    eventually("it goes on", async || {
+        let before = stage.ens.books().calls_of(DESCRIBE);
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        stage.ens.books().calls_of(DESCRIBE) == before
+    })
+    .await;
     eventually("streams stay open", async || {
         replicas[0].metric("eni_gateway_watch_streams").await == 0.0
     })

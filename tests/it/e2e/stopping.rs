@@ -1,24 +1,27 @@
 //! SIGTERM: what was begun is finished, streams end, and the process does.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use eni_gateway::grpc::proto::attachment::State;
-use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use eni_gateway::grpc::proto::watch_attachment_response::Event;
 use eni_gateway::grpc::proto::{Attachment, WatchAttachmentRequest};
-use eni_gateway::simulator::{Action, Effect, Fault};
+use eni_gateway::simulator::{Action, Effect, EniStatus, Fault, Placement};
 use futures_util::future::join_all;
 use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
-use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
-use crate::support::gateway::{Stage, attach, eni, eventually, reason, try_attach, watch};
+use crate::support::gateway::{Client, SLOW_ENS, Stage, attach, eni, eventually, reason, try_attach, watch, within};
+
+/// Most that a stop may take here: what a drain may take by default, which no test sets higher, and a busy machine's part. What holds up
+/// a stop in these tests would do so for far longer.
+const DRAIN: Duration = Duration::from_secs(45);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopping_replica_finishes_what_it_began_and_ends_its_streams() {
     let stage = Stage::new(&["i-1"], 2).await;
-    let (mut stopping, staying) = (stage.replica(&[]).await, stage.replica(&[]).await);
+    let (mut stopping, staying) = (stage.replica(&SLOW_ENS).await, stage.replica(&SLOW_ENS).await);
     let (client, other) = (stopping.client().await, staying.client().await);
     try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
     let follow = WatchAttachmentRequest {
@@ -30,7 +33,7 @@ async fn a_stopping_replica_finishes_what_it_began_and_ends_its_streams() {
     stream.message().await.unwrap().unwrap();
     stage
         .ens
-        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay(Duration::from_millis(700)));
+        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay(Duration::from_secs(5)));
     let (answer, ended, (took, well)) = tokio::join!(
         try_attach(&client, attach("i-1", "eni-0002")),
         async {
@@ -53,7 +56,7 @@ async fn a_stopping_replica_finishes_what_it_began_and_ends_its_streams() {
     assert!(answer.is_ok(), "{answer:?}");
     let ended = ended.expect("an open stream ends with a reason");
     assert_eq!(ended.get_error_details().error_info().unwrap().reason, "DRAINING");
-    assert!(well && took < Duration::from_secs(10), "{took:?}");
+    assert!(well && took < DRAIN, "{took:?}");
     let end = watch(&other, "i-1", "eni-0002", 0).await.unwrap().pop().unwrap();
     assert_eq!(end.state(), State::Attached);
 }
@@ -61,14 +64,12 @@ async fn a_stopping_replica_finishes_what_it_began_and_ends_its_streams() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_stopping_replica_cannot_finish_in_time_another_one_does() {
     let stage = Stage::new(&["i-1"], 2).await;
-    let (mut stopping, staying) = (
-        stage.replica(&[("GRPC__DRAIN_TIMEOUT", "300ms")]).await,
-        stage.replica(&[]).await,
-    );
+    let settings = [&[("GRPC__DRAIN_TIMEOUT", "300ms")], &SLOW_ENS[..]].concat();
+    let (mut stopping, staying) = (stage.replica(&settings).await, stage.replica(&SLOW_ENS).await);
     let (client, other) = (stopping.client().await, staying.client().await);
     stage
         .ens
-        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay_answer(Duration::from_secs(30)));
+        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay_answer(Duration::from_secs(100)));
     let (answer, (took, _)) = tokio::join!(try_attach(&client, attach("i-1", "eni-0001")), async {
         eventually("never sent", async || stage.ens.books().applied_to("eni-0001") == 1).await;
         stopping.terminate().await
@@ -80,21 +81,22 @@ async fn what_a_stopping_replica_cannot_finish_in_time_another_one_does() {
             || answer.is_err_and(|(_, details)| details.error_info().is_none()),
         "{heard:?}"
     );
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < DRAIN, "{took:?}");
     let end = watch(&other, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
     assert_eq!(end.state(), State::Attached);
-    try_attach(&other, attach("i-1", "eni-0002")).await.unwrap();
+    let request = within(Duration::from_secs(100), attach("i-1", "eni-0002"));
+    try_attach(&other, request).await.unwrap();
     assert_eq!(stage.ens.books().instance("i-1").attach_calls, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_who_queue_at_a_stopping_replica_are_served() {
     let stage = Stage::new(&["i-1"], 6).await;
-    let (mut stopping, staying) = (stage.replica(&[]).await, stage.replica(&[]).await);
+    let (mut stopping, staying) = (stage.replica(&SLOW_ENS).await, stage.replica(&SLOW_ENS).await);
     let client = stopping.client().await;
     stage
         .ens
-        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay(Duration::from_millis(700)));
+        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay(Duration::from_secs(5)));
     let calls = (1..=6).map(|n| try_attach(&client, attach("i-1", &eni(n))));
     let (answers, (took, well)) = tokio::join!(join_all(calls), async {
         eventually("they do not queue", async || {
@@ -106,14 +108,14 @@ async fn callers_who_queue_at_a_stopping_replica_are_served() {
     for answer in answers {
         answer.unwrap();
     }
-    assert!(well && took < Duration::from_secs(10), "{took:?}");
+    assert!(well && took < DRAIN, "{took:?}");
     let all = watch(&staying.client().await, "i-1", "", 0).await.unwrap();
     let attached = all.iter().filter(|attachment| attachment.state() == State::Attached);
     assert_eq!(attached.count(), 6);
 }
 
 /// Follows a pair from one replica to the next, as clients are told to; its end, and how many streams broke off.
-async fn follow(clients: [AttachmentServiceClient<Channel>; 2], instance: &str, eni: &str) -> (Attachment, usize) {
+async fn follow(clients: [Client; 2], instance: &str, eni: &str) -> (Attachment, usize) {
     let mut last: Option<Attachment> = None;
     for (broken, mut client) in clients.into_iter().cycle().enumerate() {
         let request = WatchAttachmentRequest {
@@ -149,21 +151,20 @@ async fn follow(clients: [AttachmentServiceClient<Channel>; 2], instance: &str, 
 async fn a_thousand_watchers_a_silent_connection_and_attaches_in_flight_hold_up_no_stop() {
     const WATCHERS: usize = 1000;
     let stage = Stage::new(&["i-1"], 4).await;
-    let (mut stopping, staying) = (stage.replica(&[]).await, stage.replica(&[]).await);
+    let (mut stopping, staying) = (stage.replica(&SLOW_ENS).await, stage.replica(&SLOW_ENS).await);
     let (client, other) = (stopping.client().await, staying.client().await);
     let silent = TcpStream::connect(stopping.address()).await.unwrap();
     // A connection carries 1024 calls at most, and some of them are attaches.
     let clients = join_all((0..WATCHERS.div_ceil(500)).map(|_| stopping.client())).await;
 
-    stage
-        .ens
-        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay_answer(Duration::from_secs(1)));
-    let attaches = join_all((1..=4).map(|n| try_attach(&client, attach("i-1", &eni(n)))));
+    // What is watched is under way until it is forced.
+    let endless = Effect::AttachTime {
+        takes: Duration::from_secs(3600),
+    };
+    let attaching = Fault::next(Action::AttachNetworkInterface, endless).eni("eni-0001");
+    stage.ens.fault(attaching);
+    try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
     let watchers = join_all((0..WATCHERS).map(async |n| {
-        eventually("nothing was sent", async || {
-            stage.ens.books().applied_to("eni-0001") == 1
-        })
-        .await;
         let here = clients[n % clients.len()].clone();
         follow([here, other.clone()], "i-1", "eni-0001").await
     }));
@@ -172,10 +173,24 @@ async fn a_thousand_watchers_a_silent_connection_and_attaches_in_flight_hold_up_
             stopping.metric("eni_gateway_watch_streams").await >= WATCHERS as f64
         })
         .await;
-        stopping.terminate().await
+        let slow = Fault::next(Action::AttachNetworkInterface, Effect::None).delay_answer(Duration::from_secs(5));
+        stage.ens.fault(slow);
+        let attaches = join_all((2..=4).map(|n| try_attach(&client, attach("i-1", &eni(n)))));
+        let (answers, ended) = tokio::join!(attaches, async {
+            eventually("they do not queue", async || {
+                stopping.metric("eni_gateway_attempts_in_flight").await == 3.0
+            })
+            .await;
+            stopping.terminate().await
+        });
+        stage.ens.world(|world, now| {
+            let here = Placement::on(EniStatus::InUse, "i-1");
+            world.force("eni-0001", here, now).unwrap();
+        });
+        (answers, ended)
     };
-    let (answers, ends, (took, well)) = tokio::join!(attaches, watchers, stop);
-    assert!(well && took < Duration::from_secs(25), "{took:?}: {}", stopping.log());
+    let (ends, (answers, (took, well))) = tokio::join!(watchers, stop);
+    assert!(well && took < DRAIN, "{took:?}: {}", stopping.log());
     for answer in answers {
         answer.unwrap();
     }
@@ -185,8 +200,11 @@ async fn a_thousand_watchers_a_silent_connection_and_attaches_in_flight_hold_up_
         "a watcher outlived its replica"
     );
     drop(silent);
+    // Those that are not settled yet are told more than once.
     let all = watch(&other, "i-1", "", 0).await.unwrap();
-    assert_eq!(all.len(), 4, "{all:?}");
+    let attached = all.iter().filter(|attachment| attachment.state() == State::Attached);
+    let attached: BTreeSet<_> = attached.map(|attachment| &attachment.network_interface_id).collect();
+    assert_eq!(attached.len(), 4, "{all:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -198,11 +216,13 @@ async fn a_collector_that_answers_nobody_is_waited_for_within_the_same_time() {
     let settings = [
         ("GRPC__DRAIN_TIMEOUT", "4s"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        // By itself the exporter would wait for far longer than a stop may take.
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "600000"),
     ];
-    let mut stopping = stage.replica(&settings).await;
+    let mut stopping = stage.replica(&[&settings, &SLOW_ENS[..]].concat()).await;
     stage
         .ens
-        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay_answer(Duration::from_secs(30)));
+        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay_answer(Duration::from_secs(100)));
     let client = stopping.client().await;
     let (_, (took, _)) = tokio::join!(try_attach(&client, attach("i-1", "eni-0001")), async {
         eventually("never sent", async || stage.ens.books().applied_to("eni-0001") == 1).await;
@@ -213,17 +233,18 @@ async fn a_collector_that_answers_nobody_is_waited_for_within_the_same_time() {
         "{}",
         stopping.log()
     );
-    assert!(took < Duration::from_millis(4_500), "{took:?}");
+    assert!(took < DRAIN, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn those_for_whom_a_stop_leaves_no_time_are_told_what_became_of_them() {
     let stage = Stage::new(&["i-1"], 2).await;
-    let mut stopping = stage.replica(&[("GRPC__DRAIN_TIMEOUT", "1500ms")]).await;
+    let settings = [&[("GRPC__DRAIN_TIMEOUT", "1500ms")], &SLOW_ENS[..]].concat();
+    let mut stopping = stage.replica(&settings).await;
     let client = stopping.client().await;
     stage
         .ens
-        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay_answer(Duration::from_secs(30)));
+        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay_answer(Duration::from_secs(100)));
     let queued = async {
         eventually("never sent", async || stage.ens.books().applied_to("eni-0001") == 1).await;
         try_attach(&client, attach("i-1", "eni-0002")).await
@@ -243,6 +264,6 @@ async fn those_for_whom_a_stop_leaves_no_time_are_told_what_became_of_them() {
             "{failure:?}"
         );
     }
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < DRAIN, "{took:?}");
     assert_eq!(stage.ens.books().instance("i-1").attach_calls, 1);
 }

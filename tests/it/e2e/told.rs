@@ -72,7 +72,7 @@ async fn a_hold_and_its_end_are_told_once() {
     let replica = stage.replica(&[]).await;
     stage.redis.ask::<()>(&["FLUSHALL"]).await;
     // Somebody notices at once.
-    let call = within(Duration::from_secs(1), attach("i-1", "eni-0001"));
+    let call = within(Duration::from_secs(5), attach("i-1", "eni-0001"));
     try_attach(&replica.client().await, call).await.unwrap_err();
     let (lost, recovered) = (
         "the ledger restarted, failed over or lost data: partitions grant nothing until their hold is over",

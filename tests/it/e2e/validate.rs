@@ -1,22 +1,17 @@
 //! `validate_only`: says what an attach would meet, and changes nothing.
 
 use eni_gateway::grpc::proto::AttachNetworkInterfaceRequest;
-use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use eni_gateway::simulator::{Action, EniStatus, Placement, WorldFile};
 use futures_util::future::join_all;
-use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
-use crate::support::gateway::{Stage, attach, eni, reason, try_attach};
+use crate::support::gateway::{Client, Stage, attach, eni, reason, try_attach};
 use crate::support::redis::Server;
 
 const REQUEST_ID: &str = "6ad1b2f4-6bb4-4f5b-8f4d-2f6d2a1b7c11";
 
 /// The checks that passed, or the reason of the refusal.
-async fn validate(
-    client: &AttachmentServiceClient<Channel>,
-    mut request: AttachNetworkInterfaceRequest,
-) -> Result<Vec<String>, String> {
+async fn validate(client: &Client, mut request: AttachNetworkInterfaceRequest) -> Result<Vec<String>, String> {
     request.validate_only = true;
     match client.clone().attach_network_interface(request).await {
         Ok(response) => {
@@ -76,7 +71,7 @@ async fn it_refuses_for_what_an_attach_would_be_refused_for() {
             world.force(eni, Placement::on(status, instance), now).unwrap();
         }
     });
-    // A describe need not show yet what was changed just now.
+    // A describe need not show yet what was changed just now: longer than the lag of this world, however much longer.
     tokio::time::sleep(std::time::Duration::from_millis(150)).await;
     let keyed = |eni: &str| AttachNetworkInterfaceRequest {
         request_id: REQUEST_ID.to_owned(),

@@ -6,11 +6,11 @@ use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::simulator::Action;
 use tokio::time::Instant;
 
-use crate::support::gateway::{Stage, attach, eventually, reason, try_attach};
+use crate::support::gateway::{Stage, attach, eventually, reason, try_attach, within};
 use crate::support::proxy::Proxy;
 
 /// How long each copy of the attach is held up.
-const HOLD: Duration = Duration::from_secs(9);
+const HOLD: Duration = Duration::from_secs(20);
 
 fn hold(head: &str) -> Duration {
     let is_attach = head.contains("x-acs-action: AttachNetworkInterface") && head.contains("=eni-0001");
@@ -26,10 +26,12 @@ async fn held_up(settings: &[(&str, &str)]) -> (u64, Vec<String>) {
     let replica = stage.replica(&[&through, settings].concat()).await;
     let client = replica.client().await;
     let quick = try_attach(&client, attach("i-2", "eni-0002")).await.unwrap();
-    assert_eq!(quick.state(), State::Attaching);
+    // Where its answer came too late it is attached by now.
+    assert!(matches!(quick.state(), State::Attaching | State::Attached), "{quick:?}");
 
     let began = Instant::now();
-    let failure = try_attach(&client, attach("i-1", "eni-0001")).await.unwrap_err();
+    let request = within(Duration::from_secs(120), attach("i-1", "eni-0001"));
+    let failure = try_attach(&client, request).await.unwrap_err();
     let (heard, before) = (reason(&failure), stage.ens.books().applied_to("eni-0001"));
     assert_eq!(
         (heard.as_str(), before),
@@ -49,19 +51,14 @@ async fn held_up(settings: &[(&str, &str)]) -> (u64, Vec<String>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_later_than_its_validity_is_applied_where_that_is_only_assumed() {
-    let settings = [("ENS__REQUEST_VALIDITY", "2s"), ("ENS__ATTEMPT_TIMEOUT", "500ms")];
-    let (applied, copies) = held_up(&settings).await;
+    let (applied, copies) = held_up(&[("ENS__REQUEST_VALIDITY", "2s")]).await;
     assert_eq!(applied, 1, "{copies:?}");
     assert_eq!(copies[0], "ok");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn and_refused_by_ens_where_the_validity_is_enforced() {
-    let settings = [
-        ("ENS__REQUEST_VALIDITY", "11s"),
-        ("ENS__ATTEMPT_TIMEOUT", "500ms"),
-        ("ENS__ENFORCE_VALIDITY", "true"),
-    ];
+    let settings = [("ENS__REQUEST_VALIDITY", "12s"), ("ENS__ENFORCE_VALIDITY", "true")];
     let (applied, copies) = held_up(&settings).await;
     assert_eq!(applied, 0, "{copies:?}");
     assert_eq!(copies, ["InvalidTimeStamp.Expired"; 3]);

@@ -1,14 +1,12 @@
 //! Describes: what is asked, paging, and what is not believed.
 
-use std::time::Duration;
-
 use eni_gateway::ens::budget::Purpose;
 use eni_gateway::ens::{DescribeError, EniStatus, Ens};
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use super::server::{Act, Request, Server};
-use super::{client, eni, instance};
+use super::{client, client_of, eni, impatient, instance};
 
 fn row(number: usize) -> Value {
     json!({"NetworkInterfaceId": format!("eni-{number}"), "Status": "InUse", "InstanceId": "i-1", "Type": "Secondary"})
@@ -248,12 +246,7 @@ async fn an_instance_is_asked_for_by_a_json_array() {
 #[tokio::test]
 async fn a_describe_without_an_answer_is_unavailable() {
     let server = Server::always(Act::Stall(String::new())).await;
-    super::provider();
-    let mut settings = super::settings(&server.url);
-    settings.describe_timeout = Duration::from_millis(200);
-    let credentials = eni_gateway::ens::credentials::Credentials::new("a", "b");
-    let provider = eni_gateway::ens::credentials::Provider::fixed(credentials).expect("a client");
-    let client = super::client_with(settings, provider);
+    let client = client_of(impatient(&server.url));
     let permit = client.permit(Purpose::Describe).await;
     let got = client.ens.interfaces(permit, &[eni("eni-1")]).await;
     assert!(matches!(got, Err(DescribeError::Unavailable(_))), "{got:?}");

@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use eni_gateway::ens::budget::{Purpose, TokenRequest};
-use eni_gateway::ens::credentials::{Credentials, Provider};
+use eni_gateway::ens::credentials::Credentials;
 use eni_gateway::ens::signer;
 use eni_gateway::ens::{Ens, Outcome};
 use rstest::rstest;
 use tokio::net::TcpListener;
 
 use super::server::{Act, Server, response};
-use super::{client, client_with, eni, instance, provider, settings};
+use super::{client, client_of, eni, impatient, instance, settings};
 
 const ACCEPTED: &str = r#"{"RequestId":"473469C7-AA6F-4DC5-B3DB-A3DC0DE3C83E"}"#;
 
@@ -115,7 +115,7 @@ async fn each_send_has_its_own_nonce_and_the_date_is_the_prepared_one() {
 #[tokio::test]
 async fn what_settles_nothing_is_unanswered_and_sent_once(#[case] act: Act) {
     let server = Server::always(act).await;
-    let client = client(&server.url);
+    let client = client_of(impatient(&server.url));
     let outcome = client.attach().await;
     assert!(matches!(outcome, Outcome::Unanswered { .. }), "{outcome:?}");
     assert_eq!(server.count(), 1, "{:?}", server.requests());
@@ -126,20 +126,17 @@ async fn what_settles_nothing_is_unanswered_and_sent_once(#[case] act: Act) {
 #[tokio::test]
 async fn one_timeout_covers_an_answer_that_trickles_in() {
     let server = Server::always(Act::Stall("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{".into())).await;
-    let mut settings = settings(&server.url);
-    settings.attempt_timeout = Duration::from_millis(300);
-    provider();
-    let client = client_with(settings, Provider::fixed(Credentials::new("a", "b")).expect("a client"));
+    let settings = impatient(&server.url);
+    let timeout = settings.attempt_timeout;
+    let client = client_of(settings);
     let outcome = client.attach().await;
     let took = client.calls.lock().unwrap()[0].duration;
     assert!(
         matches!(&outcome, Outcome::Unanswered { why, .. } if why.contains("timed out")),
         "{outcome:?}"
     );
-    assert!(
-        took >= Duration::from_millis(300) && took < Duration::from_secs(2),
-        "{took:?}"
-    );
+    // As early as that by the timeout alone; how late, a busy machine says.
+    assert!(took >= timeout && took < timeout * 10, "{took:?}");
 }
 
 #[tokio::test]
@@ -159,10 +156,8 @@ async fn what_ens_said_is_kept_where_it_settles_nothing() {
 
 #[tokio::test]
 async fn a_closed_port_is_not_sent() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    drop(listener);
-    let outcome = client(&url).attach().await;
+    // Nobody listens there, and no test is given this port.
+    let outcome = client("http://127.0.0.1:1").attach().await;
     assert!(
         matches!(&outcome, Outcome::NotSent { why } if why.contains("refused")),
         "{outcome:?}"
@@ -213,7 +208,7 @@ async fn a_connection_that_never_comes_about_is_not_sent() {
         std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)),
         { std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) },
     ];
-    let outcome = client(&format!("http://{address}")).attach().await;
+    let outcome = client_of(impatient(&format!("http://{address}"))).attach().await;
     assert!(matches!(outcome, Outcome::NotSent { .. }), "{outcome:?}");
 }
 
@@ -310,19 +305,20 @@ async fn throttling_trips_the_breaker_and_a_success_closes_it(
 
 #[tokio::test]
 async fn an_enforced_validity_sets_the_date_back() {
-    provider();
     let server = Server::always(Act::Json(200, ACCEPTED.into())).await;
     let mut settings = settings(&server.url);
     settings.enforce_validity = true;
-    let client = client_with(settings, Provider::fixed(Credentials::new("a", "b")).expect("a client"));
+    let client = client_of(settings);
     let before = jiff::Timestamp::now();
     client.attach().await;
+    let after = jiff::Timestamp::now();
     let date: jiff::Timestamp = server.requests()[0]
         .header("x-acs-date")
         .expect("a date")
         .parse()
         .expect("a date");
-    let age = before.duration_since(date).as_secs();
-    // 15 min less 30 s, and the 5 s by which clocks may differ.
-    assert!((15 * 60 - 26..=15 * 60 - 24).contains(&age), "{age}");
+    // 15 min less 30 s, and the 5 s by which clocks may differ; the date is in whole seconds.
+    let back = jiff::SignedDuration::from_secs(15 * 60 - 25);
+    let second = jiff::SignedDuration::from_secs(1);
+    assert!((before - back - second..=after - back).contains(&date), "{date}");
 }

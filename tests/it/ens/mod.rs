@@ -28,20 +28,33 @@ struct Client {
     tokens: Arc<Mutex<Vec<TokenRequest>>>,
 }
 
-/// Timeouts short enough for a test, long enough for a busy machine.
+/// Timeouts far longer than an answer takes on a busy machine.
 fn settings(endpoint: &str) -> Settings {
     Settings {
         endpoint: Url::parse(endpoint).expect("a URL"),
-        attempt_timeout: Duration::from_secs(2),
-        describe_timeout: Duration::from_secs(2),
+        attempt_timeout: Duration::from_secs(30),
+        describe_timeout: Duration::from_secs(30),
         ..Settings::default()
     }
 }
 
+/// Timeouts for a test that waits for one to pass, after the request has arrived.
+fn impatient(endpoint: &str) -> Settings {
+    Settings {
+        attempt_timeout: Duration::from_secs(3),
+        describe_timeout: Duration::from_secs(3),
+        ..settings(endpoint)
+    }
+}
+
 fn client(endpoint: &str) -> Client {
+    client_of(settings(endpoint))
+}
+
+fn client_of(settings: Settings) -> Client {
     provider();
     let provider = Provider::fixed(Credentials::new("testAccessKeyId", "testAccessKeySecret")).expect("a client");
-    client_with(settings(endpoint), provider)
+    client_with(settings, provider)
 }
 
 fn client_with(settings: Settings, provider: Provider) -> Client {

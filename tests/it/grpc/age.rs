@@ -18,7 +18,7 @@ use super::gateway::{Gateway, Options, get, watch};
 #[tokio::test]
 async fn an_old_connection_takes_no_new_calls_and_keeps_its_streams() {
     let settings = Settings {
-        max_connection_age: Duration::from_millis(200),
+        max_connection_age: Duration::from_secs(3),
         ..Settings::default()
     };
     let gateway = Gateway::with(Options {
@@ -54,6 +54,7 @@ async fn an_old_connection_takes_no_new_calls_and_keeps_its_streams() {
         if refused.code() != Code::NotFound {
             break;
         }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     gateway.admission.drain();
     let ended = stream.next().await.expect("a status").expect_err("the stream ends");

@@ -2,27 +2,15 @@
 
 use std::time::Duration;
 
-use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use eni_gateway::model::State;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
-use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
 use super::fakes::attachment;
 use super::gateway::{Gateway, attach, watch};
-
-/// A client without a timer: tonic's own channel reads `grpc-timeout` too, and would answer itself.
-fn client(gateway: &Gateway) -> AttachmentServiceClient<Client<HttpConnector, Body>> {
-    let http = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
-    let origin = format!("http://{}", gateway.address).parse().expect("a uri");
-    AttachmentServiceClient::with_origin(http, origin)
-}
 
 fn within<T>(message: T, timeout: &str) -> Request<T> {
     let mut request = Request::new(message);
@@ -46,7 +34,9 @@ async fn an_attach_that_is_not_settled_is_answered_in_time() {
     let gateway = Gateway::start().await;
     let began = Instant::now();
     let asked = within(attach("i-1", "eni-1"), "300m");
-    let status = client(&gateway)
+    let status = gateway
+        .timerless()
+        .await
         .attach_network_interface(asked)
         .await
         .expect_err("nothing answers");
@@ -62,7 +52,9 @@ async fn an_attach_that_is_not_settled_is_answered_in_time() {
 async fn a_deadline_that_has_passed_is_answered_too() {
     let gateway = Gateway::start().await;
     let asked = within(attach("i-1", "eni-1"), "2m");
-    let status = client(&gateway)
+    let status = gateway
+        .timerless()
+        .await
         .attach_network_interface(asked)
         .await
         .expect_err("too short");
@@ -74,9 +66,9 @@ async fn a_deadline_that_has_passed_is_answered_too() {
 async fn a_watch_ends_with_its_deadline() {
     let gateway = Gateway::start().await;
     super::fakes::put(&gateway.ledger, attachment("i-1", "eni-1", State::Attached, 3)).await;
-    let asked = within(watch("i-1", "eni-1", true), "300m");
+    let asked = within(watch("i-1", "eni-1", true), "3S");
     let mut stream = gateway
-        .client()
+        .timerless()
         .await
         .watch_attachment(asked)
         .await
@@ -95,7 +87,9 @@ async fn a_watch_ends_with_its_deadline() {
 #[tokio::test]
 async fn a_malformed_timeout_is_named() {
     let gateway = Gateway::start().await;
-    let status = client(&gateway)
+    let status = gateway
+        .timerless()
+        .await
         .attach_network_interface(within(attach("i-1", "eni-1"), "soon"))
         .await
         .expect_err("no timeout that anybody can read");

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
 
 use super::fakes::FakeEns;
+use crate::support::timerless::Timerless;
 
 /// What a test may set.
 #[derive(Default)]
@@ -125,6 +126,13 @@ impl Gateway {
 
     pub(super) async fn client(&self) -> AttachmentServiceClient<Channel> {
         AttachmentServiceClient::new(self.channel().await)
+    }
+
+    /// A client without a timer: the answer to a deadline is always the gateway's.
+    pub(super) async fn timerless(&self) -> AttachmentServiceClient<Timerless> {
+        let connection = Timerless::connect(&self.address.to_string()).await;
+        let origin = format!("http://{}", self.address).parse().expect("a uri");
+        AttachmentServiceClient::with_origin(connection.expect("the gateway accepts"), origin)
     }
 
     /// Waits until so many RPCs have ended.

@@ -83,7 +83,7 @@ impl Caller {
             .to_owned()
     }
 
-    /// Asks until an ENI has this status; fails after five seconds.
+    /// Asks until an ENI has this status; fails after a minute.
     pub(super) async fn until_status(&self, eni: &str, status: &str) {
         super::eventually(|| async { self.status(eni).await == status }).await;
     }

@@ -71,7 +71,7 @@ async fn an_answer_that_is_no_json(#[case] effect: Effect, #[case] status: u16, 
 #[tokio::test]
 async fn applied_late() {
     let (simulator, _, answer) = attach_under(next(Effect::ApplyLate {
-        after: Duration::from_millis(100),
+        after: Duration::from_secs(2),
     }))
     .await;
     assert_eq!(answer.unwrap_err().kind(), ErrorKind::ConnectionReset);

@@ -166,7 +166,8 @@ async fn ens_may_have_another_clock() {
 
 #[tokio::test]
 async fn the_account_is_throttled_and_told_when_to_come_back() {
-    let ActionRate(action, rate) = "AttachNetworkInterface=1".parse().unwrap();
+    // One in a hundred seconds: the second call is soon enough.
+    let ActionRate(action, rate) = "AttachNetworkInterface=0.01".parse().unwrap();
     let simulator = start_with(Settings {
         rates: [(action, rate)].into(),
         ..Settings::default()
@@ -177,7 +178,7 @@ async fn the_account_is_throttled_and_told_when_to_come_back() {
     let throttled = caller.attach("i-stopped-1", "eni-0002").await.unwrap();
     assert_eq!(throttled.code(), (400, "Throttling.User".to_owned()));
     let millis: u64 = throttled.header("x-acs-retry-after").unwrap().parse().unwrap();
-    assert!((1..=1000).contains(&millis), "{millis}");
+    assert!((1..=100_000).contains(&millis), "{millis}");
     assert_eq!(simulator.books().applied_to("eni-0002"), 0);
 }
 
@@ -185,7 +186,7 @@ async fn the_account_is_throttled_and_told_when_to_come_back() {
 async fn a_call_whose_caller_hung_up_still_takes_effect() {
     let simulator = start().await;
     let caller = Caller::new(simulator.address());
-    let slow = Fault::next(Action::AttachNetworkInterface, Effect::None).delay(Duration::from_millis(200));
+    let slow = Fault::next(Action::AttachNetworkInterface, Effect::None).delay(Duration::from_secs(3));
     simulator.fault(slow);
     let request = caller.request(
         "POST",
@@ -212,7 +213,7 @@ async fn a_shutdown_does_not_wait_for_a_delayed_call() {
             books.books()
         })
     };
-    let (cut_off, books) = tokio::time::timeout(Duration::from_secs(5), both)
+    let (cut_off, books) = tokio::time::timeout(Duration::from_secs(60), both)
         .await
         .expect("the shutdown hangs");
     assert!(cut_off.is_err());

@@ -8,3 +8,4 @@ pub(crate) mod link;
 pub(crate) mod proxy;
 pub(crate) mod python;
 pub(crate) mod redis;
+pub(crate) mod timerless;

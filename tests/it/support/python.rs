@@ -59,7 +59,7 @@ impl Foreign {
     }
 }
 
-/// A call of an RPC at `HOST:PORT`; without a `timeout` (in seconds) of its own it gets ten seconds.
+/// A call of an RPC at `HOST:PORT`; without a deadline of its own it gets a minute.
 pub(crate) fn call(target: &str, rpc: &str, request: Value) -> Value {
     json!({ "target": target, "rpc": rpc, "request": request })
 }
@@ -73,8 +73,21 @@ pub(crate) fn attach(target: &str, instance: &str, eni: &str) -> Value {
     )
 }
 
-/// The same call with a deadline, in seconds.
+/// The same call with a deadline, in seconds, that both sides keep.
 pub(crate) fn within(seconds: f64, mut call: Value) -> Value {
     call["timeout"] = seconds.into();
     call
+}
+
+/// The same call with a deadline, in seconds, that only the gateway keeps. On a busy machine the client's own timer may come first,
+/// and then nobody sees the gateway's answer.
+pub(crate) fn within_at_gateway(seconds: f64, mut call: Value) -> Value {
+    call["gateway_timeout"] = seconds.into();
+    call
+}
+
+/// A watch that the client ends once it has seen so many ENIs attached.
+pub(crate) fn until_attached(enis: usize, mut watch: Value) -> Value {
+    watch["until_attached"] = enis.into();
+    watch
 }

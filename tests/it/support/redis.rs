@@ -15,8 +15,8 @@ use super::python::python;
 pub(crate) mod cluster;
 pub(crate) mod sentinels;
 
-/// How long a server may take to start or to do as told.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time limit for a server to start, or for servers to agree. Far more than a busy machine needs.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 pub(crate) struct Server {
     directory: TempDir,

@@ -7,7 +7,7 @@ use eni_gateway::ledger::{Effects, Hint, Ledger};
 use super::{instance, put, record};
 
 async fn heard(hint: &mut Hint) -> bool {
-    tokio::time::timeout(Duration::from_secs(2), hint.changed())
+    tokio::time::timeout(Duration::from_secs(60), hint.changed())
         .await
         .is_ok()
 }

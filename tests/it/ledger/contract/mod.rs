@@ -143,20 +143,25 @@ pub(crate) fn proposal(instance: &InstanceId, from: &Snapshot, record: Record, e
     }
 }
 
-/// Reads, writes `record` with `effects`, and says under which version. Nobody else may write meanwhile; but on a busy machine
-/// a commit may come late, and is made again.
+/// Reads, writes `record` with `effects`, and says under which version. Nobody else may write meanwhile.
 pub(crate) async fn put(ledger: &impl Ledger, instance: &InstanceId, record: Record, effects: Effects) -> u64 {
-    let mut from = ledger.read(instance, None).await.unwrap();
+    let from = ledger.read(instance, None).await.unwrap();
+    commit(ledger, &proposal(instance, &from, record, effects)).await.0
+}
+
+/// Commits what nothing stands against; under which version, and when. On a busy machine a commit may come too late for the time that it
+/// was computed for, and is made again.
+pub(crate) async fn commit(ledger: &impl Ledger, proposal: &Proposal) -> (u64, Timestamp) {
+    let mut proposal = proposal.clone();
     loop {
-        match ledger
-            .commit(&proposal(instance, &from, record.clone(), effects.clone()))
-            .await
-            .unwrap()
-        {
-            Verdict::Committed { version, .. } => return version,
+        match ledger.commit(&proposal).await.unwrap() {
+            Verdict::Committed { version, now } => return (version, now),
             Verdict::Conflict(found) => {
-                assert_eq!((found.version, &found.partition), (from.version, &from.partition));
-                from = *found;
+                assert_eq!(
+                    (found.version, &found.partition),
+                    (proposal.version, &proposal.partition)
+                );
+                proposal.now = found.now;
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Request ids.
 
 use eni_gateway::ledger::command::{Command, Enter, Finding, Reach, Reply, SendAnswer, Status};
-use eni_gateway::ledger::{Effects, Ledger, RequestEntry, RequestKey, Verdict};
+use eni_gateway::ledger::{Effects, Ledger, RequestEntry, RequestKey};
 use eni_gateway::model::{Ticket, Uid};
 use uuid::Uuid;
 
-use super::{book, conflict, eni, entry, instance, proposal, put, record, request};
+use super::{book, commit, conflict, eni, entry, instance, proposal, put, record, request};
 
 pub(crate) async fn a_request_entry_is_kept_beside_the_record(one: &impl Ledger, other: &impl Ledger) {
     let (id, key) = (instance(1), request("team-a", 1));
@@ -16,7 +16,7 @@ pub(crate) async fn a_request_entry_is_kept_beside_the_record(one: &impl Ledger,
         ..Effects::default()
     };
     let mine = proposal(&id, &from, record(1), effects);
-    assert!(matches!(one.commit(&mine).await.unwrap(), Verdict::Committed { .. }));
+    commit(one, &mine).await;
     assert_eq!(other.read(&id, Some(&key)).await.unwrap().request, Some(entry(1)));
     assert_eq!(
         other.read(&id, None).await.unwrap().request,
@@ -42,7 +42,7 @@ pub(crate) async fn a_request_entry_is_kept_beside_the_record(one: &impl Ledger,
     };
     let mut later = proposal(&id, &from, record(3), effects);
     later.request = Some(request("team-a", 2));
-    assert!(matches!(one.commit(&later).await.unwrap(), Verdict::Committed { .. }));
+    commit(one, &later).await;
     assert_eq!(other.read(&id, Some(&key)).await.unwrap().request, Some(entry(2)));
     assert_eq!(
         other.read(&id, Some(&request("team-a", 2))).await.unwrap().request,
@@ -67,11 +67,7 @@ pub(crate) async fn request_entries_do_not_meet(one: &impl Ledger, _: &impl Ledg
             requests: vec![(request(caller, *id), Some(entry(number)))],
             ..Effects::default()
         };
-        let verdict = one
-            .commit(&proposal(&instance(*place), &from, record(1), effects))
-            .await
-            .unwrap();
-        assert!(matches!(verdict, Verdict::Committed { .. }));
+        commit(one, &proposal(&instance(*place), &from, record(1), effects)).await;
     }
     for (number, (place, caller, id)) in all.iter().enumerate() {
         let found = one.read(&instance(*place), Some(&request(caller, *id))).await.unwrap();

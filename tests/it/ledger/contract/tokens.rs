@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use eni_gateway::ledger::{Bucket, Ledger, TokenOrder, TokenReply};
+use futures_util::future::join_all;
 use tokio::time::Instant;
+
+/// More tokens than a bucket can have: its burst, and what comes while so many are asked for.
+const AT_ONCE: usize = 60;
 
 async fn order(ledger: &impl Ledger, order: TokenOrder) -> TokenReply {
     ledger.take(order).await.unwrap()
@@ -11,6 +15,12 @@ async fn order(ledger: &impl Ledger, order: TokenOrder) -> TokenReply {
 
 async fn is_granted(ledger: &impl Ledger, bucket: Bucket) -> bool {
     !matches!(order(ledger, TokenOrder::Take(bucket)).await, TokenReply::Wait(_))
+}
+
+/// Takes as many at once as could come while one is on its way; how many there were.
+async fn granted_at_once(ledger: &impl Ledger, bucket: Bucket) -> usize {
+    let taken = join_all((0..AT_ONCE).map(|_| is_granted(ledger, bucket))).await;
+    taken.into_iter().filter(|granted| *granted).count()
 }
 
 /// Takes all there is, and waits as told, until the time is over.
@@ -29,38 +39,42 @@ async fn count(ledger: &impl Ledger, bucket: Bucket, until: Instant) -> u32 {
     count
 }
 
-async fn use_up(ledger: &impl Ledger, bucket: Bucket) {
-    while is_granted(ledger, bucket).await {}
+/// Takes all there is. When the bucket was empty: at some time after this one.
+async fn use_up(ledger: &impl Ledger, bucket: Bucket) -> Instant {
+    loop {
+        let began = Instant::now();
+        if granted_at_once(ledger, bucket).await < AT_ONCE {
+            return began;
+        }
+    }
 }
 
-/// From many askers on two replicas, measured after the burst is used up.
+/// From many askers on two replicas, measured after the burst is used up. How close it comes to its rate on a quiet machine, virtual time
+/// shows (`ledger::tokens`): a busy one loses what it is too late for.
 pub(crate) async fn the_rate_is_one_for_all(one: &impl Ledger, other: &impl Ledger) {
-    use_up(one, Bucket::Attach).await;
-    let began = Instant::now();
-    let until = began + Duration::from_secs(2);
+    let empty = use_up(one, Bucket::Attach).await;
+    let until = Instant::now() + Duration::from_secs(2);
     let counts = tokio::join!(
         count(one, Bucket::Attach, until),
         count(one, Bucket::Attach, until),
         count(other, Bucket::Attach, until),
         count(other, Bucket::Attach, until),
     );
-    let all = counts.0 + counts.1 + counts.2 + counts.3;
-    let expected = began.elapsed().as_secs_f64() * 50.0;
-    assert!(
-        (f64::from(all) - expected).abs() <= expected * 0.05 + 1.0,
-        "{all} of {expected}"
-    );
+    let all = f64::from(counts.0 + counts.1 + counts.2 + counts.3);
+    let most = empty.elapsed().as_secs_f64() * 50.0 + 1.0;
+    assert!(all <= most, "{all} of {most}");
+    assert!(all >= 20.0, "{all} in two seconds");
 }
 
 pub(crate) async fn callers_leave_half_of_the_describes_to_the_tracker(one: &impl Ledger, other: &impl Ledger) {
-    use_up(one, Bucket::Track).await;
-    let until = Instant::now() + Duration::from_secs(1);
+    let empty = use_up(one, Bucket::Track).await;
+    let until = Instant::now() + Duration::from_secs(2);
     let (callers, tracker) = tokio::join!(count(one, Bucket::Describe, until), count(other, Bucket::Track, until));
-    assert!(callers <= 62, "callers took {callers} of 100");
-    assert!(
-        (90..=115).contains(&(callers + tracker)),
-        "{callers} + {tracker} of 100"
-    );
+    let (callers, tracker) = (f64::from(callers), f64::from(tracker));
+    let most = empty.elapsed().as_secs_f64() * 100.0;
+    assert!(callers <= most / 2.0 + 11.0, "callers took {callers} of {most}");
+    assert!(callers + tracker <= most + 1.0, "{callers} + {tracker} of {most}");
+    assert!(tracker >= 20.0, "the tracker took {tracker} of {most}");
 }
 
 pub(crate) async fn a_token_given_back_can_be_taken_again(one: &impl Ledger, other: &impl Ledger) {
@@ -73,18 +87,17 @@ pub(crate) async fn a_token_given_back_can_be_taken_again(one: &impl Ledger, oth
     for _ in 0..100 {
         order(one, TokenOrder::GiveBack(Bucket::Attach)).await;
     }
-    let mut saved_up = 0;
-    while is_granted(other, Bucket::Attach).await {
-        saved_up += 1;
-    }
+    let began = Instant::now();
+    let saved_up = granted_at_once(other, Bucket::Attach).await;
+    let came = (began.elapsed().as_secs_f64() * 50.0) as usize + 1;
     assert!(
-        (10..=25).contains(&saved_up),
-        "never more than a burst of 10, and what came meanwhile: {saved_up}"
+        (10..=10 + came).contains(&saved_up),
+        "never more than a burst of 10, and {came} that came meanwhile: {saved_up}"
     );
 }
 
 pub(crate) async fn a_throttling_stops_everybody_and_one_probe_opens_again(one: &impl Ledger, other: &impl Ledger) {
-    let pause = Duration::from_millis(300);
+    let pause = Duration::from_secs(5);
     order(one, TokenOrder::Trip(Bucket::Attach, pause)).await;
     let TokenReply::Wait(wait) = order(other, TokenOrder::Take(Bucket::Attach)).await else {
         panic!("not stopped")

@@ -172,19 +172,20 @@ async fn the_hold_runs_by_the_servers_clock() {
     old.fresh = false;
     let (_guard, ledger) = start(old);
     until("connected", async || ledger.health().recovering == 64).await;
-    let time: (u64, u64) = server.ask(&["TIME"]).await;
-    let time = Timestamp::from_micros(time.0 * 1_000_000 + time.1);
+    let time = async || {
+        let time: (u64, u64) = server.ask(&["TIME"]).await;
+        Timestamp::from_micros(time.0 * 1_000_000 + time.1)
+    };
+    let before = time().await;
     let rest = ledger
         .read(&instance(1), None)
         .await
         .unwrap()
         .partition
         .hold_until
-        .since(time);
+        .since(before);
     assert!(rest <= HOLD && rest > Duration::ZERO);
-    let off = ledger
-        .now(&instance(1))
-        .since(time)
-        .max(time.since(ledger.now(&instance(1))));
+    let (before, now, after) = (time().await, ledger.now(&instance(1)), time().await);
+    let off = before.since(now).max(now.since(after));
     assert!(off < Duration::from_millis(100), "{off:?}");
 }

@@ -22,8 +22,8 @@ use tokio_util::task::TaskTracker;
 use super::contract::{contract, entry, instance, put, record, request};
 use crate::support::redis::Server;
 
-/// Longer than anything takes here, and short enough to wait for.
-const HOLD: Duration = Duration::from_secs(2);
+/// Longer than anything takes here that must be seen within it, and short enough to wait for.
+const HOLD: Duration = Duration::from_secs(6);
 
 /// Bounds with this hold.
 fn holding(hold: Duration) -> SharedBounds {
@@ -57,7 +57,7 @@ fn start(settings: RedisSettings) -> (DropGuard, Redis) {
 
 async fn connected(settings: RedisSettings) -> (DropGuard, Redis) {
     let (guard, redis) = start(settings);
-    tokio::time::timeout(Duration::from_secs(10), redis.until_up())
+    tokio::time::timeout(Duration::from_secs(60), redis.until_up())
         .await
         .unwrap_or_else(|_| panic!("does not connect: {:?}", redis.health()));
     (guard, redis)
@@ -65,7 +65,7 @@ async fn connected(settings: RedisSettings) -> (DropGuard, Redis) {
 
 /// Awaits what a condition says, not a time.
 async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(15);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     while !condition().await {
         assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -100,7 +100,7 @@ async fn what_lives_on_and_what_expires() {
     };
     put(&one, &instance(1), record(1), effects).await;
     let idle = Effects {
-        expire_after: Some(Duration::from_secs(100)),
+        expire_after: Some(Duration::from_secs(1000)),
         ..Effects::default()
     };
     put(&one, &instance(2), record(1), idle).await;
@@ -115,10 +115,11 @@ async fn what_lives_on_and_what_expires() {
         let life: i64 = server.ask(&["PTTL", key]).await;
         let expected = match key {
             key if key.contains("request:") => REQUEST_LIFE.as_millis() as i64,
-            key if key.ends_with("record:i-2") => 100_000,
+            key if key.ends_with("record:i-2") => 1_000_000,
             _ => -1,
         };
-        assert!((expected - 5_000..=expected).contains(&life), "{key} lives {life} ms");
+        let range = if expected < 0 { expected } else { expected - 120_000 }..=expected;
+        assert!(range.contains(&life), "{key} lives {life} ms");
     }
     assert_eq!(
         keys.len(),

