@@ -25,6 +25,8 @@ pub(super) struct View {
 struct Seen {
     attachment: Arc<Attachment>,
     described_at: Option<Timestamp>,
+    /// Whether ENS, asked last, did not show it as it stands.
+    doubtful: bool,
 }
 
 /// What a stream's scope has come to from one view to a later one.
@@ -50,6 +52,7 @@ impl View {
         let attachments = snapshot.record.attempts.into_iter().map(|(eni, attempt)| {
             let seen = Seen {
                 described_at: attempt.described_at,
+                doubtful: attempt.doubted_at.is_some(),
                 attachment: share(attempt.attachment),
             };
             (eni, seen)
@@ -111,9 +114,10 @@ impl View {
         newer.min_by_key(|attachment| attachment.revision)
     }
 
-    /// Whether nothing in scope is under way.
+    /// Whether nothing in scope is under way, and nothing is in doubt.
     pub(super) fn has_ended(&self, eni: Option<&InterfaceId>) -> bool {
-        self.scope(eni).all(|seen| seen.attachment.state.is_terminal())
+        self.scope(eni)
+            .all(|seen| seen.attachment.state.is_terminal() && !seen.doubtful)
     }
 
     /// What has come of the scope since `before`. Ended attachments may be forgotten; one under way leaves the record only when it
@@ -192,6 +196,16 @@ mod tests {
             Turn::On,
             "what has ended may be forgotten"
         );
+    }
+
+    #[test]
+    fn what_is_in_doubt_has_not_ended() {
+        let eni: InterfaceId = "eni-1".parse().unwrap();
+        let mut doubtful = snapshot("a", 5, &[("eni-1", State::Attached)]);
+        assert!(View::of(doubtful.clone(), &View::default()).has_ended(Some(&eni)));
+        let attempt = doubtful.record.attempts.get_mut(&eni).unwrap();
+        attempt.doubted_at = Some(Timestamp::from_micros(6));
+        assert!(!View::of(doubtful, &View::default()).has_ended(Some(&eni)));
     }
 
     #[test]

@@ -4,21 +4,17 @@
 use std::time::Duration;
 
 use eni_gateway::grpc::proto::attachment::State;
-use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use eni_gateway::grpc::proto::watch_attachment_response::Event;
 use eni_gateway::grpc::proto::{ListAttachmentsRequest, ListAttachmentsResponse, WatchAttachmentRequest};
 use eni_gateway::simulator::auth::{AccessKey, DEFAULT_ID, DEFAULT_SECRET};
 use eni_gateway::simulator::{Action, Effect, Fault, WorldFile};
 use futures_util::future::join_all;
 use tokio::time::Instant;
-use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 use tonic_types::StatusExt;
 
-use crate::support::gateway::{Replica, Stage, attach, get, try_attach, watch};
+use crate::support::gateway::{Client, Replica, Stage, attach, get, try_attach, watch};
 use crate::support::redis::Server;
-
-type Client = AttachmentServiceClient<Channel>;
 
 /// On this one others have attached as many ENIs as it takes.
 const FULL: &str = "i-full";
