@@ -270,7 +270,7 @@ pub struct Health {
     pub reached: bool,
     /// Why it cannot be reached, where it is not up; empty while it was not tried yet.
     pub down: Vec<String>,
-    /// Why it must not be used: a wrong eviction policy, a version too old, a disagreement with other replicas.
+    /// Why it must not be used: a wrong eviction policy, a version too old, a right that lacks.
     pub unfit: Vec<String>,
     /// What it does not guarantee as it is set up: no reason to refuse, but worth saying.
     pub warnings: Vec<String>,

@@ -353,7 +353,7 @@ impl Instruments {
             ledger_up: gauge(metric::LEDGER_UP, "1 while the ledger can be reached."),
             ledger_unfit: gauge(
                 metric::LEDGER_UNFIT,
-                "Reasons why the ledger must not be used: eviction, version, disagreement of replicas.",
+                "Reasons why the ledger must not be used: eviction, version, rights.",
             ),
             recovering: gauge(
                 metric::PARTITIONS_RECOVERING,

@@ -1,5 +1,5 @@
 //! The incarnation of a partition, as its epoch key holds it: which server wrote it, until when the partition is closed, and
-//! the settings on which all replicas must agree. One line of text, compared as a whole by the commit script.
+//! the settings that all replicas act by. One line of text, compared as a whole by the commit script.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
