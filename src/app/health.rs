@@ -99,7 +99,8 @@ impl<L: Ledger> Watchdog<L> {
             }
             self.metrics.ready(readiness.is_ready());
             self.metrics.clock_offset(self.parts.seams.ens.clock_offset());
-            self.metrics.ledger_up(readiness.ledger.up);
+            let ledger = &readiness.ledger;
+            self.metrics.ledger_up(ledger.up && ledger.refusing.is_empty());
             self.metrics.ledger_unfit(readiness.ledger.unfit.len());
             self.metrics.partitions_recovering(readiness.ledger.recovering);
             self.metrics.breaker_open(self.parts.seams.budget.breaker_open());
