@@ -100,10 +100,10 @@ impl<L: Ledger> Watchdog<L> {
             }
             self.metrics.ready(readiness.is_ready());
             self.metrics.clock_offset(self.parts.seams.ens.clock_offset());
-            self.metrics
-                .clock_stepped(readiness.ledger.clock_steps.since(clock_steps));
-            clock_steps = readiness.ledger.clock_steps;
-            self.metrics.ledger_up(readiness.ledger.up);
+            let ledger = &readiness.ledger;
+            self.metrics.clock_stepped(ledger.clock_steps.since(clock_steps));
+            clock_steps = ledger.clock_steps;
+            self.metrics.ledger_up(ledger.up && ledger.refusing.is_empty());
             self.metrics.ledger_unfit(readiness.ledger.unfit.len());
             self.metrics.partitions_recovering(readiness.ledger.recovering);
             self.metrics.breaker_open(self.parts.seams.budget.breaker_open());

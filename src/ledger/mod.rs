@@ -270,6 +270,8 @@ pub struct Health {
     pub reached: bool,
     /// Why it cannot be reached, where it is not up; empty while it was not tried yet.
     pub down: Vec<String>,
+    /// Why it takes no writes at the moment, though it can be reached: its memory is full, for example. Nothing is sent meanwhile.
+    pub refusing: Vec<String>,
     /// Why it must not be used: a wrong eviction policy, a version too old, a right that lacks.
     pub unfit: Vec<String>,
     /// What it does not guarantee as it is set up: no reason to refuse, but worth saying.

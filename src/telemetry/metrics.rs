@@ -350,7 +350,7 @@ impl Instruments {
                 .with_description("How far the clock of ENS is ahead, where it is too far to send anything; else 0.")
                 .build(),
             ready: gauge(metric::READY, "1 while calls may be sent to this replica."),
-            ledger_up: gauge(metric::LEDGER_UP, "1 while the ledger can be reached."),
+            ledger_up: gauge(metric::LEDGER_UP, "1 while the ledger can be reached and takes writes."),
             ledger_unfit: gauge(
                 metric::LEDGER_UNFIT,
                 "Reasons why the ledger must not be used: eviction, version, rights.",

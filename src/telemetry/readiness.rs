@@ -92,6 +92,10 @@ impl Readiness {
                 why: self.with_cause("the ledger cannot be reached at the moment"),
             });
         }
+        for why in &self.ledger.refusing {
+            let why = format!("the ledger takes no writes, and nothing is sent: {why}");
+            degraded.push(Failing { part: "ledger", why });
+        }
         if self.ledger.recovering > 0 {
             let why = format!("{} partitions recover from a loss of writes", self.ledger.recovering);
             degraded.push(Failing { part: "ledger", why });
@@ -160,6 +164,19 @@ mod tests {
         assert_eq!(
             readiness.report().failing[0].why,
             "the ledger was not reached yet: Connection refused"
+        );
+    }
+
+    #[test]
+    fn a_ledger_that_takes_no_writes_degrades_and_says_why() {
+        let mut readiness = ready();
+        readiness.ledger.refusing = vec!["OOM: command not allowed".to_owned()];
+        let report = readiness.report();
+        assert!(report.ready);
+        assert!(
+            report.degraded[0]
+                .why
+                .ends_with("nothing is sent: OOM: command not allowed")
         );
     }
 

@@ -1,11 +1,13 @@
 //! A proxy between one gateway and one Redis, which can be cut, go deaf, or hold an answer back at a chosen moment.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +34,11 @@ pub(crate) struct Link {
 
 impl Link {
     pub(crate) async fn to(redis: u16) -> Self {
+        Self::slow(redis, Duration::ZERO).await
+    }
+
+    /// One on which everything is under way for so long, in both directions.
+    pub(crate) async fn slow(redis: u16, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (mode, armed, stop) = (
@@ -47,7 +54,7 @@ impl Link {
                     continue;
                 }
                 let (open, waiting) = (open.clone(), waiting.clone());
-                tasks.spawn(async move { pass(gateway, redis, &open, &waiting).await });
+                tasks.spawn(async move { pass(gateway, redis, delay, &open, &waiting).await });
             }
         };
         TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(accept));
@@ -84,6 +91,7 @@ impl Link {
 async fn pass(
     gateway: TcpStream,
     redis: u16,
+    delay: Duration,
     mode: &Arc<watch::Sender<Mode>>,
     armed: &Arc<Mutex<Armed>>,
 ) -> Option<()> {
@@ -95,16 +103,46 @@ async fn pass(
     let (from_redis, to_redis) = redis.into_split();
     let mut cut = mode.subscribe();
     tokio::select! {
-        _ = pump(from_gateway, to_redis, mode, Some(armed)) => {}
-        _ = pump(from_redis, to_gateway, mode, None) => {}
+        _ = pump(from_gateway, late(to_redis, delay), mode, Some(armed)) => {}
+        _ = pump(from_redis, late(to_gateway, delay), mode, None) => {}
         _ = cut.wait_for(|mode| *mode == Mode::Cut) => {}
     }
     Some(())
 }
 
+/// The way to one side: at once, or through a task that holds everything up for so long.
+enum Way {
+    Direct(OwnedWriteHalf),
+    Late(Duration, mpsc::UnboundedSender<(Instant, Vec<u8>)>),
+}
+
+fn late(mut to: OwnedWriteHalf, delay: Duration) -> Way {
+    if delay.is_zero() {
+        return Way::Direct(to);
+    }
+    let (queue, mut queued) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    TaskTracker::new().spawn(async move {
+        while let Some((at, bytes)) = queued.recv().await {
+            sleep_until(at).await;
+            to.write_all(&bytes).await.ok()?;
+        }
+        Some(())
+    });
+    Way::Late(delay, queue)
+}
+
+impl Way {
+    async fn write(&mut self, bytes: &[u8]) -> Option<()> {
+        match self {
+            Self::Direct(to) => to.write_all(bytes).await.ok(),
+            Self::Late(delay, queue) => queue.send((Instant::now() + *delay, bytes.to_owned())).ok(),
+        }
+    }
+}
+
 async fn pump(
     mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    mut to: Way,
     mode: &watch::Sender<Mode>,
     armed: Option<&Arc<Mutex<Armed>>>,
 ) -> Option<()> {
@@ -126,7 +164,7 @@ async fn pump(
             mode.send_replace(*then);
         }
         if passes {
-            to.write_all(&bytes[..read]).await.ok()?;
+            to.write(&bytes[..read]).await?;
         }
         if let Some((_, _, tell)) = met {
             // Nobody may wait for it any more.

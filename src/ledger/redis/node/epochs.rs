@@ -21,6 +21,7 @@ use super::super::scripts::{Answer, Found};
 use super::Node;
 use super::clock::Step;
 use super::fitness::fact;
+use super::link::Operation;
 use super::records::unexpected;
 
 /// How often the epoch may change under our hands before we give up.
@@ -53,8 +54,27 @@ enum Standing {
 }
 
 impl Node {
+    /// What was found, if it is of a current epoch; otherwise what is there once that was renewed. To renew it takes several trips,
+    /// for which one call may have no time: they are a call of their own.
+    pub(super) async fn current(
+        &self,
+        partition: PartitionId,
+        keys: &[String],
+        found: Found,
+    ) -> Result<Found, Unavailable> {
+        if matches!(self.standing(partition, &found), Standing::Current) {
+            return Ok(found);
+        }
+        let settled = self
+            .link
+            .call_patiently(Operation::Commit, |mut connection| async move {
+                self.settle(&mut connection, partition, keys, found).await
+            });
+        settled.await?
+    }
+
     /// Makes sure that `found` is of a current epoch, renewing it if it was not. The inner error says why we may not.
-    pub(super) async fn settle(
+    async fn settle(
         &self,
         connection: &mut MultiplexedConnection,
         partition: PartitionId,

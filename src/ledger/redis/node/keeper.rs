@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, cmd};
 use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 
 use crate::ledger::Unavailable;
+use crate::ledger::keys::PartitionId;
 
 use super::super::init;
 use super::super::settings::Servers;
@@ -106,7 +107,7 @@ impl Node {
                 () = self.link.until_lost() => return,
                 _ = examine.tick() => self.examine_again().await,
                 () = self.suspicion.notified() => {
-                    self.link.call(Operation::Commit, |connection| async move { self.sweep(&connection).await }).await
+                    self.link.call_patiently(Operation::Commit, |connection| async move { self.sweep(&connection).await }).await
                 }
                 () = tokio::time::sleep(pause) => self.look_at_one().await,
             };
@@ -120,12 +121,14 @@ impl Node {
 
     /// What the server refuses by now is no failed call, but a reason not to use it.
     async fn examine_again(&self) -> Result<(), Unavailable> {
-        let examined = self.link.call(Operation::Examine, |mut connection| async move {
-            match self.examine(&mut connection).await {
-                Err(error) if is_refusal(&error) => Ok(Fitness::refused(&describe(&error))),
-                examined => examined,
-            }
-        });
+        let examined = self
+            .link
+            .call_patiently(Operation::Examine, |mut connection| async move {
+                match self.examine(&mut connection).await {
+                    Err(error) if is_refusal(&error) => Ok(Fitness::refused(&describe(&error))),
+                    examined => examined,
+                }
+            });
         examined.await.map(|found| self.take_note(found))
     }
 
@@ -142,17 +145,43 @@ impl Node {
         let Some(partition) = self.partitions().first().copied() else {
             return Ok(());
         };
-        let looked = self.link.call(Operation::Commit, |mut connection| async move {
-            let keys = [self.shared.keys.epoch(partition)];
-            let found = self.look(&mut connection, &keys).await?;
-            let settled = self.settle(&mut connection, partition, &keys, found).await?;
-            if settled.is_ok() {
-                self.mark(&mut connection, partition).await?;
-                self.attend(&mut connection).await?;
-            }
-            Ok(())
+        let keys = [self.shared.keys.epoch(partition)];
+        let looked = self.link.call(Operation::Commit, |mut connection| {
+            let keys = &keys;
+            async move { self.look(&mut connection, keys).await }
         });
-        looked.await
+        match self.current(partition, &keys, looked.await?).await {
+            // Other replicas are set differently: that stands in the views.
+            Err(error) if error.lasting => return Ok(()),
+            current => current?,
+        };
+        let marked = self.link.call(Operation::Commit, |mut connection| async move {
+            self.mark(&mut connection, partition).await
+        });
+        marked.await?;
+        let attended = self
+            .link
+            .call_patiently(Operation::Commit, |mut connection| async move {
+                self.attend(&mut connection).await
+            });
+        attended.await?;
+        self.try_a_write(partition).await
+    }
+
+    /// Whether a server that refused a write takes writes again, although nobody writes.
+    async fn try_a_write(&self, partition: PartitionId) -> Result<(), Unavailable> {
+        if self.link.refusing().is_none() {
+            return Ok(());
+        }
+        let scratch = self.shared.keys.scratch(partition);
+        let written = self.link.call(Operation::Examine, |mut connection| async move {
+            let mut set = cmd("SET");
+            set.arg(scratch).arg("1").arg("PX").arg(1);
+            set.query_async::<()>(&mut connection).await
+        });
+        written.await?;
+        self.link.takes_writes();
+        Ok(())
     }
 
     fn take_note(&self, found: Fitness) {

@@ -21,6 +21,9 @@ use crate::ledger::Unavailable;
 /// moment of silence: a machine that is short of breath must not lose its connection over a burst.
 const TIMEOUTS: u32 = 3;
 
+/// Most trips of a call that renews epochs or examines the server. The driver bounds each of them.
+const TRIPS: u32 = 10;
+
 #[derive(Debug)]
 pub(in super::super) struct Link {
     deadline: Duration,
@@ -29,6 +32,8 @@ pub(in super::super) struct Link {
     lost: Notify,
     /// Told when what was asked for may be held by another server by now.
     elsewhere: Arc<Notify>,
+    /// What the server said when it last refused to write, until it writes again.
+    refusing: Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -90,6 +95,7 @@ impl Link {
             state: watch::Sender::default(),
             lost: Notify::new(),
             elsewhere,
+            refusing: Mutex::default(),
         }
     }
 
@@ -126,6 +132,20 @@ impl Link {
         self.state.borrow().clone()
     }
 
+    /// Why it takes no writes, though it answers: it is full, or has too few replicas or no disk.
+    pub(in super::super) fn refusing(&self) -> Option<String> {
+        self.refusing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It has written something.
+    pub(super) fn takes_writes(&self) {
+        self.refuses(None);
+    }
+
+    fn refuses(&self, why: Option<String>) {
+        *self.refusing.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
     /// Waits until the last call went through.
     pub(in super::super) async fn until_up(&self) {
         // The sender lives as long as `self`.
@@ -152,6 +172,30 @@ impl Link {
     where
         F: Future<Output = RedisResult<T>>,
     {
+        self.call_within(self.deadline, operation, work).await
+    }
+
+    /// Makes one call of several trips, each of which may take as long as a call.
+    pub(super) async fn call_patiently<T, F>(
+        &self,
+        operation: Operation,
+        work: impl FnOnce(MultiplexedConnection) -> F,
+    ) -> Result<T, Unavailable>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        self.call_within(self.deadline * TRIPS, operation, work).await
+    }
+
+    async fn call_within<T, F>(
+        &self,
+        deadline: Duration,
+        operation: Operation,
+        work: impl FnOnce(MultiplexedConnection) -> F,
+    ) -> Result<T, Unavailable>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
         let span = span(operation);
         let Some(wire) = self.wire.load_full() else {
             span.record("error.type", "not_connected");
@@ -163,7 +207,7 @@ impl Link {
             });
         };
         let work = work(wire.connection.clone()).instrument(span.clone());
-        match tokio::time::timeout(self.deadline, work).await {
+        match tokio::time::timeout(deadline, work).await {
             Ok(Ok(reply)) => {
                 *wire.silence() = None;
                 self.is_up();
@@ -193,6 +237,9 @@ impl Link {
         let failure = describe(error);
         if is_elsewhere(error) {
             self.elsewhere.notify_one();
+        }
+        if error.code().is_some_and(|code| NO_WRITES.contains(&code)) {
+            self.refuses(Some(failure.clone()));
         }
         if is_dead(error) {
             self.went_wrong(wire, &failure, true);
@@ -274,8 +321,10 @@ pub(in super::super) fn is_answer(error: &RedisError) -> bool {
     )
 }
 
-/// Refusals that pass by themselves: too few replicas for the moment, no memory, no disk to save on, a script that takes long.
-const PASSING: [&str; 4] = ["NOREPLICAS", "OOM", "MISCONF", "BUSY"];
+/// Refusals to write that pass by themselves: too few replicas for the moment, no memory, no disk to save on.
+const NO_WRITES: [&str; 3] = ["NOREPLICAS", "OOM", "MISCONF"];
+/// Other refusals that do: a script that takes long.
+const BUSY: &str = "BUSY";
 /// The same, among those without a code of their own.
 const CROWDED: &str = "max number of clients";
 
@@ -284,7 +333,9 @@ pub(super) fn is_refusal(error: &RedisError) -> bool {
     use ServerErrorKind::{CrossSlot, NoPerm, ResponseError};
     match error.kind() {
         ErrorKind::Server(ResponseError) => !error.detail().is_some_and(|detail| detail.contains(CROWDED)),
-        ErrorKind::Extension => !error.code().is_some_and(|code| PASSING.contains(&code)),
+        ErrorKind::Extension => !error
+            .code()
+            .is_some_and(|code| NO_WRITES.contains(&code) || code == BUSY),
         ErrorKind::Server(NoPerm | CrossSlot) | ErrorKind::AuthenticationFailed => true,
         _ => false,
     }
@@ -321,7 +372,7 @@ mod tests {
     #[test]
     fn a_refusal_that_passes_is_none_for_good() {
         let extension = |code: &str| redis::make_extension_error(code.to_owned(), None);
-        for code in PASSING {
+        for code in NO_WRITES.into_iter().chain([BUSY]) {
             assert!(!is_refusal(&extension(code)), "{code}");
         }
         assert!(is_refusal(&extension("WRONGPASS")) && is_refusal(&extension("NOAUTH")));

@@ -118,6 +118,11 @@ impl Node {
         warnings
     }
 
+    /// Why it takes no writes, if it can be reached and does not.
+    pub(super) fn refusing(&self) -> Option<String> {
+        self.link.refusing().filter(|_| self.link.state().up)
+    }
+
     /// Why it cannot be reached, if so.
     pub(super) fn down(&self) -> Option<String> {
         let link = self.link.state();

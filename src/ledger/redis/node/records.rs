@@ -23,16 +23,12 @@ impl Node {
     ) -> Result<Snapshot, Unavailable> {
         let partition = PartitionId::of(instance);
         let keys = self.record_keys(instance, request, &[]);
-        let found = self.link.call(Operation::Commit, |mut connection| async move {
-            match self
-                .evaluate(&mut connection, self.shared.scripts.commit.key(&keys).arg("look"))
-                .await?
-            {
-                Answer::Found(found) => self.settle(&mut connection, partition, &keys, found).await,
-                Answer::Committed { .. } | Answer::Attended(..) => Err(unexpected()),
-            }
+        let looked = self.link.call(Operation::Commit, |mut connection| {
+            let keys = &keys;
+            async move { self.look(&mut connection, keys).await }
         });
-        snapshot(found.await??, request.is_some())
+        let found = self.current(partition, &keys, looked.await?).await?;
+        snapshot(found, request.is_some())
     }
 
     pub(in super::super) async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
@@ -75,19 +71,23 @@ impl Node {
             script.arg(at.map(|at| at.as_micros().to_string()).unwrap_or_default());
         }
 
-        let outcome = self.link.call(Operation::Commit, |mut connection| async move {
-            match self.evaluate(&mut connection, &script).await? {
-                Answer::Committed { version, now } => Ok(Ok(Ok((version, now)))),
-                Answer::Found(found) => Ok(self.settle(&mut connection, partition, &keys, found).await?.map(Err)),
-                Answer::Attended(..) => Err(unexpected()),
-            }
+        let outcome = self.link.call(Operation::Commit, |mut connection| {
+            let script = &script;
+            async move { self.evaluate(&mut connection, script).await }
         });
-        match outcome.await?? {
-            Ok((version, now)) => Ok(Verdict::Committed { version, now }),
-            Err(found) => Ok(Verdict::Conflict(Box::new(snapshot(
-                found,
-                proposal.request.is_some(),
-            )?))),
+        match outcome.await? {
+            Answer::Committed { version, now } => {
+                self.link.takes_writes();
+                Ok(Verdict::Committed { version, now })
+            }
+            Answer::Found(found) => {
+                let found = self.current(partition, &keys, found).await?;
+                Ok(Verdict::Conflict(Box::new(snapshot(
+                    found,
+                    proposal.request.is_some(),
+                )?)))
+            }
+            Answer::Attended(..) => Err(Unavailable::midway("the commit script gave an unexpected answer")),
         }
     }
 

@@ -287,6 +287,7 @@ impl Cluster {
             health.up &= member.node.link.state().up;
             let about = |what: &String| format!("{place}: {what}");
             health.down.extend(member.node.down().iter().map(about));
+            health.refusing.extend(member.node.refusing().iter().map(about));
             health.unfit.extend(member.node.fitness().unfit.iter().map(about));
             health.warnings.extend(member.node.warnings().iter().map(about));
             health.clock_steps = health.clock_steps + member.node.clock_steps();

@@ -148,6 +148,7 @@ impl Route {
                     up: link.up,
                     reached: link.reached,
                     down: node.down().into_iter().collect(),
+                    refusing: node.refusing().into_iter().collect(),
                     unfit,
                     warnings: node.warnings(),
                     recovering: 0,

@@ -1,8 +1,10 @@
 //! Request ids.
 
+use std::time::Duration;
+
 use eni_gateway::ledger::command::{Command, Enter, Finding, Reach, Reply, SendAnswer, Status};
 use eni_gateway::ledger::{Effects, Ledger, RequestEntry, RequestKey};
-use eni_gateway::model::{Ticket, Uid};
+use eni_gateway::model::{State, Ticket, Uid};
 use uuid::Uuid;
 
 use super::{book, commit, conflict, eni, entry, instance, proposal, put, record, request};
@@ -113,8 +115,9 @@ pub(crate) async fn calls_that_send_nothing_leave_nothing_behind(
             affirmed_since: eni_gateway::model::Timestamp::default(),
         })
     };
+    // Clocks are estimates: what seems to come from the future is not believed.
     let observe = Command::Observe {
-        sent_at: one.now(&id),
+        sent_at: one.now(&id) - Duration::from_millis(100),
         rows: Vec::new(),
         then: Some(Box::new(enter(1))),
     };
@@ -148,11 +151,17 @@ pub(crate) async fn calls_that_send_nothing_leave_nothing_behind(
         status: Status::InUse,
         text: "InUse".to_owned(),
     };
-    let settle = Command::Settle {
-        sent_at: one.now(&id),
-        findings: vec![(eni(1), in_use)],
+    let attached = async || {
+        let settle = Command::Settle {
+            sent_at: one.now(&id) - Duration::from_millis(5),
+            findings: vec![(eni(1), in_use.clone())],
+        };
+        let record = book.execute(&id, &settle).await.unwrap().record;
+        record.attempts[&eni(1)].attachment.state == State::Attached
     };
-    book.execute(&id, &settle).await.unwrap();
+    while !attached().await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     calls(200).await;
     let began = other.read(&id, Some(&request("a", 1))).await.unwrap().request.unwrap();
     assert!(began.answer.is_some(), "the id that began it keeps its answer");

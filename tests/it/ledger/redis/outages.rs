@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use eni_gateway::ledger::redis::{Place, Servers};
 use eni_gateway::ledger::{Effects, Ledger, RedisSettings};
 use tokio::time::Instant;
 
-use super::{connected, instance, put, record, settings, start, until};
+use super::{connected, holding, instance, put, record, settings, settings_of, start, until};
+use crate::support::link::Link;
 use crate::support::redis::Server;
 
 #[tokio::test]
@@ -168,4 +170,60 @@ async fn a_server_that_waits_for_its_replicas_is_away_and_not_unfit() {
         ledger.health().up && ledger.read(&instance(1), None).await.is_ok()
     })
     .await;
+}
+
+/// To find an epoch stale, to see why, and to renew it are several trips: more than one call has time for here.
+#[tokio::test]
+async fn a_stale_epoch_is_renewed_over_a_slow_link() {
+    for sync_replicas in [0, 1] {
+        let server = Server::start().await;
+        let link = Link::slow(server.port(), Duration::from_millis(200)).await;
+        let mut slow = settings_of(Servers::One(Place::Tcp("127.0.0.1".to_owned(), link.port())));
+        slow.sync_replicas = sync_replicas;
+        slow.agreement.synced = sync_replicas > 0;
+        slow.response_timeout = Duration::from_millis(700);
+        slow.agreement.bounds = holding(Duration::from_secs(3_600));
+        let (_guard, ledger) = connected(slow).await;
+        // Another replication id: the server restarted, as far as anybody can tell.
+        server.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await;
+        server.ask::<()>(&["REPLICAOF", "NO", "ONE"]).await;
+        until("a call goes through", async || {
+            ledger.read(&instance(1), None).await.is_ok()
+        })
+        .await;
+        if sync_replicas == 0 {
+            until("all are closed", async || ledger.health().recovering == 64).await;
+        }
+        assert!(ledger.health().reached);
+    }
+}
+
+#[tokio::test]
+async fn a_full_redis_says_so_until_it_takes_writes_again() {
+    let server = Server::start().await;
+    let (_guard, ledger) = connected(settings(&server)).await;
+    put(&ledger, &instance(1), record(1), Effects::default()).await;
+    server.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let from = ledger.read(&instance(1), None).await.unwrap();
+    let mine = crate::ledger::contract::proposal(&instance(1), &from, record(2), Effects::default());
+    let error = ledger.commit(&mine).await.unwrap_err();
+    assert!(
+        !error.lasting && !error.maybe_applied && error.why.contains("maxmemory"),
+        "{error}"
+    );
+    // Reads go through, and are no sign that it is well.
+    assert_eq!(ledger.read(&instance(1), None).await.unwrap().record, record(1));
+    let health = ledger.health();
+    assert!(health.up && health.unfit.is_empty(), "{health:?}");
+    assert!(
+        health.refusing.iter().any(|why| why.contains("maxmemory")),
+        "{health:?}"
+    );
+
+    server.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    until("nobody writes, and it is noticed", async || {
+        ledger.health().refusing.is_empty()
+    })
+    .await;
+    put(&ledger, &instance(1), record(2), Effects::default()).await;
 }
