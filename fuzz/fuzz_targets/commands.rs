@@ -157,6 +157,7 @@ impl Desk {
             partition: Partition {
                 incarnation: "0".to_owned(),
                 hold_until: Timestamp::default(),
+                shared: None,
             },
             record: Record::default(),
             saved: Record::default(),
@@ -221,6 +222,7 @@ impl Desk {
                 self.partition = Partition {
                     incarnation: self.uids.to_string(),
                     hold_until: self.now + Duration::from_secs(hold.into()),
+                    shared: None,
                 };
                 if lost {
                     self.record = self.saved.clone();

@@ -65,6 +65,10 @@ fn attach(response: &Response, reply: Reply) {
             let code = wire::refusal(&body).code.to_ascii_lowercase();
             assert!(matches!(code.as_str(), "" | "0" | "200" | "ok" | "success"), "{code}");
         }
+        Outcome::Conflict(refusal) | Outcome::Unproven(refusal) => {
+            assert!(!refusal.code.is_empty(), "ens gives a reason");
+            bounded(&refusal);
+        }
         Outcome::Refused(refusal) | Outcome::Throttled { refusal, .. } => {
             assert!(
                 (400..500).contains(&status) && json.is_some(),

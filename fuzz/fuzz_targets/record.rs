@@ -20,7 +20,7 @@ fuzz_target!(|text: &str| {
         let _ = (
             bounds.grace_ends(attempt),
             attempt.may_be_resent(),
-            attempt.is_refused(),
+            attempt.is_in_conflict(),
         );
     }
     let _ = invariants::check(&record, &record, &bounds);
@@ -30,6 +30,7 @@ fuzz_target!(|text: &str| {
         partition: &Partition {
             incarnation: "a".to_owned(),
             hold_until: Timestamp::default(),
+            shared: None,
         },
         request: None,
         now: Timestamp::from_micros(1_700_000_000_000_000),
