@@ -248,6 +248,7 @@ impl Desk {
                 Distance::Queue => Reach::Queue,
                 Distance::Reserve => Reach::Reserve,
             },
+            affirmed_since: self.now,
         })
     }
 
