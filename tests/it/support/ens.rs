@@ -1,6 +1,6 @@
 //! ENS inside the test's process: shows the rows that the test puts there, and writes down what it was asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -27,6 +27,10 @@ struct World {
     calls: Vec<Call>,
     fault: Option<DescribeError>,
     latency: Duration,
+    /// How attaches are answered, one after the other; then none reaches anybody.
+    answers: VecDeque<(Duration, Outcome)>,
+    /// Whether every further attach is accepted.
+    accepts: bool,
 }
 
 impl FakeEns {
@@ -55,6 +59,22 @@ impl FakeEns {
     /// Takes this long for each call.
     pub(crate) fn take(&self, latency: Duration) {
         self.world().latency = latency;
+    }
+
+    /// Answers the next attach so, after so long. What is accepted is shown in use.
+    pub(crate) fn answer(&self, latency: Duration, outcome: Outcome) {
+        self.world().answers.push_back((latency, outcome));
+    }
+
+    /// Accepts every attach that is not answered otherwise, and shows it in use.
+    pub(crate) fn accept(&self) {
+        self.world().accepts = true;
+    }
+
+    /// How many attaches arrived.
+    pub(crate) fn attaches(&self) -> usize {
+        let calls = &self.world().calls;
+        calls.iter().filter(|call| matches!(call, Call::Attach(..))).count()
     }
 
     /// What it was asked so far.
@@ -86,11 +106,27 @@ impl Ens for FakeEns {
     }
 
     async fn attach(&self, _: &Prepared, _: Permit, instance: &InstanceId, eni: &InterfaceId) -> Outcome {
-        // The call is what counts: it reaches nobody.
+        let answer = {
+            let mut world = self.world();
+            let accepted = || {
+                let ens_request_id = "ENS-REQUEST-ID".to_owned();
+                (Duration::ZERO, Outcome::Accepted { ens_request_id })
+            };
+            let accepted = world.accepts.then(accepted);
+            world.answers.pop_front().or(accepted)
+        };
+        // The call is what counts, wherever it leads.
         let _ = self.asked(Call::Attach(instance.clone(), eni.clone())).await;
-        Outcome::NotSent {
-            why: "this cloud attaches nothing".to_owned(),
+        let Some((latency, outcome)) = answer else {
+            return Outcome::NotSent {
+                why: "this cloud attaches nothing".to_owned(),
+            };
+        };
+        tokio::time::sleep(latency).await;
+        if matches!(outcome, Outcome::Accepted { .. }) {
+            self.show(instance, eni, "InUse");
         }
+        outcome
     }
 
     async fn interfaces(&self, _: Permit, ids: &[InterfaceId]) -> Result<Vec<Row>, DescribeError> {
