@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use eni_gateway::app::gateway;
 use eni_gateway::attach::{Attacher, Request};
-use eni_gateway::ens::Outcome;
+use eni_gateway::ens::{DescribeError, EnsRefusal, Outcome};
 use eni_gateway::ledger::book::Event;
 use eni_gateway::ledger::{Book, Bounds, Rates};
 use eni_gateway::model::{Attachment, Caller, Failure};
 use eni_gateway::telemetry::Metrics;
+use eni_gateway::tracker::Tracker;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::support::ens::FakeEns;
@@ -24,6 +26,7 @@ const TRIP: Duration = Duration::from_millis(1);
 pub(super) struct Replica {
     pub(super) ledger: Faulty,
     pub(super) attacher: Arc<Attacher<Faulty, FakeEns>>,
+    tracker: Arc<Tracker<Faulty, FakeEns>>,
 }
 
 /// So many replicas over one ledger and this ENS.
@@ -36,15 +39,29 @@ impl Replica {
     fn new(ledger: Faulty, ens: &FakeEns) -> Self {
         let observer = Arc::new(|event: Event<'_>| assert!(matches!(event, Event::Changed(_)), "{event:?}"));
         let book = Arc::new(Book::new(ledger.clone(), Bounds::default(), observer));
+        let budget = gateway::budget(&book);
+        let ens = Arc::new(ens.reporting_to(budget.clone()));
+        let metrics = Metrics::new("0", "test").unwrap();
         let attacher = Arc::new(Attacher::new(
             book.clone(),
-            Arc::new(ens.clone()),
-            gateway::budget(&book),
+            ens.clone(),
+            budget.clone(),
             Duration::from_secs(8),
-            Metrics::new("0", "test").unwrap(),
+            metrics.clone(),
             TaskTracker::new(),
         ));
-        Self { ledger, attacher }
+        let tracker = Tracker::new(book, ens, budget, attacher.clone(), metrics, TaskTracker::new());
+        Self {
+            ledger,
+            attacher,
+            tracker: Arc::new(tracker),
+        }
+    }
+
+    /// Tracks and compares, as long as the test lasts.
+    pub(super) fn track(&self) {
+        tokio::spawn(self.tracker.clone().run(CancellationToken::new()));
+        tokio::spawn(self.tracker.clone().compare(CancellationToken::new()));
     }
 
     /// An attach that waits for so long at most, on a task of its own; and when it was answered.
@@ -148,4 +165,39 @@ async fn a_crowd_of_mixed_deadlines_costs_few_calls_and_the_patient_are_served_i
         ens.attaches(),
     );
     assert!(calls < 30 * sends as u64, "{calls} calls for {sends} sends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_probe_of_an_open_breaker_goes_to_who_has_a_use_for_it() {
+    let ens = FakeEns::default();
+    ens.accept();
+    let replicas: [Replica; 3] = replicas(Rates::default(), &ens);
+    replicas.iter().for_each(Replica::track);
+    for round in 0..3 {
+        let attached = replicas[round].attach("i-1", &format!("eni-{round}"), seconds(25.0));
+        attached.await.unwrap().1.unwrap();
+        // The tracker's look at it is throttled, and nothing more.
+        let throttled = DescribeError::Throttled {
+            refusal: EnsRefusal::default(),
+            retry_after: None,
+        };
+        ens.fail(Some(throttled));
+        let asked = ens.calls().len();
+        while ens.calls().len() == asked {
+            sleep(seconds(0.01)).await;
+        }
+        ens.fail(None);
+        // Loops tick, with nothing to do until what they looked at is due again.
+        sleep(seconds(1.0)).await;
+        let began = Instant::now();
+        let attach = replicas[(round + 1) % 3].attach(&format!("i-1{round}"), "eni-1", seconds(25.0));
+        let (served, answer) = attach.await.unwrap();
+        answer.unwrap();
+        let waited = served - began;
+        assert!(
+            waited < seconds(1.0),
+            "a stop of a second and a quarter, of which one was over: {waited:?}"
+        );
+        sleep(seconds(60.0)).await;
+    }
 }

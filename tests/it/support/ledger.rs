@@ -117,12 +117,24 @@ impl Ledger for Faulty {
         self.reached().await?.confirm(instance, incarnation).await
     }
 
-    async fn claim(&self, most: usize, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
-        self.reached().await?.claim(most, visibility).await
+    async fn due(&self, most: usize) -> Result<Vec<Due>, Unavailable> {
+        self.reached().await?.due(most).await
     }
 
-    async fn claim_comparisons(&self, most: usize, visibility: Duration) -> Result<Vec<InstanceId>, Unavailable> {
-        self.reached().await?.claim_comparisons(most, visibility).await
+    async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
+        self.reached().await?.claim(due, visibility).await
+    }
+
+    async fn due_comparisons(&self, most: usize) -> Result<Vec<InstanceId>, Unavailable> {
+        self.reached().await?.due_comparisons(most).await
+    }
+
+    async fn claim_comparisons(
+        &self,
+        due: Vec<InstanceId>,
+        visibility: Duration,
+    ) -> Result<Vec<InstanceId>, Unavailable> {
+        self.reached().await?.claim_comparisons(due, visibility).await
     }
 
     async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
