@@ -23,7 +23,7 @@ mod validate;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -31,8 +31,8 @@ use uuid::Uuid;
 
 use crate::ens::{Budget, Ens};
 use crate::ledger::command::Reach;
-use crate::ledger::{Book, Ledger, Unavailable};
-use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid};
+use crate::ledger::{Book, Hint, Ledger, Unavailable};
+use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid, random};
 use crate::telemetry::Metrics;
 use crate::telemetry::names::AUDIT;
 
@@ -43,6 +43,12 @@ use line::{Line, Lines, Turn};
 pub(crate) use describe::{finding, sights};
 pub use validate::Check;
 
+/// The least time between two rounds of a caller that waits for the ledger: for the lock, for the end of an attempt, or for the
+/// ledger itself. A round makes [`MOST_CALLS_PER_ROUND`] ledger calls at most, so that a call of `t` seconds makes `50 t` rounds at most,
+/// however often the record changes meanwhile. Usually a round takes a quarter of a second.
+pub const LEAST_ROUND: Duration = Duration::from_millis(20);
+/// Most ledger calls of one round: permits taken and given back, the lock asked for and given up, a describe recorded.
+pub const MOST_CALLS_PER_ROUND: u32 = 12;
 /// How often the ledger is asked again when it cannot be reached.
 const LEDGER_RETRY: Duration = Duration::from_millis(300);
 /// Most calls that reach nobody before the caller hears of it.
@@ -156,7 +162,9 @@ enum Step {
     Answered(Box<Attachment>),
     /// To an attempt that is not settled yet: its end is waited for outside the line.
     Unsettled(Unsettled),
-    /// Not far; after this pause, or a change of the record, once more.
+    /// To the lock; nothing is reserved yet. At once once more: once for each grant.
+    Granted,
+    /// Not far; after a pause, or a change of the record, once more.
     Queued { ahead: usize },
     /// Not far; after this pause once more.
     Again(Duration, Failure),
@@ -179,8 +187,8 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 Some(turn) => self.in_turn(turn).await?,
                 // Others are before us; what needs no lock need not wait for them.
                 None => match self.ask().await? {
-                    Step::Again(..) => self.in_turn(self.line_up(&line).await?).await?,
-                    step => step,
+                    Some(step) => step,
+                    None => self.in_turn(self.line_up(&line).await?).await?,
                 },
             };
             match step {
@@ -190,8 +198,9 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                         return Ok(attachment);
                     }
                     // The attempt that was joined is withdrawn: this caller's own begins.
+                    self.gate.bound(sleep(LEAST_ROUND)).await?;
                 }
-                Step::Queued { .. } | Step::Again(..) => {}
+                Step::Granted | Step::Queued { .. } | Step::Again(..) => {}
             }
         }
     }
@@ -209,6 +218,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
     async fn in_turn(&self, mut turn: Turn) -> Result<Step, Failure> {
         let mut kit = None;
         let mut unreached = 0;
+        let mut hint = self.attacher.book.ledger().hints().subscribe(&self.request.instance);
         let ended = loop {
             let paused = match self.step(&mut turn, &mut kit).await {
                 Ok(Step::Again(pause, why)) => {
@@ -216,12 +226,13 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                     if unreached == MOST_UNREACHED {
                         break Err(why);
                     }
-                    self.gate.pause(pause, why).await
+                    self.gate.pause(pause.max(LEAST_ROUND), why).await
                 }
                 Ok(Step::Queued { ahead }) => {
                     self.gate.blocked_by(failures::lock_wait(ahead));
-                    self.gate.bound(self.attacher.poll_pause(&self.request.instance)).await
+                    self.gate.bound(next_round(&mut hint, poll_pause())).await
                 }
+                Ok(Step::Granted) => Ok(()),
                 ended => break ended,
             };
             if let Err(failure) = paused {
@@ -245,9 +256,8 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 // What needs neither permit nor credentials does not fail for them, and does not wait for them.
                 missing => {
                     self.attacher.give_up(turn, &self.request.instance).await;
-                    match self.ask().await? {
-                        Step::Again(..) => {}
-                        step => return Ok(step),
+                    if let Some(step) = self.ask().await? {
+                        return Ok(step);
                     }
                     missing?;
                     Some(self.attacher.equip(&self.gate).await?)
@@ -275,6 +285,18 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             false => Ok(why),
         }
     }
+}
+
+/// How long the lock is not asked for again unless the record changes: a quarter of a second.
+fn poll_pause() -> Duration {
+    Duration::from_millis(random::between(200..300))
+}
+
+/// Pauses until the record is worth asking for again: so long at most, less if it changed, and never less than [`LEAST_ROUND`].
+async fn next_round(hint: &mut Hint, most: Duration) {
+    sleep(LEAST_ROUND).await;
+    // Either way it is asked for again.
+    let _ = timeout(most.saturating_sub(LEAST_ROUND), hint.changed()).await;
 }
 
 /// Who asked for what, and what came of it.

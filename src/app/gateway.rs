@@ -228,7 +228,10 @@ fn token_source<L: Ledger>(book: Arc<Book<L>>) -> TokenSource {
         let book = book.clone();
         let order = match request {
             TokenRequest::Take(purpose) => TokenOrder::Take(bucket(purpose)),
-            TokenRequest::GiveBack(purpose) => TokenOrder::GiveBack(bucket(purpose)),
+            TokenRequest::GiveBack { purpose, probe } => TokenOrder::GiveBack {
+                bucket: bucket(purpose),
+                probe,
+            },
             TokenRequest::Trip(purpose, pause) => TokenOrder::Trip(bucket(purpose), pause),
             TokenRequest::Close(purpose) => TokenOrder::Close(bucket(purpose)),
         };

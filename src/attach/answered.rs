@@ -14,32 +14,47 @@ use crate::model::{Attachment, Failure, State, Ticket, Timestamp, Uid};
 use crate::telemetry::context::current_trace;
 use crate::telemetry::metrics::RefusedBy;
 
-use super::{Attempting, LEDGER_RETRY, Request, Step, Unsettled, failures, gate};
+use super::{Attempting, LEAST_ROUND, LEDGER_RETRY, Request, Step, Unsettled, failures, gate, next_round};
 
 /// How often an unsettled attempt is looked at; a hint only makes it faster.
 const SETTLED_POLL: Duration = Duration::from_secs(1);
 
 impl<L: Ledger, E: Ens> Attempting<L, E> {
-    /// What the ledger answers to those who need no lock, or cannot have it yet.
-    pub(super) async fn ask(&self) -> Result<Step, Failure> {
+    /// What the ledger answers to those who need no lock; `None`: nothing without it. Why nothing would be sent now, the caller hears
+    /// if nothing better comes.
+    pub(super) async fn ask(&self) -> Result<Option<Step>, Failure> {
         loop {
             let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Reach::Ask);
-            match self.attacher.book.execute(&self.request.instance, &enter).await {
-                Ok(Answer {
-                    reply: Reply::Present { fresh: false, .. },
-                    ..
-                }) => self.reread().await?,
-                Ok(answer) => return self.known(answer),
-                Err(error) => self.gate.pause(LEDGER_RETRY, self.unreached(&error)?).await?,
-            }
+            let answer = match self.attacher.book.execute(&self.request.instance, &enter).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    self.gate.pause(LEDGER_RETRY, self.unreached(&error)?).await?;
+                    continue;
+                }
+            };
+            return match answer.reply {
+                Reply::Open => Ok(None),
+                Reply::Present { fresh: false, .. } => {
+                    let (pause, why) = self.reread().await?;
+                    self.gate.pause(pause, why).await?;
+                    continue;
+                }
+                _ => match self.known(answer)? {
+                    Step::Again(_, why) => {
+                        self.gate.blocked_by(why);
+                        Ok(None)
+                    }
+                    step => Ok(Some(step)),
+                },
+            };
         }
     }
 
     /// The reply to an [`Enter`] that reserved nothing.
     pub(super) async fn without_send(&self, answer: Answer) -> Result<Step, Failure> {
         if let Reply::Present { fresh: false, .. } = answer.reply {
-            self.reread().await?;
-            return Ok(again());
+            let (pause, why) = self.reread().await?;
+            return Ok(Step::Again(pause, why));
         }
         self.known(answer)
     }
@@ -77,7 +92,8 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 Ok(Step::Again(pause, failures::recovering(until, answer.now)))
             }
             Reply::Queued { ahead } => Ok(Step::Queued { ahead }),
-            _ => Ok(again()),
+            Reply::Granted { .. } => Ok(Step::Granted),
+            _ => Ok(Step::Again(LEAST_ROUND, failures::lock_wait(0))),
         }
     }
 
@@ -109,9 +125,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                     Some(attachment) => return Ok(Some(attachment.clone())),
                 }
             }
-            let hint_or_pause = tokio::time::timeout(SETTLED_POLL, hint.changed());
-            // Either way the record is looked at again.
-            let _ = self.gate.bound(hint_or_pause).await?;
+            self.gate.bound(next_round(&mut hint, SETTLED_POLL)).await?;
         }
     }
 
@@ -143,9 +157,4 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
 /// To the end of an attempt that another call made.
 fn joined(uid: Uid) -> Step {
     Step::Unsettled(Unsettled { uid, sent: false })
-}
-
-/// At once, for something has changed.
-fn again() -> Step {
-    Step::Again(Duration::ZERO, failures::lock_wait(0))
 }

@@ -8,15 +8,16 @@ use tokio::time::Instant;
 use crate::ens::{DescribeError, EniStatus, Ens, Purpose, Row};
 use crate::ledger::Ledger;
 use crate::ledger::command::{Command, Finding, Sight, Status};
+use crate::ledger::record::Attempt;
 use crate::model::{Failure, InstanceId, Timestamp};
 
 use super::kit::wait_for;
-use super::{Attacher, Attempting, LEDGER_RETRY, failures};
+use super::{Attacher, Attempting, LEAST_ROUND, LEDGER_RETRY, failures};
 
 /// How long the permit of a describe may be waited for under the lock: in the order of arrival, for readers want them too.
 const PERMIT_WITHIN: Duration = Duration::from_millis(300);
-/// The pause after a describe that failed in passing.
-const DESCRIBE_PAUSE: Duration = Duration::from_millis(500);
+/// The pause after a describe that failed in passing, or told nothing.
+pub(super) const DESCRIBE_PAUSE: Duration = Duration::from_millis(500);
 
 impl<L: Ledger, E: Ens> Attacher<L, E> {
     /// Every ENI of the instance, and when ENS was asked. The inner error is worth another try after a pause.
@@ -38,35 +39,40 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
 }
 
 impl<L: Ledger, E: Ens> Attempting<L, E> {
-    /// Looks whether the ENI that the ledger has on the instance is still there, and records what ENS shows.
-    pub(super) async fn reread(&self) -> Result<(), Failure> {
+    /// Looks whether the ENI that the ledger has on the instance is still there, and records what ENS shows. How long to wait before the
+    /// ledger is asked again, and what the caller hears if there is no time for that.
+    pub(super) async fn reread(&self) -> Result<(Duration, Failure), Failure> {
         let attacher = &self.attacher;
         let permit = attacher.budget.permit(Purpose::Describe, self.gate.deadline());
         let permit = match self.gate.bound(permit).await? {
             Ok(permit) => permit,
-            Err(missing) => {
-                let (pause, why) = wait_for(&missing);
-                return self.gate.pause(pause, why).await;
-            }
+            Err(missing) => return Ok(wait_for(&missing)),
         };
         let (instance, eni) = (&self.request.instance, &self.request.eni);
         let sent_at = attacher.book.ledger().now(instance);
         let finding = match attacher.ens.interfaces(permit, std::slice::from_ref(eni)).await {
             Ok(rows) => rows.first().map_or(Finding::Missing, |row| finding(instance, row)),
             Err(DescribeError::UnknownId(_)) => Finding::Missing,
-            Err(error) => {
-                let why = failures::describe(&error)?;
-                return self.gate.pause(pause_after(&error), why).await;
-            }
+            Err(error) => return Ok((pause_after(&error), failures::describe(&error)?)),
         };
         let settle = Command::Settle {
             sent_at,
             findings: vec![(eni.clone(), finding)],
         };
-        if let Err(error) = attacher.book.execute(instance, &settle).await {
-            self.gate.pause(LEDGER_RETRY, self.unreached(&error)?).await?;
-        }
-        Ok(())
+        let record = match attacher.book.execute(instance, &settle).await {
+            Ok(answer) => answer.record,
+            Err(error) => return Ok((LEDGER_RETRY, self.unreached(&error)?)),
+        };
+        let told = |attempt: &Attempt| attempt.described_at >= Some(sent_at);
+        let pause = match record.attempts.get(eni).is_none_or(told) {
+            true => LEAST_ROUND,
+            // What it said was of no use: it is not asked again at once.
+            false => DESCRIBE_PAUSE,
+        };
+        Ok((
+            pause,
+            failures::not_sent("its answer did not settle whether the eni is attached"),
+        ))
     }
 }
 

@@ -48,12 +48,23 @@ struct Waiting {
     since: BTreeMap<u64, Instant>,
 }
 
-/// The place in the ledger's queue, and the lock if it is held.
+/// The place in the ledger's queue, or the lock.
 #[derive(Default)]
 pub(super) struct Baton {
     ticket: Option<Ticket>,
-    ahead: usize,
-    held: Option<Held>,
+    standing: Standing,
+}
+
+/// What the ledger last said of this replica's ticket.
+#[derive(Default)]
+enum Standing {
+    /// Nothing yet.
+    #[default]
+    Unknown,
+    /// So many stand before it.
+    Queued(usize),
+    /// It has the lock.
+    Granted(Held),
 }
 
 /// The lock, held by this replica.
@@ -131,7 +142,7 @@ impl Turn {
         match answer.reply {
             Reply::Granted { grant, room, .. } => self.granted(grant, answer.deadline(grant.expires_at), room),
             Reply::Reserved { grant, room, .. } => self.granted(grant, answer.deadline(grant.expires_at), room + 1),
-            Reply::Queued { ahead } => self.queued(ahead),
+            Reply::Queued { ahead } => self.baton.standing = Standing::Queued(ahead),
             Reply::Full(_) => {
                 self.over();
             }
@@ -141,15 +152,14 @@ impl Turn {
 
     /// The ledger granted the lock, with so many slots free.
     fn granted(&mut self, lease: Lease, ends: BootInstant, room: usize) {
-        match &mut self.baton.held {
-            Some(held) if held.hold == lease.hold => held.ends = held.ends.min(ends),
-            held => {
-                let left = room.clamp(1, MOST_PER_GRANT);
-                *held = Some(Held {
+        match &mut self.baton.standing {
+            Standing::Granted(held) if held.hold == lease.hold => held.ends = held.ends.min(ends),
+            standing => {
+                *standing = Standing::Granted(Held {
                     hold: lease.hold,
                     ends,
                     came: Instant::now(),
-                    left,
+                    left: room.clamp(1, MOST_PER_GRANT),
                 });
             }
         }
@@ -157,36 +167,86 @@ impl Turn {
 
     /// The lock, if it is held.
     pub(super) fn held(&self) -> Option<Held> {
-        self.baton.held
+        match self.baton.standing {
+            Standing::Granted(held) => Some(held),
+            Standing::Unknown | Standing::Queued(_) => None,
+        }
     }
 
     /// Counts one send under this grant, and says whether another caller may have its turn under it, with so much of the lease
     /// needed.
     pub(super) fn passes_on(&mut self, needed: std::time::Duration) -> bool {
-        let Some(held) = &mut self.baton.held else { return false };
+        let Standing::Granted(held) = &mut self.baton.standing else {
+            return false;
+        };
         held.left = held.left.saturating_sub(1);
         held.left > 0 && BootInstant::now() + needed < held.ends && self.line.somebody_waits_since(held.came)
     }
 
     /// Whether nobody is left for whom the lock, or the place in the queue, would be kept.
     pub(super) fn is_last(&self) -> bool {
-        let came = self.baton.held.map_or_else(Instant::now, |held| held.came);
+        let came = self.held().map_or_else(Instant::now, |held| held.came);
         !self.line.somebody_waits_since(came)
     }
 
-    /// Somebody else holds the lock, and so many stand before.
-    fn queued(&mut self, ahead: usize) {
-        self.baton.held = None;
-        self.baton.ahead = ahead;
-    }
-
-    /// Whether nobody is known to stand before.
+    /// Whether no other ticket is known to come before this one.
     pub(super) fn is_next(&self) -> bool {
-        self.baton.ahead == 0
+        !matches!(self.baton.standing, Standing::Queued(1..))
     }
 
     /// The grant is over, or the place given up: the next one asks with a new ticket. The old one, if the ledger may know it.
     pub(super) fn over(&mut self) -> Option<Ticket> {
         std::mem::take(&mut *self.baton).ticket
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::ledger::Record;
+    use crate::model::{Fence, Timestamp};
+
+    use super::*;
+
+    fn answer(reply: Reply) -> Answer {
+        Answer {
+            reply,
+            record: Arc::new(Record::default()),
+            now: Timestamp::default(),
+            asked: BootInstant::now(),
+        }
+    }
+
+    fn granted(ticket: Ticket) -> Answer {
+        let hold = Hold {
+            ticket,
+            fence: Fence::default().next(Timestamp::default()),
+        };
+        let expires_at = Timestamp::default() + std::time::Duration::from_secs(15);
+        answer(Reply::Granted {
+            grant: Lease { hold, expires_at },
+            stale: true,
+            room: 10,
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_grant_ends_the_place_in_the_queue() {
+        let mut turn = Arc::new(Line::default()).try_turn().expect("the line is empty");
+        let ticket = turn.ticket();
+        assert!(turn.is_next(), "nothing is known yet");
+        turn.hears(&answer(Reply::Queued { ahead: 1 }));
+        assert!(!turn.is_next());
+        // The one in front left.
+        turn.hears(&granted(ticket));
+        assert!(turn.is_next() && turn.held().is_some());
+        turn.hears(&answer(Reply::Queued { ahead: 2 }));
+        assert!(!turn.is_next() && turn.held().is_none(), "the lease ended");
+        turn.hears(&answer(Reply::Queued { ahead: 0 }));
+        assert!(turn.is_next() && turn.held().is_none());
+        turn.hears(&granted(ticket));
+        assert_eq!(turn.over(), Some(ticket));
+        assert!(turn.is_next() && turn.held().is_none() && turn.over().is_none());
     }
 }

@@ -11,11 +11,11 @@ use crate::ledger::command::{Command, Reply};
 use crate::ledger::record::Attempt;
 use crate::model::Failure;
 
-use super::Attacher;
 use super::gate::Gate;
 use super::line::Turn;
 use super::owner::Asking;
 use super::reserve::Way;
+use super::{Attacher, next_round, poll_pause};
 
 /// How long it may wait for its permit and the lock; then the attempt falls due again.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -37,6 +37,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
 
     async fn try_resend(&self, gate: &Gate, turn: &mut Turn, attempt: &Attempt) -> Result<(), Failure> {
         let instance = &attempt.attachment.instance;
+        let mut hint = self.book.ledger().hints().subscribe(instance);
         loop {
             let kit = match self.equip_now(None).await? {
                 Some(kit) => kit,
@@ -59,7 +60,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
                 }
                 Way::Otherwise(answer) if matches!(answer.reply, Reply::Queued { .. }) => {
                     self.budget.give_back(kit.permit).await;
-                    self.poll_pause(instance).await;
+                    next_round(&mut hint, poll_pause()).await;
                 }
                 Way::Otherwise(_) | Way::Undescribed(_) | Way::Unreached(_) => {
                     self.budget.give_back(kit.permit).await;

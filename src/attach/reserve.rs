@@ -12,11 +12,12 @@ use crate::ledger::command::{Command, Reach, Reply};
 use crate::ledger::{BootInstant, Ledger, Unavailable};
 use crate::model::{Failure, InstanceId, Uid, random};
 
+use super::describe::DESCRIBE_PAUSE;
 use super::gate::{self, Gate};
 use super::kit::Kit;
 use super::line::Turn;
 use super::owner::{Asking, Heard, Reserved};
-use super::{Attacher, Attempting, LEDGER_RETRY, Step};
+use super::{Attacher, Attempting, LEDGER_RETRY, Step, failures};
 
 /// How far the way to a reservation led.
 pub(super) enum Way {
@@ -55,6 +56,11 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                     _ => *spare = Some(kit),
                 }
                 self.gate.back();
+                if let Reply::Granted { .. } = answer.reply {
+                    attacher.give_up(turn, &self.request.instance).await;
+                    let why = failures::not_sent("its answer came too late to go by");
+                    return Ok(Step::Again(DESCRIBE_PAUSE, why));
+                }
                 self.without_send(*answer).await
             }
             Way::Undescribed(error) => {
@@ -132,14 +138,6 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
             true => Unavailable::midway("its answer was lost"),
             false => Unavailable::before("its caller left"),
         })
-    }
-
-    /// Pauses until the lock is worth asking for again: a quarter of a second, or less if the record changed.
-    pub(super) async fn poll_pause(&self, instance: &InstanceId) {
-        let mut hint = self.book.ledger().hints().subscribe(instance);
-        let pause = Duration::from_millis(random::between(200..300));
-        // Either way it is asked for again.
-        let _ = tokio::time::timeout(pause, hint.changed()).await;
     }
 
     /// At the end of a turn: gives up the lock, or the place in the queue, unless somebody in line goes on with it.

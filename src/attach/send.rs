@@ -98,7 +98,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
             Ok(under_way) => under_way,
             Err(answered) => {
                 self.budget.give_back(kit.permit).await;
-                return Dispatched::void(answered, Duration::ZERO, failures::lock_wait(0));
+                return Dispatched::void(answered, LEDGER_RETRY, failures::lock_wait(0));
             }
         };
         let Attachment { instance, eni, .. } = &under_way.attempt().attachment;

@@ -11,7 +11,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 use breaker::Breaker;
 
@@ -73,7 +76,12 @@ pub enum TokenRequest {
     /// One token, if there is one now.
     Take(Purpose),
     /// A token that was not used.
-    GiveBack(Purpose),
+    GiveBack {
+        /// What it was for.
+        purpose: Purpose,
+        /// Whether it is the breaker's probe: the next one may be taken at once.
+        probe: bool,
+    },
     /// ENS throttled a call: stop everybody for this long, then let one probe through at a time.
     Trip(Purpose, Duration),
     /// A call went through: the breaker closes.
@@ -117,6 +125,7 @@ struct Gates {
     attaches: Mutex<Breaker>,
     /// Of all describes: ENS throttles them together.
     describes: Mutex<Breaker>,
+    asking: TaskTracker,
 }
 
 #[derive(Default)]
@@ -273,9 +282,10 @@ impl Budget {
 
     /// Gives an unused permit back.
     pub async fn give_back(&self, permit: Permit) {
-        self.gates.gate(permit.purpose).set_due(None);
+        let Permit { purpose, probe, .. } = permit;
+        self.gates.gate(purpose).set_due(None);
         // A token that cannot be given back is only a call less this second.
-        let _ = (self.source)(TokenRequest::GiveBack(permit.purpose)).await;
+        let _ = (self.source)(TokenRequest::GiveBack { purpose, probe }).await;
     }
 
     /// Whether the breaker is open, as far as this process knows.
@@ -316,6 +326,25 @@ impl Budget {
         }
     }
 
+    /// Asks the counter for a token. One that is granted after the caller has left goes back: it may be the breaker's only probe.
+    async fn ask(&self, purpose: Purpose) -> Result<TokenAnswer, String> {
+        let (sender, answer) = oneshot::channel();
+        let source = self.source.clone();
+        let ask = async move {
+            let unheard = sender.send(source(TokenRequest::Take(purpose)).await);
+            let probe = match unheard {
+                Ok(()) | Err(Err(_) | Ok(TokenAnswer::Wait(_))) => return,
+                Err(Ok(granted)) => granted == TokenAnswer::Probe,
+            };
+            // As in `give_back`.
+            let _ = source(TokenRequest::GiveBack { purpose, probe }).await;
+        };
+        self.gates.asking.spawn(ask.in_current_span());
+        answer
+            .await
+            .unwrap_or_else(|_| Err("the budget's counter gave no answer".to_owned()))
+    }
+
     /// `asked`: how often the same waiter was told to wait before.
     async fn take(&self, purpose: Purpose, asked: u32) -> Result<Permit, NoPermit> {
         let gate = self.gates.gate(purpose);
@@ -323,9 +352,7 @@ impl Budget {
         if gate.leased(Instant::now()) {
             return Ok(granted(Instant::now(), false));
         }
-        let answer = (self.source)(TokenRequest::Take(purpose))
-            .await
-            .map_err(NoPermit::CounterUnreachable)?;
+        let answer = self.ask(purpose).await.map_err(NoPermit::CounterUnreachable)?;
         let now = Instant::now();
         gate.set_due(None);
         match answer {

@@ -27,8 +27,13 @@ const MAX: Duration = Duration::from_secs(600);
 /// Longer than this is taken for none: an `Instant` cannot hold everything that the header can say.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// How long before the deadline the answer is due, unless that is more than half of it.
+/// Time for the answer to reach the client before its deadline, unless that is more than half of the timeout.
 const MARGIN: Duration = Duration::from_millis(50);
+
+/// The part of `grpc-timeout` by which a client may have rounded it up: 1/80. gRPC's C core (Python, C++, Ruby, PHP) sends a timeout
+/// with three significant digits, so up to 1 % more than the caller asked for: 100.001 s as 101 s. Go, Java, Rust and JavaScript send it
+/// as it is.
+const ROUNDING: u32 = 80;
 
 /// When a call arrived, and how long it may take.
 #[derive(Debug, Clone, Copy)]
@@ -65,12 +70,19 @@ impl Deadline {
             (None, Some(method)) if !method.is_streaming() => DEFAULT,
             (None, _) => return None,
         };
-        Some(self.arrived + timeout - margin(timeout) / 2)
+        Some(self.arrived + timeout - overdue_margin(timeout))
     }
 }
 
+/// How long before the end of `grpc-timeout` an answer is due.
 fn margin(timeout: Duration) -> Duration {
-    MARGIN.min(timeout / 2)
+    (timeout / ROUNDING + MARGIN).min(timeout / 2)
+}
+
+/// How long before the end of `grpc-timeout` the layer answers for a late handler: after the handler's answer is due, and before the
+/// caller's own deadline, however it was rounded.
+fn overdue_margin(timeout: Duration) -> Duration {
+    (timeout / ROUNDING + MARGIN / 2).min(timeout / 4)
 }
 
 /// Reads `grpc-timeout`: up to eight digits and a unit; a year or more is none.
@@ -213,13 +225,37 @@ mod tests {
     async fn answers_are_due_a_margin_before() {
         let now = Instant::now();
         let due = |timeout| deadline(timeout).unary() - now;
-        assert_eq!(due(None), Duration::from_millis(29_950));
-        assert_eq!(due(Some(Duration::from_secs(1))), Duration::from_millis(950));
+        assert_eq!(due(None), Duration::from_millis(29_575));
+        assert_eq!(due(Some(Duration::from_secs(1))), Duration::from_micros(937_500));
         assert_eq!(due(Some(Duration::from_millis(10))), Duration::from_millis(5));
         assert_eq!(due(Some(Duration::ZERO)), Duration::ZERO);
-        assert_eq!(due(Some(NEVER)), MAX - MARGIN);
+        assert_eq!(due(Some(NEVER)), MAX - MAX / 80 - MARGIN);
         assert_eq!(deadline(None).stream(), None);
-        assert_eq!(deadline(Some(NEVER)).stream(), Some(now + NEVER - MARGIN));
+        assert_eq!(deadline(Some(NEVER)).stream(), Some(now + NEVER - NEVER / 80 - MARGIN));
+    }
+
+    /// The C core rounds up to a multiple of 10 ms below 10 s, of 100 ms below 100 s, of 1 s below 1000 s.
+    #[rstest]
+    #[case(5_000, 5_010)]
+    #[case(9_999, 10_000)]
+    #[case(10_001, 10_100)]
+    #[case(12_000, 12_100)]
+    #[case(30_000, 30_100)]
+    #[case(100_001, 101_000)]
+    #[case(110_000, 111_000)]
+    #[case(120_000, 121_000)]
+    #[tokio::test(start_paused = true)]
+    async fn answers_are_due_before_a_deadline_that_was_rounded_up(#[case] asked: u64, #[case] sent: u64) {
+        let now = Instant::now();
+        let deadline = deadline(Some(Duration::from_millis(sent)));
+        let (due, overdue) = (
+            deadline.unary(),
+            deadline.overdue(Some(Method::Attach)).expect("it has one"),
+        );
+        let end = now + Duration::from_millis(asked);
+        assert!(due + MARGIN <= end, "{:?}", end - due);
+        assert!(due < overdue && overdue + MARGIN / 2 <= end, "{:?}", overdue - now);
+        assert!(due > now + Duration::from_millis(asked * 97 / 100), "time is wasted");
     }
 
     #[tokio::test(start_paused = true)]

@@ -167,14 +167,28 @@ impl Ledger for Memory {
         Ok(())
     }
 
-    async fn claim(&self, most: usize, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
+    async fn due(&self, most: usize) -> Result<Vec<Due>, Unavailable> {
         let now = self.clock();
-        Ok(self.lock().due.claim(most, now, visibility))
+        Ok(self.lock().due.due(most, now))
     }
 
-    async fn claim_comparisons(&self, most: usize, visibility: Duration) -> Result<Vec<InstanceId>, Unavailable> {
+    async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
         let now = self.clock();
-        Ok(self.lock().comparisons.claim(most, now, visibility))
+        Ok(self.lock().due.claim(due, now, visibility))
+    }
+
+    async fn due_comparisons(&self, most: usize) -> Result<Vec<InstanceId>, Unavailable> {
+        let now = self.clock();
+        Ok(self.lock().comparisons.due(most, now))
+    }
+
+    async fn claim_comparisons(
+        &self,
+        due: Vec<InstanceId>,
+        visibility: Duration,
+    ) -> Result<Vec<InstanceId>, Unavailable> {
+        let now = self.clock();
+        Ok(self.lock().comparisons.claim(due, now, visibility))
     }
 
     async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {

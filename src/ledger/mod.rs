@@ -59,13 +59,19 @@ pub trait Ledger: Send + Sync + 'static {
     fn confirm(&self, instance: &InstanceId, incarnation: &str)
     -> impl Future<Output = Result<(), Unavailable>> + Send;
 
-    /// Takes due attempts, at most `most`, earliest first, and hides them from others for `visibility`.
-    fn claim(&self, most: usize, visibility: Duration) -> impl Future<Output = Result<Vec<Due>, Unavailable>> + Send;
+    /// The attempts that are due, earliest first and at most `most`. Takes none of them.
+    fn due(&self, most: usize) -> impl Future<Output = Result<Vec<Due>, Unavailable>> + Send;
 
-    /// Takes instances whose comparison with ENS is due, at most `most`, earliest first, and hides them likewise.
+    /// Takes those of these attempts that are still due, and hides them from other replicas for `visibility`.
+    fn claim(&self, due: Vec<Due>, visibility: Duration) -> impl Future<Output = Result<Vec<Due>, Unavailable>> + Send;
+
+    /// The instances whose comparison with ENS is due, earliest first and at most `most`. Takes none of them.
+    fn due_comparisons(&self, most: usize) -> impl Future<Output = Result<Vec<InstanceId>, Unavailable>> + Send;
+
+    /// Takes those of these instances whose comparison is still due, and hides them likewise.
     fn claim_comparisons(
         &self,
-        most: usize,
+        due: Vec<InstanceId>,
         visibility: Duration,
     ) -> impl Future<Output = Result<Vec<InstanceId>, Unavailable>> + Send;
 
@@ -241,7 +247,12 @@ pub enum TokenOrder {
     /// One token, if there is one now.
     Take(Bucket),
     /// An unused token.
-    GiveBack(Bucket),
+    GiveBack {
+        /// Which bucket it is of.
+        bucket: Bucket,
+        /// Whether it is the breaker's probe: the next one may be taken at once.
+        probe: bool,
+    },
     /// ENS throttled: nobody for this long, then one probe at a time until [`TokenOrder::Close`].
     Trip(Bucket, Duration),
     /// A call went through: the breaker closes, unless nobody may pass yet (that call was sent before the throttling).

@@ -33,13 +33,18 @@ impl<T: Ord + Clone> Queue<T> {
         }
     }
 
-    /// What is due by `now`, earliest first, and no more for `visibility`.
-    pub(super) fn claim(&mut self, most: usize, now: Timestamp, visibility: Duration) -> Vec<T> {
+    /// What is due by `now`, earliest first.
+    pub(super) fn due(&self, most: usize, now: Timestamp) -> Vec<T> {
         let due = self.by_time.iter().take_while(|(at, _)| *at <= now).take(most);
-        let claimed: Vec<T> = due.map(|(_, member)| member.clone()).collect();
-        for member in &claimed {
+        due.map(|(_, member)| member.clone()).collect()
+    }
+
+    /// Those of these members that are due by `now`: due again after `visibility`.
+    pub(super) fn claim(&mut self, mut members: Vec<T>, now: Timestamp, visibility: Duration) -> Vec<T> {
+        members.retain(|member| self.times.get(member).is_some_and(|at| *at <= now));
+        for member in &members {
             self.set(member.clone(), Some(now + visibility));
         }
-        claimed
+        members
     }
 }

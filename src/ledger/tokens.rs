@@ -135,28 +135,43 @@ pub(super) struct Tokens {
 struct Breaker {
     /// Nobody passes before.
     blocked_until: u64,
+    /// How long that was from the throttling on: by a clock that was set back since, it is no longer than this from now.
+    pause: u64,
     /// When the permit of the probe that is out expires; 0: none is.
     probe_until: u64,
+}
+
+impl Breaker {
+    /// Ends nothing later than if it had begun now: the clock may have been set back.
+    fn bound(&mut self, now: u64) {
+        self.blocked_until = self.blocked_until.min(now + self.pause);
+        self.probe_until = self.probe_until.min(now + micros(PROBE_PERMIT));
+    }
 }
 
 impl Tokens {
     pub(super) fn order(&mut self, order: TokenOrder, rates: &Rates, now: Timestamp) -> TokenReply {
         let now = now.as_micros();
+        self.tripped.values_mut().for_each(|breaker| breaker.bound(now));
         match order {
             TokenOrder::Take(bucket) => return self.take(bucket, rates, now),
-            TokenOrder::GiveBack(bucket) => {
+            TokenOrder::GiveBack { bucket, probe } => {
                 for lane in rates.lanes(bucket) {
                     if let Some(empty_at) = self.empty_at.get_mut(lane.name) {
                         *empty_at = empty_at.saturating_sub(lane.interval);
                     }
                 }
-                if let Some(breaker) = self.tripped.get_mut(family(bucket)) {
+                if let (Some(breaker), true) = (self.tripped.get_mut(family(bucket)), probe) {
                     breaker.probe_until = 0;
                 }
             }
             TokenOrder::Trip(bucket, pause) => {
                 let breaker = self.tripped.entry(family(bucket)).or_default();
-                breaker.blocked_until = breaker.blocked_until.max(now + micros(pause));
+                let pause = micros(pause);
+                if now + pause >= breaker.blocked_until {
+                    breaker.blocked_until = now + pause;
+                    breaker.pause = pause;
+                }
                 breaker.probe_until = 0;
             }
             TokenOrder::Close(bucket) => {

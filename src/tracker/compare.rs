@@ -25,40 +25,31 @@ const VISIBILITY: Duration = Duration::from_secs(60);
 impl<L: Ledger, E: Ens> Tracker<L, E> {
     /// Compares what is due, one instance at a time, until `stop`.
     pub async fn compare(self: Arc<Self>, stop: CancellationToken) {
-        let mut spare = None;
         while !stop.is_cancelled() {
-            if !self.compare_next(&mut spare).await {
+            if !self.compare_next().await {
                 let pause = TICK.mul_f64(random::between(0.8..1.2));
                 // Stopped or not, the condition of the loop says.
                 let _ = tokio::time::timeout(pause, stop.cancelled()).await;
             }
         }
-        if let Some(permit) = spare {
-            self.budget.give_back(permit).await;
-        }
     }
 
-    /// Whether there was something to compare, and a permit for it. A permit that nothing is due for is kept.
-    async fn compare_next(&self, spare: &mut Option<Permit>) -> bool {
-        let permit = match spare.take() {
-            Some(permit) => permit,
-            None => match self.budget.try_permit(Purpose::Compare).await {
-                Ok(permit) => permit,
-                Err(_) => return false,
-            },
+    /// Whether there was something to compare, and a permit for it.
+    async fn compare_next(&self) -> bool {
+        let ledger = self.book.ledger();
+        let claim = |due| ledger.claim_comparisons(due, VISIBILITY);
+        let claimed = self
+            .with_permit(Purpose::Compare, ledger.due_comparisons(1), claim)
+            .await;
+        let Some((instances, permit)) = claimed else {
+            return false;
         };
-        let claimed = self.book.ledger().claim_comparisons(1, VISIBILITY).await;
-        let due = claimed.inspect_err(|error| tracing::debug!(%error, "no comparison can be claimed"));
-        match due.unwrap_or_default().first() {
-            Some(instance) => {
-                self.compare_one(instance, permit).await;
-                true
-            }
-            None => {
-                *spare = Some(permit);
-                false
-            }
-        }
+        // One was asked for.
+        let Some(instance) = instances.first() else {
+            return false;
+        };
+        self.compare_one(instance, permit).await;
+        true
     }
 
     async fn compare_one(&self, instance: &InstanceId, permit: Permit) {

@@ -20,7 +20,7 @@ use crate::attach::Attacher;
 use crate::ens::{Budget, Ens, MAX_IDS, Permit, Purpose};
 use crate::ledger::command::{Command, Finding, Reply, Settled};
 use crate::ledger::record::Attempt;
-use crate::ledger::{Book, Due, Ledger};
+use crate::ledger::{Book, Due, Ledger, Unavailable};
 use crate::model::{InstanceId, InterfaceId, Timestamp, Uid, random};
 use crate::telemetry::Metrics;
 use crate::telemetry::context::link_to;
@@ -70,9 +70,8 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
 
     /// Ticks until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let mut spare = None;
         while !stop.is_cancelled() {
-            let claimed = self.tick(&mut spare).await;
+            let claimed = self.tick().await;
             self.count_stuck();
             // A full batch means that more may be due.
             if claimed < MAX_IDS {
@@ -81,35 +80,45 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
                 let _ = tokio::time::timeout(pause, stop.cancelled()).await;
             }
         }
-        if let Some(permit) = spare {
-            self.budget.give_back(permit).await;
-        }
     }
 
-    /// Claims what one permit is enough for, and has it asked for. The permit is had first and kept for the next tick if nothing
-    /// is due. How many were claimed.
-    async fn tick(self: &Arc<Self>, spare: &mut Option<Permit>) -> usize {
-        if spare.is_none() {
-            *spare = self.budget.try_permit(Purpose::Track).await.ok();
-        }
-        if spare.is_none() {
+    /// Claims what one permit is enough for, and has it asked for. How many were claimed.
+    async fn tick(self: &Arc<Self>) -> usize {
+        let ledger = self.book.ledger();
+        let Some((due, permit)) = self
+            .with_permit(Purpose::Track, ledger.due(MAX_IDS), |due| ledger.claim(due, VISIBILITY))
+            .await
+        else {
             return 0;
-        }
-        let due = match self.book.ledger().claim(MAX_IDS, VISIBILITY).await {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::debug!(%error, "nothing can be claimed");
-                return 0;
-            }
         };
-        let claimed = due.len();
-        if let Some(permit) = (claimed > 0).then(|| spare.take()).flatten() {
-            let tracker = self.clone();
-            let span = tracing::info_span!(parent: None, "poll", otel.kind = "internal", batch = claimed);
-            self.tasks
-                .spawn(async move { tracker.look(due, permit).await }.instrument(span));
-        }
+        let (claimed, tracker) = (due.len(), self.clone());
+        let span = tracing::info_span!(parent: None, "poll", otel.kind = "internal", batch = claimed);
+        self.tasks
+            .spawn(async move { tracker.look(due, permit).await }.instrument(span));
         claimed
+    }
+
+    /// What is due, claimed, and a permit to ask ENS for it. The permit is taken after something was seen to be due, for it may be the
+    /// breaker's only probe; and before the claim, which hides what is due from the other replicas. It is given back at once where
+    /// nothing is left to claim.
+    async fn with_permit<T, F>(
+        &self,
+        purpose: Purpose,
+        due: impl Future<Output = Result<Vec<T>, Unavailable>>,
+        claim: impl FnOnce(Vec<T>) -> F,
+    ) -> Option<(Vec<T>, Permit)>
+    where
+        F: Future<Output = Result<Vec<T>, Unavailable>>,
+    {
+        let unreached = |error: &Unavailable| tracing::debug!(%error, "the queue of what is due cannot be reached");
+        let due = due.await.inspect_err(unreached).ok().filter(|due| !due.is_empty())?;
+        let permit = self.budget.try_permit(purpose).await.ok()?;
+        let claimed = claim(due).await.inspect_err(unreached).unwrap_or_default();
+        if claimed.is_empty() {
+            self.budget.give_back(permit).await;
+            return None;
+        }
+        Some((claimed, permit))
     }
 
     /// Asks ENS for these attempts, at most fifty, and settles what it shows. What cannot be asked for stays as it is.

@@ -1,4 +1,6 @@
-//! One attempt's owner, with ENS and the ledger in the test's hand, in virtual time.
+//! Attempts and their owners, with ENS and the ledger in the test's hand, in virtual time.
+
+mod replicas;
 
 use std::sync::Arc;
 use std::time::Duration;

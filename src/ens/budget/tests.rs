@@ -219,7 +219,41 @@ async fn an_unused_permit_goes_back() {
     let budget = counter.budget();
     let permit = budget.try_permit(Purpose::Describe).await.expect("a permit");
     budget.give_back(permit).await;
-    assert_eq!(counter.reports(), [TokenRequest::GiveBack(Purpose::Describe)]);
+    let give_back = |purpose, probe| TokenRequest::GiveBack { purpose, probe };
+    assert_eq!(counter.reports(), [give_back(Purpose::Describe, false)]);
+
+    let counter = Counter::answering([TokenAnswer::Probe]);
+    let budget = counter.budget();
+    let permit = budget.try_permit(Purpose::Track).await.expect("a permit");
+    budget.give_back(permit).await;
+    assert_eq!(counter.reports(), [give_back(Purpose::Track, true)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_that_comes_when_its_caller_has_left_goes_back() {
+    for (answer, probe) in [
+        (TokenAnswer::Granted, Some(false)),
+        (TokenAnswer::Probe, Some(true)),
+        (TokenAnswer::Wait(seconds(1)), None),
+    ] {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = asked.clone();
+        let budget = Budget::new(Arc::new(move |request| {
+            noted.lock().unwrap().push(request);
+            Box::pin(async move {
+                sleep(seconds(1)).await;
+                Ok(answer)
+            })
+        }));
+        let late = budget
+            .permit(Purpose::Attach, Instant::now() + Duration::from_millis(500))
+            .await;
+        assert!(matches!(late, Err(NoPermit::CounterUnreachable(_))), "{late:?}");
+        sleep(seconds(2)).await;
+        let given = asked.lock().unwrap().get(1).copied();
+        let purpose = Purpose::Attach;
+        assert_eq!(given, probe.map(|probe| TokenRequest::GiveBack { purpose, probe }));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,14 +14,13 @@ impl Node {
         match order {
             TokenOrder::Trip(bucket, pause) => script.arg("trip").arg(family(bucket)).arg(micros(pause)),
             TokenOrder::Close(bucket) => script.arg("close").arg(family(bucket)),
-            TokenOrder::Take(bucket) | TokenOrder::GiveBack(bucket) => {
-                script
-                    .arg(if matches!(order, TokenOrder::Take(_)) {
-                        "take"
-                    } else {
-                        "give"
-                    })
-                    .arg(family(bucket));
+            TokenOrder::Take(bucket) | TokenOrder::GiveBack { bucket, .. } => {
+                let name = match order {
+                    TokenOrder::GiveBack { probe: true, .. } => "give-probe",
+                    TokenOrder::GiveBack { probe: false, .. } => "give",
+                    _ => "take",
+                };
+                script.arg(name).arg(family(bucket));
                 script.arg(micros(PROBE_PERMIT)).arg(micros(PROBE_RETRY));
                 script.arg(self.shared.settings.rates.chunk(bucket));
                 for lane in self.shared.settings.rates.lanes(bucket) {

@@ -1,16 +1,15 @@
-//! Claiming what is due, attempts or comparisons: a look into all partitions, and then the earliest of them by name.
+//! What is due, attempts or comparisons: a look into all partitions, and claiming by name what was seen.
 //!
-//! Two trips, for order over partitions and for no more claims than asked for. What another replica claimed in between is left
-//! out, so there may be fewer than are due; the next tick sees the rest. A server that cannot be reached keeps nobody from what
-//! the others hold.
+//! Two trips, for order over partitions, for no more claims than asked for, and so that the caller can get what it needs for a claim
+//! in between. What another replica claimed meanwhile is left out; the next tick sees the rest. A server that cannot be reached keeps
+//! nobody from what the others hold.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 
-use crate::ledger::keys::{Keys, PartitionId, parse_due_member};
+use crate::ledger::keys::{Keys, PartitionId, due_member, parse_due_member};
 use crate::ledger::tokens::micros;
 use crate::ledger::{Due, Unavailable};
 use crate::model::InstanceId;
@@ -22,51 +21,68 @@ use super::node::link::Operation;
 /// The partitions' sorted sets of one kind, by the name of their keys.
 type Queue = fn(&Keys, PartitionId) -> String;
 
-/// A member, when it was due, and where it stands.
+/// A member, and when it was due.
 struct Entry {
     at: f64,
-    node: Arc<Node>,
-    partition: PartitionId,
     member: String,
 }
 
 impl Core {
-    pub(super) async fn claim(&self, most: usize, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
-        let members = self.claim_from(Keys::due, most, visibility).await?;
+    pub(super) async fn due(&self, most: usize) -> Result<Vec<Due>, Unavailable> {
+        let members = self.due_in(Keys::due, most).await?;
         Ok(members.iter().filter_map(|member| parse_due_member(member)).collect())
+    }
+
+    pub(super) async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
+        let name = |due: &Due| (PartitionId::of(&due.instance), due_member(&due.instance, &due.eni));
+        self.claim_in(Keys::due, due, name, visibility).await
+    }
+
+    pub(super) async fn due_comparisons(&self, most: usize) -> Result<Vec<InstanceId>, Unavailable> {
+        let members = self.due_in(Keys::comparisons, most).await?;
+        Ok(members.iter().filter_map(|member| member.parse().ok()).collect())
     }
 
     pub(super) async fn claim_comparisons(
         &self,
-        most: usize,
+        due: Vec<InstanceId>,
         visibility: Duration,
     ) -> Result<Vec<InstanceId>, Unavailable> {
-        let members = self.claim_from(Keys::comparisons, most, visibility).await?;
-        Ok(members.iter().filter_map(|member| member.parse().ok()).collect())
+        let name = |instance: &InstanceId| (PartitionId::of(instance), instance.to_string());
+        self.claim_in(Keys::comparisons, due, name, visibility).await
     }
 
     /// The members that are due, earliest first.
-    async fn claim_from(&self, queue: Queue, most: usize, visibility: Duration) -> Result<Vec<String>, Unavailable> {
-        let nodes = self.route.nodes();
+    async fn due_in(&self, queue: Queue, most: usize) -> Result<Vec<String>, Unavailable> {
         if most == 0 {
             return Ok(Vec::new());
         }
+        let nodes = self.route.nodes();
         let mut earliest = some(join_all(nodes.iter().map(|node| node.due(queue, most))).await)?;
         earliest.sort_unstable_by(|one, other| one.at.total_cmp(&other.at).then(one.member.cmp(&other.member)));
         earliest.truncate(most);
-        if earliest.is_empty() {
-            return Ok(Vec::new());
+        Ok(earliest.into_iter().map(|entry| entry.member).collect())
+    }
+
+    /// Those of these that are still due, in the same order.
+    async fn claim_in<T>(
+        &self,
+        queue: Queue,
+        mut due: Vec<T>,
+        name: impl Fn(&T) -> (PartitionId, String),
+        visibility: Duration,
+    ) -> Result<Vec<T>, Unavailable> {
+        let mut members: BTreeMap<PartitionId, Vec<String>> = BTreeMap::new();
+        for (partition, member) in due.iter().map(&name) {
+            members.entry(partition).or_default().push(member);
         }
-        let claims = nodes.iter().filter_map(|node| {
-            let mut members: BTreeMap<PartitionId, Vec<&str>> = BTreeMap::new();
-            for entry in earliest.iter().filter(|entry| Arc::ptr_eq(&entry.node, node)) {
-                members.entry(entry.partition).or_default().push(&entry.member);
-            }
-            (!members.is_empty()).then(|| node.claim(queue, members, visibility))
+        let claims = members.into_iter().map(|(partition, members)| async move {
+            let node = self.route.holder(partition)?;
+            node.claim(queue, partition, members, visibility).await
         });
         let claimed: BTreeSet<String> = some(join_all(claims).await)?.into_iter().collect();
-        let members = earliest.into_iter().map(|entry| entry.member);
-        Ok(members.filter(|member| claimed.contains(member)).collect())
+        due.retain(|one| claimed.contains(&name(one).1));
+        Ok(due)
     }
 }
 
@@ -81,7 +97,7 @@ fn some<T>(answers: Vec<Result<Vec<T>, Unavailable>>) -> Result<Vec<T>, Unavaila
 
 impl Node {
     /// Up to `most` of each partition.
-    async fn due(self: &Arc<Self>, queue: Queue, most: usize) -> Result<Vec<Entry>, Unavailable> {
+    async fn due(&self, queue: Queue, most: usize) -> Result<Vec<Entry>, Unavailable> {
         let partitions = self.partitions();
         if partitions.is_empty() {
             return Ok(Vec::new());
@@ -98,37 +114,23 @@ impl Node {
                 pipe.query_async(&mut connection).await
             })
             .await?;
-        let found = partitions.iter().zip(found);
-        let entries = found.flat_map(|(&partition, due)| {
-            due.into_iter().map(move |(member, at)| Entry {
-                at,
-                node: self.clone(),
-                partition,
-                member,
-            })
-        });
-        Ok(entries.collect())
+        let entries = found.into_iter().flatten();
+        Ok(entries.map(|(member, at)| Entry { at, member }).collect())
     }
 
     async fn claim(
         &self,
         queue: Queue,
-        members: BTreeMap<PartitionId, Vec<&str>>,
+        partition: PartitionId,
+        members: Vec<String>,
         visibility: Duration,
     ) -> Result<Vec<String>, Unavailable> {
-        let claimed: Vec<Vec<String>> = self
-            .link
-            .call(Operation::Claim, |connection| {
-                try_join_all(members.into_iter().map(move |(partition, members)| {
-                    let mut connection = connection.clone();
-                    async move {
-                        let mut script = self.shared.scripts.claim.key(queue(&self.shared.keys, partition));
-                        script.arg(micros(visibility)).arg(members);
-                        script.invoke_async(&mut connection).await
-                    }
-                }))
+        let mut script = self.shared.scripts.claim.key(queue(&self.shared.keys, partition));
+        script.arg(micros(visibility)).arg(members);
+        self.link
+            .call(Operation::Claim, |mut connection| async move {
+                script.invoke_async(&mut connection).await
             })
-            .await?;
-        Ok(claimed.into_iter().flatten().collect())
+            .await
     }
 }

@@ -136,12 +136,24 @@ impl Ledger for Redis {
             .await
     }
 
-    async fn claim(&self, most: usize, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
-        self.0.claim(most, visibility).await
+    async fn due(&self, most: usize) -> Result<Vec<Due>, Unavailable> {
+        self.0.due(most).await
     }
 
-    async fn claim_comparisons(&self, most: usize, visibility: Duration) -> Result<Vec<InstanceId>, Unavailable> {
-        self.0.claim_comparisons(most, visibility).await
+    async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
+        self.0.claim(due, visibility).await
+    }
+
+    async fn due_comparisons(&self, most: usize) -> Result<Vec<InstanceId>, Unavailable> {
+        self.0.due_comparisons(most).await
+    }
+
+    async fn claim_comparisons(
+        &self,
+        due: Vec<InstanceId>,
+        visibility: Duration,
+    ) -> Result<Vec<InstanceId>, Unavailable> {
+        self.0.claim_comparisons(due, visibility).await
     }
 
     async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {

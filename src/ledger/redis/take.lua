@@ -3,47 +3,58 @@
 -- KEYS: budget
 -- ARGV: 'trip', family, pause in us
 --    or 'close', family
---    or 'take' or 'give', family, probe permit in us, probe retry in us, most, { lane, interval in us, burst in us }*
+--    or 'take', 'give' or 'give-probe', family, probe permit in us, probe retry in us, most, { lane, interval in us, burst in us }*
 -- Returns: us to wait; 0: granted; -1: granted as the probe of an open breaker; -1 - n: granted, and n more
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local function read(field) return tonumber(redis.call('HGET', KEYS[1], field) or 0) end
 local function write(field, us) redis.call('HSET', KEYS[1], field, string.format('%.0f', us)) end
 
-local order, blocked, probe = ARGV[1], ARGV[2] .. ':blocked', ARGV[2] .. ':probe'
-local blocked_until = read(blocked)
+local order, blocked, paused, probe = ARGV[1], ARGV[2] .. ':blocked', ARGV[2] .. ':paused', ARGV[2] .. ':probe'
+-- Nothing ends later than if it had begun now: this server's clock may have been set back.
+local function bounded(field, most)
+  local at = read(field)
+  if at > now + most then
+    at = now + most
+    write(field, at)
+  end
+  return at
+end
+-- An older version does not write how long a pause is: 120 s at most.
+local blocked_until = bounded(blocked, tonumber(redis.call('HGET', KEYS[1], paused) or 120000000))
 
 if order == 'trip' then
-  write(blocked, math.max(blocked_until, now + tonumber(ARGV[3])))
+  local pause = tonumber(ARGV[3])
+  if now + pause >= blocked_until then
+    write(blocked, now + pause)
+    write(paused, pause)
+  end
   redis.call('HDEL', KEYS[1], probe)
   return 0
 end
 if order == 'close' then
-  if blocked_until <= now then redis.call('HDEL', KEYS[1], blocked, probe) end
+  if blocked_until <= now then redis.call('HDEL', KEYS[1], blocked, paused, probe) end
   return 0
 end
-if order == 'give' then
+if order == 'give' or order == 'give-probe' then
   for i = 6, #ARGV, 3 do
     local empty_at = read(ARGV[i])
     if empty_at > 0 then write(ARGV[i], empty_at - tonumber(ARGV[i + 1])) end
   end
-  redis.call('HDEL', KEYS[1], probe)
+  if order == 'give-probe' then redis.call('HDEL', KEYS[1], probe) end
   return 0
 end
 
 if blocked_until > now then return blocked_until - now end
 if blocked_until > 0 then
-  local probe_until = read(probe)
+  local probe_until = bounded(probe, tonumber(ARGV[3]))
   if probe_until > now then return math.min(probe_until - now, tonumber(ARGV[4])) end
 end
 local wait, after = 0, {}
 for i = 6, #ARGV, 3 do
-  local interval, burst, empty_at = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), read(ARGV[i])
-  -- Never above a full bucket: a clock that was set back must not block the lane.
-  if empty_at > now + burst then
-    empty_at = now + burst
-    write(ARGV[i], empty_at)
-  end
+  local interval, burst = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  -- Never above a full bucket.
+  local empty_at = bounded(ARGV[i], burst)
   after[i] = math.max(empty_at, now) + interval
   wait = math.max(wait, after[i] - burst - now)
 end

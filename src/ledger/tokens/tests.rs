@@ -31,6 +31,10 @@ impl Books {
     }
 }
 
+fn give_back(bucket: Bucket, probe: bool) -> TokenOrder {
+    TokenOrder::GiveBack { bucket, probe }
+}
+
 #[test]
 fn the_rate_is_the_rate_and_the_burst_is_small() {
     let mut books = Books::new(5.0, 20.0);
@@ -98,7 +102,7 @@ fn a_token_given_back_is_there_again_but_never_more_than_the_burst() {
         TokenReply::Wait(Duration::from_millis(100))
     );
     for _ in 0..10 {
-        assert_eq!(books.order(TokenOrder::GiveBack(Bucket::Attach)), TokenReply::Granted);
+        assert_eq!(books.order(give_back(Bucket::Attach, false)), TokenReply::Granted);
     }
     assert_eq!(books.count(Bucket::Attach, Duration::from_millis(1)), 1);
 }
@@ -123,7 +127,13 @@ fn after_a_throttling_one_probe_at_a_time_goes_out_until_one_gets_through() {
     books.pass(Duration::from_secs(3));
     assert_eq!(books.order(take), TokenReply::Probe, "the probe");
     assert_eq!(books.order(take), TokenReply::Wait(PROBE_RETRY));
-    books.order(TokenOrder::GiveBack(Bucket::Attach));
+    books.order(give_back(Bucket::Attach, false));
+    assert_eq!(
+        books.order(take),
+        TokenReply::Wait(PROBE_RETRY),
+        "what was taken before is no probe: the probe is still out"
+    );
+    books.order(give_back(Bucket::Attach, true));
     assert_eq!(books.order(take), TokenReply::Probe, "the first probe was not sent");
     books.pass(PROBE_PERMIT);
     assert_eq!(books.order(take), TokenReply::Probe, "the second one never came back");
@@ -153,6 +163,27 @@ fn a_clock_that_was_set_back_does_not_block_a_lane() {
         books.order(TokenOrder::Take(Bucket::Attach)),
         TokenReply::Wait(Duration::from_millis(200))
     );
+}
+
+#[test]
+fn a_throttling_lasts_no_longer_for_a_clock_that_was_set_back() {
+    let mut books = Books::new(100.0, 100.0);
+    let take = TokenOrder::Take(Bucket::Attach);
+    books.pass(Duration::from_secs(600));
+    books.order(TokenOrder::Trip(Bucket::Attach, Duration::from_secs(3)));
+    books.2 = START;
+    assert_eq!(books.order(take), TokenReply::Wait(Duration::from_secs(3)));
+    books.pass(Duration::from_secs(1));
+    assert_eq!(books.order(take), TokenReply::Wait(Duration::from_secs(2)));
+    books.pass(Duration::from_secs(602));
+    assert_eq!(books.order(take), TokenReply::Probe);
+    books.2 = START + micros(Duration::from_secs(4));
+    assert_eq!(books.order(take), TokenReply::Wait(PROBE_RETRY));
+    books.pass(PROBE_PERMIT);
+    let of_the_lane = TokenReply::Wait(Duration::from_millis(10));
+    assert_eq!(books.order(take), of_the_lane, "the first probe never came back");
+    books.pass(Duration::from_millis(10));
+    assert_eq!(books.order(take), TokenReply::Probe);
 }
 
 #[test]

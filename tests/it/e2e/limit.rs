@@ -5,9 +5,8 @@ use std::time::Duration;
 use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::simulator::{Action, EniStatus, Placement};
 use futures_util::future::join_all;
-use tokio::time::Instant;
 
-use crate::support::gateway::{Stage, attach, eni, eventually, get, reason, try_attach, watch, within};
+use crate::support::gateway::{Stage, attach, eni, get, reason, try_attach, watch, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twelve_callers_over_two_replicas_fill_an_instance_to_exactly_ten() {

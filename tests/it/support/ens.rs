@@ -1,11 +1,11 @@
 //! ENS inside the test's process: shows the rows that the test puts there, and writes down what it was asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use eni_gateway::ens::credentials::Credentials;
-use eni_gateway::ens::{DescribeError, EniStatus, Ens, InstanceRow, MAX_IDS, Outcome, Permit, Prepared, Row};
+use eni_gateway::ens::{Budget, DescribeError, EniStatus, Ens, InstanceRow, MAX_IDS, Outcome, Permit, Prepared, Row};
 use eni_gateway::model::{Failure, InstanceId, InterfaceId};
 
 /// One call, as it arrived.
@@ -19,7 +19,11 @@ pub(crate) enum Call {
 
 /// A cloud of rows. Clones are the same cloud.
 #[derive(Clone, Default)]
-pub(crate) struct FakeEns(Arc<Mutex<World>>);
+pub(crate) struct FakeEns {
+    world: Arc<Mutex<World>>,
+    /// Hears of every call, as in production.
+    budget: Option<Budget>,
+}
 
 #[derive(Default)]
 struct World {
@@ -27,11 +31,23 @@ struct World {
     calls: Vec<Call>,
     fault: Option<DescribeError>,
     latency: Duration,
+    /// How attaches are answered, one after the other; then none reaches anybody.
+    answers: VecDeque<(Duration, Outcome)>,
+    /// Whether every further attach is accepted.
+    accepts: bool,
 }
 
 impl FakeEns {
     fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap()
+        self.world.lock().unwrap()
+    }
+
+    /// The same cloud for a replica with this budget.
+    pub(crate) fn reporting_to(&self, budget: Budget) -> Self {
+        Self {
+            world: self.world.clone(),
+            budget: Some(budget),
+        }
     }
 
     /// Shows `eni` on `instance`, in ENS's own word.
@@ -57,12 +73,28 @@ impl FakeEns {
         self.world().latency = latency;
     }
 
+    /// Answers the next attach so, after so long. What is accepted is shown in use.
+    pub(crate) fn answer(&self, latency: Duration, outcome: Outcome) {
+        self.world().answers.push_back((latency, outcome));
+    }
+
+    /// Accepts every attach that is not answered otherwise, and shows it in use.
+    pub(crate) fn accept(&self) {
+        self.world().accepts = true;
+    }
+
+    /// How many attaches arrived.
+    pub(crate) fn attaches(&self) -> usize {
+        let calls = &self.world().calls;
+        calls.iter().filter(|call| matches!(call, Call::Attach(..))).count()
+    }
+
     /// What it was asked so far.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.world().calls.clone()
     }
 
-    async fn asked(&self, call: Call) -> Result<Vec<Row>, DescribeError> {
+    async fn asked(&self, permit: Permit, call: Call) -> Result<Vec<Row>, DescribeError> {
         let latency = {
             let mut world = self.world();
             world.calls.push(call);
@@ -71,11 +103,19 @@ impl FakeEns {
         if !latency.is_zero() {
             tokio::time::sleep(latency).await;
         }
-        let world = self.world();
-        world
-            .fault
-            .clone()
-            .map_or_else(|| Ok(world.rows.values().cloned().collect()), Err)
+        let answer = {
+            let world = self.world();
+            let rows = || world.rows.values().cloned().collect();
+            world.fault.clone().map_or_else(|| Ok(rows()), Err)
+        };
+        match (&self.budget, &answer) {
+            (Some(budget), Err(DescribeError::Throttled { retry_after, .. })) => {
+                budget.throttled(&permit, *retry_after).await;
+            }
+            (Some(budget), Ok(_)) => budget.passed(&permit).await,
+            _ => {}
+        }
+        answer
     }
 }
 
@@ -85,30 +125,46 @@ impl Ens for FakeEns {
         Ok(Prepared::new(credentials, jiff::Timestamp::now()))
     }
 
-    async fn attach(&self, _: &Prepared, _: Permit, instance: &InstanceId, eni: &InterfaceId) -> Outcome {
-        // The call is what counts: it reaches nobody.
-        let _ = self.asked(Call::Attach(instance.clone(), eni.clone())).await;
-        Outcome::NotSent {
-            why: "this cloud attaches nothing".to_owned(),
+    async fn attach(&self, _: &Prepared, permit: Permit, instance: &InstanceId, eni: &InterfaceId) -> Outcome {
+        let answer = {
+            let mut world = self.world();
+            let accepted = || {
+                let ens_request_id = "ENS-REQUEST-ID".to_owned();
+                (Duration::ZERO, Outcome::Accepted { ens_request_id })
+            };
+            let accepted = world.accepts.then(accepted);
+            world.answers.pop_front().or(accepted)
+        };
+        // The call is what counts, wherever it leads.
+        let _ = self.asked(permit, Call::Attach(instance.clone(), eni.clone())).await;
+        let Some((latency, outcome)) = answer else {
+            return Outcome::NotSent {
+                why: "this cloud attaches nothing".to_owned(),
+            };
+        };
+        tokio::time::sleep(latency).await;
+        if matches!(outcome, Outcome::Accepted { .. }) {
+            self.show(instance, eni, "InUse");
         }
+        outcome
     }
 
-    async fn interfaces(&self, _: Permit, ids: &[InterfaceId]) -> Result<Vec<Row>, DescribeError> {
+    async fn interfaces(&self, permit: Permit, ids: &[InterfaceId]) -> Result<Vec<Row>, DescribeError> {
         assert!(ids.len() <= MAX_IDS, "{} ids in one describe", ids.len());
-        let rows = self.asked(Call::Interfaces(ids.to_vec())).await?;
+        let rows = self.asked(permit, Call::Interfaces(ids.to_vec())).await?;
         Ok(rows.into_iter().filter(|row| ids.contains(&row.eni)).collect())
     }
 
-    async fn interfaces_of(&self, _: Permit, instance: &InstanceId) -> Result<Vec<Row>, DescribeError> {
-        let rows = self.asked(Call::InterfacesOf(instance.clone())).await?;
+    async fn interfaces_of(&self, permit: Permit, instance: &InstanceId) -> Result<Vec<Row>, DescribeError> {
+        let rows = self.asked(permit, Call::InterfacesOf(instance.clone())).await?;
         Ok(rows
             .into_iter()
             .filter(|row| row.instance.as_ref() == Some(instance))
             .collect())
     }
 
-    async fn instance(&self, _: Permit, instance: &InstanceId) -> Result<Option<InstanceRow>, DescribeError> {
-        self.asked(Call::Instance(instance.clone())).await?;
+    async fn instance(&self, permit: Permit, instance: &InstanceId) -> Result<Option<InstanceRow>, DescribeError> {
+        self.asked(permit, Call::Instance(instance.clone())).await?;
         Ok(Some(InstanceRow {
             status: "Stopped".to_owned(),
             network: String::new(),

@@ -18,11 +18,18 @@ pub(crate) struct Faulty {
     hints: Hints,
     down: Arc<AtomicBool>,
     reads: Arc<AtomicU64>,
+    calls: Arc<AtomicU64>,
+    latency: Duration,
 }
 
 impl Faulty {
     pub(crate) fn new() -> Self {
-        let memory = Memory::new(Rates::default());
+        Self::with(Rates::default())
+    }
+
+    /// With a budget of these rates.
+    pub(crate) fn with(rates: Rates) -> Self {
+        let memory = Memory::new(rates);
         let hints = memory.hints().clone();
         Self {
             records: Arc::new(Mutex::new(memory.clone())),
@@ -30,7 +37,14 @@ impl Faulty {
             hints,
             down: Arc::default(),
             reads: Arc::default(),
+            calls: Arc::default(),
+            latency: Duration::ZERO,
         }
+    }
+
+    /// The same ledger, each of whose calls takes this long: a loop without a pause then costs time, and ends.
+    pub(crate) fn taking(self, latency: Duration) -> Self {
+        Self { latency, ..self }
     }
 
     /// Another replica's connection to the same ledger: it fails by itself.
@@ -38,6 +52,7 @@ impl Faulty {
         Self {
             down: Arc::default(),
             reads: Arc::default(),
+            calls: Arc::default(),
             ..self.clone()
         }
     }
@@ -67,7 +82,16 @@ impl Faulty {
         self.reads.load(Ordering::Relaxed)
     }
 
-    fn reached(&self) -> Result<Memory, Unavailable> {
+    /// How many calls this replica made of any kind.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    async fn reached(&self) -> Result<Memory, Unavailable> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        if !self.latency.is_zero() {
+            tokio::time::sleep(self.latency).await;
+        }
         if self.down.load(Ordering::Relaxed) {
             return Err(Unavailable::before("it is down"));
         }
@@ -78,11 +102,11 @@ impl Faulty {
 impl Ledger for Faulty {
     async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, Unavailable> {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        self.reached()?.read(instance, request).await
+        self.reached().await?.read(instance, request).await
     }
 
     async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
-        let verdict = self.reached()?.commit(proposal).await;
+        let verdict = self.reached().await?.commit(proposal).await;
         if proposal.effects.notify && matches!(verdict, Ok(Verdict::Committed { .. })) {
             self.hints.notify(&proposal.instance);
         }
@@ -90,19 +114,31 @@ impl Ledger for Faulty {
     }
 
     async fn confirm(&self, instance: &InstanceId, incarnation: &str) -> Result<(), Unavailable> {
-        self.reached()?.confirm(instance, incarnation).await
+        self.reached().await?.confirm(instance, incarnation).await
     }
 
-    async fn claim(&self, most: usize, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
-        self.reached()?.claim(most, visibility).await
+    async fn due(&self, most: usize) -> Result<Vec<Due>, Unavailable> {
+        self.reached().await?.due(most).await
     }
 
-    async fn claim_comparisons(&self, most: usize, visibility: Duration) -> Result<Vec<InstanceId>, Unavailable> {
-        self.reached()?.claim_comparisons(most, visibility).await
+    async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
+        self.reached().await?.claim(due, visibility).await
+    }
+
+    async fn due_comparisons(&self, most: usize) -> Result<Vec<InstanceId>, Unavailable> {
+        self.reached().await?.due_comparisons(most).await
+    }
+
+    async fn claim_comparisons(
+        &self,
+        due: Vec<InstanceId>,
+        visibility: Duration,
+    ) -> Result<Vec<InstanceId>, Unavailable> {
+        self.reached().await?.claim_comparisons(due, visibility).await
     }
 
     async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
-        self.reached()?.take(order).await
+        self.reached().await?.take(order).await
     }
 
     fn hints(&self) -> &Hints {

@@ -134,12 +134,24 @@ impl Ledger for Link {
         Ok(())
     }
 
-    async fn claim(&self, most: usize, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
-        self.ask(move |_, server| server.claim(most, visibility)).await
+    async fn due(&self, most: usize) -> Result<Vec<Due>, Unavailable> {
+        self.ask(move |_, server| server.due(most)).await
     }
 
-    async fn claim_comparisons(&self, most: usize, visibility: Duration) -> Result<Vec<InstanceId>, Unavailable> {
-        self.ask(move |_, server| server.claim_comparisons(most, visibility))
+    async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
+        self.ask(move |_, server| server.claim(due, visibility)).await
+    }
+
+    async fn due_comparisons(&self, most: usize) -> Result<Vec<InstanceId>, Unavailable> {
+        self.ask(move |_, server| server.due_comparisons(most)).await
+    }
+
+    async fn claim_comparisons(
+        &self,
+        due: Vec<InstanceId>,
+        visibility: Duration,
+    ) -> Result<Vec<InstanceId>, Unavailable> {
+        self.ask(move |_, server| server.claim_comparisons(due, visibility))
             .await
     }
 

@@ -163,12 +163,20 @@ impl Server {
         }
     }
 
-    pub(crate) fn claim(&self, most: usize, visibility: Duration) -> Vec<Due> {
-        at_once(self.state.lock().unwrap().memory.claim(most, visibility))
+    pub(crate) fn due(&self, most: usize) -> Vec<Due> {
+        at_once(self.state.lock().unwrap().memory.due(most))
     }
 
-    pub(crate) fn claim_comparisons(&self, most: usize, visibility: Duration) -> Vec<InstanceId> {
-        at_once(self.state.lock().unwrap().memory.claim_comparisons(most, visibility))
+    pub(crate) fn claim(&self, due: Vec<Due>, visibility: Duration) -> Vec<Due> {
+        at_once(self.state.lock().unwrap().memory.claim(due, visibility))
+    }
+
+    pub(crate) fn due_comparisons(&self, most: usize) -> Vec<InstanceId> {
+        at_once(self.state.lock().unwrap().memory.due_comparisons(most))
+    }
+
+    pub(crate) fn claim_comparisons(&self, due: Vec<InstanceId>, visibility: Duration) -> Vec<InstanceId> {
+        at_once(self.state.lock().unwrap().memory.claim_comparisons(due, visibility))
     }
 
     pub(crate) fn take(&self, order: TokenOrder) -> TokenReply {

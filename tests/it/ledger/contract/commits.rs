@@ -85,8 +85,8 @@ pub(crate) async fn a_commit_turned_back_changes_nothing(one: &impl Ledger, othe
     late.request = Some(key.clone());
     let found = conflict(one.commit(&late).await.unwrap());
     assert_eq!((found.record, found.request), (record(1), None));
-    assert_eq!(one.claim(10, Duration::from_secs(1)).await.unwrap(), []);
-    assert_eq!(one.claim_comparisons(10, Duration::from_secs(1)).await.unwrap(), []);
+    assert_eq!(one.due(10).await.unwrap(), []);
+    assert_eq!(one.due_comparisons(10).await.unwrap(), []);
     let heard = tokio::time::timeout(Duration::from_millis(100), hint.changed()).await;
     assert!(heard.is_err(), "told of what did not happen");
     assert_eq!(one.read(&id, Some(&key)).await.unwrap().record, record(1));

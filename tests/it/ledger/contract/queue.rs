@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use eni_gateway::ledger::command::{Command, Finding};
 use eni_gateway::ledger::{Comparison, Due, Effects, Ledger};
-use eni_gateway::model::Timestamp;
+use eni_gateway::model::{InstanceId, Timestamp};
 
 use super::{book, eni, instance, put, record};
 
@@ -16,6 +16,18 @@ fn due(place: usize, interface: usize) -> Due {
         instance: instance(place),
         eni: eni(interface),
     }
+}
+
+pub(super) async fn claim(ledger: &impl Ledger, most: usize, visibility: Duration) -> Vec<Due> {
+    let due = ledger.due(most).await.unwrap();
+    assert!(due.len() <= most, "{due:?}");
+    ledger.claim(due, visibility).await.unwrap()
+}
+
+pub(super) async fn claim_comparisons(ledger: &impl Ledger, most: usize, visibility: Duration) -> Vec<InstanceId> {
+    let due = ledger.due_comparisons(most).await.unwrap();
+    assert!(due.len() <= most, "{due:?}");
+    ledger.claim_comparisons(due, visibility).await.unwrap()
 }
 
 async fn set(ledger: &impl Ledger, due: &Due, at: Option<Timestamp>) {
@@ -29,15 +41,11 @@ async fn set(ledger: &impl Ledger, due: &Due, at: Option<Timestamp>) {
 pub(crate) async fn what_is_due_is_claimed_once_and_comes_back(one: &impl Ledger, other: &impl Ledger) {
     set(one, &due(1, 1), Some(one.now(&instance(1)) - Duration::from_secs(1))).await;
     set(one, &due(1, 2), Some(one.now(&instance(1)) + LONG)).await;
-    assert_eq!(one.claim(10, Duration::from_secs(4)).await.unwrap(), [due(1, 1)]);
-    assert_eq!(
-        other.claim(10, LONG).await.unwrap(),
-        [],
-        "hidden, and the other one is not due"
-    );
+    assert_eq!(claim(one, 10, Duration::from_secs(4)).await, [due(1, 1)]);
+    assert_eq!(claim(other, 10, LONG).await, [], "hidden, and the other one is not due");
     let again = async {
         loop {
-            let claimed = other.claim(10, LONG).await.unwrap();
+            let claimed = claim(other, 10, LONG).await;
             if !claimed.is_empty() {
                 return claimed;
             }
@@ -65,9 +73,9 @@ pub(crate) async fn the_earliest_come_first_over_all_partitions(one: &impl Ledge
             .map(|place| due(place, 1))
             .collect::<Vec<_>>()
     };
-    assert_eq!(other.claim(0, LONG).await.unwrap(), []);
-    assert_eq!(other.claim(15, LONG).await.unwrap(), oldest(15));
-    assert_eq!(one.claim(100, LONG).await.unwrap(), oldest(40)[15..]);
+    assert_eq!(claim(other, 0, LONG).await, []);
+    assert_eq!(claim(other, 15, LONG).await, oldest(15));
+    assert_eq!(claim(one, 100, LONG).await, oldest(40)[15..]);
 }
 
 pub(crate) async fn what_is_not_due_any_more_is_not_claimed(one: &impl Ledger, other: &impl Ledger) {
@@ -77,10 +85,24 @@ pub(crate) async fn what_is_not_due_any_more_is_not_claimed(one: &impl Ledger, o
     }
     set(other, &due(1, 1), None).await;
     set(other, &due(1, 2), Some(other.now(&instance(1)) + LONG)).await;
-    assert_eq!(one.claim(10, LONG).await.unwrap(), [due(1, 3)]);
+    assert_eq!(claim(one, 10, LONG).await, [due(1, 3)]);
     set(other, &due(1, 3), None).await;
     set(other, &due(1, 4), None).await;
-    assert_eq!(one.claim(10, Duration::ZERO).await.unwrap(), []);
+    assert_eq!(claim(one, 10, Duration::ZERO).await, []);
+}
+
+pub(crate) async fn a_look_takes_nothing_and_a_claim_only_what_is_still_due(one: &impl Ledger, other: &impl Ledger) {
+    let past = one.now(&instance(1)) - Duration::from_secs(1);
+    for interface in [1, 2, 3] {
+        set(one, &due(1, interface), Some(past)).await;
+    }
+    let seen = one.due(10).await.unwrap();
+    assert_eq!(other.due(10).await.unwrap(), seen, "a look hides nothing");
+    assert_eq!(other.claim(vec![due(1, 2)], LONG).await.unwrap(), [due(1, 2)]);
+    set(other, &due(1, 3), None).await;
+    assert_eq!(one.claim(seen, LONG).await.unwrap(), [due(1, 1)]);
+    assert_eq!(one.claim(vec![due(1, 9)], LONG).await.unwrap(), [], "it was never due");
+    assert_eq!(one.claim(Vec::new(), LONG).await.unwrap(), []);
 }
 
 pub(crate) async fn two_claimers_share_out_the_work(one: &impl Ledger, other: &impl Ledger) {
@@ -90,9 +112,9 @@ pub(crate) async fn two_claimers_share_out_the_work(one: &impl Ledger, other: &i
     }
     let mut claimed = Vec::new();
     while claimed.len() < 30 {
-        let (mine, yours) = tokio::join!(one.claim(4, LONG), other.claim(4, LONG));
-        claimed.extend(mine.unwrap());
-        claimed.extend(yours.unwrap());
+        let (mine, yours) = tokio::join!(claim(one, 4, LONG), claim(other, 4, LONG));
+        claimed.extend(mine);
+        claimed.extend(yours);
     }
     assert_eq!(claimed.iter().collect::<BTreeSet<_>>().len(), 30, "none twice");
 }
@@ -109,12 +131,12 @@ pub(crate) async fn a_comparison_is_claimed_once_comes_back_and_can_be_put_off(o
     set(1, Comparison::At(past)).await;
     set(2, Comparison::At(past - Duration::from_secs(1))).await;
     set(3, Comparison::At(one.now(&instance(1)) + LONG)).await;
-    assert_eq!(other.claim_comparisons(1, LONG).await.unwrap(), [instance(2)]);
-    assert_eq!(one.claim_comparisons(9, Duration::ZERO).await.unwrap(), [instance(1)]);
+    assert_eq!(claim_comparisons(other, 1, LONG).await, [instance(2)]);
+    assert_eq!(claim_comparisons(one, 9, Duration::ZERO).await, [instance(1)]);
     // Clocks of replicas are estimates: what is due now is seen by each of them soon.
     let soon = async {
         loop {
-            let claimed = other.claim_comparisons(9, LONG).await.unwrap();
+            let claimed = claim_comparisons(other, 9, LONG).await;
             if !claimed.is_empty() {
                 return claimed;
             }
@@ -125,14 +147,14 @@ pub(crate) async fn a_comparison_is_claimed_once_comes_back_and_can_be_put_off(o
         tokio::time::timeout(Duration::from_secs(60), soon).await.unwrap(),
         [instance(1)]
     );
-    assert_eq!(one.claim_comparisons(9, LONG).await.unwrap(), []);
+    assert_eq!(claim_comparisons(one, 9, LONG).await, []);
 
     set(2, Comparison::At(past)).await;
     set(2, Comparison::Kept).await;
     set(1, Comparison::At(past)).await;
     set(1, Comparison::Done).await;
-    assert_eq!(one.claim_comparisons(9, LONG).await.unwrap(), [instance(2)]);
-    assert_eq!(one.claim(9, LONG).await.unwrap(), [], "another queue");
+    assert_eq!(claim_comparisons(one, 9, LONG).await, [instance(2)]);
+    assert_eq!(claim(one, 9, LONG).await, [], "another queue");
 }
 
 /// The record, or the attempt in it, was lost: whoever claims it finds nothing, and nobody claims it again.
@@ -153,17 +175,17 @@ pub(crate) async fn what_is_due_without_a_record_is_claimed_and_no_more(
     }
     // It comes back to whoever asks.
     for ledger in 0..2 {
-        let claim = async || match ledger {
+        let claimed = async || match ledger {
             0 => (
-                one.claim(9, Duration::ZERO).await,
-                one.claim_comparisons(9, Duration::ZERO).await,
+                claim(one, 9, Duration::ZERO).await,
+                claim_comparisons(one, 9, Duration::ZERO).await,
             ),
             _ => (
-                other.claim(9, Duration::ZERO).await,
-                other.claim_comparisons(9, Duration::ZERO).await,
+                claim(other, 9, Duration::ZERO).await,
+                claim_comparisons(other, 9, Duration::ZERO).await,
             ),
         };
-        while claim().await != (Ok(vec![due(1, 1)]), Ok(vec![instance(2)])) {
+        while claimed().await != (vec![due(1, 1)], vec![instance(2)]) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -180,6 +202,6 @@ pub(crate) async fn what_is_due_without_a_record_is_claimed_and_no_more(
     };
     book.execute(&instance(2), &observe).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(one.claim(9, LONG).await.unwrap(), []);
-    assert_eq!(one.claim_comparisons(9, LONG).await.unwrap(), []);
+    assert_eq!(claim(one, 9, LONG).await, []);
+    assert_eq!(claim_comparisons(one, 9, LONG).await, []);
 }

@@ -39,6 +39,10 @@ async fn count(ledger: &impl Ledger, bucket: Bucket, until: Instant) -> u32 {
     count
 }
 
+fn give_back(bucket: Bucket) -> TokenOrder {
+    TokenOrder::GiveBack { bucket, probe: false }
+}
+
 /// Takes all there is. When the bucket was empty: at some time after this one.
 async fn use_up(ledger: &impl Ledger, bucket: Bucket) -> Instant {
     loop {
@@ -79,13 +83,10 @@ pub(crate) async fn callers_leave_half_of_the_describes_to_the_tracker(one: &imp
 
 pub(crate) async fn a_token_given_back_can_be_taken_again(one: &impl Ledger, other: &impl Ledger) {
     use_up(one, Bucket::Attach).await;
-    assert_eq!(
-        order(one, TokenOrder::GiveBack(Bucket::Attach)).await,
-        TokenReply::Granted
-    );
+    assert_eq!(order(one, give_back(Bucket::Attach)).await, TokenReply::Granted);
     assert!(is_granted(other, Bucket::Attach).await);
     for _ in 0..100 {
-        order(one, TokenOrder::GiveBack(Bucket::Attach)).await;
+        order(one, give_back(Bucket::Attach)).await;
     }
     let began = Instant::now();
     let saved_up = granted_at_once(other, Bucket::Attach).await;

@@ -25,7 +25,7 @@ fn orders() -> impl Strategy<Value = Vec<(u64, TokenOrder)>> {
     };
     let order = prop_oneof![
         12 => bucket().prop_map(TokenOrder::Take),
-        2 => bucket().prop_map(TokenOrder::GiveBack),
+        2 => (bucket(), any::<bool>()).prop_map(|(bucket, probe)| TokenOrder::GiveBack { bucket, probe }),
         1 => (bucket(), 0_u64..2_000_000).prop_map(|(bucket, us)| TokenOrder::Trip(bucket, Duration::from_micros(us))),
         2 => bucket().prop_map(TokenOrder::Close),
     ];
@@ -51,7 +51,10 @@ fn arguments(order: TokenOrder, fast: bool) -> Vec<String> {
     };
     let text = match order {
         TokenOrder::Take(bucket) => format!("take {} 10000000 250000 {}", family(bucket), lanes(bucket)),
-        TokenOrder::GiveBack(bucket) => format!("give {} 10000000 250000 {}", family(bucket), lanes(bucket)),
+        TokenOrder::GiveBack { bucket, probe } => {
+            let give = if probe { "give-probe" } else { "give" };
+            format!("{give} {} 10000000 250000 {}", family(bucket), lanes(bucket))
+        }
         TokenOrder::Trip(bucket, pause) => format!("trip {} {}", family(bucket), pause.as_micros()),
         TokenOrder::Close(bucket) => format!("close {}", family(bucket)),
     };
@@ -152,4 +155,17 @@ fn a_clock_that_was_set_back_does_not_block_the_budget() {
         "an interval, not an hour"
     );
     assert_eq!(books.order("budget", take, START + 200_000, false), 0);
+
+    let trip = TokenOrder::Trip(Bucket::Attach, Duration::from_secs(3));
+    assert_eq!(books.order("budget", trip, START + 600_000_000, false), 0);
+    assert_eq!(books.order("budget", take, START, false), 3_000_000);
+    assert_eq!(books.order("budget", take, START + 2_000_000, false), 1_000_000);
+    assert_eq!(books.order("budget", take, START + 604_000_000, false), -1);
+    assert_eq!(books.order("budget", take, START + 4_000_000, false), 250_000);
+    assert_eq!(
+        books.order("budget", take, START + 14_000_000, false),
+        200_000,
+        "of the lane: the probe never came back"
+    );
+    assert_eq!(books.order("budget", take, START + 14_200_000, false), -1);
 }

@@ -55,14 +55,14 @@ async fn what_was_due_by_another_clock_is_due_now() {
         ..Effects::default()
     };
     put(&ledger, &instance(1), record(1), due).await;
-    assert!(ledger.claim(1, HOLD).await.unwrap().is_empty());
+    assert!(ledger.due(1).await.unwrap().is_empty());
     server.set_clock(-7200);
     until("the attempt is due", async || {
-        !ledger.claim(1, HOLD).await.unwrap_or_default().is_empty()
+        !ledger.due(1).await.unwrap_or_default().is_empty()
     })
     .await;
     until("the comparison is due", async || {
-        !ledger.claim_comparisons(1, HOLD).await.unwrap_or_default().is_empty()
+        !ledger.due_comparisons(1).await.unwrap_or_default().is_empty()
     })
     .await;
 }

@@ -135,7 +135,7 @@ async fn every_script_keeps_to_one_slot() {
         .expect("heard");
     let found = other.read(&instance(1), Some(&request("a", 1))).await.unwrap();
     assert_eq!((found.record, found.request), (record(1), Some(entry(1))));
-    until("due", async || !other.claim(5, super::HOLD).await.unwrap().is_empty()).await;
+    until("due", async || !other.due(5).await.unwrap().is_empty()).await;
     one.take(TokenOrder::Take(Bucket::Describe)).await.unwrap();
 }
 

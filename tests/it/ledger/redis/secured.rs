@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eni_gateway::ledger::redis::{Identity, InvalidSettings, Login, Place, RedisSettings, Servers, Tls, init};
-use eni_gateway::ledger::{Effects, Ledger, Redis};
+use eni_gateway::ledger::{Due, Effects, Ledger, Redis};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use secrecy::{SecretSlice, SecretString};
 use tempfile::TempDir;
@@ -234,7 +234,12 @@ async fn a_user_with_the_documented_rights_and_no_more() {
     init(settings.clone()).await.unwrap();
     let (_guard, ledger) = connected(settings).await;
     put(&ledger, &instance(1), record(1), Effects::default()).await;
-    ledger.claim(10, Duration::from_secs(1)).await.unwrap();
+    ledger.due(10).await.unwrap();
+    let due = Due {
+        instance: instance(1),
+        eni: "eni-1".parse().unwrap(),
+    };
+    ledger.claim(vec![due], Duration::from_secs(1)).await.unwrap();
     until("subscribed", async || ledger.health().warnings.is_empty()).await;
     assert_eq!(ledger.health().unfit, [""; 0]);
 }

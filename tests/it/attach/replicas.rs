@@ -1,0 +1,203 @@
+//! Several replicas over one ledger and one ENS: who is served when, and how many calls that costs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eni_gateway::app::gateway;
+use eni_gateway::attach::{Attacher, Request};
+use eni_gateway::ens::{DescribeError, EnsRefusal, Outcome};
+use eni_gateway::ledger::book::Event;
+use eni_gateway::ledger::{Book, Bounds, Rates};
+use eni_gateway::model::{Attachment, Caller, Failure};
+use eni_gateway::telemetry::Metrics;
+use eni_gateway::tracker::Tracker;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::support::ens::FakeEns;
+use crate::support::ledger::Faulty;
+
+/// One trip to the ledger.
+const TRIP: Duration = Duration::from_millis(1);
+
+/// One replica: its callers, and its connection to the ledger.
+pub(super) struct Replica {
+    pub(super) ledger: Faulty,
+    pub(super) attacher: Arc<Attacher<Faulty, FakeEns>>,
+    tracker: Arc<Tracker<Faulty, FakeEns>>,
+}
+
+/// So many replicas over one ledger and this ENS.
+pub(super) fn replicas<const N: usize>(rates: Rates, ens: &FakeEns) -> [Replica; N] {
+    let shared = Faulty::with(rates).taking(TRIP);
+    std::array::from_fn(|_| Replica::new(shared.replica(), ens))
+}
+
+impl Replica {
+    fn new(ledger: Faulty, ens: &FakeEns) -> Self {
+        let observer = Arc::new(|event: Event<'_>| assert!(matches!(event, Event::Changed(_)), "{event:?}"));
+        let book = Arc::new(Book::new(ledger.clone(), Bounds::default(), observer));
+        let budget = gateway::budget(&book);
+        let ens = Arc::new(ens.reporting_to(budget.clone()));
+        let metrics = Metrics::new("0", "test").unwrap();
+        let attacher = Arc::new(Attacher::new(
+            book.clone(),
+            ens.clone(),
+            budget.clone(),
+            Duration::from_secs(8),
+            metrics.clone(),
+            TaskTracker::new(),
+        ));
+        let tracker = Tracker::new(book, ens, budget, attacher.clone(), metrics, TaskTracker::new());
+        Self {
+            ledger,
+            attacher,
+            tracker: Arc::new(tracker),
+        }
+    }
+
+    /// Tracks and compares, as long as the test lasts.
+    pub(super) fn track(&self) {
+        tokio::spawn(self.tracker.clone().run(CancellationToken::new()));
+        tokio::spawn(self.tracker.clone().compare(CancellationToken::new()));
+    }
+
+    /// An attach that waits for so long at most, on a task of its own; and when it was answered.
+    pub(super) fn attach(
+        &self,
+        instance: &str,
+        eni: &str,
+        deadline: Duration,
+    ) -> JoinHandle<(Instant, Result<Attachment, Failure>)> {
+        let request = Request {
+            instance: instance.parse().unwrap(),
+            eni: eni.parse().unwrap(),
+            request_id: None,
+            caller: Caller::anonymous(),
+            deadline: Instant::now() + deadline,
+        };
+        let attacher = self.attacher.clone();
+        tokio::spawn(async move {
+            let answer = attacher.attach(request).await;
+            (Instant::now(), answer)
+        })
+    }
+}
+
+fn accepted() -> Outcome {
+    Outcome::Accepted {
+        ens_request_id: "ENS-REQUEST-ID".to_owned(),
+    }
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_behind_one_that_leaves_is_served_as_soon_as_the_lock_is_free() {
+    // The one in front leaves at different moments of the first one's send, its end among them.
+    for leaves in [0.5, 1.2, 1.5, 1.55, 1.59, 1.6, 1.65] {
+        let ens = FakeEns::default();
+        ens.accept();
+        ens.answer(seconds(1.6), accepted());
+        let [first, second, third, fourth] = replicas(Rates::new(1000.0, 1000.0).unwrap(), &ens);
+        let began = Instant::now();
+        let sends = first.attach("i-1", "eni-1", seconds(60.0));
+        sleep(seconds(0.1)).await;
+        let leaver = second.attach("i-1", "eni-2", seconds(leaves - 0.1));
+        sleep(seconds(0.1)).await;
+        let patient = third.attach("i-1", "eni-3", seconds(25.0));
+        let (_, sent) = sends.await.unwrap();
+        sent.unwrap();
+        // He may have been served in the last moment.
+        let _ = leaver.await.unwrap();
+        let (served, answer) = patient.await.unwrap();
+        answer.unwrap();
+        let waited = served - began;
+        assert!(waited < seconds(3.0), "left after {leaves} s: {waited:?}");
+        let calls = third.ledger.calls();
+        assert!(calls < 60, "left after {leaves} s: {calls} calls in {waited:?}");
+
+        // Nobody keeps the lock.
+        let began = Instant::now();
+        let (served, answer) = fourth.attach("i-1", "eni-4", seconds(25.0)).await.unwrap();
+        answer.unwrap();
+        assert!(served - began < seconds(0.1), "{:?}", served - began);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_of_mixed_deadlines_costs_few_calls_and_the_patient_are_served_in_time() {
+    const SEND: Duration = Duration::from_millis(300);
+    let ens = FakeEns::default();
+    ens.accept();
+    ens.take(SEND);
+    let replicas: [Replica; 3] = replicas(Rates::new(1000.0, 1000.0).unwrap(), &ens);
+    let (began, mut patient, mut hasty) = (Instant::now(), Vec::new(), Vec::new());
+    for number in 0..40 {
+        let attach = |deadline| {
+            let instance = format!("i-{}", number % 4);
+            replicas[number % 3].attach(&instance, &format!("eni-{number}"), deadline)
+        };
+        if number % 8 < 4 {
+            hasty.push(attach(seconds(0.4) + seconds(0.1) * number as u32));
+        } else {
+            patient.push(attach(seconds(300.0)));
+        }
+        sleep(seconds(0.02)).await;
+    }
+    for caller in hasty {
+        // Served or not, as far as time allowed.
+        let _ = caller.await.unwrap();
+    }
+    for caller in patient {
+        let (served, answer) = caller.await.unwrap();
+        answer.unwrap();
+        // Ten at each instance, a describe and a send for each, and a round of the queue to take notice.
+        let waited = served - began;
+        assert!(waited < 10 * (2 * SEND + seconds(0.3)), "{waited:?}");
+    }
+    let (calls, sends) = (
+        replicas.iter().map(|replica| replica.ledger.calls()).sum::<u64>(),
+        ens.attaches(),
+    );
+    assert!(calls < 30 * sends as u64, "{calls} calls for {sends} sends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_probe_of_an_open_breaker_goes_to_who_has_a_use_for_it() {
+    let ens = FakeEns::default();
+    ens.accept();
+    let replicas: [Replica; 3] = replicas(Rates::default(), &ens);
+    replicas.iter().for_each(Replica::track);
+    for round in 0..3 {
+        let attached = replicas[round].attach("i-1", &format!("eni-{round}"), seconds(25.0));
+        attached.await.unwrap().1.unwrap();
+        // The tracker's look at it is throttled, and nothing more.
+        let throttled = DescribeError::Throttled {
+            refusal: EnsRefusal::default(),
+            retry_after: None,
+        };
+        ens.fail(Some(throttled));
+        let asked = ens.calls().len();
+        while ens.calls().len() == asked {
+            sleep(seconds(0.01)).await;
+        }
+        ens.fail(None);
+        // Loops tick, with nothing to do until what they looked at is due again.
+        sleep(seconds(1.0)).await;
+        let began = Instant::now();
+        let attach = replicas[(round + 1) % 3].attach(&format!("i-1{round}"), "eni-1", seconds(25.0));
+        let (served, answer) = attach.await.unwrap();
+        answer.unwrap();
+        let waited = served - began;
+        assert!(
+            waited < seconds(1.0),
+            "a stop of a second and a quarter, of which one was over: {waited:?}"
+        );
+        sleep(seconds(60.0)).await;
+    }
+}
