@@ -23,7 +23,6 @@ fuzz_target!(|text: &str| {
             attempt.is_in_conflict(),
         );
     }
-    let _ = invariants::check(&record, &record, &bounds);
     let context = Context {
         bounds: &bounds,
         instance: &"i-1".parse().expect("an id"),
@@ -35,6 +34,7 @@ fuzz_target!(|text: &str| {
         request: None,
         now: Timestamp::from_micros(1_700_000_000_000_000),
     };
+    let _ = invariants::check(&record, &record, &context);
     let step = apply(&record, &Command::Look, context);
     assert!(!step.changed && step.record == record, "a look changes nothing");
 });

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::model::{InstanceId, Timestamp, random};
 
-use super::apply::{Context, Step, apply};
+use super::apply::{Context, apply};
 use super::bounds::Bounds;
 use super::command::{Change, Command, Reply};
 use super::invariants::{self, Breach};
@@ -130,7 +130,14 @@ impl<L: Ledger> Book<L> {
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Err(Unavailable::before("the time for it was over"));
             }
-            let step = self.step(instance, command, &snapshot, now);
+            let context = Context {
+                bounds: &self.bounds.among(snapshot.partition.shared),
+                instance,
+                partition: &snapshot.partition,
+                request: snapshot.request.as_ref(),
+                now,
+            };
+            let step = apply(&snapshot.record, command, context);
             if !step.changed {
                 if verified {
                     let record = Arc::new(step.record);
@@ -160,7 +167,7 @@ impl<L: Ledger> Book<L> {
             asked = BootInstant::now();
             match self.ledger.commit(&proposal).await? {
                 Verdict::Committed { version, now } => {
-                    self.tell(instance, &snapshot, &proposal.record, &changes);
+                    self.tell(instance, &snapshot, proposal.now, &proposal.record, &changes);
                     let record = proposal.record;
                     let partition = snapshot.partition;
                     let seen = Snapshot {
@@ -201,20 +208,16 @@ impl<L: Ledger> Book<L> {
         self.ledger.read(instance, None).await
     }
 
-    fn step(&self, instance: &InstanceId, command: &Command, snapshot: &Snapshot, now: Timestamp) -> Step {
+    /// Reports a commit that was computed at `now`.
+    fn tell(&self, instance: &InstanceId, before: &Snapshot, now: Timestamp, after: &Record, changes: &[Change]) {
         let context = Context {
-            bounds: &self.bounds.among(snapshot.partition.shared),
+            bounds: &self.bounds.among(before.partition.shared),
             instance,
-            partition: &snapshot.partition,
-            request: snapshot.request.as_ref(),
+            partition: &before.partition,
+            request: before.request.as_ref(),
             now,
         };
-        apply(&snapshot.record, command, context)
-    }
-
-    fn tell(&self, instance: &InstanceId, before: &Snapshot, after: &Record, changes: &[Change]) {
-        let bounds = self.bounds.among(before.partition.shared);
-        for breach in invariants::check(&before.record, after, &bounds) {
+        for breach in invariants::check(&before.record, after, &context) {
             (self.observer)(Event::Broken(instance, breach));
         }
         for change in changes {

@@ -205,6 +205,13 @@ impl Bounds {
         ends.max().unwrap_or(attempt.attachment.created_at + self.lag)
     }
 
+    /// When whatever became of every unanswered copy shows in every describe; long ago, if all were answered.
+    #[must_use]
+    pub fn open_copies_show(&self, attempt: &Attempt) -> Timestamp {
+        let unanswered = attempt.sends.iter().filter(|send| send.answered_at.is_none());
+        unanswered.map(|send| self.copy_shows(send)).max().unwrap_or_default()
+    }
+
     /// When whatever became of an unanswered copy shows in every describe: it may be applied for as long as ENS takes it, and
     /// shows one lag after that.
     #[must_use]

@@ -452,4 +452,38 @@ mod tests {
         let stored = serde_json::to_string(&record).expect("a record can be written");
         assert_eq!(serde_json::from_str::<Record>(&stored).expect("and read"), record);
     }
+
+    /// How long a full instance's record takes to be written and read:
+    /// `cargo nextest run --release --lib a_round_trip --run-ignored only --no-capture`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn a_round_trip() {
+        let (instance, now) = (
+            "i-5p67acfmxazb4p".parse().expect("an id"),
+            Timestamp::from_micros(1_700_000_000_000_000),
+        );
+        let mut record = Record::default();
+        for number in 0..20 {
+            let eni = format!("eni-58z57orgmt6d{number}")
+                .parse::<InterfaceId>()
+                .expect("an id");
+            let mut attempt = Attempt::new(&instance, &eni, Uid(uuid::Uuid::from_u128(number)), now);
+            attempt.attachment.enter(State::Pending, Revision(1), now);
+            attempt.attachment.enter(State::Attaching, Revision(2), now);
+            attempt.attachment.enter(State::Failed, Revision(3), now);
+            attempt.attachment.error =
+                Some(Failure::new(crate::model::Reason::AttachFailed, "free again").about(&instance, &eni));
+            record.attempts.insert(eni, attempt);
+        }
+        let text = serde_json::to_string(&record).expect("a record can be written");
+        let rounds = 5_000;
+        let time = |work: &dyn Fn()| {
+            let began = std::time::Instant::now();
+            (0..rounds).for_each(|_| work());
+            began.elapsed().as_secs_f64() * 1e6 / f64::from(rounds)
+        };
+        let read = time(&|| drop(serde_json::from_str::<Record>(&text).expect("it is one")));
+        let write = time(&|| drop(serde_json::to_string(&record).expect("it is one")));
+        println!("{} bytes: {read:.1} us to read, {write:.1} us to write", text.len());
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use eni_gateway::ledger::Record;
+use eni_gateway::ledger::apply::Context;
 use eni_gateway::ledger::bounds::OBSERVATION_LIFE;
 use eni_gateway::ledger::invariants::{self, world};
 use eni_gateway::ledger::record::Attempt;
@@ -53,9 +54,9 @@ impl World {
     }
 
     /// What a new record must not say.
-    pub(crate) fn judge(&mut self, plan: &Plan, after: &Record) {
+    pub(crate) fn judge(&mut self, plan: &Plan, context: &Context<'_>, after: &Record) {
         let before = self.ledger.newest.record.clone();
-        for breach in invariants::check(&before, after, &plan.bounds) {
+        for breach in invariants::check(&before, after, context) {
             self.breaks(breach.id(), format_args!("{breach:?}"));
         }
         for (eni, attempt) in &after.attempts {

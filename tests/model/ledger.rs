@@ -107,7 +107,7 @@ impl World {
         };
         let step = apply(self.ledger.record(), command, context);
         if step.changed {
-            self.judge(plan, &step.record);
+            self.judge(plan, &context, &step.record);
             let before = std::mem::replace(&mut self.ledger.newest, step.record.into());
             if self.left.failovers > 0 {
                 self.ledger.older.push((self.now, before));

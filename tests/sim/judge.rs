@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use eni_gateway::ens::Row;
+use eni_gateway::ledger::apply::Context;
 use eni_gateway::ledger::bounds::LEASE_MARGIN;
 use eni_gateway::ledger::invariants::{self, world};
 use eni_gateway::ledger::record::Attempt;
@@ -129,7 +130,14 @@ impl Judge {
         simulation
             .history
             .note(format_args!("{gateway}: {instance} is {}", summary(after)));
-        for breach in invariants::check(before, after, &self.bounds) {
+        let context = Context {
+            bounds: &self.bounds,
+            instance,
+            partition: &proposal.partition,
+            request: None,
+            now: proposal.now,
+        };
+        for breach in invariants::check(before, after, &context) {
             self.breach(
                 simulation,
                 breach.id(),

@@ -238,9 +238,7 @@ impl Turn<'_> {
                 }
             }
             Finding::Available { .. } | Finding::Elsewhere { .. } | Finding::Missing => {
-                let settled = self.record.settled.get(&eni).copied();
-                let open = self.holds(Rule::OpenCopies) && !self.proves_absence(&attempt, sent_at);
-                if settled.is_none_or(|settled| sent_at > settled + lag) && !open {
+                if sent_at > self.settles_at(&attempt) {
                     attempt.doubted_at = None;
                     self.record.settled.remove(&eni);
                     if finding.text().is_empty() {
@@ -286,7 +284,10 @@ impl Turn<'_> {
         let bounds = self.context.bounds;
         let settled = self.record.settled.get(&attempt.attachment.eni).copied();
         let shows = settled.map_or(Timestamp::default(), |settled| settled + bounds.lag);
-        shows.max(bounds.grace_ends(attempt)).max(self.hold_until())
+        if !self.holds(Rule::OpenCopies) {
+            return shows;
+        }
+        shows.max(bounds.open_copies_show(attempt)).max(self.hold_until())
     }
 
     fn look_at_ended(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &Finding) {

@@ -7,7 +7,7 @@ use crate::model::{InterfaceId, State};
 
 use super::super::bounds::CLOCK_TOLERANCE;
 use super::super::command::Fullness;
-use super::super::record::{Attempt, Observation, Send};
+use super::super::record::{Attempt, Observation};
 use super::super::rules::Rule;
 use super::Turn;
 
@@ -63,10 +63,12 @@ impl Turn<'_> {
     /// without a reservation.
     fn has_open_copy(&self, attempt: &Attempt) -> bool {
         let seen_at = self.record.observation.as_ref().map(|observation| observation.sent_at);
-        let is_open = |send: &Send| seen_at.is_none_or(|seen_at| seen_at <= self.context.bounds.copy_shows(send));
         let settled = matches!(attempt.attachment.state, State::Failed | State::Detached);
-        let mut unanswered = attempt.sends.iter().filter(|send| send.answered_at.is_none());
-        self.holds(Rule::OpenCopies) && !settled && unanswered.any(is_open)
+        let shows = self.context.bounds.open_copies_show(attempt);
+        self.holds(Rule::OpenCopies)
+            && !settled
+            && seen_at.unwrap_or_default() <= shows
+            && attempt.has_unanswered_send()
     }
 
     /// Every ENI that takes a slot.

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::State;
-
-use crate::ledger::bounds::Bounds;
+use crate::ledger::apply::Context;
+use crate::ledger::bounds::CLOCK_TOLERANCE;
 use crate::ledger::record::{Attempt, Record};
+use crate::model::{InterfaceId, Reason, State, Timestamp};
 
 /// An invariant that a commit broke.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Breach {
     /// L1: a reserve took the instance past its limit.
     Limit,
+    /// L1: a reserve went by an observation that was too old, or whose age is not known.
+    Observation,
     /// L3: a reservation ended without proof.
     Reservation,
+    /// A1: ENS shows an ENI here whose attach was called failed, while a copy of that attach may be why.
+    Truth,
     /// L5: a fence fell or came twice.
     Fence,
     /// A2: an ended attempt changed its state.
@@ -24,9 +28,11 @@ pub enum Breach {
 
 impl Breach {
     /// Every one.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::Limit,
+        Self::Observation,
         Self::Reservation,
+        Self::Truth,
         Self::Fence,
         Self::Terminal,
         Self::Revision,
@@ -36,8 +42,9 @@ impl Breach {
     #[must_use]
     pub const fn id(self) -> &'static str {
         match self {
-            Self::Limit => "L1",
+            Self::Limit | Self::Observation => "L1",
             Self::Reservation => "L3",
+            Self::Truth => "A1",
             Self::Fence => "L5",
             Self::Terminal => "A2",
             Self::Revision => "W1",
@@ -45,12 +52,17 @@ impl Breach {
     }
 }
 
-/// The invariants that the step from `before` to `after` breaks.
+/// The invariants that the step from `before` to `after` breaks, computed in this context.
 #[must_use]
-pub fn check(before: &Record, after: &Record, bounds: &Bounds) -> Vec<Breach> {
+pub fn check(before: &Record, after: &Record, context: &Context<'_>) -> Vec<Breach> {
     let checks = [
-        (keeps_limit(before, after, bounds), Breach::Limit),
-        (keeps_reservations(before, after), Breach::Reservation),
+        (keeps_limit(before, after, context), Breach::Limit),
+        (goes_by_an_observation(before, after, context), Breach::Observation),
+        (
+            keeps_reservations(before, after) && ends_by_proof(before, after, context),
+            Breach::Reservation,
+        ),
+        (agrees_with_ens(before, after, context), Breach::Truth),
         (fences_rise(before, after), Breach::Fence),
         (ends_stay(before, after), Breach::Terminal),
         (revisions_rise(before, after), Breach::Revision),
@@ -69,11 +81,16 @@ fn pairs<'a>(before: &'a Record, after: &'a Record) -> impl Iterator<Item = (&'a
         .filter_map(|(eni, now)| before.attempts.get(eni).map(|then| (then, now)))
 }
 
-/// L1: a commit that reserves a slot leaves occupied ∪ reserved within the limit.
-fn keeps_limit(before: &Record, after: &Record, bounds: &Bounds) -> bool {
+/// Whether a commit reserves a slot that was not reserved before.
+fn reserves(before: &Record, after: &Record) -> bool {
     let known = |attempt: &Attempt| before.attempts.values().any(|then| then.uid() == attempt.uid());
     let reserves = |attempt: &Attempt| attempt.attachment.state == State::Pending && !known(attempt);
-    if !after.attempts.values().any(reserves) {
+    after.attempts.values().any(reserves)
+}
+
+/// L1: a commit that reserves a slot leaves occupied ∪ reserved within the limit.
+fn keeps_limit(before: &Record, after: &Record, context: &Context<'_>) -> bool {
+    if !reserves(before, after) {
         return true;
     }
     let observed = after.observation.iter().flat_map(|observation| &observation.occupied);
@@ -83,7 +100,58 @@ fn keeps_limit(before: &Record, after: &Record, bounds: &Bounds) -> bool {
         .filter(|(_, attempt)| attempt.is_reserved())
         .map(|(eni, _)| eni);
     let taken: BTreeSet<_> = observed.chain(after.settled.keys()).chain(reserved).collect();
-    taken.len() <= bounds.limit
+    taken.len() <= context.bounds.limit
+}
+
+/// L1: a commit that reserves a slot goes by an observation that is good now, and was sent after the hold.
+fn goes_by_an_observation(before: &Record, after: &Record, context: &Context<'_>) -> bool {
+    let is_good = after.observation.as_ref().is_some_and(|observation| {
+        let latest = observation.sent_at.max(observation.recorded_at);
+        latest <= context.now + CLOCK_TOLERANCE
+            && context.now < observation.expires_at()
+            && observation.sent_at >= context.partition.hold_until
+    });
+    !reserves(before, after) || is_good
+}
+
+/// L3: an attempt that failed did so by proof: ENS refused every copy by an answer that proves it, or a describe that was sent after the
+/// grace and the hold shows the ENI not here. Otherwise its slot is still counted.
+fn ends_by_proof(before: &Record, after: &Record, context: &Context<'_>) -> bool {
+    let failed = |(then, now): &(&Attempt, &Attempt)| {
+        then.uid() == now.uid() && then.is_reserved() && now.attachment.state == State::Failed
+    };
+    pairs(before, after).filter(failed).all(|(_, now)| {
+        let on_hold = context.now < context.partition.hold_until;
+        let proves = context.bounds.grace_ends(now).max(context.partition.hold_until);
+        is_refused(now) && !on_hold
+            || now.described_at.is_some_and(|described_at| described_at > proves)
+            || after.settled.contains_key(&now.attachment.eni)
+    })
+}
+
+/// Whether ENS answered every copy, and refused for a reason that proves that none was applied.
+fn is_refused(attempt: &Attempt) -> bool {
+    let proves = |reason: Reason| reason.proves_refusal() && !reason.ens_codes().is_empty();
+    let error = attempt.attachment.error.as_ref();
+    !attempt.has_unanswered_send() && error.is_some_and(|error| proves(error.reason))
+}
+
+/// A1: an attempt that was called failed without a refusal that proves it stays so: what appears here while one of its copies may have
+/// been applied is that copy's doing. What appears later, or after such a refusal, others attached.
+fn agrees_with_ens(before: &Record, after: &Record, context: &Context<'_>) -> bool {
+    let appeared = |eni: &InterfaceId| -> Option<Timestamp> {
+        let now = after.attempts.get(eni).filter(|now| !now.ours)?;
+        let here = matches!(now.attachment.state, State::Attaching | State::Attached);
+        now.seen_here_at.filter(|_| here)
+    };
+    let failed = before
+        .attempts
+        .iter()
+        .filter(|(_, then)| then.ours && then.attachment.state == State::Failed && !is_refused(then));
+    failed.into_iter().all(|(eni, then)| {
+        let shows = then.sends.iter().map(|send| context.bounds.copy_shows(send)).max();
+        !appeared(eni).zip(shows).is_some_and(|(seen, shows)| seen <= shows)
+    })
 }
 
 /// L3, as far as records show it: only an attempt with a single send, which its owner takes back, leaves without an end.

@@ -99,7 +99,7 @@ fn what_others_write_is_cut_to_what_a_record_has_room_for() {
     let mut sent = desk.reserve(1, "eni-1");
     let long = "ü".repeat(5_000);
     sent.1.attachment.ens_status.clone_from(&long);
-    let failure = Failure::new(Reason::EnsError, long.clone())
+    let failure = Failure::new(Reason::InstanceNotStopped, long.clone())
         .ens(long.clone(), long.clone())
         .with("observedAt", &long);
     desk.answer(&sent, SendAnswer::Refused(failure));
