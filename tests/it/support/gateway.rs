@@ -8,6 +8,7 @@ use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient
 use eni_gateway::grpc::proto::{
     AttachNetworkInterfaceRequest, Attachment, GetAttachmentRequest, WatchAttachmentRequest,
 };
+use eni_gateway::grpc::trace::UNDOCUMENTED;
 use eni_gateway::simulator::auth::{DEFAULT_ID, DEFAULT_SECRET};
 use eni_gateway::simulator::{Handle, Settings, Simulator, Spread, World, WorldFile};
 use tempfile::TempDir;
@@ -259,8 +260,12 @@ impl Drop for Replica {
         // One that ended before is ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
+        let log = self.log();
         if std::thread::panicking() {
-            eprintln!("log of the replica on {}:\n{}", self.address, self.log());
+            eprintln!("log of the replica on {}:\n{log}", self.address);
+        } else {
+            // Whatever a test was about.
+            assert!(!log.contains(UNDOCUMENTED), "{log}");
         }
     }
 }
