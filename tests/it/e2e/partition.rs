@@ -110,7 +110,7 @@ async fn with_replicas_that_are_waited_for_only_the_side_of_the_replicas_sends()
 /// What the documentation warns of: were this not so, the test above would prove nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_them_the_side_of_the_old_primary_goes_on() {
-    // Its connection to the old primary is all that the one that is cut off has: once lost, as after calls that time out, it stays away.
+    // Its connection to the old primary is all that the one that is cut off has. Lost, as after calls that time out, it would stay lost.
     let patient = [("LEDGER__TIMEOUT", "8s"), ("LEDGER__LEASE", "25s")];
     let split = Split::before(&patient, 1).await;
     split.begin().await;

@@ -117,10 +117,13 @@ impl Watched {
         self.settle().await;
     }
 
-    /// Cuts a server off from its replicas, and from the sentinels, whose pings it does not answer. Whoever else is connected stays so.
+    /// Cuts a server off from its replicas, and from the sentinels, whose pings it does not answer, and who cannot demote it: else they
+    /// would after some ten seconds. Whoever else is connected stays so.
     pub(crate) async fn isolate(&self, index: usize) {
         let server = &self.servers[index];
-        server.ask::<()>(&["ACL", "SETUSER", "default", "-ping"]).await;
+        server
+            .ask::<()>(&["ACL", "SETUSER", "default", "-ping", "-slaveof"])
+            .await;
         server.ask::<()>(&["ACL", "SETUSER", PEER, "off"]).await;
         server.ask::<()>(&["CLIENT", "KILL", "USER", PEER]).await;
     }
@@ -129,7 +132,9 @@ impl Watched {
     pub(crate) async fn join(&self, index: usize) {
         let server = &self.servers[index];
         server.ask::<()>(&["ACL", "SETUSER", PEER, "on"]).await;
-        server.ask::<()>(&["ACL", "SETUSER", "default", "+ping"]).await;
+        server
+            .ask::<()>(&["ACL", "SETUSER", "default", "+ping", "+slaveof"])
+            .await;
         self.settle().await;
     }
 
