@@ -114,7 +114,7 @@ fn grace_of_accepted() {
 #[test]
 fn other_copies() {
     bites(
-        "A1",
+        "L3",
         Plan {
             ticks: 6,
             troubles: Troubles {

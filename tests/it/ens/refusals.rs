@@ -37,9 +37,11 @@ async fn a_refusal_keeps_what_ens_said(
         r#"{{"{code_name}":"{code}","{message_name}":"Why not.","{id_name}":"R-1","HostId":"h","Recommend":"https://x"}}"#
     );
     let server = Server::always(Act::Json(status, body)).await;
-    let Outcome::Refused(refusal) = client(&server.url).attach().await else {
-        panic!("not refused")
+    let outcome = client(&server.url).attach().await;
+    let (Outcome::Refused(refusal) | Outcome::Conflict(refusal) | Outcome::Unproven(refusal)) = &outcome else {
+        panic!("not refused: {outcome:?}")
     };
+    assert_eq!(matches!(outcome, Outcome::Refused(_)), reason.proves_refusal());
     assert_eq!(refusal.code, code);
     assert_eq!(
         (refusal.message.as_str(), refusal.request_id.as_str()),
