@@ -150,7 +150,7 @@ fn agrees_with_ens(before: &Record, after: &Record, context: &Context<'_>) -> bo
         .filter(|(_, then)| then.ours && then.attachment.state == State::Failed && !is_refused(then));
     failed.into_iter().all(|(eni, then)| {
         let shows = then.sends.iter().map(|send| context.bounds.copy_shows(send)).max();
-        !appeared(eni).zip(shows).is_some_and(|(seen, shows)| seen <= shows)
+        appeared(eni).zip(shows).is_none_or(|(seen, shows)| seen > shows)
     })
 }
 
