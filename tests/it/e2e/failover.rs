@@ -41,7 +41,9 @@ async fn attach_for_good(clients: &[Client], instance: &str, eni: &str, told: &M
             | "COORDINATION_RECOVERING"
             | "OUTCOME_UNKNOWN"
             | "LOCK_WAIT"
-            | "NOT_APPLIED" => {
+            | "NOT_APPLIED"
+            // The budget is kept where the ledger is.
+            | "ENS_THROTTLED" => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
             other => panic!("{other}: {answer:?}"),
