@@ -42,6 +42,7 @@ async fn attach_for_good(clients: &[Client], instance: &str, eni: &str, told: &M
             | "OUTCOME_UNKNOWN"
             | "LOCK_WAIT"
             | "NOT_APPLIED"
+            // The budget is kept where the ledger is.
             | "ENS_THROTTLED" => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
