@@ -467,7 +467,7 @@ mod tests {
         let text = serde_json::to_string(&record).expect("a record can be written");
         let rounds = 5_000;
         let time = |work: &dyn Fn()| {
-            let began = std::time::Instant::now();
+            let began = tokio::time::Instant::now();
             (0..rounds).for_each(|_| work());
             began.elapsed().as_secs_f64() * 1e6 / f64::from(rounds)
         };

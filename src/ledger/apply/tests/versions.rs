@@ -207,7 +207,7 @@ fn another_incarnation_leaves_a_new_state_as_it_is() {
     let mut desk = with_new_variants();
     desk.partition.incarnation = "b".to_owned();
     desk.observe(&[]);
-    let stored = serde_json::to_value(&desk.attempt("eni-conflict")).unwrap();
+    let stored = serde_json::to_value(desk.attempt("eni-conflict")).unwrap();
     assert_eq!(stored["attachment"]["state"], "suspended");
     assert_eq!(stored["reserved"], false);
 }
