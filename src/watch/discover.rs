@@ -80,10 +80,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
     }
 
     async fn ask(&self, instance: &InstanceId) -> Result<(), Failure> {
-        let permit = self
-            .budget
-            .permit(Purpose::Describe, Instant::now() + PERMIT_WITHIN)
-            .await;
+        let permit = self.budget.permit(Purpose::Read, Instant::now() + PERMIT_WITHIN).await;
         let permit = permit.map_err(|missing| failures::no_permit(&missing))?;
         let sent_at = self.book.ledger().now(instance);
         let rows = self.ens.interfaces_of(permit, instance).await;

@@ -149,7 +149,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
     }
 
     async fn reread(&self, batch: &[Due]) {
-        match self.budget.permit(Purpose::Describe, Instant::now() + REREAD).await {
+        match self.budget.permit(Purpose::Read, Instant::now() + REREAD).await {
             Ok(permit) => {
                 let poll = tracing::info_span!(parent: None, span::POLL, otel.kind = "internal", batch = batch.len());
                 self.tracker.look(batch.to_vec(), permit).instrument(poll).await;
