@@ -31,7 +31,7 @@ use uuid::Uuid;
 
 use crate::ens::{Budget, Ens};
 use crate::ledger::command::Reach;
-use crate::ledger::{Book, Hint, Ledger, Unavailable};
+use crate::ledger::{Book, Hint, Ledger};
 use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid, random};
 use crate::telemetry::Metrics;
 use crate::telemetry::names::AUDIT;
@@ -162,8 +162,8 @@ enum Step {
     Answered(Box<Attachment>),
     /// To an attempt that is not settled yet: its end is waited for outside the line.
     Unsettled(Unsettled),
-    /// To the lock; nothing is reserved yet. At once once more: once for each grant.
-    Granted,
+    /// To the lock, or to a permit that was missing; nothing is reserved yet. At once once more: once for each grant and each permit.
+    Further,
     /// Not far; after a pause, or a change of the record, once more.
     Queued { ahead: usize },
     /// Not far; after this pause once more.
@@ -200,13 +200,29 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                     // The attempt that was joined is withdrawn: this caller's own begins.
                     self.gate.bound(sleep(LEAST_ROUND)).await?;
                 }
-                Step::Granted | Step::Queued { .. } | Step::Again(..) => {}
+                Step::Further | Step::Queued { .. } | Step::Again(..) => {}
             }
         }
     }
 
+    /// Waits for the turn. Meanwhile the caller hears what keeps the first in line.
     async fn line_up(&self, line: &Arc<Line>) -> Result<Turn, Failure> {
-        let turn = self.gate.bound(line.turn()).await;
+        let turn = line.turn();
+        let turn = async {
+            tokio::pin!(turn);
+            let mut reason = line.reason();
+            loop {
+                if let Some(why) = reason {
+                    self.gate.blocked_by(why);
+                }
+                tokio::select! {
+                    biased;
+                    turn = &mut turn => return turn,
+                    told = line.told() => reason = Some(told.unwrap_or_else(failures::in_line)),
+                }
+            }
+        };
+        let turn = self.gate.bound(turn).await;
         if let (Err(_), Some(mut turn)) = (&turn, line.try_turn()) {
             // Perhaps nobody else is left to whom a lock could pass.
             self.attacher.step_aside(&mut turn, &self.request.instance).await;
@@ -216,9 +232,10 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
 
     /// At the head of the line: steps until there is an answer, or the caller's time is over.
     async fn in_turn(&self, mut turn: Turn) -> Result<Step, Failure> {
-        let mut kit = None;
+        let mut kit = Kit::default();
         let mut unreached = 0;
         let mut hint = self.attacher.book.ledger().hints().subscribe(&self.request.instance);
+        self.gate.lead(Some(turn.line()));
         let ended = loop {
             let paused = match self.step(&mut turn, &mut kit).await {
                 Ok(Step::Again(pause, why)) => {
@@ -226,33 +243,33 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                     if unreached == MOST_UNREACHED {
                         break Err(why);
                     }
+                    self.attacher.put_down(&mut kit).await;
                     self.gate.pause(pause.max(LEAST_ROUND), why).await
                 }
                 Ok(Step::Queued { ahead }) => {
                     self.gate.blocked_by(failures::lock_wait(ahead));
+                    self.attacher.put_down_probes(&mut kit).await;
                     self.gate.bound(next_round(&mut hint, poll_pause())).await
                 }
-                Ok(Step::Granted) => Ok(()),
+                Ok(Step::Further) => Ok(()),
                 ended => break ended,
             };
             if let Err(failure) = paused {
                 break Err(failure);
             }
         };
-        if let Some(Kit { permit, .. }) = kit {
-            self.attacher.budget.give_back(permit).await;
-        }
+        self.gate.lead(None);
+        self.attacher.put_down(&mut kit).await;
         self.attacher.step_aside(&mut turn, &self.request.instance).await;
         ended
     }
 
     /// One step: as far as it gets without waiting for anything but the ledger and ENS.
-    async fn step(&self, turn: &mut Turn, kit: &mut Option<Kit>) -> Result<Step, Failure> {
+    async fn step(&self, turn: &mut Turn, kit: &mut Kit) -> Result<Step, Failure> {
         // A permit is had when nobody stands before, not while queueing, and never waited for under the lock.
         if turn.is_next() {
-            let equipped = self.attacher.equip_now(kit.take()).await;
-            *kit = match equipped {
-                Ok(Some(equipped)) => Some(equipped),
+            let equipped = match self.attacher.equip_now(kit).await {
+                Ok(Some(equipped)) => equipped,
                 // What needs neither permit nor credentials does not fail for them, and does not wait for them.
                 missing => {
                     self.attacher.give_up(turn, &self.request.instance).await;
@@ -260,29 +277,19 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                         return Ok(step);
                     }
                     missing?;
-                    Some(self.attacher.equip(&self.gate).await?)
+                    self.attacher.equip(kit, &self.gate).await?
                 }
             };
-        }
-        if let Some(equipped) = kit.take() {
             return self.reserve(turn, equipped, kit).await;
         }
         let enter = self.enter(turn.ticket(), Uid(Uuid::nil()), Reach::Queue);
         match self.attacher.book.execute(&self.request.instance, &enter).await {
             Ok(answer) => {
+                self.gate.reached();
                 turn.hears(&answer);
-                self.without_send(answer).await
+                self.without_send(turn, answer).await
             }
-            Err(error) => Ok(Step::Again(LEDGER_RETRY, self.unreached(&error)?)),
-        }
-    }
-
-    /// The ledger could not be asked: why, for the pause before it is asked again; or at once, if that is of no use.
-    fn unreached(&self, error: &Unavailable) -> Result<Failure, Failure> {
-        let why = failures::unavailable(error);
-        match error.lasting {
-            true => Err(self.gate.refuse(why)),
-            false => Ok(why),
+            Err(error) => Ok(Step::Again(LEDGER_RETRY, self.gate.unreached(&error)?)),
         }
     }
 }

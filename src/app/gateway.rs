@@ -17,10 +17,10 @@ use super::drain::Drain;
 use super::{Error, observe};
 use crate::admission::{Admission, Limits};
 use crate::attach::Attacher;
-use crate::ens::budget::{TokenAnswer, TokenRequest, TokenSource};
+use crate::ens::budget::{TokenAnswer, TokenRequest, TokenSource, Unreachable};
 use crate::ens::{Budget, Ens, Purpose};
 use crate::grpc::{self, AttachmentService, Health, Server, Tls};
-use crate::ledger::{Book, Bucket, Ledger, TokenOrder, TokenReply};
+use crate::ledger::{Book, Bucket, Ledger, TokenOrder, TokenReply, Unavailable};
 use crate::telemetry::Metrics;
 use crate::tracker::Tracker;
 use crate::watch::{self, Hub};
@@ -220,6 +220,7 @@ fn token_source<L: Ledger>(book: Arc<Book<L>>) -> TokenSource {
         match purpose {
             Purpose::Attach => Bucket::Attach,
             Purpose::Describe => Bucket::Describe,
+            Purpose::Read => Bucket::Read,
             Purpose::Track => Bucket::Track,
             Purpose::Compare => Bucket::Compare,
         }
@@ -241,7 +242,7 @@ fn token_source<L: Ledger>(book: Arc<Book<L>>) -> TokenSource {
                 Ok(TokenReply::Chunk(further)) => Ok(TokenAnswer::Chunk(further)),
                 Ok(TokenReply::Probe) => Ok(TokenAnswer::Probe),
                 Ok(TokenReply::Wait(wait)) => Ok(TokenAnswer::Wait(wait)),
-                Err(error) => Err(error.why),
+                Err(Unavailable { why, down_for, .. }) => Err(Unreachable { why, down_for }),
             }
         })
     })

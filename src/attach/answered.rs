@@ -14,6 +14,8 @@ use crate::model::{Attachment, Failure, State, Ticket, Timestamp, Uid};
 use crate::telemetry::context::current_trace;
 use crate::telemetry::metrics::RefusedBy;
 
+use super::gate::LEDGER_PATIENCE;
+use super::line::Turn;
 use super::{Attempting, LEAST_ROUND, LEDGER_RETRY, Request, Step, Unsettled, failures, gate, next_round};
 
 /// How often an unsettled attempt is looked at; a hint only makes it faster.
@@ -26,9 +28,12 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         loop {
             let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Reach::Ask);
             let answer = match self.attacher.book.execute(&self.request.instance, &enter).await {
-                Ok(answer) => answer,
+                Ok(answer) => {
+                    self.gate.reached();
+                    answer
+                }
                 Err(error) => {
-                    self.gate.pause(LEDGER_RETRY, self.unreached(&error)?).await?;
+                    self.gate.pause(LEDGER_RETRY, self.gate.unreached(&error)?).await?;
                     continue;
                 }
             };
@@ -51,8 +56,10 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
     }
 
     /// The reply to an [`Enter`] that reserved nothing.
-    pub(super) async fn without_send(&self, answer: Answer) -> Result<Step, Failure> {
+    pub(super) async fn without_send(&self, turn: &mut Turn, answer: Answer) -> Result<Step, Failure> {
         if let Reply::Present { fresh: false, .. } = answer.reply {
+            // ENS is asked, and its permit waited for, without the lock.
+            self.attacher.give_up(turn, &self.request.instance).await;
             let (pause, why) = self.reread().await?;
             return Ok(Step::Again(pause, why));
         }
@@ -92,7 +99,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 Ok(Step::Again(pause, failures::recovering(until, answer.now)))
             }
             Reply::Queued { ahead } => Ok(Step::Queued { ahead }),
-            Reply::Granted { .. } => Ok(Step::Granted),
+            Reply::Granted { .. } => Ok(Step::Further),
             _ => Ok(Step::Again(LEAST_ROUND, failures::lock_wait(0))),
         }
     }
@@ -104,7 +111,13 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         self.gate.join();
         let mut hint = self.attacher.book.ledger().hints().subscribe(instance);
         loop {
-            if let Ok(answer) = self.attacher.book.execute(instance, &Command::Look).await {
+            let looked = self.attacher.book.execute(instance, &Command::Look).await;
+            if let Err(error) = &looked
+                && error.down_for >= LEDGER_PATIENCE
+            {
+                return Err(gate::outcome_unknown().retry_after(failures::LEDGER_OUTAGE));
+            }
+            if let Ok(answer) = looked {
                 let attempt = answer.record.attempts.get(eni).filter(|attempt| attempt.uid() == uid);
                 match attempt.map(|attempt| &attempt.attachment) {
                     // The ledger lost it: ENS's own status is all that is left to say what came of it.

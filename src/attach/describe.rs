@@ -3,19 +3,14 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use crate::ens::{DescribeError, EniStatus, Ens, Purpose, Row};
+use crate::ens::{DescribeError, EniStatus, Ens, Permit, Purpose, Row};
 use crate::ledger::Ledger;
 use crate::ledger::command::{Command, Finding, Sight, Status};
 use crate::ledger::record::Attempt;
 use crate::model::{Failure, InstanceId, Timestamp};
 
-use super::kit::wait_for;
 use super::{Attacher, Attempting, LEAST_ROUND, LEDGER_RETRY, failures};
 
-/// How long the permit of a describe may be waited for under the lock: in the order of arrival, for readers want them too.
-const PERMIT_WITHIN: Duration = Duration::from_millis(300);
 /// The pause after a describe that failed in passing, or told nothing.
 pub(super) const DESCRIBE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -24,12 +19,8 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     pub(super) async fn describe(
         &self,
         instance: &InstanceId,
+        permit: Permit,
     ) -> Result<(Timestamp, Vec<Sight>), Result<(Duration, Failure), Failure>> {
-        let permit = self
-            .budget
-            .permit(Purpose::Describe, Instant::now() + PERMIT_WITHIN)
-            .await;
-        let permit = permit.map_err(|missing| Ok(wait_for(&missing)))?;
         let sent_at = self.book.ledger().now(instance);
         match self.ens.interfaces_of(permit, instance).await {
             Ok(rows) => Ok((sent_at, sights(instance, rows))),
@@ -43,11 +34,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
     /// ledger is asked again, and what the caller hears if there is no time for that.
     pub(super) async fn reread(&self) -> Result<(Duration, Failure), Failure> {
         let attacher = &self.attacher;
-        let permit = attacher.budget.permit(Purpose::Describe, self.gate.deadline());
-        let permit = match self.gate.bound(permit).await? {
-            Ok(permit) => permit,
-            Err(missing) => return Ok(wait_for(&missing)),
-        };
+        let permit = attacher.permit(Purpose::Describe, &self.gate).await?;
         let (instance, eni) = (&self.request.instance, &self.request.eni);
         let sent_at = attacher.book.ledger().now(instance);
         let finding = match attacher.ens.interfaces(permit, std::slice::from_ref(eni)).await {
@@ -61,7 +48,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         };
         let record = match attacher.book.execute(instance, &settle).await {
             Ok(answer) => answer.record,
-            Err(error) => return Ok((LEDGER_RETRY, self.unreached(&error)?)),
+            Err(error) => return Ok((LEDGER_RETRY, self.gate.unreached(&error)?)),
         };
         let told = |attempt: &Attempt| attempt.described_at >= Some(sent_at);
         let pause = match record.attempts.get(eni).is_none_or(told) {

@@ -1,9 +1,15 @@
 //! What the outcomes of ENS and the answers of the ledger are to a caller: one failure each, with what to do.
 
+use std::time::Duration;
+
+use crate::ens::budget::Unreachable;
 use crate::ens::{DescribeError, EnsRefusal, NoPermit};
 use crate::ledger::Unavailable;
 use crate::ledger::command::Fullness;
 use crate::model::{Failure, InstanceId, InterfaceId, Reason, Timestamp};
+
+/// When to try again where the ledger cannot be reached.
+pub(crate) const LEDGER_OUTAGE: Duration = Duration::from_secs(1);
 
 /// A refusal of ENS.
 pub(crate) fn refused(refusal: &EnsRefusal) -> Failure {
@@ -54,7 +60,9 @@ pub(crate) fn no_permit(missing: &NoPermit) -> Failure {
             let why = "the account's budget of ens calls was not reached in time; nothing was applied; try again later";
             Failure::new(Reason::EnsThrottled, why).retry_after(*wait)
         }
-        NoPermit::CounterUnreachable(why) => unavailable(&Unavailable::before(why.clone())),
+        NoPermit::CounterUnreachable(Unreachable { why, down_for }) => {
+            unavailable(&Unavailable::before(why.clone()).after(*down_for))
+        }
     }
 }
 
@@ -79,14 +87,17 @@ pub(crate) fn describe(error: &DescribeError) -> Result<Failure, Failure> {
 
 /// The ledger cannot be reached, or this replica must not use it.
 pub(crate) fn unavailable(error: &Unavailable) -> Failure {
-    let then = match error.lasting {
-        true => "another replica may do better",
-        false => "try again",
+    let failure = |then| {
+        Failure::new(
+            Reason::CoordinationUnavailable,
+            format!("{error}; nothing was sent; {then}"),
+        )
     };
-    Failure::new(
-        Reason::CoordinationUnavailable,
-        format!("{error}; nothing was sent; {then}"),
-    )
+    if error.lasting {
+        failure("another replica may do better")
+    } else {
+        failure("try again").retry_after(LEDGER_OUTAGE)
+    }
 }
 
 /// This replica is going away.
@@ -103,6 +114,12 @@ pub(crate) fn unconfirmed(error: &Unavailable) -> Failure {
 pub(crate) fn recovering(until: Timestamp, now: Timestamp) -> Failure {
     let why = format!("the ledger lost writes and recovers until {until}; nothing was sent; try again then");
     Failure::new(Reason::CoordinationRecovering, why).retry_after(until.since(now))
+}
+
+/// Others stand before in line.
+pub(crate) fn in_line() -> Failure {
+    let why = "the deadline was too short to reach the instance's lock; nothing was sent; try again with a longer one";
+    Failure::new(Reason::LockWait, why)
 }
 
 /// Somebody else holds the lock.

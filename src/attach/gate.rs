@@ -10,12 +10,18 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::ledger::Unavailable;
 use crate::model::{Attachment, Code, Failure, Reason, Sent};
 
 use super::failures;
+use super::line::Line;
 
 /// With less time than this until the deadline nothing is sent: the answer could not be told.
 const LEAST_TIME_TO_SEND: Duration = Duration::from_millis(200);
+
+/// How long an outage of the ledger is waited out, by each call and from its beginning. A longer one is answered at once, so that calls
+/// do not fill the replica while nothing can be done for them.
+pub(super) const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The gate of one call.
 pub(super) struct Gate {
@@ -28,16 +34,22 @@ struct GateState {
     phase: Phase,
     /// What the caller hears if nothing better comes before the deadline.
     blocked_by: Failure,
+    /// The line that the attempt is the first of: what keeps it keeps them.
+    leads: Option<Arc<Line>>,
+    /// Since when the ledger could not be asked.
+    unreached_since: Option<Instant>,
     /// A copy went out, and came to nothing.
     went_out: bool,
+    /// One was sent again with fresh credentials.
+    refreshed: bool,
     /// The caller was answered, or hung up: nothing is begun for him any more.
     left: bool,
 }
 
 enum Phase {
-    /// Nothing was sent.
+    /// Nothing was sent, and no send is written.
     Waiting,
-    /// A send is written, or under way, or somebody else's was joined.
+    /// A send is or may be written, or is under way, or somebody else's was joined.
     Sending,
     /// ENS has answered.
     Known(Box<Result<Attachment, Failure>>),
@@ -47,14 +59,13 @@ enum Phase {
 
 impl Gate {
     pub(super) fn new(deadline: Instant) -> Arc<Self> {
-        let blocked_by = Failure::new(
-            Reason::LockWait,
-            "the deadline was too short to reach the instance's lock; nothing was sent; try again with a longer one",
-        );
         let state = Mutex::new(GateState {
             phase: Phase::Waiting,
-            blocked_by,
+            blocked_by: failures::in_line(),
+            leads: None,
+            unreached_since: None,
             went_out: false,
+            refreshed: false,
             left: false,
         });
         Arc::new(Self {
@@ -76,15 +87,46 @@ impl Gate {
     /// hears to the end: nobody says any more that nothing was sent.
     pub(super) fn blocked_by(&self, failure: Failure) {
         let mut state = self.state();
+        if let Some(line) = &state.leads {
+            line.tell(&failure);
+        }
         if !state.went_out || failure.reason.sent() != Sent::Nothing {
             state.blocked_by = failure;
         }
+    }
+
+    /// From now on the attempt is the first in this line, or in none.
+    pub(super) fn lead(&self, line: Option<Arc<Line>>) {
+        self.state().leads = line;
     }
 
     /// Nothing will be sent, for this reason: what the caller hears.
     pub(super) fn refuse(&self, failure: Failure) -> Failure {
         self.blocked_by(failure);
         self.state().blocked_by.clone()
+    }
+
+    /// The ledger answered.
+    pub(super) fn reached(&self) {
+        self.state().unreached_since = None;
+    }
+
+    /// The ledger could not be asked: why, for the pause before it is asked again.
+    ///
+    /// # Errors
+    /// It has been out of reach for so long, or is unusable for good, that asking again is of no use.
+    pub(super) fn unreached(&self, error: &Unavailable) -> Result<Failure, Failure> {
+        let why = failures::unavailable(error);
+        let since = *self.state().unreached_since.get_or_insert_with(Instant::now);
+        match error.lasting || error.down_for.max(since.elapsed()) >= LEDGER_PATIENCE {
+            true => Err(self.refuse(why)),
+            false => Ok(why),
+        }
+    }
+
+    /// Whether the attach may be sent again with fresh credentials: once for each call.
+    pub(super) fn refresh(&self) -> bool {
+        !std::mem::replace(&mut self.state().refreshed, true)
     }
 
     /// A copy went out and came to nothing, for this reason.
@@ -94,7 +136,7 @@ impl Gate {
         state.blocked_by = why.clone();
     }
 
-    /// Passes the gate before a send is written.
+    /// Passes the gate, right before a command that may write a send.
     ///
     /// # Errors
     /// What blocked so far: the gate is closed, or too little time is left to tell the answer.

@@ -5,13 +5,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::Instant;
 
 use crate::ledger::BootInstant;
 use crate::ledger::book::Answer;
 use crate::ledger::command::{Hold, Lease, Reply};
-use crate::model::{InstanceId, Ticket, random};
+use crate::model::{Failure, InstanceId, Reason, Ticket, random};
 
 /// Most callers that one grant serves.
 const MOST_PER_GRANT: usize = 4;
@@ -40,6 +40,9 @@ impl Lines {
 pub(super) struct Line {
     turn: Arc<tokio::sync::Mutex<Baton>>,
     waiting: Mutex<Waiting>,
+    /// What keeps the first in line, where it keeps everybody.
+    reason: Mutex<Option<Failure>>,
+    told: Notify,
 }
 
 #[derive(Default)]
@@ -125,6 +128,31 @@ impl Line {
         }
     }
 
+    /// Tells those in line what keeps the first one, or that it is nothing but the others.
+    pub(super) fn tell(&self, why: &Failure) {
+        let keeps_everybody = matches!(
+            why.reason,
+            Reason::CoordinationUnavailable | Reason::CoordinationRecovering | Reason::EnsThrottled
+        );
+        let reason = keeps_everybody.then(|| why.clone());
+        let mut told = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told != reason {
+            *told = reason;
+            self.told.notify_waiters();
+        }
+    }
+
+    /// What keeps the first in line, where it keeps everybody.
+    pub(super) fn reason(&self) -> Option<Failure> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until that changes.
+    pub(super) async fn told(&self) -> Option<Failure> {
+        self.told.notified().await;
+        self.reason()
+    }
+
     fn somebody_waits_since(&self, time: Instant) -> bool {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.since.first_key_value().is_some_and(|(_, since)| *since <= time)
@@ -135,6 +163,11 @@ impl Turn {
     /// The ticket to ask the ledger with: the same one until its grant is over.
     pub(super) fn ticket(&mut self) -> Ticket {
         *self.baton.ticket.get_or_insert_with(|| Ticket(random::uuid()))
+    }
+
+    /// The line that it is the head of.
+    pub(super) fn line(&self) -> Arc<Line> {
+        self.line.clone()
     }
 
     /// What the ledger's answer says of the lock and the places before.

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::ens::Ens;
+use crate::ens::{Ens, Purpose};
 use crate::ledger::Ledger;
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::record::Attempt;
 use crate::model::Failure;
 
 use super::gate::Gate;
+use super::kit::Kit;
 use super::line::Turn;
 use super::owner::Asking;
 use super::reserve::Way;
@@ -30,20 +31,23 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         let Ok(mut turn) = gate.bound(line.turn()).await else {
             return;
         };
+        let mut kit = Kit::default();
         // What a resend comes to stands in the record.
-        let _ = gate.bound(self.try_resend(&gate, &mut turn, attempt)).await;
+        let _ = self.try_resend(&gate, &mut turn, &mut kit, attempt).await;
+        self.put_down(&mut kit).await;
         self.step_aside(&mut turn, instance).await;
     }
 
-    async fn try_resend(&self, gate: &Gate, turn: &mut Turn, attempt: &Attempt) -> Result<(), Failure> {
+    /// Every wait ends with the gate; what is reserved is sent.
+    async fn try_resend(&self, gate: &Gate, turn: &mut Turn, kit: &mut Kit, attempt: &Attempt) -> Result<(), Failure> {
         let instance = &attempt.attachment.instance;
         let mut hint = self.book.ledger().hints().subscribe(instance);
         loop {
-            let kit = match self.equip_now(None).await? {
-                Some(kit) => kit,
+            let equipped = match self.equip_now(kit).await? {
+                Some(equipped) => equipped,
                 None => {
                     self.give_up(turn, instance).await;
-                    self.equip(gate).await?
+                    self.equip(kit, gate).await?
                 }
             };
             let asking = Asking::new(Command::Resend {
@@ -51,21 +55,25 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
                 uid: attempt.uid(),
                 eni: attempt.attachment.eni.clone(),
             });
-            match self.reserve(turn, instance, asking, None).await {
-                Way::Reserved(reserved) => {
-                    let sent = self.send_once(turn, reserved, kit).await;
-                    // Written or not: the tracker goes on from the record.
-                    let _ = self.write(turn, &sent.answered).await;
-                    return Ok(());
-                }
+            let way = self.reserve(turn, instance, asking, &mut kit.describe, None).await;
+            if let Way::Reserved(reserved) = way {
+                let sent = self.send_once(turn, reserved, equipped, || false).await;
+                // Written or not: the tracker goes on from the record.
+                let _ = self.write(turn, &sent.answered).await;
+                return Ok(());
+            }
+            kit.send = Some(equipped);
+            match way {
                 Way::Otherwise(answer) if matches!(answer.reply, Reply::Queued { .. }) => {
-                    self.budget.give_back(kit.permit).await;
-                    next_round(&mut hint, poll_pause()).await;
+                    self.put_down_probes(kit).await;
+                    gate.bound(next_round(&mut hint, poll_pause())).await?;
                 }
-                Way::Otherwise(_) | Way::Undescribed(_) | Way::Unreached(_) => {
-                    self.budget.give_back(kit.permit).await;
-                    return Ok(());
+                Way::Unpermitted => {
+                    self.give_up(turn, instance).await;
+                    self.put_down_probes(kit).await;
+                    kit.describe = Some(self.permit(Purpose::Describe, gate).await?);
                 }
+                _ => return Ok(()),
             }
         }
     }

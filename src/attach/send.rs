@@ -12,7 +12,7 @@ use crate::ledger::{BootInstant, Ledger, Unavailable};
 use crate::model::{Attachment, Failure, Reason, Sent, State};
 use crate::telemetry::metrics::RefusedBy;
 
-use super::kit::Kit;
+use super::kit::SendKit;
 use super::line::Turn;
 use super::owner::{Answered, Reserved};
 use super::{Attacher, Attempting, LEDGER_RETRY, Step, Unsettled, failures};
@@ -22,6 +22,9 @@ use super::{Attacher, Attempting, LEDGER_RETRY, Step, Unsettled, failures};
 const WRITE_FOR: Duration = Duration::from_secs(120);
 /// The pause after a throttling answer without a time of its own.
 const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
+
+/// The pause before an attach is sent again with fresh credentials.
+const CREDENTIALS_PAUSE: Duration = Duration::from_millis(300);
 
 /// Why it is as if never sent, and how long to wait before another try.
 type Void = (Duration, Failure);
@@ -41,8 +44,9 @@ impl Dispatched {
 
 impl<L: Ledger, E: Ens> Attempting<L, E> {
     /// Sends what was reserved, and the ledger remembers even if it fails over, and writes the answer.
-    pub(super) async fn send(&self, turn: &mut Turn, reserved: Reserved, kit: Kit) -> Result<Step, Failure> {
-        let Dispatched { answered, void } = self.attacher.send_once(turn, reserved, kit).await;
+    pub(super) async fn send(&self, turn: &mut Turn, reserved: Reserved, kit: SendKit) -> Result<Step, Failure> {
+        let retry = || self.gate.refresh();
+        let Dispatched { answered, void } = self.attacher.send_once(turn, reserved, kit, retry).await;
         self.tell(&answered);
         let written = self.attacher.write(turn, &answered).await;
         let uid = answered.attempt().uid();
@@ -81,8 +85,14 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
 
 impl<L: Ledger, E: Ens> Attacher<L, E> {
     /// One send, if the ledger will remember it whatever happens, and the lease lasts for it. Nothing is awaited between this last
-    /// check and the signature.
-    pub(super) async fn send_once(&self, turn: &Turn, reserved: Reserved, kit: Kit) -> Dispatched {
+    /// check and the signature. `retry`: whether it is sent again with fresh credentials where ENS refuses these.
+    pub(super) async fn send_once(
+        &self,
+        turn: &Turn,
+        reserved: Reserved,
+        kit: SendKit,
+        retry: impl FnOnce() -> bool,
+    ) -> Dispatched {
         let instance = &reserved.attempt().attachment.instance;
         let confirmation = self.book.ledger().confirm(instance, reserved.incarnation()).await;
         let confirmed = match reserved.confirmed(confirmation) {
@@ -103,17 +113,21 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         };
         let Attachment { instance, eni, .. } = &under_way.attempt().attachment;
         let outcome = self.ens.attach(&kit.prepared, kit.permit, instance, eni).await;
-        let (answer, void) = self.read(under_way.attempt(), outcome);
+        let (answer, void) = self.read(under_way.attempt(), outcome, retry);
         let answered = under_way.answered(answer);
         Dispatched { answered, void }
     }
 
     /// What ENS's answer is to the ledger; and, where it is as if nothing had been sent, to the caller.
-    fn read(&self, attempt: &Attempt, outcome: Outcome) -> (SendAnswer, Option<Void>) {
+    fn read(&self, attempt: &Attempt, outcome: Outcome, retry: impl FnOnce() -> bool) -> (SendAnswer, Option<Void>) {
         let Attachment { instance, eni, uid, .. } = &attempt.attachment;
         match outcome {
             Outcome::Accepted { ens_request_id } => (SendAnswer::Accepted { ens_request_id }, None),
-            Outcome::Refused(refusal) => self.refused(attempt, &refusal),
+            Outcome::Refused(refusal) if refusal.rejects_the_key() && retry() => {
+                let why = failures::refused(&refusal).about(instance, eni);
+                (SendAnswer::Void, Some((CREDENTIALS_PAUSE, why)))
+            }
+            Outcome::Refused(refusal) => (self.refused(attempt, &refusal), None),
             Outcome::Conflict(refusal) => (
                 SendAnswer::Conflicting(failures::refused(&refusal).about(instance, eni)),
                 None,
@@ -142,16 +156,13 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         }
     }
 
-    fn refused(&self, attempt: &Attempt, refusal: &EnsRefusal) -> (SendAnswer, Option<Void>) {
+    fn refused(&self, attempt: &Attempt, refusal: &EnsRefusal) -> SendAnswer {
         let mut failure = failures::refused(refusal).about(&attempt.attachment.instance, &attempt.attachment.eni);
-        if refusal.code == "InvalidSecurityToken.Expired" {
-            return (SendAnswer::Void, Some((Duration::ZERO, failure)));
-        }
         if failure.reason == Reason::EniLimitExceeded {
             self.metrics.slot_refused(RefusedBy::Ens);
             failure = failure.with("limit", self.book.bounds_of(&attempt.attachment.instance).limit);
         }
-        (SendAnswer::Refused(failure), None)
+        SendAnswer::Refused(failure)
     }
 
     /// Writes how a send was answered, and releases the lock with it unless somebody in line may go on under it. The attachment

@@ -12,7 +12,6 @@ use crate::ledger::command::{Command, Reach, Reply};
 use crate::model::{Failure, Reason, State, Ticket, Uid};
 
 use super::gate::Gate;
-use super::kit::wait_for;
 use super::{Attacher, Attempting, Request, failures};
 
 /// A check that was passed, in words.
@@ -75,7 +74,8 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
     /// Whether the pair is attached or under way; otherwise checks that there is room for it.
     async fn is_here(&self, checks: &mut Vec<Check>) -> Result<bool, Failure> {
         let Request { instance, eni, .. } = &self.request;
-        let (sent_at, rows) = match self.attacher.describe(instance).await {
+        let permit = self.describe_permit().await?;
+        let (sent_at, rows) = match self.attacher.describe(instance, permit).await {
             Ok(seen) => seen,
             Err(error) => return Err(error.map_or_else(|failure| failure, |(_, why)| why)),
         };
@@ -139,8 +139,8 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
 
     async fn describe_permit(&self) -> Result<crate::ens::Permit, Failure> {
         let budget = &self.attacher.budget;
-        let permit = budget.permit(Purpose::Describe, self.gate.deadline()).await;
-        permit.map_err(|missing| wait_for(&missing).1)
+        let permit = budget.permit(Purpose::Read, self.gate.deadline()).await;
+        permit.map_err(|missing| failures::no_permit(&missing))
     }
 }
 

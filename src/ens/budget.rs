@@ -33,13 +33,16 @@ const CHUNK_LIFE: Duration = Duration::from_millis(50);
 /// Longest time that an answer of ENS is held up by a report to the counter.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a permit is for. Attach and describe have budgets of their own; at least half of the describes are the tracker's.
+/// What a permit is for. Attach and describe have budgets of their own. Of the describes, attaches get three eighths at most and reads one
+/// eighth, so that at least half are the tracker's, and reads take nothing from attaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
     /// One `AttachNetworkInterface`.
     Attach,
-    /// A describe on behalf of a caller.
+    /// A describe on behalf of an attach.
     Describe,
+    /// A describe on behalf of a call that attaches nothing: Get, List, Watch, `validate_only`.
+    Read,
     /// A describe of the tracker.
     Track,
     /// A describe that compares the ledger with ENS.
@@ -101,9 +104,19 @@ pub enum TokenAnswer {
     Wait(Duration),
 }
 
-/// The counter, however it is kept. The error is text for people: the counter cannot be reached.
+/// The counter cannot be reached.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct Unreachable {
+    /// What happened, for people.
+    pub why: String,
+    /// How long it has been out of reach by now, as far as is known.
+    pub down_for: Duration,
+}
+
+/// The counter, however it is kept.
 pub type TokenSource =
-    Arc<dyn Fn(TokenRequest) -> Pin<Box<dyn Future<Output = Result<TokenAnswer, String>> + Send>> + Send + Sync>;
+    Arc<dyn Fn(TokenRequest) -> Pin<Box<dyn Future<Output = Result<TokenAnswer, Unreachable>> + Send>> + Send + Sync>;
 
 /// A number in `0.0..1.0`, for jitter.
 pub type Random = Arc<dyn Fn() -> f64 + Send + Sync>;
@@ -120,6 +133,7 @@ pub struct Budget {
 struct Gates {
     attach: Gate,
     describe: Gate,
+    read: Gate,
     track: Gate,
     compare: Gate,
     attaches: Mutex<Breaker>,
@@ -172,6 +186,7 @@ impl Gates {
         match purpose {
             Purpose::Attach => &self.attach,
             Purpose::Describe => &self.describe,
+            Purpose::Read => &self.read,
             Purpose::Track => &self.track,
             Purpose::Compare => &self.compare,
         }
@@ -180,7 +195,7 @@ impl Gates {
     fn breaker(&self, purpose: Purpose) -> MutexGuard<'_, Breaker> {
         let breaker = match purpose {
             Purpose::Attach => &self.attaches,
-            Purpose::Describe | Purpose::Track | Purpose::Compare => &self.describes,
+            Purpose::Describe | Purpose::Read | Purpose::Track | Purpose::Compare => &self.describes,
         };
         breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -189,7 +204,9 @@ impl Gates {
     fn throttled_with(&self, purpose: Purpose) -> Vec<&Gate> {
         match purpose {
             Purpose::Attach => vec![&self.attach],
-            Purpose::Describe | Purpose::Track | Purpose::Compare => vec![&self.describe, &self.track, &self.compare],
+            Purpose::Describe | Purpose::Read | Purpose::Track | Purpose::Compare => {
+                vec![&self.describe, &self.read, &self.track, &self.compare]
+            }
         }
     }
 
@@ -215,8 +232,17 @@ pub enum NoPermit {
         wait: Duration,
     },
     /// The counter cannot be reached.
-    #[error("{0}")]
-    CounterUnreachable(String),
+    #[error(transparent)]
+    CounterUnreachable(Unreachable),
+}
+
+impl Unreachable {
+    fn just_now(why: &str) -> Self {
+        Self {
+            why: why.to_owned(),
+            down_for: Duration::ZERO,
+        }
+    }
 }
 
 impl Budget {
@@ -270,9 +296,9 @@ impl Budget {
         };
         for asked in 0.. {
             let taken = timeout_at(deadline, self.take(purpose, asked)).await;
-            match taken
-                .map_err(|_| NoPermit::CounterUnreachable("the budget's counter did not answer in time".into()))?
-            {
+            let silent =
+                |_| NoPermit::CounterUnreachable(Unreachable::just_now("the budget's counter did not answer in time"));
+            match taken.map_err(silent)? {
                 Err(NoPermit::Late { wait }) if Instant::now() + wait < deadline => sleep(wait).await,
                 other => return other,
             }
@@ -322,12 +348,12 @@ impl Budget {
         // A report that is lost costs time, not safety: the next throttled or successful call reports again.
         let answer = timeout(REPORT_TIMEOUT, (self.source)(request)).await;
         if let Ok(Err(why)) = answer {
-            tracing::debug!(?request, why, "the budget's counter did not take a report");
+            tracing::debug!(?request, %why, "the budget's counter did not take a report");
         }
     }
 
     /// Asks the counter for a token. One that is granted after the caller has left goes back: it may be the breaker's only probe.
-    async fn ask(&self, purpose: Purpose) -> Result<TokenAnswer, String> {
+    async fn ask(&self, purpose: Purpose) -> Result<TokenAnswer, Unreachable> {
         let (sender, answer) = oneshot::channel();
         let source = self.source.clone();
         let ask = async move {
@@ -342,7 +368,7 @@ impl Budget {
         self.gates.asking.spawn(ask.in_current_span());
         answer
             .await
-            .unwrap_or_else(|_| Err("the budget's counter gave no answer".to_owned()))
+            .unwrap_or_else(|_| Err(Unreachable::just_now("the budget's counter gave no answer")))
     }
 
     /// `asked`: how often the same waiter was told to wait before.

@@ -14,7 +14,7 @@ use super::clock::{Offset, WallClock};
 use super::credentials::{Credentials, Provider};
 use super::report::{Action, CallReport, Observer};
 use super::settings::Invalid;
-use super::{Budget, Permit, Settings, signer, transport};
+use super::{Budget, Permit, Settings, rejects_the_key, signer, transport};
 use crate::model::random;
 
 const VERSION: &str = "2017-11-10";
@@ -166,11 +166,6 @@ fn record(span: &Span, status: Option<u16>, reply: &Reply) {
         span.record("error.type", error);
         span.record("otel.status_code", "ERROR");
     }
-}
-
-/// Whether other credentials might do better.
-fn rejects_the_key(code: &str) -> bool {
-    code == "InvalidSecurityToken.Expired" || code.starts_with("InvalidAccessKeyId")
 }
 
 /// `Host` as it goes over the wire, of an endpoint that is nothing but scheme, host and port.

@@ -16,7 +16,9 @@ use super::credentials::{Credentials, Provider};
 use super::exchange::{Exchange, Parameters};
 use super::report::{Action, Observer};
 use super::settings::Invalid;
-use super::{Budget, DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Permit, Prepared, Row, Settings, wire};
+use super::{
+    Budget, DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Permit, Prepared, Row, Settings, rejects_the_key, wire,
+};
 use crate::model::{Failure, InstanceId, InterfaceId, Reason};
 
 /// How old an `x-acs-date` may be for ENS.
@@ -111,7 +113,7 @@ impl HttpEns {
         ))
     }
 
-    /// One describe, and a second one where the session ended on the way.
+    /// One describe, and a second one where ENS refused the credentials and there are fresh ones.
     async fn describe(
         &self,
         action: Action,
@@ -130,7 +132,7 @@ impl HttpEns {
                 permit,
             )
             .await;
-        if reply.code() != Some("InvalidSecurityToken.Expired") {
+        if !reply.code().is_some_and(rejects_the_key) {
             return reply.into_described();
         }
         let fresh = self.credentials().await.map_err(DescribeError::NotReady)?;

@@ -139,6 +139,18 @@ pub struct EnsRefusal {
     pub request_id: String,
 }
 
+impl EnsRefusal {
+    /// Whether ENS refused the credentials as such, so that fresh ones may do better.
+    #[must_use]
+    pub fn rejects_the_key(&self) -> bool {
+        rejects_the_key(&self.code)
+    }
+}
+
+fn rejects_the_key(code: &str) -> bool {
+    code.starts_with("InvalidSecurityToken") || code.starts_with("InvalidAccessKeyId")
+}
+
 /// Why a describe gave no answer. Describes change nothing, so that all of these may be tried again.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum DescribeError {

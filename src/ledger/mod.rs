@@ -104,6 +104,9 @@ pub struct Unavailable {
     pub lasting: bool,
     /// Whether what was under way may have been applied all the same: its answer was lost.
     pub maybe_applied: bool,
+    /// How long the server that was asked for has been out of reach by now, as far as is known; zero if it was there just now. Of a
+    /// cluster it is the node that holds what was asked for.
+    pub down_for: Duration,
 }
 
 impl Unavailable {
@@ -113,6 +116,7 @@ impl Unavailable {
             why: why.into(),
             lasting: false,
             maybe_applied: false,
+            down_for: Duration::ZERO,
         }
     }
 
@@ -122,6 +126,12 @@ impl Unavailable {
             lasting: true,
             ..Self::before(why)
         }
+    }
+
+    /// The same, from a server that has been out of reach for this long.
+    #[must_use]
+    pub fn after(self, down_for: Duration) -> Self {
+        Self { down_for, ..self }
     }
 
     /// Nobody knows whether it was applied.
@@ -233,8 +243,10 @@ pub struct Due {
 pub enum Bucket {
     /// Attach calls.
     Attach,
-    /// Describes on behalf of callers: at most half of all describes.
+    /// Describes on behalf of attaches: at most three eighths of all describes.
     Describe,
+    /// Describes on behalf of calls that attach nothing: at most an eighth of all describes.
+    Read,
     /// Describes of the tracker.
     Track,
     /// Describes that compare the ledger with ENS: at most a twentieth of all describes.

@@ -21,6 +21,13 @@ const LEAST_BURST: f64 = 1.5;
 /// A chunk is a hundredth of a second's worth: from two hundred calls a second on, one question to the counter is for several.
 const CHUNKS_PER_SECOND: f64 = 100.0;
 
+/// The share of the describes that attaches get at most. Half of all are the tracker's, whatever callers ask.
+const ATTACHES: f64 = 3.0 / 8.0;
+/// The share that reads get at most: a lane of their own, so that attaches never wait behind them.
+const READS: f64 = 1.0 / 8.0;
+/// The share that comparisons get at most: little, for nobody waits for them.
+const COMPARISONS: f64 = 1.0 / 20.0;
+
 /// How long a probe may take before another one goes out.
 pub(super) const PROBE_PERMIT: Duration = Duration::from_secs(10);
 
@@ -60,7 +67,8 @@ impl Rates {
     pub(super) fn chunk(&self, bucket: Bucket) -> u64 {
         let rate = match bucket {
             Bucket::Attach => self.attach_per_second,
-            Bucket::Describe => self.describe_per_second / 2.0,
+            Bucket::Describe => self.describe_per_second * ATTACHES,
+            Bucket::Read => self.describe_per_second * READS,
             // The tracker takes one for each batch, and nobody waits for a comparison.
             Bucket::Track | Bucket::Compare => 1.0,
         };
@@ -72,11 +80,13 @@ impl Rates {
         let describe = Lane::new("describe", self.describe_per_second);
         match bucket {
             Bucket::Attach => vec![Lane::new("attach", self.attach_per_second)],
-            // Callers get half of the describes at most: the rest is the tracker's, whatever they ask.
-            Bucket::Describe => vec![Lane::new("callers", self.describe_per_second / 2.0), describe],
+            Bucket::Describe => vec![Lane::new("callers", self.describe_per_second * ATTACHES), describe],
+            Bucket::Read => vec![Lane::new("readers", self.describe_per_second * READS), describe],
             Bucket::Track => vec![describe],
-            // What nobody waits for takes little.
-            Bucket::Compare => vec![Lane::new("comparisons", self.describe_per_second / 20.0), describe],
+            Bucket::Compare => vec![
+                Lane::new("comparisons", self.describe_per_second * COMPARISONS),
+                describe,
+            ],
         }
     }
 }
@@ -118,7 +128,7 @@ impl Lane {
 pub(super) fn family(bucket: Bucket) -> &'static str {
     match bucket {
         Bucket::Attach => "attach",
-        Bucket::Describe | Bucket::Track | Bucket::Compare => "describe",
+        Bucket::Describe | Bucket::Read | Bucket::Track | Bucket::Compare => "describe",
     }
 }
 

@@ -87,7 +87,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
 
     /// The permit of one describe for reads and watches, whatever it is of.
     pub(super) async fn permit(&self, patience: Duration) -> Result<Permit, NoPermit> {
-        self.budget.permit(Purpose::Describe, Instant::now() + patience).await
+        self.budget.permit(Purpose::Read, Instant::now() + patience).await
     }
 
     async fn ask(&self, instance: &InstanceId, patience: Duration) -> Result<Timestamp, Failure> {

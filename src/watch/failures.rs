@@ -1,6 +1,7 @@
 //! Why a read has no answer, and why a stream ends before what it watches has: one failure each,
 //! with what to do. A read sends no attach: none of these speaks of one that was or was not sent.
 
+use crate::ens::budget::Unreachable;
 use crate::ens::{DescribeError, EnsRefusal, NoPermit};
 use crate::ledger::Unavailable;
 use crate::model::{Code, Failure, InstanceId, InterfaceId, Reason};
@@ -21,7 +22,7 @@ pub(super) fn no_permit(instance: &InstanceId, missing: &NoPermit) -> Failure {
                 .with("instanceId", instance)
                 .retry_after(*wait)
         }
-        NoPermit::CounterUnreachable(why) => unreadable(&Unavailable::before(why.clone())),
+        NoPermit::CounterUnreachable(Unreachable { why, .. }) => unreadable(&Unavailable::before(why.clone())),
     }
 }
 

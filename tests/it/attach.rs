@@ -1,5 +1,6 @@
 //! Attempts and their owners, with ENS and the ledger in the test's hand, in virtual time.
 
+mod reasons;
 mod replicas;
 
 use std::sync::Arc;

@@ -100,7 +100,7 @@ async fn a_caller_that_waits_behind_others_gives_up_at_its_deadline() {
         budget.permit(Purpose::Attach, start + seconds(1)),
     );
     let _ = first.expect("a permit");
-    assert_eq!(second.unwrap_err(), NoPermit::Late { wait: seconds(3) });
+    assert_eq!(second.unwrap_err(), NoPermit::Late { wait: seconds(2) });
 }
 
 #[tokio::test(start_paused = true)]
@@ -258,9 +258,14 @@ async fn a_permit_that_comes_when_its_caller_has_left_goes_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_counter_that_cannot_be_reached_or_hangs_is_said_to_be() {
-    let budget = Budget::new(Arc::new(|_| Box::pin(async { Err("redis is away".to_owned()) })));
+    let budget = Budget::new(Arc::new(|_| {
+        Box::pin(async { Err(Unreachable::just_now("redis is away")) })
+    }));
     let got = budget.permit(Purpose::Attach, Instant::now() + seconds(5)).await;
-    assert_eq!(got.unwrap_err(), NoPermit::CounterUnreachable("redis is away".into()));
+    assert_eq!(
+        got.unwrap_err(),
+        NoPermit::CounterUnreachable(Unreachable::just_now("redis is away"))
+    );
 
     let (budget, start) = (
         Budget::new(Arc::new(|_| Box::pin(std::future::pending()))),

@@ -86,11 +86,25 @@ fn fast_lanes_are_leased_in_chunks_and_come_to_the_same_rate() {
 }
 
 #[test]
-fn callers_get_half_of_the_describes_and_the_tracker_what_they_leave() {
+fn attaches_and_reads_get_their_shares_of_the_describes_and_the_tracker_what_they_leave() {
     let mut books = Books::new(5.0, 20.0);
-    assert_eq!(books.count(Bucket::Describe, Duration::from_secs(60)), 601);
+    assert_eq!(books.count(Bucket::Describe, Duration::from_secs(60)), 451);
+    assert_eq!(books.count(Bucket::Read, Duration::from_secs(60)), 151);
     let tracker = books.count(Bucket::Track, Duration::from_secs(1));
     assert!(tracker >= 20, "{tracker}");
+}
+
+#[test]
+fn reads_that_never_pause_take_nothing_from_attaches() {
+    let mut books = Books::new(5.0, 20.0);
+    let mut attaches = 0;
+    let end = books.2 + micros(Duration::from_secs(60));
+    while books.2 < end {
+        while books.order(TokenOrder::Take(Bucket::Read)) == TokenReply::Granted {}
+        attaches += u64::from(books.order(TokenOrder::Take(Bucket::Describe)) == TokenReply::Granted);
+        books.pass(Duration::from_millis(1));
+    }
+    assert!(attaches >= 449, "{attaches}");
 }
 
 #[test]
@@ -197,13 +211,13 @@ proptest! {
     /// Whatever is asked when, no stretch of time sees more than its rate and the burst.
     #[test]
     fn no_stretch_of_time_sees_more_than_rate_and_burst(
-        steps in proptest::collection::vec((0_u64..400_000, 0_usize..3), 1..400),
+        steps in proptest::collection::vec((0_u64..400_000, 0_usize..4), 1..400),
     ) {
         let mut books = Books::new(5.0, 20.0);
         let mut granted: [Vec<u64>; 2] = Default::default();
         for (pause, bucket) in steps {
             books.pass(Duration::from_micros(pause));
-            let bucket = [Bucket::Attach, Bucket::Describe, Bucket::Track][bucket];
+            let bucket = [Bucket::Attach, Bucket::Describe, Bucket::Read, Bucket::Track][bucket];
             if books.order(TokenOrder::Take(bucket)) == TokenReply::Granted {
                 granted[usize::from(bucket != Bucket::Attach)].push(books.2);
             }

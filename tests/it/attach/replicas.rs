@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use eni_gateway::app::gateway;
 use eni_gateway::attach::{Attacher, Request};
-use eni_gateway::ens::{DescribeError, EnsRefusal, Outcome};
+use eni_gateway::ens::{Budget, Ens, Outcome, Purpose};
 use eni_gateway::ledger::book::Event;
-use eni_gateway::ledger::{Book, Bounds, Rates};
+use eni_gateway::ledger::{Book, Bounds, Ledger, Rates};
 use eni_gateway::model::{Attachment, Caller, Failure};
 use eni_gateway::telemetry::Metrics;
 use eni_gateway::tracker::Tracker;
@@ -26,6 +26,7 @@ const TRIP: Duration = Duration::from_millis(1);
 pub(super) struct Replica {
     pub(super) ledger: Faulty,
     pub(super) attacher: Arc<Attacher<Faulty, FakeEns>>,
+    pub(super) budget: Budget,
     tracker: Arc<Tracker<Faulty, FakeEns>>,
 }
 
@@ -50,10 +51,11 @@ impl Replica {
             metrics.clone(),
             TaskTracker::new(),
         ));
-        let tracker = Tracker::new(book, ens, budget, attacher.clone(), metrics, TaskTracker::new());
+        let tracker = Tracker::new(book, ens, budget.clone(), attacher.clone(), metrics, TaskTracker::new());
         Self {
             ledger,
             attacher,
+            budget,
             tracker: Arc::new(tracker),
         }
     }
@@ -86,13 +88,13 @@ impl Replica {
     }
 }
 
-fn accepted() -> Outcome {
+pub(super) fn accepted() -> Outcome {
     Outcome::Accepted {
         ens_request_id: "ENS-REQUEST-ID".to_owned(),
     }
 }
 
-fn seconds(seconds: f64) -> Duration {
+pub(super) fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
@@ -173,31 +175,101 @@ async fn the_probe_of_an_open_breaker_goes_to_who_has_a_use_for_it() {
     ens.accept();
     let replicas: [Replica; 3] = replicas(Rates::default(), &ens);
     replicas.iter().for_each(Replica::track);
-    for round in 0..3 {
-        let attached = replicas[round].attach("i-1", &format!("eni-{round}"), seconds(25.0));
-        attached.await.unwrap().1.unwrap();
-        // The tracker's look at it is throttled, and nothing more.
-        let throttled = DescribeError::Throttled {
-            refusal: EnsRefusal::default(),
-            retry_after: None,
+    for (round, purpose) in [Purpose::Track, Purpose::Compare, Purpose::Read]
+        .into_iter()
+        .enumerate()
+    {
+        let budget = &replicas[round].budget;
+        let throttle = async || {
+            let permit = budget.permit(purpose, Instant::now() + seconds(10.0)).await.unwrap();
+            budget.throttled(&permit, Some(seconds(1.0))).await;
         };
-        ens.fail(Some(throttled));
-        let asked = ens.calls().len();
-        while ens.calls().len() == asked {
-            sleep(seconds(0.01)).await;
-        }
-        ens.fail(None);
-        // Loops tick, with nothing to do until what they looked at is due again.
-        sleep(seconds(1.0)).await;
-        let began = Instant::now();
-        let attach = replicas[(round + 1) % 3].attach(&format!("i-1{round}"), "eni-1", seconds(25.0));
+        let attach = async |instance: String| {
+            let began = Instant::now();
+            let attach = replicas[(round + 1) % 3].attach(&instance, "eni-1", seconds(25.0));
+            let (served, answer) = attach.await.unwrap();
+            answer.unwrap();
+            served - began
+        };
+        throttle().await;
+        // Loops tick meanwhile and afterwards, and have nothing to do.
+        sleep(seconds(6.0)).await;
+        let waited = attach(format!("i-{round}")).await;
+        assert!(waited < seconds(0.5), "nobody else needed the probe: {waited:?}");
+        // What was attached is looked at to its end, and compared.
+        sleep(seconds(2000.0)).await;
+
+        throttle().await;
+        let waited = attach(format!("i-1{round}")).await;
+        assert!(waited < seconds(2.0), "a stop of one second: {waited:?}");
+        sleep(seconds(2000.0)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_that_never_pause_do_not_keep_attaches_from_their_describes() {
+    let ens = FakeEns::default();
+    ens.accept();
+    let [served, other]: [Replica; 2] = replicas(Rates::default(), &ens);
+    for reader in 0..8 {
+        let budget = [&served, &other][reader % 2].budget.clone();
+        let ens = ens.reporting_to(budget.clone());
+        tokio::spawn(async move {
+            for number in 0.. {
+                let permit = budget
+                    .permit(Purpose::Read, Instant::now() + seconds(10.0))
+                    .await
+                    .unwrap();
+                let unasked = format!("i-{reader}-{number}").parse().unwrap();
+                ens.interfaces_of(permit, &unasked).await.unwrap();
+            }
+        });
+    }
+    sleep(seconds(5.0)).await;
+    let began = Instant::now();
+    let attaches: Vec<_> = (0..8)
+        .map(|number| served.attach(&format!("i-{number}"), "eni-1", seconds(10.0)))
+        .collect();
+    for attach in attaches {
         let (served, answer) = attach.await.unwrap();
         answer.unwrap();
-        let waited = served - began;
-        assert!(
-            waited < seconds(1.0),
-            "a stop of a second and a quarter, of which one was over: {waited:?}"
-        );
-        sleep(seconds(60.0)).await;
+        // Five attaches a second, and seven and a half describes of theirs.
+        assert!(served - began < seconds(4.0), "{:?}", served - began);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_describe_permit_under_the_lock() {
+    let ens = FakeEns::default();
+    ens.accept();
+    let [one, other]: [Replica; 2] = replicas(Rates::default(), &ens);
+    let lock = async || {
+        let record = other.ledger.read(&"i-1".parse().unwrap(), None).await.unwrap().record;
+        record.lock
+    };
+    one.attach("i-1", "eni-1", seconds(10.0)).await.unwrap().1.unwrap();
+    one.track();
+    sleep(seconds(120.0)).await;
+    // Describes are throttled: both must ask ENS, the one for the instance, the other for what is attached already.
+    let permit = other
+        .budget
+        .permit(Purpose::Read, Instant::now() + seconds(10.0))
+        .await
+        .unwrap();
+    other.budget.throttled(&permit, Some(seconds(10.0))).await;
+    let began = Instant::now();
+    let callers = [
+        one.attach("i-1", "eni-1", seconds(60.0)),
+        other.attach("i-1", "eni-2", seconds(60.0)),
+        one.attach("i-1", "eni-3", seconds(60.0)),
+    ];
+    for _ in 0..18 {
+        sleep(seconds(0.5)).await;
+        assert_eq!(lock().await, None, "{:?}", began.elapsed());
+    }
+    for caller in callers {
+        let (served, answer) = caller.await.unwrap();
+        answer.unwrap();
+        assert!(served - began < seconds(13.0), "{:?}", served - began);
     }
 }

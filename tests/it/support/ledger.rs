@@ -1,6 +1,6 @@
 //! The memory ledger behind a layer of faults: out of reach, without hints, or with everything lost.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use eni_gateway::ledger::{
     Unavailable, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp};
+use tokio::time::Instant;
 
 /// One replica's connection to a ledger. Clones are the same connection.
 #[derive(Clone)]
@@ -16,7 +17,9 @@ pub(crate) struct Faulty {
     records: Arc<Mutex<Memory>>,
     clock: Memory,
     hints: Hints,
-    down: Arc<AtomicBool>,
+    down: Arc<Mutex<Option<Instant>>>,
+    /// Until when every partition recovers.
+    hold_until: Arc<Mutex<Timestamp>>,
     reads: Arc<AtomicU64>,
     calls: Arc<AtomicU64>,
     latency: Duration,
@@ -36,6 +39,7 @@ impl Faulty {
             clock: memory,
             hints,
             down: Arc::default(),
+            hold_until: Arc::default(),
             reads: Arc::default(),
             calls: Arc::default(),
             latency: Duration::ZERO,
@@ -67,7 +71,20 @@ impl Faulty {
 
     /// Puts the ledger out of reach, or back.
     pub(crate) fn down(&self, down: bool) {
-        self.down.store(down, Ordering::Relaxed);
+        *self.down.lock().unwrap() = down.then(Instant::now);
+    }
+
+    /// Lets every partition recover for so long, for all replicas.
+    pub(crate) fn hold(&self, hold: Duration) {
+        *self.hold_until.lock().unwrap() = self.clock.clock() + hold;
+    }
+
+    fn recovering(&self, partition: Partition) -> Partition {
+        let hold_until = *self.hold_until.lock().unwrap();
+        Partition {
+            hold_until,
+            ..partition
+        }
     }
 
     /// Loses everything.
@@ -92,8 +109,8 @@ impl Faulty {
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
         }
-        if self.down.load(Ordering::Relaxed) {
-            return Err(Unavailable::before("it is down"));
+        if let Some(since) = *self.down.lock().unwrap() {
+            return Err(Unavailable::before("it is down").after(since.elapsed()));
         }
         Ok(self.records.lock().unwrap().clone())
     }
@@ -102,7 +119,9 @@ impl Faulty {
 impl Ledger for Faulty {
     async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, Unavailable> {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        self.reached().await?.read(instance, request).await
+        let snapshot = self.reached().await?.read(instance, request).await?;
+        let partition = self.recovering(snapshot.partition.clone());
+        Ok(Snapshot { partition, ..snapshot })
     }
 
     async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
@@ -110,7 +129,13 @@ impl Ledger for Faulty {
         if proposal.effects.notify && matches!(verdict, Ok(Verdict::Committed { .. })) {
             self.hints.notify(&proposal.instance);
         }
-        verdict
+        verdict.map(|verdict| match verdict {
+            Verdict::Conflict(mut found) => {
+                found.partition = self.recovering(found.partition.clone());
+                Verdict::Conflict(found)
+            }
+            committed @ Verdict::Committed { .. } => committed,
+        })
     }
 
     async fn confirm(&self, instance: &InstanceId, incarnation: &str) -> Result<(), Unavailable> {
@@ -150,7 +175,7 @@ impl Ledger for Faulty {
     }
 
     fn partition(&self, instance: &InstanceId) -> Partition {
-        self.clock.partition(instance)
+        self.recovering(self.clock.partition(instance))
     }
 
     fn health(&self) -> Health {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use eni_gateway::ens::budget::{TokenAnswer, TokenRequest};
+use eni_gateway::ens::budget::{TokenAnswer, TokenRequest, Unreachable};
 use eni_gateway::ens::{Budget, DescribeError, EnsRefusal};
 use eni_gateway::ledger::Ledger;
 use eni_gateway::ledger::command::Status;
@@ -340,7 +340,13 @@ async fn reads_do_not_queue_for_a_budget_that_others_take() {
 #[tokio::test(start_paused = true)]
 async fn a_counter_that_cannot_be_reached_is_told_so() {
     let down = Budget::new(Arc::new(|_| {
-        async { Err("the ledger cannot be reached".to_owned()) }.boxed()
+        async {
+            Err(Unreachable {
+                why: "the ledger cannot be reached".to_owned(),
+                down_for: Duration::ZERO,
+            })
+        }
+        .boxed()
     }));
     let replica = Replica::within(down, Faulty::new(), FakeEns::default());
     let failure = replica.hub.list(&instance("i-1"), soon()).await.unwrap_err();

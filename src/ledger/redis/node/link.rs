@@ -85,6 +85,14 @@ pub(in super::super) struct State {
     refused: bool,
     /// Why there is no connection; empty before the first try.
     pub(in super::super) failure: String,
+    /// Since when no call went through; `None`: the last one did.
+    down_since: Option<Instant>,
+}
+
+impl State {
+    fn down_for(&self) -> Duration {
+        self.down_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
 }
 
 impl Link {
@@ -92,7 +100,10 @@ impl Link {
         Self {
             deadline,
             wire: ArcSwapOption::empty(),
-            state: watch::Sender::default(),
+            state: watch::Sender::new(State {
+                down_since: Some(Instant::now()),
+                ..State::default()
+            }),
             lost: Notify::new(),
             elsewhere,
             refusing: Mutex::default(),
@@ -117,6 +128,7 @@ impl Link {
                 reached: state.reached || refused,
                 refused,
                 failure,
+                down_since: state.down_since.or_else(|| Some(Instant::now())),
             };
         });
     }
@@ -199,12 +211,15 @@ impl Link {
         let span = span(operation);
         let Some(wire) = self.wire.load_full() else {
             span.record("error.type", "not_connected");
-            let State { refused, failure, .. } = self.state();
-            return Err(match (refused, failure.is_empty()) {
+            let state = self.state();
+            let down_for = state.down_for();
+            let State { refused, failure, .. } = state;
+            let error = match (refused, failure.is_empty()) {
                 (true, _) => Unavailable::unfit(failure),
                 (false, true) => Unavailable::before("not connected yet"),
                 (false, false) => Unavailable::before(failure),
-            });
+            };
+            return Err(error.after(down_for));
         };
         let work = work(wire.connection.clone()).instrument(span.clone());
         match tokio::time::timeout(deadline, work).await {
@@ -230,7 +245,7 @@ impl Link {
         // The first of them ended a deadline of silence itself.
         let dead = since.elapsed() >= self.deadline * (TIMEOUTS - 1);
         self.went_wrong(wire, &failure, dead);
-        Unavailable::midway(failure)
+        Unavailable::midway(failure).after(self.state().down_for())
     }
 
     fn failed(&self, wire: &Arc<Wire>, error: &RedisError) -> Unavailable {
@@ -244,11 +259,12 @@ impl Link {
         if is_dead(error) {
             self.went_wrong(wire, &failure, true);
         }
-        if is_answer(error) {
+        let error = if is_answer(error) {
             Unavailable::before(failure)
         } else {
             Unavailable::midway(failure)
-        }
+        };
+        error.after(self.state().down_for())
     }
 
     /// Notes a failure, and gives the connection up if it is `dead`; unless another one is in use by now.

@@ -14,6 +14,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::{ErrorKind, RedisError, RedisResult, Value, cmd};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -47,8 +48,8 @@ pub(in super::super) struct Cluster {
     map: ArcSwap<Map>,
     /// Told when somebody else may hold something by now.
     doubt: Arc<Notify>,
-    /// Why nobody says who holds what.
-    trouble: Mutex<Option<String>>,
+    /// Why nobody says who holds what, and since when.
+    trouble: Mutex<Option<(String, Instant)>>,
     /// Whether every node was ever up.
     reached: AtomicBool,
     clock: Clock,
@@ -160,7 +161,7 @@ impl Cluster {
             stop,
             map: ArcSwap::default(),
             doubt: Arc::default(),
-            trouble: Mutex::new(Some("not connected yet".to_owned())),
+            trouble: Mutex::new(Some(("not connected yet".to_owned(), Instant::now()))),
             reached: AtomicBool::new(false),
             clock: Clock::new(),
         });
@@ -193,7 +194,9 @@ impl Cluster {
 
     fn say(&self, trouble: Option<String>) {
         let mut said = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (Some(why), true) = (&trouble, *said != trouble) {
+        let before = said.take();
+        let known = before.as_ref().map(|(why, _)| why);
+        if let (Some(why), true) = (&trouble, known != trouble.as_ref()) {
             warn!(
                 why,
                 "no node of the ledger's cluster says who holds what: asking again until one does"
@@ -202,7 +205,8 @@ impl Cluster {
         if trouble.is_some() {
             self.doubt.notify_one();
         }
-        *said = trouble;
+        let since = before.map_or_else(Instant::now, |(_, since)| since);
+        *said = trouble.map(|why| (why, since));
     }
 
     /// Nodes that are new are connected to, those that hold nothing any more are let go.
@@ -253,7 +257,10 @@ impl Cluster {
     fn nobody(&self) -> Unavailable {
         self.doubt.notify_one();
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Unavailable::before(trouble.unwrap_or_else(|| "no node of the cluster holds its slot".to_owned()))
+        match trouble {
+            Some((why, since)) => Unavailable::before(why).after(since.elapsed()),
+            None => Unavailable::before("no node of the cluster holds its slot"),
+        }
     }
 
     pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
@@ -277,7 +284,7 @@ impl Cluster {
             up: trouble.is_none() && unheld == 0 && map.budget.is_some(),
             ..Health::default()
         };
-        health.down.extend(trouble);
+        health.down.extend(trouble.map(|(why, _)| why));
         if unheld > 0 && !map.members.is_empty() {
             health
                 .down

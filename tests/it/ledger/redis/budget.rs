@@ -19,6 +19,7 @@ fn orders() -> impl Strategy<Value = Vec<(u64, TokenOrder)>> {
         prop_oneof![
             3 => Just(Bucket::Attach),
             3 => Just(Bucket::Describe),
+            2 => Just(Bucket::Read),
             3 => Just(Bucket::Track),
             1 => Just(Bucket::Compare)
         ]
@@ -41,11 +42,13 @@ fn arguments(order: TokenOrder, fast: bool) -> Vec<String> {
     let family = |bucket| if bucket == Bucket::Attach { "attach" } else { "describe" };
     let lanes = |bucket| match (bucket, fast) {
         (Bucket::Attach, false) => "1 attach 200000 300000",
-        (Bucket::Describe, false) => "1 callers 100000 200000 describe 50000 200000",
+        (Bucket::Describe, false) => "1 callers 133333 200000 describe 50000 200000",
+        (Bucket::Read, false) => "1 readers 400000 600000 describe 50000 200000",
         (Bucket::Track, false) => "1 describe 50000 200000",
         (Bucket::Compare, false) => "1 comparisons 1000000 1500000 describe 50000 200000",
         (Bucket::Attach, true) => "5 attach 2000 200000",
-        (Bucket::Describe, true) => "5 callers 2000 200000 describe 1000 200000",
+        (Bucket::Describe, true) => "3 callers 2667 200025 describe 1000 200000",
+        (Bucket::Read, true) => "1 readers 8000 200000 describe 1000 200000",
         (Bucket::Track, true) => "1 describe 1000 200000",
         (Bucket::Compare, true) => "1 comparisons 20000 200000 describe 1000 200000",
     };

@@ -1,0 +1,211 @@
+//! What a caller is told that was not served in time, and how soon.
+
+use std::time::Duration;
+
+use eni_gateway::ens::{EnsRefusal, Outcome, Purpose};
+use eni_gateway::ledger::{Ledger, Rates};
+use eni_gateway::model::{Failure, Reason};
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use super::replicas::{Replica, accepted, replicas, seconds};
+use crate::support::ens::{Call, FakeEns};
+
+fn fast() -> Rates {
+    Rates::new(1000.0, 1000.0).unwrap()
+}
+
+fn recovers_for(failure: &Failure) -> Duration {
+    assert_eq!(failure.reason, Reason::CoordinationRecovering, "{failure:?}");
+    failure.retry_after.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_hold_everybody_hears_so_and_how_long_it_lasts() {
+    let ens = FakeEns::default();
+    ens.accept();
+    let [replica]: [Replica; 1] = replicas(fast(), &ens);
+    replica.ledger.hold(seconds(70.0));
+    let callers: Vec<_> = (0..5)
+        .map(|number| replica.attach("i-1", &format!("eni-{number}"), seconds(2.0)))
+        .collect();
+    for caller in callers {
+        let (_, answer) = caller.await.unwrap();
+        let left = recovers_for(&answer.unwrap_err());
+        assert!(left > seconds(67.0) && left <= seconds(70.0), "{left:?}");
+    }
+    assert_eq!(ens.attaches(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_begins_while_callers_stand_in_line_is_told_to_all_of_them() {
+    let ens = FakeEns::default();
+    ens.accept();
+    ens.answer(seconds(3.0), accepted());
+    let [replica]: [Replica; 1] = replicas(fast(), &ens);
+    let sends = replica.attach("i-1", "eni-0", seconds(60.0));
+    sleep(seconds(0.5)).await;
+    let callers: Vec<_> = (1..5)
+        .map(|number| replica.attach("i-1", &format!("eni-{number}"), seconds(8.0)))
+        .collect();
+    sleep(seconds(1.0)).await;
+    replica.ledger.hold(seconds(20.0));
+    sends.await.unwrap().1.unwrap();
+    // One that outlasts the hold, and is told of it no more.
+    let patient = replica.attach("i-1", "eni-5", seconds(60.0));
+    for caller in callers {
+        let (_, answer) = caller.await.unwrap();
+        let left = recovers_for(&answer.unwrap_err());
+        assert!(left > seconds(12.0), "{left:?}");
+    }
+    patient.await.unwrap().1.unwrap();
+    assert_eq!(ens.attaches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_is_away_is_waited_for_briefly_and_then_refused_at_once() {
+    let ens = FakeEns::default();
+    ens.accept();
+    let [replica, other]: [Replica; 2] = replicas(fast(), &ens);
+    // A blip is waited out.
+    replica.ledger.down(true);
+    let patient = replica.attach("i-1", "eni-1", seconds(30.0));
+    sleep(seconds(2.0)).await;
+    replica.ledger.down(false);
+    patient.await.unwrap().1.unwrap();
+
+    let (began, crowd) = (Instant::now(), 50);
+    replica.ledger.down(true);
+    let waiting: Vec<_> = (0..crowd)
+        .map(|number| replica.attach(&format!("i-{}", number % 3), "eni-2", seconds(30.0)))
+        .collect();
+    for answer in join_all(waiting).await {
+        let (answered, answer) = answer.unwrap();
+        let failure = answer.unwrap_err();
+        assert_eq!(failure.reason, Reason::CoordinationUnavailable, "{failure:?}");
+        assert!(failure.retry_after.is_some(), "{failure:?}");
+        let waited = answered - began;
+        assert!(waited >= seconds(2.0) && waited < seconds(4.0), "{waited:?}");
+    }
+    for number in 0..3 {
+        let began = Instant::now();
+        let (answered, answer) = replica
+            .attach("i-1", &format!("eni-{number}"), seconds(30.0))
+            .await
+            .unwrap();
+        assert_eq!(answer.unwrap_err().reason, Reason::CoordinationUnavailable);
+        assert!(answered - began < seconds(0.1), "{:?}", answered - began);
+    }
+    // It is the connection that counts, not the ledger.
+    other.attach("i-9", "eni-9", seconds(30.0)).await.unwrap().1.unwrap();
+    replica.ledger.down(false);
+    replica.attach("i-8", "eni-8", seconds(30.0)).await.unwrap().1.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_in_line_hear_that_the_ledger_is_away() {
+    let ens = FakeEns::default();
+    ens.accept();
+    let [replica]: [Replica; 1] = replicas(fast(), &ens);
+    replica.ledger.down(true);
+    let callers: Vec<_> = (0..3)
+        .map(|number| replica.attach("i-1", &format!("eni-{number}"), seconds(2.0)))
+        .collect();
+    for caller in callers {
+        let failure = caller.await.unwrap().1.unwrap_err();
+        assert_eq!(failure.reason, Reason::CoordinationUnavailable, "{failure:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_before_anything_is_reserved_says_that_nothing_was_sent() {
+    let ens = FakeEns::default();
+    ens.accept();
+    ens.take(seconds(4.0));
+    let [replica, other]: [Replica; 2] = replicas(fast(), &ens);
+    // During the describe of the instance.
+    let described = replica.attach("i-1", "eni-1", seconds(2.0));
+    sleep(seconds(0.5)).await;
+    // While another replica holds the lock.
+    let queued = other.attach("i-1", "eni-2", seconds(2.0));
+    let failure = described.await.unwrap().1.unwrap_err();
+    assert_eq!(failure.reason, Reason::NotApplied, "{failure:?}");
+    let failure = queued.await.unwrap().1.unwrap_err();
+    assert_eq!(failure.reason, Reason::LockWait, "{failure:?}");
+    sleep(seconds(60.0)).await;
+    assert_eq!(ens.attaches(), 0, "{:?}", ens.calls());
+    let record = replica.ledger.read(&"i-1".parse().unwrap(), None).await.unwrap().record;
+    assert!(record.attempts.is_empty() && record.lock.is_none(), "{record:?}");
+
+    // And one that is sent is unknown at its deadline.
+    let sent = replica.attach("i-2", "eni-3", seconds(6.0));
+    let failure = sent.await.unwrap().1.unwrap_err();
+    assert_eq!(failure.reason, Reason::OutcomeUnknown, "{failure:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_leaves_while_the_instance_is_described_is_not_attached_later() {
+    let ens = FakeEns::default();
+    ens.accept();
+    ens.take(seconds(4.0));
+    let [replica]: [Replica; 1] = replicas(fast(), &ens);
+    let leaver = replica.attach("i-1", "eni-1", seconds(60.0));
+    sleep(seconds(1.0)).await;
+    leaver.abort();
+    sleep(seconds(60.0)).await;
+    assert_eq!(ens.calls(), [Call::InterfacesOf("i-1".parse().unwrap())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejected_credentials_are_refreshed_once_and_then_refused() {
+    for code in [
+        "InvalidSecurityToken.Expired",
+        "InvalidSecurityToken.Malformed",
+        "InvalidAccessKeyId.NotFound",
+    ] {
+        let rejected = || {
+            let code = code.to_owned();
+            Outcome::Refused(EnsRefusal {
+                code,
+                ..EnsRefusal::default()
+            })
+        };
+        let ens = FakeEns::default();
+        ens.accept();
+        let [replica]: [Replica; 1] = replicas(fast(), &ens);
+        replica.track();
+        ens.answer(Duration::ZERO, rejected());
+        replica.attach("i-1", "eni-1", seconds(30.0)).await.unwrap().1.unwrap();
+        assert_eq!(ens.attaches(), 2, "{code}");
+
+        (0..50).for_each(|_| ens.answer(Duration::ZERO, rejected()));
+        let failure = replica
+            .attach("i-1", "eni-2", seconds(30.0))
+            .await
+            .unwrap()
+            .1
+            .unwrap_err();
+        assert_eq!(failure.reason, Reason::EnsCredentialsRejected, "{failure:?}");
+        sleep(seconds(120.0)).await;
+        assert_eq!(ens.attaches(), 4, "{code}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_before_the_next_describe_permit_is_told_at_once() {
+    let ens = FakeEns::default();
+    ens.accept();
+    let [replica]: [Replica; 1] = replicas(Rates::default(), &ens);
+    let permit = replica
+        .budget
+        .permit(Purpose::Track, Instant::now() + seconds(1.0))
+        .await
+        .unwrap();
+    replica.budget.throttled(&permit, Some(seconds(60.0))).await;
+    let began = Instant::now();
+    let (answered, answer) = replica.attach("i-1", "eni-1", seconds(30.0)).await.unwrap();
+    let failure = answer.unwrap_err();
+    assert_eq!(failure.reason, Reason::EnsThrottled, "{failure:?}");
+    assert!(failure.retry_after > Some(seconds(30.0)), "{failure:?}");
+    assert!(answered - began < seconds(1.0), "{:?}", answered - began);
+}
