@@ -162,6 +162,8 @@ enum Step {
     Answered(Box<Attachment>),
     /// To an attempt that is not settled yet: its end is waited for outside the line.
     Unsettled(Unsettled),
+    /// To an attachment that ENS no longer shows: for so long, nothing settles which of the two is the past. Waited for outside the line.
+    Doubtful(Duration),
     /// To the lock, or to a permit that was missing; nothing is reserved yet. At once once more: once for each grant and each permit.
     Further,
     /// Not far; after a pause, or a change of the record, once more.
@@ -200,6 +202,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                     // The attempt that was joined is withdrawn: this caller's own begins.
                     self.gate.bound(sleep(LEAST_ROUND)).await?;
                 }
+                Step::Doubtful(rest) => self.outlast_doubt(rest).await?,
                 Step::Further | Step::Queued { .. } | Step::Again(..) => {}
             }
         }
@@ -210,15 +213,13 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         let turn = line.turn();
         let turn = async {
             tokio::pin!(turn);
-            let mut reason = line.reason();
+            let mut known = None;
             loop {
-                if let Some(why) = reason {
-                    self.gate.blocked_by(why);
-                }
+                self.gate.blocked_by(known.clone().unwrap_or_else(failures::in_line));
                 tokio::select! {
                     biased;
                     turn = &mut turn => return turn,
-                    told = line.told() => reason = Some(told.unwrap_or_else(failures::in_line)),
+                    told = line.told(known.as_ref()) => known = told,
                 }
             }
         };

@@ -7,7 +7,6 @@ use uuid::Uuid;
 use crate::ens::Ens;
 use crate::ledger::Ledger;
 use crate::ledger::book::Answer;
-use crate::ledger::bounds::AFFIRMED_WITHIN;
 use crate::ledger::command::{Command, Enter, Reach, Reply};
 use crate::ledger::record::{RequestEntry, RequestKey};
 use crate::model::{Attachment, Failure, State, Ticket, Timestamp, Uid};
@@ -86,10 +85,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 Err(failures::detaching(instance, eni))
             }
             Reply::Present { attempt, .. } => Ok(Step::Answered(Box::new(attempt.attachment))),
-            Reply::Doubtful { until } => {
-                let pause = until.since(answer.now).clamp(SETTLED_POLL / 4, SETTLED_POLL);
-                Ok(Step::Again(pause, failures::doubtful()))
-            }
+            Reply::Doubtful { until } => Ok(Step::Doubtful(until.since(answer.now))),
             Reply::Full(fullness) => {
                 self.attacher.metrics.slot_refused(RefusedBy::Ledger);
                 Err(failures::full(&fullness, instance, eni))
@@ -102,6 +98,19 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             Reply::Granted { .. } => Ok(Step::Further),
             _ => Ok(Step::Again(LEAST_ROUND, failures::lock_wait(0))),
         }
+    }
+
+    /// Waits until a describe can settle whether the ENI is attached, and has it described then. Nothing is sent meanwhile.
+    pub(super) async fn outlast_doubt(&self, rest: Duration) -> Result<(), Failure> {
+        self.gate.blocked_by(failures::doubtful());
+        if !rest.is_zero() {
+            return self
+                .gate
+                .pause(rest.min(SETTLED_POLL).max(LEAST_ROUND), failures::doubtful())
+                .await;
+        }
+        let (pause, _) = self.reread().await?;
+        self.gate.pause(pause, failures::doubtful()).await
     }
 
     /// Waits until ENS has accepted or refused the attempt; `None` if it is gone, and this call had no part in it: withdrawn, or
@@ -142,10 +151,10 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         }
     }
 
-    /// ENS must have been asked since then that the ENI is attached: not long before the call came.
-    fn affirmed_since(&self) -> Timestamp {
+    /// When the call came, by the ledger's clock: what ENS was asked before does not affirm that the ENI is attached.
+    pub(super) fn affirmed_since(&self) -> Timestamp {
         let now = self.attacher.book.ledger().now(&self.request.instance);
-        now - self.arrived.elapsed() - AFFIRMED_WITHIN
+        now - self.arrived.elapsed()
     }
 
     pub(super) fn enter(&self, ticket: Ticket, uid: Uid, reach: Reach) -> Command {

@@ -36,6 +36,10 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         let attacher = &self.attacher;
         let permit = attacher.permit(Purpose::Describe, &self.gate).await?;
         let (instance, eni) = (&self.request.instance, &self.request.eni);
+        if self.was_described().await {
+            attacher.budget.give_back(permit).await;
+            return Ok((LEAST_ROUND, failures::doubtful()));
+        }
         let sent_at = attacher.book.ledger().now(instance);
         let finding = match attacher.ens.interfaces(permit, std::slice::from_ref(eni)).await {
             Ok(rows) => rows.first().map_or(Finding::Missing, |row| finding(instance, row)),
@@ -60,6 +64,14 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             pause,
             failures::not_sent("its answer did not settle whether the eni is attached"),
         ))
+    }
+
+    /// Whether another call had ENS asked for the ENI since this one came, while its permit was waited for.
+    async fn was_described(&self) -> bool {
+        let looked = self.attacher.book.execute(&self.request.instance, &Command::Look).await;
+        let is_new =
+            |attempt: &Attempt| attempt.described_at >= Some(self.affirmed_since()) && attempt.doubted_at.is_none();
+        looked.is_ok_and(|answer| answer.record.attempts.get(&self.request.eni).is_some_and(is_new))
     }
 }
 

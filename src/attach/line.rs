@@ -142,15 +142,19 @@ impl Line {
         }
     }
 
-    /// What keeps the first in line, where it keeps everybody.
-    pub(super) fn reason(&self) -> Option<Failure> {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Waits until that changes.
-    pub(super) async fn told(&self) -> Option<Failure> {
-        self.told.notified().await;
-        self.reason()
+    /// What keeps the first in line, where it keeps everybody, once that is another than is `known`.
+    pub(super) async fn told(&self, known: Option<&Failure>) -> Option<Failure> {
+        loop {
+            let told = self.told.notified();
+            tokio::pin!(told);
+            // What changes between the look and the wait is not missed.
+            told.as_mut().enable();
+            let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if reason.as_ref() != known {
+                return reason;
+            }
+            told.await;
+        }
     }
 
     fn somebody_waits_since(&self, time: Instant) -> bool {

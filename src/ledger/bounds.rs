@@ -13,8 +13,6 @@ pub const PROVISIONAL_GRANT: Duration = Duration::from_secs(1);
 pub const WAITER_LIFE: Duration = Duration::from_secs(1);
 /// How long an observation is good for.
 pub const OBSERVATION_LIFE: Duration = Duration::from_secs(2);
-/// How long before a call ENS may have been asked for what the call is answered by: callers who come together share a describe.
-pub const AFFIRMED_WITHIN: Duration = Duration::from_secs(1);
 /// How long at most, doubled while the instance stays full.
 pub const OBSERVATION_LIFE_MAX: Duration = Duration::from_secs(30);
 /// How long ENS's own limit is believed at most.

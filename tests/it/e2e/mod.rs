@@ -3,6 +3,7 @@
 mod budget;
 mod chaos;
 mod compared;
+mod doubt;
 mod errors;
 mod failover;
 mod foreign;
