@@ -62,8 +62,8 @@ impl Replica {
 
     /// Tracks and compares, as long as the test lasts.
     pub(super) fn track(&self) {
-        tokio::spawn(self.tracker.clone().run(CancellationToken::new()));
-        tokio::spawn(self.tracker.clone().compare(CancellationToken::new()));
+        TaskTracker::new().spawn(self.tracker.clone().run(CancellationToken::new()));
+        TaskTracker::new().spawn(self.tracker.clone().compare(CancellationToken::new()));
     }
 
     /// An attach that waits for so long at most, on a task of its own; and when it was answered.
@@ -81,7 +81,7 @@ impl Replica {
             deadline: Instant::now() + deadline,
         };
         let attacher = self.attacher.clone();
-        tokio::spawn(async move {
+        TaskTracker::new().spawn(async move {
             let answer = attacher.attach(request).await;
             (Instant::now(), answer)
         })
@@ -214,7 +214,7 @@ async fn readers_that_never_pause_do_not_keep_attaches_from_their_describes() {
     for reader in 0..8 {
         let budget = [&served, &other][reader % 2].budget.clone();
         let ens = ens.reporting_to(budget.clone());
-        tokio::spawn(async move {
+        TaskTracker::new().spawn(async move {
             for number in 0.. {
                 let permit = budget
                     .permit(Purpose::Read, Instant::now() + seconds(10.0))
