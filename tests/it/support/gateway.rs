@@ -14,6 +14,9 @@ use eni_gateway::simulator::{Handle, Settings, Simulator, Spread, World, WorldFi
 use tempfile::TempDir;
 use tokio::time::Instant;
 use tonic::Status;
+use tonic::body::Body;
+use tonic::client::GrpcService;
+use tonic::codegen::{Bytes, StdError};
 use tonic::transport::{Channel, Endpoint};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -306,10 +309,14 @@ pub(crate) fn within<T>(deadline: Duration, message: T) -> tonic::Request<T> {
 }
 
 /// Attaches; the attachment, or the reason and its details.
-pub(crate) async fn try_attach(
-    client: &Client,
+pub(crate) async fn try_attach<T: GrpcService<Body> + Clone>(
+    client: &AttachmentServiceClient<T>,
     request: impl tonic::IntoRequest<AttachNetworkInterfaceRequest>,
-) -> Result<Attachment, (Status, ErrorDetails)> {
+) -> Result<Attachment, (Status, ErrorDetails)>
+where
+    T::Error: Into<StdError>,
+    T::ResponseBody: http_body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
+{
     match client.clone().attach_network_interface(request).await {
         Ok(response) => Ok(response.into_inner().attachment.unwrap()),
         Err(status) => {
@@ -352,7 +359,15 @@ pub(crate) async fn watch(
 }
 
 /// One attachment as it stands.
-pub(crate) async fn get(client: &Client, instance: &str, eni: &str) -> Result<Attachment, Status> {
+pub(crate) async fn get<T: GrpcService<Body> + Clone>(
+    client: &AttachmentServiceClient<T>,
+    instance: &str,
+    eni: &str,
+) -> Result<Attachment, Status>
+where
+    T::Error: Into<StdError>,
+    T::ResponseBody: http_body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
+{
     let request = GetAttachmentRequest {
         instance_id: instance.to_owned(),
         network_interface_id: eni.to_owned(),
