@@ -22,7 +22,7 @@ use crate::sabotage::Sabotage;
 
 /// `ens.attempt_timeout` and `ens.describe_timeout`.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
-const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// One gateway's client.
 pub(crate) struct Cloud {
@@ -45,15 +45,28 @@ impl Cloud {
     }
 
     /// One call, from the gateway's socket and back.
-    async fn call(&self, action: Action, params: Params, permit: Permit, sent: Option<OnItsWay>) -> Reply {
+    async fn call(
+        &self,
+        action: Action,
+        params: Params,
+        permit: Permit,
+        instance: Option<&InstanceId>,
+        sent: Option<OnItsWay>,
+    ) -> Reply {
         let simulation = self.simulation.clone();
+        let now = || simulation.history.elapsed();
+        let counts = simulation.progress.ens_call(&self.gateway, &permit, instance, now());
         let timeout = match action {
             Action::AttachNetworkInterface => ATTEMPT_TIMEOUT,
             _ => DESCRIBE_TIMEOUT,
         };
         let quality = simulation.cloud_network(action);
-        let work = async move { arrive(&simulation, action, &params, sent).await };
-        let answer = exchange(&self.simulation, &self.life, quality, timeout, work).await;
+        let world = simulation.clone();
+        let work = async move { arrive(&world, action, &params, sent).await };
+        let answer = exchange(&simulation, &self.life, quality, timeout, work).await;
+        if counts {
+            simulation.progress.ens_call_ended(&self.gateway, instance, now());
+        }
         let reply = match answer {
             Ok(answer) => read(&answer),
             Err(_) => fault("timeout"),
@@ -72,13 +85,20 @@ impl Cloud {
         action: Action,
         params: Params,
         permit: Permit,
+        instance: Option<&InstanceId>,
     ) -> Result<serde_json::Value, DescribeError> {
-        self.call(action, params, permit, None).await.into_described()
+        self.call(action, params, permit, instance, None).await.into_described()
     }
 
     /// One page holds everything in this world.
-    async fn rows(&self, params: Params, permit: Permit) -> Result<Vec<Row>, DescribeError> {
-        let body = self.describe(Action::DescribeNetworkInterfaces, params, permit).await?;
+    async fn rows(
+        &self,
+        params: Params,
+        permit: Permit,
+        instance: Option<&InstanceId>,
+    ) -> Result<Vec<Row>, DescribeError> {
+        let action = Action::DescribeNetworkInterfaces;
+        let body = self.describe(action, params, permit, instance).await?;
         let page = wire::interfaces(body).map_err(|error| DescribeError::Unavailable(error.to_string()))?;
         assert_eq!(page.rows.len(), page.total);
         Ok(page.rows)
@@ -172,7 +192,7 @@ impl Ens for Cloud {
             .sends(&self.simulation, &self.gateway, instance, eni, date);
         let params = Params::from_iter([("InstanceId", instance.as_str()), ("NetworkInterfaceId", eni.as_str())]);
         let action = Action::AttachNetworkInterface;
-        let mut reply = self.call(action, params.clone(), permit, Some(sent)).await;
+        let mut reply = self.call(action, params.clone(), permit, Some(instance), Some(sent)).await;
         if let (true, Reply::Unsettled { .. }) = (Sabotage::sends_again(&self.simulation.plan), &reply)
             && let Ok(permit) = self.budget.try_permit(Purpose::Attach).await
         {
@@ -180,7 +200,7 @@ impl Ens for Cloud {
                 .simulation
                 .judge
                 .sends(&self.simulation, &self.gateway, instance, eni, date);
-            reply = self.call(action, params, permit, Some(sent)).await;
+            reply = self.call(action, params, permit, Some(instance), Some(sent)).await;
         }
         let outcome = reply.into_outcome();
         let told = match &outcome {
@@ -201,7 +221,7 @@ impl Ens for Cloud {
         let named = named.iter().map(|(name, id)| (name.as_str(), *id));
         let params = Params::from_iter(named.chain([("PageSize", "50")]));
         let asked = self.simulation.now();
-        let rows = self.rows(params, permit).await?;
+        let rows = self.rows(params, permit, None).await?;
         self.simulation
             .judge
             .described(&self.simulation, &self.gateway, asked, None, ids, &rows);
@@ -211,7 +231,7 @@ impl Ens for Cloud {
     async fn interfaces_of(&self, permit: Permit, instance: &InstanceId) -> Result<Vec<Row>, DescribeError> {
         let params = Params::from_iter([("InstanceId", instance.as_str()), ("PageSize", "50")]);
         let asked = self.simulation.now();
-        let rows = self.rows(params, permit).await?;
+        let rows = self.rows(params, permit, Some(instance)).await?;
         self.simulation
             .judge
             .described(&self.simulation, &self.gateway, asked, Some(instance), &[], &rows);
@@ -221,7 +241,7 @@ impl Ens for Cloud {
     async fn instance(&self, permit: Permit, instance: &InstanceId) -> Result<Option<InstanceRow>, DescribeError> {
         let ids = serde_json::json!([instance]).to_string();
         let params = Params::from_iter([("InstanceIds", ids.as_str())]);
-        let body = self.describe(Action::DescribeInstances, params, permit).await?;
+        let body = self.describe(Action::DescribeInstances, params, permit, Some(instance)).await?;
         wire::instance(body, instance).map_err(|error| DescribeError::Unavailable(error.to_string()))
     }
 }

@@ -212,7 +212,11 @@ impl Judge {
         send.sent_at = Some(now);
         let needed = now + ATTEMPT_TIMEOUT + LEASE_MARGIN;
         let lease_ends = send.lease_ends.unwrap_or_default();
+        let request = send.request;
         drop(books);
+        if let Some(request) = request {
+            simulation.progress.sends(simulation, gateway, request);
+        }
         // The gateway counts from before its call, and so is stricter by the time that took.
         if needed > lease_ends {
             let what = format!("{gateway} sends {eni} to {instance}, and its lease ends {lease_ends}, before {needed}");

@@ -7,6 +7,7 @@ use eni_gateway::model::random;
 use eni_gateway::simulator::{Action, EniStatus, Params, Placement};
 use tokio::time::sleep;
 
+use crate::bound;
 use crate::life::State;
 use crate::node::Node;
 use crate::run::{Simulation, eni, instance};
@@ -79,7 +80,18 @@ pub(crate) async fn end(simulation: &Arc<Simulation>) {
     simulation.history.note("all is calm");
 }
 
+/// Callers notice most of them: what they wait for meanwhile, and a while after, is nobody's fault.
 async fn suffer(simulation: Arc<Simulation>, kind: Kind) {
+    let recovery = bound::recovery(kind, &simulation.plan);
+    let outage = recovery.map(|_| simulation.progress.outage(simulation.history.elapsed()));
+    befall(simulation.clone(), kind).await;
+    if let (Some(outage), Some(recovery)) = (outage, recovery) {
+        let ends = simulation.history.elapsed() + recovery;
+        simulation.progress.outage_ends(outage, ends);
+    }
+}
+
+async fn befall(simulation: Arc<Simulation>, kind: Kind) {
     let note = |what: String| simulation.history.note(format_args!("TROUBLE: {what}"));
     match kind {
         Kind::Crash => {

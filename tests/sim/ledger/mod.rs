@@ -95,6 +95,11 @@ impl Link {
         answer.map_err(|_| Unavailable::midway("no answer in time"))
     }
 
+    fn calls(&self, instance: &InstanceId, request: Option<&RequestKey>) {
+        let Shared { simulation, gateway, .. } = &*self.0;
+        simulation.progress.calls_ledger(simulation, gateway, instance, request);
+    }
+
     fn saw(&self, instance: &InstanceId, partition: &Partition) {
         let index = PartitionId::of(instance).index();
         self.0.seen.lock().unwrap().insert(index, partition.clone());
@@ -103,6 +108,7 @@ impl Link {
 
 impl Ledger for Link {
     async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, Unavailable> {
+        self.calls(instance, request);
         let (id, request) = (instance.clone(), request.cloned());
         let snapshot = self.ask(move |_, server| server.look(&id, request.as_ref())).await?;
         self.saw(instance, &snapshot.partition);
@@ -110,6 +116,7 @@ impl Ledger for Link {
     }
 
     async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
+        self.calls(&proposal.instance, proposal.request.as_ref());
         let sent = proposal.clone();
         let verdict = self
             .ask(move |link, server| {
@@ -144,7 +151,14 @@ impl Ledger for Link {
     }
 
     async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
-        self.ask(move |_, server| server.take(order)).await
+        let Shared { simulation, gateway, .. } = &*self.0;
+        let now = || simulation.history.elapsed();
+        simulation.progress.ordered(gateway, order, now());
+        let reply = self.ask(move |_, server| server.take(order)).await?;
+        if let (TokenOrder::Take(bucket), TokenReply::Probe) = (order, reply) {
+            simulation.progress.probe(gateway, bucket, now());
+        }
+        Ok(reply)
     }
 
     fn hints(&self) -> &Hints {

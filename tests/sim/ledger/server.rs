@@ -125,6 +125,11 @@ impl Server {
         }
     }
 
+    /// The record, looked at by nobody who would open its partition.
+    pub(crate) fn peek(&self, instance: &InstanceId) -> Record {
+        self.state.lock().unwrap().read(instance, None).record
+    }
+
     pub(crate) fn commit(&self, proposal: &Proposal) -> Commit {
         let mut state = self.state.lock().unwrap();
         let instance = &proposal.instance;
