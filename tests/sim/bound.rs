@@ -27,6 +27,12 @@ const ALLOWANCE: Duration = Duration::from_secs(1);
 pub(crate) const PROBE: Duration = Duration::from_secs(2);
 /// A caller whose gateway does not reach the ledger is refused within this time, unless something was sent for it.
 pub(crate) const LEDGER_DOWN: Duration = Duration::from_secs(12);
+/// A call of this length had time to hear why it waits.
+pub(crate) const LONG_ENOUGH: Duration = Duration::from_millis(500);
+/// A read is answered within this time: with what ENS shows, from the ledger, or with a reason.
+pub(crate) const READ: Duration = Duration::from_secs(12);
+/// How often a due entry without a record may be asked about before it is dropped.
+pub(crate) const ORPHANED_DUE: usize = 2;
 /// Maximum number of ledger calls of one replica for one request in one second. A poll is one call, each change of the record
 /// causes another one, and a conflict repeats it.
 pub(crate) const LEDGER_CALLS_PER_REQUEST: u32 = 60;
@@ -93,11 +99,12 @@ pub(crate) fn recovery(kind: Kind, plan: &Plan) -> Option<Duration> {
         // The lease of whoever held the lock, and a grant on trial to a replica that is gone.
         Kind::Crash | Kind::Drain | Kind::Pause | Kind::Unreachable => Some(bounds.lease + ALLOWANCE * 2),
         // The partition opens, and what was observed before does not count.
-        Kind::Restart | Kind::Wipe | Kind::Failover => Some(bounds.hold() + bounds.lease),
+        // So it does after a step of its clock, which may be an epoch change as well.
+        Kind::Restart | Kind::Wipe | Kind::Failover | Kind::ClockBack | Kind::ClockForward => Some(bounds.hold() + bounds.lease),
         // What is on its way, and its timeout.
         Kind::CloudOut => Some(Duration::from_secs(20) + ATTEMPT_TIMEOUT),
         // The pause of the breaker counts from its last trip.
-        Kind::Throttle => Some(ALLOWANCE),
+        Kind::Throttle | Kind::TokenExpired => Some(ALLOWANCE),
         Kind::ForeignAttach | Kind::ForeignDetach => None,
     }
 }

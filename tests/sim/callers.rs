@@ -114,9 +114,7 @@ async fn attach(
         },
         Some(Err(status)) => {
             let (reason, by_ens) = reason(&status);
-            if NOTHING_SENT.contains(&reason.as_str()) && !by_ens {
-                simulation.judge.told_nothing_sent(request_id, reason.clone());
-            }
+            simulation.judge.told(request_id, &reason, by_ens);
             reason
         }
     };

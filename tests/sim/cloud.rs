@@ -108,7 +108,8 @@ impl Cloud {
 /// What ENS does with a call that has come through.
 async fn arrive(simulation: &Arc<Simulation>, action: Action, params: &Params, sent: Option<OnItsWay>) -> Answer {
     let date = sent.as_ref().map(|sent| sent.date);
-    let left = date.map(|date| (date + simulation.plan.bounds.validity).since(simulation.now()));
+    let validity = simulation.plan.bounds.validity - simulation.plan.spare;
+    let left = date.map(|date| (date + validity).since(simulation.now()));
     if left.is_some_and(|left| left.is_zero()) {
         simulation
             .history
@@ -118,6 +119,7 @@ async fn arrive(simulation: &Arc<Simulation>, action: Action, params: &Params, s
             false => Answer::Reset,
         };
     }
+    let before = applications(simulation, params);
     let mut call = pin!(simulation.cloud.call(action, params));
     if let Some(fault) = simulation.cloud_fault(action, left) {
         simulation
@@ -133,9 +135,17 @@ async fn arrive(simulation: &Arc<Simulation>, action: Action, params: &Params, s
         std::task::Poll::Pending => call.await,
     };
     if let Some(sent) = sent {
-        simulation.judge.arrived(simulation, sent, &answer);
+        let applied = applications(simulation, params) > before;
+        simulation.judge.arrived(simulation, sent, &answer, applied);
     }
     answer
+}
+
+/// How many attaches of this pair took effect so far.
+fn applications(simulation: &Simulation, params: &Params) -> u64 {
+    let names = params.get("InstanceId").zip(params.get("NetworkInterfaceId"));
+    let pair = |(instance, eni)| simulation.cloud.world(|world, _| world.books().pair(instance, eni).applied);
+    names.map_or(0, pair)
 }
 
 fn expired() -> Answer {
@@ -246,14 +256,35 @@ impl Ens for Cloud {
     }
 }
 
-/// What may happen to a call in ENS. An attach that is applied late is so while its date holds.
-pub(crate) fn draw_fault(action: Action, left: Option<Duration>) -> CloudFault {
-    let delay = Duration::from_millis(random::between(0..3_000));
-    let refuse = |code: &str| Effect::Refuse {
+/// What a hostile ENS does to an attach: it takes effect, and its answer says otherwise, or another copy of it arrives.
+pub(crate) fn draw_hostile(left: Duration, spare: Duration) -> Effect {
+    let code = ["InvalidOperation.InvalidEniStatus", "Operation.Unexpected", "EniBusy"];
+    match random::between(0..5) {
+        // ENS remembers what it has answered; a copy that overtakes that arrives soon.
+        0 => Effect::Replay {
+            after: left.min(spare).mul_f64(random::fraction()),
+        },
+        kind => Effect::RefuseApplied {
+            code: code[random::between(0..code.len())].to_owned(),
+            status: if kind == 1 { 429 } else { 400 },
+            message: String::new(),
+            retry_after: (kind == 2).then(|| Duration::from_millis(random::between(0..3_000))),
+        },
+    }
+}
+
+/// A refusal with this code.
+pub(crate) fn refusal(code: &str) -> Effect {
+    Effect::Refuse {
         code: code.to_owned(),
         status: 400,
         message: String::new(),
-    };
+    }
+}
+
+/// What may happen to a call in ENS. An attach that is applied late is so while its date holds.
+pub(crate) fn draw_fault(action: Action, left: Option<Duration>) -> CloudFault {
+    let delay = Duration::from_millis(random::between(0..3_000));
     let (status, apply) = (502, random::fraction() < 0.5);
     let after = left.unwrap_or_default().mul_f64(random::fraction());
     let effect = match (random::between(0..12), action) {
@@ -267,7 +298,7 @@ pub(crate) fn draw_fault(action: Action, left: Option<Duration>) -> CloudFault {
         (7, Action::AttachNetworkInterface) => Effect::ApplyLate { after },
         (8, Action::AttachNetworkInterface) => Effect::AcceptThenFail,
         (9, Action::AttachNetworkInterface) => Effect::AcceptThenForget,
-        (10, Action::AttachNetworkInterface) => refuse("InvalidOperation.InvalidEnsStatus"),
+        (10, Action::AttachNetworkInterface) => refusal("InvalidOperation.InvalidEnsStatus"),
         _ => Effect::None,
     };
     let fault = CloudFault::next(action, effect);

@@ -14,8 +14,9 @@ use tokio::time::{sleep, timeout};
 use tonic::Request;
 
 use crate::bound;
-use crate::callers::{NOTHING_SENT, reason};
+use crate::callers::reason;
 use crate::plan::Crowd;
+use crate::progress::Call;
 use crate::run::{QUIET, Simulation, eni, instance, run_drawn};
 use crate::seeds;
 
@@ -66,8 +67,15 @@ async fn attach(simulation: &Arc<Simulation>, number: usize, own: &str, deadline
         .history
         .note(format_args!("{who}: attach {own} to {on} within {deadline:?}"));
     simulation.judge.called(request_id);
+    let call = Call {
+        who: who.clone(),
+        request: request_id,
+        instance: on.parse().unwrap(),
+        eni: own.parse().unwrap(),
+        began: now(),
+    };
     if let Some(limit) = limit {
-        simulation.progress.waits(request_id, who.clone(), now(), limit);
+        simulation.progress.waits(request_id, who.clone(), &node.name, now(), limit);
     }
     let mut request = Request::new(AttachNetworkInterfaceRequest {
         instance_id: on.clone(),
@@ -82,9 +90,8 @@ async fn attach(simulation: &Arc<Simulation>, number: usize, own: &str, deadline
         Ok(_) => "accepted".to_owned(),
         Err(status) => {
             let (reason, by_ens) = reason(&status);
-            if NOTHING_SENT.contains(&reason.as_str()) && !by_ens {
-                simulation.judge.told_nothing_sent(request_id, reason.clone());
-            }
+            simulation.judge.told(request_id, &reason, by_ens);
+            simulation.progress.reason(simulation, &call, &reason);
             reason
         }
     };
@@ -146,10 +153,15 @@ async fn read(simulation: Arc<Simulation>, number: usize) {
                 }
             }
         };
+        let request = RequestId(random::uuid());
+        let now = || simulation.history.elapsed();
+        let who = format!("reader {number} at {}", node.name);
+        simulation.progress.waits(request, who, &node.name, now(), bound::READ);
         let outcome = match timeout(READ_WITHIN, reading).await {
             Ok(answer) => format!("{:?}", answer.map_err(|status| reason(&status).0)),
             Err(_) => "no answer".to_owned(),
         };
+        simulation.progress.answered(request, now());
         simulation
             .history
             .note(format_args!("reader {number} at {}: {outcome}", node.name));

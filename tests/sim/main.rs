@@ -10,6 +10,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod adversity;
 mod bound;
 mod callers;
 mod cloud;

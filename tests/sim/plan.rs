@@ -15,6 +15,9 @@ use crate::troubles::Kind;
 /// Longest time that a patient caller may have to wait for its answer, by the bound: its deadline is longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(100);
 
+/// What the small steps of a clock within one grace add up to at most, and how late a copy of an answered request arrives.
+const SPARE: Duration = Duration::from_secs(5);
+
 /// One run.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -32,6 +35,9 @@ pub(crate) struct Plan {
     pub(crate) length: Duration,
     pub(crate) bounds: Bounds,
     pub(crate) cloud: Rules,
+    /// What the world keeps below the bounds for lag and validity: what small steps of the ledger's clock, and copies of answered
+    /// requests, may cost.
+    pub(crate) spare: Duration,
     /// ENS itself refuses an attach whose date is too old; otherwise the network never delivers one.
     pub(crate) enforce_validity: bool,
     pub(crate) ledger_network: Quality,
@@ -40,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) late: Option<f64>,
     /// How often an ENS call is struck by a fault of the cloud's own.
     pub(crate) cloud_faults: f64,
+    /// How often ENS lies about an attach, or repeats it.
+    pub(crate) hostile: f64,
     /// How often ENS throttles a call, beside.
     pub(crate) throttled: f64,
     /// How often a hint is lost.
@@ -111,10 +119,12 @@ impl Plan {
             describe_per_second: 20.0,
             length: seconds(90.0..240.0),
             cloud: Self::cloud(seed, &bounds),
+            spare: Duration::ZERO,
             enforce_validity: chance(0.5),
             ledger_network: quality(Duration::from_millis(800)),
             cloud_network: quality(Duration::from_secs(20)),
             cloud_faults: sometimes(0.4),
+            hostile: 0.0,
             throttled: 0.0,
             deaf: sometimes(1.0),
             hang_ups: sometimes(0.4),
@@ -124,6 +134,32 @@ impl Plan {
             sabotage: None,
             bounds,
         }
+    }
+
+    /// A plan of this seed in which the clock of the ledger's server steps.
+    pub(crate) fn draw_clock(seed: u64) -> Self {
+        let mut plan = Self::draw(seed).with_spare();
+        plan.troubles.retain(|_| chance(0.5));
+        plan.troubles.extend(Kind::CLOCK.into_iter().filter(|_| chance(0.7)));
+        plan.calm = plan.calm.max(Duration::from_secs(10));
+        plan
+    }
+
+    /// A plan of this seed with an ENS that lies about attaches, and repeats them.
+    pub(crate) fn draw_hostile(seed: u64) -> Self {
+        let mut plan = Self::draw(seed).with_spare();
+        plan.hostile = random::between(0.05..0.6);
+        plan.troubles.retain(|_| chance(0.4));
+        plan
+    }
+
+    /// The same in a world that keeps below the bounds.
+    fn with_spare(mut self) -> Self {
+        let lag = (self.bounds.lag - SPARE).as_secs_f64();
+        self.spare = SPARE;
+        self.cloud.lag_by_id = spread(0.0..lag);
+        self.cloud.lag_by_instance = spread(0.0..lag);
+        self
     }
 
     /// A plan of this seed for a crowd: mostly nothing is broken, so that whoever waits too long has no excuse.
@@ -154,6 +190,8 @@ impl Plan {
             ..plan.bounds
         };
         let broken = chance(0.4);
+        let further = [Kind::TokenExpired].into_iter().chain(Kind::CLOCK).filter(|_| chance(0.2));
+        let troubles: Vec<_> = plan.troubles.into_iter().chain(further).collect();
         Self {
             instances: random::between(1..=4),
             enis: crowd.patient + crowd.hasty,
@@ -178,7 +216,7 @@ impl Plan {
             throttled: sometimes(0.05),
             deaf: if chance(0.2) { 0.3 } else { 0.0 },
             hang_ups: 0.0,
-            troubles: plan.troubles.into_iter().filter(|_| broken).collect(),
+            troubles: troubles.into_iter().filter(|_| broken).collect(),
             calm: seconds(20.0..60.0),
             crowd: Some(crowd),
             bounds,

@@ -1,13 +1,13 @@
-//! Judges progress, in virtual time: how long callers wait (P1), whether locks and permits are used (P2), and how many calls are
-//! made for it (P3). The limits are in [`bound`].
+//! Judges progress, in virtual time: how long callers wait (P1), whether locks and permits are used (P2), how many calls are made
+//! for it (P3), and whether a caller's reason names what it waited for (P4). The limits are in [`bound`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use eni_gateway::ens::{Permit, Purpose};
-use eni_gateway::ledger::{Bucket, Proposal, Record, RequestKey, TokenOrder};
-use eni_gateway::model::{Fence, InstanceId, RequestId, Timestamp};
+use eni_gateway::ledger::{Bounds, Bucket, Proposal, Record, RequestKey, TokenOrder};
+use eni_gateway::model::{Fence, InstanceId, InterfaceId, RequestId, Timestamp};
 use tokio::time::sleep;
 
 use crate::bound;
@@ -31,6 +31,10 @@ struct Books {
     free: BTreeMap<InstanceId, Duration>,
     /// ENS calls on their way, by replica and instance; by ENI id those of callers only.
     ens_calls: BTreeMap<(String, Option<InstanceId>), usize>,
+    /// Recovery hold-downs of the callers' instances, as they were last seen.
+    holds: BTreeMap<InstanceId, (Duration, Duration)>,
+    /// Since when a replica does not reach the ledger.
+    cut: BTreeMap<String, Duration>,
     /// Since when a replica has a breaker's probe.
     probes: BTreeMap<(String, &'static str), Duration>,
 }
@@ -38,8 +42,29 @@ struct Books {
 /// A call that is not answered yet.
 struct Waiting {
     who: String,
+    replica: String,
     began: Duration,
     limit: Duration,
+}
+
+/// An attach that was answered.
+pub(crate) struct Call {
+    pub(crate) who: String,
+    pub(crate) request: RequestId,
+    pub(crate) instance: InstanceId,
+    pub(crate) eni: InterfaceId,
+    pub(crate) began: Duration,
+}
+
+impl Call {
+    /// Whether it wrote a send, or may have joined an attempt.
+    fn may_be_sent(&self, simulation: &Simulation) -> bool {
+        let record = simulation.primary().peek(&self.instance);
+        let since = simulation.now() - (simulation.history.elapsed() - self.began);
+        let attempt = record.attempts.get(&self.eni).map(|attempt| &attempt.attachment);
+        let joined = attempt.is_some_and(|it| !it.state.is_terminal() || it.updated_at >= since);
+        joined || simulation.judge.has_written(self.request)
+    }
 }
 
 /// What ledger calls are counted by.
@@ -112,8 +137,13 @@ impl Progress {
     }
 
     /// A caller waits for an answer, which must come within this time.
-    pub(crate) fn waits(&self, request: RequestId, who: String, now: Duration, limit: Duration) {
-        let waiting = Waiting { who, began: now, limit };
+    pub(crate) fn waits(&self, request: RequestId, who: String, replica: &str, now: Duration, limit: Duration) {
+        let waiting = Waiting {
+            who,
+            replica: replica.to_owned(),
+            began: now,
+            limit,
+        };
         self.books().waiting.insert(request, waiting);
     }
 
@@ -122,6 +152,36 @@ impl Progress {
         let mut books = self.books();
         let began = books.waiting.remove(&request).map_or(now, |waiting| waiting.began);
         books.outside(began, now)
+    }
+
+    /// An instance's partition is closed for so long.
+    pub(crate) fn closed(&self, instance: &InstanceId, now: Duration, left: Duration, bounds: &Bounds) {
+        let mut books = self.books();
+        let until = now + left;
+        let known = books.holds.get(instance).is_some_and(|(_, known)| known.abs_diff(until) < INTERVAL);
+        if !known {
+            books.holds.insert(instance.clone(), (now, until));
+            books.outages.push((now, until + bounds.lease));
+        }
+    }
+
+    /// P4: the reason that a caller was given, beside what happened to its request meanwhile.
+    pub(crate) fn reason(&self, simulation: &Simulation, call: &Call, reason: &str) {
+        let (books, now) = (self.books(), simulation.history.elapsed());
+        let Call { began, instance, eni, .. } = call;
+        let closed = books.holds.get(instance).is_some_and(|(from, until)| *from <= *began && now <= *until);
+        let long = now - *began >= bound::LONG_ENOUGH;
+        let calm = books.outside(*began, now) == now - *began;
+        drop(books);
+        let broken = match reason {
+            "LOCK_WAIT" if closed && long => Some("while the ledger recovered"),
+            "OUTCOME_UNKNOWN" if calm && !call.may_be_sent(simulation) => Some("and nothing was reserved"),
+            _ => None,
+        };
+        if let Some(broken) = broken {
+            let what = format!("{} was told {reason} of {eni} on {instance} {broken}", call.who);
+            simulation.judge.breach(simulation, "P4", what);
+        }
     }
 
     /// A replica calls the ledger.
@@ -249,13 +309,26 @@ impl Progress {
 
     /// P1: a caller that waits for too long.
     fn late(&self, simulation: &Simulation) -> Option<(&'static str, String)> {
-        let (books, now) = (self.books(), simulation.history.elapsed());
-        let late = books
-            .waiting
-            .values()
-            .find(|waiting| books.outside(waiting.began, now) > waiting.limit)?;
-        let Waiting { who, began, limit } = late;
-        Some(("P1", format!("{who} has waited since {began:?}, longer than {limit:?}")))
+        let (mut books, now) = (self.books(), simulation.history.elapsed());
+        let nodes = simulation.nodes();
+        let cut: Vec<&String> = nodes.iter().filter(|node| node.link.is_cut()).map(|node| &node.name).collect();
+        books.cut.retain(|replica, _| cut.contains(&replica));
+        for replica in cut {
+            books.cut.entry(replica.clone()).or_insert(now);
+        }
+        for (request, Waiting { who, replica, began, limit }) in &books.waiting {
+            if books.outside(*began, now) > *limit {
+                return Some(("P1", format!("{who} has waited since {began:?}, longer than {limit:?}")));
+            }
+            // What was sent must be settled, however long that takes.
+            let unsent = !books.sends.contains_key(request);
+            let cut = books.cut.get(replica).filter(|since| now - (**since).max(*began) > bound::LEDGER_DOWN);
+            if let (true, Some(since)) = (unsent, cut) {
+                let what = format!("{who} still waits, and its replica has not reached the ledger since {since:?}");
+                return Some(("P1", what));
+            }
+        }
+        None
     }
 
     /// P2: a lock, or a breaker's probe, that nobody uses.

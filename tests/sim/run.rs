@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use eni_gateway::ledger::{Proposal, Rates, Record};
-use eni_gateway::model::{Timestamp, random};
+use eni_gateway::model::{InstanceId, Timestamp, random};
 use eni_gateway::simulator::{self, Action, EniSpec, Fault, Instance, World, WorldFile};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::history::{Account, History};
-use crate::judge::{Breach, Judge};
+use crate::judge::{Breach, Clock, Judge};
 use crate::ledger::Server;
 use crate::network::Quality;
 use crate::node::Node;
@@ -54,6 +54,8 @@ pub(crate) struct Conditions {
     pub(crate) cloud_out: bool,
     /// ENS throttles everybody.
     pub(crate) throttled: bool,
+    /// ENS takes the credentials' token for expired.
+    pub(crate) token_expired: bool,
 }
 
 /// What a run came to.
@@ -139,6 +141,7 @@ impl Simulation {
                 calm: false,
                 cloud_out: false,
                 throttled: false,
+                token_expired: false,
             }),
             plan,
         });
@@ -177,6 +180,11 @@ impl Simulation {
     /// The one clock behind all others.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Whether callers attach to this instance.
+    pub(crate) fn is_attached_to(&self, id: &InstanceId) -> bool {
+        (0..self.plan.instances).any(|number| instance(number) == id.as_str())
     }
 
     /// Everything was seen: watchers leave.
@@ -257,15 +265,24 @@ impl Simulation {
             let effect = simulator::Effect::Throttle { retry_after: None };
             return Some(Fault::next(action, effect));
         }
+        if conditions.token_expired && action == Action::AttachNetworkInterface {
+            return Some(Fault::next(action, crate::cloud::refusal("InvalidSecurityToken.Expired")));
+        }
+        if let Some(left) = left
+            && self.plan.hostile > 0.0
+            && random::fraction() < self.plan.hostile
+        {
+            return Some(Fault::next(action, crate::cloud::draw_hostile(left, self.plan.spare)));
+        }
         if self.plan.throttled > 0.0 && random::fraction() < self.plan.throttled {
             return Some(Fault::next(action, simulator::Effect::Throttle { retry_after: None }));
         }
         (random::fraction() < self.plan.cloud_faults).then(|| crate::cloud::draw_fault(action, left))
     }
 
-    /// A record was stored: judges it, and tells those who watch it.
-    pub(crate) fn committed(self: &Arc<Self>, gateway: &str, proposal: &Proposal, before: &Record) {
-        self.judge.committed(self, gateway, proposal, before);
+    /// A record was stored, on a server with this clock: judges it, and tells those who watch it.
+    pub(crate) fn committed(self: &Arc<Self>, gateway: &str, proposal: &Proposal, before: &Record, clock: Clock) {
+        self.judge.committed(self, gateway, proposal, before, clock);
         self.progress
             .committed(gateway, proposal, before, self.history.elapsed());
         if !proposal.effects.notify {

@@ -16,6 +16,7 @@ use eni_gateway::model::{InstanceId, Timestamp};
 
 use crate::life::Life;
 use crate::network::exchange;
+use crate::judge::Clock;
 use crate::run::Simulation;
 
 pub(crate) use server::Server;
@@ -68,6 +69,10 @@ impl Link {
         self.0.cut.store(cut, Ordering::Relaxed);
     }
 
+    pub(crate) fn is_cut(&self) -> bool {
+        self.0.cut.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn server(&self) -> Arc<Server> {
         self.0.server.lock().unwrap().clone()
     }
@@ -103,6 +108,12 @@ impl Link {
     fn saw(&self, instance: &InstanceId, partition: &Partition) {
         let index = PartitionId::of(instance).index();
         self.0.seen.lock().unwrap().insert(index, partition.clone());
+        let Shared { simulation, .. } = &*self.0;
+        let left = partition.hold_until.since(self.server().now());
+        if !left.is_zero() && simulation.is_attached_to(instance) {
+            let now = simulation.history.elapsed();
+            simulation.progress.closed(instance, now, left, &simulation.plan.bounds);
+        }
     }
 }
 
@@ -125,7 +136,8 @@ impl Ledger for Link {
                 } = &*link.0;
                 let commit = server.commit(&sent);
                 if let Some(before) = &commit.before {
-                    simulation.committed(gateway, &sent, before);
+                    let lost = !std::ptr::eq(server, Arc::as_ptr(&simulation.primary()));
+                    simulation.committed(gateway, &sent, before, Clock { now: server.now(), lost });
                 }
                 commit.verdict
             })
