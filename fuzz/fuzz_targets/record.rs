@@ -23,7 +23,8 @@ fuzz_target!(|text: &str| {
             attempt.is_refused(),
         );
     }
-    let _ = invariants::check(&record, &record, &bounds);
+    let now = Timestamp::from_micros(1_700_000_000_000_000);
+    let _ = invariants::check(&record, &record, &bounds, now);
     let context = Context {
         bounds: &bounds,
         instance: &"i-1".parse().expect("an id"),
@@ -32,7 +33,7 @@ fuzz_target!(|text: &str| {
             hold_until: Timestamp::default(),
         },
         request: None,
-        now: Timestamp::from_micros(1_700_000_000_000_000),
+        now,
     };
     let step = apply(&record, &Command::Look, context);
     assert!(!step.changed && step.record == record, "a look changes nothing");

@@ -158,7 +158,7 @@ impl<L: Ledger> Book<L> {
             asked = Instant::now();
             match self.ledger.commit(&proposal).await? {
                 Verdict::Committed { version, now } => {
-                    self.tell(instance, &snapshot.record, &proposal.record, &changes);
+                    self.tell(&proposal, &snapshot.record, &changes);
                     let record = proposal.record;
                     let partition = snapshot.partition;
                     let seen = Snapshot {
@@ -210,9 +210,9 @@ impl<L: Ledger> Book<L> {
         apply(&snapshot.record, command, context)
     }
 
-    fn tell(&self, instance: &InstanceId, before: &Record, after: &Record, changes: &[Change]) {
-        for breach in invariants::check(before, after, &self.bounds) {
-            (self.observer)(Event::Broken(instance, breach));
+    fn tell(&self, stored: &Proposal, before: &Record, changes: &[Change]) {
+        for breach in invariants::check(before, &stored.record, &self.bounds, stored.now) {
+            (self.observer)(Event::Broken(&stored.instance, breach));
         }
         for change in changes {
             (self.observer)(Event::Changed(change));

@@ -58,7 +58,11 @@ fn is_good(quality: Quality) -> bool {
 
 /// How long a step on the ledger takes at most, tried again where an answer is lost.
 fn ledger(plan: &Plan) -> Duration {
-    if is_good(plan.ledger_network) { EXCHANGE } else { LEDGER_RETRY * 4 }
+    if is_good(plan.ledger_network) {
+        EXCHANGE
+    } else {
+        LEDGER_RETRY * 4
+    }
 }
 
 /// Whether ENS answers at once.
@@ -74,9 +78,14 @@ fn ens_is_good(plan: &Plan) -> bool {
 pub(crate) fn wait(plan: &Plan, crowd: &Crowd) -> Duration {
     let callers = u32::try_from(crowd.patient + crowd.hasty).unwrap_or(u32::MAX);
     let lines = callers.min(u32::try_from(plan.gateways * plan.instances).unwrap_or(u32::MAX));
-    let permits = Duration::from_secs_f64(1.0 / plan.attach_per_second + 1.0 / (plan.describe_per_second * ATTACHES_SHARE));
+    let permits =
+        Duration::from_secs_f64(1.0 / plan.attach_per_second + 1.0 / (plan.describe_per_second * ATTACHES_SHARE));
     let hint = if plan.deaf > 0.0 { POLL } else { EXCHANGE };
-    let ens = if ens_is_good(plan) { EXCHANGE * 2 } else { DESCRIBE_TIMEOUT + ATTEMPT_TIMEOUT };
+    let ens = if ens_is_good(plan) {
+        EXCHANGE * 2
+    } else {
+        DESCRIBE_TIMEOUT + ATTEMPT_TIMEOUT
+    };
     let turn = permits + hint + ledger(plan) * LEDGER_CALLS_PER_TURN + ens;
     turn * callers * lines + ALLOWANCE
 }
@@ -100,7 +109,9 @@ pub(crate) fn recovery(kind: Kind, plan: &Plan) -> Option<Duration> {
         Kind::Crash | Kind::Drain | Kind::Pause | Kind::Unreachable => Some(bounds.lease + ALLOWANCE * 2),
         // The partition opens, and what was observed before does not count.
         // So it does after a step of its clock, which may be an epoch change as well.
-        Kind::Restart | Kind::Wipe | Kind::Failover | Kind::ClockBack | Kind::ClockForward => Some(bounds.hold() + bounds.lease),
+        Kind::Restart | Kind::Wipe | Kind::Failover | Kind::ClockBack | Kind::ClockForward => {
+            Some(bounds.hold() + bounds.lease)
+        }
         // What is on its way, and its timeout.
         Kind::CloudOut => Some(Duration::from_secs(20) + ATTEMPT_TIMEOUT),
         // The pause of the breaker counts from its last trip.

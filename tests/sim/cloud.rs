@@ -144,7 +144,11 @@ async fn arrive(simulation: &Arc<Simulation>, action: Action, params: &Params, s
 /// How many attaches of this pair took effect so far.
 fn applications(simulation: &Simulation, params: &Params) -> u64 {
     let names = params.get("InstanceId").zip(params.get("NetworkInterfaceId"));
-    let pair = |(instance, eni)| simulation.cloud.world(|world, _| world.books().pair(instance, eni).applied);
+    let pair = |(instance, eni)| {
+        simulation
+            .cloud
+            .world(|world, _| world.books().pair(instance, eni).applied)
+    };
     names.map_or(0, pair)
 }
 
@@ -202,7 +206,9 @@ impl Ens for Cloud {
             .sends(&self.simulation, &self.gateway, instance, eni, date);
         let params = Params::from_iter([("InstanceId", instance.as_str()), ("NetworkInterfaceId", eni.as_str())]);
         let action = Action::AttachNetworkInterface;
-        let mut reply = self.call(action, params.clone(), permit, Some(instance), Some(sent)).await;
+        let mut reply = self
+            .call(action, params.clone(), permit, Some(instance), Some(sent))
+            .await;
         if let (true, Reply::Unsettled { .. }) = (Sabotage::sends_again(&self.simulation.plan), &reply)
             && let Ok(permit) = self.budget.try_permit(Purpose::Attach).await
         {
@@ -251,7 +257,9 @@ impl Ens for Cloud {
     async fn instance(&self, permit: Permit, instance: &InstanceId) -> Result<Option<InstanceRow>, DescribeError> {
         let ids = serde_json::json!([instance]).to_string();
         let params = Params::from_iter([("InstanceIds", ids.as_str())]);
-        let body = self.describe(Action::DescribeInstances, params, permit, Some(instance)).await?;
+        let body = self
+            .describe(Action::DescribeInstances, params, permit, Some(instance))
+            .await?;
         wire::instance(body, instance).map_err(|error| DescribeError::Unavailable(error.to_string()))
     }
 }

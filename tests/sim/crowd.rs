@@ -75,7 +75,9 @@ async fn attach(simulation: &Arc<Simulation>, number: usize, own: &str, deadline
         began: now(),
     };
     if let Some(limit) = limit {
-        simulation.progress.waits(request_id, who.clone(), &node.name, now(), limit);
+        simulation
+            .progress
+            .waits(request_id, who.clone(), &node.name, now(), limit);
     }
     let mut request = Request::new(AttachNetworkInterfaceRequest {
         instance_id: on.clone(),
@@ -104,7 +106,9 @@ async fn attach(simulation: &Arc<Simulation>, number: usize, own: &str, deadline
 async fn take_off(simulation: &Simulation, own: &str) {
     let params = Params::from_iter([("NetworkInterfaceId", own)]);
     loop {
-        let status = simulation.cloud.world(|world, _| world.placement(own).map(|at| at.status.clone()));
+        let status = simulation
+            .cloud
+            .world(|world, _| world.placement(own).map(|at| at.status.clone()));
         match status {
             Some(EniStatus::InUse) => {
                 simulation
@@ -179,4 +183,4 @@ fn nobody_waits_too_long() {
 }
 
 /// How many seeds run unless told otherwise.
-const CROWDS: u64 = if cfg!(debug_assertions) { 20 } else { 300 };
+const CROWDS: u64 = if cfg!(debug_assertions) { 10 } else { 150 };

@@ -28,7 +28,9 @@ pub(crate) async fn judge(simulation: &Arc<Simulation>, watchers: Vec<JoinHandle
             .judge
             .breach(simulation, "A1", format!("not at an end: {unfinished}"));
     }
-    simulation.primary().plant(&orphan());
+    if simulation.plan.orphan {
+        simulation.primary().plant(&orphan());
+    }
     sleep(REREAD).await;
     let truth = truth(simulation);
     for node in simulation.nodes() {

@@ -22,8 +22,8 @@ use crate::cloud::ATTEMPT_TIMEOUT;
 use crate::plan::Plan;
 use crate::run::{self, Simulation};
 
-/// How long before an overfull instance somebody else's attach may have been the cause: an attempt that had its slot before
-/// may still be sent again and again.
+/// How long an ENI that somebody else attached excuses an overfull instance: an attempt that had its slot before may still be sent
+/// again and again.
 const FOREIGN_CAUSE: Duration = Duration::from_secs(150);
 
 /// How long a gateway may show what the ledger has lost: while it is paused, and a little longer.
@@ -106,7 +106,8 @@ struct Books {
     observed: BTreeMap<(InstanceId, Timestamp, Timestamp), Observed>,
     /// When the ledger lost writes.
     losses: Vec<Timestamp>,
-    foreign: BTreeMap<String, Timestamp>,
+    /// When somebody else attached an ENI, by instance and ENI.
+    foreign: BTreeMap<(String, String), Timestamp>,
     /// The attempt whose send last took effect, by instance and ENI.
     applied: BTreeMap<(InstanceId, InterfaceId), Uid>,
     /// When the ledger last lost writes.
@@ -170,7 +171,7 @@ impl Judge {
         simulation
             .history
             .note(format_args!("{gateway}: {instance} is {}", summary(after)));
-        for breach in invariants::check(before, after, &self.bounds) {
+        for breach in invariants::check(before, after, &self.bounds, proposal.now) {
             self.breach(
                 simulation,
                 breach.id(),
@@ -227,7 +228,11 @@ impl Judge {
 
     /// Whether ENS has an ENI on an instance, for what the gateways sent.
     fn is_there(&self, simulation: &Simulation, instance: &InstanceId, eni: &InterfaceId) -> bool {
-        let on = |world: &World| world.placement(eni.as_str()).is_some_and(|at| at.occupies(instance.as_str()));
+        let on = |world: &World| {
+            world
+                .placement(eni.as_str())
+                .is_some_and(|at| at.occupies(instance.as_str()))
+        };
         simulation.cloud.world(|world, _| on(world))
     }
 
@@ -239,7 +244,10 @@ impl Judge {
         let eni = &then.attachment.eni;
         let books = self.books();
         let asked = books.described.get(eni).copied();
-        let written = books.sends.iter().find(|send| send.uid == then.uid() && send.at == last.at);
+        let written = books
+            .sends
+            .iter()
+            .find(|send| send.uid == then.uid() && send.at == last.at);
         let Some(due) = written.map(|send| send.written_at + self.bounds.lag - simulation.plan.spare) else {
             return;
         };
@@ -260,7 +268,10 @@ impl Judge {
         let Some(sent) = books.described_by.get(&(gateway.to_owned(), instance.clone())).copied() else {
             return;
         };
-        let times = Observed { sent_at: sent, recorded_at: now };
+        let times = Observed {
+            sent_at: sent,
+            recorded_at: now,
+        };
         books.observed.insert((instance.clone(), sent_at, recorded_at), times);
     }
 
@@ -283,11 +294,18 @@ impl Judge {
         let lost = books.losses.iter().find(hidden).copied();
         drop(books);
         let why = match lost {
-            Some(lost) => format!("sent {}, before all that the ledger lost at {lost} must show", times.sent_at),
+            Some(lost) => format!(
+                "sent {}, before all that the ledger lost at {lost} must show",
+                times.sent_at
+            ),
             None if old => format!("recorded {}, and it is {now}", times.recorded_at),
             None => return,
         };
-        self.breach(simulation, "L1", format!("{gateway} sends to {instance} by an observation that was {why}"));
+        self.breach(
+            simulation,
+            "L1",
+            format!("{gateway} sends to {instance} by an observation that was {why}"),
+        );
     }
 
     /// Whether a send of this request was written.
@@ -309,8 +327,9 @@ impl Judge {
             .history
             .note(format_args!("{gateway}: sends attach of {eni} to {instance}"));
         let mut books = self.books();
-        let written =
-            |send: &Send| send.sent_at.is_none() && send.instance == *instance && send.eni == *eni && send.written_at >= date;
+        let written = |send: &Send| {
+            send.sent_at.is_none() && send.instance == *instance && send.eni == *eni && send.written_at >= date
+        };
         let Some(index) = books.sends.iter().rposition(written) else {
             drop(books);
             self.breach(
@@ -356,6 +375,7 @@ impl Judge {
             .note(format_args!("ens: attach of {eni} to {instance}: {}", said(answer)));
         if applied {
             books.applied.insert((instance.clone(), eni.clone()), uid);
+            books.foreign.retain(|(_, foreign), _| foreign != eni.as_str());
         }
         if let (true, Some(released)) = (applied, books.released.get(&uid).copied()) {
             let what = format!("ens takes {eni} to {instance}, attempt {uid}, whose slot was given up at {released}");
@@ -411,7 +431,8 @@ impl Judge {
     /// Somebody else attaches an ENI to an instance.
     pub(crate) fn foreign_attach(&self, simulation: &Simulation, instance: &str, eni: &str) {
         let mut books = self.books();
-        books.foreign.insert(instance.to_owned(), simulation.now());
+        let pair = (instance.to_owned(), eni.to_owned());
+        books.foreign.insert(pair, simulation.now());
         books.applied.retain(|(_, applied), _| applied.as_str() != eni);
     }
 
@@ -470,6 +491,19 @@ impl Judge {
         }
     }
 
+    /// How many ENIs stand on an instance that others attached so lately that a reservation from before may still be sent.
+    fn foreign_on(&self, simulation: &Simulation, instance: &str) -> usize {
+        let (mut books, now) = (self.books(), simulation.now());
+        let there = |on: &str, eni: &str| {
+            simulation
+                .cloud
+                .world(|world, _| world.placement(eni).is_some_and(|at| at.occupies(on)))
+        };
+        books.foreign.retain(|(on, eni), _| there(on, eni));
+        let lately = |((on, _), at): &(&(String, String), &Timestamp)| on == instance && **at + FOREIGN_CAUSE >= now;
+        books.foreign.iter().filter(lately).count()
+    }
+
     /// L1, in ENS itself: no instance is ever overfull for what the gateways sent.
     pub(crate) async fn watch_occupancy(&self, simulation: &Simulation) {
         let mut before: BTreeMap<String, usize> = BTreeMap::new();
@@ -478,11 +512,10 @@ impl Judge {
             for instance in (0..simulation.plan.instances).map(run::instance) {
                 let occupied = simulation.cloud.world(|world, _| world.occupied(&instance));
                 let rose = occupied > before.insert(instance.clone(), occupied).unwrap_or_default();
-                let foreign = self.books().foreign.get(&instance).copied();
-                let excused = foreign.is_some_and(|at| at + FOREIGN_CAUSE >= simulation.now());
-                if rose && !world::within_limit(occupied, self.bounds.limit) && !excused {
+                let ours = occupied - self.foreign_on(simulation, &instance);
+                if rose && !world::within_limit(ours, self.bounds.limit) {
                     let what = format!(
-                        "{instance} holds {occupied} enis, and its limit is {}",
+                        "{instance} holds {occupied} enis, {ours} of them excused by nobody, and its limit is {}",
                         self.bounds.limit
                     );
                     return self.breach(simulation, "L1", what);

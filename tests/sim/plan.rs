@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) late: Option<f64>,
     /// How often an ENS call is struck by a fault of the cloud's own.
     pub(crate) cloud_faults: f64,
+    /// In the end an entry is due whose record is gone.
+    pub(crate) orphan: bool,
     /// How often ENS lies about an attach, or repeats it.
     pub(crate) hostile: f64,
     /// How often ENS throttles a call, beside.
@@ -124,6 +126,7 @@ impl Plan {
             ledger_network: quality(Duration::from_millis(800)),
             cloud_network: quality(Duration::from_secs(20)),
             cloud_faults: sometimes(0.4),
+            orphan: false,
             hostile: 0.0,
             throttled: 0.0,
             deaf: sometimes(1.0),
@@ -190,7 +193,10 @@ impl Plan {
             ..plan.bounds
         };
         let broken = chance(0.4);
-        let further = [Kind::TokenExpired].into_iter().chain(Kind::CLOCK).filter(|_| chance(0.2));
+        let further = [Kind::TokenExpired]
+            .into_iter()
+            .chain(Kind::CLOCK)
+            .filter(|_| chance(0.2));
         let troubles: Vec<_> = plan.troubles.into_iter().chain(further).collect();
         Self {
             instances: random::between(1..=4),
@@ -216,6 +222,7 @@ impl Plan {
             throttled: sometimes(0.05),
             deaf: if chance(0.2) { 0.3 } else { 0.0 },
             hang_ups: 0.0,
+            orphan: true,
             troubles: troubles.into_iter().filter(|_| broken).collect(),
             calm: seconds(20.0..60.0),
             crowd: Some(crowd),

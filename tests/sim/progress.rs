@@ -113,7 +113,8 @@ impl Books {
 
     fn uses(&mut self, replica: &str, instance: Option<&InstanceId>, now: Duration) {
         let locks = self.locks.iter_mut();
-        for (_, holder) in locks.filter(|(of, holder)| holder.replica == replica && instance.is_none_or(|it| it == *of)) {
+        for (_, holder) in locks.filter(|(of, holder)| holder.replica == replica && instance.is_none_or(|it| it == *of))
+        {
             holder.used = now;
         }
     }
@@ -158,7 +159,10 @@ impl Progress {
     pub(crate) fn closed(&self, instance: &InstanceId, now: Duration, left: Duration, bounds: &Bounds) {
         let mut books = self.books();
         let until = now + left;
-        let known = books.holds.get(instance).is_some_and(|(_, known)| known.abs_diff(until) < INTERVAL);
+        let known = books
+            .holds
+            .get(instance)
+            .is_some_and(|(_, known)| known.abs_diff(until) < INTERVAL);
         if !known {
             books.holds.insert(instance.clone(), (now, until));
             books.outages.push((now, until + bounds.lease));
@@ -168,8 +172,13 @@ impl Progress {
     /// P4: the reason that a caller was given, beside what happened to its request meanwhile.
     pub(crate) fn reason(&self, simulation: &Simulation, call: &Call, reason: &str) {
         let (books, now) = (self.books(), simulation.history.elapsed());
-        let Call { began, instance, eni, .. } = call;
-        let closed = books.holds.get(instance).is_some_and(|(from, until)| *from <= *began && now <= *until);
+        let Call {
+            began, instance, eni, ..
+        } = call;
+        let closed = books
+            .holds
+            .get(instance)
+            .is_some_and(|(from, until)| *from <= *began && now <= *until);
         let long = now - *began >= bound::LONG_ENOUGH;
         let calm = books.outside(*began, now) == now - *began;
         drop(books);
@@ -201,7 +210,10 @@ impl Progress {
         };
         let number = simulation.history.elapsed().as_secs();
         let mut books = self.books();
-        let second = books.ledger_calls.entry((replica.to_owned(), subject.clone())).or_default();
+        let second = books
+            .ledger_calls
+            .entry((replica.to_owned(), subject.clone()))
+            .or_default();
         if second.number != number {
             *second = Second { number, calls: 0 };
         }
@@ -223,7 +235,10 @@ impl Progress {
         let (sends, elapsed) = (*sends, now - *first);
         drop(books);
         if sends > bound::sends(elapsed) {
-            let what = format!("{replica} sends request {} for the {sends}th time within {elapsed:?}", request.0);
+            let what = format!(
+                "{replica} sends request {} for the {sends}th time within {elapsed:?}",
+                request.0
+            );
             simulation.judge.breach(simulation, "P3", what);
         }
     }
@@ -236,10 +251,20 @@ impl Progress {
             books.locks.remove(instance);
             return;
         };
-        let known = books.locks.get(instance).is_some_and(|holder| holder.fence == grant.fence);
+        let known = books
+            .locks
+            .get(instance)
+            .is_some_and(|holder| holder.fence == grant.fence);
         if !known {
             let (fence, replica) = (grant.fence, replica.to_owned());
-            books.locks.insert(instance.clone(), Holder { fence, replica, used: now });
+            books.locks.insert(
+                instance.clone(),
+                Holder {
+                    fence,
+                    replica,
+                    used: now,
+                },
+            );
         }
         // A send is written, or its answer.
         let sends = |record: &Record| {
@@ -252,7 +277,13 @@ impl Progress {
     }
 
     /// An ENS call of this replica begins; of this instance, or by ENI ids. Whether it is one that a holder of a lock may make.
-    pub(crate) fn ens_call(&self, replica: &str, permit: &Permit, instance: Option<&InstanceId>, now: Duration) -> bool {
+    pub(crate) fn ens_call(
+        &self,
+        replica: &str,
+        permit: &Permit,
+        instance: Option<&InstanceId>,
+        now: Duration,
+    ) -> bool {
         let mut books = self.books();
         let attach = permit.purpose() == Purpose::Attach;
         if permit.is_probe() {
@@ -261,7 +292,10 @@ impl Progress {
         }
         let counts = attach || permit.purpose() == Purpose::Describe;
         if counts {
-            *books.ens_calls.entry((replica.to_owned(), instance.cloned())).or_default() += 1;
+            *books
+                .ens_calls
+                .entry((replica.to_owned(), instance.cloned()))
+                .or_default() += 1;
             books.uses(replica, instance, now);
         }
         counts
@@ -311,18 +345,34 @@ impl Progress {
     fn late(&self, simulation: &Simulation) -> Option<(&'static str, String)> {
         let (mut books, now) = (self.books(), simulation.history.elapsed());
         let nodes = simulation.nodes();
-        let cut: Vec<&String> = nodes.iter().filter(|node| node.link.is_cut()).map(|node| &node.name).collect();
+        let cut: Vec<&String> = nodes
+            .iter()
+            .filter(|node| node.link.is_cut())
+            .map(|node| &node.name)
+            .collect();
         books.cut.retain(|replica, _| cut.contains(&replica));
         for replica in cut {
             books.cut.entry(replica.clone()).or_insert(now);
         }
-        for (request, Waiting { who, replica, began, limit }) in &books.waiting {
+        for (
+            request,
+            Waiting {
+                who,
+                replica,
+                began,
+                limit,
+            },
+        ) in &books.waiting
+        {
             if books.outside(*began, now) > *limit {
                 return Some(("P1", format!("{who} has waited since {began:?}, longer than {limit:?}")));
             }
             // What was sent must be settled, however long that takes.
             let unsent = !books.sends.contains_key(request);
-            let cut = books.cut.get(replica).filter(|since| now - (**since).max(*began) > bound::LEDGER_DOWN);
+            let cut = books
+                .cut
+                .get(replica)
+                .filter(|since| now - (**since).max(*began) > bound::LEDGER_DOWN);
             if let (true, Some(since)) = (unsent, cut) {
                 let what = format!("{who} still waits, and its replica has not reached the ledger since {since:?}");
                 return Some(("P1", what));
@@ -345,7 +395,10 @@ impl Progress {
         books.probes.retain(|(replica, _), _| names.contains(replica));
         let kept = books.probes.iter().find(|(_, since)| now - **since > bound::PROBE);
         if let Some(((replica, family), since)) = kept {
-            return Some(("P2", format!("{replica} keeps the {family} breaker's probe since {since:?}")));
+            return Some((
+                "P2",
+                format!("{replica} keeps the {family} breaker's probe since {since:?}"),
+            ));
         }
         let server = simulation.primary();
         for instance in instances {
@@ -353,20 +406,35 @@ impl Progress {
             if is_free(&record, clock) {
                 let since = *books.free.entry(instance.clone()).or_insert(now);
                 if now - since > bound::free_lock(&simulation.plan) {
-                    return Some(("P2", format!("the lock of {instance} is free since {since:?}, and its queue waits")));
+                    return Some((
+                        "P2",
+                        format!("the lock of {instance} is free since {since:?}, and its queue waits"),
+                    ));
                 }
             } else {
                 books.free.remove(instance);
             }
-            let Some(grant) = record.lock.filter(|grant| grant.expires_at > clock && !grant.provisional) else {
+            let Some(grant) = record
+                .lock
+                .filter(|grant| grant.expires_at > clock && !grant.provisional)
+            else {
                 continue;
             };
             let holder = books.locks.get(instance).filter(|holder| holder.fence == grant.fence);
-            let Some(Holder { replica, used, .. }) = holder else { continue };
+            let Some(Holder { replica, used, .. }) = holder else {
+                continue;
+            };
             let calls = |of: Option<&InstanceId>| books.ens_calls.get(&(replica.clone(), of.cloned())).copied();
-            let calling = [calls(Some(instance)), calls(None)].into_iter().flatten().sum::<usize>() > 0;
+            let calling = [calls(Some(instance)), calls(None)]
+                .into_iter()
+                .flatten()
+                .sum::<usize>()
+                > 0;
             if !calling && now - *used > bound::idle_lock(&simulation.plan) {
-                return Some(("P2", format!("{replica} holds the lock of {instance}, and has not used it since {used:?}")));
+                return Some((
+                    "P2",
+                    format!("{replica} holds the lock of {instance}, and has not used it since {used:?}"),
+                ));
             }
         }
         None

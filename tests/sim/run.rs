@@ -73,12 +73,7 @@ pub(crate) fn run_drawn(seed: u64, draw: impl FnOnce(u64) -> Plan) -> Verdict {
 
 /// Runs one seed.
 pub(crate) fn run(seed: u64) -> Verdict {
-    run_changed(seed, |plan| plan)
-}
-
-/// Runs one seed in a world that is changed a little.
-pub(crate) fn run_changed(seed: u64, change: impl FnOnce(Plan) -> Plan) -> Verdict {
-    run_drawn(seed, |seed| change(Plan::draw(seed)))
+    run_drawn(seed, Plan::draw)
 }
 
 fn run_plan(plan: Plan) -> Verdict {
@@ -266,7 +261,10 @@ impl Simulation {
             return Some(Fault::next(action, effect));
         }
         if conditions.token_expired && action == Action::AttachNetworkInterface {
-            return Some(Fault::next(action, crate::cloud::refusal("InvalidSecurityToken.Expired")));
+            return Some(Fault::next(
+                action,
+                crate::cloud::refusal("InvalidSecurityToken.Expired"),
+            ));
         }
         if let Some(left) = left
             && self.plan.hostile > 0.0
@@ -285,7 +283,7 @@ impl Simulation {
         self.judge.committed(self, gateway, proposal, before, clock);
         self.progress
             .committed(gateway, proposal, before, self.history.elapsed());
-        if !proposal.effects.notify {
+        if !proposal.effects.notify && !Sabotage::hints_always(&self.plan) {
             return;
         }
         let deaf = if self.conditions().calm { 0.0 } else { self.plan.deaf };

@@ -29,7 +29,7 @@ pub(crate) enum Kind {
     Wipe,
     /// A replica that missed the last writes becomes the primary, and not everybody hears of it at once.
     Failover,
-    /// Somebody else attaches.
+    /// Somebody else attaches, whether there is room or not.
     ForeignAttach,
     /// Somebody else detaches.
     ForeignDetach,
@@ -248,7 +248,10 @@ async fn failover(simulation: &Arc<Simulation>, note: impl Fn(String)) {
     if simulation.plan.troubles.iter().any(|kind| Kind::CLOCK.contains(kind)) {
         let step = step();
         let ahead = random::fraction() < 0.5;
-        note(format!("its clock is {step:?} {}", if ahead { "ahead" } else { "behind" }));
+        note(format!(
+            "its clock is {step:?} {}",
+            if ahead { "ahead" } else { "behind" }
+        ));
         new.step_clock(if ahead { micros(step) } else { -micros(step) });
     }
     simulation.set_primary(new.clone());
@@ -263,23 +266,21 @@ async fn failover(simulation: &Arc<Simulation>, note: impl Fn(String)) {
     sleep(Duration::from_secs_f64(after)).await;
 }
 
-/// An attach by somebody who sees that there is room.
+/// An attach by somebody who does not look whether there is room.
 fn foreign_attach(simulation: &Simulation, note: impl Fn(String)) {
     let (instance, eni) = (
         instance(random::between(0..simulation.plan.instances)),
         eni(random::between(0..simulation.plan.enis)),
     );
-    let limit = simulation.plan.bounds.limit;
     let attached = simulation.cloud.world(|world, now| {
         let free = world
             .snapshot()
             .enis
             .iter()
             .any(|spec| spec.id == eni && spec.placement.status == EniStatus::Available);
-        free && world.occupied(&instance) < limit
-            && world
-                .force(&eni, Placement::on(EniStatus::InUse, &instance), now)
-                .is_ok()
+        free && world
+            .force(&eni, Placement::on(EniStatus::InUse, &instance), now)
+            .is_ok()
     });
     if attached {
         note(format!("somebody attaches {eni} to {instance}"));

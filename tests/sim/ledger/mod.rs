@@ -14,10 +14,11 @@ use eni_gateway::ledger::{
 };
 use eni_gateway::model::{InstanceId, Timestamp};
 
+use crate::judge::Clock;
 use crate::life::Life;
 use crate::network::exchange;
-use crate::judge::Clock;
 use crate::run::Simulation;
+use crate::sabotage::Sabotage;
 
 pub(crate) use server::Server;
 
@@ -101,7 +102,9 @@ impl Link {
     }
 
     fn calls(&self, instance: &InstanceId, request: Option<&RequestKey>) {
-        let Shared { simulation, gateway, .. } = &*self.0;
+        let Shared {
+            simulation, gateway, ..
+        } = &*self.0;
         simulation.progress.calls_ledger(simulation, gateway, instance, request);
     }
 
@@ -137,7 +140,15 @@ impl Ledger for Link {
                 let commit = server.commit(&sent);
                 if let Some(before) = &commit.before {
                     let lost = !std::ptr::eq(server, Arc::as_ptr(&simulation.primary()));
-                    simulation.committed(gateway, &sent, before, Clock { now: server.now(), lost });
+                    simulation.committed(
+                        gateway,
+                        &sent,
+                        before,
+                        Clock {
+                            now: server.now(),
+                            lost,
+                        },
+                    );
                 }
                 commit.verdict
             })
@@ -149,6 +160,8 @@ impl Ledger for Link {
     }
 
     async fn confirm(&self, _instance: &InstanceId, _incarnation: &str) -> Result<(), Unavailable> {
+        let Shared { simulation, .. } = &*self.0;
+        tokio::time::sleep(Sabotage::idles(&simulation.plan)).await;
         // Its replicas are not waited for: a failover that loses writes is followed by a hold.
         Ok(())
     }
@@ -163,12 +176,18 @@ impl Ledger for Link {
     }
 
     async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
-        let Shared { simulation, gateway, .. } = &*self.0;
+        let Shared {
+            simulation, gateway, ..
+        } = &*self.0;
         let now = || simulation.history.elapsed();
         simulation.progress.ordered(gateway, order, now());
+        if let Some(wait) = Sabotage::starves(&simulation.plan, order) {
+            return Ok(TokenReply::Wait(wait));
+        }
         let reply = self.ask(move |_, server| server.take(order)).await?;
         if let (TokenOrder::Take(bucket), TokenReply::Probe) = (order, reply) {
             simulation.progress.probe(gateway, bucket, now());
+            tokio::time::sleep(Sabotage::keeps_probe(&simulation.plan)).await;
         }
         Ok(reply)
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::ledger::{
-    Due, Effects, Ledger as _, Memory, Partition, Proposal, Rates, Record, RequestKey, Snapshot, TokenOrder, TokenReply, Verdict,
+    Due, Effects, Ledger as _, Memory, Partition, Proposal, Rates, Record, RequestKey, Snapshot, TokenOrder,
+    TokenReply, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp, random};
 use futures_util::FutureExt as _;

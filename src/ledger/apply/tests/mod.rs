@@ -53,7 +53,7 @@ impl Desk {
         };
         let step = apply(&self.record, command, context);
         assert_eq!(
-            invariants::check(&self.record, &step.record, &self.bounds),
+            invariants::check(&self.record, &step.record, &self.bounds, self.now),
             [],
             "{command:?}"
         );
