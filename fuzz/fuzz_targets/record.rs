@@ -23,6 +23,7 @@ fuzz_target!(|text: &str| {
             attempt.is_in_conflict(),
         );
     }
+    let now = Timestamp::from_micros(1_700_000_000_000_000);
     let context = Context {
         bounds: &bounds,
         instance: &"i-1".parse().expect("an id"),
@@ -32,7 +33,7 @@ fuzz_target!(|text: &str| {
             shared: None,
         },
         request: None,
-        now: Timestamp::from_micros(1_700_000_000_000_000),
+        now,
     };
     let _ = invariants::check(&record, &record, &context);
     let step = apply(&record, &Command::Look, context);

@@ -63,6 +63,12 @@ impl Memory {
         start + began.elapsed()
     }
 
+    /// Sets its clock so many microseconds forward, or back if negative: what a time server does to a machine's clock.
+    pub fn step_clock(&mut self, micros: i64) {
+        let (_, start) = &mut self.began;
+        *start = Timestamp::from_micros(start.as_micros().saturating_add_signed(micros));
+    }
+
     /// A copy of all that is in it now, which goes a way of its own from here on: what a replica holds that replicates no more.
     #[must_use]
     pub fn fork(&self) -> Self {

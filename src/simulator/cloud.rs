@@ -230,6 +230,15 @@ impl Cloud {
             Effect::AttachTime { takes } => Answer::Reply(apply(Course::Takes(takes))),
             Effect::AcceptThenForget => Answer::Reply(self.state().world.reply(Ok(json!({})))),
             Effect::Refuse { code, status, message } => refuse(Refusal::new(status, code, message)),
+            Effect::RefuseApplied {
+                code,
+                status,
+                message,
+                retry_after,
+            } => {
+                apply(Course::Succeeds);
+                refuse(Refusal::new(status, code, message).retry_after(retry_after))
+            }
             Effect::Throttle { retry_after } => refuse(Refusal::THROTTLED.retry_after(retry_after)),
             Effect::Mask => {
                 apply(Course::Succeeds);
@@ -243,6 +252,11 @@ impl Cloud {
             Effect::ApplyLate { after } => {
                 self.apply_late(action, params, after);
                 Answer::Reset
+            }
+            Effect::Replay { after } => {
+                let reply = apply(Course::Succeeds);
+                self.apply_late(action, params, after);
+                Answer::Reply(reply)
             }
             Effect::Truncated => Answer::Truncated(apply(Course::Succeeds)),
             Effect::Html { status, apply: applies } => {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::action::Action;
 use super::params::Params;
+use super::refusal::Refusal;
 
 /// What goes wrong, with which calls, how often. In JSON, durations read `"250ms"`:
 /// `{"action": "AttachNetworkInterface", "eni": "eni-0001", "effect": {"kind": "drop_after"}}`.
@@ -52,6 +53,22 @@ pub enum Effect {
         #[serde(default)]
         message: String,
     },
+    /// The call takes effect, and is answered with this error as if it had not: what a second delivery of the same request gets, or
+    /// an answer with the wrong code, status or header.
+    RefuseApplied {
+        /// `Code` (`InvalidOperation.InvalidEniStatus`).
+        #[serde(default = "eni_status")]
+        code: String,
+        /// HTTP status (400).
+        #[serde(default = "bad_request")]
+        status: u16,
+        /// `Message`.
+        #[serde(default)]
+        message: String,
+        /// `x-acs-retry-after` (none).
+        #[serde(default, with = "humantime_serde")]
+        retry_after: Option<Duration>,
+    },
     /// The call is refused with `Throttling.User`.
     Throttle {
         /// `x-acs-retry-after`.
@@ -64,6 +81,13 @@ pub enum Effect {
     DropAfter,
     /// The connection is reset, and the call takes effect `after` later. Attach only; any other takes none.
     ApplyLate {
+        /// How much later.
+        #[serde(with = "humantime_serde")]
+        after: Duration,
+    },
+    /// The call takes effect and is answered, and a copy of it arrives `after` later, which ENS's rules may let take effect again.
+    /// Attach only; any other is not repeated.
+    Replay {
         /// How much later.
         #[serde(with = "humantime_serde")]
         after: Duration,
@@ -206,6 +230,10 @@ impl Faults {
     }
 }
 
+fn eni_status() -> String {
+    Refusal::ENI_STATUS.code.into_owned()
+}
+
 const fn bad_request() -> u16 {
     400
 }
@@ -250,6 +278,15 @@ mod tests {
             }
         );
         assert_eq!(fault.times, 1);
+        let text = r#"{"effect": {"kind": "refuse_applied", "status": 429, "retry_after": "1s"}}"#;
+        let fault: Fault = serde_json::from_str(text).unwrap();
+        let expected = Effect::RefuseApplied {
+            code: "InvalidOperation.InvalidEniStatus".to_owned(),
+            status: 429,
+            message: String::new(),
+            retry_after: Some(Duration::from_secs(1)),
+        };
+        assert_eq!(fault.effect, expected);
         for bad in [
             r#"{"effect": {"kind": "explode"}}"#,
             r#"{"eniId": "x"}"#,

@@ -13,10 +13,12 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::episode::Finding;
 use crate::gateway::{self, Client, Gateway};
 use crate::ledger::{Form, REPLICAS, Servers};
-use crate::support::gateway::{Stage, get};
+use crate::others::{FOREIGN, SHARED};
+use crate::support::gateway::{Stage, eni, get};
 use crate::support::link::Link;
 use crate::tally::Tally;
 use crate::waits::Waits;
@@ -47,6 +49,8 @@ const CALM: Duration = Duration::from_secs(15);
 pub(crate) struct Arena {
     pub(crate) form: Form,
     pub(crate) instances: usize,
+    pub(crate) callers: usize,
+    pub(crate) python: bool,
     pub(crate) stage: Stage,
     pub(crate) servers: tokio::sync::Mutex<Servers>,
     pub(crate) gateways: Vec<Gateway>,
@@ -68,19 +72,26 @@ pub(crate) struct Plan {
     pub(crate) instances: usize,
     pub(crate) callers: usize,
     pub(crate) without: Option<Rule>,
+    /// There is a Python with grpcio, and with a Valkey.
+    pub(crate) python: bool,
     /// A library that bends clocks.
     pub(crate) faketime: Option<String>,
 }
 
 impl Arena {
     pub(crate) async fn start(plan: &Plan) -> Arc<Self> {
-        let servers = Servers::start(plan.form).await;
+        let clocks = TempDir::new().unwrap();
+        let bent = plan
+            .faketime
+            .as_deref()
+            .map(|library| Clock::new(library, &clocks, "redis"));
+        let servers = Servers::start(plan.form, bent).await;
         let url = servers.url();
         init(&url, plan.form).await;
         let names: Vec<String> = (0..plan.instances).map(|number| format!("i-{number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        // One more for whoever strikes at an exact moment.
-        let mut stage = Stage::over_many(url, &names, plan.callers + 1).await;
+        // One more for whoever strikes at an exact moment, and those of other programs.
+        let mut stage = Stage::over_many(url, &names, plan.callers + 1 + FOREIGN).await;
         stage.ens.world(|world, _| {
             let mut rules = world.rules().clone();
             rules.attach_time = "20ms..600ms".parse().unwrap();
@@ -97,7 +108,6 @@ impl Arena {
             stage.program = std::env::current_exe().unwrap();
             settings.push((gateway::WITHOUT, format!("{rule:?}")));
         }
-        let clocks = TempDir::new().unwrap();
         let mut gateways = Vec::new();
         for number in 0..GATEWAYS {
             let link = match servers.port() {
@@ -107,16 +117,9 @@ impl Arena {
             let mut settings = settings.clone();
             let bends = (number == 0).then_some(plan.faketime.as_ref()).flatten();
             let clock = bends.map(|library| {
-                let file = clocks.path().join("clock");
-                std::fs::write(&file, "+0").unwrap();
-                settings.extend([
-                    ("LD_PRELOAD", library.clone()),
-                    ("FAKETIME_TIMESTAMP_FILE", file.display().to_string()),
-                    ("FAKETIME_CACHE_DURATION", "1".to_owned()),
-                    ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-                    ("DONT_FAKE_MONOTONIC", "1".to_owned()),
-                ]);
-                file
+                let clock = Clock::new(library, &clocks, "gateway");
+                settings.extend(clock.environment.clone());
+                clock
             });
             gateways.push(Gateway::start(&stage, settings, link, clock));
         }
@@ -126,6 +129,8 @@ impl Arena {
         Arc::new(Self {
             form: plan.form,
             instances: plan.instances,
+            callers: plan.callers,
+            python: plan.python,
             stage,
             servers: tokio::sync::Mutex::new(servers),
             gateways,
@@ -249,13 +254,16 @@ impl Arena {
         while !self.over.is_cancelled() {
             for (number, most) in most.iter_mut().enumerate() {
                 let instance = format!("i-{number}");
-                let held = self.stage.ens.world(|world, _| {
-                    world
-                        .books()
-                        .instances
-                        .get(&instance)
-                        .map_or(0, |book| book.max_occupied)
-                });
+                let held = match SHARED.contains(&number) {
+                    true => self.held_by_gateways(&instance),
+                    false => self.stage.ens.world(|world, _| {
+                        world
+                            .books()
+                            .instances
+                            .get(&instance)
+                            .map_or(0, |book| book.max_occupied)
+                    }),
+                };
                 if !within_limit(held, *most) {
                     *most = held;
                     self.finding(
@@ -266,6 +274,15 @@ impl Arena {
             }
             sleep(Duration::from_millis(100)).await;
         }
+    }
+
+    /// ENIs that stand on an instance now, but for those that other programs attached: only what they did is excused.
+    fn held_by_gateways(&self, instance: &str) -> usize {
+        self.stage.ens.world(|world, _| {
+            let foreign = (1..=FOREIGN).map(|number| eni(self.callers + 1 + number));
+            let theirs = foreign.filter(|eni| world.placement(eni).is_some_and(|at| at.occupies(instance)));
+            world.occupied(instance) - theirs.count()
+        })
     }
 
     /// Whether its own checks told a gateway of a breach.

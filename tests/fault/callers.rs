@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use crate::arena::Arena;
 use crate::episode::{End, Episode, Finding, Told};
 use crate::support::gateway::{attach, try_attach, within};
+use crate::support::python::{self, Foreign};
 use crate::view::{Left, View, state};
 
 /// How long a caller waits for an end. Longer than three sends with their graces, and a hold.
@@ -29,6 +30,8 @@ const LATELY: usize = 6;
 pub(crate) struct Caller {
     arena: Arc<Arena>,
     eni: String,
+    /// A client in another language, with one call at a time.
+    client: Option<Foreign>,
     random: StdRng,
     episodes: BTreeMap<String, Past>,
     /// The last few, for whoever reads a finding.
@@ -47,10 +50,17 @@ impl Caller {
         Self {
             arena: arena.clone(),
             eni,
+            client: None,
             random: StdRng::seed_from_u64(seed),
             episodes: BTreeMap::new(),
             lately: VecDeque::new(),
         }
+    }
+
+    /// Makes its calls through grpcio, as clients in Python, C++, Ruby and PHP do.
+    pub(crate) fn over_grpcio(mut self) -> Self {
+        self.client = Some(Foreign::start());
+        self
     }
 
     pub(crate) fn eni(&self) -> &str {
@@ -124,7 +134,10 @@ impl Caller {
             let gateway = first.take().unwrap_or_else(|| arena.any(&mut self.random));
             let deadline = Duration::from_millis(*DEADLINES.choose(&mut self.random).unwrap());
             let asked = arena.elapsed();
-            let (answer, uid) = call(&arena, gateway, deadline, instance, &self.eni).await;
+            let (answer, uid) = match &mut self.client {
+                Some(client) => call_by(client, &arena, gateway, deadline, instance, &self.eni).await,
+                None => call(&arena, gateway, deadline, instance, &self.eni).await,
+            };
             arena.tally.told(&answer);
             let heard = arena.elapsed();
             story.push(format!(
@@ -258,19 +271,44 @@ async fn call(arena: &Arena, gateway: usize, deadline: Duration, instance: &str,
         Err(_) => Told::Nothing,
         Ok(Err((status, details))) => match details.error_info() {
             None => Told::Nothing,
-            Some(info) => {
-                let by_ens = info.metadata.contains_key("ensCode");
-                match Reason::named(&info.reason) {
-                    Some(reason) => Told::Refused { reason, by_ens },
-                    None => {
-                        arena.finding(Finding::Wrong, format!("an unknown reason: {status:?}"));
-                        Told::Nothing
-                    }
-                }
-            }
+            Some(info) => told(arena, &info.reason, info.metadata.contains_key("ensCode"), &status),
         },
     };
     (told, String::new())
+}
+
+/// The same through another client, which keeps the deadline itself.
+async fn call_by(
+    client: &mut Foreign,
+    arena: &Arena,
+    gateway: usize,
+    deadline: Duration,
+    instance: &str,
+    eni: &str,
+) -> (Told, String) {
+    let target = arena.gateways[gateway].target();
+    let call = python::within(deadline.as_secs_f64(), python::attach(&target, instance, eni));
+    let answer = client.call_one(call).await;
+    if answer["code"] == "OK" {
+        let uid = answer["response"]["attachment"]["uid"].as_str().unwrap_or_default();
+        return (Told::Accepted, uid.to_owned());
+    }
+    let by_ens = !answer["details"]["ErrorInfo"]["metadata"]["ensCode"].is_null();
+    let told = match answer["reason"].as_str() {
+        None => Told::Nothing,
+        Some(reason) => told(arena, reason, by_ens, &answer),
+    };
+    (told, String::new())
+}
+
+fn told(arena: &Arena, reason: &str, by_ens: bool, answer: &impl std::fmt::Debug) -> Told {
+    match Reason::named(reason) {
+        Some(reason) => Told::Refused { reason, by_ens },
+        None => {
+            arena.finding(Finding::Wrong, format!("an unknown reason: {answer:?}"));
+            Told::Nothing
+        }
+    }
 }
 
 /// How many attaches took effect and lasted: of one that ENS took back nobody need have known.

@@ -62,6 +62,8 @@ pub(crate) enum Finding {
     Lost,
     /// A caller or a watcher was told what is not so.
     Wrong,
+    /// Somebody waited for longer than the bound.
+    Late,
 }
 
 impl Told {

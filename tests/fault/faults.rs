@@ -16,6 +16,13 @@ use crate::support::link::Mode;
 
 /// How long a moment may be waited for: other faults may strike the call that shall reach it.
 const MOMENT: Duration = Duration::from_secs(20);
+/// The recovery hold-down and the lease by the settings of [`crate::arena`].
+const HOLD: Duration = Duration::from_millis(19_500);
+const LEASE: Duration = Duration::from_secs(5);
+/// How long sentinels and cluster nodes may take to name another primary.
+const NEW_PRIMARY: Duration = Duration::from_secs(15);
+/// How long a gateway may take to start on a busy machine.
+const START: Duration = Duration::from_secs(5);
 /// How long ENS holds a call whose moment has come.
 const HELD: Duration = Duration::from_millis(800);
 
@@ -33,6 +40,7 @@ pub(crate) enum Kind {
     PauseAtArrival,
     PauseBeforeAnswer,
     ClockJump,
+    RedisClock,
     LinkCut,
     LinkDeaf,
     RedisRestart,
@@ -72,6 +80,7 @@ impl fmt::Display for Kind {
             Self::PauseAtArrival => "paused between send and effect",
             Self::PauseBeforeAnswer => "paused between effect and answer",
             Self::ClockJump => "a gateway's clock jumps",
+            Self::RedisClock => "Redis' clock steps",
             Self::LinkCut => "cut off from Redis",
             Self::LinkDeaf => "half-open to Redis",
             Self::RedisRestart => "Redis restarted with its data",
@@ -98,6 +107,7 @@ impl Kind {
             Self::FailOver => arena.form != Form::One,
             Self::MoveSlots => arena.form == Form::Cluster,
             Self::ClockJump => arena.gateways[0].clock.is_some(),
+            Self::RedisClock => arena.form == Form::One && arena.python && arena.gateways[0].clock.is_some(),
             _ => true,
         }
     }
@@ -129,16 +139,25 @@ impl Kind {
                 return at(moment, arena, spare, lasts, random).await;
             }
             Self::ClockJump => {
-                let Some(file) = &arena.gateways[0].clock else {
+                let Some(clock) = &arena.gateways[0].clock else {
                     return false;
                 };
                 let by = *["+3", "-3", "+20", "-20", "+3600"]
                     .choose(random)
                     .expect("there are some");
                 // Read anew each second.
-                std::fs::write(file, by).unwrap();
+                clock.set(by);
                 sleep(Duration::from_millis(random.random_range(2_000..5_000))).await;
-                std::fs::write(file, "+0").unwrap();
+                clock.set("+0");
+                sleep(Duration::from_secs(1)).await;
+            }
+            Self::RedisClock => {
+                let servers = arena.servers.lock().await;
+                let Some(clock) = servers.clock() else { return false };
+                let by = *["+1", "-1", "+75", "-75", "+3600", "-3600", "+0"]
+                    .choose(random)
+                    .expect("there are some");
+                clock.set(by);
                 sleep(Duration::from_secs(1)).await;
             }
             Self::LinkCut | Self::LinkDeaf => {
@@ -208,6 +227,23 @@ impl Kind {
             Self::EnsSlow => everything(arena, Effect::None, Duration::from_millis(1_700), millis(500, 4_000)).await,
         }
         true
+    }
+}
+
+impl Kind {
+    /// How long after its end it may still keep callers waiting: for a recovery hold-down and a new primary, or for the lease of who
+    /// held a lock and a process that starts.
+    pub(crate) fn recovery(self) -> Duration {
+        match self {
+            Self::RedisRestart
+            | Self::RedisEmpty
+            | Self::RedisFlush
+            | Self::RedisFreeze
+            | Self::RedisClock
+            | Self::FailOver
+            | Self::MoveSlots => HOLD + LEASE + NEW_PRIMARY,
+            _ => LEASE + START,
+        }
     }
 }
 
@@ -333,7 +369,17 @@ pub(crate) async fn weather(arena: &Arena, mut random: StdRng) {
 
 fn ailment(random: &mut StdRng) -> Fault {
     let millis = |random: &mut StdRng, most: u64| Duration::from_millis(random.random_range(0..most));
-    let effect = match random.random_range(0..12) {
+    let code = ["InvalidOperation.InvalidEniStatus", "Operation.Unexpected"];
+    let effect = match random.random_range(0..14) {
+        12 => Effect::Replay {
+            after: millis(random, 500),
+        },
+        13 => Effect::RefuseApplied {
+            code: (*code.choose(random).expect("there are some")).to_owned(),
+            status: *[400, 429].choose(random).expect("there are some"),
+            message: String::new(),
+            retry_after: random.random_bool(0.2).then(|| millis(random, 500)),
+        },
         0 => Effect::DropBefore,
         1 => Effect::DropAfter,
         2 => Effect::Mask,

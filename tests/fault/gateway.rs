@@ -1,6 +1,5 @@
 //! One replica of the gateway: a process on a port of its own, which may be killed, stopped and started again.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use eni_gateway::app::{self, Bound, credentials};
@@ -10,6 +9,7 @@ use eni_gateway::ledger::rules::{Rule, Rules};
 use tokio::sync::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::clock::Clock;
 use crate::support::gateway::{Replica, Stage};
 use crate::support::link::Link;
 use crate::support::redis::free_port;
@@ -24,8 +24,8 @@ pub(crate) struct Gateway {
     settings: Vec<(&'static str, String)>,
     /// Its way to Redis, where that is a single server.
     pub(crate) link: Option<Link>,
-    /// The file that says how far its clock is off.
-    pub(crate) clock: Option<PathBuf>,
+    /// Its clock, where that can be set.
+    pub(crate) clock: Option<Clock>,
     client: Client,
     replica: Mutex<Replica>,
 }
@@ -35,7 +35,7 @@ impl Gateway {
         stage: &Stage,
         mut settings: Vec<(&'static str, String)>,
         link: Option<Link>,
-        clock: Option<PathBuf>,
+        clock: Option<Clock>,
     ) -> Self {
         if let Some(link) = &link {
             settings.push(("LEDGER__URL", link.url()));
@@ -55,6 +55,11 @@ impl Gateway {
     /// A client over the one connection that leads here, whatever runs here at the time.
     pub(crate) fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// Where other clients reach it.
+    pub(crate) fn target(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     pub(crate) async fn ready(&self) {

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use rand::prelude::*;
 use tokio::time::sleep;
 
+use crate::clock::Clock;
 use crate::support::redis::Server;
 use crate::support::redis::cluster::Cluster;
 use crate::support::redis::sentinels::Watched;
@@ -36,7 +37,7 @@ impl fmt::Display for Form {
 
 /// The servers.
 pub(crate) enum Servers {
-    One(Box<Server>),
+    One(Box<Server>, Option<Clock>),
     Watched(Watched),
     Cluster(Cluster),
 }
@@ -45,9 +46,17 @@ pub(crate) enum Servers {
 pub(crate) const REPLICAS: usize = 2;
 
 impl Servers {
-    pub(crate) async fn start(form: Form) -> Self {
+    /// A single server has this clock, if there is one that can be set; it is a Valkey then.
+    pub(crate) async fn start(form: Form, clock: Option<Clock>) -> Self {
         match form {
-            Form::One => Self::One(Box::new(Server::start().await)),
+            // libfaketime does not work under Redis' own allocator.
+            Form::One => {
+                let server = match &clock {
+                    Some(clock) => Server::valkey_in(clock.environment.clone()).await,
+                    None => Server::start().await,
+                };
+                Self::One(Box::new(server), clock)
+            }
             Form::Sentinel | Form::Synced => Self::Watched(Watched::start().await),
             Form::Cluster => Self::Cluster(Cluster::start().await),
         }
@@ -55,7 +64,7 @@ impl Servers {
 
     pub(crate) fn url(&self) -> String {
         match self {
-            Self::One(server) => server.url(),
+            Self::One(server, _) => server.url(),
             Self::Watched(watched) => watched.url(),
             Self::Cluster(cluster) => cluster.url(),
         }
@@ -64,31 +73,39 @@ impl Servers {
     /// The port of a single server.
     pub(crate) fn port(&self) -> Option<u16> {
         match self {
-            Self::One(server) => Some(server.port()),
+            Self::One(server, _) => Some(server.port()),
             Self::Watched(_) | Self::Cluster(_) => None,
         }
     }
 
     /// Kills a server and starts it again, with what it had saved just before.
     pub(crate) async fn restart(&mut self) {
-        if let Self::One(server) = self {
+        if let Self::One(server, _) = self {
             server.restart().await;
         }
     }
 
     /// Kills a server and starts it again with nothing.
     pub(crate) async fn restart_empty(&mut self, away: Duration) {
-        if let Self::One(server) = self {
+        if let Self::One(server, _) = self {
             server.down();
             sleep(away).await;
             server.up().await;
         }
     }
 
+    /// The clock of a single server, where it can be set.
+    pub(crate) fn clock(&self) -> Option<&Clock> {
+        match self {
+            Self::One(_, clock) => clock.as_ref(),
+            Self::Watched(_) | Self::Cluster(_) => None,
+        }
+    }
+
     /// Deletes everything.
     pub(crate) async fn flush(&self, random: &mut StdRng) {
         match self {
-            Self::One(server) => server.ask::<()>(&["FLUSHALL"]).await,
+            Self::One(server, _) => server.ask::<()>(&["FLUSHALL"]).await,
             Self::Watched(watched) => watched.primary().await.ask(&["FLUSHALL"]).await,
             Self::Cluster(cluster) => {
                 let server = cluster.servers.choose(random).expect("there are servers");
@@ -102,7 +119,7 @@ impl Servers {
     /// replicas takes its place meanwhile, if it takes long enough.
     pub(crate) async fn freeze(&self, lasts: Duration, random: &mut StdRng) {
         let server = match self {
-            Self::One(server) => server,
+            Self::One(server, _) => server,
             Self::Watched(watched) => watched.primary().await,
             Self::Cluster(cluster) => &cluster.servers[primary(cluster, random).await],
         };
@@ -114,7 +131,7 @@ impl Servers {
     /// Kills a primary, and waits until one of its replicas has taken its place.
     pub(crate) async fn fail_over(&mut self, random: &mut StdRng) {
         match self {
-            Self::One(_) => {}
+            Self::One(..) => {}
             Self::Watched(watched) => {
                 watched.fail_over().await;
             }
@@ -128,7 +145,7 @@ impl Servers {
     /// Starts whoever was killed again.
     pub(crate) async fn revive(&mut self) {
         let servers = match self {
-            Self::One(_) => return,
+            Self::One(..) => return,
             Self::Watched(watched) => &mut watched.servers,
             Self::Cluster(cluster) => &mut cluster.servers,
         };
@@ -141,7 +158,7 @@ impl Servers {
     pub(crate) async fn mend(&mut self) {
         self.revive().await;
         match self {
-            Self::One(_) => {}
+            Self::One(..) => {}
             Self::Watched(watched) => watched.settle().await,
             Self::Cluster(cluster) => cluster.settle().await,
         }

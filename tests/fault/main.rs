@@ -8,10 +8,12 @@
 
 mod arena;
 mod callers;
+mod clock;
 mod episode;
 mod faults;
 mod gateway;
 mod ledger;
+mod others;
 mod report;
 mod run;
 #[path = "../it/support/mod.rs"]
@@ -27,9 +29,9 @@ use std::time::Duration;
 use clap::Parser;
 use eni_gateway::ledger::rules::Rule;
 
-use arena::CROWDED;
 use faults::Kind;
 use ledger::Form;
+use others::SHARED;
 
 /// Runs gateways under faults, and judges what callers, watchers and ENS saw. Exits 1 if anything did not hold.
 #[derive(Debug, Parser)]
@@ -57,7 +59,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 240)]
     callers: usize,
     /// Instances of each ledger, with three places each; on few of them every place is always taken
-    #[arg(long, value_name = "N", default_value_t = 240, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(CROWDED as u64 + 1..))]
+    #[arg(long, value_name = "N", default_value_t = 240, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(SHARED.end as u64 + 1..))]
     instances: usize,
     /// Gateways that do without this rule, such as hold: ends as soon as that is found out
     #[arg(long, value_name = "RULE", value_parser = rule)]

@@ -33,9 +33,9 @@ pub(crate) fn table(args: &Args, seed: u64, elapsed: Duration, arenas: &[Arc<Are
         args.lasts.as_secs()
     );
     println!(
-        "| ledger | attempts that reached ENS | Attach calls there | shown an end | refused | lost with the ledger's data | longest time an instance served nobody |"
+        "| ledger | attempts that reached ENS | Attach calls there | shown an end | refused | lost with the ledger's data | longest time an instance served nobody | the same outside of faults |"
     );
-    println!("| --- | --: | --: | --: | --: | --: | --: |");
+    println!("| --- | --: | --: | --: | --: | --: | --: | --: |");
     let mut reached = 0;
     for arena in arenas {
         let counts = arena.tally.so_far();
@@ -46,13 +46,14 @@ pub(crate) fn table(args: &Args, seed: u64, elapsed: Duration, arenas: &[Arc<Are
         });
         reached += counts.reached;
         println!(
-            "| {} | {} | {calls} | {} | {} | {} | {:.1} s |",
+            "| {} | {} | {calls} | {} | {} | {} | {:.1} s | {:.1} s |",
             arena.form,
             counts.reached,
             counts.shown,
             counts.refused,
             counts.with_the_data,
-            arena.waits.longest().as_secs_f64()
+            arena.waits.longest().as_secs_f64(),
+            arena.waits.longest_outside().0.as_secs_f64()
         );
     }
     recoveries(arenas);
@@ -63,10 +64,11 @@ pub(crate) fn table(args: &Args, seed: u64, elapsed: Duration, arenas: &[Arc<Are
     }
     let of = |finding| findings.get(&finding).copied().unwrap_or_default();
     println!(
-        "\n{reached} attempts reached ENS: {} breaches, {} lost, {} wrongly reported",
+        "\n{reached} attempts reached ENS: {} breaches, {} lost, {} wrongly reported, {} times longer than the bound",
         of(Finding::Breach),
         of(Finding::Lost),
-        of(Finding::Wrong)
+        of(Finding::Wrong),
+        of(Finding::Late)
     );
 }
 

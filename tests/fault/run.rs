@@ -19,6 +19,7 @@ use crate::arena::{Arena, CROWDED, Plan};
 use crate::callers::{Caller, homes};
 use crate::episode::Finding;
 use crate::faults::{self, Kind};
+use crate::others::{self, FOREIGN, READERS};
 use crate::report;
 use crate::support::gateway::eni;
 use crate::view::{Left, View};
@@ -28,19 +29,28 @@ const RECOVERY: Duration = Duration::from_secs(45);
 /// How long attempts may be under way in a calm world.
 const SETTLING: Duration = Duration::from_secs(120);
 const WATCHERS: usize = 6;
+/// Callers through grpcio.
+const GRPCIO: usize = 2;
+/// Longest that somebody may wait for an instance while nobody is served there, outside of faults and what they leave behind: a lease
+/// that was not given back, a grant on trial, an Attach and a describe that go unanswered, and polls.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(args: Args) -> ExitCode {
     let seed = args.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
     let faketime = faketime();
     println!("seed {seed}, {} callers over each of {:?}", args.callers, args.ledger);
     if faketime.is_none() {
-        println!("no clock jumps: libfaketime is not installed");
+        println!("no clock jumps or steps: libfaketime is not installed");
+    }
+    if !python() {
+        println!("nobody calls through grpcio, and no Redis' clock steps: there is no .venv (`tests/run` makes it)");
     }
     let plans = args.ledger.iter().map(|form| Plan {
         form: *form,
         instances: args.instances,
         callers: args.callers,
         without: args.without,
+        python: python(),
         faketime: faketime.clone(),
     });
     let mut arenas = Vec::new();
@@ -81,7 +91,10 @@ async fn live(arena: &Arc<Arena>, kinds: &[Kind], callers: usize, seed: u64, sto
     let limit = tasks.spawn(arena.clone().watch_limit());
     let callers: Vec<_> = (0..callers)
         .map(|number| {
-            let caller = Caller::new(arena, eni(number + 1), seed + 100 + number as u64);
+            let mut caller = Caller::new(arena, eni(number + 1), seed + 100 + number as u64);
+            if arena.python && number < GRPCIO {
+                caller = caller.over_grpcio();
+            }
             tasks.spawn(caller.run(homes(number, arena.instances, CROWDED)))
         })
         .collect();
@@ -94,11 +107,26 @@ async fn live(arena: &Arc<Arena>, kinds: &[Kind], callers: usize, seed: u64, sto
             ))
         })
         .collect();
+    let random = |number: usize| StdRng::seed_from_u64(seed + 50 + number as u64);
+    let readers = (0..READERS).map(|number| tasks.spawn(others::read(arena.clone(), random(number))));
+    let foreign = (1..=FOREIGN).map(|number| {
+        let own = eni(arena.callers + 1 + number);
+        tasks.spawn(others::attach(arena.clone(), own, random(READERS + number)))
+    });
+    let others: Vec<_> = readers.chain(foreign).collect();
     let mut spare = Caller::new(arena, eni(callers.len() + 1), seed + 99);
     let troubles = trouble(arena, kinds, &mut spare, StdRng::seed_from_u64(seed), stop);
     tokio::join!(troubles, faults::weather(arena, StdRng::seed_from_u64(seed + 98)));
     for caller in callers {
         caller.await.unwrap();
+    }
+    for other in others {
+        other.await.unwrap();
+    }
+    let (longest, instance) = arena.waits.longest_outside();
+    if longest > LONGEST_WAIT {
+        let what = format!("P1: {longest:.1?} outside of faults nobody was served on {instance}, and somebody waited");
+        arena.finding(Finding::Late, what);
     }
     settle(arena).await;
     arena.leave();
@@ -134,7 +162,10 @@ async fn trouble(arena: &Arc<Arena>, kinds: &[Kind], spare: &mut Caller, mut ran
             continue;
         };
         eprintln!("{:>7.1} s  {}: {kind}", arena.elapsed().as_secs_f64(), arena.form);
-        if kind.strike(arena, spare, &mut random).await {
+        let began = Instant::now();
+        let struck = kind.strike(arena, spare, &mut random).await;
+        arena.waits.outage(began, Instant::now() + kind.recovery());
+        if struck {
             let (over, waited_for) = (Instant::now(), arena.waits.waited_for());
             while !arena.waits.all_served(&waited_for) && over.elapsed() < RECOVERY && !stop() {
                 sleep(Duration::from_millis(5)).await;
@@ -258,6 +289,12 @@ async fn saw_the_last(arena: &Arena, view: &View) {
             );
         }
     }
+}
+
+/// Whether there is a Python with what the tests need.
+fn python() -> bool {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    here.exists() || std::env::var_os("ENI_GATEWAY_TEST_PYTHON").is_some()
 }
 
 /// Debian's libfaketime.

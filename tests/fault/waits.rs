@@ -18,6 +18,24 @@ struct Wait {
 struct Book {
     instances: BTreeMap<String, Wait>,
     longest: Duration,
+    /// The longest of them, without the time in which a fault struck or was recovered from, and where.
+    longest_outside: (Duration, String),
+    /// When faults struck, and until when they were recovered from.
+    outages: Vec<(Instant, Instant)>,
+}
+
+impl Book {
+    /// How much of the time from `from` to `until` lies outside all outages.
+    fn outside(&self, from: Instant, until: Instant) -> Duration {
+        let mut outages = self.outages.clone();
+        outages.sort_unstable();
+        let (mut outside, mut at) = (Duration::ZERO, from);
+        for (begins, ends) in outages.into_iter().filter(|(begins, _)| *begins < until) {
+            outside += begins.saturating_duration_since(at);
+            at = at.max(ends);
+        }
+        outside + until.saturating_duration_since(at)
+    }
 }
 
 /// The waits of one ledger's callers.
@@ -62,6 +80,16 @@ impl Waits {
         })
     }
 
+    /// A fault struck in this time, and was recovered from.
+    pub(crate) fn outage(&self, begins: Instant, ends: Instant) {
+        self.book().outages.push((begins, ends));
+    }
+
+    /// As [`Waits::longest`], without outages; and on which instance it was.
+    pub(crate) fn longest_outside(&self) -> (Duration, String) {
+        self.book().longest_outside.clone()
+    }
+
     /// The longest time in which somebody waited for an instance and nobody was served there.
     pub(crate) fn longest(&self) -> Duration {
         self.book().longest
@@ -87,15 +115,18 @@ impl Waiting<'_> {
         };
         wait.waiting -= 1;
         wait.served += u64::from(served);
-        let waited = wait
-            .since
-            .filter(|_| served)
-            .map(|since| since.elapsed())
-            .unwrap_or_default();
+        let since = wait.since;
         if served || wait.waiting == 0 {
             wait.since = (wait.waiting > 0).then(Instant::now);
         }
-        book.longest = book.longest.max(waited);
+        let Some(since) = since else { return };
+        if served {
+            book.longest = book.longest.max(since.elapsed());
+        }
+        let outside = book.outside(since, Instant::now());
+        if outside > book.longest_outside.0 {
+            book.longest_outside = (outside, instance);
+        }
     }
 }
 

@@ -33,6 +33,10 @@ pub(crate) enum Action {
     Leave { task: usize },
     /// An attach reaches ENS, which does as it can; the answer reaches its owner, or is lost.
     Arrive { flying: usize, answered: bool },
+    /// An attach reaches ENS, which applies it if it can, and answers that the ENI's status is wrong.
+    Deny { flying: usize },
+    /// An attach reaches ENS, which does as it can, and answers; another delivery of it is on its way still.
+    Replay { flying: usize },
     /// ENS refuses an attach for good.
     Refuse { flying: usize },
     /// ENS throttles an attach.
@@ -78,6 +82,16 @@ impl World {
         for (flying, send) in self.flying.iter().enumerate() {
             if self.now <= send.date + plan.bounds.validity.as_secs() {
                 actions.push(Action::Arrive { flying, answered: true });
+                // Nobody waits for the answer to another delivery.
+                if send.task.is_none() {
+                    continue;
+                }
+                if self.left.denied > 0 {
+                    actions.push(Action::Deny { flying });
+                }
+                if self.left.replayed > 0 {
+                    actions.push(Action::Replay { flying });
+                }
                 if self.left.unanswered > 0 {
                     actions.push(Action::Arrive {
                         flying,
@@ -91,7 +105,7 @@ impl World {
                     actions.push(Action::Throttle { flying });
                 }
             }
-            if self.left.unanswered > 0 {
+            if self.left.unanswered > 0 && send.task.is_some() {
                 actions.push(Action::Vanish { flying });
             }
         }

@@ -32,7 +32,10 @@ impl Place {
 
     /// What a describe by id says.
     pub(crate) fn finding(self) -> Finding {
-        let text = format!("{self:?}");
+        let text = match self {
+            Self::Free => "Available".to_owned(),
+            _ => format!("{self:?}"),
+        };
         match (self.status(), self) {
             (Some(status), _) => Finding::Here { status, text },
             (None, Self::Elsewhere) => Finding::Elsewhere {

@@ -12,7 +12,7 @@ use eni_gateway::model::{InterfaceId, Sent, State, Uid};
 
 use crate::plan::{Eni, Plan};
 use crate::task::id;
-use crate::world::{Flying, World};
+use crate::world::{Flying, World, stamp};
 
 /// What no gateway knows, and the judge needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -92,15 +92,15 @@ impl World {
         self.foreign.keys().any(|foreign| id(*foreign) == *eni)
     }
 
-    /// A copy goes out.
-    pub(crate) fn judge_send(&mut self, attempt: &Attempt) {
+    /// A copy goes out; the ledger may have lost meanwhile that it was written.
+    pub(crate) fn judge_send(&mut self, attempt: &Attempt, lost: bool) {
         let (eni, uid) = (&attempt.attachment.eni, attempt.uid());
         let sent = self.ghosts.sent.entry(uid).or_default();
         *sent += 1;
         let sent = *sent;
         let written = self.ledger.record().attempts.get(eni);
         let written = written.filter(|written| written.uid() == uid);
-        if written.is_some_and(|written| written.sends.len() < sent) {
+        if !lost && written.is_some_and(|written| written.sends.len() < sent) {
             self.breaks(
                 "L2",
                 format_args!("{sent} copies of {eni} went out, and fewer are written"),
@@ -121,9 +121,23 @@ impl World {
         }
     }
 
+    /// L3: what takes effect has its slot, unless the ledger lost the attempt.
+    fn judge_slot(&mut self, send: &Flying) {
+        let attempt = self.ledger.record().attempts.get(&id(send.eni));
+        let attempt = attempt.filter(|attempt| attempt.uid() == send.uid);
+        let given_up = |state| matches!(state, State::Failed | State::Detached);
+        if attempt.is_some_and(|attempt| given_up(attempt.attachment.state)) {
+            self.breaks(
+                "L3",
+                format_args!("eni-{} takes effect, and its slot was given up", send.eni),
+            );
+        }
+    }
+
     /// A copy takes effect: whether ENS now holds more than the limit because of it. What others attached so lately that no
     /// describe need have shown it at the reservation is not our doing.
     pub(crate) fn judge_effect(&mut self, plan: &Plan, send: &Flying) {
+        self.judge_slot(send);
         self.ghosts.applied.insert(send.uid);
         self.ghosts.there.insert(send.uid, send.eni);
         let reserved_at = self.ghosts.reserved_at.get(&send.uid).copied().unwrap_or_default();

@@ -127,6 +127,8 @@ impl World {
         let Step::Confirmed(confirmed) = mem::replace(&mut self.tasks[index].step, Step::Over) else {
             return;
         };
+        // What a failover lost was written all the same.
+        let lost = confirmed.reserved().incarnation() != self.ledger.incarnation.to_string();
         let lasts = stamp(self.now + NEEDED) <= confirmed.reserved().lease().expires_at;
         let under_way = match confirmed.sends(lasts, &plan.bounds.rules) {
             Ok(under_way) => under_way,
@@ -140,19 +142,20 @@ impl World {
             let eni = &attempt.attachment.eni;
             self.breaks("L4", format_args!("{eni} is sent, and its lease is over"));
         }
-        self.judge_send(attempt);
+        self.judge_send(attempt, lost);
         let written = attempt.last_send().map(|send| (send.at.as_micros() - START) / SECOND);
         self.flying.push(Flying {
             eni: self.tasks[index].eni,
             uid: attempt.uid(),
             date: written.unwrap_or(self.now),
-            task: index,
+            task: Some(index),
         });
         self.tasks[index].step = Step::UnderWay(under_way);
     }
 
     /// The answer reaches whoever waits for it.
-    pub(crate) fn answered(&mut self, index: usize, answer: SendAnswer) {
+    pub(crate) fn answered(&mut self, index: Option<usize>, answer: SendAnswer) {
+        let Some(index) = index else { return };
         let step = &mut self.tasks[index].step;
         if let Step::UnderWay(under_way) = step {
             *step = Step::Answered(under_way.clone().answered(answer));

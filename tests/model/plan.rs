@@ -24,6 +24,10 @@ pub(crate) struct Troubles {
     pub(crate) refused: u8,
     /// ENS throttles a copy.
     pub(crate) throttled: u8,
+    /// ENS applies a copy, and answers that the ENI's status is wrong, as to a second delivery of the same request.
+    pub(crate) denied: u8,
+    /// ENS answers a copy, and another delivery of it arrives a little later.
+    pub(crate) replayed: u8,
     /// ENS accepts, and nothing comes of it.
     pub(crate) failed: u8,
     /// Others attach an ENI.

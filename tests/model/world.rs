@@ -27,8 +27,8 @@ pub(crate) struct Flying {
     pub(crate) uid: Uid,
     /// Its date: ENS takes it for so long, and no longer.
     pub(crate) date: u64,
-    /// Who waits for the answer.
-    pub(crate) task: usize,
+    /// Who waits for the answer; nobody does for that of another delivery of an answered one.
+    pub(crate) task: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -129,7 +129,7 @@ impl World {
             Action::Leave { task } => self.leave(plan, *task),
             Action::TimeOut { task } => {
                 self.left.unanswered -= 1;
-                self.answered(*task, SendAnswer::Unanswered);
+                self.answered(Some(*task), SendAnswer::Unanswered);
             }
             Action::Crash { replica } => {
                 self.left.crashes -= 1;
@@ -137,7 +137,22 @@ impl World {
                     task.step = Step::Over;
                 }
             }
-            Action::Arrive { flying, answered } => self.arrive(plan, *flying, *answered),
+            Action::Arrive { flying, answered } => {
+                let send = self.flying.remove(*flying);
+                self.arrive(plan, &send, *answered);
+            }
+            Action::Deny { flying } => {
+                self.left.denied -= 1;
+                let send = self.flying.remove(*flying);
+                self.applies(plan, &send);
+                self.answered(send.task, conflict());
+            }
+            Action::Replay { flying } => {
+                self.left.replayed -= 1;
+                let send = self.flying.remove(*flying);
+                self.arrive(plan, &send, true);
+                self.flying.push(Flying { task: None, ..send });
+            }
             Action::Refuse { flying } => {
                 self.left.refused -= 1;
                 let send = self.flying.remove(*flying);
@@ -198,7 +213,9 @@ impl World {
         self.now += 1;
         // A request whose time is over is no longer on its way.
         let (now, validity) = (self.now, plan.bounds.validity.as_secs());
-        let late: Vec<Flying> = self.flying.extract_if(.., |send| now > send.date + validity).collect();
+        // Another delivery of an answered one comes soon: ENS remembers what it has answered.
+        let ends = |send: &Flying| send.date + send.task.map_or(0, |_| validity);
+        let late: Vec<Flying> = self.flying.extract_if(.., |send| now > ends(send)).collect();
         for send in late {
             self.answered(send.task, SendAnswer::Unanswered);
         }
@@ -223,13 +240,8 @@ impl World {
     }
 
     /// An attach reaches ENS, which does as it can.
-    fn arrive(&mut self, plan: &Plan, flying: usize, answered: bool) {
-        let send = self.flying.remove(flying);
-        let free = self.cloud[send.eni].now() == Place::Free;
-        if free {
-            self.moves(send.eni, Place::Attaching);
-            self.judge_effect(plan, &send);
-        }
+    fn arrive(&mut self, plan: &Plan, send: &Flying, answered: bool) {
+        let free = self.applies(plan, send);
         if !answered {
             self.left.unanswered -= 1;
         }
@@ -241,6 +253,16 @@ impl World {
             (true, false) => conflict(),
         };
         self.answered(send.task, answer);
+    }
+
+    /// Whether an attach that has reached ENS takes effect.
+    fn applies(&mut self, plan: &Plan, send: &Flying) -> bool {
+        let free = self.cloud[send.eni].now() == Place::Free;
+        if free {
+            self.moves(send.eni, Place::Attaching);
+            self.judge_effect(plan, send);
+        }
+        free
     }
 
     /// The tracker hears of an ENI, and somebody sends again what may be sent again: on a replica of his own.

@@ -14,7 +14,7 @@ use crate::node::Client;
 use crate::run::{Simulation, eni, instance};
 
 /// What a caller is told when nothing was sent. A refusal for the limit is one if ENS had no part in it.
-const NOTHING_SENT: &[&str] = &[
+pub(crate) const NOTHING_SENT: &[&str] = &[
     "LOCK_WAIT",
     "COORDINATION_UNAVAILABLE",
     "COORDINATION_RECOVERING",
@@ -114,9 +114,7 @@ async fn attach(
         },
         Some(Err(status)) => {
             let (reason, by_ens) = reason(&status);
-            if NOTHING_SENT.contains(&reason.as_str()) && !by_ens {
-                simulation.judge.told_nothing_sent(request_id, reason.clone());
-            }
+            simulation.judge.told(request_id, &reason, by_ens);
             reason
         }
     };

@@ -22,7 +22,7 @@ use crate::sabotage::Sabotage;
 
 /// `ens.attempt_timeout` and `ens.describe_timeout`.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
-const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// One gateway's client.
 pub(crate) struct Cloud {
@@ -45,15 +45,28 @@ impl Cloud {
     }
 
     /// One call, from the gateway's socket and back.
-    async fn call(&self, action: Action, params: Params, permit: Permit, sent: Option<OnItsWay>) -> Reply {
+    async fn call(
+        &self,
+        action: Action,
+        params: Params,
+        permit: Permit,
+        instance: Option<&InstanceId>,
+        sent: Option<OnItsWay>,
+    ) -> Reply {
         let simulation = self.simulation.clone();
+        let now = || simulation.history.elapsed();
+        let counts = simulation.progress.ens_call(&self.gateway, &permit, instance, now());
         let timeout = match action {
             Action::AttachNetworkInterface => ATTEMPT_TIMEOUT,
             _ => DESCRIBE_TIMEOUT,
         };
         let quality = simulation.cloud_network(action);
-        let work = async move { arrive(&simulation, action, &params, sent).await };
-        let answer = exchange(&self.simulation, &self.life, quality, timeout, work).await;
+        let world = simulation.clone();
+        let work = async move { arrive(&world, action, &params, sent).await };
+        let answer = exchange(&simulation, &self.life, quality, timeout, work).await;
+        if counts {
+            simulation.progress.ens_call_ended(&self.gateway, instance, now());
+        }
         let reply = match answer {
             Ok(answer) => read(&answer),
             Err(_) => fault("timeout"),
@@ -72,13 +85,20 @@ impl Cloud {
         action: Action,
         params: Params,
         permit: Permit,
+        instance: Option<&InstanceId>,
     ) -> Result<serde_json::Value, DescribeError> {
-        self.call(action, params, permit, None).await.into_described()
+        self.call(action, params, permit, instance, None).await.into_described()
     }
 
     /// One page holds everything in this world.
-    async fn rows(&self, params: Params, permit: Permit) -> Result<Vec<Row>, DescribeError> {
-        let body = self.describe(Action::DescribeNetworkInterfaces, params, permit).await?;
+    async fn rows(
+        &self,
+        params: Params,
+        permit: Permit,
+        instance: Option<&InstanceId>,
+    ) -> Result<Vec<Row>, DescribeError> {
+        let action = Action::DescribeNetworkInterfaces;
+        let body = self.describe(action, params, permit, instance).await?;
         let page = wire::interfaces(body).map_err(|error| DescribeError::Unavailable(error.to_string()))?;
         assert_eq!(page.rows.len(), page.total);
         Ok(page.rows)
@@ -88,7 +108,8 @@ impl Cloud {
 /// What ENS does with a call that has come through.
 async fn arrive(simulation: &Arc<Simulation>, action: Action, params: &Params, sent: Option<OnItsWay>) -> Answer {
     let date = sent.as_ref().map(|sent| sent.date);
-    let left = date.map(|date| (date + simulation.plan.bounds.validity).since(simulation.now()));
+    let validity = simulation.plan.bounds.validity - simulation.plan.spare;
+    let left = date.map(|date| (date + validity).since(simulation.now()));
     if left.is_some_and(|left| left.is_zero()) {
         simulation
             .history
@@ -98,6 +119,7 @@ async fn arrive(simulation: &Arc<Simulation>, action: Action, params: &Params, s
             false => Answer::Reset,
         };
     }
+    let before = applications(simulation, params);
     let mut call = pin!(simulation.cloud.call(action, params));
     if let Some(fault) = simulation.cloud_fault(action, left) {
         simulation
@@ -113,9 +135,21 @@ async fn arrive(simulation: &Arc<Simulation>, action: Action, params: &Params, s
         std::task::Poll::Pending => call.await,
     };
     if let Some(sent) = sent {
-        simulation.judge.arrived(simulation, sent, &answer);
+        let applied = applications(simulation, params) > before;
+        simulation.judge.arrived(simulation, sent, &answer, applied);
     }
     answer
+}
+
+/// How many attaches of this pair took effect so far.
+fn applications(simulation: &Simulation, params: &Params) -> u64 {
+    let names = params.get("InstanceId").zip(params.get("NetworkInterfaceId"));
+    let pair = |(instance, eni)| {
+        simulation
+            .cloud
+            .world(|world, _| world.books().pair(instance, eni).applied)
+    };
+    names.map_or(0, pair)
 }
 
 fn expired() -> Answer {
@@ -172,7 +206,9 @@ impl Ens for Cloud {
             .sends(&self.simulation, &self.gateway, instance, eni, date);
         let params = Params::from_iter([("InstanceId", instance.as_str()), ("NetworkInterfaceId", eni.as_str())]);
         let action = Action::AttachNetworkInterface;
-        let mut reply = self.call(action, params.clone(), permit, Some(sent)).await;
+        let mut reply = self
+            .call(action, params.clone(), permit, Some(instance), Some(sent))
+            .await;
         if let (true, Reply::Unsettled { .. }) = (Sabotage::sends_again(&self.simulation.plan), &reply)
             && let Ok(permit) = self.budget.try_permit(Purpose::Attach).await
         {
@@ -180,7 +216,7 @@ impl Ens for Cloud {
                 .simulation
                 .judge
                 .sends(&self.simulation, &self.gateway, instance, eni, date);
-            reply = self.call(action, params, permit, Some(sent)).await;
+            reply = self.call(action, params, permit, Some(instance), Some(sent)).await;
         }
         let outcome = reply.into_outcome();
         let told = match &outcome {
@@ -204,7 +240,7 @@ impl Ens for Cloud {
         let named = named.iter().map(|(name, id)| (name.as_str(), *id));
         let params = Params::from_iter(named.chain([("PageSize", "50")]));
         let asked = self.simulation.now();
-        let rows = self.rows(params, permit).await?;
+        let rows = self.rows(params, permit, None).await?;
         self.simulation
             .judge
             .described(&self.simulation, &self.gateway, asked, None, ids, &rows);
@@ -214,7 +250,7 @@ impl Ens for Cloud {
     async fn interfaces_of(&self, permit: Permit, instance: &InstanceId) -> Result<Vec<Row>, DescribeError> {
         let params = Params::from_iter([("InstanceId", instance.as_str()), ("PageSize", "50")]);
         let asked = self.simulation.now();
-        let rows = self.rows(params, permit).await?;
+        let rows = self.rows(params, permit, Some(instance)).await?;
         self.simulation
             .judge
             .described(&self.simulation, &self.gateway, asked, Some(instance), &[], &rows);
@@ -224,19 +260,42 @@ impl Ens for Cloud {
     async fn instance(&self, permit: Permit, instance: &InstanceId) -> Result<Option<InstanceRow>, DescribeError> {
         let ids = serde_json::json!([instance]).to_string();
         let params = Params::from_iter([("InstanceIds", ids.as_str())]);
-        let body = self.describe(Action::DescribeInstances, params, permit).await?;
+        let body = self
+            .describe(Action::DescribeInstances, params, permit, Some(instance))
+            .await?;
         wire::instance(body, instance).map_err(|error| DescribeError::Unavailable(error.to_string()))
+    }
+}
+
+/// What a hostile ENS does to an attach: it takes effect, and its answer says otherwise, or another copy of it arrives.
+pub(crate) fn draw_hostile(left: Duration, spare: Duration) -> Effect {
+    let code = ["InvalidOperation.InvalidEniStatus", "Operation.Unexpected", "EniBusy"];
+    match random::between(0..5) {
+        // ENS remembers what it has answered; a copy that overtakes that arrives soon.
+        0 => Effect::Replay {
+            after: left.min(spare).mul_f64(random::fraction()),
+        },
+        kind => Effect::RefuseApplied {
+            code: code[random::between(0..code.len())].to_owned(),
+            status: if kind == 1 { 429 } else { 400 },
+            message: String::new(),
+            retry_after: (kind == 2).then(|| Duration::from_millis(random::between(0..3_000))),
+        },
+    }
+}
+
+/// A refusal with this code.
+pub(crate) fn refusal(code: &str) -> Effect {
+    Effect::Refuse {
+        code: code.to_owned(),
+        status: 400,
+        message: String::new(),
     }
 }
 
 /// What may happen to a call in ENS. An attach that is applied late is so while its date holds.
 pub(crate) fn draw_fault(action: Action, left: Option<Duration>) -> CloudFault {
     let delay = Duration::from_millis(random::between(0..3_000));
-    let refuse = |code: &str| Effect::Refuse {
-        code: code.to_owned(),
-        status: 400,
-        message: String::new(),
-    };
     let (status, apply) = (502, random::fraction() < 0.5);
     let after = left.unwrap_or_default().mul_f64(random::fraction());
     let effect = match (random::between(0..12), action) {
@@ -250,7 +309,7 @@ pub(crate) fn draw_fault(action: Action, left: Option<Duration>) -> CloudFault {
         (7, Action::AttachNetworkInterface) => Effect::ApplyLate { after },
         (8, Action::AttachNetworkInterface) => Effect::AcceptThenFail,
         (9, Action::AttachNetworkInterface) => Effect::AcceptThenForget,
-        (10, Action::AttachNetworkInterface) => refuse("InvalidOperation.InvalidEnsStatus"),
+        (10, Action::AttachNetworkInterface) => refusal("InvalidOperation.InvalidEnsStatus"),
         _ => Effect::None,
     };
     let fault = CloudFault::next(action, effect);

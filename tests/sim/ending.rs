@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use eni_gateway::grpc::proto::ListAttachmentsRequest;
 use eni_gateway::grpc::proto::attachment::State;
-use eni_gateway::simulator::EniStatus;
+use eni_gateway::ledger::Due;
+use eni_gateway::simulator::{Call, EniStatus};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::bound;
 use crate::callers::reason;
 use crate::run::{Simulation, instance};
 use crate::watchers::Seen;
@@ -25,6 +27,9 @@ pub(crate) async fn judge(simulation: &Arc<Simulation>, watchers: Vec<JoinHandle
         return simulation
             .judge
             .breach(simulation, "A1", format!("not at an end: {unfinished}"));
+    }
+    if simulation.plan.orphan {
+        simulation.primary().plant(&orphan());
     }
     sleep(REREAD).await;
     let truth = truth(simulation);
@@ -64,6 +69,28 @@ pub(crate) async fn judge(simulation: &Arc<Simulation>, watchers: Vec<JoinHandle
         watched(simulation, &seen);
     }
     simulation.judge.judge_told(simulation);
+    orphaned(simulation);
+}
+
+/// A due entry whose record is gone.
+fn orphan() -> Due {
+    Due {
+        instance: "i-gone".parse().unwrap(),
+        eni: "eni-gone".parse().unwrap(),
+    }
+}
+
+/// P3: a due entry without a record is dropped.
+fn orphaned(simulation: &Simulation) {
+    let orphan = orphan();
+    let asked = simulation.cloud.world(|world, _| {
+        let about = |call: &&Call| call.enis.iter().any(|eni| eni == orphan.eni.as_str());
+        world.books().calls.iter().filter(about).count()
+    });
+    if asked > bound::ORPHANED_DUE {
+        let what = format!("ens was asked {asked} times about a due entry without a record");
+        simulation.judge.breach(simulation, "P3", what);
+    }
 }
 
 /// Waits until nothing is under way by the records; what is, if it does not end.

@@ -14,20 +14,24 @@ use eni_gateway::ledger::bounds::LEASE_MARGIN;
 use eni_gateway::ledger::invariants::{self, world};
 use eni_gateway::ledger::record::Attempt;
 use eni_gateway::ledger::{Bounds, Proposal, Record};
-use eni_gateway::model::{InstanceId, InterfaceId, RequestId, Sent, State, Timestamp, Uid};
-use eni_gateway::simulator::Answer;
+use eni_gateway::model::{InstanceId, InterfaceId, Reason, RequestId, Sent, State, Timestamp, Uid};
+use eni_gateway::simulator::{Answer, World};
 use tokio::sync::Notify;
 
+use crate::callers::NOTHING_SENT;
 use crate::cloud::ATTEMPT_TIMEOUT;
 use crate::plan::Plan;
 use crate::run::{self, Simulation};
 
-/// How long before an overfull instance somebody else's attach may have been the cause: an attempt that had its slot before
-/// may still be sent again and again.
+/// How long an ENI that somebody else attached excuses an overfull instance: an attempt that had its slot before may still be sent
+/// again and again.
 const FOREIGN_CAUSE: Duration = Duration::from_secs(150);
 
 /// How long a gateway may show what the ledger has lost: while it is paused, and a little longer.
 const SHOWN_LATE: Duration = Duration::from_secs(120);
+
+/// How long a commit may have been under way when its observation ended.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// An invariant that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,25 +48,46 @@ pub(crate) struct OnItsWay {
     send: Option<usize>,
 }
 
-/// One send as it was written.
+/// One send as it was written. Its times are those of the simulation's clock, which never steps.
 #[derive(Debug)]
 struct Send {
     uid: Uid,
     instance: InstanceId,
     eni: InterfaceId,
+    /// As the record names it, by the ledger's clock.
     at: Timestamp,
+    written_at: Timestamp,
     lease_ends: Option<Timestamp>,
     request: Option<RequestId>,
     sent_at: Option<Timestamp>,
     /// ENS refused it: nothing came of it.
     refused: bool,
+    /// It took effect.
+    applied: bool,
 }
 
-/// A call that was answered "nothing was sent".
+/// A call that was answered that nothing was sent, or that nothing was applied.
 #[derive(Debug)]
 struct Told {
     request: RequestId,
     reason: String,
+    sent: Sent,
+}
+
+/// The server that stored a record.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    /// Its clock.
+    pub(crate) now: Timestamp,
+    /// Another one is the primary: what this one stores is lost.
+    pub(crate) lost: bool,
+}
+
+/// The true times of an observation.
+#[derive(Debug, Clone, Copy)]
+struct Observed {
+    sent_at: Timestamp,
+    recorded_at: Timestamp,
 }
 
 #[derive(Default)]
@@ -76,7 +101,16 @@ struct Books {
     released: BTreeMap<Uid, Timestamp>,
     /// When the newest answered describe that spoke of an ENI was sent.
     described: BTreeMap<InterfaceId, Timestamp>,
-    foreign: BTreeMap<String, Timestamp>,
+    /// When each gateway sent the last answered describe of an instance.
+    described_by: BTreeMap<(String, InstanceId), Timestamp>,
+    /// When each observation was sent and recorded.
+    observed: BTreeMap<(InstanceId, Timestamp, Timestamp), Observed>,
+    /// When the ledger lost writes.
+    losses: Vec<Timestamp>,
+    /// When somebody else attached an ENI, by instance and ENI.
+    foreign: BTreeMap<(String, String), Timestamp>,
+    /// The attempt whose send last took effect, by instance and ENI.
+    applied: BTreeMap<(InstanceId, InterfaceId), Uid>,
     /// When the ledger last lost writes.
     lost_until: Timestamp,
     breach: Option<Breach>,
@@ -125,8 +159,16 @@ impl Judge {
     }
 
     /// A record was stored.
-    pub(crate) fn committed(&self, simulation: &Simulation, gateway: &str, proposal: &Proposal, before: &Record) {
+    pub(crate) fn committed(
+        &self,
+        simulation: &Simulation,
+        gateway: &str,
+        proposal: &Proposal,
+        before: &Record,
+        clock: Clock,
+    ) {
         let (instance, after) = (&proposal.instance, &proposal.record);
+        let now = simulation.now();
         simulation
             .history
             .note(format_args!("{gateway}: {instance} is {}", summary(after)));
@@ -144,6 +186,7 @@ impl Judge {
                 format!("{gateway} committed to {instance}: {breach:?}"),
             );
         }
+        self.observed(gateway, instance, before, after, now);
         for (eni, attempt) in &after.attempts {
             let then = before.attempts.get(eni).filter(|then| then.uid() == attempt.uid());
             if then.is_none() {
@@ -152,16 +195,22 @@ impl Judge {
             }
             let written = |at| then.is_some_and(|then| then.sends.iter().any(|send| send.at == at));
             for send in attempt.sends.iter().filter(|send| !written(send.at)) {
-                self.resent(simulation, then, send.at);
+                self.resent(simulation, then, now);
+                // What the ledger lost and gets back was written before.
+                if send.at == proposal.now {
+                    self.reserved(simulation, gateway, proposal, clock);
+                }
                 self.books().sends.push(Send {
                     uid: attempt.uid(),
                     instance: instance.clone(),
                     eni: eni.clone(),
                     at: send.at,
-                    lease_ends: after.lock.as_ref().map(|grant| grant.expires_at),
+                    written_at: now,
+                    lease_ends: after.lock.as_ref().map(|grant| now + grant.expires_at.since(clock.now)),
                     request: attempt.request.as_ref().map(|key| key.id),
                     sent_at: None,
                     refused: false,
+                    applied: false,
                 });
             }
         }
@@ -172,9 +221,27 @@ impl Judge {
                 Some(_) => false,
             };
             if given_up {
-                self.books().released.insert(then.uid(), proposal.now);
+                let applied = {
+                    let mut books = self.books();
+                    books.released.insert(then.uid(), proposal.now);
+                    books.applied.get(&(instance.clone(), eni.clone())) == Some(&then.uid())
+                };
+                if applied && self.is_there(simulation, instance, eni) {
+                    let what = format!("{gateway} gives up the slot of {eni} on {instance}, and ens has it there");
+                    self.breach(simulation, "L3", what);
+                }
             }
         }
+    }
+
+    /// Whether ENS has an ENI on an instance, for what the gateways sent.
+    fn is_there(&self, simulation: &Simulation, instance: &InstanceId, eni: &InterfaceId) -> bool {
+        let on = |world: &World| {
+            world
+                .placement(eni.as_str())
+                .is_some_and(|at| at.occupies(instance.as_str()))
+        };
+        simulation.cloud.world(|world, _| on(world))
     }
 
     /// L6: a second send is written only after ENS was asked about the first.
@@ -183,12 +250,75 @@ impl Judge {
             return;
         };
         let eni = &then.attachment.eni;
-        let asked = self.books().described.get(eni).copied();
-        let due = last.at + self.bounds.lag;
+        let books = self.books();
+        let asked = books.described.get(eni).copied();
+        let written = books
+            .sends
+            .iter()
+            .find(|send| send.uid == then.uid() && send.at == last.at);
+        let Some(due) = written.map(|send| send.written_at + self.bounds.lag - simulation.plan.spare) else {
+            return;
+        };
+        drop(books);
         if then.has_unanswered_send() && asked.is_none_or(|asked| asked < due) {
             let what = format!("{eni} is sent again at {at}, last asked for at {asked:?}, and not after {due}");
             self.breach(simulation, "L6", what);
         }
+    }
+
+    /// Keeps when a new observation was really sent and recorded.
+    fn observed(&self, gateway: &str, instance: &InstanceId, before: &Record, after: &Record, now: Timestamp) {
+        let key = |record: &Record| record.observation.as_ref().map(|seen| (seen.sent_at, seen.recorded_at));
+        let Some((sent_at, recorded_at)) = key(after).filter(|_| key(before) != key(after)) else {
+            return;
+        };
+        let mut books = self.books();
+        let Some(sent) = books.described_by.get(&(gateway.to_owned(), instance.clone())).copied() else {
+            return;
+        };
+        let times = Observed {
+            sent_at: sent,
+            recorded_at: now,
+        };
+        books.observed.insert((instance.clone(), sent_at, recorded_at), times);
+    }
+
+    /// L1, whatever the ledger's clock says: a send is written by an observation that is not too old, and was made after what the
+    /// ledger lost must have shown.
+    fn reserved(&self, simulation: &Simulation, gateway: &str, proposal: &Proposal, clock: Clock) {
+        let (instance, now) = (&proposal.instance, simulation.now());
+        let books = self.books();
+        let observation = proposal.record.observation.as_ref();
+        let Some((observation, times)) = observation.and_then(|seen| {
+            let key = (instance.clone(), seen.sent_at, seen.recorded_at);
+            Some((seen, *books.observed.get(&key)?))
+        }) else {
+            return;
+        };
+        let spare = simulation.plan.spare.max(UNDER_WAY);
+        let old = times.recorded_at + observation.good_for + spare < now;
+        let hold = self.bounds.hold();
+        let hidden = |at: &&Timestamp| !clock.lost && **at <= now && times.sent_at + spare < **at + hold;
+        let lost = books.losses.iter().find(hidden).copied();
+        drop(books);
+        let why = match lost {
+            Some(lost) => format!(
+                "sent {}, before all that the ledger lost at {lost} must show",
+                times.sent_at
+            ),
+            None if old => format!("recorded {}, and it is {now}", times.recorded_at),
+            None => return,
+        };
+        self.breach(
+            simulation,
+            "L1",
+            format!("{gateway} sends to {instance} by an observation that was {why}"),
+        );
+    }
+
+    /// Whether a send of this request was written.
+    pub(crate) fn has_written(&self, request: RequestId) -> bool {
+        self.books().sends.iter().any(|send| send.request == Some(request))
     }
 
     /// A gateway sends an attach, having checked whatever it checks.
@@ -205,8 +335,9 @@ impl Judge {
             .history
             .note(format_args!("{gateway}: sends attach of {eni} to {instance}"));
         let mut books = self.books();
-        let written =
-            |send: &Send| send.sent_at.is_none() && send.instance == *instance && send.eni == *eni && send.at >= date;
+        let written = |send: &Send| {
+            send.sent_at.is_none() && send.instance == *instance && send.eni == *eni && send.written_at >= date
+        };
         let Some(index) = books.sends.iter().rposition(written) else {
             drop(books);
             self.breach(
@@ -220,7 +351,11 @@ impl Judge {
         send.sent_at = Some(now);
         let needed = now + ATTEMPT_TIMEOUT + LEASE_MARGIN;
         let lease_ends = send.lease_ends.unwrap_or_default();
+        let request = send.request;
         drop(books);
+        if let Some(request) = request {
+            simulation.progress.sends(simulation, gateway, request);
+        }
         // The gateway counts from before its call, and so is stricter by the time that took.
         if needed > lease_ends {
             let what = format!("{gateway} sends {eni} to {instance}, and its lease ends {lease_ends}, before {needed}");
@@ -233,18 +368,23 @@ impl Judge {
     }
 
     /// A send has come to ENS, and this came of it.
-    pub(crate) fn arrived(&self, simulation: &Simulation, sent: OnItsWay, answer: &Answer) {
+    pub(crate) fn arrived(&self, simulation: &Simulation, sent: OnItsWay, answer: &Answer, applied: bool) {
         let Some(index) = sent.send else { return };
         let mut books = self.books();
         let books = &mut *books;
         let send = &mut books.sends[index];
-        let applied = matches!(answer, Answer::Reply(reply) if reply.outcome.is_ok());
-        send.refused =
+        let refused =
             matches!(answer, Answer::Reply(reply) if reply.outcome.is_err() && reply.code() != "ens.interface.error");
+        send.refused = refused && !applied;
+        send.applied |= applied;
         let (uid, eni, instance) = (send.uid, send.eni.clone(), send.instance.clone());
         simulation
             .history
             .note(format_args!("ens: attach of {eni} to {instance}: {}", said(answer)));
+        if applied {
+            books.applied.insert((instance.clone(), eni.clone()), uid);
+            books.foreign.retain(|(_, foreign), _| foreign != eni.as_str());
+        }
         if let (true, Some(released)) = (applied, books.released.get(&uid).copied()) {
             let what = format!("ens takes {eni} to {instance}, attempt {uid}, whose slot was given up at {released}");
             let breach = (simulation, "L3", what);
@@ -287,21 +427,28 @@ impl Judge {
             shown.join(", ")
         ));
         let mut books = self.books();
+        if let Some(instance) = instance {
+            books.described_by.insert((gateway.to_owned(), instance.clone()), asked);
+        }
         for eni in ids.iter().chain(rows.iter().map(|row| &row.eni)) {
             let newest = books.described.entry(eni.clone()).or_default();
             *newest = asked.max(*newest);
         }
     }
 
-    /// Somebody else attaches to an instance.
-    pub(crate) fn foreign_attach(&self, simulation: &Simulation, instance: &str) {
-        self.books().foreign.insert(instance.to_owned(), simulation.now());
+    /// Somebody else attaches an ENI to an instance.
+    pub(crate) fn foreign_attach(&self, simulation: &Simulation, instance: &str, eni: &str) {
+        let mut books = self.books();
+        let pair = (instance.to_owned(), eni.to_owned());
+        books.foreign.insert(pair, simulation.now());
+        books.applied.retain(|(_, applied), _| applied.as_str() != eni);
     }
 
     /// The ledger loses writes, now and for so long.
     pub(crate) fn loses(&self, simulation: &Simulation, during: Duration) {
         let until = simulation.now() + during;
         let mut books = self.books();
+        books.losses.push(simulation.now());
         books.lost_until = until.max(books.lost_until);
     }
 
@@ -319,9 +466,16 @@ impl Judge {
         }
     }
 
-    /// A call was answered that nothing was sent, for this reason.
-    pub(crate) fn told_nothing_sent(&self, request: RequestId, reason: String) {
-        self.books().told.push(Told { request, reason });
+    /// A call was answered with this reason, which says what was sent.
+    pub(crate) fn told(&self, request: RequestId, reason: &str, by_ens: bool) {
+        let nothing = NOTHING_SENT.contains(&reason) && !by_ens;
+        let sent = match Reason::named(reason).map(Reason::sent) {
+            _ if nothing => Sent::Nothing,
+            Some(sent @ (Sent::Refused | Sent::NotApplied)) => sent,
+            _ => return,
+        };
+        let reason = reason.to_owned();
+        self.books().told.push(Told { request, reason, sent });
     }
 
     /// D1, at the end: who was told that nothing was sent was told the truth.
@@ -335,13 +489,27 @@ impl Judge {
                 // What ENS refused might as well not have been sent.
                 let sent = |send: &&Send| send.request == Some(told.request) && send.sent_at.is_some() && !send.refused;
                 let sends: Vec<_> = books.sends.iter().filter(sent).collect();
-                (!world::told_truth(Sent::Nothing, sends.len() as u64, 0))
+                let applied = sends.iter().filter(|send| send.applied).count();
+                (!world::told_truth(told.sent, sends.len() as u64, applied as u64))
                     .then(|| format!("a call was told {}, but sent {sends:?}", told.reason))
             });
         drop(books);
         if let Some(what) = lied {
             self.breach(simulation, "D1", what);
         }
+    }
+
+    /// How many ENIs stand on an instance that others attached so lately that a reservation from before may still be sent.
+    fn foreign_on(&self, simulation: &Simulation, instance: &str) -> usize {
+        let (mut books, now) = (self.books(), simulation.now());
+        let there = |on: &str, eni: &str| {
+            simulation
+                .cloud
+                .world(|world, _| world.placement(eni).is_some_and(|at| at.occupies(on)))
+        };
+        books.foreign.retain(|(on, eni), _| there(on, eni));
+        let lately = |((on, _), at): &(&(String, String), &Timestamp)| on == instance && **at + FOREIGN_CAUSE >= now;
+        books.foreign.iter().filter(lately).count()
     }
 
     /// L1, in ENS itself: no instance is ever overfull for what the gateways sent.
@@ -352,11 +520,10 @@ impl Judge {
             for instance in (0..simulation.plan.instances).map(run::instance) {
                 let occupied = simulation.cloud.world(|world, _| world.occupied(&instance));
                 let rose = occupied > before.insert(instance.clone(), occupied).unwrap_or_default();
-                let foreign = self.books().foreign.get(&instance).copied();
-                let excused = foreign.is_some_and(|at| at + FOREIGN_CAUSE >= simulation.now());
-                if rose && !world::within_limit(occupied, self.bounds.limit) && !excused {
+                let ours = occupied - self.foreign_on(simulation, &instance);
+                if rose && !world::within_limit(ours, self.bounds.limit) {
                     let what = format!(
-                        "{instance} holds {occupied} enis, and its limit is {}",
+                        "{instance} holds {occupied} enis, {ours} of them excused by nobody, and its limit is {}",
                         self.bounds.limit
                     );
                     return self.breach(simulation, "L1", what);

@@ -10,8 +10,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
+mod adversity;
+mod bound;
 mod callers;
 mod cloud;
+mod crowd;
 mod ending;
 mod history;
 mod judge;
@@ -21,6 +24,7 @@ mod network;
 mod node;
 mod pipe;
 mod plan;
+mod progress;
 mod replay;
 mod run;
 mod sabotage;

@@ -7,9 +7,16 @@ use eni_gateway::ledger::Bounds;
 use eni_gateway::model::random;
 use eni_gateway::simulator::{InUse, Rules, Spread, Unattached, UnknownEni};
 
+use crate::bound;
 use crate::network::Quality;
 use crate::sabotage::Sabotage;
 use crate::troubles::Kind;
+
+/// Longest time that a patient caller may have to wait for its answer, by the bound: its deadline is longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(100);
+
+/// What the small steps of a clock within one grace add up to at most, and how late a copy of an answered request arrives.
+const SPARE: Duration = Duration::from_secs(5);
 
 /// One run.
 #[derive(Debug, Clone)]
@@ -19,10 +26,18 @@ pub(crate) struct Plan {
     pub(crate) enis: usize,
     pub(crate) callers: usize,
     pub(crate) watchers: usize,
+    /// Callers who press on few instances, instead of `callers`.
+    pub(crate) crowd: Option<Crowd>,
+    /// The account's budget.
+    pub(crate) attach_per_second: f64,
+    pub(crate) describe_per_second: f64,
     /// How long callers call and troubles strike; then all is well, and everything must come to its end.
     pub(crate) length: Duration,
     pub(crate) bounds: Bounds,
     pub(crate) cloud: Rules,
+    /// What the world keeps below the bounds for lag and validity: what small steps of the ledger's clock, and copies of answered
+    /// requests, may cost.
+    pub(crate) spare: Duration,
     /// ENS itself refuses an attach whose date is too old; otherwise the network never delivers one.
     pub(crate) enforce_validity: bool,
     pub(crate) ledger_network: Quality,
@@ -31,6 +46,12 @@ pub(crate) struct Plan {
     pub(crate) late: Option<f64>,
     /// How often an ENS call is struck by a fault of the cloud's own.
     pub(crate) cloud_faults: f64,
+    /// In the end an entry is due whose record is gone.
+    pub(crate) orphan: bool,
+    /// How often ENS lies about an attach, or repeats it.
+    pub(crate) hostile: f64,
+    /// How often ENS throttles a call, beside.
+    pub(crate) throttled: f64,
     /// How often a hint is lost.
     pub(crate) deaf: f64,
     /// How often a caller hangs up.
@@ -40,6 +61,19 @@ pub(crate) struct Plan {
     pub(crate) sabotage: Option<Sabotage>,
     /// The mean time between two of them.
     pub(crate) calm: Duration,
+}
+
+/// Callers with an ENI of their own each, and readers.
+#[derive(Debug, Clone)]
+pub(crate) struct Crowd {
+    /// Callers with a deadline longer than the time that they may have to wait.
+    pub(crate) patient: usize,
+    /// Callers with deadlines of some hundred milliseconds up to seconds.
+    pub(crate) hasty: usize,
+    /// Readers without a pause, of instances that no caller attaches to.
+    pub(crate) readers: usize,
+    /// Longest pause between two calls.
+    pub(crate) pause: Duration,
 }
 
 fn chance(probability: f64) -> bool {
@@ -82,12 +116,19 @@ impl Plan {
             enis: bounds.limit + random::between(1..=4),
             callers: random::between(2..=8),
             watchers: random::between(1..=4),
+            crowd: None,
+            attach_per_second: 5.0,
+            describe_per_second: 20.0,
             length: seconds(90.0..240.0),
             cloud: Self::cloud(seed, &bounds),
+            spare: Duration::ZERO,
             enforce_validity: chance(0.5),
             ledger_network: quality(Duration::from_millis(800)),
             cloud_network: quality(Duration::from_secs(20)),
             cloud_faults: sometimes(0.4),
+            orphan: false,
+            hostile: 0.0,
+            throttled: 0.0,
             deaf: sometimes(1.0),
             hang_ups: sometimes(0.4),
             troubles: Kind::ALL.into_iter().filter(|_| chance(0.4)).collect(),
@@ -95,6 +136,98 @@ impl Plan {
             late: None,
             sabotage: None,
             bounds,
+        }
+    }
+
+    /// A plan of this seed in which the clock of the ledger's server steps.
+    pub(crate) fn draw_clock(seed: u64) -> Self {
+        let mut plan = Self::draw(seed).with_spare();
+        plan.troubles.retain(|_| chance(0.5));
+        plan.troubles.extend(Kind::CLOCK.into_iter().filter(|_| chance(0.7)));
+        plan.calm = plan.calm.max(Duration::from_secs(10));
+        plan
+    }
+
+    /// A plan of this seed with an ENS that lies about attaches, and repeats them.
+    pub(crate) fn draw_hostile(seed: u64) -> Self {
+        let mut plan = Self::draw(seed).with_spare();
+        plan.hostile = random::between(0.05..0.6);
+        plan.troubles.retain(|_| chance(0.4));
+        plan
+    }
+
+    /// The same in a world that keeps below the bounds.
+    fn with_spare(mut self) -> Self {
+        let lag = (self.bounds.lag - SPARE).as_secs_f64();
+        self.spare = SPARE;
+        self.cloud.lag_by_id = spread(0.0..lag);
+        self.cloud.lag_by_instance = spread(0.0..lag);
+        self
+    }
+
+    /// A plan of this seed for a crowd: mostly nothing is broken, so that whoever waits too long has no excuse.
+    pub(crate) fn draw_crowd(seed: u64) -> Self {
+        loop {
+            let plan = Self::draw_any_crowd(seed);
+            let crowd = plan.crowd.as_ref();
+            if crowd.is_some_and(|crowd| bound::wait(&plan, crowd) <= LONGEST_WAIT) {
+                return plan;
+            }
+        }
+    }
+
+    fn draw_any_crowd(seed: u64) -> Self {
+        let plan = Self::draw(seed);
+        let (patient, hasty) = match chance(0.3) {
+            true => (random::between(1..=3), random::between(0..=2)),
+            false => (random::between(4..=20), random::between(2..=12)),
+        };
+        let crowd = Crowd {
+            patient,
+            hasty,
+            readers: if chance(0.5) { random::between(1..=10) } else { 0 },
+            pause: seconds(0.5..4.0),
+        };
+        let bounds = Bounds {
+            limit: random::between(2..=40),
+            ..plan.bounds
+        };
+        let broken = chance(0.4);
+        let further = [Kind::TokenExpired]
+            .into_iter()
+            .chain(Kind::CLOCK)
+            .filter(|_| chance(0.2));
+        let troubles: Vec<_> = plan.troubles.into_iter().chain(further).collect();
+        Self {
+            instances: random::between(1..=4),
+            enis: crowd.patient + crowd.hasty,
+            callers: 0,
+            watchers: random::between(0..=2),
+            attach_per_second: random::between(2.0..20.0),
+            describe_per_second: random::between(8.0..30.0),
+            length: seconds(60.0..180.0),
+            cloud: Rules {
+                enforce_limit: true,
+                eni_limit: bounds.limit.max(2),
+                attach_time: spread(0.1..1.0),
+                detach_time: spread(0.1..1.0),
+                lag_by_id: spread(0.0..0.5),
+                lag_by_instance: spread(0.0..0.5),
+                ..plan.cloud
+            },
+            ledger_network: Quality::GOOD,
+            cloud_network: Quality::GOOD,
+            // Throttling alone: what it costs is known to the moment.
+            cloud_faults: 0.0,
+            throttled: sometimes(0.05),
+            deaf: if chance(0.2) { 0.3 } else { 0.0 },
+            hang_ups: 0.0,
+            orphan: true,
+            troubles: troubles.into_iter().filter(|_| broken).collect(),
+            calm: seconds(20.0..60.0),
+            crowd: Some(crowd),
+            bounds,
+            ..plan
         }
     }
 

@@ -4,19 +4,23 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use eni_gateway::ledger::{Proposal, Rates, Record};
-use eni_gateway::model::{Timestamp, random};
+use eni_gateway::model::{InstanceId, Timestamp, random};
 use eni_gateway::simulator::{self, Action, EniSpec, Fault, Instance, World, WorldFile};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::history::{Account, History};
-use crate::judge::{Breach, Judge};
+use crate::judge::{Breach, Clock, Judge};
 use crate::ledger::Server;
 use crate::network::Quality;
 use crate::node::Node;
 use crate::plan::Plan;
+use crate::progress::Progress;
 use crate::sabotage::Sabotage;
-use crate::{callers, ending, troubles, watchers};
+use crate::{callers, crowd, ending, troubles, watchers};
+
+/// Instances beyond the planned ones that a crowd's readers ask about.
+pub(crate) const QUIET: usize = 40;
 
 /// When every simulated clock begins.
 const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
@@ -26,6 +30,7 @@ pub(crate) struct Simulation {
     pub(crate) plan: Plan,
     pub(crate) history: History,
     pub(crate) judge: Judge,
+    pub(crate) progress: Progress,
     pub(crate) cloud: simulator::Cloud,
     /// Messages under way, and whatever else goes on by itself.
     pub(crate) tasks: TaskTracker,
@@ -49,6 +54,8 @@ pub(crate) struct Conditions {
     pub(crate) cloud_out: bool,
     /// ENS throttles everybody.
     pub(crate) throttled: bool,
+    /// ENS takes the credentials' token for expired.
+    pub(crate) token_expired: bool,
 }
 
 /// What a run came to.
@@ -59,14 +66,14 @@ pub(crate) struct Verdict {
     pub(crate) breach: Option<Breach>,
 }
 
-/// Runs one seed.
-pub(crate) fn run(seed: u64) -> Verdict {
-    run_changed(seed, |plan| plan)
+/// Runs one plan that this seed draws.
+pub(crate) fn run_drawn(seed: u64, draw: impl FnOnce(u64) -> Plan) -> Verdict {
+    random::seeded(seed, || run_plan(draw(seed)))
 }
 
-/// Runs one seed in a world that is changed a little.
-pub(crate) fn run_changed(seed: u64, change: impl FnOnce(Plan) -> Plan) -> Verdict {
-    random::seeded(seed, || run_plan(change(Plan::draw(seed))))
+/// Runs one seed.
+pub(crate) fn run(seed: u64) -> Verdict {
+    run_drawn(seed, Plan::draw)
 }
 
 fn run_plan(plan: Plan) -> Verdict {
@@ -99,7 +106,7 @@ pub(crate) fn eni(number: usize) -> String {
 fn world(plan: &Plan) -> World {
     World::new(WorldFile {
         rules: plan.cloud.clone(),
-        instances: (0..plan.instances)
+        instances: (0..plan.instances + plan.crowd.as_ref().map_or(0, |_| QUIET))
             .map(|number| Instance::stopped(instance(number)))
             .collect(),
         enis: (0..plan.enis).map(|number| EniSpec::available(eni(number))).collect(),
@@ -109,13 +116,14 @@ fn world(plan: &Plan) -> World {
 impl Simulation {
     async fn begin(plan: Plan) -> Arc<Self> {
         let (rates, hold, blind) = (
-            Rates::default(),
+            Rates::new(plan.attach_per_second, plan.describe_per_second).unwrap(),
             Sabotage::hold(&plan),
             Sabotage::compares_nothing(&plan),
         );
         let simulation = Arc::new(Self {
             history: History::new(),
             judge: Judge::new(&plan),
+            progress: Progress::default(),
             cloud: simulator::Cloud::new(world(&plan), simulator::Settings::default()),
             tasks: TaskTracker::new(),
             troubles: TaskTracker::new(),
@@ -128,6 +136,7 @@ impl Simulation {
                 calm: false,
                 cloud_out: false,
                 throttled: false,
+                token_expired: false,
             }),
             plan,
         });
@@ -140,9 +149,14 @@ impl Simulation {
 
     /// Calls, watches and troubles for as long as planned; then calm, and a look at what came of it all.
     async fn live(self: &Arc<Self>) {
-        let callers: Vec<_> = (0..self.plan.callers)
+        let mut callers: Vec<_> = (0..self.plan.callers)
             .map(|number| self.tasks.spawn(callers::call(self.clone(), number)))
             .collect();
+        if let Some(crowd) = &self.plan.crowd {
+            callers.extend(crowd::gather(self, crowd));
+            let watched = self.clone();
+            self.tasks.spawn(async move { watched.progress.watch(&watched).await });
+        }
         let watchers: Vec<_> = (0..self.plan.watchers)
             .map(|number| self.tasks.spawn(watchers::watch(self.clone(), number)))
             .collect();
@@ -161,6 +175,11 @@ impl Simulation {
     /// The one clock behind all others.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Whether callers attach to this instance.
+    pub(crate) fn is_attached_to(&self, id: &InstanceId) -> bool {
+        (0..self.plan.instances).any(|number| instance(number) == id.as_str())
     }
 
     /// Everything was seen: watchers leave.
@@ -241,13 +260,30 @@ impl Simulation {
             let effect = simulator::Effect::Throttle { retry_after: None };
             return Some(Fault::next(action, effect));
         }
+        if conditions.token_expired && action == Action::AttachNetworkInterface {
+            return Some(Fault::next(
+                action,
+                crate::cloud::refusal("InvalidSecurityToken.Expired"),
+            ));
+        }
+        if let Some(left) = left
+            && self.plan.hostile > 0.0
+            && random::fraction() < self.plan.hostile
+        {
+            return Some(Fault::next(action, crate::cloud::draw_hostile(left, self.plan.spare)));
+        }
+        if self.plan.throttled > 0.0 && random::fraction() < self.plan.throttled {
+            return Some(Fault::next(action, simulator::Effect::Throttle { retry_after: None }));
+        }
         (random::fraction() < self.plan.cloud_faults).then(|| crate::cloud::draw_fault(action, left))
     }
 
-    /// A record was stored: judges it, and tells those who watch it.
-    pub(crate) fn committed(self: &Arc<Self>, gateway: &str, proposal: &Proposal, before: &Record) {
-        self.judge.committed(self, gateway, proposal, before);
-        if !proposal.effects.notify {
+    /// A record was stored, on a server with this clock: judges it, and tells those who watch it.
+    pub(crate) fn committed(self: &Arc<Self>, gateway: &str, proposal: &Proposal, before: &Record, clock: Clock) {
+        self.judge.committed(self, gateway, proposal, before, clock);
+        self.progress
+            .committed(gateway, proposal, before, self.history.elapsed());
+        if !proposal.effects.notify && !Sabotage::hints_always(&self.plan) {
             return;
         }
         let deaf = if self.conditions().calm { 0.0 } else { self.plan.deaf };

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::Bounds;
 use eni_gateway::ledger::rules::{Rule, Rules};
+use eni_gateway::ledger::{Bounds, Bucket, TokenOrder};
 
 use crate::cloud::ATTEMPT_TIMEOUT;
 use crate::plan::Plan;
-use crate::run::run_changed;
+use crate::run::run_drawn;
 use crate::seeds::report;
 use crate::troubles::Kind;
 
@@ -30,6 +30,14 @@ pub(crate) enum Sabotage {
     Compare,
     /// The HTTP client sends once more by itself.
     SendOnce,
+    /// Callers get no describe permit: others are always before them.
+    Lanes,
+    /// A replica that has reserved a slot stands idle under the lock before it sends.
+    Idle,
+    /// A replica keeps the breaker's probe for a while.
+    Probe,
+    /// Every commit hints, so that each poll causes the next one.
+    Hints,
 }
 
 impl Sabotage {
@@ -59,6 +67,54 @@ impl Sabotage {
         match plan.sabotage {
             Some(Self::Hold) => Duration::ZERO,
             _ => plan.bounds.hold(),
+        }
+    }
+
+    /// How long a caller's describe permit is due, always anew.
+    pub(crate) fn starves(plan: &Plan, order: TokenOrder) -> Option<Duration> {
+        let starved = plan.sabotage == Some(Self::Lanes) && order == TokenOrder::Take(Bucket::Describe);
+        starved.then_some(Duration::from_millis(400))
+    }
+
+    /// How long a replica does nothing between a reservation and its send.
+    pub(crate) fn idles(plan: &Plan) -> Duration {
+        match plan.sabotage {
+            Some(Self::Idle) => Duration::from_secs(3),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// How long a replica keeps a probe before it uses it.
+    pub(crate) fn keeps_probe(plan: &Plan) -> Duration {
+        match plan.sabotage {
+            Some(Self::Probe) => Duration::from_secs(5),
+            _ => Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn hints_always(plan: &Plan) -> bool {
+        plan.sabotage == Some(Self::Hints)
+    }
+
+    /// The plan of a seed in which the protection matters.
+    fn draw(self, seed: u64) -> Plan {
+        match self {
+            Self::Lanes | Self::Idle | Self::Probe | Self::Hints => {
+                let mut plan = Plan::draw_crowd(seed);
+                plan.troubles.clear();
+                plan.throttled = if self == Self::Probe { 0.05 } else { 0.0 };
+                plan.orphan = false;
+                if self == Self::Hints {
+                    // Somebody must wait for a lock.
+                    plan.cloud_network.slow = 1.0;
+                    plan.cloud_network.slowest = Duration::from_secs(2);
+                }
+                if let Some(crowd) = &mut plan.crowd {
+                    crowd.readers = 0;
+                }
+                plan
+            }
+            _ => self.provoked(Plan::draw(seed)),
         }
     }
 
@@ -104,12 +160,16 @@ impl Sabotage {
 #[case::hold(Sabotage::Hold, &["L1", "L3"], 100)]
 #[case::compare(Sabotage::Compare, &["L1", "L2", "L3", "L5", "A2", "W1"], 20)]
 #[case::send_once(Sabotage::SendOnce, &["L2"], 20)]
+#[case::lanes(Sabotage::Lanes, &["P1"], 20)]
+#[case::idle(Sabotage::Idle, &["P2"], 20)]
+#[case::probe(Sabotage::Probe, &["P1", "P2"], 20)]
+#[case::hints(Sabotage::Hints, &["P3"], 60)]
 fn it_bites(#[case] sabotage: Sabotage, #[case] invariants: &[&str], #[case] within: u64) {
     let found = (0..within).find_map(|seed| {
         let without = |taken| {
-            run_changed(seed, |plan| Plan {
+            run_drawn(seed, |seed| Plan {
                 sabotage: taken,
-                ..sabotage.provoked(plan)
+                ..sabotage.draw(seed)
             })
         };
         let verdict = without(Some(sabotage));

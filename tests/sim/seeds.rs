@@ -31,9 +31,14 @@ pub(crate) fn asked_for(otherwise: u64) -> std::ops::Range<u64> {
 
 /// What a failed seed says.
 pub(crate) fn report(seed: u64, verdict: &Verdict) -> Option<String> {
+    report_of(seed, verdict, "every_seed_holds")
+}
+
+/// The same, of a seed of this test.
+fn report_of(seed: u64, verdict: &Verdict, test: &str) -> Option<String> {
     let breach = verdict.breach.as_ref()?;
     Some(format!(
-        "seed {seed} breaks {} after {:.3} s: {}\n{}\nthe last events:\n{}replay: SIM_SEED={seed} cargo nextest run --release --test sim every_seed_holds",
+        "seed {seed} breaks {} after {:.3} s: {}\n{}\nthe last events:\n{}replay: SIM_SEED={seed} cargo nextest run --release --test sim {test}",
         breach.invariant,
         breach.at.as_secs_f64(),
         breach.what,
@@ -42,9 +47,13 @@ pub(crate) fn report(seed: u64, verdict: &Verdict) -> Option<String> {
     ))
 }
 
-/// Runs every seed that is asked for, on every core; panics with the first that fails, and names the others.
+/// Runs every seed that is asked for.
 pub(crate) fn try_all() {
-    let seeds = asked_for(SEEDS);
+    try_each(asked_for(SEEDS), "every_seed_holds", run);
+}
+
+/// Runs these seeds of a test, on every core; panics with the first that fails, and names the others.
+pub(crate) fn try_each(seeds: std::ops::Range<u64>, test: &str, run: impl Fn(u64) -> Verdict + Sync) {
     let (next, failed) = (AtomicU64::new(seeds.start), Mutex::new(BTreeMap::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -56,7 +65,7 @@ pub(crate) fn try_all() {
                         return;
                     }
                     let verdict = run(seed);
-                    if let Some(report) = report(seed, &verdict) {
+                    if let Some(report) = report_of(seed, &verdict, test) {
                         failed.lock().unwrap().insert(seed, report);
                     }
                     if std::env::var_os("SIM_HISTORY").is_some() {

@@ -7,6 +7,7 @@ use eni_gateway::model::random;
 use eni_gateway::simulator::{Action, EniStatus, Params, Placement};
 use tokio::time::sleep;
 
+use crate::bound;
 use crate::life::State;
 use crate::node::Node;
 use crate::run::{Simulation, eni, instance};
@@ -28,7 +29,7 @@ pub(crate) enum Kind {
     Wipe,
     /// A replica that missed the last writes becomes the primary, and not everybody hears of it at once.
     Failover,
-    /// Somebody else attaches.
+    /// Somebody else attaches, whether there is room or not.
     ForeignAttach,
     /// Somebody else detaches.
     ForeignDetach,
@@ -36,6 +37,12 @@ pub(crate) enum Kind {
     CloudOut,
     /// ENS throttles everybody.
     Throttle,
+    /// ENS takes the credentials' token for expired, whatever is refreshed.
+    TokenExpired,
+    /// The clock of the ledger's server is set back.
+    ClockBack,
+    /// It is set forward.
+    ClockForward,
 }
 
 impl Kind {
@@ -52,7 +59,23 @@ impl Kind {
         Self::CloudOut,
         Self::Throttle,
     ];
+
+    /// What the clock of the ledger's server does. Where it does so, that of the next primary differs as well.
+    pub(crate) const CLOCK: [Self; 2] = [Self::ClockBack, Self::ClockForward];
 }
+
+/// A step of a clock: too small to be told from a slow answer, or larger than what the bounds have to spare.
+fn step() -> Duration {
+    match random::between(0..4) {
+        0 => seconds(0.05..SMALL_STEP.as_secs_f64()),
+        1 => seconds(6.0..90.0),
+        2 => Duration::from_secs(600),
+        _ => Duration::from_secs(3600),
+    }
+}
+
+/// Largest small step.
+const SMALL_STEP: Duration = Duration::from_secs(1);
 
 fn seconds(range: std::ops::Range<f64>) -> Duration {
     Duration::from_secs_f64(random::between(range))
@@ -79,7 +102,18 @@ pub(crate) async fn end(simulation: &Arc<Simulation>) {
     simulation.history.note("all is calm");
 }
 
+/// Callers notice most of them: what they wait for meanwhile, and a while after, is nobody's fault.
 async fn suffer(simulation: Arc<Simulation>, kind: Kind) {
+    let recovery = bound::recovery(kind, &simulation.plan);
+    let outage = recovery.map(|_| simulation.progress.outage(simulation.history.elapsed()));
+    befall(simulation.clone(), kind).await;
+    if let (Some(outage), Some(recovery)) = (outage, recovery) {
+        let ends = simulation.history.elapsed() + recovery;
+        simulation.progress.outage_ends(outage, ends);
+    }
+}
+
+async fn befall(simulation: Arc<Simulation>, kind: Kind) {
     let note = |what: String| simulation.history.note(format_args!("TROUBLE: {what}"));
     match kind {
         Kind::Crash => {
@@ -165,7 +199,28 @@ async fn suffer(simulation: Arc<Simulation>, kind: Kind) {
             sleep(outage).await;
             simulation.change(|conditions| conditions.throttled = false);
         }
+        Kind::TokenExpired => {
+            let outage = seconds(1.0..20.0);
+            note(format!("ens takes the token for expired for {outage:?}"));
+            simulation.change(|conditions| conditions.token_expired = true);
+            sleep(outage).await;
+            simulation.change(|conditions| conditions.token_expired = false);
+        }
+        Kind::ClockBack => {
+            let step = step();
+            note(format!("the ledger's clock is set back by {step:?}"));
+            simulation.primary().step_clock(-micros(step));
+        }
+        Kind::ClockForward => {
+            let step = step();
+            note(format!("the ledger's clock is set forward by {step:?}"));
+            simulation.primary().step_clock(micros(step));
+        }
     }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap()
 }
 
 /// A gateway that runs, and that nothing else befalls until it is released.
@@ -190,6 +245,15 @@ async fn failover(simulation: &Arc<Simulation>, note: impl Fn(String)) {
     ));
     simulation.judge.loses(simulation, Duration::from_secs_f64(after));
     let new = Arc::new(old.promote(replica));
+    if simulation.plan.troubles.iter().any(|kind| Kind::CLOCK.contains(kind)) {
+        let step = step();
+        let ahead = random::fraction() < 0.5;
+        note(format!(
+            "its clock is {step:?} {}",
+            if ahead { "ahead" } else { "behind" }
+        ));
+        new.step_clock(if ahead { micros(step) } else { -micros(step) });
+    }
     simulation.set_primary(new.clone());
     for node in simulation.nodes() {
         let new = new.clone();
@@ -202,26 +266,24 @@ async fn failover(simulation: &Arc<Simulation>, note: impl Fn(String)) {
     sleep(Duration::from_secs_f64(after)).await;
 }
 
-/// An attach by somebody who sees that there is room.
+/// An attach by somebody who does not look whether there is room.
 fn foreign_attach(simulation: &Simulation, note: impl Fn(String)) {
     let (instance, eni) = (
         instance(random::between(0..simulation.plan.instances)),
         eni(random::between(0..simulation.plan.enis)),
     );
-    let limit = simulation.plan.bounds.limit;
     let attached = simulation.cloud.world(|world, now| {
         let free = world
             .snapshot()
             .enis
             .iter()
             .any(|spec| spec.id == eni && spec.placement.status == EniStatus::Available);
-        free && world.occupied(&instance) < limit
-            && world
-                .force(&eni, Placement::on(EniStatus::InUse, &instance), now)
-                .is_ok()
+        free && world
+            .force(&eni, Placement::on(EniStatus::InUse, &instance), now)
+            .is_ok()
     });
     if attached {
         note(format!("somebody attaches {eni} to {instance}"));
-        simulation.judge.foreign_attach(simulation, &instance);
+        simulation.judge.foreign_attach(simulation, &instance, &eni);
     }
 }

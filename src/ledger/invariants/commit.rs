@@ -12,7 +12,7 @@ use crate::model::{InterfaceId, Reason, State, Timestamp};
 pub enum Breach {
     /// L1: a reserve took the instance past its limit.
     Limit,
-    /// L1: a reserve went by an observation that was too old, or whose age is not known.
+    /// L1: a send was written by an observation that was too old, or whose age is not known.
     Observation,
     /// L3: a reservation ended without proof.
     Reservation,
@@ -103,30 +103,50 @@ fn keeps_limit(before: &Record, after: &Record, context: &Context<'_>) -> bool {
     taken.len() <= context.bounds.limit
 }
 
-/// L1: a commit that reserves a slot goes by an observation that is good now, and was sent after the hold.
+/// L1: a commit that writes a send goes by an observation that is good now, and was sent after the hold.
 fn goes_by_an_observation(before: &Record, after: &Record, context: &Context<'_>) -> bool {
+    // What the ledger lost, and its owner writes back, was sent before.
+    let is_new = |attempt: &Attempt| attempt.last_send().is_some_and(|send| send.at == context.now);
+    let known = |attempt: &Attempt| {
+        let then = before.attempts.get(&attempt.attachment.eni);
+        then.is_some_and(|then| then.uid() == attempt.uid() && then.last_send() == attempt.last_send())
+    };
+    let sends = after
+        .attempts
+        .values()
+        .any(|attempt| is_new(attempt) && !known(attempt));
     let is_good = after.observation.as_ref().is_some_and(|observation| {
         let latest = observation.sent_at.max(observation.recorded_at);
         latest <= context.now + CLOCK_TOLERANCE
             && context.now < observation.expires_at()
             && observation.sent_at >= context.partition.hold_until
     });
-    !reserves(before, after) || is_good
+    !sends || is_good
 }
 
 /// L3: an attempt that failed did so by proof: ENS refused every copy by an answer that proves it, or a describe that was sent after the
-/// grace and the hold shows the ENI not here. Otherwise its slot is still counted.
+/// grace and the hold shows the ENI not here. Otherwise its slot is still counted. One that was attached is detached only by a describe
+/// that shows what became of every copy.
 fn ends_by_proof(before: &Record, after: &Record, context: &Context<'_>) -> bool {
     let failed = |(then, now): &(&Attempt, &Attempt)| {
         then.uid() == now.uid() && then.is_reserved() && now.attachment.state == State::Failed
     };
-    pairs(before, after).filter(failed).all(|(_, now)| {
-        let on_hold = context.now < context.partition.hold_until;
-        let proves = context.bounds.grace_ends(now).max(context.partition.hold_until);
-        is_refused(now) && !on_hold
-            || now.described_at.is_some_and(|described_at| described_at > proves)
-            || after.settled.contains_key(&now.attachment.eni)
-    })
+    let detached = |(then, now): &(&Attempt, &Attempt)| {
+        let is_new = then.attachment.state != State::Detached && now.attachment.state == State::Detached;
+        then.uid() == now.uid() && now.ours && is_new
+    };
+    let shows = |attempt: &Attempt| context.bounds.open_copies_show(attempt);
+    let detached_by_proof =
+        |now: &Attempt| !now.has_unanswered_send() || now.described_at.is_some_and(|at| at > shows(now));
+    let mut detached = pairs(before, after).filter(detached);
+    detached.all(|(_, now)| detached_by_proof(now))
+        && pairs(before, after).filter(failed).all(|(_, now)| {
+            let on_hold = context.now < context.partition.hold_until;
+            let proves = context.bounds.grace_ends(now).max(context.partition.hold_until);
+            is_refused(now) && !on_hold
+                || now.described_at.is_some_and(|described_at| described_at > proves)
+                || after.settled.contains_key(&now.attachment.eni)
+        })
 }
 
 /// Whether ENS answered every copy, and refused for a reason that proves that none was applied.
@@ -148,10 +168,18 @@ fn agrees_with_ens(before: &Record, after: &Record, context: &Context<'_>) -> bo
         .attempts
         .iter()
         .filter(|(_, then)| then.ours && then.attachment.state == State::Failed && !is_refused(then));
-    failed.into_iter().all(|(eni, then)| {
-        let shows = then.sends.iter().map(|send| context.bounds.copy_shows(send)).max();
-        appeared(eni).zip(shows).is_none_or(|(seen, shows)| seen > shows)
-    })
+    failed
+        .into_iter()
+        .all(|(eni, then)| appeared(eni).is_none_or(|seen| seen > own_copies_end(then, context)))
+}
+
+/// When nothing that a failed attempt sent can show any more. What was refused without proof may be another delivery's doing.
+fn own_copies_end(attempt: &Attempt, context: &Context<'_>) -> Timestamp {
+    let error = attempt.attachment.error.as_ref().map(|error| error.reason);
+    let is_doubtful = matches!(error, Some(Reason::EniNotAvailable | Reason::EnsError));
+    let copies = attempt.sends.iter().map(|send| context.bounds.copy_shows(send)).max();
+    let copies = copies.filter(|_| is_doubtful).unwrap_or_default();
+    copies.max(context.bounds.grace_ends(attempt))
 }
 
 /// L3, as far as records show it: only an attempt with a single send, which its owner takes back, leaves without an end.

