@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::ledger::apply::Context;
-use crate::ledger::bounds::CLOCK_TOLERANCE;
+use crate::ledger::bounds::{CLOCK_TOLERANCE, LEASE_MARGIN};
 use crate::ledger::record::{Attempt, Record};
 use crate::model::{InterfaceId, Reason, State, Timestamp};
 
@@ -105,8 +105,9 @@ fn keeps_limit(before: &Record, after: &Record, context: &Context<'_>) -> bool {
 
 /// L1: a commit that writes a send goes by an observation that is good now, and was sent after the hold.
 fn goes_by_an_observation(before: &Record, after: &Record, context: &Context<'_>) -> bool {
-    // What the ledger lost, and its owner writes back, was sent before.
-    let is_new = |attempt: &Attempt| attempt.last_send().is_some_and(|send| send.at == context.now);
+    // What the ledger lost, and its owner writes back with an answer, was sent before, and falls due otherwise.
+    let until = after.lock.as_ref().map(|grant| grant.expires_at + LEASE_MARGIN);
+    let is_new = |attempt: &Attempt| until.is_some() && attempt.due_at == until && attempt.has_unanswered_send();
     let known = |attempt: &Attempt| {
         let then = before.attempts.get(&attempt.attachment.eni);
         then.is_some_and(|then| then.uid() == attempt.uid() && then.last_send() == attempt.last_send())

@@ -6,7 +6,7 @@ use rstest::rstest;
 
 use super::{Breach, check};
 use crate::ledger::apply::Context;
-use crate::ledger::bounds::OBSERVATION_LIFE;
+use crate::ledger::bounds::{LEASE_MARGIN, OBSERVATION_LIFE};
 use crate::ledger::record::{Attempt, Grant, Observation, Record, Send};
 use crate::ledger::{Bounds, Partition};
 use crate::model::{Failure, Fence, InstanceId, InterfaceId, Reason, State, Ticket, Timestamp, Uid, Unknown};
@@ -70,7 +70,8 @@ fn breaks(before: &Record, after: &Record, now: u64) -> Vec<Breach> {
 #[case::recorded_in_the_future(Some((4, 70)), false)]
 #[case::none(None, false)]
 fn a_send_is_written_by_a_good_observation(#[case] seen: Option<(u64, u64)>, #[case] holds: bool) {
-    let pending = attempt(State::Pending, &[(5, None)]);
+    let mut pending = attempt(State::Pending, &[(5, None)]);
+    pending.due_at = Some(at(20) + LEASE_MARGIN);
     let mut after = of([pending]);
     after.fence = Fence(1);
     after.lock = Some(Grant {
@@ -89,8 +90,11 @@ fn a_send_is_written_by_a_good_observation(#[case] seen: Option<(u64, u64)>, #[c
     });
     let expected: &[Breach] = if holds { &[] } else { &[Breach::Observation] };
     assert_eq!(breaks(&Record::default(), &after, 5), expected);
-    // What its owner writes back was sent before.
-    assert_eq!(breaks(&Record::default(), &after, 6), []);
+    // What comes back with an answer falls due otherwise.
+    for attempt in after.attempts.values_mut() {
+        attempt.due_at = Some(at(6));
+    }
+    assert_eq!(breaks(&Record::default(), &after, 5), []);
 }
 
 #[rstest]
