@@ -128,7 +128,8 @@ async fn python_decodes_what_ens_answered() {
             status: *status,
             message: "as the page says.".to_owned(),
         };
-        stage.ens.fault(Fault::next(ATTACH, effect).eni(eni(n + 1)));
+        // Fresh credentials are tried once.
+        stage.ens.fault(Fault::next(ATTACH, effect).eni(eni(n + 1)).times(2));
     }
     let mut foreign = Foreign::start();
     let mut statuses = Vec::new();

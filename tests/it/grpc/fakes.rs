@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use eni_gateway::ens::{DescribeError, Ens, InstanceRow, Outcome, Permit, Prepared, Row};
+use eni_gateway::ens::{DescribeError, EniStatus, Ens, InstanceRow, Outcome, Permit, Prepared, Row};
 use eni_gateway::ledger::record::Attempt;
 use eni_gateway::ledger::{Effects, Ledger, Memory, Proposal, Snapshot, Verdict};
 use eni_gateway::model::{
@@ -50,12 +50,13 @@ pub(super) async fn put(ledger: &Memory, attachment: Attachment) {
 }
 
 /// Fails each attach before it is sent, in the order of the script; then answers nothing any more.
-/// Shows no ENI on any instance.
+/// Shows no ENI on any instance, but those of [`FakeEns::show_attached`].
 #[derive(Debug)]
 pub(super) struct FakeEns {
     waiting: Semaphore,
     script: Mutex<VecDeque<Failure>>,
     unseen: Mutex<Option<DescribeError>>,
+    attached: Mutex<Vec<Row>>,
 }
 
 impl Default for FakeEns {
@@ -64,6 +65,7 @@ impl Default for FakeEns {
             waiting: Semaphore::new(0),
             script: Mutex::default(),
             unseen: Mutex::default(),
+            attached: Mutex::default(),
         }
     }
 }
@@ -79,9 +81,23 @@ impl FakeEns {
         *self.unseen.lock().expect("no test panics in here") = error;
     }
 
+    /// Shows an ENI in use on an instance from now on.
+    pub(super) fn show_attached(&self, instance: &str, eni: &str) {
+        let row = Row {
+            eni: eni.parse().expect("an id"),
+            status: EniStatus::InUse,
+            status_text: "InUse".to_owned(),
+            instance: Some(instance.parse().expect("an id")),
+            primary: false,
+            network: String::new(),
+        };
+        self.attached.lock().expect("no test panics in here").push(row);
+    }
+
     fn rows(&self) -> Result<Vec<Row>, DescribeError> {
         let unseen = self.unseen.lock().expect("no test panics in here");
-        unseen.clone().map_or_else(|| Ok(Vec::new()), Err)
+        let attached = self.attached.lock().expect("no test panics in here");
+        unseen.clone().map_or_else(|| Ok(attached.clone()), Err)
     }
 
     /// Fails the next attach with this.
