@@ -124,7 +124,7 @@ pub(crate) async fn a_comparison_is_claimed_once_comes_back_and_can_be_put_off(o
     assert_eq!(one.claim(9, LONG).await.unwrap(), [], "another queue");
 }
 
-/// The record, or the attempt in it, was lost: whoever claims it finds nothing, and nobody claims it again.
+/// The record, or the attempt in it, was lost: the replica that claims it finds nothing, and it is not claimed again.
 pub(crate) async fn what_is_due_without_a_record_is_claimed_and_no_more(
     one: &(impl Ledger + Clone),
     other: &(impl Ledger + Clone),
@@ -140,7 +140,7 @@ pub(crate) async fn what_is_due_without_a_record_is_claimed_and_no_more(
     while one.read(&instance(2), None).await.unwrap().version != 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // It comes back to whoever asks.
+    // Either replica gets it.
     for ledger in 0..2 {
         let claim = async || match ledger {
             0 => (
