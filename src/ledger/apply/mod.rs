@@ -194,7 +194,7 @@ impl Turn<'_> {
             .any(|attempt| attempt.is_reserved() || attempt.due_at.is_some())
     }
 
-    /// How long the record is kept when nobody touches it; `None`: for ever. Without attempts it says nothing that ENS and the
+    /// How long the record is kept after this commit; `None`: without limit. Without attempts it says nothing that ENS and the
     /// clock do not say as well: revisions and fences are times.
     fn life(&self) -> Option<Duration> {
         if self.is_live() {
@@ -211,7 +211,7 @@ impl Turn<'_> {
     }
 
     /// The places in the queue of due attempts that change. What was claimed and is not due by this record has lost its attempt, or
-    /// its record: its place goes, or it would be claimed for ever.
+    /// its record: its place goes, or it would be claimed again and again.
     fn due_changes(&self, before: &Record) -> BTreeMap<InterfaceId, Option<Timestamp>> {
         let due = |record: &Record, eni: &InterfaceId| record.attempts.get(eni).and_then(|attempt| attempt.due_at);
         let after = &self.record;

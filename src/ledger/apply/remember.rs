@@ -1,4 +1,4 @@
-//! What is remembered of request ids, and what no longer: so many for each instance, whoever calls.
+//! The request ids that the ledger remembers: a bounded number for each instance.
 
 use super::super::bounds::MAX_REQUESTS;
 use super::super::record::{RequestEntry, RequestKey};
@@ -6,7 +6,7 @@ use super::Turn;
 
 impl Turn<'_> {
     /// Keeps what a request id began or came to. If that is one too many, the caller with the most ids here loses the oldest one:
-    /// nobody loses theirs to somebody who sends many.
+    /// a caller who sends many displaces no other caller's.
     pub(super) fn remember(&mut self, key: RequestKey, entry: RequestEntry) {
         let ids = self.record.requests.entry(key.caller.clone()).or_default();
         ids.retain(|id| *id != key.id);

@@ -69,7 +69,7 @@ fn a_record_keeps_few_of_its_ended_attempts_and_request_ids() {
 }
 
 #[test]
-fn a_caller_with_many_ids_takes_nobody_elses() {
+fn a_caller_with_many_ids_displaces_no_other_callers() {
     let mut desk = Desk::new();
     let mut step = |caller: &str, number: u128| {
         let key = RequestKey::new(Caller(caller.into()), RequestId(Uuid::from_u128(number)));
@@ -171,11 +171,11 @@ fn life(desk: &Desk) -> Option<Duration> {
 fn a_record_lives_as_long_as_it_says_something() {
     let mut desk = Desk::new();
     desk.observe(&[]);
-    assert_eq!(life(&desk), Some(300 * SECOND), "nobody has this name");
+    assert_eq!(life(&desk), Some(300 * SECOND), "a name that ENS does not know");
     desk.enter(1, "eni-1", Reach::Queue);
     assert_eq!(life(&desk), Some(300 * SECOND), "a lock ends by itself");
     let sent = desk.reserve(1, "eni-1");
-    assert_eq!(life(&desk), None, "for ever");
+    assert_eq!(life(&desk), None, "under way");
     desk.answer(&sent, SendAnswer::Void);
     assert_eq!(life(&desk), Some(300 * SECOND), "revisions are times");
     let sent = desk.reserve(1, "eni-1");

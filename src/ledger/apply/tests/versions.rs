@@ -191,7 +191,7 @@ fn an_attempt_in_a_new_state_keeps_its_slot_and_is_left_alone() {
     desk.pass(2 * ENDED_LIFE);
     desk.observe(&[]);
     assert_eq!(desk.attempt("eni-conflict"), before);
-    assert_eq!(desk.last.as_ref().unwrap().effects.expire_after, None, "for ever");
+    assert_eq!(desk.last.as_ref().unwrap().effects.expire_after, None, "kept");
 
     // Its slot is taken, beside that of the attempt whose owner is gone.
     desk.bounds.limit = 3;

@@ -168,7 +168,7 @@ impl Node {
         self.try_a_write(partition).await
     }
 
-    /// Whether a server that refused a write takes writes again, although nobody writes.
+    /// Whether a server that refused a write takes writes again. Without calls no commit would show it.
     async fn try_a_write(&self, partition: PartitionId) -> Result<(), Unavailable> {
         if self.link.refusing().is_none() {
             return Ok(());

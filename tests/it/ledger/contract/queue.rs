@@ -157,7 +157,7 @@ pub(crate) async fn a_comparison_is_claimed_once_comes_back_and_can_be_put_off(o
     assert_eq!(claim(one, 9, LONG).await, [], "another queue");
 }
 
-/// The record, or the attempt in it, was lost: whoever claims it finds nothing, and nobody claims it again.
+/// The record, or the attempt in it, was lost: the replica that claims it finds nothing, and it is not claimed again.
 pub(crate) async fn what_is_due_without_a_record_is_claimed_and_no_more(
     one: &(impl Ledger + Clone),
     other: &(impl Ledger + Clone),
@@ -173,7 +173,7 @@ pub(crate) async fn what_is_due_without_a_record_is_claimed_and_no_more(
     while one.read(&instance(2), None).await.unwrap().version != 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // It comes back to whoever asks.
+    // Either replica gets it.
     for ledger in 0..2 {
         let claimed = async || match ledger {
             0 => (

@@ -221,9 +221,6 @@ async fn a_full_redis_says_so_until_it_takes_writes_again() {
     );
 
     server.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    until("nobody writes, and it is noticed", async || {
-        ledger.health().refusing.is_empty()
-    })
-    .await;
+    until("noticed without a commit", async || ledger.health().refusing.is_empty()).await;
     put(&ledger, &instance(1), record(2), Effects::default()).await;
 }
