@@ -12,7 +12,7 @@ use eni_gateway::model::{InterfaceId, Sent, State, Uid};
 
 use crate::plan::{Eni, Plan};
 use crate::task::id;
-use crate::world::{Flying, World, stamp};
+use crate::world::{Flying, World};
 
 /// What no gateway knows, and the judge needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

@@ -77,7 +77,8 @@ fn client_with(settings: Settings, provider: Provider) -> Client {
 
 impl Client {
     async fn permit(&self, purpose: Purpose) -> Permit {
-        self.budget.try_permit(purpose).await.expect("a permit")
+        let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+        self.budget.permit(purpose, patience).await.expect("a permit")
     }
 
     async fn attach(&self) -> Outcome {
