@@ -62,8 +62,8 @@ impl Replica {
 
     /// Tracks and compares, as long as the test lasts.
     pub(super) fn track(&self) {
-        tokio::spawn(self.tracker.clone().run(CancellationToken::new()));
-        tokio::spawn(self.tracker.clone().compare(CancellationToken::new()));
+        TaskTracker::new().spawn(self.tracker.clone().run(CancellationToken::new()));
+        TaskTracker::new().spawn(self.tracker.clone().compare(CancellationToken::new()));
     }
 
     /// An attach that waits for so long at most, on a task of its own; and when it was answered.
@@ -81,7 +81,7 @@ impl Replica {
             deadline: Instant::now() + deadline,
         };
         let attacher = self.attacher.clone();
-        tokio::spawn(async move {
+        TaskTracker::new().spawn(async move {
             let answer = attacher.attach(request).await;
             (Instant::now(), answer)
         })
@@ -214,7 +214,7 @@ async fn readers_that_never_pause_do_not_keep_attaches_from_their_describes() {
     for reader in 0..8 {
         let budget = [&served, &other][reader % 2].budget.clone();
         let ens = ens.reporting_to(budget.clone());
-        tokio::spawn(async move {
+        TaskTracker::new().spawn(async move {
             for number in 0.. {
                 let permit = budget
                     .permit(Purpose::Read, Instant::now() + seconds(10.0))
@@ -272,4 +272,38 @@ async fn nobody_waits_for_a_describe_permit_under_the_lock() {
         answer.unwrap();
         assert!(served - began < seconds(13.0), "{:?}", served - began);
     }
+}
+
+/// Of each replica only the first of an instance asks for a permit: over all of them the one that has waited longest gets the next.
+#[tokio::test(start_paused = true)]
+async fn under_a_saturated_budget_callers_are_served_in_the_order_of_arrival() {
+    let ens = FakeEns::default();
+    ens.accept();
+    ens.take(seconds(0.2));
+    let replicas: [Replica; 3] = replicas(Rates::new(1.0, 100.0).unwrap(), &ens);
+    for budget in replicas.iter().map(|replica| &replica.budget) {
+        while budget.try_permit(Purpose::Attach).await.is_ok() {}
+    }
+    let began = Instant::now();
+    let mut callers = Vec::new();
+    for number in 0..18 {
+        // Three instances, each with callers on every replica.
+        let (replica, instance) = (&replicas[(number + number / 3) % 3], format!("i-{}", number % 3));
+        callers.push(replica.attach(&instance, &format!("eni-{number}"), seconds(300.0)));
+        sleep(seconds(0.05)).await;
+    }
+    let mut served = Vec::new();
+    for (number, caller) in callers.into_iter().enumerate() {
+        let (time, answer) = caller.await.unwrap();
+        answer.unwrap();
+        served.push((time, number));
+    }
+    served.sort();
+    for (place, (time, number)) in served.iter().enumerate() {
+        let (waited, turns) = (*time - began, place as f64 + 2.0);
+        assert!(waited < seconds(turns * 1.25), "{number}: {waited:?}");
+    }
+    let order: Vec<usize> = served.iter().map(|(_, number)| *number).collect();
+    // The first nine are the first of their instance on their replica.
+    assert_eq!(order[..9], (0..9).collect::<Vec<_>>(), "{order:?}");
 }
