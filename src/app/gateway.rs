@@ -17,10 +17,10 @@ use super::drain::Drain;
 use super::{Error, observe};
 use crate::admission::{Admission, Limits};
 use crate::attach::Attacher;
-use crate::ens::budget::{TokenAnswer, TokenRequest, TokenSource, Unreachable};
+use crate::ens::budget::{self, TokenAnswer, TokenRequest, TokenSource, Unreachable};
 use crate::ens::{Budget, Ens, Purpose};
 use crate::grpc::{self, AttachmentService, Health, Server, Tls};
-use crate::ledger::{Book, Bucket, Ledger, TokenOrder, TokenReply, Unavailable};
+use crate::ledger::{Book, Bucket, Ledger, TokenOrder, TokenReply, Unavailable, Waits};
 use crate::telemetry::Metrics;
 use crate::tracker::Tracker;
 use crate::watch::{self, Hub};
@@ -228,7 +228,10 @@ fn token_source<L: Ledger>(book: Arc<Book<L>>) -> TokenSource {
     Arc::new(move |request| {
         let book = book.clone();
         let order = match request {
-            TokenRequest::Take(purpose) => TokenOrder::Take(bucket(purpose)),
+            TokenRequest::Take(purpose, waits) => {
+                let waits = waits.map(|budget::Waits { since, most }| Waits { since, most });
+                TokenOrder::Take(bucket(purpose), waits)
+            }
             TokenRequest::GiveBack { purpose, probe } => TokenOrder::GiveBack {
                 bucket: bucket(purpose),
                 probe,

@@ -2,7 +2,7 @@
 //!
 //! Within the process permits are handed out first come, first served: whoever is in front asks the counter, the others
 //! queue behind, and nobody overtakes. Of each instance only the next in line asks for one (see `attach::line`), so that a crowd
-//! at one instance takes turns with the others. Between replicas chance decides, and ever more in favour of whoever waited longer.
+//! at one instance takes turns with the others. Between replicas the counter keeps each token for the asker that has waited longest.
 //! The breaker lives in the counter too; this side only reports to it, and reports a success only where
 //! something has to be closed, so that an ordinary call costs one trip to the counter and no more.
 
@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -73,11 +73,20 @@ impl Permit {
     }
 }
 
+/// How one waits for a permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// How long it has waited by now.
+    pub since: Duration,
+    /// How long it can wait from now on.
+    pub most: Duration,
+}
+
 /// What is asked of the shared counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenRequest {
-    /// One token, if there is one now.
-    Take(Purpose),
+    /// One token, if there is one now, and none who waits for it has waited for longer; `None`: the asker does not wait.
+    Take(Purpose, Option<Waits>),
     /// A token that was not used.
     GiveBack {
         /// What it was for.
@@ -114,9 +123,11 @@ pub struct Unreachable {
     pub down_for: Duration,
 }
 
+/// The counter's answer, to come.
+type Answer = Pin<Box<dyn Future<Output = Result<TokenAnswer, Unreachable>> + Send>>;
+
 /// The counter, however it is kept.
-pub type TokenSource =
-    Arc<dyn Fn(TokenRequest) -> Pin<Box<dyn Future<Output = Result<TokenAnswer, Unreachable>> + Send>> + Send + Sync>;
+pub type TokenSource = Arc<dyn Fn(TokenRequest) -> Answer + Send + Sync>;
 
 /// A number in `0.0..1.0`, for jitter.
 pub type Random = Arc<dyn Fn() -> f64 + Send + Sync>;
@@ -139,7 +150,8 @@ struct Gates {
     attaches: Mutex<Breaker>,
     /// Of all describes: ENS throttles them together.
     describes: Mutex<Breaker>,
-    asking: TaskTracker,
+    /// Questions whose askers have left.
+    leaving: TaskTracker,
 }
 
 #[derive(Default)]
@@ -245,6 +257,35 @@ impl Unreachable {
     }
 }
 
+/// A question to the counter. Where the asker leaves before its answer, a token that is granted all the same goes back: it may be the
+/// breaker's only probe.
+struct Question<'a> {
+    answer: Option<Answer>,
+    budget: &'a Budget,
+    purpose: Purpose,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        let (Some(answer), Ok(runtime)) = (self.answer.take(), Handle::try_current()) else {
+            return;
+        };
+        let (source, purpose) = (self.budget.source.clone(), self.purpose);
+        let give_back = async move {
+            let probe = match answer.await {
+                Err(_) | Ok(TokenAnswer::Wait(_)) => return,
+                Ok(granted) => granted == TokenAnswer::Probe,
+            };
+            // As in `give_back`.
+            let _ = source(TokenRequest::GiveBack { purpose, probe }).await;
+        };
+        self.budget
+            .gates
+            .leaving
+            .spawn_on(give_back.in_current_span(), &runtime);
+    }
+}
+
 impl Budget {
     /// A budget over this counter.
     #[must_use]
@@ -275,7 +316,7 @@ impl Budget {
             // Those who are being served, not those who wait.
             let front = timeout(MIN_PAUSE, gate.front.lock()).await;
             if front.is_ok() && is_due() {
-                return self.take(purpose, 0).await;
+                return self.take(purpose, None, 0).await;
             }
         }
         Err(NoPermit::Late { wait: gate.wait() })
@@ -287,7 +328,7 @@ impl Budget {
     /// # Errors
     /// As [`Budget::try_permit`].
     pub async fn permit(&self, purpose: Purpose, deadline: Instant) -> Result<Permit, NoPermit> {
-        let gate = self.gates.gate(purpose);
+        let (gate, arrived) = (self.gates.gate(purpose), Instant::now());
         if gate.due().is_some_and(|due| due >= deadline) {
             return Err(NoPermit::Late { wait: gate.wait() });
         }
@@ -295,7 +336,11 @@ impl Budget {
             return Err(NoPermit::Late { wait: gate.wait() });
         };
         for asked in 0.. {
-            let taken = timeout_at(deadline, self.take(purpose, asked)).await;
+            let waits = Waits {
+                since: arrived.elapsed(),
+                most: deadline.saturating_duration_since(Instant::now()),
+            };
+            let taken = timeout_at(deadline, self.take(purpose, Some(waits), asked)).await;
             let silent =
                 |_| NoPermit::CounterUnreachable(Unreachable::just_now("the budget's counter did not answer in time"));
             match taken.map_err(silent)? {
@@ -352,33 +397,29 @@ impl Budget {
         }
     }
 
-    /// Asks the counter for a token. One that is granted after the caller has left goes back: it may be the breaker's only probe.
-    async fn ask(&self, purpose: Purpose) -> Result<TokenAnswer, Unreachable> {
-        let (sender, answer) = oneshot::channel();
-        let source = self.source.clone();
-        let ask = async move {
-            let unheard = sender.send(source(TokenRequest::Take(purpose)).await);
-            let probe = match unheard {
-                Ok(()) | Err(Err(_) | Ok(TokenAnswer::Wait(_))) => return,
-                Err(Ok(granted)) => granted == TokenAnswer::Probe,
-            };
-            // As in `give_back`.
-            let _ = source(TokenRequest::GiveBack { purpose, probe }).await;
+    /// Asks the counter for a token.
+    async fn ask(&self, purpose: Purpose, waits: Option<Waits>) -> Result<TokenAnswer, Unreachable> {
+        let mut question = Question {
+            answer: Some((self.source)(TokenRequest::Take(purpose, waits))),
+            budget: self,
+            purpose,
         };
-        self.gates.asking.spawn(ask.in_current_span());
+        let answer = match &mut question.answer {
+            Some(answer) => answer.await,
+            None => return Err(Unreachable::just_now("the budget's counter was not asked")),
+        };
+        question.answer = None;
         answer
-            .await
-            .unwrap_or_else(|_| Err(Unreachable::just_now("the budget's counter gave no answer")))
     }
 
     /// `asked`: how often the same waiter was told to wait before.
-    async fn take(&self, purpose: Purpose, asked: u32) -> Result<Permit, NoPermit> {
+    async fn take(&self, purpose: Purpose, waits: Option<Waits>, asked: u32) -> Result<Permit, NoPermit> {
         let gate = self.gates.gate(purpose);
         let granted = |taken: Instant, probe: bool| Permit { purpose, taken, probe };
         if gate.leased(Instant::now()) {
             return Ok(granted(Instant::now(), false));
         }
-        let answer = self.ask(purpose).await.map_err(NoPermit::CounterUnreachable)?;
+        let answer = self.ask(purpose, waits).await.map_err(NoPermit::CounterUnreachable)?;
         let now = Instant::now();
         gate.set_due(None);
         match answer {

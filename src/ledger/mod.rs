@@ -253,11 +253,20 @@ pub enum Bucket {
     Compare,
 }
 
+/// How one waits for a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// How long it has waited by now.
+    pub since: Duration,
+    /// How long it can wait from now on: what comes later is not kept for it.
+    pub most: Duration,
+}
+
 /// What is asked of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenOrder {
-    /// One token, if there is one now.
-    Take(Bucket),
+    /// One token, if there is one now, and none who waits for it has waited for longer. Those that do not wait stand behind all that do.
+    Take(Bucket, Option<Waits>),
     /// An unused token.
     GiveBack {
         /// Which bucket it is of.

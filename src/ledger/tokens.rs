@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::model::Timestamp;
 
-use super::{Bucket, TokenOrder, TokenReply};
+use super::{Bucket, TokenOrder, TokenReply, Waits};
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +20,17 @@ const BURST_SECONDS: f64 = 0.2;
 const LEAST_BURST: f64 = 1.5;
 /// A chunk is a hundredth of a second's worth: from two hundred calls a second on, one question to the counter is for several.
 const CHUNKS_PER_SECOND: f64 = 100.0;
+
+/// Tokens that are due this far apart, or farther, go to whoever has waited longest, over all replicas. Faster ones come so soon that
+/// order does not matter.
+const ORDERED: u64 = 20_000;
+/// Askers that arrived this close to each other came together.
+pub(super) const TOGETHER: Duration = Duration::from_millis(20);
+/// How long a token is kept, from its being due, for who has waited longest: this, and an eighth of the wait that it was told. An
+/// asker that left, or died with its replica, costs so much time and no more.
+pub(super) const KEPT: Duration = Duration::from_millis(100);
+/// No token is kept for longer than this: by a clock that was set back it would be.
+pub(super) const KEPT_AT_MOST: Duration = Duration::from_secs(10);
 
 /// The share of the describes that attaches get at most. Half of all are the tracker's, whatever callers ask.
 const ATTACHES: f64 = 3.0 / 8.0;
@@ -75,7 +86,12 @@ impl Rates {
         (rate / CHUNKS_PER_SECOND).max(1.0) as u64
     }
 
-    /// The lanes that a token of this bucket must come from, all of them.
+    /// Whether the tokens of this bucket go to whoever has waited longest.
+    pub(super) fn is_ordered(&self, bucket: Bucket) -> bool {
+        self.lanes(bucket).first().is_some_and(|lane| lane.interval >= ORDERED)
+    }
+
+    /// The lanes that a token of this bucket must come from, all of them; its own first.
     pub(super) fn lanes(&self, bucket: Bucket) -> Vec<Lane> {
         let describe = Lane::new("describe", self.describe_per_second);
         match bucket {
@@ -137,6 +153,8 @@ pub(super) fn family(bucket: Bucket) -> &'static str {
 pub(super) struct Tokens {
     /// By lane: when it would be empty again.
     empty_at: std::collections::BTreeMap<&'static str, u64>,
+    /// By bucket: the asker that has waited longest.
+    first: std::collections::BTreeMap<&'static str, First>,
     /// By family, where ENS throttled.
     tripped: std::collections::BTreeMap<&'static str, Breaker>,
 }
@@ -149,6 +167,15 @@ struct Breaker {
     pause: u64,
     /// When the permit of the probe that is out expires; 0: none is.
     probe_until: u64,
+}
+
+/// For whom the next token of a bucket is kept.
+#[derive(Debug, Clone, Copy)]
+struct First {
+    /// When it arrived.
+    since: u64,
+    /// How long the token is kept for it.
+    until: u64,
 }
 
 impl Breaker {
@@ -164,7 +191,7 @@ impl Tokens {
         let now = now.as_micros();
         self.tripped.values_mut().for_each(|breaker| breaker.bound(now));
         match order {
-            TokenOrder::Take(bucket) => return self.take(bucket, rates, now),
+            TokenOrder::Take(bucket, waits) => return self.take(bucket, waits, rates, now),
             TokenOrder::GiveBack { bucket, probe } => {
                 for lane in rates.lanes(bucket) {
                     if let Some(empty_at) = self.empty_at.get_mut(lane.name) {
@@ -198,7 +225,7 @@ impl Tokens {
         TokenReply::Granted
     }
 
-    fn take(&mut self, bucket: Bucket, rates: &Rates, now: u64) -> TokenReply {
+    fn take(&mut self, bucket: Bucket, waits: Option<Waits>, rates: &Rates, now: u64) -> TokenReply {
         let wait = |until: u64| TokenReply::Wait(Duration::from_micros(until - now));
         let breaker = self.tripped.get_mut(family(bucket));
         if let Some(breaker) = &breaker {
@@ -225,8 +252,25 @@ impl Tokens {
             .map(|(lane, next)| next - lane.burst)
             .max()
             .unwrap_or(now);
+        let own = lanes.first().map_or("", |lane| lane.name);
+        let ordered = breaker.is_none() && rates.is_ordered(bucket);
+        let first = self.first.get(own).copied();
+        let first = first.filter(|first| first.until > now && first.until <= now + micros(KEPT_AT_MOST));
+        let before = |since: u64| first.is_none_or(|first| since <= first.since + micros(TOGETHER));
+        let since = waits.map(|waits| now.saturating_sub(micros(waits.since)));
         if ready_at > now {
+            let patient = waits.is_some_and(|waits| micros(waits.most) >= ready_at - now);
+            if let Some(since) = since.filter(|since| ordered && patient && before(*since)) {
+                let until = ready_at + micros(KEPT) + (ready_at - now) / 8;
+                self.first.insert(own, First { since, until });
+            }
             return wait(ready_at);
+        }
+        if let Some(first) = first.filter(|_| ordered) {
+            if !since.is_some_and(before) {
+                return wait(first.until);
+            }
+            self.first.remove(own);
         }
         let room = lanes
             .iter()

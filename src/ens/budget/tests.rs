@@ -21,7 +21,7 @@ impl Counter {
         let source: TokenSource = Arc::new(move |request| {
             counter.asked.lock().unwrap().push(request);
             let answer = match request {
-                TokenRequest::Take(_) => counter.answers.lock().unwrap().pop_front(),
+                TokenRequest::Take(..) => counter.answers.lock().unwrap().pop_front(),
                 _ => None,
             };
             Box::pin(async move { Ok(answer.unwrap_or(TokenAnswer::Granted)) })
@@ -33,7 +33,7 @@ impl Counter {
         let asked = std::mem::take(&mut *self.asked.lock().unwrap());
         asked
             .into_iter()
-            .filter(|request| !matches!(request, TokenRequest::Take(_)))
+            .filter(|request| !matches!(request, TokenRequest::Take(..)))
             .collect()
     }
 }
@@ -100,7 +100,7 @@ async fn a_caller_that_waits_behind_others_gives_up_at_its_deadline() {
         budget.permit(Purpose::Attach, start + seconds(1)),
     );
     let _ = first.expect("a permit");
-    assert_eq!(second.unwrap_err(), NoPermit::Late { wait: seconds(2) });
+    assert_eq!(second.unwrap_err(), NoPermit::Late { wait: seconds(3) });
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,7 +21,7 @@ impl Books {
         let end = self.2 + micros(time);
         let mut count = 0;
         while self.2 < end {
-            match self.order(TokenOrder::Take(bucket)) {
+            match self.order(TokenOrder::Take(bucket, None)) {
                 TokenReply::Granted | TokenReply::Probe => count += 1,
                 TokenReply::Chunk(further) => count += 1 + u64::from(further),
                 TokenReply::Wait(wait) => self.pass(wait),
@@ -57,7 +57,7 @@ fn who_asks_late_each_time_loses_nothing() {
     let mut books = Books::new(5.0, 20.0);
     let mut count = 0;
     while books.2 < START + 60_000_000 {
-        match books.order(TokenOrder::Take(Bucket::Attach)) {
+        match books.order(TokenOrder::Take(Bucket::Attach, None)) {
             TokenReply::Granted | TokenReply::Probe => count += 1,
             TokenReply::Chunk(further) => panic!("{further} more"),
             TokenReply::Wait(wait) => books.pass(wait + Duration::from_millis(90)),
@@ -69,17 +69,20 @@ fn who_asks_late_each_time_loses_nothing() {
 #[test]
 fn fast_lanes_are_leased_in_chunks_and_come_to_the_same_rate() {
     let mut books = Books::new(1000.0, 20.0);
-    assert_eq!(books.order(TokenOrder::Take(Bucket::Attach)), TokenReply::Chunk(9));
+    assert_eq!(
+        books.order(TokenOrder::Take(Bucket::Attach, None)),
+        TokenReply::Chunk(9)
+    );
     assert_eq!(
         books.count(Bucket::Attach, Duration::from_secs(10)),
         10_189,
         "a burst of 200 at first, 10 of it taken, and the last second is not over"
     );
-    assert_eq!(books.order(TokenOrder::Take(Bucket::Track)), TokenReply::Granted);
+    assert_eq!(books.order(TokenOrder::Take(Bucket::Track, None)), TokenReply::Granted);
     books.order(TokenOrder::Trip(Bucket::Attach, Duration::from_secs(1)));
     books.pass(Duration::from_secs(2));
     assert_eq!(
-        books.order(TokenOrder::Take(Bucket::Attach)),
+        books.order(TokenOrder::Take(Bucket::Attach, None)),
         TokenReply::Probe,
         "a probe is one"
     );
@@ -100,8 +103,8 @@ fn reads_that_never_pause_take_nothing_from_attaches() {
     let mut attaches = 0;
     let end = books.2 + micros(Duration::from_secs(60));
     while books.2 < end {
-        while books.order(TokenOrder::Take(Bucket::Read)) == TokenReply::Granted {}
-        attaches += u64::from(books.order(TokenOrder::Take(Bucket::Describe)) == TokenReply::Granted);
+        while books.order(TokenOrder::Take(Bucket::Read, None)) == TokenReply::Granted {}
+        attaches += u64::from(books.order(TokenOrder::Take(Bucket::Describe, None)) == TokenReply::Granted);
         books.pass(Duration::from_millis(1));
     }
     assert!(attaches >= 449, "{attaches}");
@@ -110,9 +113,9 @@ fn reads_that_never_pause_take_nothing_from_attaches() {
 #[test]
 fn a_token_given_back_is_there_again_but_never_more_than_the_burst() {
     let mut books = Books::new(5.0, 20.0);
-    assert_eq!(books.order(TokenOrder::Take(Bucket::Attach)), TokenReply::Granted);
+    assert_eq!(books.order(TokenOrder::Take(Bucket::Attach, None)), TokenReply::Granted);
     assert_eq!(
-        books.order(TokenOrder::Take(Bucket::Attach)),
+        books.order(TokenOrder::Take(Bucket::Attach, None)),
         TokenReply::Wait(Duration::from_millis(100))
     );
     for _ in 0..10 {
@@ -121,14 +124,67 @@ fn a_token_given_back_is_there_again_but_never_more_than_the_burst() {
     assert_eq!(books.count(Bucket::Attach, Duration::from_millis(1)), 1);
 }
 
+/// Of one that arrived at this time and can wait for an hour.
+fn waits(books: &Books, arrived: Duration) -> Option<Waits> {
+    Some(Waits {
+        since: Duration::from_micros(books.2 - START) - arrived,
+        most: Duration::from_secs(3_600),
+    })
+}
+
+#[test]
+fn a_token_goes_to_who_has_waited_longest() {
+    let mut books = Books::new(1.0, 20.0);
+    let take = |waits| TokenOrder::Take(Bucket::Attach, waits);
+    let at = Duration::from_millis;
+    assert_eq!(books.order(take(None)), TokenReply::Granted);
+    books.pass(at(100));
+    let young = waits(&books, at(50));
+    assert_eq!(books.order(take(young)), TokenReply::Wait(at(400)));
+    let old = waits(&books, at(0));
+    assert_eq!(books.order(take(old)), TokenReply::Wait(at(400)));
+    books.pass(at(400));
+    assert_eq!(
+        books.order(take(None)),
+        TokenReply::Wait(at(150)),
+        "it does not wait at all"
+    );
+    let young = waits(&books, at(50));
+    assert_eq!(books.order(take(young)), TokenReply::Wait(at(150)));
+    let old = waits(&books, at(0));
+    assert_eq!(books.order(take(old)), TokenReply::Granted);
+    let young = waits(&books, at(50));
+    assert_eq!(books.order(take(young)), TokenReply::Wait(at(1_000)));
+    // It never comes back.
+    books.pass(at(1_000));
+    let newcomer = waits(&books, at(1_500));
+    assert_eq!(books.order(take(newcomer)), TokenReply::Wait(at(225)));
+    books.pass(at(225));
+    assert_eq!(books.order(take(None)), TokenReply::Granted, "kept no longer");
+}
+
+#[test]
+fn no_token_is_kept_for_who_cannot_wait_for_it() {
+    let mut books = Books::new(1.0, 20.0);
+    let take = |waits| TokenOrder::Take(Bucket::Attach, waits);
+    assert_eq!(books.order(take(None)), TokenReply::Granted);
+    let hasty = Some(Waits {
+        since: Duration::from_secs(9),
+        most: Duration::from_millis(499),
+    });
+    assert_eq!(books.order(take(hasty)), TokenReply::Wait(Duration::from_millis(500)));
+    books.pass(Duration::from_millis(500));
+    assert_eq!(books.order(take(None)), TokenReply::Granted);
+}
+
 #[test]
 fn after_a_throttling_one_probe_at_a_time_goes_out_until_one_gets_through() {
     let mut books = Books::new(100.0, 100.0);
-    let take = TokenOrder::Take(Bucket::Attach);
+    let take = TokenOrder::Take(Bucket::Attach, None);
     books.order(TokenOrder::Trip(Bucket::Attach, Duration::from_secs(3)));
     assert_eq!(books.order(take), TokenReply::Wait(Duration::from_secs(3)));
     assert_eq!(
-        books.order(TokenOrder::Take(Bucket::Describe)),
+        books.order(TokenOrder::Take(Bucket::Describe, None)),
         TokenReply::Granted,
         "the other breaker"
     );
@@ -171,10 +227,10 @@ fn after_a_throttling_one_probe_at_a_time_goes_out_until_one_gets_through() {
 fn a_clock_that_was_set_back_does_not_block_a_lane() {
     let mut books = Books::new(5.0, 20.0);
     books.pass(Duration::from_secs(3_600));
-    assert_eq!(books.order(TokenOrder::Take(Bucket::Attach)), TokenReply::Granted);
+    assert_eq!(books.order(TokenOrder::Take(Bucket::Attach, None)), TokenReply::Granted);
     books.2 = START;
     assert_eq!(
-        books.order(TokenOrder::Take(Bucket::Attach)),
+        books.order(TokenOrder::Take(Bucket::Attach, None)),
         TokenReply::Wait(Duration::from_millis(200))
     );
 }
@@ -182,7 +238,7 @@ fn a_clock_that_was_set_back_does_not_block_a_lane() {
 #[test]
 fn a_throttling_lasts_no_longer_for_a_clock_that_was_set_back() {
     let mut books = Books::new(100.0, 100.0);
-    let take = TokenOrder::Take(Bucket::Attach);
+    let take = TokenOrder::Take(Bucket::Attach, None);
     books.pass(Duration::from_secs(600));
     books.order(TokenOrder::Trip(Bucket::Attach, Duration::from_secs(3)));
     books.2 = START;
@@ -218,7 +274,7 @@ proptest! {
         for (pause, bucket) in steps {
             books.pass(Duration::from_micros(pause));
             let bucket = [Bucket::Attach, Bucket::Describe, Bucket::Read, Bucket::Track][bucket];
-            if books.order(TokenOrder::Take(bucket)) == TokenReply::Granted {
+            if books.order(TokenOrder::Take(bucket, None)) == TokenReply::Granted {
                 granted[usize::from(bucket != Bucket::Attach)].push(books.2);
             }
         }

@@ -273,3 +273,37 @@ async fn nobody_waits_for_a_describe_permit_under_the_lock() {
         assert!(served - began < seconds(13.0), "{:?}", served - began);
     }
 }
+
+/// Of each replica only the first of an instance asks for a permit: over all of them the one that has waited longest gets the next.
+#[tokio::test(start_paused = true)]
+async fn under_a_saturated_budget_callers_are_served_in_the_order_of_arrival() {
+    let ens = FakeEns::default();
+    ens.accept();
+    ens.take(seconds(0.2));
+    let replicas: [Replica; 3] = replicas(Rates::new(1.0, 100.0).unwrap(), &ens);
+    for budget in replicas.iter().map(|replica| &replica.budget) {
+        while budget.try_permit(Purpose::Attach).await.is_ok() {}
+    }
+    let began = Instant::now();
+    let mut callers = Vec::new();
+    for number in 0..18 {
+        // Three instances, each with callers on every replica.
+        let (replica, instance) = (&replicas[(number + number / 3) % 3], format!("i-{}", number % 3));
+        callers.push(replica.attach(&instance, &format!("eni-{number}"), seconds(300.0)));
+        sleep(seconds(0.05)).await;
+    }
+    let mut served = Vec::new();
+    for (number, caller) in callers.into_iter().enumerate() {
+        let (time, answer) = caller.await.unwrap();
+        answer.unwrap();
+        served.push((time, number));
+    }
+    served.sort();
+    for (place, (time, number)) in served.iter().enumerate() {
+        let (waited, turns) = (*time - began, place as f64 + 2.0);
+        assert!(waited < seconds(turns * 1.25), "{number}: {waited:?}");
+    }
+    let order: Vec<usize> = served.iter().map(|(_, number)| *number).collect();
+    // The first nine are the first of their instance on their replica.
+    assert_eq!(order[..9], (0..9).collect::<Vec<_>>(), "{order:?}");
+}

@@ -128,8 +128,14 @@ async fn python_decodes_what_ens_answered() {
             status: *status,
             message: "as the page says.".to_owned(),
         };
-        // Fresh credentials are tried once.
-        stage.ens.fault(Fault::next(ATTACH, effect).eni(eni(n + 1)).times(2));
+        // Rejected credentials are refreshed, and tried once more.
+        let rejected = ["InvalidSecurityToken", "InvalidAccessKeyId"]
+            .iter()
+            .any(|kind| code.starts_with(kind));
+        let sends = 1 + u32::from(rejected);
+        stage
+            .ens
+            .fault(Fault::next(ATTACH, effect).eni(eni(n + 1)).times(sends));
     }
     let mut foreign = Foreign::start();
     let mut statuses = Vec::new();

@@ -94,7 +94,7 @@ impl Client {
             .lock()
             .unwrap()
             .iter()
-            .filter(|request| matches!(request, TokenRequest::Take(_)))
+            .filter(|request| matches!(request, TokenRequest::Take(..)))
             .count()
     }
 }

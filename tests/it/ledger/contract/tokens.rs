@@ -14,7 +14,7 @@ async fn order(ledger: &impl Ledger, order: TokenOrder) -> TokenReply {
 }
 
 async fn is_granted(ledger: &impl Ledger, bucket: Bucket) -> bool {
-    !matches!(order(ledger, TokenOrder::Take(bucket)).await, TokenReply::Wait(_))
+    !matches!(order(ledger, TokenOrder::Take(bucket, None)).await, TokenReply::Wait(_))
 }
 
 /// Takes as many at once as could come while one is on its way; how many there were.
@@ -27,7 +27,7 @@ async fn granted_at_once(ledger: &impl Ledger, bucket: Bucket) -> usize {
 async fn count(ledger: &impl Ledger, bucket: Bucket, until: Instant) -> u32 {
     let mut count = 0;
     while Instant::now() < until {
-        match order(ledger, TokenOrder::Take(bucket)).await {
+        match order(ledger, TokenOrder::Take(bucket, None)).await {
             TokenReply::Granted | TokenReply::Probe => count += 1,
             TokenReply::Chunk(further) => panic!("a chunk of {further} more, at fifty a second"),
             TokenReply::Wait(wait) => {
@@ -108,7 +108,7 @@ pub(crate) async fn a_token_given_back_can_be_taken_again(one: &impl Ledger, oth
 pub(crate) async fn a_throttling_stops_everybody_and_one_probe_opens_again(one: &impl Ledger, other: &impl Ledger) {
     let pause = Duration::from_secs(5);
     order(one, TokenOrder::Trip(Bucket::Attach, pause)).await;
-    let TokenReply::Wait(wait) = order(other, TokenOrder::Take(Bucket::Attach)).await else {
+    let TokenReply::Wait(wait) = order(other, TokenOrder::Take(Bucket::Attach, None)).await else {
         panic!("not stopped")
     };
     assert!(wait <= pause && wait > pause / 2, "{wait:?}");
@@ -124,7 +124,7 @@ pub(crate) async fn a_throttling_stops_everybody_and_one_probe_opens_again(one: 
 
     tokio::time::sleep(wait).await;
     assert!(is_granted(other, Bucket::Attach).await, "the probe");
-    let TokenReply::Wait(wait) = order(one, TokenOrder::Take(Bucket::Attach)).await else {
+    let TokenReply::Wait(wait) = order(one, TokenOrder::Take(Bucket::Attach, None)).await else {
         panic!("a second probe")
     };
     assert!(wait <= Duration::from_millis(250), "worth asking again soon: {wait:?}");

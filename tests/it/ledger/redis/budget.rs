@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use eni_gateway::ledger::{Bucket, Ledger, Memory, Rates, TokenOrder, TokenReply};
+use eni_gateway::ledger::{Bucket, Ledger, Memory, Rates, TokenOrder, TokenReply, Waits};
 use eni_gateway::model::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -24,8 +24,15 @@ fn orders() -> impl Strategy<Value = Vec<(u64, TokenOrder)>> {
             1 => Just(Bucket::Compare)
         ]
     };
+    // Now and then from before the clock began, and mostly long enough.
+    let waits = (prop_oneof![0_u64..300_000, 0_u64..20_000_000], 0_u64..1_000_000);
+    let waits = waits.prop_map(|(since, most)| Waits {
+        since: Duration::from_micros(since),
+        most: Duration::from_micros(most),
+    });
     let order = prop_oneof![
-        12 => bucket().prop_map(TokenOrder::Take),
+        6 => bucket().prop_map(|bucket| TokenOrder::Take(bucket, None)),
+        12 => (bucket(), waits).prop_map(|(bucket, waits)| TokenOrder::Take(bucket, Some(waits))),
         2 => (bucket(), any::<bool>()).prop_map(|(bucket, probe)| TokenOrder::GiveBack { bucket, probe }),
         1 => (bucket(), 0_u64..2_000_000).prop_map(|(bucket, us)| TokenOrder::Trip(bucket, Duration::from_micros(us))),
         2 => bucket().prop_map(TokenOrder::Close),
@@ -53,10 +60,20 @@ fn arguments(order: TokenOrder, fast: bool) -> Vec<String> {
         (Bucket::Compare, true) => "1 comparisons 20000 200000 describe 1000 200000",
     };
     let text = match order {
-        TokenOrder::Take(bucket) => format!("take {} 10000000 250000 {}", family(bucket), lanes(bucket)),
+        TokenOrder::Take(bucket, waits) => {
+            let (chunk, lanes) = lanes(bucket).split_once(' ').unwrap();
+            let own: u64 = lanes.split(' ').nth(1).unwrap().parse().unwrap();
+            let ordered = u8::from(own >= 20_000);
+            let (since, most) = waits.map_or((0, -1), |Waits { since, most }| {
+                (since.as_micros(), i64::try_from(most.as_micros()).unwrap())
+            });
+            let family = family(bucket);
+            format!("take {family} 10000000 250000 {chunk} {ordered} {since} {most} {lanes}")
+        }
         TokenOrder::GiveBack { bucket, probe } => {
             let give = if probe { "give-probe" } else { "give" };
-            format!("{give} {} 10000000 250000 {}", family(bucket), lanes(bucket))
+            let (_, lanes) = lanes(bucket).split_once(' ').unwrap();
+            format!("{give} {} {lanes}", family(bucket))
         }
         TokenOrder::Trip(bucket, pause) => format!("trip {} {}", family(bucket), pause.as_micros()),
         TokenOrder::Close(bucket) => format!("close {}", family(bucket)),
@@ -150,7 +167,7 @@ fn script_and_memory_keep_the_same_books() {
 #[test]
 fn a_clock_that_was_set_back_does_not_block_the_budget() {
     let books = Books::new();
-    let take = TokenOrder::Take(Bucket::Attach);
+    let take = TokenOrder::Take(Bucket::Attach, None);
     assert_eq!(books.order("budget", take, START + 3_600_000_000, false), 0);
     assert_eq!(
         books.order("budget", take, START, false),

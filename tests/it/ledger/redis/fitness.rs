@@ -136,7 +136,7 @@ async fn every_script_keeps_to_one_slot() {
     let found = other.read(&instance(1), Some(&request("a", 1))).await.unwrap();
     assert_eq!((found.record, found.request), (record(1), Some(entry(1))));
     until("due", async || !other.due(5).await.unwrap().is_empty()).await;
-    one.take(TokenOrder::Take(Bucket::Describe)).await.unwrap();
+    one.take(TokenOrder::Take(Bucket::Describe, None)).await.unwrap();
 }
 
 #[tokio::test]

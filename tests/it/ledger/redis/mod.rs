@@ -106,6 +106,7 @@ async fn what_lives_on_and_what_expires() {
     put(&one, &instance(2), record(1), idle).await;
     one.take(eni_gateway::ledger::TokenOrder::Take(
         eni_gateway::ledger::Bucket::Attach,
+        None,
     ))
     .await
     .unwrap();
@@ -136,6 +137,7 @@ async fn a_cold_script_cache_is_no_error() {
     keep.0.ask::<()>(&["SCRIPT", "FLUSH"]).await;
     one.take(eni_gateway::ledger::TokenOrder::Take(
         eni_gateway::ledger::Bucket::Attach,
+        None,
     ))
     .await
     .unwrap();
