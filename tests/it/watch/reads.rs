@@ -288,7 +288,7 @@ fn exhausted(every: Duration) -> Budget {
     Budget::new(Arc::new(move |request| {
         async move {
             Ok(match request {
-                TokenRequest::Take(_) => TokenAnswer::Wait(every),
+                TokenRequest::Take(..) => TokenAnswer::Wait(every),
                 _ => TokenAnswer::Granted,
             })
         }
