@@ -499,8 +499,8 @@ impl Judge {
         }
     }
 
-    /// How many ENIs stand on an instance that others attached so lately that a reservation from before may still be sent.
-    fn foreign_on(&self, simulation: &Simulation, instance: &str) -> usize {
+    /// How many ENIs stand on an instance that others attached: in all, and so lately that a reservation from before may still be sent.
+    fn foreign_on(&self, simulation: &Simulation, instance: &str) -> (usize, usize) {
         let (mut books, now) = (self.books(), simulation.now());
         let there = |on: &str, eni: &str| {
             simulation
@@ -508,8 +508,9 @@ impl Judge {
                 .world(|world, _| world.placement(eni).is_some_and(|at| at.occupies(on)))
         };
         books.foreign.retain(|(on, eni), _| there(on, eni));
-        let lately = |((on, _), at): &(&(String, String), &Timestamp)| on == instance && **at + FOREIGN_CAUSE >= now;
-        books.foreign.iter().filter(lately).count()
+        let here = books.foreign.iter().filter(|((on, _), _)| on == instance);
+        let lately = here.clone().filter(|(_, at)| **at + FOREIGN_CAUSE >= now);
+        (here.count(), lately.count())
     }
 
     /// L1, in ENS itself: no instance is ever overfull for what the gateways sent.
@@ -519,11 +520,14 @@ impl Judge {
             tokio::time::sleep(Duration::from_millis(250)).await;
             for instance in (0..simulation.plan.instances).map(run::instance) {
                 let occupied = simulation.cloud.world(|world, _| world.occupied(&instance));
-                let rose = occupied > before.insert(instance.clone(), occupied).unwrap_or_default();
-                let ours = occupied - self.foreign_on(simulation, &instance);
-                if rose && !world::within_limit(ours, self.bounds.limit) {
+                let (foreign, lately) = self.foreign_on(simulation, &instance);
+                let ours = occupied - foreign;
+                // What others do to a full instance is not the gateways' doing.
+                let rose = ours > before.insert(instance.clone(), ours).unwrap_or_default();
+                let counted = occupied - lately;
+                if rose && !world::within_limit(counted, self.bounds.limit) {
                     let what = format!(
-                        "{instance} holds {occupied} enis, {ours} of them excused by nobody, and its limit is {}",
+                        "{instance} holds {counted} enis, {ours} of them sent by gateways, and its limit is {}",
                         self.bounds.limit
                     );
                     return self.breach(simulation, "L1", what);
