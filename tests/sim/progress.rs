@@ -247,7 +247,7 @@ impl Progress {
     pub(crate) fn committed(&self, replica: &str, proposal: &Proposal, before: &Record, now: Duration) {
         let (instance, after) = (&proposal.instance, &proposal.record);
         let mut books = self.books();
-        let Some(grant) = after.lock.filter(|grant| !grant.provisional) else {
+        let Some(grant) = after.lock.as_ref().filter(|grant| !grant.provisional) else {
             books.locks.remove(instance);
             return;
         };
@@ -319,11 +319,11 @@ impl Progress {
     pub(crate) fn ordered(&self, replica: &str, order: TokenOrder, now: Duration) {
         let mut books = self.books();
         match order {
-            TokenOrder::GiveBack(bucket) => {
+            TokenOrder::GiveBack { bucket, .. } => {
                 books.probes.remove(&(replica.to_owned(), family(bucket)));
             }
             TokenOrder::Trip(_, pause) => books.outages.push((now, now + bound::breaker(pause))),
-            TokenOrder::Take(_) | TokenOrder::Close(_) => {}
+            TokenOrder::Take(..) | TokenOrder::Close(_) => {}
         }
     }
 
@@ -443,6 +443,6 @@ impl Progress {
 
 /// Whether nobody holds the lock although a live place in its queue waits.
 fn is_free(record: &Record, clock: Timestamp) -> bool {
-    let held = record.lock.is_some_and(|grant| grant.expires_at > clock);
+    let held = record.lock.as_ref().is_some_and(|grant| grant.expires_at > clock);
     !held && record.queue.iter().any(|waiter| waiter.expires_at > clock)
 }

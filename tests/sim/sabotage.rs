@@ -72,7 +72,7 @@ impl Sabotage {
 
     /// How long a caller's describe permit is due, always anew.
     pub(crate) fn starves(plan: &Plan, order: TokenOrder) -> Option<Duration> {
-        let starved = plan.sabotage == Some(Self::Lanes) && order == TokenOrder::Take(Bucket::Describe);
+        let starved = plan.sabotage == Some(Self::Lanes) && matches!(order, TokenOrder::Take(Bucket::Describe, _));
         starved.then_some(Duration::from_millis(400))
     }
 

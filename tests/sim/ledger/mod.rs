@@ -197,7 +197,7 @@ impl Ledger for Link {
             return Ok(TokenReply::Wait(wait));
         }
         let reply = self.ask(move |_, server| server.take(order)).await?;
-        if let (TokenOrder::Take(bucket), TokenReply::Probe) = (order, reply) {
+        if let (TokenOrder::Take(bucket, _), TokenReply::Probe) = (order, reply) {
             simulation.progress.probe(gateway, bucket, now());
             tokio::time::sleep(Sabotage::keeps_probe(&simulation.plan)).await;
         }
