@@ -69,6 +69,14 @@ impl Memory {
         *start = Timestamp::from_micros(start.as_micros().saturating_add_signed(micros));
     }
 
+    /// Puts right what another clock put into the queues: what is due farther from now than it may be is due now.
+    pub fn tend(&self, due_horizon: Duration, comparison_horizon: Duration) {
+        let now = self.clock();
+        let mut state = self.lock();
+        state.due.tend(now, now + due_horizon);
+        state.comparisons.tend(now, now + comparison_horizon);
+    }
+
     /// A copy of all that is in it now, which goes a way of its own from here on: what a replica holds that replicates no more.
     #[must_use]
     pub fn fork(&self) -> Self {

@@ -39,6 +39,15 @@ impl<T: Ord + Clone> Queue<T> {
         due.map(|(_, member)| member.clone()).collect()
     }
 
+    /// What is due later than `latest` is due `now`.
+    pub(super) fn tend(&mut self, now: Timestamp, latest: Timestamp) {
+        let later = self.by_time.iter().rev().take_while(|(at, _)| *at > latest);
+        let later: Vec<T> = later.map(|(_, member)| member.clone()).collect();
+        for member in later {
+            self.set(member, Some(now));
+        }
+    }
+
     /// Those of these members that are due by `now`: due again after `visibility`.
     pub(super) fn claim(&mut self, mut members: Vec<T>, now: Timestamp, visibility: Duration) -> Vec<T> {
         members.retain(|member| self.times.get(member).is_some_and(|at| *at <= now));

@@ -75,9 +75,7 @@ async fn attach(simulation: &Arc<Simulation>, number: usize, own: &str, deadline
         began: now(),
     };
     if let Some(limit) = limit {
-        simulation
-            .progress
-            .waits(request_id, who.clone(), &node.name, now(), limit);
+        simulation.progress.waits(&call, &node.name, limit);
     }
     let mut request = Request::new(AttachNetworkInterfaceRequest {
         instance_id: on.clone(),
@@ -160,7 +158,7 @@ async fn read(simulation: Arc<Simulation>, number: usize) {
         let request = RequestId(random::uuid());
         let now = || simulation.history.elapsed();
         let who = format!("reader {number} at {}", node.name);
-        simulation.progress.waits(request, who, &node.name, now(), bound::READ);
+        simulation.progress.reads(request, who, &node.name, now());
         let outcome = match timeout(READ_WITHIN, reading).await {
             Ok(answer) => format!("{:?}", answer.map_err(|status| reason(&status).0)),
             Err(_) => "no answer".to_owned(),

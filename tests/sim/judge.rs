@@ -226,7 +226,9 @@ impl Judge {
                     books.released.insert(then.uid(), proposal.now);
                     books.applied.get(&(instance.clone(), eni.clone())) == Some(&then.uid())
                 };
-                if applied && self.is_there(simulation, instance, eni) {
+                // An early end leaves the slot to a lag of settling.
+                let kept = after.settled.contains_key(eni);
+                if applied && !kept && self.is_there(simulation, instance, eni) {
                     let what = format!("{gateway} gives up the slot of {eni} on {instance}, and ens has it there");
                     self.breach(simulation, "L3", what);
                 }

@@ -45,6 +45,19 @@ struct Waiting {
     replica: String,
     began: Duration,
     limit: Duration,
+    /// What a caller attaches.
+    attachment: Option<(InstanceId, InterfaceId)>,
+}
+
+impl Waiting {
+    /// It cannot be told yet whether the ENI is attached: ENS contradicts the ledger, and a lag is not over.
+    fn outlasts_doubt(&self, simulation: &Simulation) -> bool {
+        self.attachment.as_ref().is_some_and(|(instance, eni)| {
+            let record = simulation.primary().peek(instance);
+            let attempt = record.attempts.get(eni);
+            attempt.is_some_and(|attempt| attempt.doubted_at.is_some())
+        })
+    }
 }
 
 /// An attach that was answered.
@@ -57,12 +70,14 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Whether it wrote a send, or may have joined an attempt.
+    /// Whether it wrote a send, may have joined an attempt, or found one that ENS contradicts.
     fn may_be_sent(&self, simulation: &Simulation) -> bool {
         let record = simulation.primary().peek(&self.instance);
         let since = simulation.now() - (simulation.history.elapsed() - self.began);
-        let attempt = record.attempts.get(&self.eni).map(|attempt| &attempt.attachment);
-        let joined = attempt.is_some_and(|it| !it.state.is_terminal() || it.updated_at >= since);
+        let joined = record.attempts.get(&self.eni).is_some_and(|attempt| {
+            let it = &attempt.attachment;
+            !it.state.is_terminal() || it.updated_at >= since || attempt.doubted_at.is_some()
+        });
         joined || simulation.judge.has_written(self.request)
     }
 }
@@ -137,13 +152,26 @@ impl Progress {
         self.books().outages[outage].1 = at;
     }
 
-    /// A caller waits for an answer, which must come within this time.
-    pub(crate) fn waits(&self, request: RequestId, who: String, replica: &str, now: Duration, limit: Duration) {
+    /// A caller waits for its attach, which must be answered within this time.
+    pub(crate) fn waits(&self, call: &Call, replica: &str, limit: Duration) {
+        let waiting = Waiting {
+            who: call.who.clone(),
+            replica: replica.to_owned(),
+            began: call.began,
+            limit,
+            attachment: Some((call.instance.clone(), call.eni.clone())),
+        };
+        self.books().waiting.insert(call.request, waiting);
+    }
+
+    /// A reader waits for an answer.
+    pub(crate) fn reads(&self, request: RequestId, who: String, replica: &str, now: Duration) {
         let waiting = Waiting {
             who,
             replica: replica.to_owned(),
             began: now,
-            limit,
+            limit: bound::READ,
+            attachment: None,
         };
         self.books().waiting.insert(request, waiting);
     }
@@ -354,6 +382,11 @@ impl Progress {
         for replica in cut {
             books.cut.entry(replica.clone()).or_insert(now);
         }
+        for waiting in books.waiting.values_mut() {
+            if waiting.outlasts_doubt(simulation) {
+                waiting.limit += INTERVAL;
+            }
+        }
         for (
             request,
             Waiting {
@@ -361,6 +394,7 @@ impl Progress {
                 replica,
                 began,
                 limit,
+                ..
             },
         ) in &books.waiting
         {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use eni_gateway::ledger::{Proposal, Rates, Record};
+use eni_gateway::ledger::{Proposal, Record};
 use eni_gateway::model::{InstanceId, Timestamp, random};
 use eni_gateway::simulator::{self, Action, EniSpec, Fault, Instance, World, WorldFile};
 use tokio_util::sync::CancellationToken;
@@ -115,11 +115,6 @@ fn world(plan: &Plan) -> World {
 
 impl Simulation {
     async fn begin(plan: Plan) -> Arc<Self> {
-        let (rates, hold, blind) = (
-            Rates::new(plan.attach_per_second, plan.describe_per_second).unwrap(),
-            Sabotage::hold(&plan),
-            Sabotage::compares_nothing(&plan),
-        );
         let simulation = Arc::new(Self {
             history: History::new(),
             judge: Judge::new(&plan),
@@ -129,8 +124,8 @@ impl Simulation {
             troubles: TaskTracker::new(),
             failing_over: tokio::sync::Mutex::default(),
             over: CancellationToken::new(),
-            clock: Server::fresh(rates, hold, blind, START),
-            primary: Mutex::new(Arc::new(Server::fresh(rates, hold, blind, START))),
+            clock: Server::fresh(&plan, START),
+            primary: Mutex::new(Arc::new(Server::fresh(&plan, START))),
             nodes: Mutex::default(),
             conditions: Mutex::new(Conditions {
                 calm: false,

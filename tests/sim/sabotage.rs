@@ -152,7 +152,7 @@ impl Sabotage {
 #[case::rule_ask_before_resend(Sabotage::Rule(Rule::AskBeforeResend), &["L6"], 60)]
 #[case::rule_send_written(Sabotage::Rule(Rule::SendWritten), &["L2"], 60)]
 #[case::rule_hold(Sabotage::Rule(Rule::Hold), &["L1", "L3"], 60)]
-#[case::rule_lease(Sabotage::Rule(Rule::Lease), &["L4"], 60)]
+#[case::rule_lease(Sabotage::Rule(Rule::Lease), &["L4"], 400)]
 #[case::limit(Sabotage::Limit, &["L1"], 20)]
 #[case::lag(Sabotage::Lag, &["L1", "L3"], 50)]
 #[case::validity(Sabotage::Validity, &["L1", "L3"], 100)]

@@ -158,7 +158,8 @@ fn is_refused(attempt: &Attempt) -> bool {
 }
 
 /// A1: an attempt that was called failed without a refusal that proves it stays so: what appears here while one of its copies may have
-/// been applied is that copy's doing. What appears later, or after such a refusal, others attached.
+/// been applied is that copy's doing. What appears later, or after such a refusal, others attached. Where the ledger's clock was set, how
+/// old a copy is is not known, and nothing is judged.
 fn agrees_with_ens(before: &Record, after: &Record, context: &Context<'_>) -> bool {
     let appeared = |eni: &InterfaceId| -> Option<Timestamp> {
         let now = after.attempts.get(eni).filter(|now| !now.ours)?;
@@ -168,7 +169,8 @@ fn agrees_with_ens(before: &Record, after: &Record, context: &Context<'_>) -> bo
     let failed = before
         .attempts
         .iter()
-        .filter(|(_, then)| then.ours && then.attachment.state == State::Failed && !is_refused(then));
+        .filter(|(_, then)| then.ours && then.attachment.state == State::Failed && !is_refused(then))
+        .filter(|(_, then)| then.sends.iter().all(|send| send.restarted_at.is_none()));
     failed
         .into_iter()
         .all(|(eni, then)| appeared(eni).is_none_or(|seen| seen > own_copies_end(then, context)))

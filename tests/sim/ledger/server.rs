@@ -7,14 +7,21 @@ use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::ledger::{
-    Due, Effects, Ledger as _, Memory, Partition, Proposal, Rates, Record, RequestKey, Snapshot, TokenOrder,
-    TokenReply, Verdict,
+    Bounds, Due, Effects, Ledger as _, MAX_CLOCK_DIFFERENCE, Memory, Partition, Proposal, Rates, Record, RequestKey,
+    Snapshot, TokenOrder, TokenReply, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp, random};
 use futures_util::FutureExt as _;
 
+use crate::plan::Plan;
+use crate::sabotage::Sabotage;
+
+/// How long a renewal without a hold closes a partition: only the epoch's text must be another one.
+const NO_HOLD: Duration = Duration::from_micros(1);
+
 /// One server. It answers at once; what is slow about it is the network.
 pub(crate) struct Server {
+    bounds: Bounds,
     hold: Duration,
     /// Whatever version a commit was computed from will do.
     blind: bool,
@@ -62,15 +69,17 @@ fn replication_id() -> String {
 
 impl Server {
     /// A new one, which is known to be new.
-    pub(crate) fn fresh(rates: Rates, hold: Duration, blind: bool, start: Timestamp) -> Self {
+    pub(crate) fn fresh(plan: &Plan, start: Timestamp) -> Self {
+        let rates = Rates::new(plan.attach_per_second, plan.describe_per_second).unwrap();
         let replication_id = replication_id();
         let open = Epoch {
             replication_id: replication_id.clone(),
             hold_until: Timestamp::default(),
         };
         Self {
-            hold,
-            blind,
+            bounds: plan.bounds.clone(),
+            hold: Sabotage::hold(plan),
+            blind: Sabotage::compares_nothing(plan),
             rates,
             state: Mutex::new(State {
                 memory: Memory::beginning_at(rates, start),
@@ -92,6 +101,7 @@ impl Server {
     /// That replica as the new primary.
     pub(crate) fn promote(&self, replica: Replica) -> Self {
         Self {
+            bounds: self.bounds.clone(),
             hold: self.hold,
             blind: self.blind,
             rates: self.rates,
@@ -114,9 +124,28 @@ impl Server {
         state.epochs.clear();
     }
 
-    /// Its clock is set forward, or back if negative.
+    /// Its clock is set forward, or back if negative, and the gateways do what they do when they see that: epochs are renewed, with a
+    /// hold where one was not over, and the queues are put right.
     pub(crate) fn step_clock(&self, micros: i64) {
-        self.state.lock().unwrap().memory.step_clock(micros);
+        let mut state = self.state.lock().unwrap();
+        let before = state.memory.clock();
+        state.memory.step_clock(micros);
+        if Duration::from_micros(micros.unsigned_abs()) <= MAX_CLOCK_DIFFERENCE {
+            return;
+        }
+        let now = state.memory.clock();
+        let State {
+            replication_id, epochs, ..
+        } = &mut *state;
+        for epoch in epochs
+            .values_mut()
+            .filter(|epoch| epoch.replication_id == *replication_id)
+        {
+            let hold = if epoch.hold_until > before { self.hold } else { NO_HOLD };
+            epoch.hold_until = now + hold;
+        }
+        let due_horizon = self.bounds.due_horizon().max(self.bounds.hold());
+        state.memory.tend(due_horizon, self.bounds.comparison_horizon());
     }
 
     pub(crate) fn now(&self) -> Timestamp {
