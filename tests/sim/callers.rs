@@ -114,7 +114,9 @@ async fn attach(
         },
         Some(Err(status)) => {
             let (reason, by_ens) = reason(&status);
-            simulation.judge.told(request_id, &reason, by_ens);
+            simulation
+                .judge
+                .told(simulation.history.elapsed(), request_id, &reason, by_ens);
             reason
         }
     };

@@ -90,7 +90,9 @@ async fn attach(simulation: &Arc<Simulation>, number: usize, own: &str, deadline
         Ok(_) => "accepted".to_owned(),
         Err(status) => {
             let (reason, by_ens) = reason(&status);
-            simulation.judge.told(request_id, &reason, by_ens);
+            simulation
+                .judge
+                .told(simulation.history.elapsed(), request_id, &reason, by_ens);
             simulation.progress.reason(simulation, &call, &reason);
             reason
         }

@@ -64,11 +64,14 @@ struct Send {
     refused: bool,
     /// It took effect.
     applied: bool,
+    /// When somebody else undid that.
+    undone_at: Option<Duration>,
 }
 
 /// A call that was answered that nothing was sent, or that nothing was applied.
 #[derive(Debug)]
 struct Told {
+    at: Duration,
     request: RequestId,
     reason: String,
     sent: Sent,
@@ -211,6 +214,7 @@ impl Judge {
                     sent_at: None,
                     refused: false,
                     applied: false,
+                    undone_at: None,
                 });
             }
         }
@@ -469,7 +473,7 @@ impl Judge {
     }
 
     /// A call was answered with this reason, which says what was sent.
-    pub(crate) fn told(&self, request: RequestId, reason: &str, by_ens: bool) {
+    pub(crate) fn told(&self, at: Duration, request: RequestId, reason: &str, by_ens: bool) {
         let nothing = NOTHING_SENT.contains(&reason) && !by_ens;
         let sent = match Reason::named(reason).map(Reason::sent) {
             _ if nothing => Sent::Nothing,
@@ -477,7 +481,22 @@ impl Judge {
             _ => return,
         };
         let reason = reason.to_owned();
-        self.books().told.push(Told { request, reason, sent });
+        let told = Told {
+            at,
+            request,
+            reason,
+            sent,
+        };
+        self.books().told.push(told);
+    }
+
+    /// Somebody else detaches an ENI.
+    pub(crate) fn detached(&self, at: Duration, eni: &str) {
+        for send in &mut self.books().sends {
+            if send.applied && send.eni.as_str() == eni {
+                send.undone_at.get_or_insert(at);
+            }
+        }
     }
 
     /// D1, at the end: who was told that nothing was sent was told the truth.
@@ -491,7 +510,8 @@ impl Judge {
                 // What ENS refused might as well not have been sent.
                 let sent = |send: &&Send| send.request == Some(told.request) && send.sent_at.is_some() && !send.refused;
                 let sends: Vec<_> = books.sends.iter().filter(sent).collect();
-                let applied = sends.iter().filter(|send| send.applied).count();
+                let undone = |send: &Send| send.undone_at.is_some_and(|at| at <= told.at);
+                let applied = sends.iter().filter(|send| send.applied && !undone(send)).count();
                 (!world::told_truth(told.sent, sends.len() as u64, applied as u64))
                     .then(|| format!("a call was told {}, but sent {sends:?}", told.reason))
             });

@@ -183,6 +183,9 @@ async fn befall(simulation: Arc<Simulation>, kind: Kind) {
             let reply = simulation
                 .cloud
                 .world(|world, now| world.handle(Action::DetachNetworkInterface, &params, now));
+            if reply.outcome.is_ok() {
+                simulation.judge.detached(simulation.history.elapsed(), &eni);
+            }
             note(format!("somebody detaches {eni}: {}", reply.code()));
         }
         Kind::CloudOut => {
