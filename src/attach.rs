@@ -47,8 +47,9 @@ pub use validate::Check;
 /// ledger itself. A round makes [`MOST_CALLS_PER_ROUND`] ledger calls at most, so that a call of `t` seconds makes `50 t` rounds at most,
 /// however often the record changes meanwhile. Usually a round takes a quarter of a second.
 pub const LEAST_ROUND: Duration = Duration::from_millis(20);
-/// Most ledger calls of one round: permits taken and given back, the lock asked for and given up, a describe recorded.
-pub const MOST_CALLS_PER_ROUND: u32 = 12;
+/// Most ledger calls of one round: permits taken and given back, the lock asked for and given up, a describe recorded. Commits that
+/// meet another one's, and are tried again, come on top.
+pub const MOST_CALLS_PER_ROUND: u32 = 16;
 /// How often the ledger is asked again when it cannot be reached.
 const LEDGER_RETRY: Duration = Duration::from_millis(300);
 /// Most calls that reach nobody before the caller hears of it.
@@ -189,6 +190,10 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                 Some(turn) => self.in_turn(turn).await?,
                 // Others are before us; what needs no lock need not wait for them.
                 None => match self.ask().await? {
+                    Some(Step::Again(_, why)) => {
+                        self.gate.blocked_by(why);
+                        self.in_turn(self.line_up(&line).await?).await?
+                    }
                     Some(step) => step,
                     None => self.in_turn(self.line_up(&line).await?).await?,
                 },
@@ -235,11 +240,13 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
     async fn in_turn(&self, mut turn: Turn) -> Result<Step, Failure> {
         let mut kit = Kit::default();
         let mut unreached = 0;
+        let mut recovering = false;
         let mut hint = self.attacher.book.ledger().hints().subscribe(&self.request.instance);
         self.gate.lead(Some(turn.line()));
         let ended = loop {
-            let paused = match self.step(&mut turn, &mut kit).await {
+            let paused = match self.step(&mut turn, &mut kit, std::mem::take(&mut recovering)).await {
                 Ok(Step::Again(pause, why)) => {
+                    recovering = why.reason == Reason::CoordinationRecovering;
                     unreached += u32::from(why.reason == Reason::NotApplied);
                     if unreached == MOST_UNREACHED {
                         break Err(why);
@@ -265,8 +272,12 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         ended
     }
 
-    /// One step: as far as it gets without waiting for anything but the ledger and ENS.
-    async fn step(&self, turn: &mut Turn, kit: &mut Kit) -> Result<Step, Failure> {
+    /// One step: as far as it gets without waiting for anything but the ledger and ENS. `recovering`: the ledger was, a moment ago.
+    async fn step(&self, turn: &mut Turn, kit: &mut Kit, recovering: bool) -> Result<Step, Failure> {
+        // No permit is taken from the others while it cannot be used.
+        if recovering && let Some(step) = self.ask().await? {
+            return Ok(step);
+        }
         // A permit is had when nobody stands before, not while queueing, and never waited for under the lock.
         if turn.is_next() {
             let equipped = match self.attacher.equip_now(kit).await {

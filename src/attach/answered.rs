@@ -21,8 +21,7 @@ use super::{Attempting, LEAST_ROUND, LEDGER_RETRY, Request, Step, Unsettled, fai
 const SETTLED_POLL: Duration = Duration::from_secs(1);
 
 impl<L: Ledger, E: Ens> Attempting<L, E> {
-    /// What the ledger answers to those who need no lock; `None`: nothing without it. Why nothing would be sent now, the caller hears
-    /// if nothing better comes.
+    /// What the ledger answers to those who need no lock; `None`: nothing without it. [`Step::Again`] where nobody gets it now.
     pub(super) async fn ask(&self) -> Result<Option<Step>, Failure> {
         loop {
             let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Reach::Ask);
@@ -43,13 +42,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
                     self.gate.pause(pause, why).await?;
                     continue;
                 }
-                _ => match self.known(answer)? {
-                    Step::Again(_, why) => {
-                        self.gate.blocked_by(why);
-                        Ok(None)
-                    }
-                    step => Ok(Some(step)),
-                },
+                _ => self.known(answer).map(Some),
             };
         }
     }

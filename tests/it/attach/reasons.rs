@@ -38,6 +38,29 @@ async fn in_a_hold_everybody_hears_so_and_how_long_it_lasts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn in_a_hold_nobody_takes_permits_or_asks_often() {
+    let ens = FakeEns::default();
+    ens.accept();
+    let [replica]: [Replica; 1] = replicas(Rates::new(1.0, 20.0).unwrap(), &ens);
+    replica.ledger.hold(seconds(70.0));
+    let callers: Vec<_> = (0..20)
+        .map(|number| replica.attach(&format!("i-{number}"), "eni-1", seconds(30.0)))
+        .collect();
+    sleep(seconds(10.0)).await;
+    assert!(replica.budget.try_permit(Purpose::Attach).await.is_ok());
+    let before = replica.ledger.calls();
+    sleep(seconds(10.0)).await;
+    let calls = replica.ledger.calls() - before;
+    assert!(
+        calls <= 20 * 11,
+        "{calls} calls in ten seconds, of twenty that look once a second"
+    );
+    for caller in callers {
+        recovers_for(&caller.await.unwrap().1.unwrap_err());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hold_that_begins_while_callers_stand_in_line_is_told_to_all_of_them() {
     let ens = FakeEns::default();
     ens.accept();

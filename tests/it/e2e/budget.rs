@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use eni_gateway::grpc::proto::ListAttachmentsRequest;
 use eni_gateway::simulator::{Action, Books, WorldFile};
 use futures_util::future::join_all;
 use rstest::rstest;
@@ -167,4 +168,44 @@ async fn a_caller_whose_deadline_comes_before_the_next_token_hears_so_at_once_an
         }
     }
     panic!("never at once, or it took a token: {:?}", arrivals(&stage.ens.books()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_in_closed_loops_leave_attaches_their_describes() {
+    const READERS: usize = 8;
+    let names: Vec<String> = (0..400).map(|n| format!("i-{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let stage = Stage::over(Server::start().await, WorldFile::simple(&names, READERS)).await;
+    let replica = stage.replica(&[("ENS__DESCRIBE_PER_SECOND", "20")]).await;
+    let client = replica.client().await;
+    // Each reads instances that nobody asked about, one after the other and without a pause.
+    let readers = join_all((0..READERS).map(|reader| {
+        let (mut client, unasked) = (client.clone(), names[READERS..].iter().skip(reader).step_by(READERS));
+        async move {
+            for instance in unasked.cycle() {
+                let request = ListAttachmentsRequest {
+                    instance_id: (*instance).to_owned(),
+                    ..ListAttachmentsRequest::default()
+                };
+                // Served or not: it takes what it gets.
+                let _ = client.list_attachments(request).await;
+            }
+        }
+    }));
+    let attaches = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let calls = (0..READERS).map(|n| try_attach(&client, within(PATIENT, attach(names[n], &eni(n + 1)))));
+        let began = Instant::now();
+        for answer in join_all(calls).await {
+            answer.unwrap();
+        }
+        began.elapsed()
+    };
+    let took = tokio::select! {
+        biased;
+        took = attaches => took,
+        _ = readers => panic!("readers never end"),
+    };
+    // Seven and a half describes a second are theirs; the rest is a busy machine.
+    assert!(took < Duration::from_secs(15), "{took:?}");
 }

@@ -37,6 +37,13 @@ async fn redis_may_be_away_at_the_start_and_in_between() {
         200,
         "one blip must not empty the service"
     );
+    // Known to be away for three seconds, it is not waited for any more.
+    let patient = within(Duration::from_secs(100), attach("i-1", "eni-0002"));
+    let began = Instant::now();
+    let failure = try_attach(&client, patient).await.unwrap_err();
+    assert_eq!(reason(&failure), "COORDINATION_UNAVAILABLE");
+    assert!(failure.1.retry_info().is_some(), "{failure:?}");
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 
     // A restart may have lost the last writes: nothing is granted until that cannot matter any more.
     stage.redis.up().await;
