@@ -114,6 +114,8 @@ impl Sabotage {
                 }
                 plan
             }
+            Self::Rule(Rule::ConflictWaits) => Plan::draw_hostile(seed),
+            Self::Rule(Rule::TimesRestart) => Plan::draw_clock(seed),
             _ => self.provoked(Plan::draw(seed)),
         }
     }
@@ -121,6 +123,16 @@ impl Sabotage {
     /// A world with what the protection is for, which is rare in some.
     fn provoked(self, mut plan: Plan) -> Plan {
         match self {
+            Self::Rule(Rule::AbsenceInHold) => {
+                plan.late = Some(0.8);
+                plan.cloud_faults = 0.3;
+                plan.troubles = vec![Kind::Failover];
+            }
+            Self::Rule(Rule::OpenCopies) => {
+                plan.late = Some(0.8);
+                plan.cloud_faults = 0.3;
+                plan.troubles = vec![Kind::ForeignDetach];
+            }
             Self::Validity | Self::Rule(Rule::GraceOfUnanswered | Rule::OtherCopies) => {
                 plan.late = Some(0.8);
                 plan.cloud_faults = 0.3;
@@ -152,7 +164,11 @@ impl Sabotage {
 #[case::rule_ask_before_resend(Sabotage::Rule(Rule::AskBeforeResend), &["L6"], 60)]
 #[case::rule_send_written(Sabotage::Rule(Rule::SendWritten), &["L2"], 60)]
 #[case::rule_hold(Sabotage::Rule(Rule::Hold), &["L1", "L3"], 60)]
-#[case::rule_lease(Sabotage::Rule(Rule::Lease), &["L4"], 400)]
+#[case::rule_lease(Sabotage::Rule(Rule::Lease), &["L4"], 1000)]
+#[case::rule_conflict_waits(Sabotage::Rule(Rule::ConflictWaits), &["L1", "L3", "A1", "D1"], 200)]
+#[case::rule_absence_in_hold(Sabotage::Rule(Rule::AbsenceInHold), &["L1", "L3", "A1", "D1"], 2000)]
+#[case::rule_open_copies(Sabotage::Rule(Rule::OpenCopies), &["L1", "L3", "A1"], 2000)]
+#[case::rule_times_restart(Sabotage::Rule(Rule::TimesRestart), &["L1", "L3", "A1"], 200)]
 #[case::limit(Sabotage::Limit, &["L1"], 20)]
 #[case::lag(Sabotage::Lag, &["L1", "L3"], 50)]
 #[case::validity(Sabotage::Validity, &["L1", "L3"], 100)]
