@@ -17,9 +17,6 @@ use super::{Attacher, LEDGER_RETRY, failures};
 /// What takes longer than this to have is not at hand: it is not waited for under the lock.
 const AT_HAND: Duration = Duration::from_millis(20);
 
-/// When to try again, for who had to leave while it waited for a permit behind others.
-const SOON: Duration = Duration::from_secs(1);
-
 /// What an attach takes along to the lock.
 #[derive(Default)]
 pub(super) struct Kit {
@@ -77,7 +74,9 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     /// A permit, waited for in the order of arrival; never under the lock.
     pub(super) async fn permit(&self, purpose: Purpose, gate: &Gate) -> Result<Permit, Failure> {
         loop {
-            gate.blocked_by(failures::no_permit(&NoPermit::Late { wait: SOON }));
+            if let Some(wait) = self.budget.wait(purpose) {
+                gate.blocked_by(failures::no_permit(&NoPermit::Late { wait }));
+            }
             let permit = gate.bound(self.budget.permit(purpose, gate.deadline())).await?;
             match permit {
                 Ok(permit) => return Ok(permit),

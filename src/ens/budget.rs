@@ -351,6 +351,17 @@ impl Budget {
         Err(NoPermit::Late { wait: gate.wait() })
     }
 
+    /// How long the counter said that the next token is away; `None` if it said nothing of the kind.
+    #[must_use]
+    pub fn wait(&self, purpose: Purpose) -> Option<Duration> {
+        let wait = self
+            .gates
+            .gate(purpose)
+            .due()?
+            .saturating_duration_since(Instant::now());
+        Some(wait).filter(|wait| !wait.is_zero())
+    }
+
     /// Gives an unused permit back.
     pub async fn give_back(&self, permit: Permit) {
         let Permit { purpose, probe, .. } = permit;

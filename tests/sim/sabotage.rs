@@ -138,7 +138,12 @@ impl Sabotage {
                 plan.cloud_faults = 0.3;
             }
             Self::Rule(Rule::DetachingOccupies) => plan.troubles = vec![Kind::ForeignDetach],
-            Self::Lease | Self::Rule(Rule::Lease) => plan.troubles = vec![Kind::Pause],
+            Self::Lease | Self::Rule(Rule::Lease) => {
+                // A pause must fall between a grant and its send.
+                plan.troubles = vec![Kind::Pause];
+                plan.calm = Duration::from_secs(2);
+                plan.callers = 8;
+            }
             Self::Hold | Self::Rule(Rule::Hold) => plan.troubles = vec![Kind::Wipe, Kind::Failover],
             _ => {}
         }
