@@ -167,7 +167,7 @@ impl<L: Ledger> Book<L> {
             asked = BootInstant::now();
             match self.ledger.commit(&proposal).await? {
                 Verdict::Committed { version, now } => {
-                    self.tell(instance, &snapshot, proposal.now, &proposal.record, &changes);
+                    self.tell(&snapshot.record, &proposal.record, &context, &changes);
                     let record = proposal.record;
                     let partition = snapshot.partition;
                     let seen = Snapshot {
@@ -208,17 +208,10 @@ impl<L: Ledger> Book<L> {
         self.ledger.read(instance, None).await
     }
 
-    /// Reports a commit that was computed at `now`.
-    fn tell(&self, instance: &InstanceId, before: &Snapshot, now: Timestamp, after: &Record, changes: &[Change]) {
-        let context = Context {
-            bounds: &self.bounds.among(before.partition.shared),
-            instance,
-            partition: &before.partition,
-            request: before.request.as_ref(),
-            now,
-        };
-        for breach in invariants::check(&before.record, after, &context) {
-            (self.observer)(Event::Broken(instance, breach));
+    /// Reports a commit that was computed under `context`.
+    fn tell(&self, before: &Record, after: &Record, context: &Context<'_>, changes: &[Change]) {
+        for breach in invariants::check(before, after, context) {
+            (self.observer)(Event::Broken(context.instance, breach));
         }
         for change in changes {
             (self.observer)(Event::Changed(change));

@@ -57,13 +57,12 @@ impl Turn<'_> {
     }
 
     /// ENS refused the attach by an answer that does not prove that no copy was applied: it may be the answer to a replayed copy.
-    /// What shows the ENI on its way here, or here, settles it. A describe that agrees with the refusal, and does not show an earlier
-    /// attachment, ends the attempt at once, and the ENI keeps its slot until a describe must show what became of it. What contradicts the refusal proves nothing before the
-    /// end of the grace.
+    /// What shows the ENI on its way here, or here, settles it. A describe that agrees with the refusal, and cannot show an earlier
+    /// attachment, ends the attempt at once; the ENI keeps its slot until a describe must show what became of it. A describe that
+    /// contradicts the refusal proves nothing before the end of the grace.
     fn look_at_conflict(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &Finding) {
-        let waits = self.holds(Rule::ConflictWaits);
-        let may_be_old = waits && matches!(finding, Finding::Here { .. }) && self.may_be_old(&attempt, sent_at);
         match finding {
+            Finding::Here { .. } if self.may_be_old(&attempt, sent_at) => self.look_again(attempt, None),
             Finding::Here {
                 status: Status::InUse | Status::Attaching,
                 ..
@@ -72,8 +71,8 @@ impl Turn<'_> {
             | Finding::Here {
                 status: Status::Detaching,
                 text,
-            } if sent_at >= self.hold_until() && !may_be_old => self.refused_as_shown(attempt, text),
-            Finding::Available { text } if !waits => self.refused_as_shown(attempt, text),
+            } if sent_at >= self.hold_until() => self.refused_as_shown(attempt, text),
+            Finding::Available { text } if !self.holds(Rule::ConflictWaits) => self.refused_as_shown(attempt, text),
             Finding::Here { text, .. } | Finding::Elsewhere { text, .. } | Finding::Available { text } => {
                 let why = format!("ens refused the attach for the eni's status, and then showed it {text}; try again");
                 self.not_here(attempt, sent_at, Reason::EniNotAvailable, why);
@@ -266,7 +265,7 @@ impl Turn<'_> {
         }
     }
 
-    /// An attached ENI is not shown in use here. That may be its past, so it stays attached for now, but nothing affirms it, and it is
+    /// An attached ENI is not shown in use here. The row may be old, so the attempt stays attached; but nothing affirms it, and it is
     /// looked at until a describe settles it.
     fn doubt(&mut self, mut attempt: Attempt, sent_at: Timestamp) {
         attempt.doubted_at = Some(sent_at);

@@ -234,13 +234,13 @@ impl Link {
             }
             Ok(Err(_)) | Err(_) => {
                 span.record("error.type", "timeout");
-                Err(self.timed_out(&wire))
+                Err(self.timed_out(&wire, deadline))
             }
         }
     }
 
-    fn timed_out(&self, wire: &Arc<Wire>) -> Unavailable {
-        let failure = format!("no reply within {:?}", self.deadline);
+    fn timed_out(&self, wire: &Arc<Wire>, deadline: Duration) -> Unavailable {
+        let failure = format!("no reply within {deadline:?}");
         let since = *wire.silence().get_or_insert_with(Instant::now);
         // The first of them ended a deadline of silence itself.
         let dead = since.elapsed() >= self.deadline * (TIMEOUTS - 1);
