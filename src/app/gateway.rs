@@ -33,7 +33,7 @@ pub struct Seams<L, E> {
     pub book: Arc<Book<L>>,
     /// The cloud.
     pub ens: Arc<E>,
-    /// The account's budget of calls to it, as [`budget`] makes it.
+    /// The account's budget of calls to it, as [`budget()`] makes it.
     pub budget: Budget,
 }
 

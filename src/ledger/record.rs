@@ -178,8 +178,8 @@ stored! {
         /// When the newest describe that showed the ENI on this instance was sent.
         pub seen_here_at: Option<Timestamp> = optional,
         /// When the newest describe was sent that does not show an attached ENI in use here, while that may be the past.
-    pub doubted_at: Option<Timestamp> = optional,
-    /// Whether the ENI was seen on this instance within one lag before the reserve: what shows it here may be old.
+        pub doubted_at: Option<Timestamp> = optional,
+        /// Whether the ENI was seen on this instance within one lag before the reserve: what shows it here may be old.
         pub here_before: bool = optional,
         /// What ENS said to a copy that it refused while another copy is unanswered, or while its status is re-read.
         pub refusal: Option<Failure> = optional,

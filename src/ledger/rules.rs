@@ -37,8 +37,8 @@ pub enum Rule {
     Hold,
     /// Nothing is sent with too little of the lease left: the owner may have been given up (L4).
     Lease,
-    /// ENS refused the attach for the ENI's status, and shows the ENI free: the two contradict each other, and only the lag
-    /// settles it. Without it an attach whose replayed copy was refused is called failed, and its slot given away (L1, A1).
+    /// ENS refused the attach for the ENI's status, and does not show the ENI here: only a describe after the lag settles it.
+    /// Without it an attach whose replayed copy was refused is called failed, and its slot given away (L1, A1).
     ConflictWaits,
     /// During a hold nothing is settled as not applied: the ledger may have lost a resend (L1, A1).
     AbsenceInHold,

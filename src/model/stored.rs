@@ -24,6 +24,14 @@ impl Unknown {
         self.0.get_or_insert_default().insert(name, value);
     }
 
+    /// Forgets a field.
+    pub fn remove(&mut self, name: &str) {
+        if let Some(fields) = &mut self.0 {
+            fields.remove(name);
+        }
+        self.0.take_if(|fields| fields.is_empty());
+    }
+
     /// A field that is kept.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
@@ -172,7 +180,11 @@ macro_rules! stored {
     };
     (@read $map:ident $unknown:ident $field:ident: $type:ty = open) => {
         $field = Some(match $map.next_value()? {
-            $crate::model::stored::Variant::Known(known) => known,
+            // Of a field that stands there twice, the last one counts.
+            $crate::model::stored::Variant::Known(known) => {
+                $unknown.remove(stringify!($field));
+                known
+            }
             $crate::model::stored::Variant::Unknown(value) => {
                 $unknown.insert(stringify!($field).to_owned(), value);
                 <$type as $crate::model::stored::Open>::OTHER
@@ -241,6 +253,18 @@ mod tests {
         thing.colour = Colour::Red;
         let stored = serde_json::to_value(&thing).unwrap();
         assert_eq!(stored, json!({"number": 1, "colour": "Red"}));
+    }
+
+    #[test]
+    fn of_a_field_that_stands_there_twice_the_last_one_counts() {
+        let read = |text| serde_json::from_str::<Thing>(text).unwrap();
+        let thing = read(r#"{"number": 1, "colour": "Blue", "colour": "Red"}"#);
+        assert_eq!((thing.colour, thing.unknown.is_empty()), (Colour::Red, true));
+        let thing = read(r#"{"number": 1, "colour": "Red", "colour": "Blue"}"#);
+        assert_eq!(
+            serde_json::to_value(&thing).unwrap(),
+            json!({"number": 1, "colour": "Blue"})
+        );
     }
 
     #[test]

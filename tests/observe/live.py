@@ -237,7 +237,9 @@ class Traffic:
         self.demand("COORDINATION_UNAVAILABLE", self.attach("i-stopped-4", "eni-0026", timeout=2))
         time.sleep(2)
         self.stage.redis()
-        self.demand("COORDINATION_RECOVERING", self.attach("i-stopped-4", "eni-0027", timeout=2))
+        # A replica that knows Redis to be down refuses at once, until it has found it again.
+        recovering = lambda: self.attach("i-stopped-4", "eni-0027", timeout=2) == "COORDINATION_RECOVERING"
+        until("the hold", recovering)
         for watch in watches:
             watch.result()
 

@@ -57,38 +57,26 @@ impl Turn<'_> {
     }
 
     /// ENS refused the attach by an answer that does not prove that no copy was applied: it may be the answer to a replayed copy.
-    /// What shows the ENI on its way here, or here, settles it. A describe that agrees with the refusal, and cannot show an earlier
-    /// attachment, ends the attempt at once; the ENI keeps its slot until a describe must show what became of it. A describe that
-    /// contradicts the refusal proves nothing before the end of the grace.
+    /// What shows the ENI on its way here, or here, settles it. A row that shows it elsewhere, free or detaching may be older than
+    /// the send: it proves nothing before the end of the grace.
     fn look_at_conflict(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &Finding) {
-        match finding {
-            Finding::Here { .. } if self.may_be_old(&attempt, sent_at) => self.look_again(attempt, None),
+        let stays_away = match finding {
+            Finding::Available { text } | Finding::Elsewhere { text, .. } => Some(text),
             Finding::Here {
-                status: Status::InUse | Status::Attaching,
-                ..
-            } => self.look_at_attach(attempt, sent_at, finding),
-            Finding::Elsewhere { text, .. }
-            | Finding::Here {
-                status: Status::Detaching,
+                status: Status::Detaching | Status::Available | Status::Other,
                 text,
-            } if sent_at >= self.hold_until() => self.refused_as_shown(attempt, text),
-            Finding::Available { text } if !self.holds(Rule::ConflictWaits) => self.refused_as_shown(attempt, text),
-            Finding::Here { text, .. } | Finding::Elsewhere { text, .. } | Finding::Available { text } => {
-                let why = format!("ens refused the attach for the eni's status, and then showed it {text}; try again");
-                self.not_here(attempt, sent_at, Reason::EniNotAvailable, why);
-            }
-            Finding::Missing => self.look_at_attach(attempt, sent_at, finding),
-            // It may be on its way here.
-            Finding::Unclear { .. } => self.look_again(attempt, None),
-        }
-    }
-
-    /// Ends an attempt that ENS refused for the status that it shows. Its slot is counted for one lag more.
-    fn refused_as_shown(&mut self, attempt: Attempt, text: &str) {
-        let eni = attempt.attachment.eni.clone();
+            } => Some(text),
+            Finding::Here { .. } | Finding::Missing | Finding::Unclear { .. } => None,
+        };
+        let Some(text) = stays_away else {
+            return self.look_at_attach(attempt, sent_at, finding);
+        };
         let why = format!("the eni cannot be attached in its status {text}; wait until it is Available");
-        self.failed(attempt, Reason::EniNotAvailable, why);
-        self.record.settled.insert(eni, self.now());
+        if self.holds(Rule::ConflictWaits) {
+            self.not_here(attempt, sent_at, Reason::EniNotAvailable, why);
+        } else {
+            self.failed(attempt, Reason::EniNotAvailable, why);
+        }
     }
 
     fn look_at_attach(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &Finding) {

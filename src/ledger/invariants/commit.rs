@@ -126,8 +126,7 @@ fn goes_by_an_observation(before: &Record, after: &Record, context: &Context<'_>
 }
 
 /// L3: an attempt that failed did so by proof: ENS refused every copy by an answer that proves it, or a describe that was sent after the
-/// grace and the hold shows the ENI not here. Otherwise its slot is still counted. One that was attached is detached only by a describe
-/// that shows what became of every copy.
+/// grace and the hold shows the ENI not here. One that was attached is detached only by a describe that shows what became of every copy.
 fn ends_by_proof(before: &Record, after: &Record, context: &Context<'_>) -> bool {
     let failed = |(then, now): &(&Attempt, &Attempt)| {
         then.uid() == now.uid() && then.is_reserved() && now.attachment.state == State::Failed
@@ -144,9 +143,7 @@ fn ends_by_proof(before: &Record, after: &Record, context: &Context<'_>) -> bool
         && pairs(before, after).filter(failed).all(|(_, now)| {
             let on_hold = context.now < context.partition.hold_until;
             let proves = context.bounds.grace_ends(now).max(context.partition.hold_until);
-            is_refused(now) && !on_hold
-                || now.described_at.is_some_and(|described_at| described_at > proves)
-                || after.settled.contains_key(&now.attachment.eni)
+            is_refused(now) && !on_hold || now.described_at.is_some_and(|described_at| described_at > proves)
         })
 }
 
