@@ -238,8 +238,7 @@ class Traffic:
         time.sleep(2)
         self.stage.redis()
         # A replica that knows Redis to be down refuses at once, until it has found it again.
-        recovering = lambda: self.attach("i-stopped-4", "eni-0027", timeout=2) == "COORDINATION_RECOVERING"
-        until("the hold", recovering)
+        until("the hold", lambda: self.attach("i-stopped-4", "eni-0027", timeout=2) == "COORDINATION_RECOVERING")
         for watch in watches:
             watch.result()
 
