@@ -167,6 +167,13 @@ pub(crate) fn doubtful() -> Failure {
     Failure::new(Reason::OutcomeUnknown, why)
 }
 
+/// The ledger has the ENI attached, and ENS did not say so again in time.
+pub(crate) fn unaffirmed() -> Failure {
+    let why = "the eni was attached, and ens could not be asked in time whether it still is; this call sent nothing; call again, \
+               or watch";
+    Failure::new(Reason::OutcomeUnknown, why)
+}
+
 /// The ENI is on the instance, and on its way off.
 pub(crate) fn detaching(instance: &InstanceId, eni: &InterfaceId) -> Failure {
     let why = "the eni is being detached from this very instance; nothing was sent; try again when it is Available";

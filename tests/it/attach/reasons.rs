@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eni_gateway::ens::{EnsRefusal, Outcome, Purpose};
+use eni_gateway::ens::{DescribeError, EnsRefusal, Outcome, Purpose};
 use eni_gateway::ledger::{Ledger, Rates};
 use eni_gateway::model::{Failure, Reason};
 use futures_util::future::join_all;
@@ -164,6 +164,34 @@ async fn a_deadline_before_anything_is_reserved_says_that_nothing_was_sent() {
     let sent = replica.attach("i-2", "eni-3", seconds(6.0));
     let failure = sent.await.unwrap().1.unwrap_err();
     assert_eq!(failure.reason, Reason::OutcomeUnknown, "{failure:?}");
+}
+
+/// An earlier call may have brought it about: that ENS cannot be asked now does not prove that nothing was applied.
+#[tokio::test(start_paused = true)]
+async fn an_attached_eni_that_ens_cannot_affirm_is_not_called_unapplied() {
+    let faults = [
+        Some(DescribeError::Unavailable("no answer".to_owned())),
+        Some(DescribeError::Incomplete),
+        None,
+    ];
+    for fault in faults {
+        let ens = FakeEns::default();
+        ens.accept();
+        let [replica]: [Replica; 1] = replicas(fast(), &ens);
+        replica.track();
+        replica.attach("i-1", "eni-1", seconds(30.0)).await.unwrap().1.unwrap();
+        sleep(seconds(60.0)).await;
+        match &fault {
+            Some(_) => ens.fail(fault.clone()),
+            None => ens.take(seconds(10.0)),
+        }
+        for _ in 0..3 {
+            let (_, answer) = replica.attach("i-1", "eni-1", seconds(1.0)).await.unwrap();
+            let failure = answer.unwrap_err();
+            assert_eq!(failure.reason, Reason::OutcomeUnknown, "{fault:?}: {failure:?}");
+        }
+        assert_eq!(ens.attaches(), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]
