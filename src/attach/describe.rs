@@ -7,7 +7,7 @@ use crate::ens::{DescribeError, EniStatus, Ens, Permit, Purpose, Row};
 use crate::ledger::Ledger;
 use crate::ledger::command::{Command, Finding, Sight, Status};
 use crate::ledger::record::Attempt;
-use crate::model::{Failure, InstanceId, Reason, Timestamp};
+use crate::model::{Failure, InstanceId, Timestamp};
 
 use super::{Attacher, Attempting, LEAST_ROUND, LEDGER_RETRY, failures};
 
@@ -40,16 +40,14 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             attacher.budget.give_back(permit).await;
             return Ok((LEAST_ROUND, failures::doubtful()));
         }
-        self.gate.blocked_by(failures::unaffirmed());
+        self.gate.blocked_by(failures::unaffirmed("it did not answer in time"));
         let sent_at = attacher.book.ledger().now(instance);
         let finding = match attacher.ens.interfaces(permit, std::slice::from_ref(eni)).await {
             Ok(rows) => rows.first().map_or(Finding::Missing, |row| finding(instance, row)),
             Err(DescribeError::UnknownId(_)) => Finding::Missing,
             Err(error) => {
-                let why = failures::describe(&error)?;
-                let throttled = why.reason == Reason::EnsThrottled;
-                let why = if throttled { why } else { failures::unaffirmed() };
-                return Ok((pause_after(&error), why));
+                let why = failures::describe(&error).map_err(|final_one| failures::unaffirmed(&final_one.message))?;
+                return Ok((pause_after(&error), failures::unaffirmed(&why.message)));
             }
         };
         let settle = Command::Settle {
@@ -66,7 +64,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             // What it said was of no use: it is not asked again at once.
             false => DESCRIBE_PAUSE,
         };
-        Ok((pause, failures::unaffirmed()))
+        Ok((pause, failures::unaffirmed("its answer did not settle it")))
     }
 
     /// Whether another call had ENS asked for the ENI since this one came, while its permit was waited for.

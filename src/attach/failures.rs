@@ -167,10 +167,11 @@ pub(crate) fn doubtful() -> Failure {
     Failure::new(Reason::OutcomeUnknown, why)
 }
 
-/// The ledger has the ENI attached, and ENS did not say so again in time.
-pub(crate) fn unaffirmed() -> Failure {
-    let why = "the eni was attached, and ens could not be asked in time whether it still is; this call sent nothing; call again, \
-               or watch";
+/// The ledger has the ENI attached, and ENS did not confirm that it still is.
+pub(crate) fn unaffirmed(why: &str) -> Failure {
+    let why = format!(
+        "the eni was attached, and ens did not confirm that it still is: {why}; this call sent nothing; call again, or watch"
+    );
     Failure::new(Reason::OutcomeUnknown, why)
 }
 

@@ -172,6 +172,10 @@ async fn an_attached_eni_that_ens_cannot_affirm_is_not_called_unapplied() {
     let faults = [
         Some(DescribeError::Unavailable("no answer".to_owned())),
         Some(DescribeError::Incomplete),
+        Some(DescribeError::Refused(EnsRefusal {
+            code: "NoPermission".to_owned(),
+            ..EnsRefusal::default()
+        })),
         None,
     ];
     for fault in faults {
