@@ -20,16 +20,16 @@ use crate::ens::credentials::Provider;
 use crate::ens::{self, HttpEns};
 use crate::grpc::{self, Tls};
 use crate::ledger::redis::{InitError, InvalidSettings, Redis, init};
-use crate::ledger::rules::Rules;
+use crate::ledger::safety_checks::SafetyChecks;
 use crate::ledger::tokens::InvalidRate;
-use crate::ledger::{Book, Bounds, Ledger, Memory};
+use crate::ledger::{Bounds, Ledger, LedgerStore, Memory};
 use crate::telemetry::Metrics;
 use crate::telemetry::admin::Admin;
 use crate::telemetry::metrics::MetricsError;
 
 pub use drain::kept_for_traces;
-use gateway::{Background, Gateway, Seams};
-use health::Watchdog;
+use gateway::{Backends, Background, Gateway};
+use health::HealthMonitor;
 use settings::{bounds, ens_settings, gateway_settings, rates, redis_settings};
 
 /// Why the gateway could not run, or stopped running.
@@ -130,7 +130,7 @@ pub async fn run(
     credentials: Provider,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    run_by(Rules::default(), config, bound, credentials, stop).await
+    run_by(SafetyChecks::default(), config, bound, credentials, stop).await
 }
 
 /// The same by fewer rules, for a test that looks what one is for.
@@ -138,7 +138,7 @@ pub async fn run(
 /// # Errors
 /// As [`run`].
 pub async fn run_by(
-    rules: Rules,
+    rules: SafetyChecks,
     config: &Config,
     bound: Bound,
     credentials: Provider,
@@ -146,7 +146,7 @@ pub async fn run_by(
 ) -> Result<(), Error> {
     let background = Background::default();
     let bounds = Bounds {
-        rules,
+        checks: rules,
         ..bounds(config)
     };
     match redis_settings(config)? {
@@ -161,7 +161,7 @@ pub async fn run_by(
     }
 }
 
-async fn serve<L: Ledger>(
+async fn serve<L: LedgerStore>(
     config: &Config,
     bounds: Bounds,
     bound: Bound,
@@ -172,8 +172,8 @@ async fn serve<L: Ledger>(
 ) -> Result<(), Error> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), env!("ENI_GATEWAY_COMMIT"))?;
     let tls = tls(config).await?;
-    let book = Arc::new(Book::new(ledger, bounds, observe::book(&metrics)));
-    let budget = gateway::budget(&book);
+    let ledger = Arc::new(Ledger::new(ledger, bounds, observe::ledger(&metrics)));
+    let budget = gateway::budget(&ledger);
     let observer = observe::ens(&metrics);
     let ens = Arc::new(HttpEns::new(
         ens_settings(config),
@@ -181,7 +181,7 @@ async fn serve<L: Ledger>(
         budget.clone(),
         observer,
     )?);
-    let seams = Seams { book, ens, budget };
+    let seams = Backends { ledger, ens, budget };
     let Background { tasks, stop: ending } = background.clone();
     let gateway = Gateway::new(
         seams.clone(),
@@ -192,7 +192,7 @@ async fn serve<L: Ledger>(
     )
     .await;
 
-    let watchdog = Watchdog::new(seams, metrics.clone(), gateway.leaving());
+    let watchdog = HealthMonitor::new(seams, metrics.clone(), gateway.draining());
     let admin = Admin::new(metrics, watchdog.readiness());
     let admin = tasks.spawn(admin.serve(bound.admin, ending.clone().cancelled_owned()));
     tasks.spawn(watchdog.run(gateway.health(), ending));

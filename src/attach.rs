@@ -9,15 +9,15 @@
 //! is written the caller's deadline decides; afterwards only ENS does.
 
 mod answered;
+mod caller_session;
 mod describe;
 pub(crate) mod failures;
-mod gate;
-mod kit;
-mod line;
-pub mod owner;
+mod lock_queue;
 mod resend;
 mod reserve;
 mod send;
+mod send_permit;
+pub mod steps;
 mod validate;
 
 use std::sync::Arc;
@@ -30,17 +30,17 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::ens::{Budget, Ens};
-use crate::ledger::command::Reach;
-use crate::ledger::{Book, Hint, Ledger};
+use crate::ledger::command::Mode;
+use crate::ledger::{ChangeSubscription, Ledger, LedgerStore};
 use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid, random};
 use crate::telemetry::Metrics;
 use crate::telemetry::names::AUDIT;
 
-use gate::{Gate, HangUp};
-use kit::Kit;
-use line::{Line, Lines, Turn};
+use caller_session::{CallerSession, CloseOnDrop};
+use lock_queue::{InstanceQueue, InstanceQueues, QueueGuard};
+use send_permit::SendPermits;
 
-pub(crate) use describe::{finding, sights};
+pub(crate) use describe::{to_eni_observation, to_observed_enis};
 pub use validate::Check;
 
 /// The least time between two rounds of a caller that waits for the ledger: for the lock, for the end of an attempt, or for the
@@ -72,21 +72,21 @@ pub struct Request {
 
 /// Attaches ENIs.
 pub struct Attacher<L, E> {
-    book: Arc<Book<L>>,
+    ledger: Arc<Ledger<L>>,
     ens: Arc<E>,
     budget: Budget,
     /// One Attach call, connect included, takes at most this long.
     attempt_timeout: Duration,
     metrics: Metrics,
     tasks: TaskTracker,
-    lines: Lines,
-    leaving: CancellationToken,
+    queues: InstanceQueues,
+    draining: CancellationToken,
 }
 
-impl<L: Ledger, E: Ens> Attacher<L, E> {
+impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     /// Attaches through `ens`, by the rules of `book`; attempts run on `tasks`.
     pub fn new(
-        book: Arc<Book<L>>,
+        ledger: Arc<Ledger<L>>,
         ens: Arc<E>,
         budget: Budget,
         attempt_timeout: Duration,
@@ -94,21 +94,21 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
         tasks: TaskTracker,
     ) -> Self {
         Self {
-            book,
+            ledger: ledger,
             ens,
             budget,
             attempt_timeout,
             metrics,
             tasks,
-            lines: Lines::default(),
-            leaving: CancellationToken::new(),
+            queues: InstanceQueues::default(),
+            draining: CancellationToken::new(),
         }
     }
 
     /// This replica ends in a moment: answers everybody who still waits, those whose attach is not sent yet with `DRAINING`. What
     /// was sent goes on to its end on other replicas.
-    pub fn turn_away(&self) {
-        self.leaving.cancel();
+    pub fn abort_waiters(&self) {
+        self.draining.cancel();
     }
 
     /// Attaches an ENI: returns when ENS has accepted or refused, or when the deadline strikes. Already attached here is fine
@@ -117,12 +117,12 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     /// # Errors
     /// As the error table says. A failure that says that nothing was sent means: nothing was, and nothing will be.
     pub async fn attach(self: &Arc<Self>, request: Request) -> Result<Attachment, Failure> {
-        let (arrived, gate) = (Instant::now(), Gate::new(request.deadline));
-        let _hang_up = HangUp(gate.clone());
+        let (arrived, session) = (Instant::now(), CallerSession::new(request.deadline));
+        let _hang_up = CloseOnDrop(session.clone());
         let deadline = request.deadline;
-        let attempt = Attempting {
+        let attempt = AttemptTask {
             attacher: self.clone(),
-            gate: gate.clone(),
+            session: session.clone(),
             request: request.clone(),
             arrived,
         };
@@ -131,10 +131,10 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
             biased;
             answer = attempt => answer.unwrap_or_else(|panic| {
                 tracing::error!(error = %panic, "an attempt ended by a panic");
-                Err(gate::outcome_unknown())
+                Err(caller_session::outcome_unknown())
             }),
-            () = tokio::time::sleep_until(deadline) => gate.close(),
-            () = self.leaving.cancelled() => gate.leave(),
+            () = tokio::time::sleep_until(deadline) => session.close(),
+            () = self.draining.cancelled() => session.close_for_drain(),
         };
         let answer = answer.map_err(|failure| failure.about(&request.instance, &request.eni));
         if let Err(Failure {
@@ -150,158 +150,169 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
 }
 
 /// One attempt under way.
-struct Attempting<L, E> {
+struct AttemptTask<L, E> {
     attacher: Arc<Attacher<L, E>>,
-    gate: Arc<Gate>,
+    session: Arc<CallerSession>,
     request: Request,
     arrived: Instant,
 }
 
 /// How far one step came.
-enum Step {
+enum AttemptStep {
     /// To an answer.
-    Answered(Box<Attachment>),
+    Done(Box<Attachment>),
     /// To an attempt that is not settled yet: its end is waited for outside the line.
-    Unsettled(Unsettled),
+    AwaitOutcome(PendingOutcome),
     /// To an attachment that ENS no longer shows: for so long, nothing settles which of the two is the past. Waited for outside the line.
     Doubtful(Duration),
     /// To the lock, or to a permit that was missing; nothing is reserved yet. At once once more: once for each grant and each permit.
-    Further,
+    Continue,
     /// Not far; after a pause, or a change of the record, once more.
     Queued { ahead: usize },
     /// Not far; after this pause once more.
-    Again(Duration, Failure),
+    Retry(Duration, Failure),
 }
 
 /// An attempt whose end is waited for.
 #[derive(Clone, Copy)]
-struct Unsettled {
+struct PendingOutcome {
     uid: Uid,
     /// This very call sent it, or may have: whatever becomes of its record, it must not hear that nothing was sent.
     sent: bool,
 }
 
-impl<L: Ledger, E: Ens> Attempting<L, E> {
+impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     async fn run(self) -> Result<Attachment, Failure> {
         let _in_flight = self.attacher.metrics.attempt_in_flight();
-        let line = self.attacher.lines.of(&self.request.instance);
+        let line = self.attacher.queues.of(&self.request.instance);
         loop {
-            let step = match line.try_turn() {
-                Some(turn) => self.in_turn(turn).await?,
+            let step = match line.try_lock() {
+                Some(guard) => self.run_under_queue_guard(guard).await?,
                 // Others are before us; what needs no lock need not wait for them.
                 None => match self.ask().await? {
-                    Some(Step::Again(_, why)) => {
-                        self.gate.blocked_by(why);
-                        self.in_turn(self.line_up(&line).await?).await?
+                    Some(AttemptStep::Retry(_, why)) => {
+                        self.session.set_pending_error(why);
+                        self.run_under_queue_guard(self.wait_in_queue(&line).await?).await?
                     }
                     Some(step) => step,
-                    None => self.in_turn(self.line_up(&line).await?).await?,
+                    None => self.run_under_queue_guard(self.wait_in_queue(&line).await?).await?,
                 },
             };
             match step {
-                Step::Answered(attachment) => return Ok(*attachment),
-                Step::Unsettled(unsettled) => {
-                    if let Some(attachment) = self.settled(unsettled).await? {
+                AttemptStep::Done(attachment) => return Ok(*attachment),
+                AttemptStep::AwaitOutcome(pending) => {
+                    if let Some(attachment) = self.await_outcome(pending).await? {
                         return Ok(attachment);
                     }
                     // The attempt that was joined is withdrawn: this caller's own begins.
-                    self.gate.bound(sleep(LEAST_ROUND)).await?;
+                    self.session.until_deadline(sleep(LEAST_ROUND)).await?;
                 }
-                Step::Doubtful(rest) => self.outlast_doubt(rest).await?,
-                Step::Further | Step::Queued { .. } | Step::Again(..) => {}
+                AttemptStep::Doubtful(rest) => self.wait_until_confirmed(rest).await?,
+                AttemptStep::Continue | AttemptStep::Queued { .. } | AttemptStep::Retry(..) => {}
             }
         }
     }
 
     /// Waits for the turn. Meanwhile the caller hears what keeps the first in line.
-    async fn line_up(&self, line: &Arc<Line>) -> Result<Turn, Failure> {
-        let turn = line.turn();
-        let turn = async {
-            tokio::pin!(turn);
+    async fn wait_in_queue(&self, line: &Arc<InstanceQueue>) -> Result<QueueGuard, Failure> {
+        let guard = line.lock();
+        let guard = async {
+            tokio::pin!(guard);
             let mut known = None;
             loop {
-                self.gate.blocked_by(known.clone().unwrap_or_else(failures::in_line));
+                self.session
+                    .set_pending_error(known.clone().unwrap_or_else(failures::queue_wait));
                 tokio::select! {
                     biased;
-                    turn = &mut turn => return turn,
-                    told = line.told(known.as_ref()) => known = told,
+                    guard = &mut guard => return guard,
+                    told = line.blocked_by_changed(known.as_ref()) => known = told,
                 }
             }
         };
-        let turn = self.gate.bound(turn).await;
-        if let (Err(_), Some(mut turn)) = (&turn, line.try_turn()) {
+        let guard = self.session.until_deadline(guard).await;
+        if let (Err(_), Some(mut guard)) = (&guard, line.try_lock()) {
             // Perhaps nobody else is left to whom a lock could pass.
-            self.attacher.step_aside(&mut turn, &self.request.instance).await;
+            self.attacher.release_if_idle(&mut guard, &self.request.instance).await;
         }
-        turn
+        guard
     }
 
     /// At the head of the line: steps until there is an answer, or the caller's time is over.
-    async fn in_turn(&self, mut turn: Turn) -> Result<Step, Failure> {
-        let mut kit = Kit::default();
+    async fn run_under_queue_guard(&self, mut guard: QueueGuard) -> Result<AttemptStep, Failure> {
+        let mut permits = SendPermits::default();
         let mut unreached = 0;
         let mut recovering = false;
-        let mut hint = self.attacher.book.ledger().hints().subscribe(&self.request.instance);
-        self.gate.lead(Some(turn.line()));
+        let mut changes = self.attacher.ledger.store().changes().subscribe(&self.request.instance);
+        self.session.set_leading(Some(guard.line()));
         let ended = loop {
-            let paused = match self.step(&mut turn, &mut kit, std::mem::take(&mut recovering)).await {
-                Ok(Step::Again(pause, why)) => {
+            let paused = match self
+                .step(&mut guard, &mut permits, std::mem::take(&mut recovering))
+                .await
+            {
+                Ok(AttemptStep::Retry(pause, why)) => {
                     recovering = why.reason == Reason::CoordinationRecovering;
                     unreached += u32::from(why.reason == Reason::NotApplied);
                     if unreached == MOST_UNREACHED {
                         break Err(why);
                     }
-                    self.attacher.put_down(&mut kit).await;
-                    self.gate.pause(pause.max(LEAST_ROUND), why).await
+                    self.attacher.return_permits(&mut permits).await;
+                    self.session.pause(pause.max(LEAST_ROUND), why).await
                 }
-                Ok(Step::Queued { ahead }) => {
-                    self.gate.blocked_by(failures::lock_wait(ahead));
-                    self.attacher.put_down_probes(&mut kit).await;
-                    self.gate.bound(next_round(&mut hint, poll_pause())).await
+                Ok(AttemptStep::Queued { ahead }) => {
+                    self.session.set_pending_error(failures::lock_wait(ahead));
+                    self.attacher.return_probes(&mut permits).await;
+                    self.session
+                        .until_deadline(next_round(&mut changes, poll_pause()))
+                        .await
                 }
-                Ok(Step::Further) => Ok(()),
+                Ok(AttemptStep::Continue) => Ok(()),
                 ended => break ended,
             };
             if let Err(failure) = paused {
                 break Err(failure);
             }
         };
-        self.gate.lead(None);
-        self.attacher.put_down(&mut kit).await;
-        self.attacher.step_aside(&mut turn, &self.request.instance).await;
+        self.session.set_leading(None);
+        self.attacher.return_permits(&mut permits).await;
+        self.attacher.release_if_idle(&mut guard, &self.request.instance).await;
         ended
     }
 
     /// One step: as far as it gets without waiting for anything but the ledger and ENS. `recovering`: the ledger was, a moment ago.
-    async fn step(&self, turn: &mut Turn, kit: &mut Kit, recovering: bool) -> Result<Step, Failure> {
+    async fn step(
+        &self,
+        guard: &mut QueueGuard,
+        permits: &mut SendPermits,
+        recovering: bool,
+    ) -> Result<AttemptStep, Failure> {
         // No permit is taken from the others while it cannot be used.
         if recovering && let Some(step) = self.ask().await? {
             return Ok(step);
         }
         // A permit is had when nobody stands before, not while queueing, and never waited for under the lock.
-        if turn.is_next() {
-            let equipped = match self.attacher.equip_now(kit).await {
-                Ok(Some(equipped)) => equipped,
+        if guard.is_next() {
+            let permit_for_send = match self.attacher.try_prepare_send(permits).await {
+                Ok(Some(permit_for_send)) => permit_for_send,
                 // What needs neither permit nor credentials does not fail for them, and does not wait for them.
                 missing => {
-                    self.attacher.give_up(turn, &self.request.instance).await;
+                    self.attacher.release(guard, &self.request.instance).await;
                     if let Some(step) = self.ask().await? {
                         return Ok(step);
                     }
                     missing?;
-                    self.attacher.equip(kit, &self.gate).await?
+                    self.attacher.prepare_send(permits, &self.session).await?
                 }
             };
-            return self.reserve(turn, equipped, kit).await;
+            return self.reserve(guard, permit_for_send, permits).await;
         }
-        let enter = self.enter(turn.ticket(), Uid(Uuid::nil()), Reach::Queue);
-        match self.attacher.book.execute(&self.request.instance, &enter).await {
+        let enter = self.enter(guard.ticket(), Uid(Uuid::nil()), Mode::Enqueue);
+        match self.attacher.ledger.execute(&self.request.instance, &enter).await {
             Ok(answer) => {
-                self.gate.reached();
-                turn.hears(&answer);
-                self.without_send(turn, answer).await
+                self.session.ledger_reached();
+                guard.apply_reply(&answer);
+                self.without_send(guard, answer).await
             }
-            Err(error) => Ok(Step::Again(LEDGER_RETRY, self.gate.unreached(&error)?)),
+            Err(error) => Ok(AttemptStep::Retry(LEDGER_RETRY, self.session.ledger_unreached(&error)?)),
         }
     }
 }
@@ -312,10 +323,10 @@ fn poll_pause() -> Duration {
 }
 
 /// Pauses until the record is worth asking for again: so long at most, less if it changed, and never less than [`LEAST_ROUND`].
-async fn next_round(hint: &mut Hint, most: Duration) {
+async fn next_round(changes: &mut ChangeSubscription, most: Duration) {
     sleep(LEAST_ROUND).await;
     // Either way it is asked for again.
-    let _ = timeout(most.saturating_sub(LEAST_ROUND), hint.changed()).await;
+    let _ = timeout(most.saturating_sub(LEAST_ROUND), changes.changed()).await;
 }
 
 /// Who asked for what, and what came of it.

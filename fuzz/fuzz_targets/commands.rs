@@ -155,7 +155,7 @@ impl Desk {
             },
             instance: "i-1".parse().expect("an id"),
             partition: Partition {
-                incarnation: "0".to_owned(),
+                epoch: "0".to_owned(),
                 hold_until: Timestamp::default(),
                 shared: None,
             },
@@ -220,7 +220,7 @@ impl Desk {
             Act::Failover { lost, hold } => {
                 self.uids += 1;
                 self.partition = Partition {
-                    incarnation: self.uids.to_string(),
+                    epoch: self.uids.to_string(),
                     hold_until: self.now + Duration::from_secs(hold.into()),
                     shared: None,
                 };

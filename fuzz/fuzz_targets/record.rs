@@ -28,7 +28,7 @@ fuzz_target!(|text: &str| {
         bounds: &bounds,
         instance: &"i-1".parse().expect("an id"),
         partition: &Partition {
-            incarnation: "a".to_owned(),
+            epoch: "a".to_owned(),
             hold_until: Timestamp::default(),
             shared: None,
         },

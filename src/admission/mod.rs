@@ -4,7 +4,7 @@
 //! RAII and global; a watch keeps its own inside the stream that it returns. Callers are not told apart, instances are: a crowd at
 //! one of them fills its share, and the rest stays free for the others.
 
-mod door;
+mod concurrency_limit;
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::model::{Failure, InstanceId, Reason, random};
 
-use door::{Door, Full};
+use concurrency_limit::{ConcurrencyLimit, LimitExceeded};
 
-pub use door::Permit;
+pub use concurrency_limit::AdmissionPermit;
 
 /// How many may be inside at once, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +37,12 @@ impl Default for Limits {
     }
 }
 
-/// Lets calls in, one [`Permit`] each.
+/// Lets calls in, one [`AdmissionPermit`] each.
 #[derive(Debug)]
 pub struct Admission {
-    attaches: Door,
-    reads: Door,
-    streams: Door,
+    attaches: ConcurrencyLimit,
+    reads: ConcurrencyLimit,
+    streams: ConcurrencyLimit,
     draining: CancellationToken,
 }
 
@@ -51,9 +51,9 @@ impl Admission {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
-            attaches: Door::new("attach calls", limits.attaches, 4),
-            reads: Door::new("reads", limits.reads, 2),
-            streams: Door::new("watch streams", limits.streams, 2),
+            attaches: ConcurrencyLimit::new("attach calls", limits.attaches, 4),
+            reads: ConcurrencyLimit::new("reads", limits.reads, 2),
+            streams: ConcurrencyLimit::new("watch streams", limits.streams, 2),
             draining: CancellationToken::new(),
         }
     }
@@ -62,7 +62,7 @@ impl Admission {
     ///
     /// # Errors
     /// `DRAINING` or `OVERLOADED`.
-    pub fn attach(&self, instance: &InstanceId) -> Result<Permit, Failure> {
+    pub fn attach(&self, instance: &InstanceId) -> Result<AdmissionPermit, Failure> {
         self.enter(&self.attaches, Some(instance))
     }
 
@@ -70,7 +70,7 @@ impl Admission {
     ///
     /// # Errors
     /// `DRAINING` or `OVERLOADED`.
-    pub fn read(&self, instance: &InstanceId) -> Result<Permit, Failure> {
+    pub fn read(&self, instance: &InstanceId) -> Result<AdmissionPermit, Failure> {
         self.enter(&self.reads, Some(instance))
     }
 
@@ -79,7 +79,7 @@ impl Admission {
     ///
     /// # Errors
     /// `DRAINING` or `OVERLOADED`.
-    pub fn opening(&self) -> Result<Permit, Failure> {
+    pub fn opening(&self) -> Result<AdmissionPermit, Failure> {
         self.enter(&self.reads, None)
     }
 
@@ -87,7 +87,7 @@ impl Admission {
     ///
     /// # Errors
     /// `DRAINING` or `OVERLOADED`.
-    pub fn stream(&self, instance: &InstanceId) -> Result<Permit, Failure> {
+    pub fn stream(&self, instance: &InstanceId) -> Result<AdmissionPermit, Failure> {
         self.enter(&self.streams, Some(instance))
     }
 
@@ -104,20 +104,20 @@ impl Admission {
     /// How many watch streams are open.
     #[must_use]
     pub fn open_streams(&self) -> usize {
-        self.streams.inside()
+        self.streams.in_flight()
     }
 
     /// What a call gets that meets the closed gate.
     #[must_use]
-    pub fn turned_away() -> Failure {
+    pub fn draining_failure() -> Failure {
         Failure::draining("; call again, and another one answers")
     }
 
-    fn enter(&self, door: &Door, instance: Option<&InstanceId>) -> Result<Permit, Failure> {
+    fn enter(&self, door: &ConcurrencyLimit, instance: Option<&InstanceId>) -> Result<AdmissionPermit, Failure> {
         if self.draining.is_cancelled() {
-            return Err(Self::turned_away());
+            return Err(Self::draining_failure());
         }
-        door.enter(instance).map_err(|Full(why)| {
+        door.acquire(instance).map_err(|LimitExceeded(why)| {
             let delay = Duration::from_millis(random::between(200..=1000));
             Failure::new(Reason::Overloaded, why).retry_after(delay)
         })
@@ -189,7 +189,7 @@ mod tests {
             reads: 8,
             streams: 8,
         });
-        let crowd: Vec<Permit> = (0..2).map(|_| admission.attach(&one()).unwrap()).collect();
+        let crowd: Vec<AdmissionPermit> = (0..2).map(|_| admission.attach(&one()).unwrap()).collect();
         let refused = admission.attach(&one()).expect_err("its share is a quarter");
         assert_eq!(refused.reason, Reason::Overloaded);
         assert!(refused.message.contains("one instance"), "{}", refused.message);
@@ -197,9 +197,9 @@ mod tests {
         drop(crowd);
         let _again = admission.attach(&one()).expect("its share is free again");
 
-        let _readers: Vec<Permit> = (0..4).map(|_| admission.read(&one()).unwrap()).collect();
+        let _readers: Vec<AdmissionPermit> = (0..4).map(|_| admission.read(&one()).unwrap()).collect();
         assert!(admission.read(&one()).is_err(), "its share is half");
-        let _opening: Vec<Permit> = (0..4).map(|_| admission.opening().unwrap()).collect();
+        let _opening: Vec<AdmissionPermit> = (0..4).map(|_| admission.opening().unwrap()).collect();
         assert!(admission.read(&other()).is_err(), "full");
     }
 }

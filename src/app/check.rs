@@ -10,11 +10,11 @@ pub use coordination::coordination;
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct CheckResult {
     /// What it is part of: `tls`, `ledger`, `credentials`, `ens`, `clock`.
     pub part: &'static str,
     /// Whether it works.
-    pub status: Status,
+    pub status: CheckStatus,
     /// What was found.
     pub message: String,
     /// What to do about it; empty where nothing needs doing.
@@ -23,18 +23,18 @@ pub struct Finding {
 
 /// Whether something works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum CheckStatus {
     /// Yes.
     Good,
     /// Yes, but.
     Warning,
     /// No, for this kind of reason.
-    Failed(Failure),
+    Failed(CheckFailure),
 }
 
 /// What kind of reason, for the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Failure {
+pub enum CheckFailure {
     /// Any other.
     Other,
     /// ENS refuses the key, or the account lacks a right.
@@ -45,12 +45,12 @@ pub enum Failure {
     Configuration,
 }
 
-impl Finding {
+impl CheckResult {
     /// It works.
     pub fn good(part: &'static str, message: impl Into<String>) -> Self {
         Self {
             part,
-            status: Status::Good,
+            status: CheckStatus::Good,
             message: message.into(),
             remedy: String::new(),
         }
@@ -60,17 +60,22 @@ impl Finding {
     pub fn warning(part: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             part,
-            status: Status::Warning,
+            status: CheckStatus::Warning,
             message: message.into(),
             remedy: remedy.into(),
         }
     }
 
     /// It does not work.
-    pub fn failed(part: &'static str, failure: Failure, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn failed(
+        part: &'static str,
+        failure: CheckFailure,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self {
             part,
-            status: Status::Failed(failure),
+            status: CheckStatus::Failed(failure),
             message: message.into(),
             remedy: remedy.into(),
         }
@@ -78,13 +83,13 @@ impl Finding {
 }
 
 /// The certificate to serve with, where there is one.
-pub async fn tls(config: &Config) -> Option<Finding> {
+pub async fn tls(config: &Config) -> Option<CheckResult> {
     config.grpc.tls_cert_file.as_ref()?;
     Some(match super::tls(config).await {
-        Ok(_) => Finding::good("tls", "certificate and key belong together"),
+        Ok(_) => CheckResult::good("tls", "certificate and key belong together"),
         Err(error) => {
             let remedy = "correct grpc.tls_cert_file, grpc.tls_key_file or grpc.client_ca_file";
-            Finding::failed("tls", Failure::Configuration, error.to_string(), remedy)
+            CheckResult::failed("tls", CheckFailure::Configuration, error.to_string(), remedy)
         }
     })
 }

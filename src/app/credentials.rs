@@ -1,6 +1,6 @@
 //! The account's credentials, for the command line, which knows nothing of `ens`.
 
-use crate::ens::credentials::{Credentials, Surroundings};
+use crate::ens::credentials::{Credentials, ProviderContext};
 
 pub use crate::ens::credentials::Provider;
 pub use crate::ens::credentials::chain::DiscoverError;
@@ -10,7 +10,7 @@ pub use crate::ens::credentials::chain::DiscoverError;
 /// # Errors
 /// None is, or no HTTP client can be built.
 pub async fn discover() -> Result<Provider, DiscoverError> {
-    Provider::discover(&Surroundings::of_process()).await
+    Provider::discover(&ProviderContext::of_process()).await
 }
 
 /// Always this key: for the embedded simulator.

@@ -12,10 +12,10 @@ use super::gateway::Background;
 use crate::attach::Attacher;
 use crate::ens::Ens;
 use crate::grpc::Health;
-use crate::ledger::Ledger;
+use crate::ledger::LedgerStore;
 
 /// How long before the deadline those who still wait are told: enough for an answer to reach them.
-const LAST_WORD: Duration = Duration::from_millis(500);
+const FINAL_REPLY_MARGIN: Duration = Duration::from_millis(500);
 /// How long what runs in the background may take to end, the deadline permitting.
 const BACKGROUND: Duration = Duration::from_secs(2);
 
@@ -27,7 +27,7 @@ pub fn kept_for_traces(drain_timeout: Duration) -> Duration {
 
 /// How long each part of the end may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Times {
+pub struct DrainTimeouts {
     /// Until those who send calls have heard that this replica is not ready.
     pub delay: Duration,
     /// All of it, up to the last traces.
@@ -36,7 +36,7 @@ pub struct Times {
 
 /// What ends.
 pub(super) struct Drain<L, E> {
-    pub(super) times: Times,
+    pub(super) times: DrainTimeouts,
     /// Cancelled first: this replica is not ready any more.
     pub(super) leaving: CancellationToken,
     /// Cancelled next: newcomers are refused, watches end, connections are told to go elsewhere.
@@ -47,7 +47,7 @@ pub(super) struct Drain<L, E> {
     pub(super) background: Background,
 }
 
-impl<L: Ledger, E: Ens> Drain<L, E> {
+impl<L: LedgerStore, E: Ens> Drain<L, E> {
     /// Ends everything, the gRPC server's task among it. What is unfinished at the deadline is left to other replicas; nothing
     /// is released or taken back.
     ///
@@ -61,11 +61,15 @@ impl<L: Ledger, E: Ens> Drain<L, E> {
         sleep(self.times.delay).await;
         self.stopping.cancel();
         self.attempts.close();
-        let finished = timeout_at(deadline - LAST_WORD.min(self.times.timeout / 2), self.attempts.wait()).await;
+        let finished = timeout_at(
+            deadline - FINAL_REPLY_MARGIN.min(self.times.timeout / 2),
+            self.attempts.wait(),
+        )
+        .await;
         if finished.is_err() {
             let attempts = self.attempts.len();
             tracing::warn!(attempts, "attempts are left to other replicas");
-            self.attacher.turn_away();
+            self.attacher.abort_waiters();
         }
         let served = timeout_at(deadline, &mut serving).await;
         if served.is_err() {

@@ -20,27 +20,27 @@ use crate::attach::Attacher;
 use crate::ens::budget::{self, TokenAnswer, TokenRequest, TokenSource, Unreachable};
 use crate::ens::{Budget, Ens, Purpose};
 use crate::grpc::{self, AttachmentService, Health, Server, Tls};
-use crate::ledger::{Book, Bucket, Ledger, TokenOrder, TokenReply, Unavailable, Waits};
+use crate::ledger::{Bucket, Ledger, LedgerError, LedgerStore, TokenOrder, TokenReply, Waits};
 use crate::telemetry::Metrics;
 use crate::tracker::Tracker;
 use crate::watch::{self, Hub};
 
-pub use super::drain::Times;
+pub use super::drain::DrainTimeouts;
 
 /// What a gateway stands on.
-pub struct Seams<L, E> {
+pub struct Backends<L, E> {
     /// The ledger with its rules.
-    pub book: Arc<Book<L>>,
+    pub ledger: Arc<Ledger<L>>,
     /// The cloud.
     pub ens: Arc<E>,
     /// The account's budget of calls to it, as [`budget()`] makes it.
     pub budget: Budget,
 }
 
-impl<L, E> Clone for Seams<L, E> {
+impl<L, E> Clone for Backends<L, E> {
     fn clone(&self) -> Self {
         Self {
-            book: self.book.clone(),
+            ledger: self.ledger.clone(),
             ens: self.ens.clone(),
             budget: self.budget.clone(),
         }
@@ -59,7 +59,7 @@ pub struct Settings {
     /// How connections are treated.
     pub server: grpc::server::Settings,
     /// How long the end may take.
-    pub drain: Times,
+    pub drain: DrainTimeouts,
 }
 
 /// What runs for as long as the process does.
@@ -78,19 +78,19 @@ pub struct Gateway<L, E> {
     drain: Drain<L, E>,
 }
 
-impl<L: Ledger, E: Ens> Gateway<L, E> {
+impl<L: LedgerStore, E: Ens> Gateway<L, E> {
     /// Puts a gateway together; what it does all the time runs on `background`. With `tls`, it serves a listener under that identity.
     pub async fn new(
-        seams: Seams<L, E>,
+        seams: Backends<L, E>,
         settings: Settings,
         tls: Option<Arc<Tls>>,
         metrics: Metrics,
         background: Background,
     ) -> Self {
-        let Seams { book, ens, budget } = seams;
+        let Backends { ledger, ens, budget } = seams;
         let (attempts, stopping) = (TaskTracker::new(), CancellationToken::new());
         let attacher = Arc::new(Attacher::new(
-            book.clone(),
+            ledger.clone(),
             ens.clone(),
             budget.clone(),
             settings.attempt_timeout,
@@ -98,7 +98,7 @@ impl<L: Ledger, E: Ens> Gateway<L, E> {
             attempts.clone(),
         ));
         let tracker = Arc::new(Tracker::new(
-            book.clone(),
+            ledger.clone(),
             ens.clone(),
             budget.clone(),
             attacher.clone(),
@@ -106,7 +106,7 @@ impl<L: Ledger, E: Ens> Gateway<L, E> {
             attempts.clone(),
         ));
         let hub = Hub::new(
-            book,
+            ledger,
             ens,
             budget,
             tracker.clone(),
@@ -146,7 +146,7 @@ impl<L: Ledger, E: Ens> Gateway<L, E> {
 
     /// Cancelled as soon as it begins to end.
     #[must_use]
-    pub fn leaving(&self) -> CancellationToken {
+    pub fn draining(&self) -> CancellationToken {
         self.drain.leaving.clone()
     }
 
@@ -169,7 +169,7 @@ impl<L: Ledger, E: Ens> Gateway<L, E> {
     {
         let Self { server, tracker, drain } = self;
         let Background { tasks, stop } = &drain.background;
-        tasks.spawn(tracker.clone().compare(stop.clone()));
+        tasks.spawn(tracker.clone().reconcile(stop.clone()));
         tasks.spawn(tracker.run(stop.clone()));
         let serving = serve(server, drain.stopping.clone());
         let serving = tasks.spawn(async move { serving.await.map_err(Error::from) });
@@ -183,7 +183,7 @@ pub struct Serving<L, E> {
     drain: Drain<L, E>,
 }
 
-impl<L: Ledger, E: Ens> Serving<L, E> {
+impl<L: LedgerStore, E: Ens> Serving<L, E> {
     /// Resolves if the server ends without having been told to. Safe to cancel.
     ///
     /// # Errors
@@ -211,11 +211,11 @@ impl<L: Ledger, E: Ens> Serving<L, E> {
 }
 
 /// A budget whose counter is the ledger's.
-pub fn budget<L: Ledger>(book: &Arc<Book<L>>) -> Budget {
-    Budget::new(token_source(book.clone()))
+pub fn budget<L: LedgerStore>(ledger: &Arc<Ledger<L>>) -> Budget {
+    Budget::new(token_source(ledger.clone()))
 }
 
-fn token_source<L: Ledger>(book: Arc<Book<L>>) -> TokenSource {
+fn token_source<L: LedgerStore>(ledger: Arc<Ledger<L>>) -> TokenSource {
     const fn bucket(purpose: Purpose) -> Bucket {
         match purpose {
             Purpose::Attach => Bucket::Attach,
@@ -226,7 +226,7 @@ fn token_source<L: Ledger>(book: Arc<Book<L>>) -> TokenSource {
         }
     }
     Arc::new(move |request| {
-        let book = book.clone();
+        let ledger = ledger.clone();
         let order = match request {
             TokenRequest::Take(purpose, waits) => {
                 let waits = waits.map(|budget::Waits { since, most }| Waits { since, most });
@@ -240,12 +240,12 @@ fn token_source<L: Ledger>(book: Arc<Book<L>>) -> TokenSource {
             TokenRequest::Close(purpose) => TokenOrder::Close(bucket(purpose)),
         };
         Box::pin(async move {
-            match book.ledger().take(order).await {
+            match ledger.store().take(order).await {
                 Ok(TokenReply::Granted) => Ok(TokenAnswer::Granted),
                 Ok(TokenReply::Chunk(further)) => Ok(TokenAnswer::Chunk(further)),
                 Ok(TokenReply::Probe) => Ok(TokenAnswer::Probe),
                 Ok(TokenReply::Wait(wait)) => Ok(TokenAnswer::Wait(wait)),
-                Err(Unavailable { why, down_for, .. }) => Err(Unreachable { why, down_for }),
+                Err(LedgerError { why, down_for, .. }) => Err(Unreachable { why, down_for }),
             }
         })
     })

@@ -5,38 +5,38 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::gateway::Seams;
+use super::gateway::Backends;
 use crate::ens::HttpEns;
 use crate::grpc::Health;
-use crate::ledger::{ClockSteps, Ledger};
+use crate::ledger::{ClockSteps, LedgerStore};
 use crate::telemetry::{Metrics, Readiness};
 
 /// How often it is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Looks at everything that readiness depends on.
-pub(super) struct Watchdog<L> {
+pub(super) struct HealthMonitor<L> {
     parts: Arc<Parts<L>>,
     metrics: Metrics,
 }
 
 struct Parts<L> {
-    seams: Seams<L, HttpEns>,
+    seams: Backends<L, HttpEns>,
     leaving: CancellationToken,
 }
 
-impl<L: Ledger> Parts<L> {
+impl<L: LedgerStore> Parts<L> {
     fn readiness(&self) -> Readiness {
         Readiness {
             configured: true,
             bound: true,
             draining: self.leaving.is_cancelled(),
-            ledger: self.seams.book.ledger().health(),
-            ens: self.ens_trouble(),
+            ledger: self.seams.ledger.store().health(),
+            ens: self.ens_error(),
         }
     }
 
-    fn ens_trouble(&self) -> Option<String> {
+    fn ens_error(&self) -> Option<String> {
         if let Some(off) = self.seams.ens.clock_offset() {
             return Some(format!(
                 "this machine's clock and ens's differ by {off:#}: nothing is sent"
@@ -49,8 +49,8 @@ impl<L: Ledger> Parts<L> {
     }
 }
 
-impl<L: Ledger> Watchdog<L> {
-    pub(super) fn new(seams: Seams<L, HttpEns>, metrics: Metrics, leaving: CancellationToken) -> Self {
+impl<L: LedgerStore> HealthMonitor<L> {
+    pub(super) fn new(seams: Backends<L, HttpEns>, metrics: Metrics, leaving: CancellationToken) -> Self {
         Self {
             parts: Arc::new(Parts { seams, leaving }),
             metrics,
@@ -90,7 +90,7 @@ impl<L: Ledger> Watchdog<L> {
             if readiness.ledger.recovering > 0 && !recovering {
                 tracing::warn!(
                     partitions = readiness.ledger.recovering,
-                    hold = ?self.parts.seams.book.bounds().hold(),
+                    hold = ?self.parts.seams.ledger.bounds().recovery_hold_down(),
                     "the ledger restarted, failed over or lost data: partitions grant nothing until their hold is over"
                 );
                 recovering = true;
@@ -104,11 +104,11 @@ impl<L: Ledger> Watchdog<L> {
             self.metrics.clock_stepped(ledger.clock_steps.since(clock_steps));
             clock_steps = ledger.clock_steps;
             self.metrics.ledger_up(ledger.up && ledger.refusing.is_empty());
-            self.metrics.ledger_unfit(readiness.ledger.unfit.len());
+            self.metrics.ledger_misconfigured(readiness.ledger.misconfigured.len());
             self.metrics.partitions_recovering(readiness.ledger.recovering);
             self.metrics.breaker_open(self.parts.seams.budget.breaker_open());
             // Stopped or not, the condition of the loop says.
-            let _ = tokio::time::timeout(LOOK, stop.cancelled()).await;
+            let _ = tokio::time::timeout(CHECK_INTERVAL, stop.cancelled()).await;
         }
     }
 }

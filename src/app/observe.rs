@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::ens::report;
 use crate::grpc::trace::Observers;
-use crate::ledger::book::{Event, Observer};
 use crate::ledger::command::Change;
+use crate::ledger::execute::{LedgerEvent, Observer};
 use crate::model::{Attachment, State};
 use crate::telemetry::Metrics;
 use crate::telemetry::context::{adopt_parent, emit_attachment_span};
@@ -13,13 +13,13 @@ use crate::telemetry::metrics::Ended;
 use crate::telemetry::names::AUDIT;
 
 /// Committed changes of attachments.
-pub(super) fn book(metrics: &Metrics) -> Observer {
+pub(super) fn ledger(metrics: &Metrics) -> Observer {
     let metrics = metrics.clone();
     Arc::new(move |event| match event {
-        Event::Changed(change) => changed(&metrics, change),
-        Event::Broken(instance, breach) => {
-            metrics.invariant_breached(breach);
-            tracing::error!(%instance, invariant = breach.id(), "an invariant was broken: please report this");
+        LedgerEvent::Changed(change) => changed(&metrics, change),
+        LedgerEvent::InvariantViolated(instance, violation) => {
+            metrics.invariant_violated(violation);
+            tracing::error!(%instance, invariant = violation.id(), "an invariant was broken: please report this");
         }
     })
 }

@@ -6,7 +6,7 @@ use super::drain::kept_for_traces;
 use super::{Error, gateway};
 use crate::admission::Limits;
 use crate::config::{Config, LedgerUrl, Server};
-use crate::ledger::redis::{Agreement, Identity, Login, Place, RedisSettings, Servers, Tls};
+use crate::ledger::redis::{Identity, Login, RedisSettings, RedisTls, ServerAddr, Servers, SharedSettings};
 use crate::ledger::tokens::InvalidRate;
 use crate::ledger::{Bounds, Rates};
 use crate::{ens, grpc, watch};
@@ -30,7 +30,7 @@ pub(super) fn gateway_settings(config: &Config) -> gateway::Settings {
             drain_timeout: drain_timeout.saturating_sub(config.grpc.drain_delay),
             ..grpc::server::Settings::default()
         },
-        drain: gateway::Times {
+        drain: gateway::DrainTimeouts {
             delay: config.grpc.drain_delay,
             timeout: drain_timeout,
         },
@@ -59,7 +59,7 @@ pub(super) fn bounds(config: &Config) -> Bounds {
         limit: config.limit.enis_per_instance,
         count_primary: config.limit.count_primary,
         stuck_after: config.tracker.stuck_after,
-        compare_after: config.tracker.compare_after,
+        reconcile_after: config.tracker.reconcile_after,
         ..Bounds::default()
     }
 }
@@ -78,11 +78,11 @@ pub(super) fn rates(config: &Config) -> Result<Rates, InvalidRate> {
 /// A file cannot be read, or a rate is out of bounds.
 pub(super) fn redis_settings(config: &Config) -> Result<Option<RedisSettings>, Error> {
     let ledger = &config.ledger;
-    let place = |server: &Server| Place::Tcp(server.host.clone(), server.port);
+    let place = |server: &Server| ServerAddr::Tcp(server.host.clone(), server.port);
     let (servers, db) = match &ledger.url {
         LedgerUrl::Memory => return Ok(None),
         LedgerUrl::Redis { server, db, .. } => (Servers::One(place(server)), *db),
-        LedgerUrl::Unix { path, db } => (Servers::One(Place::Unix(path.clone())), *db),
+        LedgerUrl::Unix { path, db } => (Servers::One(ServerAddr::Unix(path.clone())), *db),
         LedgerUrl::Sentinel {
             sentinels, master, db, ..
         } => {
@@ -101,7 +101,7 @@ pub(super) fn redis_settings(config: &Config) -> Result<Option<RedisSettings>, E
         let key = read("ledger.key_file", &ledger.key_file)?;
         let identity = chain.zip(key).map(|(chain, key)| Identity { chain, key: key.into() });
         let authorities = read("ledger.ca_file", &ledger.ca_file)?;
-        Ok::<_, Error>(Tls { authorities, identity })
+        Ok::<_, Error>(RedisTls { authorities, identity })
     });
     let password = ledger.password().map_err(|source| Error::File {
         setting: "ledger.password_file",
@@ -113,12 +113,12 @@ pub(super) fn redis_settings(config: &Config) -> Result<Option<RedisSettings>, E
         login: Login { user, password },
         db,
         prefix: ledger.prefix.clone(),
-        agreement: Agreement {
+        agreement: SharedSettings {
             bounds: bounds(config).shared(),
             synced: ledger.sync_replicas > 0,
         },
         sync_replicas: ledger.sync_replicas,
-        comparison_horizon: bounds(config).comparison_horizon(),
+        reconcile_horizon: bounds(config).reconcile_horizon(),
         fresh: ledger.fresh,
         rates: rates(config)?,
         response_timeout: ledger.timeout / 2,

@@ -4,59 +4,63 @@
 use std::time::Duration;
 
 use crate::ens::{DescribeError, EniStatus, Ens, Permit, Purpose, Row};
-use crate::ledger::Ledger;
-use crate::ledger::command::{Command, Finding, Sight, Status};
+use crate::ledger::LedgerStore;
+use crate::ledger::command::{Command, EniObservation, ObservedEni, ObservedStatus};
 use crate::ledger::record::Attempt;
 use crate::model::{Failure, InstanceId, Timestamp};
 
-use super::{Attacher, Attempting, LEAST_ROUND, LEDGER_RETRY, failures};
+use super::{Attacher, AttemptTask, LEAST_ROUND, LEDGER_RETRY, failures};
 
 /// The pause after a describe that failed in passing, or told nothing.
 pub(super) const DESCRIBE_PAUSE: Duration = Duration::from_millis(500);
 
-impl<L: Ledger, E: Ens> Attacher<L, E> {
+impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     /// Every ENI of the instance, and when ENS was asked. The inner error is worth another try after a pause.
     pub(super) async fn describe(
         &self,
         instance: &InstanceId,
         permit: Permit,
-    ) -> Result<(Timestamp, Vec<Sight>), Result<(Duration, Failure), Failure>> {
-        let sent_at = self.book.ledger().now(instance);
+    ) -> Result<(Timestamp, Vec<ObservedEni>), Result<(Duration, Failure), Failure>> {
+        let sent_at = self.ledger.store().now(instance);
         match self.ens.interfaces_of(permit, instance).await {
-            Ok(rows) => Ok((sent_at, sights(instance, rows))),
-            Err(error) => Err(failures::describe(&error).map(|why| (pause_after(&error), why))),
+            Ok(rows) => Ok((sent_at, to_observed_enis(instance, rows))),
+            Err(error) => Err(failures::describe_failed(&error).map(|why| (pause_after(&error), why))),
         }
     }
 }
 
-impl<L: Ledger, E: Ens> Attempting<L, E> {
+impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     /// Looks whether the ENI that the ledger has on the instance is still there, and records what ENS shows. How long to wait before the
     /// ledger is asked again, and what the caller hears if there is no time for that.
-    pub(super) async fn reread(&self) -> Result<(Duration, Failure), Failure> {
+    pub(super) async fn refresh_eni(&self) -> Result<(Duration, Failure), Failure> {
         let attacher = &self.attacher;
-        let permit = attacher.permit(Purpose::Describe, &self.gate).await?;
+        let permit = attacher.permit(Purpose::Describe, &self.session).await?;
         let (instance, eni) = (&self.request.instance, &self.request.eni);
         if self.was_described().await {
             attacher.budget.give_back(permit).await;
-            return Ok((LEAST_ROUND, failures::doubtful()));
+            return Ok((LEAST_ROUND, failures::unsettled_attachment()));
         }
-        self.gate.blocked_by(failures::unaffirmed("it did not answer in time"));
-        let sent_at = attacher.book.ledger().now(instance);
+        self.session
+            .set_pending_error(failures::unconfirmed_attachment("it did not answer in time"));
+        let sent_at = attacher.ledger.store().now(instance);
         let finding = match attacher.ens.interfaces(permit, std::slice::from_ref(eni)).await {
-            Ok(rows) => rows.first().map_or(Finding::Missing, |row| finding(instance, row)),
-            Err(DescribeError::UnknownId(_)) => Finding::Missing,
+            Ok(rows) => rows
+                .first()
+                .map_or(EniObservation::Missing, |row| to_eni_observation(instance, row)),
+            Err(DescribeError::UnknownId(_)) => EniObservation::Missing,
             Err(error) => {
-                let why = failures::describe(&error).map_err(|final_one| failures::unaffirmed(&final_one.message))?;
-                return Ok((pause_after(&error), failures::unaffirmed(&why.message)));
+                let why = failures::describe_failed(&error)
+                    .map_err(|final_one| failures::unconfirmed_attachment(&final_one.message))?;
+                return Ok((pause_after(&error), failures::unconfirmed_attachment(&why.message)));
             }
         };
-        let settle = Command::Settle {
+        let settle = Command::RecordStatuses {
             sent_at,
             findings: vec![(eni.clone(), finding)],
         };
-        let record = match attacher.book.execute(instance, &settle).await {
+        let record = match attacher.ledger.execute(instance, &settle).await {
             Ok(answer) => answer.record,
-            Err(error) => return Ok((LEDGER_RETRY, self.gate.unreached(&error)?)),
+            Err(error) => return Ok((LEDGER_RETRY, self.session.ledger_unreached(&error)?)),
         };
         let told = |attempt: &Attempt| attempt.described_at >= Some(sent_at);
         let pause = match record.attempts.get(eni).is_none_or(told) {
@@ -64,14 +68,19 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             // What it said was of no use: it is not asked again at once.
             false => DESCRIBE_PAUSE,
         };
-        Ok((pause, failures::unaffirmed("its answer did not settle it")))
+        Ok((pause, failures::unconfirmed_attachment("its answer did not settle it")))
     }
 
     /// Whether another call had ENS asked for the ENI since this one came, while its permit was waited for.
     async fn was_described(&self) -> bool {
-        let looked = self.attacher.book.execute(&self.request.instance, &Command::Look).await;
-        let is_new =
-            |attempt: &Attempt| attempt.described_at >= Some(self.affirmed_since()) && attempt.doubted_at.is_none();
+        let looked = self
+            .attacher
+            .ledger
+            .execute(&self.request.instance, &Command::Read)
+            .await;
+        let is_new = |attempt: &Attempt| {
+            attempt.described_at >= Some(self.confirmed_since()) && attempt.unconfirmed_since.is_none()
+        };
         looked.is_ok_and(|answer| answer.record.attempts.get(&self.request.eni).is_some_and(is_new))
     }
 }
@@ -87,11 +96,11 @@ fn pause_after(error: &DescribeError) -> Duration {
 }
 
 /// The rows of a describe by instance, in the ledger's terms.
-pub(crate) fn sights(instance: &InstanceId, rows: Vec<Row>) -> Vec<Sight> {
+pub(crate) fn to_observed_enis(instance: &InstanceId, rows: Vec<Row>) -> Vec<ObservedEni> {
     let here = |row: &Row| row.instance.as_ref().is_none_or(|on| on == instance);
     rows.into_iter()
         .filter(here)
-        .map(|row| Sight {
+        .map(|row| ObservedEni {
             status: status(row.status),
             eni: row.eni,
             text: row.status_text,
@@ -101,32 +110,32 @@ pub(crate) fn sights(instance: &InstanceId, rows: Vec<Row>) -> Vec<Sight> {
 }
 
 /// One row of a describe by id, in the ledger's terms.
-pub(crate) fn finding(instance: &InstanceId, row: &Row) -> Finding {
+pub(crate) fn to_eni_observation(instance: &InstanceId, row: &Row) -> EniObservation {
     let text = row.status_text.clone();
     match (&row.instance, row.status) {
-        (_, EniStatus::Available) => Finding::Available { text },
-        (Some(on), EniStatus::Deleting | EniStatus::Other) if on == instance => Finding::Here {
-            status: Status::Other,
+        (_, EniStatus::Available) => EniObservation::Available { text },
+        (Some(on), EniStatus::Deleting | EniStatus::Other) if on == instance => EniObservation::Here {
+            status: ObservedStatus::Other,
             text,
         },
-        (Some(on), status_here) if on == instance => Finding::Here {
+        (Some(on), status_here) if on == instance => EniObservation::Here {
             status: status(status_here),
             text,
         },
-        (Some(other), EniStatus::Attaching | EniStatus::InUse | EniStatus::Detaching) => Finding::Elsewhere {
+        (Some(other), EniStatus::Attaching | EniStatus::InUse | EniStatus::Detaching) => EniObservation::Elsewhere {
             instance: other.clone(),
             text,
         },
-        _ => Finding::Unclear { text },
+        _ => EniObservation::Unclear { text },
     }
 }
 
-fn status(status: EniStatus) -> Status {
+fn status(status: EniStatus) -> ObservedStatus {
     match status {
-        EniStatus::Available => Status::Available,
-        EniStatus::Attaching => Status::Attaching,
-        EniStatus::InUse => Status::InUse,
-        EniStatus::Detaching => Status::Detaching,
-        EniStatus::Deleting | EniStatus::Other => Status::Other,
+        EniStatus::Available => ObservedStatus::Available,
+        EniStatus::Attaching => ObservedStatus::Attaching,
+        EniStatus::InUse => ObservedStatus::InUse,
+        EniStatus::Detaching => ObservedStatus::Detaching,
+        EniStatus::Deleting | EniStatus::Other => ObservedStatus::Other,
     }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::ens::budget::Unreachable;
-use crate::ens::{DescribeError, EnsRefusal, NoPermit};
-use crate::ledger::Unavailable;
-use crate::ledger::command::Fullness;
+use crate::ens::{DescribeError, EnsRefusal, PermitError};
+use crate::ledger::LedgerError;
+use crate::ledger::command::CapacityExceeded;
 use crate::model::{Failure, InstanceId, InterfaceId, Reason, Timestamp};
 
 /// When to try again where the ledger cannot be reached.
@@ -54,14 +54,14 @@ pub(crate) fn throttled(refusal: &EnsRefusal) -> Failure {
 }
 
 /// The account's budget has no room, or cannot be asked for.
-pub(crate) fn no_permit(missing: &NoPermit) -> Failure {
+pub(crate) fn no_permit(missing: &PermitError) -> Failure {
     match missing {
-        NoPermit::Late { wait } => {
+        PermitError::DeadlineExceeded { wait } => {
             let why = "the account's budget of ens calls was not reached in time; nothing was applied; try again later";
             Failure::new(Reason::EnsThrottled, why).retry_after(*wait)
         }
-        NoPermit::CounterUnreachable(Unreachable { why, down_for }) => {
-            unavailable(&Unavailable::before(why.clone()).after(*down_for))
+        PermitError::CounterUnreachable(Unreachable { why, down_for }) => {
+            unavailable(&LedgerError::not_applied(why.clone()).with_outage(*down_for))
         }
     }
 }
@@ -75,7 +75,7 @@ pub(crate) fn not_sent(why: &str) -> Failure {
 }
 
 /// A describe gave no answer. `Err` is final: trying again would not help.
-pub(crate) fn describe(error: &DescribeError) -> Result<Failure, Failure> {
+pub(crate) fn describe_failed(error: &DescribeError) -> Result<Failure, Failure> {
     match error {
         DescribeError::Throttled { refusal, .. } => Ok(throttled(refusal)),
         DescribeError::Unavailable(why) => Ok(not_sent(why)),
@@ -86,14 +86,14 @@ pub(crate) fn describe(error: &DescribeError) -> Result<Failure, Failure> {
 }
 
 /// The ledger cannot be reached, or this replica must not use it.
-pub(crate) fn unavailable(error: &Unavailable) -> Failure {
+pub(crate) fn unavailable(error: &LedgerError) -> Failure {
     let failure = |then| {
         Failure::new(
             Reason::CoordinationUnavailable,
             format!("{error}; nothing was sent; {then}"),
         )
     };
-    if error.lasting {
+    if error.misconfigured {
         failure("another replica may do better")
     } else {
         failure("try again").retry_after(LEDGER_OUTAGE)
@@ -106,7 +106,7 @@ pub(crate) fn draining() -> Failure {
 }
 
 /// The ledger cannot promise to remember the attach.
-pub(crate) fn unconfirmed(error: &Unavailable) -> Failure {
+pub(crate) fn unconfirmed(error: &LedgerError) -> Failure {
     Failure::new(Reason::CoordinationUnavailable, format!("{}; try again", error.why))
 }
 
@@ -117,7 +117,7 @@ pub(crate) fn recovering(until: Timestamp, now: Timestamp) -> Failure {
 }
 
 /// Others stand before in line.
-pub(crate) fn in_line() -> Failure {
+pub(crate) fn queue_wait() -> Failure {
     let why = "the deadline was too short to reach the instance's lock; nothing was sent; try again with a longer one";
     Failure::new(Reason::LockWait, why)
 }
@@ -129,8 +129,8 @@ pub(crate) fn lock_wait(ahead: usize) -> Failure {
 }
 
 /// The instance is full.
-pub(crate) fn full(fullness: &Fullness, instance: &InstanceId, eni: &InterfaceId) -> Failure {
-    let Fullness {
+pub(crate) fn capacity_exceeded(fullness: &CapacityExceeded, instance: &InstanceId, eni: &InterfaceId) -> Failure {
+    let CapacityExceeded {
         limit,
         attached,
         in_flight,
@@ -161,14 +161,14 @@ pub(crate) fn request_id_reused(other: &InterfaceId) -> Failure {
 }
 
 /// The ledger has the ENI attached, and ENS does not show it so: nobody knows yet which of the two is the past.
-pub(crate) fn doubtful() -> Failure {
+pub(crate) fn unsettled_attachment() -> Failure {
     let why = "the eni was attached, and ens, asked since, does not show it in use; this call sent nothing, and the state is not \
                settled yet; call again, or watch";
     Failure::new(Reason::OutcomeUnknown, why)
 }
 
 /// The ledger has the ENI attached, and ENS did not confirm that it still is.
-pub(crate) fn unaffirmed(why: &str) -> Failure {
+pub(crate) fn unconfirmed_attachment(why: &str) -> Failure {
     let why = format!(
         "the eni was attached, and ens did not confirm that it still is: {why}; this call sent nothing; call again, or watch"
     );

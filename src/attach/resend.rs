@@ -6,72 +6,80 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::ens::{Ens, Purpose};
-use crate::ledger::Ledger;
+use crate::ledger::LedgerStore;
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::record::Attempt;
 use crate::model::Failure;
 
-use super::gate::Gate;
-use super::kit::Kit;
-use super::line::Turn;
-use super::owner::Asking;
-use super::reserve::Way;
+use super::caller_session::CallerSession;
+use super::lock_queue::QueueGuard;
+use super::reserve::ReserveOutcome;
+use super::send_permit::SendPermits;
+use super::steps::ReserveRequest;
 use super::{Attacher, next_round, poll_pause};
 
 /// How long it may wait for its permit and the lock; then the attempt falls due again.
 const WITHIN: Duration = Duration::from_secs(30);
 
-impl<L: Ledger, E: Ens> Attacher<L, E> {
+impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     /// Sends an attempt again that went unanswered and that ENS, asked since, shows free: with permit, lock and lease check as
     /// for a first send. Where that cannot be had in time the attempt falls due again.
     pub async fn resend(self: &Arc<Self>, attempt: &Attempt) {
         let instance = &attempt.attachment.instance;
-        let gate = Gate::new(Instant::now() + WITHIN);
-        let line = self.lines.of(instance);
-        let Ok(mut turn) = gate.bound(line.turn()).await else {
+        let session = CallerSession::new(Instant::now() + WITHIN);
+        let line = self.queues.of(instance);
+        let Ok(mut guard) = session.until_deadline(line.lock()).await else {
             return;
         };
-        let mut kit = Kit::default();
+        let mut permits = SendPermits::default();
         // What a resend comes to stands in the record.
-        let _ = self.try_resend(&gate, &mut turn, &mut kit, attempt).await;
-        self.put_down(&mut kit).await;
-        self.step_aside(&mut turn, instance).await;
+        let _ = self.try_resend(&session, &mut guard, &mut permits, attempt).await;
+        self.return_permits(&mut permits).await;
+        self.release_if_idle(&mut guard, instance).await;
     }
 
     /// Every wait ends with the gate; what is reserved is sent.
-    async fn try_resend(&self, gate: &Gate, turn: &mut Turn, kit: &mut Kit, attempt: &Attempt) -> Result<(), Failure> {
+    async fn try_resend(
+        &self,
+        session: &CallerSession,
+        guard: &mut QueueGuard,
+        permits: &mut SendPermits,
+        attempt: &Attempt,
+    ) -> Result<(), Failure> {
         let instance = &attempt.attachment.instance;
-        let mut hint = self.book.ledger().hints().subscribe(instance);
+        let mut changes = self.ledger.store().changes().subscribe(instance);
         loop {
-            let equipped = match self.equip_now(kit).await? {
-                Some(equipped) => equipped,
+            let permit_for_send = match self.try_prepare_send(permits).await? {
+                Some(permit_for_send) => permit_for_send,
                 None => {
-                    self.give_up(turn, instance).await;
-                    self.equip(kit, gate).await?
+                    self.release(guard, instance).await;
+                    self.prepare_send(permits, session).await?
                 }
             };
-            let asking = Asking::new(Command::Resend {
-                ticket: turn.ticket(),
+            let reserving = ReserveRequest::new(Command::Resend {
+                ticket: guard.ticket(),
                 uid: attempt.uid(),
                 eni: attempt.attachment.eni.clone(),
             });
-            let way = self.reserve(turn, instance, asking, &mut kit.describe, None).await;
-            if let Way::Reserved(reserved) = way {
-                let sent = self.send_once(turn, reserved, equipped, || false).await;
+            let outcome = self
+                .reserve(guard, instance, reserving, &mut permits.describe, None)
+                .await;
+            if let ReserveOutcome::Reserved(reserved) = outcome {
+                let sent = self.send_once(guard, reserved, permit_for_send, || false).await;
                 // Written or not: the tracker goes on from the record.
-                let _ = self.write(turn, &sent.answered).await;
+                let _ = self.write(guard, &sent.completed).await;
                 return Ok(());
             }
-            kit.send = Some(equipped);
-            match way {
-                Way::Otherwise(answer) if matches!(answer.reply, Reply::Queued { .. }) => {
-                    self.put_down_probes(kit).await;
-                    gate.bound(next_round(&mut hint, poll_pause())).await?;
+            permits.send = Some(permit_for_send);
+            match outcome {
+                ReserveOutcome::Denied(answer) if matches!(answer.reply, Reply::Queued { .. }) => {
+                    self.return_probes(permits).await;
+                    session.until_deadline(next_round(&mut changes, poll_pause())).await?;
                 }
-                Way::Unpermitted => {
-                    self.give_up(turn, instance).await;
-                    self.put_down_probes(kit).await;
-                    kit.describe = Some(self.permit(Purpose::Describe, gate).await?);
+                ReserveOutcome::NoDescribePermit => {
+                    self.release(guard, instance).await;
+                    self.return_probes(permits).await;
+                    permits.describe = Some(self.permit(Purpose::Describe, session).await?);
                 }
                 _ => return Ok(()),
             }

@@ -6,138 +6,145 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::ens::{Ens, Permit, Purpose};
-use crate::ledger::book::Answer;
 use crate::ledger::bounds::LEASE_MARGIN;
-use crate::ledger::command::{Command, Reach, Reply};
-use crate::ledger::{BootInstant, Ledger, Unavailable};
+use crate::ledger::command::{Command, Mode, Reply};
+use crate::ledger::execute::CommandOutcome;
+use crate::ledger::{BootInstant, LedgerError, LedgerStore};
 use crate::model::{Failure, InstanceId, Uid, random};
 
+use super::caller_session::{self, CallerSession};
 use super::describe::DESCRIBE_PAUSE;
-use super::gate::{self, Gate};
-use super::kit::{Kit, SendKit};
-use super::line::Turn;
-use super::owner::{Asking, Heard, Reserved};
-use super::{Attacher, Attempting, LEDGER_RETRY, Step, failures};
+use super::lock_queue::QueueGuard;
+use super::send_permit::{SendPermit, SendPermits};
+use super::steps::{NextStep, ReserveRequest, Reserved};
+use super::{Attacher, AttemptStep, AttemptTask, LEDGER_RETRY, failures};
 
 /// How far the way to a reservation led.
-pub(super) enum Way {
+pub(super) enum ReserveOutcome {
     /// To its end.
     Reserved(Reserved),
     /// The ledger answered otherwise.
-    Otherwise(Box<Answer>),
+    Denied(Box<CommandOutcome>),
     /// The instance must be described, and no permit for that is at hand.
-    Unpermitted,
+    NoDescribePermit,
     /// The instance could not be described. The inner error is worth another try after a pause.
-    Undescribed(Result<(Duration, Failure), Failure>),
+    DescribeFailed(Result<(Duration, Failure), Failure>),
     /// The ledger could not be reached.
-    Unreached(Unavailable),
+    LedgerUnavailable(LedgerError),
     /// The caller left, or has too little time left.
     Closed(Failure),
 }
 
-impl<L: Ledger, E: Ens> Attempting<L, E> {
+impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     /// Takes the lock and a slot, asking ENS who is there if nobody did so lately, and sends. What it need not send with stays in the
     /// kit.
-    pub(super) async fn reserve(&self, turn: &mut Turn, equipped: SendKit, kit: &mut Kit) -> Result<Step, Failure> {
+    pub(super) async fn reserve(
+        &self,
+        guard: &mut QueueGuard,
+        permit_for_send: SendPermit,
+        permits: &mut SendPermits,
+    ) -> Result<AttemptStep, Failure> {
         let (attacher, instance) = (&self.attacher, &self.request.instance);
         // What was taken back may have been ended meanwhile: it does not come again under its old uid.
-        let enter = self.enter(turn.ticket(), Uid(random::uuid()), Reach::Reserve);
-        let asking = Asking::new(enter);
-        let way = attacher
-            .reserve(turn, instance, asking, &mut kit.describe, Some(&self.gate))
+        let enter = self.enter(guard.ticket(), Uid(random::uuid()), Mode::Reserve);
+        let reserving = ReserveRequest::new(enter);
+        let outcome = attacher
+            .reserve(guard, instance, reserving, &mut permits.describe, Some(&self.session))
             .await;
-        if let Way::Reserved(reserved) = way {
+        if let ReserveOutcome::Reserved(reserved) = outcome {
             attacher.metrics.lock_waited(self.arrived.elapsed());
-            return self.send(turn, reserved, equipped).await;
+            return self.send(guard, reserved, permit_for_send).await;
         }
-        kit.send = Some(equipped);
-        match way {
-            Way::Reserved(_) => Ok(Step::Further),
-            Way::Closed(failure) => Err(failure),
-            Way::Otherwise(answer) if matches!(answer.reply, Reply::Granted { .. }) => {
-                attacher.give_up(turn, instance).await;
+        permits.send = Some(permit_for_send);
+        match outcome {
+            ReserveOutcome::Reserved(_) => Ok(AttemptStep::Continue),
+            ReserveOutcome::Closed(failure) => Err(failure),
+            ReserveOutcome::Denied(answer) if matches!(answer.reply, Reply::Granted { .. }) => {
+                attacher.release(guard, instance).await;
                 let why = failures::not_sent("its answer came too late to go by");
-                Ok(Step::Again(DESCRIBE_PAUSE, why))
+                Ok(AttemptStep::Retry(DESCRIBE_PAUSE, why))
             }
-            Way::Otherwise(answer) => self.without_send(turn, *answer).await,
-            Way::Unpermitted => {
-                attacher.give_up(turn, instance).await;
-                attacher.put_down_probes(kit).await;
-                kit.describe = Some(attacher.permit(Purpose::Describe, &self.gate).await?);
-                Ok(Step::Further)
+            ReserveOutcome::Denied(answer) => self.without_send(guard, *answer).await,
+            ReserveOutcome::NoDescribePermit => {
+                attacher.release(guard, instance).await;
+                attacher.return_probes(permits).await;
+                permits.describe = Some(attacher.permit(Purpose::Describe, &self.session).await?);
+                Ok(AttemptStep::Continue)
             }
-            Way::Undescribed(error) => {
-                attacher.give_up(turn, instance).await;
+            ReserveOutcome::DescribeFailed(error) => {
+                attacher.release(guard, instance).await;
                 let (pause, why) = error?;
-                Ok(Step::Again(pause, why))
+                Ok(AttemptStep::Retry(pause, why))
             }
             // If it was written the tracker settles it.
-            Way::Unreached(error) if error.maybe_applied => Err(gate::outcome_unknown()),
-            Way::Unreached(_) if Instant::now() >= self.gate.deadline() => {
-                self.gate.close().map(|known| Step::Answered(Box::new(known)))
+            ReserveOutcome::LedgerUnavailable(error) if error.maybe_applied => Err(caller_session::outcome_unknown()),
+            ReserveOutcome::LedgerUnavailable(_) if Instant::now() >= self.session.deadline() => {
+                self.session.close().map(|known| AttemptStep::Done(Box::new(known)))
             }
-            Way::Unreached(error) => Ok(Step::Again(LEDGER_RETRY, self.gate.unreached(&error)?)),
+            ReserveOutcome::LedgerUnavailable(error) => {
+                Ok(AttemptStep::Retry(LEDGER_RETRY, self.session.ledger_unreached(&error)?))
+            }
         }
     }
 }
 
-impl<L: Ledger, E: Ens> Attacher<L, E> {
+impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     /// Asks the ledger until something is reserved or cannot be, for the caller at this gate if there is one. The gate counts as passed
     /// only while a command that may write a send is on its way, and once one is written. For a describe it uses the permit that was
     /// brought along, or one that is at hand.
     pub(super) async fn reserve(
         &self,
-        turn: &mut Turn,
+        guard: &mut QueueGuard,
         instance: &InstanceId,
-        mut asking: Asking,
+        mut reserving: ReserveRequest,
         describe: &mut Option<Permit>,
-        caller: Option<&Gate>,
-    ) -> Way {
+        caller: Option<&CallerSession>,
+    ) -> ReserveOutcome {
         loop {
-            if let Some(Err(closed)) = caller.map(Gate::pass) {
-                return Way::Closed(closed);
+            if let Some(Err(closed)) = caller.map(CallerSession::begin_send) {
+                return ReserveOutcome::Closed(closed);
             }
-            let command = asking.command();
+            let command = reserving.command();
             let answer = match caller {
-                Some(gate) => self.execute_surely(instance, &command, gate).await,
-                None => self.book.execute(instance, &command).await,
+                Some(session) => self.execute_until_known(instance, &command, session).await,
+                None => self.ledger.execute(instance, &command).await,
             };
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(error) => {
-                    if let (Some(gate), false) = (caller, error.maybe_applied) {
-                        gate.back();
+                    if let (Some(session), false) = (caller, error.maybe_applied) {
+                        session.reopen();
                     }
-                    return Way::Unreached(error);
+                    return ReserveOutcome::LedgerUnavailable(error);
                 }
             };
-            if let Some(gate) = caller {
-                gate.reached();
+            if let Some(session) = caller {
+                session.ledger_reached();
             }
-            turn.hears(&answer);
-            let heard = match asking.hears(&answer.reply, &answer.record.incarnation) {
-                Heard::Reserved(reserved) => return Way::Reserved(reserved),
+            guard.apply_reply(&answer);
+            let heard = match reserving.on_reply(&answer.reply, &answer.record.epoch) {
+                NextStep::Reserved(reserved) => return ReserveOutcome::Reserved(reserved),
                 heard => heard,
             };
-            if let Some(gate) = caller {
-                gate.back();
+            if let Some(session) = caller {
+                session.reopen();
             }
-            if !matches!(heard, Heard::Describe) {
-                return Way::Otherwise(Box::new(answer));
+            if !matches!(heard, NextStep::Describe) {
+                return ReserveOutcome::Denied(Box::new(answer));
             }
             let permit = match describe.take() {
                 Some(permit) => permit,
                 None => match self.budget.try_permit(Purpose::Describe).await {
                     Ok(permit) => permit,
-                    Err(_) => return Way::Unpermitted,
+                    Err(_) => return ReserveOutcome::NoDescribePermit,
                 },
             };
-            if let Some(gate) = caller {
-                gate.blocked_by(failures::not_sent("its answer about the instance did not come in time"));
+            if let Some(session) = caller {
+                session.set_pending_error(failures::not_sent("its answer about the instance did not come in time"));
             }
             match self.describe(instance, permit).await {
-                Ok((sent_at, rows)) => asking.saw(sent_at, rows),
-                Err(error) => return Way::Undescribed(error),
+                Ok((sent_at, rows)) => reserving.on_observation(sent_at, rows),
+                Err(error) => return ReserveOutcome::DescribeFailed(error),
             }
         }
     }
@@ -145,44 +152,44 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
     /// Executes a command that may write a send, while the caller waits: one who left, or was told that the outcome is unknown, may call
     /// again, and what he hears then must stay so. An answer that was lost is asked for again until it is known, for the caller may not
     /// be told before that nothing will be sent. What was written all the same the tracker settles.
-    async fn execute_surely(
+    async fn execute_until_known(
         &self,
         instance: &InstanceId,
         command: &Command,
-        gate: &Gate,
-    ) -> Result<Answer, Unavailable> {
+        session: &CallerSession,
+    ) -> Result<CommandOutcome, LedgerError> {
         let mut in_doubt = false;
-        while !gate.is_left() {
-            match self.book.execute_until(instance, command, gate.deadline()).await {
+        while !session.is_abandoned() {
+            match self.ledger.execute_until(instance, command, session.deadline()).await {
                 Err(error) if in_doubt || error.maybe_applied => {
                     in_doubt = true;
-                    gate.blocked_by(failures::unavailable(&error));
+                    session.set_pending_error(failures::unavailable(&error));
                 }
                 answer => return answer,
             }
             tokio::time::sleep(LEDGER_RETRY).await;
         }
         Err(match in_doubt {
-            true => Unavailable::midway("its answer was lost"),
-            false => Unavailable::before("its caller left"),
+            true => LedgerError::outcome_unknown("its answer was lost"),
+            false => LedgerError::not_applied("its caller left"),
         })
     }
 
     /// At the end of a turn: gives up the lock, or the place in the queue, unless somebody in line goes on with it.
-    pub(super) async fn step_aside(&self, turn: &mut Turn, instance: &InstanceId) {
-        let enough = turn
+    pub(super) async fn release_if_idle(&self, guard: &mut QueueGuard, instance: &InstanceId) {
+        let enough = guard
             .held()
             .is_none_or(|held| BootInstant::now() + self.attempt_timeout + LEASE_MARGIN < held.ends);
-        if turn.is_last() || !enough {
-            self.give_up(turn, instance).await;
+        if guard.has_no_waiters() || !enough {
+            self.release(guard, instance).await;
         }
     }
 
     /// Gives up the lock, or the place in the queue. If the ledger cannot be reached both end by themselves.
-    pub(super) async fn give_up(&self, turn: &mut Turn, instance: &InstanceId) {
-        if let Some(ticket) = turn.over() {
+    pub(super) async fn release(&self, guard: &mut QueueGuard, instance: &InstanceId) {
+        if let Some(ticket) = guard.reset() {
             // A lease that is not given back lapses.
-            let _ = self.book.execute(instance, &Command::Leave { ticket }).await;
+            let _ = self.ledger.execute(instance, &Command::Release { ticket }).await;
         }
     }
 }

@@ -6,16 +6,16 @@ use tokio::time::Instant;
 
 use crate::ens::{Ens, EnsRefusal, Outcome};
 use crate::ledger::bounds::LEASE_MARGIN;
-use crate::ledger::command::{Reply, SendAnswer};
+use crate::ledger::command::{Reply, SendResult};
 use crate::ledger::record::Attempt;
-use crate::ledger::{BootInstant, Ledger, Unavailable};
-use crate::model::{Attachment, Failure, Reason, Sent, State};
+use crate::ledger::{BootInstant, LedgerError, LedgerStore};
+use crate::model::{Attachment, Failure, Reason, SendEffect, State};
 use crate::telemetry::metrics::RefusedBy;
 
-use super::kit::SendKit;
-use super::line::Turn;
-use super::owner::{Answered, Reserved};
-use super::{Attacher, Attempting, LEDGER_RETRY, Step, Unsettled, failures};
+use super::lock_queue::QueueGuard;
+use super::send_permit::SendPermit;
+use super::steps::{Completed, Reserved};
+use super::{Attacher, AttemptStep, AttemptTask, LEDGER_RETRY, PendingOutcome, failures};
 
 /// How long the answer of a send is tried to be written: past every bound after which the tracker has settled it from ENS's own
 /// status.
@@ -27,153 +27,179 @@ const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
 const CREDENTIALS_PAUSE: Duration = Duration::from_millis(300);
 
 /// Why it is as if never sent, and how long to wait before another try.
-type Void = (Duration, Failure);
+type RetryReason = (Duration, Failure);
 
 /// What a send came to, for the ledger and for the caller.
-pub(super) struct Dispatched {
-    pub(super) answered: Answered,
-    void: Option<Void>,
+pub(super) struct SendOutcome {
+    pub(super) completed: Completed,
+    retry: Option<RetryReason>,
 }
 
-impl Dispatched {
-    fn void(answered: Answered, pause: Duration, why: Failure) -> Self {
+impl SendOutcome {
+    fn void(answered: Completed, pause: Duration, why: Failure) -> Self {
         let void = Some((pause, why));
-        Self { answered, void }
+        Self {
+            completed: answered,
+            retry: void,
+        }
     }
 }
 
-impl<L: Ledger, E: Ens> Attempting<L, E> {
+impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     /// Sends what was reserved, and the ledger remembers even if it fails over, and writes the answer.
-    pub(super) async fn send(&self, turn: &mut Turn, reserved: Reserved, kit: SendKit) -> Result<Step, Failure> {
-        let retry = || self.gate.refresh();
-        let Dispatched { answered, void } = self.attacher.send_once(turn, reserved, kit, retry).await;
-        self.tell(&answered);
-        let written = self.attacher.write(turn, &answered).await;
+    pub(super) async fn send(
+        &self,
+        guard: &mut QueueGuard,
+        reserved: Reserved,
+        permits: SendPermit,
+    ) -> Result<AttemptStep, Failure> {
+        let retry = || self.session.try_refresh_credentials();
+        let SendOutcome {
+            completed: answered,
+            retry: void,
+        } = self.attacher.send_once(guard, reserved, permits, retry).await;
+        self.report_result(&answered);
+        let written = self.attacher.write(guard, &answered).await;
         let uid = answered.attempt().uid();
         match (answered.answer(), void, written) {
-            (SendAnswer::Refused(failure), ..) => Err(failure.clone()),
-            (SendAnswer::Accepted { .. }, _, Ok(Some(attachment))) => Ok(Step::Answered(Box::new(attachment))),
+            (SendResult::Refused(failure), ..) => Err(failure.clone()),
+            (SendResult::Accepted { .. }, _, Ok(Some(attachment))) => Ok(AttemptStep::Done(Box::new(attachment))),
             (_, Some((pause, why)), Ok(None)) => {
-                if why.reason.sent() != Sent::Nothing {
-                    self.gate.went_out(&why);
+                if why.reason.send_effect() != SendEffect::Nothing {
+                    self.session.mark_sent(&why);
                 }
-                self.gate.back();
-                Ok(Step::Again(pause, why))
+                self.session.reopen();
+                Ok(AttemptStep::Retry(pause, why))
             }
             // The tracker was faster, and ended it: that stands.
-            (_, Some(_), Ok(Some(_))) => Ok(Step::Unsettled(Unsettled { uid, sent: false })),
+            (_, Some(_), Ok(Some(_))) => Ok(AttemptStep::AwaitOutcome(PendingOutcome { uid, sent: false })),
             // What the ledger still takes for a send is settled as one: nobody may be told that nothing will be sent.
-            _ => Ok(Step::Unsettled(Unsettled { uid, sent: true })),
+            _ => Ok(AttemptStep::AwaitOutcome(PendingOutcome { uid, sent: true })),
         }
     }
 
     /// A definite answer is the caller's even if the ledger cannot be reached before the deadline.
-    fn tell(&self, answered: &Answered) {
+    fn report_result(&self, answered: &Completed) {
         match answered.answer() {
-            SendAnswer::Accepted { ens_request_id } => {
+            SendResult::Accepted { ens_request_id } => {
                 let mut attachment = answered.attempt().attachment.clone();
                 let (revision, time) = (attachment.revision, attachment.updated_at);
                 attachment.ens_request_id.clone_from(ens_request_id);
                 attachment.enter(State::Attaching, revision, time);
-                self.gate.know(Ok(attachment));
+                self.session.set_result(Ok(attachment));
             }
-            SendAnswer::Refused(failure) => self.gate.know(Err(failure.clone())),
-            SendAnswer::Conflicting(_) | SendAnswer::Unproven(_) | SendAnswer::Void | SendAnswer::Unanswered => {}
+            SendResult::Refused(failure) => self.session.set_result(Err(failure.clone())),
+            SendResult::StatusConflict(_) | SendResult::Unproven(_) | SendResult::NoEffect | SendResult::NoResponse => {
+            }
         }
     }
 }
 
-impl<L: Ledger, E: Ens> Attacher<L, E> {
+impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     /// One send, if the ledger will remember it whatever happens, and the lease lasts for it. Nothing is awaited between this last
     /// check and the signature. `retry`: whether it is sent again with fresh credentials where ENS refuses these.
     pub(super) async fn send_once(
         &self,
-        turn: &Turn,
+        guard: &QueueGuard,
         reserved: Reserved,
-        kit: SendKit,
+        permits: SendPermit,
         retry: impl FnOnce() -> bool,
-    ) -> Dispatched {
+    ) -> SendOutcome {
         let instance = &reserved.attempt().attachment.instance;
-        let confirmation = self.book.ledger().confirm(instance, reserved.incarnation()).await;
+        let confirmation = self.ledger.store().confirm(instance, reserved.epoch()).await;
         let confirmed = match reserved.confirmed(confirmation) {
             Ok(confirmed) => confirmed,
             Err((answered, error)) => {
-                self.budget.give_back(kit.permit).await;
-                return Dispatched::void(answered, LEDGER_RETRY, failures::unconfirmed(&error));
+                self.budget.give_back(permits.permit).await;
+                return SendOutcome::void(answered, LEDGER_RETRY, failures::unconfirmed(&error));
             }
         };
         let needed = self.attempt_timeout + LEASE_MARGIN;
-        let lasts = turn.held().is_some_and(|held| BootInstant::now() + needed <= held.ends);
-        let under_way = match confirmed.sends(lasts, &self.book.bounds().rules) {
+        let lasts = guard
+            .held()
+            .is_some_and(|held| BootInstant::now() + needed <= held.ends);
+        let under_way = match confirmed.check_lease(lasts, &self.ledger.bounds().checks) {
             Ok(under_way) => under_way,
             Err(answered) => {
-                self.budget.give_back(kit.permit).await;
-                return Dispatched::void(answered, LEDGER_RETRY, failures::lock_wait(0));
+                self.budget.give_back(permits.permit).await;
+                return SendOutcome::void(answered, LEDGER_RETRY, failures::lock_wait(0));
             }
         };
         let Attachment { instance, eni, .. } = &under_way.attempt().attachment;
-        let outcome = self.ens.attach(&kit.prepared, kit.permit, instance, eni).await;
-        let (answer, void) = self.read(under_way.attempt(), outcome, retry);
-        let answered = under_way.answered(answer);
-        Dispatched { answered, void }
+        let outcome = self.ens.attach(&permits.prepared, permits.permit, instance, eni).await;
+        let (answer, void) = self.to_send_result(under_way.attempt(), outcome, retry);
+        let answered = under_way.complete(answer);
+        SendOutcome {
+            completed: answered,
+            retry: void,
+        }
     }
 
     /// What ENS's answer is to the ledger; and, where it is as if nothing had been sent, to the caller.
-    fn read(&self, attempt: &Attempt, outcome: Outcome, retry: impl FnOnce() -> bool) -> (SendAnswer, Option<Void>) {
+    fn to_send_result(
+        &self,
+        attempt: &Attempt,
+        outcome: Outcome,
+        retry: impl FnOnce() -> bool,
+    ) -> (SendResult, Option<RetryReason>) {
         let Attachment { instance, eni, uid, .. } = &attempt.attachment;
         match outcome {
-            Outcome::Accepted { ens_request_id } => (SendAnswer::Accepted { ens_request_id }, None),
+            Outcome::Accepted { ens_request_id } => (SendResult::Accepted { ens_request_id }, None),
             Outcome::Refused(refusal) if refusal.rejects_the_key() && retry() => {
                 let why = failures::refused(&refusal).about(instance, eni);
-                (SendAnswer::Void, Some((CREDENTIALS_PAUSE, why)))
+                (SendResult::NoEffect, Some((CREDENTIALS_PAUSE, why)))
             }
             Outcome::Refused(refusal) => (self.refused(attempt, &refusal), None),
             Outcome::Conflict(refusal) => (
-                SendAnswer::Conflicting(failures::refused(&refusal).about(instance, eni)),
+                SendResult::StatusConflict(failures::refused(&refusal).about(instance, eni)),
                 None,
             ),
             Outcome::Unproven(refusal) => {
                 tracing::warn!(%instance, %eni, %uid, code = refusal.code, message = refusal.message,
                     "ens refused an attach by an unknown code; settling it from ens's own status");
                 (
-                    SendAnswer::Unproven(failures::refused(&refusal).about(instance, eni)),
+                    SendResult::Unproven(failures::refused(&refusal).about(instance, eni)),
                     None,
                 )
             }
             Outcome::Throttled { refusal, retry_after } => {
                 let pause = retry_after.unwrap_or(THROTTLE_PAUSE);
                 let why = failures::throttled(&refusal).about(instance, eni).retry_after(pause);
-                (SendAnswer::Void, Some((pause, why)))
+                (SendResult::NoEffect, Some((pause, why)))
             }
             Outcome::NotSent { why } => {
                 let why = failures::not_sent(&why).about(instance, eni);
-                (SendAnswer::Void, Some((THROTTLE_PAUSE, why)))
+                (SendResult::NoEffect, Some((THROTTLE_PAUSE, why)))
             }
             Outcome::Unanswered { why, .. } => {
                 tracing::warn!(%instance, %eni, %uid, %why, "an attach went unanswered; settling it from ens's own status");
-                (SendAnswer::Unanswered, None)
+                (SendResult::NoResponse, None)
             }
         }
     }
 
-    fn refused(&self, attempt: &Attempt, refusal: &EnsRefusal) -> SendAnswer {
+    fn refused(&self, attempt: &Attempt, refusal: &EnsRefusal) -> SendResult {
         let mut failure = failures::refused(refusal).about(&attempt.attachment.instance, &attempt.attachment.eni);
         if failure.reason == Reason::EniLimitExceeded {
-            self.metrics.slot_refused(RefusedBy::Ens);
-            failure = failure.with("limit", self.book.bounds_of(&attempt.attachment.instance).limit);
+            self.metrics.limit_rejected(RefusedBy::Ens);
+            failure = failure.with("limit", self.ledger.bounds_of(&attempt.attachment.instance).limit);
         }
-        SendAnswer::Refused(failure)
+        SendResult::Refused(failure)
     }
 
     /// Writes how a send was answered, and releases the lock with it unless somebody in line may go on under it. The attachment
     /// as it stands then; `None` if it is gone; an error if the ledger could not be reached for two minutes.
-    pub(super) async fn write(&self, turn: &mut Turn, answered: &Answered) -> Result<Option<Attachment>, Unavailable> {
-        let release = !turn.passes_on(self.attempt_timeout + LEASE_MARGIN * 2);
+    pub(super) async fn write(
+        &self,
+        guard: &mut QueueGuard,
+        answered: &Completed,
+    ) -> Result<Option<Attachment>, LedgerError> {
+        let release = !guard.should_hand_over(self.attempt_timeout + LEASE_MARGIN * 2);
         let command = answered.command(release);
         let Attachment { instance, eni, uid, .. } = &answered.attempt().attachment;
         let until = Instant::now() + WRITE_FOR;
         let reply = loop {
-            match self.book.execute(instance, &command).await {
+            match self.ledger.execute(instance, &command).await {
                 Ok(answer) => break Ok(answer.reply),
                 Err(_) if Instant::now() < until => tokio::time::sleep(LEDGER_RETRY).await,
                 Err(error) => {
@@ -183,7 +209,7 @@ impl<L: Ledger, E: Ens> Attacher<L, E> {
             }
         };
         if release {
-            turn.over();
+            guard.reset();
         }
         Ok(match reply? {
             Reply::Attempts(attempts) => attempts.into_iter().next().map(|settled| settled.attempt.attachment),

@@ -7,34 +7,34 @@ use uuid::Uuid;
 use tokio::time::Instant;
 
 use crate::ens::{DescribeError, EniStatus, Ens, Purpose, Row};
-use crate::ledger::Ledger;
-use crate::ledger::command::{Command, Reach, Reply};
+use crate::ledger::LedgerStore;
+use crate::ledger::command::{Command, Mode, Reply};
 use crate::model::{Failure, Reason, State, Ticket, Uid};
 
-use super::gate::Gate;
-use super::{Attacher, Attempting, Request, failures};
+use super::caller_session::CallerSession;
+use super::{Attacher, AttemptTask, Request, failures};
 
 /// A check that was passed, in words.
 pub type Check = String;
 
-impl<L: Ledger, E: Ens> Attacher<L, E> {
+impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     /// Checks what an attach would meet: room by the ledger and by ENS, the ENI's state, the instance's state and network.
     ///
     /// # Errors
     /// The failure that the attach would end with, as far as it can be foreseen.
     pub async fn validate(self: &Arc<Self>, request: Request) -> Result<Vec<Check>, Failure> {
-        let gate = Gate::new(request.deadline);
-        let attempting = Attempting {
+        let session = CallerSession::new(request.deadline);
+        let attempting = AttemptTask {
             attacher: self.clone(),
-            gate: gate.clone(),
+            session: session.clone(),
             request,
             arrived: Instant::now(),
         };
-        gate.bound(attempting.validate()).await?
+        session.until_deadline(attempting.validate()).await?
     }
 }
 
-impl<L: Ledger, E: Ens> Attempting<L, E> {
+impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     async fn validate(&self) -> Result<Vec<Check>, Failure> {
         let Request {
             instance, eni, caller, ..
@@ -79,7 +79,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             Ok(seen) => seen,
             Err(error) => return Err(error.map_or_else(|failure| failure, |(_, why)| why)),
         };
-        let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Reach::Ask);
+        let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Mode::Query);
         let command = Command::Observe {
             sent_at,
             rows,
@@ -87,18 +87,18 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
         };
         let answer = self
             .attacher
-            .book
+            .ledger
             .execute(instance, &command)
             .await
             .map_err(|e| failures::unavailable(&e))?;
         match answer.reply {
-            Reply::Full(fullness) => Err(failures::full(&fullness, instance, eni)),
+            Reply::CapacityExceeded(fullness) => Err(failures::capacity_exceeded(&fullness, instance, eni)),
             Reply::Recovering(until) => Err(failures::recovering(until, answer.now)),
             Reply::RequestIdReused(entry) => Err(failures::request_id_reused(&entry.eni)),
-            Reply::Present { attempt, .. } if attempt.attachment.state == State::Detaching => {
+            Reply::AlreadyAttached { attempt, .. } if attempt.attachment.state == State::Detaching => {
                 Err(failures::detaching(instance, eni))
             }
-            Reply::Present { .. } => {
+            Reply::AlreadyAttached { .. } => {
                 checks.push("eni: it is attached to this instance already; an attach would send nothing".to_owned());
                 Ok(true)
             }
@@ -113,7 +113,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
             _ => {
                 checks.push(format!(
                     "room: the instance has a free slot (limit {})",
-                    self.attacher.book.bounds_of(instance).limit
+                    self.attacher.ledger.bounds_of(instance).limit
                 ));
                 Ok(false)
             }
@@ -139,7 +139,7 @@ impl<L: Ledger, E: Ens> Attempting<L, E> {
 
     async fn describe_permit(&self) -> Result<crate::ens::Permit, Failure> {
         let budget = &self.attacher.budget;
-        let permit = budget.permit(Purpose::Read, self.gate.deadline()).await;
+        let permit = budget.permit(Purpose::Read, self.session.deadline()).await;
         permit.map_err(|missing| failures::no_permit(&missing))
     }
 }
@@ -165,5 +165,5 @@ fn check_eni(row: &Row, network: &str) -> Result<(), Failure> {
 }
 
 fn final_failure(error: &DescribeError) -> Failure {
-    failures::describe(error).unwrap_or_else(|failure| failure)
+    failures::describe_failed(error).unwrap_or_else(|failure| failure)
 }

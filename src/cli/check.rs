@@ -7,7 +7,7 @@ use serde_json::json;
 use super::error::Error;
 use super::output::{BAD, BUSY, Format, GOOD, clean, paint};
 use super::serve::Settings;
-use crate::app::check::{self, Failure, Finding, Status};
+use crate::app::check::{self, CheckFailure, CheckResult, CheckStatus};
 use crate::app::credentials;
 use crate::config::Config;
 
@@ -39,12 +39,12 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
         .settings
         .load()
         .map_err(|faults| Error::Usage(faults.to_string()))?;
-    let mut findings = vec![Finding::good("settings", "complete, and nothing contradicts")];
+    let mut findings = vec![CheckResult::good("settings", "complete, and nothing contradicts")];
     findings.extend(
         loaded
             .warnings
             .iter()
-            .map(|warning| Finding::warning("settings", warning, "")),
+            .map(|warning| CheckResult::warning("settings", warning, "")),
     );
     findings.extend(check::tls(&loaded.config).await);
     if !args.offline {
@@ -54,8 +54,8 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
         print(finding, args.output)?;
     }
     let worst = findings.iter().filter_map(|finding| match finding.status {
-        Status::Failed(failure) => Some(failure),
-        Status::Good | Status::Warning => None,
+        CheckStatus::Failed(failure) => Some(failure),
+        CheckStatus::Good | CheckStatus::Warning => None,
     });
     match worst.max() {
         None => Ok(()),
@@ -63,7 +63,7 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
     }
 }
 
-async fn online(config: &Config) -> Result<Vec<Finding>, Error> {
+async fn online(config: &Config) -> Result<Vec<CheckResult>, Error> {
     let mut findings = check::coordination(config)
         .await
         .map_err(|error| Error::failed(&error))?;
@@ -76,8 +76,8 @@ async fn online(config: &Config) -> Result<Vec<Finding>, Error> {
             );
         }
         Err(error) => {
-            let failure = Failure::Configuration;
-            findings.push(Finding::failed(
+            let failure = CheckFailure::Configuration;
+            findings.push(CheckResult::failed(
                 "credentials",
                 failure,
                 error.to_string(),
@@ -88,17 +88,17 @@ async fn online(config: &Config) -> Result<Vec<Finding>, Error> {
     Ok(findings)
 }
 
-fn print(finding: &Finding, format: Format) -> Result<(), Error> {
-    let Finding {
+fn print(finding: &CheckResult, format: Format) -> Result<(), Error> {
+    let CheckResult {
         part,
         status,
         message,
         remedy,
     } = finding;
     let (name, style) = match status {
-        Status::Good => ("ok", GOOD),
-        Status::Warning => ("warning", BUSY),
-        Status::Failed(_) => ("failed", BAD),
+        CheckStatus::Good => ("ok", GOOD),
+        CheckStatus::Warning => ("warning", BUSY),
+        CheckStatus::Failed(_) => ("failed", BAD),
     };
     let mut stdout = anstream::stdout();
     match format {

@@ -8,7 +8,7 @@ use super::Exit;
 use super::coverage::Coverage;
 use super::output::{ERROR, paint};
 use super::refusal::Refusal;
-use crate::app::check::Failure;
+use crate::app::check::CheckFailure;
 
 /// Why a command ended without success.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub(super) enum Error {
     NotReached(String),
     /// `check` found something that does not work, and has said it.
     #[error("not everything works")]
-    CheckFailed(Failure),
+    CheckFailed(CheckFailure),
     /// It could not be run, or broke.
     #[error("{0}")]
     Failed(String),
@@ -84,10 +84,10 @@ impl Error {
             Self::Failed(_) => Exit::Refused,
             Self::NotReached(_) => Exit::Unreachable,
             Self::CheckFailed(failure) => match failure {
-                Failure::Configuration => Exit::Usage,
-                Failure::Unreachable => Exit::Unreachable,
-                Failure::NotAllowed => Exit::NotAllowed,
-                Failure::Other => Exit::Refused,
+                CheckFailure::Configuration => Exit::Usage,
+                CheckFailure::Unreachable => Exit::Unreachable,
+                CheckFailure::NotAllowed => Exit::NotAllowed,
+                CheckFailure::Other => Exit::Refused,
             },
             // `eni-gateway list … | head` is no failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,

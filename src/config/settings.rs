@@ -103,7 +103,7 @@ settings! {
         stuck_after: Duration = "5m",
         /// Time after the last change of an instance at which the ledger is compared with what ENS shows: once then, and again
         /// after 5 and 30 times as long.
-        compare_after: Duration = "1m",
+        reconcile_after: Duration = "1m",
     }
 
     /// What tells callers how it goes.

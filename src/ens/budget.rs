@@ -236,10 +236,10 @@ impl Gates {
 
 /// Why there is no permit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoPermit {
+pub enum PermitError {
     /// The budget was not reached by the deadline.
     #[error("the account's budget of ens calls was not reached in time")]
-    Late {
+    DeadlineExceeded {
         /// When the next token is due, as far as is known.
         wait: Duration,
     },
@@ -308,8 +308,8 @@ impl Budget {
     /// one is due.
     ///
     /// # Errors
-    /// [`NoPermit::Late`] with the wait, or the counter cannot be reached.
-    pub async fn try_permit(&self, purpose: Purpose) -> Result<Permit, NoPermit> {
+    /// [`PermitError::DeadlineExceeded`] with the wait, or the counter cannot be reached.
+    pub async fn try_permit(&self, purpose: Purpose) -> Result<Permit, PermitError> {
         let gate = self.gates.gate(purpose);
         let is_due = || gate.due().is_none_or(|due| due <= Instant::now());
         if is_due() {
@@ -319,7 +319,7 @@ impl Budget {
                 return self.take(purpose, None, 0).await;
             }
         }
-        Err(NoPermit::Late { wait: gate.wait() })
+        Err(PermitError::DeadlineExceeded { wait: gate.wait() })
     }
 
     /// A permit, waited for in the order of arrival until `deadline` at most. Gives up at once when the counter says that
@@ -327,13 +327,13 @@ impl Budget {
     ///
     /// # Errors
     /// As [`Budget::try_permit`].
-    pub async fn permit(&self, purpose: Purpose, deadline: Instant) -> Result<Permit, NoPermit> {
+    pub async fn permit(&self, purpose: Purpose, deadline: Instant) -> Result<Permit, PermitError> {
         let (gate, arrived) = (self.gates.gate(purpose), Instant::now());
         if gate.due().is_some_and(|due| due >= deadline) {
-            return Err(NoPermit::Late { wait: gate.wait() });
+            return Err(PermitError::DeadlineExceeded { wait: gate.wait() });
         }
         let Ok(_front) = timeout_at(deadline, gate.front.lock()).await else {
-            return Err(NoPermit::Late { wait: gate.wait() });
+            return Err(PermitError::DeadlineExceeded { wait: gate.wait() });
         };
         for asked in 0.. {
             let waits = Waits {
@@ -341,14 +341,15 @@ impl Budget {
                 most: deadline.saturating_duration_since(Instant::now()),
             };
             let taken = timeout_at(deadline, self.take(purpose, Some(waits), asked)).await;
-            let silent =
-                |_| NoPermit::CounterUnreachable(Unreachable::just_now("the budget's counter did not answer in time"));
+            let silent = |_| {
+                PermitError::CounterUnreachable(Unreachable::just_now("the budget's counter did not answer in time"))
+            };
             match taken.map_err(silent)? {
-                Err(NoPermit::Late { wait }) if Instant::now() + wait < deadline => sleep(wait).await,
+                Err(PermitError::DeadlineExceeded { wait }) if Instant::now() + wait < deadline => sleep(wait).await,
                 other => return other,
             }
         }
-        Err(NoPermit::Late { wait: gate.wait() })
+        Err(PermitError::DeadlineExceeded { wait: gate.wait() })
     }
 
     /// How long the counter said that the next token is away; `None` if it said nothing of the kind.
@@ -424,13 +425,16 @@ impl Budget {
     }
 
     /// `asked`: how often the same waiter was told to wait before.
-    async fn take(&self, purpose: Purpose, waits: Option<Waits>, asked: u32) -> Result<Permit, NoPermit> {
+    async fn take(&self, purpose: Purpose, waits: Option<Waits>, asked: u32) -> Result<Permit, PermitError> {
         let gate = self.gates.gate(purpose);
         let granted = |taken: Instant, probe: bool| Permit { purpose, taken, probe };
         if gate.leased(Instant::now()) {
             return Ok(granted(Instant::now(), false));
         }
-        let answer = self.ask(purpose, waits).await.map_err(NoPermit::CounterUnreachable)?;
+        let answer = self
+            .ask(purpose, waits)
+            .await
+            .map_err(PermitError::CounterUnreachable)?;
         let now = Instant::now();
         gate.set_due(None);
         match answer {
@@ -448,7 +452,7 @@ impl Budget {
                 let late = (self.random)() / 10.0 / f64::from(asked.saturating_add(1)).powi(2);
                 let wait = wait.clamp(MIN_PAUSE, MAX_PAUSE).mul_f64(1.0 + late);
                 gate.set_due(Some(now + wait));
-                Err(NoPermit::Late { wait })
+                Err(PermitError::DeadlineExceeded { wait })
             }
         }
     }

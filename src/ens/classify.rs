@@ -1,5 +1,5 @@
 //! What one exchange with ENS proves. The one question that matters for an Attach is whether it may have been applied; where that
-//! is in doubt the answer is [`Reply::Unsettled`], and ENS's own status settles it later.
+//! is in doubt the answer is [`EnsReply::Unsettled`], and ENS's own status settles it later.
 //!
 //! The `Code` decides, not the HTTP status: documents of Alibaba Cloud's products give different statuses for the same code.
 //! The exception is 5xx, whose maker may be a machine on the way: it never proves that nothing was applied.
@@ -24,7 +24,7 @@ const UNSETTLED: &[&str] = &[
 
 /// What came of one exchange.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Reply {
+pub enum EnsReply {
     /// 2xx with JSON that is ENS's own: it carries a RequestId and no error.
     Answer {
         /// The body.
@@ -70,7 +70,7 @@ pub struct Throttling {
 
 /// What an HTTP response proves.
 #[must_use]
-pub fn response(response: &Response) -> Reply {
+pub fn response(response: &Response) -> EnsReply {
     let status = response.status;
     let body = serde_json::from_slice::<Value>(&response.body)
         .ok()
@@ -78,7 +78,7 @@ pub fn response(response: &Response) -> Reply {
     let refusal = body.as_ref().map(wire::refusal);
     let retry_after = response.retry_after;
     let throttled = status >= 400 && (status == 429 || retry_after.is_some() || is_throttling(refusal.as_ref()));
-    let unsettled = |kind: &'static str, why: String| Reply::Unsettled {
+    let unsettled = |kind: &'static str, why: String| EnsReply::Unsettled {
         kind,
         why,
         refusal: refusal.clone().filter(|refusal| !refusal.code.is_empty()),
@@ -95,7 +95,7 @@ pub fn response(response: &Response) -> Reply {
         200..=299 if refusal.request_id.is_empty() => {
             unsettled("body", format!("ens answered {status} without a RequestId"))
         }
-        200..=299 => Reply::Answer {
+        200..=299 => EnsReply::Answer {
             body,
             request_id: refusal.request_id.clone(),
         },
@@ -103,28 +103,28 @@ pub fn response(response: &Response) -> Reply {
         400..=499 if is_unsettled(&refusal.code) => {
             unsettled("code", format!("ens answered {}: {}", refusal.code, refusal.message))
         }
-        400..=499 if throttled => Reply::Throttled {
+        400..=499 if throttled => EnsReply::Throttled {
             refusal: refusal.clone(),
             retry_after,
         },
-        400..=499 => Reply::Refused(refusal.clone()),
+        400..=499 => EnsReply::Refused(refusal.clone()),
         _ => unsettled("status", format!("ens answered {status}")),
     }
 }
 
 /// What a transport error proves.
 #[must_use]
-pub fn fault(fault: Fault) -> Reply {
+pub fn fault(fault: Fault) -> EnsReply {
     let Fault { sent, kind, why } = fault;
     if sent {
-        Reply::Unsettled {
+        EnsReply::Unsettled {
             kind,
             why,
             refusal: None,
             throttling: None,
         }
     } else {
-        Reply::NotSent { kind, why }
+        EnsReply::NotSent { kind, why }
     }
 }
 
@@ -147,7 +147,7 @@ fn is_unsettled(code: &str) -> bool {
     })
 }
 
-impl Reply {
+impl EnsReply {
     /// The throttling that the budget has to hear of.
     pub(super) fn throttling(&self) -> Option<Throttling> {
         match self {
@@ -261,7 +261,7 @@ mod tests {
 
     use super::*;
 
-    fn reply(status: u16, body: &str) -> Reply {
+    fn reply(status: u16, body: &str) -> EnsReply {
         response(&Response {
             status,
             retry_after: None,

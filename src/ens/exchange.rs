@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span, field};
 use url::Url;
 
-use super::classify::{self, Reply};
+use super::classify::{self, EnsReply};
 use super::clock::{Offset, WallClock};
 use super::credentials::{Credentials, Provider};
 use super::report::{Action, CallReport, Observer};
@@ -68,7 +68,7 @@ impl Exchange {
         credentials: &Arc<Credentials>,
         date: Timestamp,
         permit: Permit,
-    ) -> Reply {
+    ) -> EnsReply {
         let (began, sent) = (Instant::now(), self.clock.now());
         let span = self.span(action);
         let request = self.request(action, parameters, credentials, date);
@@ -155,7 +155,7 @@ impl Exchange {
     }
 }
 
-fn record(span: &Span, status: Option<u16>, reply: &Reply) {
+fn record(span: &Span, status: Option<u16>, reply: &EnsReply) {
     if let Some(status) = status {
         span.record("http.response.status_code", status);
     }

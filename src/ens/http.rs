@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::budget::{NoPermit, Purpose};
+use super::budget::{PermitError, Purpose};
 use super::clock::TOLERANCE;
 use super::credentials::{Credentials, Provider};
 use super::exchange::{Exchange, Parameters};
@@ -152,8 +152,8 @@ impl HttpEns {
         self.exchange.budget.permit(purpose, deadline).await.map_err(|error| {
             let message = error.to_string();
             DescribeError::NotReady(match error {
-                NoPermit::Late { wait } => Failure::new(Reason::EnsThrottled, message).retry_after(wait),
-                NoPermit::CounterUnreachable(_) => Failure::new(Reason::CoordinationUnavailable, message),
+                PermitError::DeadlineExceeded { wait } => Failure::new(Reason::EnsThrottled, message).retry_after(wait),
+                PermitError::CounterUnreachable(_) => Failure::new(Reason::CoordinationUnavailable, message),
             })
         })
     }

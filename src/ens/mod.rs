@@ -19,7 +19,7 @@ pub mod signer;
 pub mod transport;
 pub mod wire;
 
-pub use budget::{Budget, NoPermit, Permit, Purpose};
+pub use budget::{Budget, Permit, PermitError, Purpose};
 pub use http::HttpEns;
 pub use settings::Settings;
 

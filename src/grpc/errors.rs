@@ -99,7 +99,7 @@ fn details(failure: &Failure, message: &str, retry_after: Option<Duration>) -> E
         _ => {}
     }
     details.add_help_link(
-        format!("{reason}: {}; {}", reason.sent(), reason.repeat()),
+        format!("{reason}: {}; {}", reason.send_effect(), reason.retry_advice()),
         format!("{HELP}#{}", reason.name().to_ascii_lowercase()),
     );
     details.set_error_info(reason.name(), DOMAIN, metadata);
@@ -256,7 +256,7 @@ mod tests {
             false => format!("- **ENS said:** {}\n", codes.join(", ")),
         };
         let code = code.as_str().expect("text");
-        let (sent, repeat) = (reason.sent(), reason.repeat());
+        let (sent, repeat) = (reason.send_effect(), reason.retry_advice());
         let rpcs = Method::ALL.into_iter().filter(|method| method.may_return(reason));
         let rpcs: Vec<_> = rpcs.map(|method| format!("`{}`", method.short_name())).collect();
         let rpcs = rpcs.join(", ");

@@ -25,7 +25,7 @@ use super::proto::attachment_service_server::AttachmentServiceServer;
 use super::trace::{Observers, TraceLayer};
 use super::{AttachmentService, Health, Tls};
 use crate::ens::Ens;
-use crate::ledger::Ledger;
+use crate::ledger::LedgerStore;
 use crate::model::random;
 
 /// Largest request, in bytes. Three ids and a token are far below it; an id that is a little too long is to be named, not cut off.
@@ -87,7 +87,7 @@ pub struct Server<L, E> {
     pub observers: Observers,
 }
 
-impl<L: Ledger, E: Ens> Server<L, E> {
+impl<L: LedgerStore, E: Ens> Server<L, E> {
     /// Serves on `listener` until `stop` resolves; then turns newcomers away, ends the streams, and lets calls finish for at most
     /// `drain_timeout`.
     ///
@@ -151,7 +151,7 @@ impl<L: Ledger, E: Ens> Server<L, E> {
 type Explain = MapResponseLayer<fn(Response<Body>) -> Response<Body>>;
 type Layers = Stack<Explain, Stack<DeadlineLayer, Stack<TraceLayer, Identity>>>;
 
-fn router<L: Ledger, E: Ens>(
+fn router<L: LedgerStore, E: Ens>(
     service: AttachmentService<L, E>,
     health: &Health,
     settings: &Settings,

@@ -10,10 +10,10 @@ use super::deadline::Deadline;
 use super::proto as pb;
 use super::proto::attachment_service_server::AttachmentService as Rpcs;
 use super::{convert, parse, trace};
-use crate::admission::{Admission, Permit};
+use crate::admission::{Admission, AdmissionPermit};
 use crate::attach::{self, Attacher};
 use crate::ens::Ens;
-use crate::ledger::Ledger;
+use crate::ledger::LedgerStore;
 use crate::model::{Caller, Failure};
 use crate::watch::{Event, Hub, Listing, Scope};
 
@@ -24,7 +24,7 @@ pub struct AttachmentService<L, E> {
     admission: Arc<Admission>,
 }
 
-impl<L: Ledger, E: Ens> AttachmentService<L, E> {
+impl<L: LedgerStore, E: Ens> AttachmentService<L, E> {
     /// Over these; `admission` is the gate that the server's stop closes.
     #[must_use]
     pub fn new(attacher: Arc<Attacher<L, E>>, hub: Arc<Hub<L, E>>, admission: Arc<Admission>) -> Self {
@@ -41,7 +41,7 @@ impl<L: Ledger, E: Ens> AttachmentService<L, E> {
 }
 
 #[tonic::async_trait]
-impl<L: Ledger, E: Ens> Rpcs for AttachmentService<L, E> {
+impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
     async fn attach_network_interface(
         &self,
         request: Request<pb::AttachNetworkInterfaceRequest>,
@@ -137,7 +137,7 @@ impl<L: Ledger, E: Ens> Rpcs for AttachmentService<L, E> {
 /// gate closes, for an open stream would hold up a graceful stop for ever.
 fn answer(
     events: impl Stream<Item = Result<Event, Failure>> + Send + 'static,
-    place: Permit,
+    place: AdmissionPermit,
     drained: impl Future<Output = ()> + Send + 'static,
 ) -> impl Stream<Item = Result<pb::WatchAttachmentResponse, Status>> + Send + 'static {
     async_stream::try_stream! {
@@ -146,7 +146,7 @@ fn answer(
         loop {
             let next = tokio::select! {
                 biased;
-                () = &mut drained => Some(Err(Admission::turned_away())),
+                () = &mut drained => Some(Err(Admission::draining_failure())),
                 event = events.next() => event,
             };
             match next {

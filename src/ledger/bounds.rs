@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::model::Timestamp;
 
-use super::record::{Attempt, Send};
-use super::rules::{Rule, Rules};
+use super::record::{Attempt, SendEntry};
+use super::safety_checks::{SafetyCheck, SafetyChecks};
 
 /// A handed-over grant lapses unless its holder polls within this time.
 pub const PROVISIONAL_GRANT: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub const EMPTY_LIFE: Duration = Duration::from_secs(300);
 /// What a lease must have left beside a send's timeout when the send goes out, and how long after its lease an owner is given up.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(1);
 /// The first look at an accepted attempt comes this long after its acceptance.
-pub const FIRST_LOOK: Duration = Duration::from_secs(1);
+pub const FIRST_POLL: Duration = Duration::from_secs(1);
 /// The longest pause between two looks at an attempt: that of a stuck one.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How far a record's times may lie in the future without another clock: two replicas may each be off by
@@ -42,10 +42,10 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub const CLOCK_TOLERANCE: Duration = Duration::from_millis(500);
 /// An attempt that was due so long ago has lost its place in the queue, or those who drive it are stuck: it is put there anew.
 pub const OVERDUE: Duration = Duration::from_secs(15);
-/// How often `tracker.compare_after` after the last change an instance is compared with ENS: a few times, ever more seldom.
-const COMPARISONS: [u32; 3] = [1, 5, 30];
+/// How often `tracker.reconcile_after` after the last change an instance is compared with ENS: a few times, ever more seldom.
+const RECONCILE_ROUNDS: [u32; 3] = [1, 5, 30];
 /// The same while something is under way: again and again.
-const COMPARISONS_LIVE: u32 = 5;
+const RECONCILE_ROUNDS_LIVE: u32 = 5;
 
 /// The part of the bounds that all replicas of a ledger act by. Each replica has settings of its own; while they differ, as in a
 /// rolling change, the safer one of each is in force.
@@ -82,7 +82,7 @@ impl SharedBounds {
     /// How long a partition stays closed after it may have lost writes: until nothing that it forgot can still arrive
     /// or be hidden.
     #[must_use]
-    pub fn hold(&self) -> Duration {
+    pub fn recovery_hold_down(&self) -> Duration {
         self.failover_window + self.lease + self.validity + self.lag
     }
 }
@@ -104,10 +104,10 @@ pub struct Bounds {
     pub count_primary: bool,
     /// `tracker.stuck_after`. Default 5 min.
     pub stuck_after: Duration,
-    /// `tracker.compare_after`. Default 1 min.
-    pub compare_after: Duration,
+    /// `tracker.reconcile_after`. Default 1 min.
+    pub reconcile_after: Duration,
     /// All of them, but in tests that look what a rule is for.
-    pub rules: Rules,
+    pub checks: SafetyChecks,
 }
 
 impl Default for Bounds {
@@ -120,8 +120,8 @@ impl Default for Bounds {
             limit: 10,
             count_primary: false,
             stuck_after: Duration::from_secs(300),
-            compare_after: Duration::from_secs(60),
-            rules: Rules::default(),
+            reconcile_after: Duration::from_secs(60),
+            checks: SafetyChecks::default(),
         }
     }
 }
@@ -164,15 +164,15 @@ impl Bounds {
 
     /// How long a partition stays closed after it may have lost writes.
     #[must_use]
-    pub fn hold(&self) -> Duration {
-        self.shared().hold()
+    pub fn recovery_hold_down(&self) -> Duration {
+        self.shared().recovery_hold_down()
     }
 
     /// The farthest in the future that a comparison is ever due.
     #[must_use]
-    pub fn comparison_horizon(&self) -> Duration {
-        let times = COMPARISONS.iter().copied().fold(COMPARISONS_LIVE, u32::max);
-        self.compare_after * times + Duration::from_secs(60)
+    pub fn reconcile_horizon(&self) -> Duration {
+        let times = RECONCILE_ROUNDS.iter().copied().fold(RECONCILE_ROUNDS_LIVE, u32::max);
+        self.reconcile_after * times + Duration::from_secs(60)
     }
 
     /// The farthest in the future that an attempt is ever due.
@@ -184,9 +184,11 @@ impl Bounds {
 
     /// When an instance that last changed at `changed_at` is compared with ENS next; `live`: something is under way on it.
     #[must_use]
-    pub fn next_comparison(&self, changed_at: Timestamp, live: bool, now: Timestamp) -> Option<Timestamp> {
-        let live = live.then(|| now + self.compare_after * COMPARISONS_LIVE);
-        let rounds = COMPARISONS.iter().map(|times| changed_at + self.compare_after * *times);
+    pub fn next_reconciliation(&self, changed_at: Timestamp, live: bool, now: Timestamp) -> Option<Timestamp> {
+        let live = live.then(|| now + self.reconcile_after * RECONCILE_ROUNDS_LIVE);
+        let rounds = RECONCILE_ROUNDS
+            .iter()
+            .map(|times| changed_at + self.reconcile_after * *times);
         rounds.chain(live).filter(|at| *at > now).min()
     }
 
@@ -196,8 +198,8 @@ impl Bounds {
     #[must_use]
     pub fn grace_ends(&self, attempt: &Attempt) -> Timestamp {
         let ends = attempt.sends.iter().map(|send| match send.answered_at {
-            Some(answered_at) if self.rules.hold(Rule::GraceOfAccepted) => answered_at + self.lag,
-            None if self.rules.hold(Rule::GraceOfUnanswered) => self.copy_shows(send),
+            Some(answered_at) if self.checks.enabled(SafetyCheck::GraceOfAccepted) => answered_at + self.lag,
+            None if self.checks.enabled(SafetyCheck::GraceOfUnanswered) => self.copy_shows(send),
             Some(_) | None => send.at,
         });
         ends.max().unwrap_or(attempt.attachment.created_at + self.lag)
@@ -213,7 +215,7 @@ impl Bounds {
     /// When whatever became of an unanswered copy shows in every describe: it may be applied for as long as ENS takes it, and
     /// shows one lag after that.
     #[must_use]
-    pub fn copy_shows(&self, send: &Send) -> Timestamp {
+    pub fn copy_shows(&self, send: &SendEntry) -> Timestamp {
         send.counts_from() + self.validity + self.lag
     }
 }

@@ -10,10 +10,10 @@ use super::record::{Attempt, RequestEntry, RequestKey, TraceContext};
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Reads, and changes nothing.
-    Look,
+    Read,
     /// Answers an attach from what is known, or takes a place in the queue, the lock, a slot and the right to one send: as far
     /// as it gets.
-    Enter(Enter),
+    Acquire(Acquire),
     /// Takes the right to another send for an attempt that went unanswered, as for a first one.
     Resend {
         /// Who wants the lock.
@@ -28,40 +28,40 @@ pub enum Command {
         /// When the describe was sent, by the ledger's clock.
         sent_at: Timestamp,
         /// Every row of the answer.
-        rows: Vec<Sight>,
+        rows: Vec<ObservedEni>,
         /// What the holder of the lock wanted it for.
         then: Option<Box<Command>>,
     },
     /// Records how a send was answered.
-    Answer {
+    RecordSendResult {
         /// The attempt as it was when it was sent: written anew if the ledger lost it.
         attempt: Box<Attempt>,
         /// The grant under which it was sent.
-        grant: Hold,
+        grant: LockToken,
         /// How it was answered.
-        answer: SendAnswer,
+        answer: SendResult,
         /// Whether the lock is released in the same commit.
         release: bool,
     },
     /// Records what describes by id showed of attempts under way.
-    Settle {
+    RecordStatuses {
         /// When the describe was sent, by the ledger's clock.
         sent_at: Timestamp,
         /// What it showed.
-        findings: Vec<(InterfaceId, Finding)>,
+        findings: Vec<(InterfaceId, EniObservation)>,
     },
     /// After an observation that was made for nothing else: puts what nobody drives back into the queue, and says what differed.
-    Compare,
+    Reconcile,
     /// Leaves the queue, or releases the lock.
-    Leave {
+    Release {
         /// Whose place.
         ticket: Ticket,
     },
 }
 
-/// The parts of [`Command::Enter`].
+/// The parts of [`Command::Acquire`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Enter {
+pub struct Acquire {
     /// Who wants the lock.
     pub ticket: Ticket,
     /// The attempt, should it come to one.
@@ -73,25 +73,25 @@ pub struct Enter {
     /// The trace of the RPC.
     pub trace: Option<TraceContext>,
     /// How far it may go.
-    pub reach: Reach,
+    pub mode: Mode,
     /// What ENS was asked before this time does not affirm that the ENI is attached.
-    pub affirmed_since: Timestamp,
+    pub confirmed_since: Timestamp,
 }
 
-/// How far an [`Enter`] may go.
+/// How far an [`Acquire`] may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum Mode {
     /// Answers from what is known; takes nothing.
-    Ask,
+    Query,
     /// Takes a place in the queue, or the lock; reserves nothing.
-    Queue,
+    Enqueue,
     /// Reserves a slot and writes the send: the permit for it is at hand.
     Reserve,
 }
 
 /// A grant as its holder names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hold {
+pub struct LockToken {
     /// Whose it is.
     pub ticket: Ticket,
     /// Which grant it is.
@@ -100,11 +100,11 @@ pub struct Hold {
 
 /// One row of a describe of the instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sight {
+pub struct ObservedEni {
     /// The ENI.
     pub eni: InterfaceId,
     /// What its row says of it.
-    pub status: Status,
+    pub status: ObservedStatus,
     /// Its status, verbatim.
     pub text: String,
     /// Whether it is the instance's primary ENI.
@@ -113,7 +113,7 @@ pub struct Sight {
 
 /// A status that shows an ENI on the instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub enum ObservedStatus {
     /// Being attached.
     Attaching,
     /// Attached.
@@ -128,11 +128,11 @@ pub enum Status {
 
 /// What a describe by id showed of one ENI.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
+pub enum EniObservation {
     /// It names this instance.
     Here {
         /// How.
-        status: Status,
+        status: ObservedStatus,
         /// Verbatim.
         text: String,
     },
@@ -157,7 +157,7 @@ pub enum Finding {
     },
 }
 
-impl Finding {
+impl EniObservation {
     /// The ENI's status, verbatim; empty where there was none.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -174,7 +174,7 @@ impl Command {
     #[must_use]
     pub fn request(&self) -> Option<&RequestKey> {
         match self {
-            Self::Enter(enter) => enter.request.as_ref(),
+            Self::Acquire(enter) => enter.request.as_ref(),
             Self::Observe { then, .. } => then.as_ref().and_then(|then| then.request()),
             _ => None,
         }
@@ -183,7 +183,7 @@ impl Command {
 
 /// How one send was answered.
 #[derive(Debug, Clone, PartialEq)]
-pub enum SendAnswer {
+pub enum SendResult {
     /// ENS took it.
     Accepted {
         /// ENS's RequestId.
@@ -192,20 +192,20 @@ pub enum SendAnswer {
     /// ENS refused it.
     Refused(Failure),
     /// ENS refused it for the ENI's status: a re-read says what that means.
-    Conflicting(Failure),
+    StatusConflict(Failure),
     /// ENS refused it by a code that proves nothing: it may still be applied, and is not sent again.
     Unproven(Failure),
     /// It never went out, nothing reached ENS, or ENS throttled it: as if it had never been written.
-    Void,
+    NoEffect,
     /// Nobody knows.
-    Unanswered,
+    NoResponse,
 }
 
 /// What a command came to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
-    /// To [`Command::Look`], and to whatever else has nothing more to say.
-    Done,
+    /// To [`Command::Read`], and to whatever else has nothing more to say.
+    Ok,
     /// This request id had its definite answer before.
     Replayed(RequestEntry),
     /// This request id came before with another ENI.
@@ -213,19 +213,19 @@ pub enum Reply {
     /// The same pair is under way: joined.
     Joined(Box<Attempt>),
     /// The ledger has it on the instance. If not `fresh`, look before believing it.
-    Present {
+    AlreadyAttached {
         /// The attempt or foreign attachment.
         attempt: Box<Attempt>,
-        /// Whether ENS showed it there since [`Enter::affirmed_since`].
+        /// Whether ENS showed it there since [`Acquire::confirmed_since`].
         fresh: bool,
     },
     /// The ledger has it attached, and ENS, asked since, does not show it there: either may be the past.
-    Doubtful {
+    Unconfirmed {
         /// From when on a describe settles it.
         until: Timestamp,
     },
     /// No slot is free.
-    Full(Fullness),
+    CapacityExceeded(CapacityExceeded),
     /// Not before this time: the ledger recovers from a loss.
     Recovering(Timestamp),
     /// Somebody else holds the lock.
@@ -233,12 +233,12 @@ pub enum Reply {
         /// How many stand before.
         ahead: usize,
     },
-    /// To [`Reach::Ask`]: nothing known stands against it.
-    Open,
+    /// To [`Mode::Query`]: nothing known stands against it.
+    Admissible,
     /// The lock is held, and nothing is reserved yet.
     Granted {
         /// The grant.
-        grant: Lease,
+        grant: LeaseGrant,
         /// Whether the observation is too old: describe the instance first.
         stale: bool,
         /// Slots that are left by what is known.
@@ -247,23 +247,23 @@ pub enum Reply {
     /// The lock is held, a slot reserved, the send written: send it.
     Reserved {
         /// The grant.
-        grant: Lease,
+        grant: LeaseGrant,
         /// As written.
         attempt: Box<Attempt>,
         /// Slots that are left after this one.
         room: usize,
     },
     /// The attempts that the command spoke of, as they stand now.
-    Attempts(Vec<Settled>),
-    /// To [`Command::Compare`]: what differed, and is put right.
-    Compared(Differences),
+    Attempts(Vec<AttemptUpdate>),
+    /// To [`Command::Reconcile`]: what differed, and is put right.
+    Reconciled(ReconcileReport),
     /// The grant or the attempt that the command named is gone.
-    Gone,
+    NotFound,
 }
 
 /// In what the ledger and ENS differed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Differences {
+pub struct ReconcileReport {
     /// ENIs that ENS shows on the instance and the ledger did not have.
     pub adopted: usize,
     /// ENIs that the ledger had attached and ENS shows no more.
@@ -272,7 +272,7 @@ pub struct Differences {
     pub requeued: usize,
 }
 
-impl Differences {
+impl ReconcileReport {
     /// How many in all.
     #[must_use]
     pub fn total(&self) -> usize {
@@ -280,9 +280,9 @@ impl Differences {
     }
 }
 
-/// One attempt after [`Command::Settle`] or [`Command::Answer`].
+/// One attempt after [`Command::RecordStatuses`] or [`Command::RecordSendResult`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Settled {
+pub struct AttemptUpdate {
     /// As it stands now.
     pub attempt: Attempt,
     /// Whether ENS was asked and shows it free: it may be sent again.
@@ -291,16 +291,16 @@ pub struct Settled {
 
 /// The lock, held: until when, by the ledger's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lease {
+pub struct LeaseGrant {
     /// The grant.
-    pub hold: Hold,
+    pub token: LockToken,
     /// When the lease ends.
     pub expires_at: Timestamp,
 }
 
 /// A full instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fullness {
+pub struct CapacityExceeded {
     /// The limit in force.
     pub limit: usize,
     /// ENIs that ENS shows, or was seen to have taken.

@@ -63,7 +63,7 @@ impl Keys {
         }
     }
 
-    /// The incarnation of a partition (string).
+    /// The epoch of a partition (string).
     #[must_use]
     pub fn epoch(&self, partition: PartitionId) -> String {
         self.of(partition, "epoch")
@@ -77,8 +77,8 @@ impl Keys {
 
     /// The instances of a partition by when they are compared with ENS (sorted set of ids).
     #[must_use]
-    pub fn comparisons(&self, partition: PartitionId) -> String {
-        self.of(partition, "comparisons")
+    pub fn reconciliations(&self, partition: PartitionId) -> String {
+        self.of(partition, "reconciliations")
     }
 
     /// Where changes of a partition's instances are told (sharded channel).
@@ -117,8 +117,8 @@ impl Keys {
 
     /// When a server was last used as the primary that it is (string, in µs by its own clock).
     #[must_use]
-    pub fn mark(&self, partition: PartitionId) -> String {
-        self.of(partition, "mark")
+    pub fn primary_seen_at(&self, partition: PartitionId) -> String {
+        self.of(partition, "primary_seen_at")
     }
 
     /// What is tried out on a server, and gone at once (string, sorted set, hash).
@@ -130,7 +130,7 @@ impl Keys {
     /// The budget of ENS calls (hash).
     #[must_use]
     pub fn budget(&self) -> String {
-        format!("{}{{budget}}:v1:tokens", self.prefix)
+        format!("{}{{budget}}:v2:tokens", self.prefix)
     }
 
     /// A pattern for SCAN that matches every key of ours.
@@ -148,7 +148,7 @@ impl Keys {
     }
 
     fn of(&self, partition: PartitionId, rest: &str) -> String {
-        format!("{}{{p{}}}:v1:{rest}", self.prefix, partition.0)
+        format!("{}{{p{}}}:v2:{rest}", self.prefix, partition.0)
     }
 }
 
@@ -187,16 +187,19 @@ mod tests {
     fn keys_are_literally_these() {
         let id = instance("i-5p67acfmxazb4p");
         let partition = PartitionId::of(&id);
-        assert_eq!(keys().record(&id), "eni-gateway:{p51}:v1:record:i-5p67acfmxazb4p");
-        assert_eq!(keys().epoch(partition), "eni-gateway:{p51}:v1:epoch");
-        assert_eq!(keys().due(partition), "eni-gateway:{p51}:v1:due");
-        assert_eq!(keys().comparisons(partition), "eni-gateway:{p51}:v1:comparisons");
-        assert_eq!(keys().channel(partition), "eni-gateway:{p51}:v1:changes");
-        assert_eq!(keys().budget(), "eni-gateway:{budget}:v1:tokens");
+        assert_eq!(keys().record(&id), "eni-gateway:{p51}:v2:record:i-5p67acfmxazb4p");
+        assert_eq!(keys().epoch(partition), "eni-gateway:{p51}:v2:epoch");
+        assert_eq!(keys().due(partition), "eni-gateway:{p51}:v2:due");
+        assert_eq!(
+            keys().reconciliations(partition),
+            "eni-gateway:{p51}:v2:reconciliations"
+        );
+        assert_eq!(keys().channel(partition), "eni-gateway:{p51}:v2:changes");
+        assert_eq!(keys().budget(), "eni-gateway:{budget}:v2:tokens");
         let request = RequestKey::new(Caller("spiffe://a/{b}\n".into()), RequestId(uuid::Uuid::from_u128(7)));
         assert_eq!(
             keys().request(&id, &request),
-            "eni-gateway:{p51}:v1:request:i-5p67acfmxazb4p:a4c01527a95a6b4a2fa0344482094689:00000000-0000-0000-0000-000000000007"
+            "eni-gateway:{p51}:v2:request:i-5p67acfmxazb4p:a4c01527a95a6b4a2fa0344482094689:00000000-0000-0000-0000-000000000007"
         );
     }
 

@@ -12,19 +12,19 @@ use super::expiring::Expiring;
 use super::queue::Queue;
 use super::tokens::{Rates, Tokens};
 use super::{
-    BootInstant, Comparison, Due, Health, Hints, Ledger, MAX_CLOCK_DIFFERENCE, Partition, Proposal, REQUEST_LIFE,
-    Record, RequestEntry, RequestKey, Snapshot, TokenOrder, TokenReply, Unavailable, Verdict,
+    BootInstant, ChangeNotifier, Due, Health, LedgerError, LedgerStore, MAX_CLOCK_DIFFERENCE, Partition, Proposal,
+    REQUEST_LIFE, ReconcileSchedule, Record, RequestEntry, RequestKey, Snapshot, TokenOrder, TokenReply, Verdict,
 };
 
 /// Nothing restarts or fails over here: what there is, is new, and it ends with the process.
-const INCARNATION: &str = "memory";
+const EPOCH: &str = "memory";
 
 /// Records in this process.
 #[derive(Debug, Clone)]
 pub struct Memory {
     rates: Rates,
     began: (BootInstant, Timestamp),
-    hints: Hints,
+    changes: ChangeNotifier,
     state: Arc<Mutex<State>>,
 }
 
@@ -33,7 +33,7 @@ struct State {
     records: Expiring<InstanceId, (u64, Record)>,
     requests: Expiring<(InstanceId, RequestKey), RequestEntry>,
     due: Queue<Due>,
-    comparisons: Queue<InstanceId>,
+    reconciliations: Queue<InstanceId>,
     tokens: Tokens,
 }
 
@@ -51,7 +51,7 @@ impl Memory {
         Self {
             rates,
             began: (BootInstant::now(), start),
-            hints: Hints::default(),
+            changes: ChangeNotifier::default(),
             state: Arc::default(),
         }
     }
@@ -70,11 +70,11 @@ impl Memory {
     }
 
     /// Puts right what another clock put into the queues: what is due farther from now than it may be is due now.
-    pub fn tend(&self, due_horizon: Duration, comparison_horizon: Duration) {
+    pub fn repair_queues(&self, due_horizon: Duration, reconcile_horizon: Duration) {
         let now = self.clock();
         let mut state = self.lock();
-        state.due.tend(now, now + due_horizon);
-        state.comparisons.tend(now, now + comparison_horizon);
+        state.due.repair(now, now + due_horizon);
+        state.reconciliations.repair(now, now + reconcile_horizon);
     }
 
     /// A copy of all that is in it now, which goes a way of its own from here on: what a replica holds that replicates no more.
@@ -82,7 +82,7 @@ impl Memory {
     pub fn fork(&self) -> Self {
         Self {
             state: Arc::new(Mutex::new(self.lock().clone())),
-            hints: Hints::default(),
+            changes: ChangeNotifier::default(),
             ..*self
         }
     }
@@ -95,8 +95,8 @@ impl Memory {
 
 fn partition() -> Partition {
     Partition {
-        incarnation: INCARNATION.to_owned(),
-        hold_until: Timestamp::default(),
+        epoch: EPOCH.to_owned(),
+        hold_down_until: Timestamp::default(),
         shared: None,
     }
 }
@@ -132,10 +132,10 @@ impl State {
             };
             self.due.set(due, *at);
         }
-        match effects.comparison {
-            Comparison::Kept => {}
-            Comparison::At(at) => self.comparisons.set(instance.clone(), Some(at)),
-            Comparison::Done => self.comparisons.set(instance.clone(), None),
+        match effects.reconcile {
+            ReconcileSchedule::Kept => {}
+            ReconcileSchedule::At(at) => self.reconciliations.set(instance.clone(), Some(at)),
+            ReconcileSchedule::Done => self.reconciliations.set(instance.clone(), None),
         }
         for (key, entry) in &effects.requests {
             let key = (instance.clone(), key.clone());
@@ -148,12 +148,12 @@ impl State {
     }
 }
 
-impl Ledger for Memory {
-    async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, Unavailable> {
+impl LedgerStore for Memory {
+    async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, LedgerError> {
         Ok(self.lock().snapshot(instance, request, self.clock()))
     }
 
-    async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
+    async fn commit(&self, proposal: &Proposal) -> Result<Verdict, LedgerError> {
         let mut state = self.lock();
         let now = self.clock();
         let held = state
@@ -161,57 +161,54 @@ impl Ledger for Memory {
             .get(&proposal.instance, now)
             .map_or(0, |(version, _)| *version);
         let difference = now.since(proposal.now).max(proposal.now.since(now));
-        if held != proposal.version
-            || proposal.partition.incarnation != INCARNATION
-            || difference > MAX_CLOCK_DIFFERENCE
-        {
+        if held != proposal.version || proposal.partition.epoch != EPOCH || difference > MAX_CLOCK_DIFFERENCE {
             let found = state.snapshot(&proposal.instance, proposal.request.as_ref(), now);
             return Ok(Verdict::Conflict(Box::new(found)));
         }
         let version = state.store(proposal, now);
         drop(state);
         if proposal.effects.notify {
-            self.hints.notify(&proposal.instance);
+            self.changes.notify(&proposal.instance);
         }
         Ok(Verdict::Committed { version, now })
     }
 
-    async fn confirm(&self, _instance: &InstanceId, _incarnation: &str) -> Result<(), Unavailable> {
+    async fn confirm(&self, _instance: &InstanceId, _epoch: &str) -> Result<(), LedgerError> {
         // Nothing survives this process: there is nothing to make sure of.
         Ok(())
     }
 
-    async fn due(&self, most: usize) -> Result<Vec<Due>, Unavailable> {
+    async fn due(&self, most: usize) -> Result<Vec<Due>, LedgerError> {
         let now = self.clock();
         Ok(self.lock().due.due(most, now))
     }
 
-    async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
+    async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, LedgerError> {
         let now = self.clock();
         Ok(self.lock().due.claim(due, now, visibility))
     }
 
-    async fn due_comparisons(&self, most: usize) -> Result<Vec<InstanceId>, Unavailable> {
+    async fn due_reconciliations(&self, most: usize) -> Result<Vec<InstanceId>, LedgerError> {
         let now = self.clock();
-        Ok(self.lock().comparisons.due(most, now))
+        Ok(self.lock().reconciliations.due(most, now))
     }
 
-    async fn claim_comparisons(
+    async fn claim_reconciliations(
         &self,
         due: Vec<InstanceId>,
         visibility: Duration,
-    ) -> Result<Vec<InstanceId>, Unavailable> {
+    ) -> Result<Vec<InstanceId>, LedgerError> {
         let now = self.clock();
-        Ok(self.lock().comparisons.claim(due, now, visibility))
+        Ok(self.lock().reconciliations.claim(due, now, visibility))
     }
 
-    async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
+    async fn take(&self, order: TokenOrder) -> Result<TokenReply, LedgerError> {
         let now = self.clock();
         Ok(self.lock().tokens.order(order, &self.rates, now))
     }
 
-    fn hints(&self) -> &Hints {
-        &self.hints
+    fn changes(&self) -> &ChangeNotifier {
+        &self.changes
     }
 
     fn partition(&self, _instance: &InstanceId) -> Partition {

@@ -1,6 +1,6 @@
 //! May it touch this instance now? One record per instance, one pure function over it, compare-and-set.
 //!
-//! [`Ledger`] is where records are kept (the second seam): it compares and sets, and knows no rule.
+//! [`LedgerStore`] is where records are kept (the second seam): it compares and sets, and knows no rule.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -9,30 +9,30 @@ use std::time::Duration;
 use crate::model::{InstanceId, InterfaceId, Timestamp};
 
 pub mod apply;
-pub mod book;
 mod boot;
 pub mod bounds;
+pub mod changes;
 pub mod command;
+pub mod execute;
 mod expiring;
-pub mod hints;
 pub mod invariants;
 pub mod keys;
 pub mod memory;
 mod queue;
 pub mod record;
 pub mod redis;
-pub mod rules;
+pub mod safety_checks;
 mod seen;
 pub mod tokens;
 
-pub use book::Book;
 pub use boot::BootInstant;
 pub use bounds::{Bounds, SharedBounds};
-pub use hints::{Hint, Hints};
+pub use changes::{ChangeNotifier, ChangeSubscription};
+pub use execute::Ledger;
 pub use memory::Memory;
 pub use record::{Record, RequestEntry, RequestKey};
 pub use redis::{Redis, RedisSettings};
-pub use rules::{Rule, Rules};
+pub use safety_checks::{SafetyCheck, SafetyChecks};
 pub use tokens::Rates;
 
 /// How far a proposal's time may be from the ledger's clock when it is committed: a decision that came late is made again.
@@ -42,45 +42,44 @@ pub const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_millis(250);
 pub const REQUEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where records are kept: memory, or Redis.
-pub trait Ledger: Send + Sync + 'static {
+pub trait LedgerStore: Send + Sync + 'static {
     /// Reads an instance's record, and the entry of a request id beside it.
     fn read(
         &self,
         instance: &InstanceId,
         request: Option<&RequestKey>,
-    ) -> impl Future<Output = Result<Snapshot, Unavailable>> + Send;
+    ) -> impl Future<Output = Result<Snapshot, LedgerError>> + Send;
 
-    /// Stores a record with its effects if the version is still the one that was read, the clock agrees and the incarnation is
+    /// Stores a record with its effects if the version is still the one that was read, the clock agrees and the epoch is
     /// the same; otherwise says what is there. All or nothing.
-    fn commit(&self, proposal: &Proposal) -> impl Future<Output = Result<Verdict, Unavailable>> + Send;
+    fn commit(&self, proposal: &Proposal) -> impl Future<Output = Result<Verdict, LedgerError>> + Send;
 
-    /// Makes sure that what was committed for this instance under this incarnation is not lost in a failover, where the ledger
+    /// Makes sure that what was committed for this instance under this epoch is not lost in a failover, where the ledger
     /// is to do so (`ledger.sync_replicas`): what it cannot make sure of must not be sent.
-    fn confirm(&self, instance: &InstanceId, incarnation: &str)
-    -> impl Future<Output = Result<(), Unavailable>> + Send;
+    fn confirm(&self, instance: &InstanceId, epoch: &str) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
     /// The attempts that are due, earliest first and at most `most`. Takes none of them.
-    fn due(&self, most: usize) -> impl Future<Output = Result<Vec<Due>, Unavailable>> + Send;
+    fn due(&self, most: usize) -> impl Future<Output = Result<Vec<Due>, LedgerError>> + Send;
 
     /// Takes those of these attempts that are still due, and hides them from other replicas for `visibility`.
-    fn claim(&self, due: Vec<Due>, visibility: Duration) -> impl Future<Output = Result<Vec<Due>, Unavailable>> + Send;
+    fn claim(&self, due: Vec<Due>, visibility: Duration) -> impl Future<Output = Result<Vec<Due>, LedgerError>> + Send;
 
     /// The instances whose comparison with ENS is due, earliest first and at most `most`. Takes none of them.
-    fn due_comparisons(&self, most: usize) -> impl Future<Output = Result<Vec<InstanceId>, Unavailable>> + Send;
+    fn due_reconciliations(&self, most: usize) -> impl Future<Output = Result<Vec<InstanceId>, LedgerError>> + Send;
 
     /// Takes those of these instances whose comparison is still due, and hides them likewise.
-    fn claim_comparisons(
+    fn claim_reconciliations(
         &self,
         due: Vec<InstanceId>,
         visibility: Duration,
-    ) -> impl Future<Output = Result<Vec<InstanceId>, Unavailable>> + Send;
+    ) -> impl Future<Output = Result<Vec<InstanceId>, LedgerError>> + Send;
 
     /// Asks the shared counter of the ENS budget.
-    fn take(&self, order: TokenOrder) -> impl Future<Output = Result<TokenReply, Unavailable>> + Send;
+    fn take(&self, order: TokenOrder) -> impl Future<Output = Result<TokenReply, LedgerError>> + Send;
 
     /// Who listens for changes: told of every commit with [`Effects::notify`], whichever replica made it, and to look again
     /// when some may have been missed.
-    fn hints(&self) -> &Hints;
+    fn changes(&self) -> &ChangeNotifier;
 
     /// The ledger's clock for an instance, as this replica estimates it; exact for the memory ledger. It is that of the server
     /// which holds the record: those of two instances may differ.
@@ -95,13 +94,13 @@ pub trait Ledger: Send + Sync + 'static {
 
 /// The ledger cannot be reached, or not in time, or must not be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the ledger {}: {why}", if *.lasting { "cannot be used" } else { "cannot be reached" })]
-pub struct Unavailable {
+#[error("the ledger {}: {why}", if *.misconfigured { "cannot be used" } else { "cannot be reached" })]
+pub struct LedgerError {
     /// What happened, without secrets.
     pub why: String,
     /// Whether it cannot be used, as a whole or for this instance, until somebody repaired it: asking again is of no use. Nothing was
     /// applied then.
-    pub lasting: bool,
+    pub misconfigured: bool,
     /// Whether what was under way may have been applied all the same: its answer was lost.
     pub maybe_applied: bool,
     /// How long the server that was asked for has been out of reach by now, as far as is known; zero if it was there just now. Of a
@@ -109,36 +108,36 @@ pub struct Unavailable {
     pub down_for: Duration,
 }
 
-impl Unavailable {
+impl LedgerError {
     /// Nothing was applied.
-    pub fn before(why: impl Into<String>) -> Self {
+    pub fn not_applied(why: impl Into<String>) -> Self {
         Self {
             why: why.into(),
-            lasting: false,
+            misconfigured: false,
             maybe_applied: false,
             down_for: Duration::ZERO,
         }
     }
 
     /// Nothing was applied, and nothing will be before a repair.
-    pub fn unfit(why: impl Into<String>) -> Self {
+    pub fn misconfigured(why: impl Into<String>) -> Self {
         Self {
-            lasting: true,
-            ..Self::before(why)
+            misconfigured: true,
+            ..Self::not_applied(why)
         }
     }
 
     /// The same, from a server that has been out of reach for this long.
     #[must_use]
-    pub fn after(self, down_for: Duration) -> Self {
+    pub fn with_outage(self, down_for: Duration) -> Self {
         Self { down_for, ..self }
     }
 
     /// Nobody knows whether it was applied.
-    pub fn midway(why: impl Into<String>) -> Self {
+    pub fn outcome_unknown(why: impl Into<String>) -> Self {
         Self {
             maybe_applied: true,
-            ..Self::before(why)
+            ..Self::not_applied(why)
         }
     }
 }
@@ -152,7 +151,7 @@ pub struct Snapshot {
     pub version: u64,
     /// The entry of the request id that was asked for.
     pub request: Option<RequestEntry>,
-    /// The partition's incarnation.
+    /// The partition's epoch.
     pub partition: Partition,
     /// The ledger's clock at that moment.
     pub now: Timestamp,
@@ -162,9 +161,9 @@ pub struct Snapshot {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Partition {
     /// Changes with every restart, failover and loss.
-    pub incarnation: String,
+    pub epoch: String,
     /// Until when nothing is granted or reserved after such a change.
-    pub hold_until: Timestamp,
+    pub hold_down_until: Timestamp,
     /// What its replicas share; `None` where there is only one.
     pub shared: Option<SharedBounds>,
 }
@@ -176,7 +175,7 @@ pub struct Proposal {
     pub instance: InstanceId,
     /// The version it was computed from.
     pub version: u64,
-    /// The incarnation it was computed under.
+    /// The epoch it was computed under.
     pub partition: Partition,
     /// The time it was computed for.
     pub now: Timestamp,
@@ -194,7 +193,7 @@ pub struct Effects {
     /// The places in the queue of due attempts that change: when to look, or no more.
     pub due: BTreeMap<InterfaceId, Option<Timestamp>>,
     /// When the instance is compared with ENS next.
-    pub comparison: Comparison,
+    pub reconcile: ReconcileSchedule,
     /// The entries of request ids that change: what to keep for 24 hours, or nothing any more.
     pub requests: Vec<(RequestKey, Option<RequestEntry>)>,
     /// Whether to tell others: an attachment changed, or the lock was handed over.
@@ -203,9 +202,9 @@ pub struct Effects {
     pub expire_after: Option<Duration>,
 }
 
-/// What a commit changes of its instance's place in the queue of comparisons.
+/// What a commit changes of its instance's place in the queue of reconciliations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Comparison {
+pub enum ReconcileSchedule {
     /// Nothing.
     #[default]
     Kept,
@@ -225,7 +224,7 @@ pub enum Verdict {
         /// The ledger's clock at that moment.
         now: Timestamp,
     },
-    /// Something else was there, or the clock or the incarnation was another: this.
+    /// Something else was there, or the clock or the epoch was another: this.
     Conflict(Box<Snapshot>),
 }
 
@@ -305,7 +304,7 @@ pub struct Health {
     /// Why it takes no writes at the moment, though it can be reached: its memory is full, for example. Nothing is sent meanwhile.
     pub refusing: Vec<String>,
     /// Why it must not be used: a wrong eviction policy, a version too old, a right that lacks.
-    pub unfit: Vec<String>,
+    pub misconfigured: Vec<String>,
     /// What it does not guarantee as it is set up: no reason to refuse, but worth saying.
     pub warnings: Vec<String>,
     /// Partitions that recover from a loss.

@@ -40,7 +40,7 @@ impl<T: Ord + Clone> Queue<T> {
     }
 
     /// What is due later than `latest` is due `now`.
-    pub(super) fn tend(&mut self, now: Timestamp, latest: Timestamp) {
+    pub(super) fn repair(&mut self, now: Timestamp, latest: Timestamp) {
         let later = self.by_time.iter().rev().take_while(|(at, _)| *at > latest);
         let later: Vec<T> = later.map(|(_, member)| member.clone()).collect();
         for member in later {

@@ -26,20 +26,20 @@ stored! {
     pub struct Record {
         /// The [`FORMAT`] it was written in.
         pub format: u32,
-        /// The incarnation of its partition at the last write; at another one, lock, queue and observation are void.
-        pub incarnation: String,
+        /// The epoch of its partition at the last write; at another one, lock, queue and observation are void.
+        pub epoch: String,
         /// The last revision given to any attachment.
         pub revision: Revision,
         /// The last fence given to any grant.
         pub fence: Fence,
         /// Who may touch the instance now.
-        pub lock: Option<Grant> = optional,
+        pub lock: Option<LockGrant> = optional,
         /// Who waits for it, first come first.
         pub queue: VecDeque<Waiter>,
         /// What the last describe of the instance showed.
         pub observation: Option<Observation> = optional,
         /// ENIs settled here, and when: they occupy until an observation sent later than that plus the lag.
-        pub settled: BTreeMap<InterfaceId, Timestamp>,
+        pub recently_confirmed: BTreeMap<InterfaceId, Timestamp>,
         /// A limit that ENS itself enforced.
         pub learned_limit: Option<LearnedLimit> = optional,
         /// The newest attempt of each ENI.
@@ -54,20 +54,25 @@ impl Record {
     #[must_use]
     pub fn size(&self) -> usize {
         let occupied = self.observation.iter().flat_map(|observation| &observation.occupied);
-        let enis = occupied.chain(self.settled.keys()).map(|eni| 24 + eni.as_str().len());
+        let enis = occupied
+            .chain(self.recently_confirmed.keys())
+            .map(|eni| 24 + eni.as_str().len());
         let requests = self
             .requests
             .iter()
             .map(|(caller, ids)| 4 + caller.0.len() + 39 * ids.len());
         let attempts = self.attempts.values().map(Attempt::size);
         let parts = enis.sum::<usize>() + requests.sum::<usize>() + attempts.sum::<usize>();
-        500 + self.incarnation.len() + 100 * self.queue.len() + parts + self.unknown.size()
+        500 + self.epoch.len() + 100 * self.queue.len() + parts + self.unknown.size()
     }
 
     /// When the describe was sent that says what is on the instance, if any does.
     #[must_use]
     pub fn observed_at(&self) -> Option<Timestamp> {
-        let observation = self.observation.as_ref().filter(|observation| !observation.is_void());
+        let observation = self
+            .observation
+            .as_ref()
+            .filter(|observation| !observation.is_invalidated());
         observation.map(|observation| observation.sent_at)
     }
 }
@@ -76,13 +81,13 @@ impl Default for Record {
     fn default() -> Self {
         Self {
             format: FORMAT,
-            incarnation: String::new(),
+            epoch: String::new(),
             revision: Revision::default(),
             fence: Fence::default(),
             lock: None,
             queue: VecDeque::new(),
             observation: None,
-            settled: BTreeMap::new(),
+            recently_confirmed: BTreeMap::new(),
             learned_limit: None,
             attempts: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -94,7 +99,7 @@ impl Default for Record {
 stored! {
     /// The lock, held.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Grant {
+    pub struct LockGrant {
         /// Whose it is.
         pub ticket: Ticket,
         /// Which grant it is.
@@ -141,7 +146,7 @@ impl Observation {
 
     /// Whether it says nothing any more but this: what was asked before it, and arrives only now, is older still.
     #[must_use]
-    pub fn is_void(&self) -> bool {
+    pub fn is_invalidated(&self) -> bool {
         self.good_for.is_zero()
     }
 }
@@ -170,21 +175,21 @@ stored! {
         /// Whether this gateway sent it; otherwise others made it and ENS showed it.
         pub ours: bool,
         /// Every send, written before it went out.
-        pub sends: Vec<Send>,
+        pub sends: Vec<SendEntry>,
         /// When the newest describe that was recorded for it was sent.
         pub described_at: Option<Timestamp> = optional,
         /// When the newest describe that showed it free, at least one lag after the last send, was sent: it may be sent again.
-        pub free_seen_at: Option<Timestamp> = optional,
+        pub observed_free_at: Option<Timestamp> = optional,
         /// When the newest describe that showed the ENI on this instance was sent.
-        pub seen_here_at: Option<Timestamp> = optional,
+        pub observed_attached_at: Option<Timestamp> = optional,
         /// When the newest describe was sent that does not show an attached ENI in use here, while that may be the past.
-        pub doubted_at: Option<Timestamp> = optional,
+        pub unconfirmed_since: Option<Timestamp> = optional,
         /// Whether the ENI was seen on this instance within one lag before the reserve: what shows it here may be old.
-        pub here_before: bool = optional,
+        pub was_recently_attached: bool = optional,
         /// What ENS said to a copy that it refused while another copy is unanswered, or while its status is re-read.
         pub refusal: Option<Failure> = optional,
         /// How often it was looked at since the last send.
-        pub looks: u32,
+        pub poll_count: u32,
         /// When to look at it next; `None`: nothing is under way.
         pub due_at: Option<Timestamp> = optional,
         /// The trace of the RPC that began it.
@@ -192,7 +197,7 @@ stored! {
         /// The request id that began it.
         pub request: Option<RequestKey> = optional,
         /// The ended attempt of the same ENI that it took the place of; back again if it is withdrawn.
-        pub former: Option<Box<Attempt>> = optional,
+        pub superseded: Option<Box<Attempt>> = optional,
     }
 }
 
@@ -200,7 +205,7 @@ impl Attempt {
     /// An attachment that others made: first seen by a describe sent at `seen_at`, with this `ens_status`. Its state is
     /// entered by whoever puts it into the record.
     #[must_use]
-    pub fn foreign(
+    pub fn external(
         instance: &InstanceId,
         eni: &InterfaceId,
         uid: Uid,
@@ -212,7 +217,7 @@ impl Attempt {
         attempt.ours = false;
         attempt.reserved = false;
         attempt.described_at = Some(seen_at);
-        attempt.seen_here_at = Some(seen_at);
+        attempt.observed_attached_at = Some(seen_at);
         attempt.attachment.show(ens_status, seen_at);
         attempt
     }
@@ -241,16 +246,16 @@ impl Attempt {
             ours: true,
             sends: Vec::new(),
             described_at: None,
-            free_seen_at: None,
-            seen_here_at: None,
-            doubted_at: None,
-            here_before: false,
+            observed_free_at: None,
+            observed_attached_at: None,
+            unconfirmed_since: None,
+            was_recently_attached: false,
             refusal: None,
-            looks: 0,
+            poll_count: 0,
             due_at: None,
             trace: None,
             request: None,
-            former: None,
+            superseded: None,
             unknown: Unknown::default(),
         }
     }
@@ -274,7 +279,7 @@ impl Attempt {
             .as_ref()
             .map_or(0, |trace| 40 + trace.parent.len() + trace.state.len());
         let request = self.request.as_ref().map_or(0, |key| 80 + key.caller.0.len());
-        let former = self.former.as_ref().map_or(0, |former| former.size());
+        let former = self.superseded.as_ref().map_or(0, |former| former.size());
         200 + self.attachment.size() + sends + refusal + trace + request + former + self.unknown.size()
     }
 
@@ -292,7 +297,7 @@ impl Attempt {
 
     /// The last send, if any.
     #[must_use]
-    pub fn last_send(&self) -> Option<&Send> {
+    pub fn last_send(&self) -> Option<&SendEntry> {
         self.sends.last()
     }
 
@@ -304,7 +309,7 @@ impl Attempt {
 
     /// Whether ENS answered every copy, and refused the last one without proof that none was applied.
     #[must_use]
-    pub fn is_in_conflict(&self) -> bool {
+    pub fn has_status_conflict(&self) -> bool {
         self.refusal.is_some() && !self.has_unanswered_send()
     }
 
@@ -312,7 +317,7 @@ impl Attempt {
     #[must_use]
     pub fn may_be_resent(&self) -> bool {
         self.attachment.state == State::Verifying
-            && self.free_seen_at.is_some()
+            && self.observed_free_at.is_some()
             && self.refusal.is_none()
             && self.sends.len() < MAX_SENDS
     }
@@ -321,7 +326,7 @@ impl Attempt {
 stored! {
     /// One `AttachNetworkInterface`, written before it went out.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Send {
+    pub struct SendEntry {
         /// Not before its `x-acs-date`.
         pub at: Timestamp,
         /// When ENS's answer, which settled this copy, was written: what came of it, came of it before.
@@ -331,7 +336,7 @@ stored! {
     }
 }
 
-impl Send {
+impl SendEntry {
     /// One that is written at `at`, and not answered yet.
     #[must_use]
     pub fn new(at: Timestamp) -> Self {

@@ -36,7 +36,7 @@ pub(super) const KEPT_AT_MOST: Duration = Duration::from_secs(10);
 const ATTACHES: f64 = 3.0 / 8.0;
 /// The share that reads get at most: a lane of their own, so that attaches never wait behind them.
 const READS: f64 = 1.0 / 8.0;
-/// The share that comparisons get at most: little, for nobody waits for them.
+/// The share that reconciliations get at most: little, for nobody waits for them.
 const COMPARISONS: f64 = 1.0 / 20.0;
 
 /// How long a probe may take before another one goes out.
@@ -100,7 +100,7 @@ impl Rates {
             Bucket::Read => vec![Lane::new("readers", self.describe_per_second * READS), describe],
             Bucket::Track => vec![describe],
             Bucket::Compare => vec![
-                Lane::new("comparisons", self.describe_per_second * COMPARISONS),
+                Lane::new("reconciliations", self.describe_per_second * COMPARISONS),
                 describe,
             ],
         }

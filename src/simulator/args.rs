@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::auth::AccessKey;
+use super::duration_range::DurationRange;
 use super::settings::Settings;
-use super::spread::Spread;
 use super::throttle::ActionRate;
 use super::world_file::{self, WorldFile};
 
@@ -38,15 +38,15 @@ pub struct Args {
 
     /// From an accepted attach to InUse, such as 2s or 1s..3s
     #[arg(long, value_name = "TIME")]
-    pub attach_time: Option<Spread>,
+    pub attach_time: Option<DurationRange>,
 
     /// From an accepted detach to Available
     #[arg(long, value_name = "TIME")]
-    pub detach_time: Option<Spread>,
+    pub detach_time: Option<DurationRange>,
 
     /// How old the state is that a describe shows
     #[arg(long, value_name = "TIME")]
-    pub visibility_lag: Option<Spread>,
+    pub visibility_lag: Option<DurationRange>,
 
     /// Most ENIs that an instance may hold
     #[arg(long, value_name = "N")]

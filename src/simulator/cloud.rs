@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use super::action::{Action, VERSION};
 use super::auth::{AccessKey, Verifier};
-use super::books::{Books, Call};
 use super::faults::{Effect, Fault, Faults};
+use super::journal::{Call, CallJournal};
 use super::params::Params;
 use super::refusal::Refusal;
-use super::reply::Reply;
+use super::reply::HttpReply;
 use super::settings::{Clock, Settings};
 use super::throttle::Throttle;
 use super::world::{Course, World};
@@ -43,9 +43,9 @@ struct State {
 #[derive(Clone, PartialEq, Debug)]
 pub enum Answer {
     /// ENS's answer.
-    Reply(Reply),
+    Reply(HttpReply),
     /// The first half of ENS's answer, then the end of the connection.
-    Truncated(Reply),
+    Truncated(HttpReply),
     /// A page of HTML with this status.
     Html(u16),
     /// HTTP 200 and a body that is no JSON.
@@ -141,7 +141,7 @@ impl Cloud {
 
     /// The books as of now.
     #[must_use]
-    pub fn books(&self) -> Books {
+    pub fn books(&self) -> CallJournal {
         self.world(|world, _| world.books().clone())
     }
 
@@ -209,7 +209,7 @@ impl Cloud {
         Ok(state.faults.strike(action, params))
     }
 
-    fn apply(&self, visit: &mut Visit, action: Action, params: &Params, course: Course) -> Reply {
+    fn apply(&self, visit: &mut Visit, action: Action, params: &Params, course: Course) -> HttpReply {
         let world = &mut self.state().world;
         let now = Instant::now();
         let reply = match action {

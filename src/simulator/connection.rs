@@ -27,9 +27,9 @@ impl Cut {
 }
 
 /// Accepts [`Connection`]s.
-pub(super) struct Door(pub(super) TcpListener);
+pub(super) struct ConnectionListener(pub(super) TcpListener);
 
-impl Listener for Door {
+impl Listener for ConnectionListener {
     type Io = Connection;
     type Addr = SocketAddr;
 
@@ -51,8 +51,8 @@ impl Listener for Door {
     }
 }
 
-impl Connected<IncomingStream<'_, Door>> for Cut {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
+impl Connected<IncomingStream<'_, ConnectionListener>> for Cut {
+    fn connect_info(stream: IncomingStream<'_, ConnectionListener>) -> Self {
         stream.io().cut.clone()
     }
 }

@@ -9,10 +9,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::auth::AccessKey;
-use super::books::Books;
 use super::faults::Fault;
+use super::journal::CallJournal;
 use super::refusal::Refusal;
-use super::rules::Rules;
+use super::rules::WorldRules;
 use super::server::Front;
 use super::world::{EniStatus, Placement};
 use super::world_file::WorldFile;
@@ -45,7 +45,7 @@ pub(super) fn router() -> Router<Front> {
         .route("/_simulator/{*unknown}", any(async || (StatusCode::NOT_FOUND, INDEX)))
 }
 
-async fn books(State(front): State<Front>) -> Json<Books> {
+async fn books(State(front): State<Front>) -> Json<CallJournal> {
     Json(front.cloud.books())
 }
 
@@ -117,13 +117,13 @@ async fn power(State(front): State<Front>, Json(wanted): Json<Power>) -> Result<
         .world(|world, now| world.force_status(&wanted.instance, &wanted.status, now))?)
 }
 
-async fn rules(State(front): State<Front>, Json(changes): Json<Value>) -> Result<Json<Rules>, Problem> {
+async fn rules(State(front): State<Front>, Json(changes): Json<Value>) -> Result<Json<WorldRules>, Problem> {
     let rules = front.cloud.world(|world, _| {
         let mut rules = serde_json::to_value(world.rules())?;
         if let (Some(rules), Some(changes)) = (rules.as_object_mut(), changes.as_object()) {
             rules.extend(changes.clone());
         }
-        let rules: Rules = serde_json::from_value(rules)?;
+        let rules: WorldRules = serde_json::from_value(rules)?;
         world.set_rules(rules.clone());
         Ok::<_, serde_json::Error>(rules)
     })?;

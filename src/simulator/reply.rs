@@ -9,14 +9,14 @@ const HOST_ID: &str = "ens.aliyuncs.com";
 
 /// One answer of ENS.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Reply {
+pub struct HttpReply {
     /// `RequestId`.
     pub request_id: String,
     /// The fields beside `RequestId`, or why there are none.
     pub outcome: Result<Value, Refusal>,
 }
 
-impl Reply {
+impl HttpReply {
     /// HTTP status.
     #[must_use]
     pub fn status(&self) -> u16 {

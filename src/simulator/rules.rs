@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::spread::Spread;
+use super::duration_range::DurationRange;
 
 /// ENS's behaviour. Every field has a default, so that a world file names only what it changes.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Rules {
+pub struct WorldRules {
     /// Most ENIs that an instance may hold (10).
     pub eni_limit: usize,
     /// Whether ENS itself refuses an ENI above the limit (yes). Off, the books show what the callers alone would have done.
@@ -15,15 +15,15 @@ pub struct Rules {
     /// Whether the primary ENI counts towards the limit (no).
     pub count_primary: bool,
     /// From an accepted attach to `InUse` (2 s).
-    pub attach_time: Spread,
+    pub attach_time: DurationRange,
     /// From an accepted detach to `Available` (2 s).
-    pub detach_time: Spread,
+    pub detach_time: DurationRange,
     /// From `StopInstance` to `Stopped`, and from `StartInstance` to `Running` (1 s).
-    pub power_time: Spread,
+    pub power_time: DurationRange,
     /// How old the state is that a describe by ENI id (or by nothing) shows (0).
-    pub lag_by_id: Spread,
+    pub lag_by_id: DurationRange,
     /// How old the state is that a describe by instance shows (0).
-    pub lag_by_instance: Spread,
+    pub lag_by_instance: DurationRange,
     /// How `InUse` is spelt.
     pub in_use: InUse,
     /// What an unattached ENI has for `InstanceId`.
@@ -74,18 +74,18 @@ pub enum UnknownEni {
     Error,
 }
 
-impl Default for Rules {
+impl Default for WorldRules {
     fn default() -> Self {
-        let two_seconds = Spread::fixed(std::time::Duration::from_secs(2));
+        let two_seconds = DurationRange::fixed(std::time::Duration::from_secs(2));
         Self {
             eni_limit: 10,
             enforce_limit: true,
             count_primary: false,
             attach_time: two_seconds,
             detach_time: two_seconds,
-            power_time: Spread::fixed(std::time::Duration::from_secs(1)),
-            lag_by_id: Spread::ZERO,
-            lag_by_instance: Spread::ZERO,
+            power_time: DurationRange::fixed(std::time::Duration::from_secs(1)),
+            lag_by_id: DurationRange::ZERO,
+            lag_by_instance: DurationRange::ZERO,
             in_use: InUse::default(),
             unattached: Unattached::default(),
             attaching_names_instance: true,

@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cloud::{Answer, Cloud};
-use super::connection::{Cut, Door};
+use super::connection::{ConnectionListener, Cut};
 use super::control;
-use super::reply::Reply;
+use super::reply::HttpReply;
 use super::settings::Settings;
 use super::world::World;
 
@@ -44,7 +44,7 @@ impl Simulator {
         let service = router(front).into_make_service_with_connect_info::<Cut>();
         let stopped = stop.clone().cancelled_owned();
         tasks.spawn(async move {
-            axum::serve(Door(listener), service)
+            axum::serve(ConnectionListener(listener), service)
                 .with_graceful_shutdown(stopped)
                 .await
         });
@@ -164,7 +164,7 @@ fn respond(answer: Answer, cut: &Cut) -> Response {
     }
 }
 
-fn json(reply: &Reply, body: impl FnOnce(Bytes) -> Body) -> Response {
+fn json(reply: &HttpReply, body: impl FnOnce(Bytes) -> Body) -> Response {
     let text = reply.body().to_string();
     let mut response = Response::builder()
         .status(reply.status())

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::rules::Rules;
+use super::rules::WorldRules;
 use super::world::{EniSpec, EniStatus, Instance};
 
 /// A world's beginning, and its snapshot.
@@ -31,7 +31,7 @@ use super::world::{EniSpec, EniStatus, Instance};
 #[serde(deny_unknown_fields, default)]
 pub struct WorldFile {
     /// How ENS behaves.
-    pub rules: Rules,
+    pub rules: WorldRules,
     /// The instances. One without a primary ENI among `enis` gets one, named `eni-primary-<id>`.
     pub instances: Vec<Instance>,
     /// The ENIs.

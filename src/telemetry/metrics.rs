@@ -14,7 +14,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::names::{attribute, metric};
 use crate::ledger::ClockSteps;
-use crate::ledger::invariants::Breach;
+use crate::ledger::invariants::Violation;
 use crate::model::Reason;
 
 #[cfg(test)]
@@ -77,9 +77,9 @@ struct Instruments {
     attempts: Counter<u64>,
     in_flight: UpDownCounter<i64>,
     stuck: Gauge<u64>,
-    slots_refused: Counter<u64>,
+    limit_rejections: Counter<u64>,
     poll_batch: Histogram<u64>,
-    comparisons: Counter<u64>,
+    reconciliations: Counter<u64>,
     differences: Counter<u64>,
     watch_streams: UpDownCounter<i64>,
     watch_lag: Histogram<f64>,
@@ -87,10 +87,10 @@ struct Instruments {
     clock_offset: Gauge<f64>,
     ready: Gauge<u64>,
     ledger_up: Gauge<u64>,
-    ledger_unfit: Gauge<u64>,
+    ledger_misconfigured: Gauge<u64>,
     recovering: Gauge<u64>,
     clock_steps: Counter<u64>,
-    breaches: Counter<u64>,
+    violations: Counter<u64>,
 }
 
 /// The metrics cannot be set up or written.
@@ -140,13 +140,13 @@ impl Metrics {
             it.attempts.add(0, &[KeyValue::new(attribute::OUTCOME, ended.name())]);
         }
         for source in [RefusedBy::Ledger, RefusedBy::Ens] {
-            it.slots_refused
+            it.limit_rejections
                 .add(0, &[KeyValue::new(attribute::SOURCE, source.name())]);
         }
-        it.comparisons.add(0, &[]);
-        self.differed([0; 3]);
-        for breach in Breach::ALL {
-            self.breached(breach, 0);
+        it.reconciliations.add(0, &[]);
+        self.drifted([0; 3]);
+        for violation in Violation::ALL {
+            self.violated(violation, 0);
         }
         it.in_flight.add(0, &[]);
         it.watch_streams.add(0, &[]);
@@ -156,7 +156,7 @@ impl Metrics {
         it.clock_offset.record(0.0, &[]);
         it.ready.record(0, &[]);
         it.ledger_up.record(0, &[]);
-        it.ledger_unfit.record(0, &[]);
+        it.ledger_misconfigured.record(0, &[]);
         self.clock_stepped(ClockSteps::default());
     }
 
@@ -195,8 +195,8 @@ impl Metrics {
     }
 
     /// An attempt is under way here, until the guard is dropped.
-    pub fn attempt_in_flight(&self) -> Held {
-        Held::of(self.0.in_flight.clone())
+    pub fn attempt_in_flight(&self) -> GaugeGuard {
+        GaugeGuard::of(self.0.in_flight.clone())
     }
 
     /// So many attempts are stuck, as this replica last saw.
@@ -205,9 +205,9 @@ impl Metrics {
     }
 
     /// An attach was refused because its instance is full.
-    pub fn slot_refused(&self, by: RefusedBy) {
+    pub fn limit_rejected(&self, by: RefusedBy) {
         self.0
-            .slots_refused
+            .limit_rejections
             .add(1, &[KeyValue::new(attribute::SOURCE, by.name())]);
     }
 
@@ -217,12 +217,12 @@ impl Metrics {
     }
 
     /// An instance's record was compared with ENS, and differed in so many adopted, detached and requeued attachments.
-    pub fn compared(&self, [adopted, detached, requeued]: [usize; 3]) {
-        self.0.comparisons.add(1, &[]);
-        self.differed([adopted, detached, requeued]);
+    pub fn reconciled(&self, [adopted, detached, requeued]: [usize; 3]) {
+        self.0.reconciliations.add(1, &[]);
+        self.drifted([adopted, detached, requeued]);
     }
 
-    fn differed(&self, counts: [usize; 3]) {
+    fn drifted(&self, counts: [usize; 3]) {
         for (kind, count) in ["adopted", "detached", "requeued"].into_iter().zip(counts) {
             let kind = KeyValue::new(attribute::KIND, kind);
             self.0.differences.add(count as u64, &[kind]);
@@ -230,8 +230,8 @@ impl Metrics {
     }
 
     /// A watch stream is open, until the guard is dropped.
-    pub fn watch_stream(&self) -> Held {
-        Held::of(self.0.watch_streams.clone())
+    pub fn watch_stream(&self) -> GaugeGuard {
+        GaugeGuard::of(self.0.watch_streams.clone())
     }
 
     /// A watcher was told of a change that was this old.
@@ -256,8 +256,8 @@ impl Metrics {
     }
 
     /// For so many reasons the ledger must not be used as it is.
-    pub fn ledger_unfit(&self, reasons: usize) {
-        self.0.ledger_unfit.record(reasons as u64, &[]);
+    pub fn ledger_misconfigured(&self, reasons: usize) {
+        self.0.ledger_misconfigured.record(reasons as u64, &[]);
     }
 
     /// The ledger's clock was set so often since the last report.
@@ -279,13 +279,13 @@ impl Metrics {
     }
 
     /// An invariant was found broken. This is a fault of the gateway.
-    pub fn invariant_breached(&self, breach: Breach) {
-        self.breached(breach, 1);
+    pub fn invariant_violated(&self, violation: Violation) {
+        self.violated(violation, 1);
     }
 
-    fn breached(&self, breach: Breach, times: u64) {
-        let invariant = KeyValue::new(attribute::INVARIANT, breach.id());
-        self.0.breaches.add(times, &[invariant]);
+    fn violated(&self, violation: Violation, times: u64) {
+        let invariant = KeyValue::new(attribute::INVARIANT, violation.id());
+        self.0.violations.add(times, &[invariant]);
     }
 
     /// All of it in Prometheus' text format.
@@ -324,19 +324,22 @@ impl Instruments {
                 metric::ATTEMPTS_STUCK,
                 "Attempts under way for longer than tracker.stuck_after.",
             ),
-            slots_refused: counter(metric::SLOTS_REFUSED, "Attaches refused because the instance is full."),
+            limit_rejections: counter(
+                metric::LIMIT_REJECTIONS,
+                "Attaches refused because the instance is full.",
+            ),
             poll_batch: meter
                 .u64_histogram(metric::POLL_BATCH_SIZE)
                 .with_description("Attempts in one describe of the tracker.")
                 .with_boundaries(BATCH.to_vec())
                 .build(),
-            comparisons: counter(
-                metric::COMPARISONS,
+            reconciliations: counter(
+                metric::RECONCILIATIONS,
                 "Instances whose record was compared with what ENS shows.",
             ),
             differences: counter(
-                metric::DIFFERENCES,
-                "Differences between ledger and ENS that comparisons found and put right in the record.",
+                metric::RECONCILE_DRIFT,
+                "Differences between ledger and ENS that reconciliations found and put right in the record.",
             ),
             watch_streams: held(metric::WATCH_STREAMS, "Open watch streams."),
             watch_lag: seconds(metric::WATCH_LAG, "Age of a change when a watcher is told of it."),
@@ -351,8 +354,8 @@ impl Instruments {
                 .build(),
             ready: gauge(metric::READY, "1 while calls may be sent to this replica."),
             ledger_up: gauge(metric::LEDGER_UP, "1 while the ledger can be reached and takes writes."),
-            ledger_unfit: gauge(
-                metric::LEDGER_UNFIT,
+            ledger_misconfigured: gauge(
+                metric::LEDGER_MISCONFIGURED,
                 "Reasons why the ledger must not be used: eviction, version, rights.",
             ),
             recovering: gauge(
@@ -363,8 +366,8 @@ impl Instruments {
                 metric::LEDGER_CLOCK_STEPS,
                 "Steps of the ledger's clock that this replica saw.",
             ),
-            breaches: counter(
-                metric::INVARIANT_BREACHES,
+            violations: counter(
+                metric::INVARIANT_VIOLATIONS,
                 "Invariants found broken: faults of the gateway.",
             ),
             registry,
@@ -375,16 +378,16 @@ impl Instruments {
 
 /// Counts as one until it is dropped.
 #[must_use = "it counts only while it lives"]
-pub struct Held(UpDownCounter<i64>);
+pub struct GaugeGuard(UpDownCounter<i64>);
 
-impl Held {
+impl GaugeGuard {
     fn of(counter: UpDownCounter<i64>) -> Self {
         counter.add(1, &[]);
         Self(counter)
     }
 }
 
-impl Drop for Held {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.add(-1, &[]);
     }

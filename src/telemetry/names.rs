@@ -85,13 +85,13 @@ pub mod metric {
     /// Attempts that are stuck.
     pub const ATTEMPTS_STUCK: &str = "eni_gateway.attempts.stuck";
     /// Attaches refused because the instance is full.
-    pub const SLOTS_REFUSED: &str = "eni_gateway.slots.refused";
+    pub const LIMIT_REJECTIONS: &str = "eni_gateway.limit_rejections";
     /// Attempts in one describe of the tracker.
     pub const POLL_BATCH_SIZE: &str = "eni_gateway.poll.batch_size";
     /// Instances whose record was compared with ENS.
-    pub const COMPARISONS: &str = "eni_gateway.comparisons";
-    /// Differences that such comparisons found.
-    pub const DIFFERENCES: &str = "eni_gateway.differences";
+    pub const RECONCILIATIONS: &str = "eni_gateway.reconciliations";
+    /// Differences that such reconciliations found.
+    pub const RECONCILE_DRIFT: &str = "eni_gateway.reconcile_drift";
     /// Open watch streams.
     pub const WATCH_STREAMS: &str = "eni_gateway.watch.streams";
     /// Seconds from a change to its message to a watcher.
@@ -105,13 +105,13 @@ pub mod metric {
     /// 1 while the ledger can be reached.
     pub const LEDGER_UP: &str = "eni_gateway.ledger.up";
     /// Reasons why the ledger must not be used.
-    pub const LEDGER_UNFIT: &str = "eni_gateway.ledger.unfit";
+    pub const LEDGER_MISCONFIGURED: &str = "eni_gateway.ledger.misconfigured";
     /// Partitions that recover from a loss.
     pub const PARTITIONS_RECOVERING: &str = "eni_gateway.partitions.recovering";
     /// Steps of the ledger's clock, by direction.
     pub const LEDGER_CLOCK_STEPS: &str = "eni_gateway.ledger.clock_steps";
     /// Invariants that were found broken.
-    pub const INVARIANT_BREACHES: &str = "eni_gateway.invariant.breaches";
+    pub const INVARIANT_VIOLATIONS: &str = "eni_gateway.invariant.violations";
     /// 1, labelled with what runs.
     pub const BUILD_INFO: &str = "eni_gateway.build_info";
 }

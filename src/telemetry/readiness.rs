@@ -78,7 +78,7 @@ impl Readiness {
         demand("drain", !self.draining, "this replica is stopping");
         let unreached = self.with_cause("the ledger was not reached yet");
         demand("ledger", self.ledger.reached, &unreached);
-        for why in &self.ledger.unfit {
+        for why in &self.ledger.misconfigured {
             demand("ledger", false, why);
         }
         failing
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn an_unfit_ledger_is_not_ready_and_says_why() {
         let mut readiness = ready();
-        readiness.ledger.unfit = vec!["maxmemory-policy is volatile-lru, not noeviction".to_owned()];
+        readiness.ledger.misconfigured = vec!["maxmemory-policy is volatile-lru, not noeviction".to_owned()];
         let report = readiness.report();
         assert!(!report.ready);
         assert!(report.failing[0].why.contains("noeviction"));

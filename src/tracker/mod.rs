@@ -3,8 +3,8 @@
 //!
 //! Nothing in flight, no calls of ENS.
 
-mod ask;
-mod compare;
+mod describe;
+mod reconcile;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,9 +18,9 @@ use tracing::Instrument;
 
 use crate::attach::Attacher;
 use crate::ens::{Budget, Ens, MAX_IDS, Permit, Purpose};
-use crate::ledger::command::{Command, Finding, Reply, Settled};
+use crate::ledger::command::{AttemptUpdate, Command, EniObservation, Reply};
 use crate::ledger::record::Attempt;
-use crate::ledger::{Book, Due, Ledger, Unavailable};
+use crate::ledger::{Due, Ledger, LedgerError, LedgerStore};
 use crate::model::{InstanceId, InterfaceId, Timestamp, Uid, random};
 use crate::telemetry::Metrics;
 use crate::telemetry::context::link_to;
@@ -36,7 +36,7 @@ const SETTLED_AT_ONCE: usize = 16;
 
 /// The tracker of one replica.
 pub struct Tracker<L, E> {
-    book: Arc<Book<L>>,
+    ledger: Arc<Ledger<L>>,
     ens: Arc<E>,
     budget: Budget,
     attacher: Arc<Attacher<L, E>>,
@@ -46,10 +46,10 @@ pub struct Tracker<L, E> {
     stuck: Mutex<BTreeMap<Uid, Instant>>,
 }
 
-impl<L: Ledger, E: Ens> Tracker<L, E> {
+impl<L: LedgerStore, E: Ens> Tracker<L, E> {
     /// Settles attempts of `book` from what `ens` shows, and sends again through `attacher`; its work runs on `tasks`.
     pub fn new(
-        book: Arc<Book<L>>,
+        ledger: Arc<Ledger<L>>,
         ens: Arc<E>,
         budget: Budget,
         attacher: Arc<Attacher<L, E>>,
@@ -57,7 +57,7 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
         tasks: TaskTracker,
     ) -> Self {
         Self {
-            book,
+            ledger,
             ens,
             budget,
             attacher,
@@ -84,7 +84,7 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
 
     /// Claims what one permit is enough for, and has it asked for. How many were claimed.
     async fn tick(self: &Arc<Self>) -> usize {
-        let ledger = self.book.ledger();
+        let ledger = self.ledger.store();
         let Some((due, permit)) = self
             .with_permit(Purpose::Track, ledger.due(MAX_IDS), |due| ledger.claim(due, VISIBILITY))
             .await
@@ -94,7 +94,7 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
         let (claimed, tracker) = (due.len(), self.clone());
         let span = tracing::info_span!(parent: None, "poll", otel.kind = "internal", batch = claimed);
         self.tasks
-            .spawn(async move { tracker.look(due, permit).await }.instrument(span));
+            .spawn(async move { tracker.poll(due, permit).await }.instrument(span));
         claimed
     }
 
@@ -104,13 +104,13 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
     async fn with_permit<T, F>(
         &self,
         purpose: Purpose,
-        due: impl Future<Output = Result<Vec<T>, Unavailable>>,
+        due: impl Future<Output = Result<Vec<T>, LedgerError>>,
         claim: impl FnOnce(Vec<T>) -> F,
     ) -> Option<(Vec<T>, Permit)>
     where
-        F: Future<Output = Result<Vec<T>, Unavailable>>,
+        F: Future<Output = Result<Vec<T>, LedgerError>>,
     {
-        let unreached = |error: &Unavailable| tracing::debug!(%error, "the queue of what is due cannot be reached");
+        let unreached = |error: &LedgerError| tracing::debug!(%error, "the queue of what is due cannot be reached");
         let due = due.await.inspect_err(unreached).ok().filter(|due| !due.is_empty())?;
         let permit = self.budget.try_permit(purpose).await.ok()?;
         let claimed = claim(due).await.inspect_err(unreached).unwrap_or_default();
@@ -122,12 +122,12 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
     }
 
     /// Asks ENS for these attempts, at most fifty, and settles what it shows. What cannot be asked for stays as it is.
-    pub async fn look(self: &Arc<Self>, due: Vec<Due>, permit: Permit) {
+    pub async fn poll(self: &Arc<Self>, due: Vec<Due>, permit: Permit) {
         self.metrics.polled(due.len());
-        let looks = self.ask(&due, permit).await;
+        let looks = self.describe_due(&due, permit).await;
         let settled = futures_util::stream::iter(looks).map(|(instance, sent_at, findings)| {
             let tracker = self.clone();
-            async move { tracker.settle(instance, sent_at, findings).await }
+            async move { tracker.record_statuses(instance, sent_at, findings).await }
         });
         settled
             .buffer_unordered(SETTLED_AT_ONCE)
@@ -135,12 +135,17 @@ impl<L: Ledger, E: Ens> Tracker<L, E> {
             .await;
     }
 
-    async fn settle(self: &Arc<Self>, instance: InstanceId, sent_at: Timestamp, findings: Vec<(InterfaceId, Finding)>) {
-        let settle = Command::Settle { sent_at, findings };
-        match self.book.execute(&instance, &settle).await {
+    async fn record_statuses(
+        self: &Arc<Self>,
+        instance: InstanceId,
+        sent_at: Timestamp,
+        findings: Vec<(InterfaceId, EniObservation)>,
+    ) {
+        let settle = Command::RecordStatuses { sent_at, findings };
+        match self.ledger.execute(&instance, &settle).await {
             Ok(answer) => {
                 if let Reply::Attempts(attempts) = answer.reply {
-                    for Settled { attempt, resend } in attempts {
+                    for AttemptUpdate { attempt, resend } in attempts {
                         self.note_stuck(&attempt);
                         if let Some(trace) = &attempt.trace {
                             link_to(&tracing::Span::current(), trace);

@@ -12,9 +12,9 @@ use futures_util::future::{BoxFuture, Shared};
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
-use crate::attach::sights;
-use crate::ens::{Ens, NoPermit, Permit, Purpose};
-use crate::ledger::Ledger;
+use crate::attach::to_observed_enis;
+use crate::ens::{Ens, Permit, PermitError, Purpose};
+use crate::ledger::LedgerStore;
 use crate::ledger::command::Command;
 use crate::model::{Failure, InstanceId, Timestamp};
 
@@ -29,16 +29,16 @@ type Flight = Shared<BoxFuture<'static, Result<Timestamp, Failure>>>;
 
 /// The questions of one replica that are under way.
 #[derive(Default)]
-pub(super) struct Flights(Mutex<BTreeMap<InstanceId, Flight>>);
+pub(super) struct SingleFlight(Mutex<BTreeMap<InstanceId, Flight>>);
 
-impl Flights {
+impl SingleFlight {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<InstanceId, Flight>> {
         // Every critical section leaves the map whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<L: Ledger, E: Ens> Hub<L, E> {
+impl<L: LedgerStore, E: Ens> Hub<L, E> {
     /// Records what ENS shows on the instance; when ENS was asked, by the ledger's clock. Reads
     /// that want to know while a question is under way share it; it continues without them.
     ///
@@ -67,7 +67,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         }
         let (hub, asked) = (self.clone(), instance.clone());
         let ask = async move {
-            let _landing = Landing {
+            let _landing = RemoveOnDrop {
                 hub: hub.clone(),
                 instance: asked.clone(),
             };
@@ -86,22 +86,22 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
     }
 
     /// The permit of one describe for reads and watches, whatever it is of.
-    pub(super) async fn permit(&self, patience: Duration) -> Result<Permit, NoPermit> {
+    pub(super) async fn permit(&self, patience: Duration) -> Result<Permit, PermitError> {
         self.budget.permit(Purpose::Read, Instant::now() + patience).await
     }
 
     async fn ask(&self, instance: &InstanceId, patience: Duration) -> Result<Timestamp, Failure> {
         let permit = self.permit(patience).await;
         let permit = permit.map_err(|missing| failures::no_permit(instance, &missing))?;
-        let sent_at = self.book.ledger().now(instance);
+        let sent_at = self.ledger.store().now(instance);
         let rows = self.ens.interfaces_of(permit, instance).await;
         let rows = rows.map_err(|error| failures::not_shown(instance, &error))?;
         let observe = Command::Observe {
             sent_at,
-            rows: sights(instance, rows),
+            rows: to_observed_enis(instance, rows),
             then: None,
         };
-        let written = self.book.execute(instance, &observe).await;
+        let written = self.ledger.execute(instance, &observe).await;
         let written = written.map_err(|error| failures::unreadable(&error))?;
         if sent_at > written.now {
             // The rules leave out what was asked in the future.
@@ -112,12 +112,12 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
 }
 
 /// Ends a flight, however it ended: the next one who asks begins another.
-struct Landing<L: Ledger, E: Ens> {
+struct RemoveOnDrop<L: LedgerStore, E: Ens> {
     hub: Arc<Hub<L, E>>,
     instance: InstanceId,
 }
 
-impl<L: Ledger, E: Ens> Drop for Landing<L, E> {
+impl<L: LedgerStore, E: Ens> Drop for RemoveOnDrop<L, E> {
     fn drop(&mut self) {
         self.hub.flights.lock().remove(&self.instance);
     }

@@ -2,8 +2,8 @@
 //! with what to do. A read sends no attach: none of these speaks of one that was or was not sent.
 
 use crate::ens::budget::Unreachable;
-use crate::ens::{DescribeError, EnsRefusal, NoPermit};
-use crate::ledger::Unavailable;
+use crate::ens::{DescribeError, EnsRefusal, PermitError};
+use crate::ledger::LedgerError;
 use crate::model::{Code, Failure, InstanceId, InterfaceId, Reason};
 
 /// ENS gave no usable answer about the instance.
@@ -13,16 +13,16 @@ pub(super) fn unanswered(instance: &InstanceId, why: &str) -> Failure {
 }
 
 /// The account's budget has no room for a describe, or cannot be reached.
-pub(super) fn no_permit(instance: &InstanceId, missing: &NoPermit) -> Failure {
+pub(super) fn no_permit(instance: &InstanceId, missing: &PermitError) -> Failure {
     match missing {
-        NoPermit::Late { wait } => {
+        PermitError::DeadlineExceeded { wait } => {
             let why = "cannot ask ens for the instance: the account's budget of calls was not reached in time; \
                        call again later";
             Failure::new(Reason::EnsThrottled, why)
                 .with("instanceId", instance)
                 .retry_after(*wait)
         }
-        NoPermit::CounterUnreachable(Unreachable { why, .. }) => unreadable(&Unavailable::before(why.clone())),
+        PermitError::CounterUnreachable(Unreachable { why, .. }) => unreadable(&LedgerError::not_applied(why.clone())),
     }
 }
 
@@ -68,8 +68,8 @@ fn refused(instance: &InstanceId, refusal: &EnsRefusal) -> Failure {
 }
 
 /// The ledger cannot be read or written, or this replica must not use it.
-pub(super) fn unreadable(error: &Unavailable) -> Failure {
-    let then = match error.lasting {
+pub(super) fn unreadable(error: &LedgerError) -> Failure {
+    let then = match error.misconfigured {
         true => "another replica may do better",
         false => "call again",
     };

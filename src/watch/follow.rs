@@ -14,12 +14,12 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::ens::{Ens, MAX_IDS};
-use crate::ledger::{Due, Ledger};
+use crate::ledger::{Due, LedgerStore};
 use crate::model::{InstanceId, InterfaceId, Reason, Timestamp, random};
 use crate::telemetry::names::span;
 
 use super::Hub;
-use super::reader::Watched;
+use super::reader::WatchedInstance;
 use super::view::View;
 
 /// How old the last answer about a followed attachment gets before ENS is asked again.
@@ -42,13 +42,13 @@ pub(super) struct Followed(Mutex<Followers>);
 #[derive(Default)]
 struct Followers {
     last: u64,
-    all: BTreeMap<u64, (Arc<Watched>, Option<InterfaceId>)>,
+    all: BTreeMap<u64, (Arc<WatchedInstance>, Option<InterfaceId>)>,
     /// Whether a task looks after them.
     served: bool,
 }
 
 /// Followed instances, and the scopes in which they are followed.
-type Scopes = BTreeMap<InstanceId, (Arc<Watched>, BTreeSet<Option<InterfaceId>>)>;
+type Scopes = BTreeMap<InstanceId, (Arc<WatchedInstance>, BTreeSet<Option<InterfaceId>>)>;
 
 impl Followed {
     fn lock(&self) -> MutexGuard<'_, Followers> {
@@ -87,9 +87,9 @@ impl Drop for Follower {
     }
 }
 
-impl<L: Ledger, E: Ens> Hub<L, E> {
+impl<L: LedgerStore, E: Ens> Hub<L, E> {
     /// Has this scope asked for before what is known of it is too old.
-    pub(super) fn follow(self: &Arc<Self>, watched: &Arc<Watched>, eni: Option<&InterfaceId>) -> Follower {
+    pub(super) fn follow(self: &Arc<Self>, watched: &Arc<WatchedInstance>, eni: Option<&InterfaceId>) -> Follower {
         let mut followers = self.followed.lock();
         followers.last += 1;
         let id = followers.last;
@@ -120,7 +120,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
             let due: Vec<Due> = self.due(&scopes, &asked).await;
             for batch in due.chunks(MAX_IDS) {
                 asked.extend(batch.iter().map(|due| (due.clone(), Instant::now())));
-                self.reread(batch).await;
+                self.poll(batch).await;
             }
         }
     }
@@ -129,8 +129,8 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
     /// first that were described longest ago, for one tick at most. `described` says when this
     /// replica did so last.
     async fn describe(self: &Arc<Self>, scopes: &Scopes, described: &mut BTreeMap<InstanceId, Instant>) {
-        let is_old = |view: &View, watched: &Watched, enis: &BTreeSet<Option<InterfaceId>>| {
-            let now = self.book.ledger().now(&watched.instance) + TOGETHER;
+        let is_old = |view: &View, watched: &WatchedInstance, enis: &BTreeSet<Option<InterfaceId>>| {
+            let now = self.ledger.store().now(&watched.instance) + TOGETHER;
             enis.iter().any(|eni| view.is_of_whole(eni.as_ref())) && view.coverage(None, now).incomplete
         };
         let last = |instance: &InstanceId, described: &BTreeMap<_, Instant>| described.get(instance).copied();
@@ -171,9 +171,9 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
 
     /// What is to be asked for: nothing, or all that is due or soon will be.
     async fn due(&self, scopes: &Scopes, asked: &BTreeMap<Due, Instant>) -> Vec<Due> {
-        let ago = |watched: &Watched, age: Duration| self.book.ledger().now(&watched.instance) - age;
-        let known = |watched: &Watched| watched.published().get().view;
-        let is_due = |(watched, enis): &(Arc<Watched>, _)| {
+        let ago = |watched: &WatchedInstance, age: Duration| self.ledger.store().now(&watched.instance) - age;
+        let known = |watched: &WatchedInstance| watched.published().get().view;
+        let is_due = |(watched, enis): &(Arc<WatchedInstance>, _)| {
             !select(&watched.instance, &known(watched), enis, ago(watched, REREAD), asked).is_empty()
         };
         if !scopes.values().any(is_due) {
@@ -206,11 +206,11 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         due
     }
 
-    async fn reread(&self, batch: &[Due]) {
+    async fn poll(&self, batch: &[Due]) {
         match self.permit(REREAD).await {
             Ok(permit) => {
                 let poll = tracing::info_span!(parent: None, span::POLL, otel.kind = "internal", batch = batch.len());
-                self.tracker.look(batch.to_vec(), permit).instrument(poll).await;
+                self.tracker.poll(batch.to_vec(), permit).instrument(poll).await;
             }
             Err(error) => tracing::debug!(%error, batch = batch.len(), "what is followed cannot be asked for yet"),
         }

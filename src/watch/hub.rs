@@ -9,14 +9,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ens::{Budget, Ens};
-use crate::ledger::{Book, Ledger, Unavailable};
+use crate::ledger::{Ledger, LedgerError, LedgerStore};
 use crate::model::{Attachment, Failure, InstanceId, InterfaceId, Timestamp};
 use crate::telemetry::Metrics;
 use crate::tracker::Tracker;
 
-use super::discover::Flights;
+use super::discover::SingleFlight;
 use super::follow::Followed;
-use super::reader::Readers;
+use super::reader::RecordWatchers;
 use super::stream::{Opening, Watcher};
 use super::view::View;
 use super::{Coverage, Event, Scope, Settings, failures};
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Shows attachments, and tells how they go.
 pub struct Hub<L, E> {
-    pub(super) book: Arc<Book<L>>,
+    pub(super) ledger: Arc<Ledger<L>>,
     pub(super) ens: Arc<E>,
     pub(super) budget: Budget,
     pub(super) tracker: Arc<Tracker<L, E>>,
@@ -36,12 +36,12 @@ pub struct Hub<L, E> {
     pub(super) settings: Settings,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
-    pub(super) flights: Flights,
+    pub(super) flights: SingleFlight,
     pub(super) followed: Arc<Followed>,
-    readers: Arc<Readers>,
+    readers: Arc<RecordWatchers>,
 }
 
-impl<L: Ledger, E: Ens> Hub<L, E> {
+impl<L: LedgerStore, E: Ens> Hub<L, E> {
     /// Shows what `book` holds; asks `ens` within `budget` for what it has not seen, and through `tracker` for what is
     /// followed. Its work runs on `tasks`; at `stop` every stream ends with `DRAINING`.
     #[expect(
@@ -49,7 +49,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         reason = "the parts of one replica, handed over once, where it is put together"
     )]
     pub fn new(
-        book: Arc<Book<L>>,
+        ledger: Arc<Ledger<L>>,
         ens: Arc<E>,
         budget: Budget,
         tracker: Arc<Tracker<L, E>>,
@@ -59,7 +59,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         stop: CancellationToken,
     ) -> Arc<Self> {
         Arc::new(Self {
-            book,
+            ledger,
             ens,
             budget,
             tracker,
@@ -67,7 +67,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
             settings,
             tasks,
             stop,
-            flights: Flights::default(),
+            flights: SingleFlight::default(),
             followed: Arc::default(),
             readers: Arc::default(),
         })
@@ -84,12 +84,12 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         eni: &InterfaceId,
         deadline: Instant,
     ) -> Result<Attachment, Failure> {
-        let view = self.look(instance, deadline).await?;
+        let view = self.read_view(instance, deadline).await?;
         if let Some(attachment) = view.get(eni) {
             return Ok(Attachment::clone(attachment));
         }
         let asked = self.discover(instance, Some(deadline)).await;
-        let view = later(&asked, view, self.look(instance, deadline).await)?;
+        let view = later(&asked, view, self.read_view(instance, deadline).await)?;
         match (view.get(eni), asked) {
             (Some(attachment), _) => Ok(Attachment::clone(attachment)),
             (None, Ok(_)) => Err(failures::not_found(instance, eni)),
@@ -106,13 +106,13 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
     /// `COORDINATION_UNAVAILABLE` if the ledger cannot be reached; why ENS could not be asked, if the
     /// ledger knows nothing either.
     pub async fn list(self: &Arc<Self>, instance: &InstanceId, deadline: Instant) -> Result<Listing, Failure> {
-        let mut view = self.look(instance, deadline).await?;
+        let mut view = self.read_view(instance, deadline).await?;
         let asked = self.catch_up(instance, &view, Some(deadline)).await;
         if let Some(asked) = &asked {
-            view = later(asked, view, self.look(instance, deadline).await)?;
+            view = later(asked, view, self.read_view(instance, deadline).await)?;
         }
         let (sent_at, unasked) = parts(asked);
-        let coverage = view.coverage(sent_at, self.book.ledger().now(instance));
+        let coverage = view.coverage(sent_at, self.ledger.store().now(instance));
         match unasked {
             Some(failure) if view.is_blank(&coverage) => Err(failure),
             _ => Ok(Listing {
@@ -141,7 +141,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         if self.stop.is_cancelled() {
             return Err(failures::draining());
         }
-        let watched = self.readers.of(&scope.instance, &self.book, &self.tasks);
+        let watched = self.readers.of(&scope.instance, &self.ledger, &self.tasks);
         // A connection that is just being made anew is worth a moment.
         let patiently = async || match watched.fresh().await {
             Err(_) => {
@@ -161,7 +161,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
             view = later(asked, view, fresh().await)?;
         }
         let (asked, mut unasked) = parts(asked);
-        let coverage = view.coverage(asked, self.book.ledger().now(&scope.instance));
+        let coverage = view.coverage(asked, self.ledger.store().now(&scope.instance));
         match &scope.eni {
             Some(eni) if !view.shows(eni) => match unasked.take() {
                 Some(failure) => return Err(failure.about(&scope.instance, eni)),
@@ -180,8 +180,8 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         Ok(Watcher::new(self.clone(), scope, watched, opening).into_stream())
     }
 
-    async fn look(&self, instance: &InstanceId, deadline: Instant) -> Result<View, Failure> {
-        let snapshot = in_time(Some(deadline), self.book.read(instance)).await?;
+    async fn read_view(&self, instance: &InstanceId, deadline: Instant) -> Result<View, Failure> {
+        let snapshot = in_time(Some(deadline), self.ledger.read(instance)).await?;
         Ok(View::of(snapshot, &View::default()))
     }
 
@@ -194,7 +194,7 @@ impl<L: Ledger, E: Ens> Hub<L, E> {
         view: &View,
         deadline: Option<Instant>,
     ) -> Option<Result<Timestamp, Failure>> {
-        if !view.coverage(None, self.book.ledger().now(instance)).incomplete {
+        if !view.coverage(None, self.ledger.store().now(instance)).incomplete {
             return None;
         }
         let now = Instant::now();
@@ -237,13 +237,13 @@ fn parts(asked: Option<Result<Timestamp, Failure>>) -> (Option<Timestamp>, Optio
 /// A read of the ledger, which must come before the caller's deadline.
 async fn in_time<T>(
     deadline: Option<Instant>,
-    read: impl Future<Output = Result<T, Unavailable>>,
+    read: impl Future<Output = Result<T, LedgerError>>,
 ) -> Result<T, Failure> {
     let read = match deadline {
         None => read.await,
         Some(deadline) => timeout_at(deadline, read)
             .await
-            .unwrap_or_else(|_late| Err(Unavailable::before("it did not answer in time"))),
+            .unwrap_or_else(|_late| Err(LedgerError::not_applied("it did not answer in time"))),
     };
     read.map_err(|error| failures::unreadable(&error))
 }

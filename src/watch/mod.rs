@@ -14,12 +14,12 @@
 //! (`follow.rs`). What ENS could not be asked about is never called absent: the answer says so
 //! ([`Coverage`]), or the read fails with a reason.
 
+mod channel;
 mod coverage;
 mod discover;
 mod failures;
 mod follow;
 mod hub;
-mod latest;
 mod reader;
 mod stream;
 mod view;

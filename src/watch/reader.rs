@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use crate::ledger::{Book, Ledger, Unavailable};
+use crate::ledger::{Ledger, LedgerError, LedgerStore};
 use crate::model::{InstanceId, random};
 
-use super::latest::{Ended, Latest, Publisher, latest};
+use super::channel::{Ended, Receiver, Sender, latest};
 use super::view::View;
 
 /// How long a watched record goes unread without a hint; up to a fifth shorter, so that readers do not read together.
@@ -28,27 +28,27 @@ pub(super) struct Published {
     /// Requests up to this one were made before the reading began.
     answers: u64,
     /// Why the last reading failed: the view is older.
-    failed: Option<Unavailable>,
+    failed: Option<LedgerError>,
 }
 
 /// A watched instance. The reader lives as long as this.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct WatchedInstance {
     pub(super) instance: InstanceId,
-    published: Latest<Published>,
+    published: Receiver<Published>,
     /// Counts those who asked for the truth as of now.
-    requests: Publisher<u64>,
-    readers: Arc<Readers>,
+    requests: Sender<u64>,
+    readers: Arc<RecordWatchers>,
 }
 
-impl Watched {
+impl WatchedInstance {
     /// Every reading, the latest first.
-    pub(super) fn published(&self) -> Latest<Published> {
+    pub(super) fn published(&self) -> Receiver<Published> {
         self.published.clone()
     }
 
     /// The record as it stands after this call, not before. Any number of askers at once share one reading.
-    pub(super) async fn fresh(&self) -> Result<Arc<View>, Unavailable> {
+    pub(super) async fn fresh(&self) -> Result<Arc<View>, LedgerError> {
         let mut request = 0;
         self.requests.send_if_modified(|count| {
             *count += 1;
@@ -61,12 +61,12 @@ impl Watched {
                 failed: Some(failed), ..
             }) => Err(failed),
             Ok(Published { view, .. }) => Ok(view),
-            Err(Ended) => Err(Unavailable::before("the record is no longer read")),
+            Err(Ended) => Err(LedgerError::not_applied("the record is no longer read")),
         }
     }
 }
 
-impl Drop for Watched {
+impl Drop for WatchedInstance {
     fn drop(&mut self) {
         let mut watched = self.readers.lock();
         // Another one may have taken its place already.
@@ -81,18 +81,18 @@ impl Drop for Watched {
 
 /// The readers of one replica.
 #[derive(Debug, Default)]
-pub(super) struct Readers {
-    watched: Mutex<BTreeMap<InstanceId, Weak<Watched>>>,
+pub(super) struct RecordWatchers {
+    watched: Mutex<BTreeMap<InstanceId, Weak<WatchedInstance>>>,
 }
 
-impl Readers {
+impl RecordWatchers {
     /// The instance, read from now on at the latest.
-    pub(super) fn of<L: Ledger>(
+    pub(super) fn of<L: LedgerStore>(
         self: &Arc<Self>,
         instance: &InstanceId,
-        book: &Arc<Book<L>>,
+        ledger: &Arc<Ledger<L>>,
         tasks: &TaskTracker,
-    ) -> Arc<Watched> {
+    ) -> Arc<WatchedInstance> {
         let mut all = self.lock();
         if let Some(watched) = all.get(instance).and_then(Weak::upgrade) {
             return watched;
@@ -103,7 +103,7 @@ impl Readers {
             failed: None,
         });
         let (requests, asked) = latest(0);
-        let watched = Arc::new(Watched {
+        let watched = Arc::new(WatchedInstance {
             instance: instance.clone(),
             published,
             requests,
@@ -111,31 +111,31 @@ impl Readers {
         });
         all.insert(instance.clone(), Arc::downgrade(&watched));
         // The reader outlives the call that began it, and belongs to nobody's trace.
-        tasks.spawn(read(book.clone(), instance.clone(), sender, asked));
+        tasks.spawn(read(ledger.clone(), instance.clone(), sender, asked));
         watched
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Weak<Watched>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Weak<WatchedInstance>>> {
         // Every critical section leaves the map whole.
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Reads until nobody watches.
-async fn read<L: Ledger>(
-    book: Arc<Book<L>>,
+async fn read<L: LedgerStore>(
+    ledger: Arc<Ledger<L>>,
     instance: InstanceId,
-    published: Publisher<Published>,
-    requests: Latest<u64>,
+    published: Sender<Published>,
+    requests: Receiver<u64>,
 ) {
-    let mut hint = book.ledger().hints().subscribe(&instance);
+    let mut hint = ledger.store().changes().subscribe(&instance);
     let mut retry = FIRST_RETRY;
     loop {
         let answers = requests.get();
         let reading = tokio::select! {
             biased;
             () = published.closed() => return,
-            reading = book.read(&instance) => reading,
+            reading = ledger.read(&instance) => reading,
         };
         let pause = match reading {
             Ok(snapshot) => {
@@ -162,7 +162,7 @@ async fn read<L: Ledger>(
 }
 
 /// Wakes the streams only if there is something to see.
-fn publish(published: &Publisher<Published>, answers: u64, reading: Result<View, Unavailable>) {
+fn publish(published: &Sender<Published>, answers: u64, reading: Result<View, LedgerError>) {
     published.send_if_modified(|latest| {
         let answered = latest.answers != answers;
         latest.answers = answers;

@@ -9,22 +9,22 @@ use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, sleep_until};
 
 use crate::ens::Ens;
-use crate::ledger::Ledger;
+use crate::ledger::LedgerStore;
 use crate::model::{Failure, InterfaceId, Revision, Timestamp, random};
-use crate::telemetry::metrics::Held;
+use crate::telemetry::metrics::GaugeGuard;
 
+use super::channel::Receiver;
 use super::follow::Follower;
-use super::latest::Latest;
-use super::reader::{Published, Watched};
-use super::view::{Turn, View};
+use super::reader::{Published, WatchedInstance};
+use super::view::{View, ViewChange};
 use super::{Coverage, Event, Hub, Scope, failures};
 
 /// One stream's state.
 pub(super) struct Watcher<L, E> {
     hub: Arc<Hub<L, E>>,
     scope: Scope,
-    watched: Arc<Watched>,
-    published: Latest<Published>,
+    watched: Arc<WatchedInstance>,
+    published: Receiver<Published>,
     /// The view that was looked at last.
     view: Arc<View>,
     /// Everything in scope up to here was sent.
@@ -40,7 +40,7 @@ pub(super) struct Watcher<L, E> {
     incomplete: bool,
     last_message: Instant,
     too_old: Instant,
-    _open: Held,
+    _open: GaugeGuard,
     _follower: Option<Follower>,
 }
 
@@ -66,18 +66,18 @@ enum Phase {
 }
 
 /// What ended a wait.
-enum Woken {
+enum Wakeup {
     /// Something may have changed.
-    ToLook,
+    Changed,
     /// Nothing did, for a heartbeat's time.
-    ToBeat,
+    Heartbeat,
     /// Nobody reads the record any more.
-    Unread,
+    ReaderStopped,
 }
 
-impl<L: Ledger, E: Ens> Watcher<L, E> {
+impl<L: LedgerStore, E: Ens> Watcher<L, E> {
     /// A stream that starts from what `opening` holds, and grows old from its beginning.
-    pub(super) fn new(hub: Arc<Hub<L, E>>, scope: Scope, watched: Arc<Watched>, opening: Opening) -> Self {
+    pub(super) fn new(hub: Arc<Hub<L, E>>, scope: Scope, watched: Arc<WatchedInstance>, opening: Opening) -> Self {
         let Opening {
             view,
             asked,
@@ -134,13 +134,13 @@ impl<L: Ledger, E: Ens> Watcher<L, E> {
             if let Some(failure) = self.end() {
                 return Some(Err(failure));
             }
-            if let Err(failure) = self.turn_to_latest() {
+            if let Err(failure) = self.apply_latest() {
                 return Some(Err(failure));
             }
             if let Some(attachment) = self.view.next(self.eni(), self.sent).cloned() {
                 self.sent = attachment.revision;
                 if self.phase == Phase::Changes {
-                    let now = self.hub.book.ledger().now(&attachment.instance);
+                    let now = self.hub.ledger.store().now(&attachment.instance);
                     self.hub.metrics.watch_lagged(now.since(attachment.updated_at));
                 }
                 return Some(Ok(Event::Attachment(attachment)));
@@ -163,15 +163,15 @@ impl<L: Ledger, E: Ens> Watcher<L, E> {
             let newer = self.published.wait_for(|latest| !Arc::ptr_eq(&latest.view, view));
             let woken = tokio::select! {
                 biased;
-                () = self.hub.stop.cancelled() => Woken::ToLook,
-                newer = newer => newer.map_or(Woken::Unread, |_| Woken::ToLook),
-                () = sleep_until(ends) => Woken::ToLook,
-                () = sleep_until(heartbeat) => Woken::ToBeat,
+                () = self.hub.stop.cancelled() => Wakeup::Changed,
+                newer = newer => newer.map_or(Wakeup::ReaderStopped, |_| Wakeup::Changed),
+                () = sleep_until(ends) => Wakeup::Changed,
+                () = sleep_until(heartbeat) => Wakeup::Heartbeat,
             };
             match woken {
-                Woken::ToLook => {}
-                Woken::ToBeat => return Some(Ok(self.heartbeat())),
-                Woken::Unread => return Some(Err(failures::unread())),
+                Wakeup::Changed => {}
+                Wakeup::Heartbeat => return Some(Ok(self.heartbeat())),
+                Wakeup::ReaderStopped => return Some(Err(failures::unread())),
             }
         }
     }
@@ -192,7 +192,7 @@ impl<L: Ledger, E: Ens> Watcher<L, E> {
 
     /// What the messages so far were checked against.
     fn coverage(&self) -> Coverage {
-        let now = self.hub.book.ledger().now(&self.watched.instance);
+        let now = self.hub.ledger.store().now(&self.watched.instance);
         match self.view.is_of_whole(self.eni()) {
             true => self.view.coverage(self.asked, now),
             false => Coverage::default(),
@@ -220,13 +220,15 @@ impl<L: Ledger, E: Ens> Watcher<L, E> {
     ///
     /// # Errors
     /// What was shown is gone.
-    fn turn_to_latest(&mut self) -> Result<(), Failure> {
+    fn apply_latest(&mut self) -> Result<(), Failure> {
         let latest = self.published.get().view;
-        let turn = latest.turn(&self.view, self.eni());
+        let turn = latest.change_since(&self.view, self.eni());
         self.view = latest;
         match (turn, &self.scope.eni) {
-            (Turn::Lost, _) => Err(failures::lost(&self.watched.instance)),
-            (Turn::Withdrawn, Some(eni)) if !self.scope.follow => Err(failures::withdrawn(&self.watched.instance, eni)),
+            (ViewChange::Lost, _) => Err(failures::lost(&self.watched.instance)),
+            (ViewChange::Withdrawn, Some(eni)) if !self.scope.follow => {
+                Err(failures::withdrawn(&self.watched.instance, eni))
+            }
             _ => Ok(()),
         }
     }

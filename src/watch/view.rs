@@ -17,12 +17,12 @@ pub(super) struct View {
     /// When the describe of the instance was sent that the ledger goes by; `None`: there is none,
     /// or the ledger lost writes since.
     pub(super) observed_at: Option<Timestamp>,
-    attachments: BTreeMap<InterfaceId, Seen>,
+    attachments: BTreeMap<InterfaceId, ViewEntry>,
 }
 
 /// An attachment, and when ENS was last asked for it.
 #[derive(Debug, PartialEq)]
-struct Seen {
+struct ViewEntry {
     attachment: Arc<Attachment>,
     described_at: Option<Timestamp>,
     /// Whether ENS, asked last, did not show it as it stands.
@@ -31,7 +31,7 @@ struct Seen {
 
 /// What a stream's scope has come to from one view to a later one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum ViewChange {
     /// On.
     On,
     /// The attempt that was under way was withdrawn: nothing was sent.
@@ -43,16 +43,16 @@ pub(super) enum Turn {
 impl View {
     /// What the ledger holds now. Attachments that did not change since `before` are shared with it.
     pub(super) fn of(snapshot: Snapshot, before: &Self) -> Self {
-        let is_current = snapshot.record.incarnation == snapshot.partition.incarnation;
+        let is_current = snapshot.record.epoch == snapshot.partition.epoch;
         let observed_at = snapshot.record.observed_at().filter(|_| is_current);
         let share = |attachment: Attachment| match before.attachments.get(&attachment.eni) {
             Some(seen) if *seen.attachment == attachment => seen.attachment.clone(),
             _ => Arc::new(attachment),
         };
         let attachments = snapshot.record.attempts.into_iter().map(|(eni, attempt)| {
-            let seen = Seen {
+            let seen = ViewEntry {
                 described_at: attempt.described_at,
-                doubtful: attempt.doubted_at.is_some(),
+                doubtful: attempt.unconfirmed_since.is_some(),
                 attachment: share(attempt.attachment),
             };
             (eni, seen)
@@ -66,7 +66,7 @@ impl View {
     }
 
     /// The attachments in scope: that of one ENI, or all.
-    fn scope(&self, eni: Option<&InterfaceId>) -> impl Iterator<Item = &Seen> {
+    fn scope(&self, eni: Option<&InterfaceId>) -> impl Iterator<Item = &ViewEntry> {
         let one = eni.map(|eni| self.attachments.get(eni));
         let all = eni.is_none().then(|| self.attachments.values());
         one.flatten().into_iter().chain(all.into_iter().flatten())
@@ -122,17 +122,17 @@ impl View {
 
     /// What has come of the scope since `before`. Ended attachments may be forgotten; one under way leaves the record only when it
     /// is withdrawn, unless the record itself is another.
-    pub(super) fn turn(&self, before: &Self, eni: Option<&InterfaceId>) -> Turn {
+    pub(super) fn change_since(&self, before: &Self, eni: Option<&InterfaceId>) -> ViewChange {
         if self.revision < before.revision {
-            return Turn::Lost;
+            return ViewChange::Lost;
         }
         let mut gone = before.scope(eni).filter(|seen| {
             !seen.attachment.state.is_terminal() && !self.attachments.contains_key(&seen.attachment.eni)
         });
         match gone.next() {
-            None => Turn::On,
-            Some(_) if self.partition != before.partition => Turn::Lost,
-            Some(_) => Turn::Withdrawn,
+            None => ViewChange::On,
+            Some(_) if self.partition != before.partition => ViewChange::Lost,
+            Some(_) => ViewChange::Withdrawn,
         }
     }
 
@@ -142,7 +142,7 @@ impl View {
         eni: Option<&InterfaceId>,
         time: Timestamp,
     ) -> impl Iterator<Item = &InterfaceId> {
-        let due = move |seen: &&Seen| {
+        let due = move |seen: &&ViewEntry| {
             seen.attachment.state == State::Attached
                 && seen.described_at.is_none_or(|described_at| described_at <= time)
         };
@@ -158,9 +158,9 @@ mod tests {
     use crate::ledger::record::Attempt;
     use crate::model::Uid;
 
-    fn snapshot(incarnation: &str, revision: u64, attempts: &[(&str, State)]) -> Snapshot {
+    fn snapshot(epoch: &str, revision: u64, attempts: &[(&str, State)]) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        snapshot.partition.incarnation = incarnation.to_owned();
+        snapshot.partition.epoch = epoch.to_owned();
         snapshot.record.revision = Revision(revision);
         for (name, state) in attempts {
             let eni: InterfaceId = name.parse().unwrap();
@@ -172,8 +172,8 @@ mod tests {
         snapshot
     }
 
-    fn view(incarnation: &str, revision: u64, attempts: &[(&str, State)]) -> View {
-        View::of(snapshot(incarnation, revision, attempts), &View::default())
+    fn view(epoch: &str, revision: u64, attempts: &[(&str, State)]) -> View {
+        View::of(snapshot(epoch, revision, attempts), &View::default())
     }
 
     #[test]
@@ -181,19 +181,19 @@ mod tests {
         let eni: InterfaceId = "eni-1".parse().unwrap();
         let before = view("a", 5, &[("eni-1", State::Pending), ("eni-2", State::Attached)]);
         for (after, turn) in [
-            (view("a", 6, &[("eni-1", State::Attaching)]), Turn::On),
-            (view("a", 6, &[("eni-2", State::Attached)]), Turn::Withdrawn),
-            (view("b", 6, &[]), Turn::Lost),
-            (view("b", 6, &[("eni-1", State::Pending)]), Turn::On),
-            (view("a", 4, &[("eni-1", State::Pending)]), Turn::Lost),
+            (view("a", 6, &[("eni-1", State::Attaching)]), ViewChange::On),
+            (view("a", 6, &[("eni-2", State::Attached)]), ViewChange::Withdrawn),
+            (view("b", 6, &[]), ViewChange::Lost),
+            (view("b", 6, &[("eni-1", State::Pending)]), ViewChange::On),
+            (view("a", 4, &[("eni-1", State::Pending)]), ViewChange::Lost),
         ] {
-            assert_eq!(after.turn(&before, Some(&eni)), turn, "{after:?}");
-            assert_eq!(after.turn(&before, None), turn, "{after:?}");
+            assert_eq!(after.change_since(&before, Some(&eni)), turn, "{after:?}");
+            assert_eq!(after.change_since(&before, None), turn, "{after:?}");
         }
         let ended = view("a", 6, &[("eni-1", State::Pending)]);
         assert_eq!(
-            ended.turn(&before, Some(&"eni-2".parse().unwrap())),
-            Turn::On,
+            ended.change_since(&before, Some(&"eni-2".parse().unwrap())),
+            ViewChange::On,
             "what has ended may be forgotten"
         );
     }
@@ -204,7 +204,7 @@ mod tests {
         let mut doubtful = snapshot("a", 5, &[("eni-1", State::Attached)]);
         assert!(View::of(doubtful.clone(), &View::default()).has_ended(Some(&eni)));
         let attempt = doubtful.record.attempts.get_mut(&eni).unwrap();
-        attempt.doubted_at = Some(Timestamp::from_micros(6));
+        attempt.unconfirmed_since = Some(Timestamp::from_micros(6));
         assert!(!View::of(doubtful, &View::default()).has_ended(Some(&eni)));
     }
 

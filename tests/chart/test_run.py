@@ -121,7 +121,7 @@ def test_the_hook_calls_a_new_ledger_new_and_leaves_a_used_one(tmp_path):
         assert run(PROGRAM, *arguments, env=environment).returncode == 69, "nobody answers yet: the job tries again"
         redis, _ = release.start("-redis", "redis-server", 6379)
         until("redis", lambda: run(PROGRAM, *arguments, env=environment).returncode == 0, redis)
-        stored = run("redis-cli", "-p", release.ports[6379], "set", "eni-gateway:{p0}:v1:record:i-1", "1")
+        stored = run("redis-cli", "-p", release.ports[6379], "set", "eni-gateway:{p0}:v2:record:i-1", "1")
         assert stored.stdout.strip() == "OK"
         again = run(PROGRAM, *arguments, env=environment)
         assert again.returncode == 0 and "nothing to do" in again.stdout, again.stdout + again.stderr

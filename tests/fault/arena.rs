@@ -7,7 +7,7 @@ use eni_gateway::app;
 use eni_gateway::config::value::Value as _;
 use eni_gateway::config::{Config, LedgerUrl};
 use eni_gateway::ledger::invariants::world::within_limit;
-use eni_gateway::ledger::rules::Rule;
+use eni_gateway::ledger::safety_checks::SafetyCheck;
 use rand::prelude::*;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
@@ -71,7 +71,7 @@ pub(crate) struct Plan {
     pub(crate) form: Form,
     pub(crate) instances: usize,
     pub(crate) callers: usize,
-    pub(crate) without: Option<Rule>,
+    pub(crate) without: Option<SafetyCheck>,
     /// There is a Python with grpcio, and with a Valkey.
     pub(crate) python: bool,
     /// A library that bends clocks.
@@ -261,13 +261,13 @@ impl Arena {
                             .books()
                             .instances
                             .get(&instance)
-                            .map_or(0, |book| book.max_occupied)
+                            .map_or(0, |ledger| ledger.max_occupied)
                     }),
                 };
                 if !within_limit(held, *most) {
                     *most = held;
                     self.finding(
-                        Finding::Breach,
+                        Finding::Violation,
                         format!("L1: {instance} held {held} enis, and its limit is {LIMIT}"),
                     );
                 }
@@ -285,12 +285,12 @@ impl Arena {
         })
     }
 
-    /// Whether its own checks told a gateway of a breach.
+    /// Whether its own checks told a gateway of a violation.
     pub(crate) async fn ask_gateway(&self, number: usize) {
-        let found = self.gateways[number].breaches_logged().await;
+        let found = self.gateways[number].violations_logged().await;
         if found > 0 {
             self.finding(
-                Finding::Breach,
+                Finding::Violation,
                 format!("gateway {number} found {found} invariants broken"),
             );
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use eni_gateway::model::{Reason, Repeat, Sent};
+use eni_gateway::model::{Reason, RetryAdvice, SendEffect};
 use eni_gateway::simulator::{Action, EniStatus, PairBook, Params};
 use rand::prelude::*;
 use tokio::time::{Instant, sleep};
@@ -312,15 +312,16 @@ fn told(arena: &Arena, reason: &str, by_ens: bool, answer: &impl std::fmt::Debug
 }
 
 /// How many attaches took effect and lasted: of one that ENS took back nobody need have known.
-const fn lasting(book: PairBook) -> u64 {
-    book.applied - book.failed
+const fn lasting(ledger: PairBook) -> u64 {
+    ledger.applied - ledger.failed
 }
 
 /// Whether a caller gives up at this answer.
 fn is_final(reason: Reason) -> bool {
-    let retried =
-        matches!(reason, Reason::EnsThrottled) || reason.sent() == Sent::Nothing || reason.sent() == Sent::Unknown;
-    !retried || reason.repeat() == Repeat::AfterChange
+    let retried = matches!(reason, Reason::EnsThrottled)
+        || reason.send_effect() == SendEffect::Nothing
+        || reason.send_effect() == SendEffect::Unknown;
+    !retried || reason.retry_advice() == RetryAdvice::AfterChange
 }
 
 /// The instances that one ENI goes to: five of its own, as far as there are so many, and two crowded ones.

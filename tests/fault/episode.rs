@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use eni_gateway::ledger::invariants::world;
-use eni_gateway::model::{Reason, Sent, State};
+use eni_gateway::model::{Reason, SendEffect, State};
 
 /// One answer to an attach.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub(crate) struct Episode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Finding {
     /// More on an instance than its limit, or an invariant that a gateway itself found broken.
-    Breach,
+    Violation,
     /// Accepted, and without an end.
     Lost,
     /// A caller or a watcher was told what is not so.
@@ -68,10 +68,10 @@ pub(crate) enum Finding {
 
 impl Told {
     /// What the caller may conclude.
-    pub(crate) fn sent(&self) -> Sent {
+    pub(crate) fn sent(&self) -> SendEffect {
         match self {
-            Self::Accepted | Self::Nothing => Sent::Unknown,
-            Self::Refused { reason, .. } => reason.sent(),
+            Self::Accepted | Self::Nothing => SendEffect::Unknown,
+            Self::Refused { reason, .. } => reason.send_effect(),
         }
     }
 }
@@ -81,18 +81,22 @@ impl Episode {
     pub(crate) fn judge(&self) -> Vec<(Finding, String)> {
         let mut found = Vec::new();
         let mut finding = |what, text: fmt::Arguments<'_>| found.push((what, format!("{text}: {self}")));
-        let certain = self.told.iter().all(|told| told.sent() == Sent::Nothing);
-        let last = self.told.last().map_or(Sent::Nothing, Told::sent);
+        let certain = self.told.iter().all(|told| told.sent() == SendEffect::Nothing);
+        let last = self.told.last().map_or(SendEffect::Nothing, Told::sent);
         match self.end {
             End::Refused if certain => {
-                if !world::told_truth(Sent::Nothing, self.arrived, self.applied) {
+                if !world::reported_truthfully(SendEffect::Nothing, self.arrived, self.applied) {
                     finding(Finding::Wrong, format_args!("D1: told that nothing was sent"));
                 }
             }
             // What an earlier call began was over by then.
             End::Refused => {
-                let told = if last == Sent::Nothing { Sent::Refused } else { last };
-                if !world::told_truth(told, self.arrived, self.applied) && !self.lossy {
+                let told = if last == SendEffect::Nothing {
+                    SendEffect::Refused
+                } else {
+                    last
+                };
+                if !world::reported_truthfully(told, self.arrived, self.applied) && !self.lossy {
                     finding(Finding::Wrong, format_args!("D1: told that nothing was applied"));
                 }
             }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use eni_gateway::app::{self, Bound, credentials};
 use eni_gateway::config::{self, Sources};
 use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
-use eni_gateway::ledger::rules::{Rule, Rules};
+use eni_gateway::ledger::safety_checks::{SafetyCheck, SafetyChecks};
 use tokio::sync::Mutex;
 use tonic::transport::{Channel, Endpoint};
 
@@ -104,7 +104,7 @@ impl Gateway {
     }
 
     /// The errors that it logged since it was started.
-    pub(crate) async fn breaches_logged(&self) -> usize {
+    pub(crate) async fn violations_logged(&self) -> usize {
         let log = self.replica.lock().await.log();
         log.lines()
             .filter(|line| line.contains("an invariant was broken"))
@@ -118,12 +118,12 @@ fn spawn(stage: &Stage, port: u16, settings: &[(&'static str, String)]) -> Repli
 }
 
 /// Is a gateway without this rule, configured by the environment as any other.
-pub(crate) async fn serve_without(rule: Rule) -> ExitCode {
+pub(crate) async fn serve_without(rule: SafetyCheck) -> ExitCode {
     let loaded = config::load(Sources::of_process(None)).expect("the settings are good");
     let credentials = credentials::discover().await.expect("there are credentials");
     let bound = Bound::bind(&loaded.config).await.expect("the ports are free");
     let stop = std::future::pending();
-    match app::run_by(Rules::without(rule), &loaded.config, bound, credentials, stop).await {
+    match app::run_by(SafetyChecks::without(rule), &loaded.config, bound, credentials, stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use eni_gateway::ledger::rules::Rule;
+use eni_gateway::ledger::safety_checks::SafetyCheck;
 
 use faults::Kind;
 use ledger::Form;
@@ -63,15 +63,15 @@ struct Args {
     instances: usize,
     /// Gateways that do without this rule, such as hold: ends as soon as that is found out
     #[arg(long, value_name = "RULE", value_parser = rule)]
-    without: Option<Rule>,
+    without: Option<SafetyCheck>,
 }
 
-fn rule(name: &str) -> Result<Rule, String> {
+fn rule(name: &str) -> Result<SafetyCheck, String> {
     let plain = |text: &str| text.replace(['-', '_'], "").to_lowercase();
-    let found = Rule::ALL
+    let found = SafetyCheck::ALL
         .into_iter()
         .find(|rule| plain(&format!("{rule:?}")) == plain(name));
-    found.ok_or_else(|| format!("the rules are {:?}", Rule::ALL))
+    found.ok_or_else(|| format!("the rules are {:?}", SafetyCheck::ALL))
 }
 
 fn main() -> ExitCode {

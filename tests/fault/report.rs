@@ -64,8 +64,8 @@ pub(crate) fn table(args: &Args, seed: u64, elapsed: Duration, arenas: &[Arc<Are
     }
     let of = |finding| findings.get(&finding).copied().unwrap_or_default();
     println!(
-        "\n{reached} attempts reached ENS: {} breaches, {} lost, {} wrongly reported, {} times longer than the bound",
-        of(Finding::Breach),
+        "\n{reached} attempts reached ENS: {} violations, {} lost, {} wrongly reported, {} times longer than the bound",
+        of(Finding::Violation),
         of(Finding::Lost),
         of(Finding::Wrong),
         of(Finding::Late)

@@ -138,10 +138,13 @@ async fn live(arena: &Arc<Arena>, kinds: &[Kind], callers: usize, seed: u64, sto
     for number in 0..arena.gateways.len() {
         arena.ask_gateway(number).await;
         let counted = arena.gateways[number]
-            .metric("eni_gateway_invariant_breaches_total")
+            .metric("eni_gateway_invariant_violations_total")
             .await;
         if counted > 0.0 {
-            arena.finding(Finding::Breach, format!("gateway {number} counts {counted} breaches"));
+            arena.finding(
+                Finding::Violation,
+                format!("gateway {number} counts {counted} violations"),
+            );
         }
     }
 }

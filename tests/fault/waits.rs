@@ -49,13 +49,13 @@ pub(crate) struct Waiting<'a> {
 }
 
 impl Waits {
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn ledger(&self) -> MutexGuard<'_, Book> {
         self.0.lock().unwrap()
     }
 
     pub(crate) fn begin(&self, instance: &str) -> Waiting<'_> {
-        let mut book = self.book();
-        let wait = book.instances.entry(instance.to_owned()).or_default();
+        let mut ledger = self.ledger();
+        let wait = ledger.instances.entry(instance.to_owned()).or_default();
         wait.waiting += 1;
         wait.since.get_or_insert_with(Instant::now);
         Waiting {
@@ -66,33 +66,33 @@ impl Waits {
 
     /// The instances where somebody waits, with how many were served there before.
     pub(crate) fn waited_for(&self) -> BTreeMap<String, u64> {
-        let book = self.book();
-        let waited = book.instances.iter().filter(|(_, wait)| wait.waiting > 0);
+        let ledger = self.ledger();
+        let waited = ledger.instances.iter().filter(|(_, wait)| wait.waiting > 0);
         waited.map(|(instance, wait)| (instance.clone(), wait.served)).collect()
     }
 
     /// Whether somebody was served on each of these since, or nobody waits there any more.
     pub(crate) fn all_served(&self, since: &BTreeMap<String, u64>) -> bool {
-        let book = self.book();
+        let ledger = self.ledger();
         since.iter().all(|(instance, served)| {
-            let wait = book.instances.get(instance);
+            let wait = ledger.instances.get(instance);
             wait.is_none_or(|wait| wait.served > *served || wait.waiting == 0)
         })
     }
 
     /// A fault struck in this time, and was recovered from.
     pub(crate) fn outage(&self, begins: Instant, ends: Instant) {
-        self.book().outages.push((begins, ends));
+        self.ledger().outages.push((begins, ends));
     }
 
     /// As [`Waits::longest`], without outages; and on which instance it was.
     pub(crate) fn longest_outside(&self) -> (Duration, String) {
-        self.book().longest_outside.clone()
+        self.ledger().longest_outside.clone()
     }
 
     /// The longest time in which somebody waited for an instance and nobody was served there.
     pub(crate) fn longest(&self) -> Duration {
-        self.book().longest
+        self.ledger().longest
     }
 }
 
@@ -109,8 +109,8 @@ impl Waiting<'_> {
 
     fn leave(&mut self, served: bool) {
         let Some(instance) = self.instance.take() else { return };
-        let mut book = self.waits.book();
-        let Some(wait) = book.instances.get_mut(&instance) else {
+        let mut ledger = self.waits.ledger();
+        let Some(wait) = ledger.instances.get_mut(&instance) else {
             return;
         };
         wait.waiting -= 1;
@@ -121,11 +121,11 @@ impl Waiting<'_> {
         }
         let Some(since) = since else { return };
         if served {
-            book.longest = book.longest.max(since.elapsed());
+            ledger.longest = ledger.longest.max(since.elapsed());
         }
-        let outside = book.outside(since, Instant::now());
-        if outside > book.longest_outside.0 {
-            book.longest_outside = (outside, instance);
+        let outside = ledger.outside(since, Instant::now());
+        if outside > ledger.longest_outside.0 {
+            ledger.longest_outside = (outside, instance);
         }
     }
 }

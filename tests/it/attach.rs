@@ -9,9 +9,9 @@ use std::time::Duration;
 use eni_gateway::attach::{Attacher, Request};
 use eni_gateway::ens::Budget;
 use eni_gateway::ens::budget::{TokenAnswer, TokenRequest};
-use eni_gateway::ledger::book::Event;
-use eni_gateway::ledger::command::{Command, Finding};
-use eni_gateway::ledger::{Book, Bounds, Ledger, Record};
+use eni_gateway::ledger::command::{Command, EniObservation};
+use eni_gateway::ledger::execute::LedgerEvent;
+use eni_gateway::ledger::{Bounds, Ledger, LedgerStore, Record};
 use eni_gateway::model::{Caller, InstanceId, InterfaceId, Reason, State};
 use eni_gateway::telemetry::Metrics;
 use futures_util::FutureExt;
@@ -22,7 +22,7 @@ use crate::support::ens::{Call, FakeEns};
 use crate::support::ledger::Faulty;
 
 struct Owner {
-    book: Arc<Book<Faulty>>,
+    ledger: Arc<Ledger<Faulty>>,
     attacher: Arc<Attacher<Faulty, FakeEns>>,
     instance: InstanceId,
     eni: InterfaceId,
@@ -30,10 +30,11 @@ struct Owner {
 
 impl Owner {
     fn new(ens: &FakeEns) -> Self {
-        let observer = Arc::new(|event: Event<'_>| assert!(matches!(event, Event::Changed(_)), "{event:?}"));
-        let book = Arc::new(Book::new(Faulty::new(), Bounds::default(), observer));
+        let observer =
+            Arc::new(|event: LedgerEvent<'_>| assert!(matches!(event, LedgerEvent::Changed(_)), "{event:?}"));
+        let ledger = Arc::new(Ledger::new(Faulty::new(), Bounds::default(), observer));
         let attacher = Attacher::new(
-            book.clone(),
+            ledger.clone(),
             Arc::new(ens.clone()),
             Budget::new(Arc::new(|_: TokenRequest| async { Ok(TokenAnswer::Granted) }.boxed())),
             Duration::from_secs(8),
@@ -41,7 +42,7 @@ impl Owner {
             TaskTracker::new(),
         );
         Self {
-            book,
+            ledger,
             attacher: Arc::new(attacher),
             instance: "i-1".parse().unwrap(),
             eni: "eni-1".parse().unwrap(),
@@ -59,7 +60,7 @@ impl Owner {
     }
 
     async fn commit(&self, command: Command) -> Arc<Record> {
-        self.book.execute(&self.instance, &command).await.unwrap().record
+        self.ledger.execute(&self.instance, &command).await.unwrap().record
     }
 }
 
@@ -67,7 +68,7 @@ impl Owner {
 async fn what_others_ended_before_it_was_taken_back_stays_ended_and_is_told_so() {
     let ens = FakeEns::default();
     let owner = Owner::new(&ens);
-    let now = || owner.book.ledger().now(&owner.instance);
+    let now = || owner.ledger.store().now(&owner.instance);
     // Nobody is on the instance, so that the send comes first.
     owner
         .commit(Command::Observe {
@@ -80,11 +81,11 @@ async fn what_others_ended_before_it_was_taken_back_stays_ended_and_is_told_so()
     ens.take(Duration::from_secs(60));
     let (told, ended) = tokio::join!(owner.attacher.attach(owner.request()), async {
         sleep(Duration::from_secs(45)).await;
-        let finding = Finding::Elsewhere {
+        let finding = EniObservation::Elsewhere {
             instance: "i-2".parse().unwrap(),
             text: "InUse".to_owned(),
         };
-        let settle = Command::Settle {
+        let settle = Command::RecordStatuses {
             sent_at: now(),
             findings: vec![(owner.eni.clone(), finding)],
         };
@@ -92,7 +93,7 @@ async fn what_others_ended_before_it_was_taken_back_stays_ended_and_is_told_so()
     });
     assert_eq!(ended.state, State::Failed);
     assert_eq!(told.unwrap_err().reason, Reason::EniNotAvailable);
-    let record = owner.commit(Command::Look).await;
+    let record = owner.commit(Command::Read).await;
     let attachment = &record.attempts[&owner.eni].attachment;
     assert_eq!((attachment.uid, attachment.state), (ended.uid, State::Failed));
     let sends = ens

@@ -53,14 +53,14 @@ fn is_in(file: &Path, place: &str) -> bool {
 
 /// One import that breaks a rule.
 #[derive(Debug, PartialEq)]
-struct Breach {
+struct Violation {
     file: PathBuf,
     line: usize,
     path: String,
     rule: String,
 }
 
-impl fmt::Display for Breach {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -93,11 +93,11 @@ fn rule_broken_by(file: &Path, import: &PathUse) -> Option<String> {
     })
 }
 
-fn breaches(file: &Path, source: &str) -> Vec<Breach> {
+fn violations(file: &Path, source: &str) -> Vec<Violation> {
     paths::of(file, source)
         .into_iter()
         .filter_map(|import| {
-            rule_broken_by(file, &import).map(|rule| Breach {
+            rule_broken_by(file, &import).map(|rule| Violation {
                 file: file.to_owned(),
                 line: import.line,
                 path: import.segments.join("::"),
@@ -133,12 +133,12 @@ fn every_import_is_allowed() {
         .iter()
         .filter(|file| !file.ends_with("tests.rs") && !file.components().any(|part| part.as_os_str() == "tests"))
         .flat_map(|file| {
-            breaches(
+            violations(
                 file.strip_prefix(src()).unwrap(),
                 &std::fs::read_to_string(file).unwrap(),
             )
         })
-        .map(|breach| breach.to_string())
+        .map(|violation| violation.to_string())
         .collect();
     assert!(
         found.is_empty(),
@@ -201,8 +201,8 @@ fn every_module_has_a_row() {
     "fn f() -> anyhow::Result<()> { Ok(()) }",
     "anyhow may be named only in"
 )]
-fn it_bites(#[case] file: &str, #[case] source: &str, #[case] rule: &str) {
-    let found = breaches(Path::new(file), &format!("\n{source}"));
+fn each_mutation_is_found(#[case] file: &str, #[case] source: &str, #[case] rule: &str) {
+    let found = violations(Path::new(file), &format!("\n{source}"));
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].line, 2);
     assert!(found[0].rule.starts_with(rule), "{}", found[0]);
@@ -217,5 +217,5 @@ fn it_bites(#[case] file: &str, #[case] source: &str, #[case] rule: &str) {
 #[case::admin("telemetry/admin.rs", "use axum::Router;")]
 #[case::generics("ens/mod.rs", "fn f() { Vec::<u8>::redis(); a::<B>::redis::c() }")]
 fn it_lets_pass(#[case] file: &str, #[case] source: &str) {
-    assert_eq!(breaches(Path::new(file), source), []);
+    assert_eq!(violations(Path::new(file), source), []);
 }

@@ -27,15 +27,9 @@ const IDLE: [&str; 13] = [
 
 pub(crate) fn of(world: &World) -> u64 {
     let mut key = DefaultHasher::new();
-    (world.now, world.left, &world.ghosts, &world.breach).hash(&mut key);
+    (world.now, world.left, &world.ghosts, &world.violation).hash(&mut key);
     let ledger = &world.ledger;
-    (
-        ledger.newest.key,
-        ledger.confirmed,
-        ledger.incarnation,
-        ledger.hold_until,
-    )
-        .hash(&mut key);
+    (ledger.newest.key, ledger.confirmed, ledger.epoch, ledger.hold_until).hash(&mut key);
     for (until, older) in &ledger.older {
         (until, older.key).hash(&mut key);
     }
@@ -65,7 +59,7 @@ fn task_into(task: &Task, key: &mut impl Hasher) {
         Step::Asking(asking) => format!("{:?}", asking.command()).hash(key),
         Step::Describing { sent_at, .. } => sent_at.hash(key),
         Step::Reserved(reserved) => {
-            (reserved.lease().expires_at, reserved.incarnation()).hash(key);
+            (reserved.lease().expires_at, reserved.epoch()).hash(key);
             attempt_into(reserved.attempt(), key);
         }
         Step::Confirmed(confirmed) => {

@@ -1,6 +1,6 @@
 //! ENS: it applies late, and shows for a while what was.
 
-use eni_gateway::ledger::command::{Finding, Sight, Status};
+use eni_gateway::ledger::command::{EniObservation, ObservedEni, ObservedStatus};
 
 use crate::plan::Eni;
 use crate::task::id;
@@ -21,34 +21,34 @@ impl Place {
         matches!(self, Self::Attaching | Self::Here | Self::Detaching)
     }
 
-    fn status(self) -> Option<Status> {
+    fn status(self) -> Option<ObservedStatus> {
         match self {
-            Self::Attaching => Some(Status::Attaching),
-            Self::Here => Some(Status::InUse),
-            Self::Detaching => Some(Status::Detaching),
+            Self::Attaching => Some(ObservedStatus::Attaching),
+            Self::Here => Some(ObservedStatus::InUse),
+            Self::Detaching => Some(ObservedStatus::Detaching),
             Self::Free | Self::Elsewhere => None,
         }
     }
 
     /// What a describe by id says.
-    pub(crate) fn finding(self) -> Finding {
+    pub(crate) fn finding(self) -> EniObservation {
         let text = match self {
             Self::Free => "Available".to_owned(),
             _ => format!("{self:?}"),
         };
         match (self.status(), self) {
-            (Some(status), _) => Finding::Here { status, text },
-            (None, Self::Elsewhere) => Finding::Elsewhere {
+            (Some(status), _) => EniObservation::Here { status, text },
+            (None, Self::Elsewhere) => EniObservation::Elsewhere {
                 instance: "i-other".parse().unwrap(),
                 text,
             },
-            (None, _) => Finding::Available { text },
+            (None, _) => EniObservation::Available { text },
         }
     }
 
     /// The row of a describe by instance, if there is one.
-    pub(crate) fn sight(self, eni: Eni) -> Option<Sight> {
-        self.status().map(|status| Sight {
+    pub(crate) fn sight(self, eni: Eni) -> Option<ObservedEni> {
+        self.status().map(|status| ObservedEni {
             eni: id(eni),
             status,
             text: format!("{self:?}"),

@@ -1,4 +1,4 @@
-//! With all rules in force no search finds a breach.
+//! With all rules in force no search finds a violation.
 //!
 //! Most look at three or four ENIs, of which one is attached from the beginning, and a limit of two: the last place is what all want.
 

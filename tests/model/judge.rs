@@ -8,7 +8,7 @@ use eni_gateway::ledger::apply::Context;
 use eni_gateway::ledger::bounds::OBSERVATION_LIFE;
 use eni_gateway::ledger::invariants::{self, world};
 use eni_gateway::ledger::record::Attempt;
-use eni_gateway::model::{InterfaceId, Sent, State, Uid};
+use eni_gateway::model::{InterfaceId, SendEffect, State, Uid};
 
 use crate::plan::{Eni, Plan};
 use crate::task::id;
@@ -50,14 +50,14 @@ impl Ghosts {
 
 impl World {
     pub(crate) fn breaks(&mut self, invariant: &str, what: impl fmt::Display) {
-        self.breach.get_or_insert(format!("{invariant}: {what}"));
+        self.violation.get_or_insert(format!("{invariant}: {what}"));
     }
 
     /// What a new record must not say.
     pub(crate) fn judge(&mut self, plan: &Plan, context: &Context<'_>, after: &Record) {
         let before = self.ledger.newest.record.clone();
-        for breach in invariants::check(&before, after, context) {
-            self.breaks(breach.id(), format_args!("{breach:?}"));
+        for violation in invariants::check(&before, after, context) {
+            self.breaks(violation.id(), format_args!("{violation:?}"));
         }
         for (eni, attempt) in &after.attempts {
             let before = before.attempts.get(eni);
@@ -106,7 +106,7 @@ impl World {
                 format_args!("{sent} copies of {eni} went out, and fewer are written"),
             );
         }
-        if !world::told_truth(self.told(uid), sent as u64, 0) {
+        if !world::reported_truthfully(self.told(uid), sent as u64, 0) {
             self.breaks(
                 "D1",
                 format_args!("{eni} is sent, and its caller heard that nothing was"),
@@ -114,10 +114,10 @@ impl World {
         }
     }
 
-    fn told(&self, uid: Uid) -> Sent {
+    fn told(&self, uid: Uid) -> SendEffect {
         match self.ghosts.told.contains(&uid) {
-            true => Sent::Nothing,
-            false => Sent::Unknown,
+            true => SendEffect::Nothing,
+            false => SendEffect::Unknown,
         }
     }
 

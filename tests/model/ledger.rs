@@ -34,7 +34,7 @@ pub(crate) struct Ledger {
     pub(crate) older: Vec<(u64, Version)>,
     /// How many of them Redis' replicas have surely.
     pub(crate) confirmed: usize,
-    pub(crate) incarnation: u32,
+    pub(crate) epoch: u32,
     pub(crate) hold_until: u64,
 }
 
@@ -44,7 +44,7 @@ impl Ledger {
             newest: Record::default().into(),
             older: Vec::new(),
             confirmed: 0,
-            incarnation: 1,
+            epoch: 1,
             hold_until: 0,
         }
     }
@@ -75,9 +75,9 @@ impl Ledger {
     fn begins_anew(&mut self, now: u64, holds: Option<&Plan>) {
         self.older.clear();
         self.confirmed = 0;
-        self.incarnation += 1;
+        self.epoch += 1;
         if let Some(plan) = holds {
-            self.hold_until = now + plan.bounds.hold().as_secs();
+            self.hold_until = now + plan.bounds.recovery_hold_down().as_secs();
         }
     }
 
@@ -94,8 +94,8 @@ impl World {
     /// One commit: what `apply` makes of the command, judged.
     pub(crate) fn commit(&mut self, plan: &Plan, command: &Command) -> Reply {
         let partition = Partition {
-            incarnation: self.ledger.incarnation.to_string(),
-            hold_until: stamp(self.ledger.hold_until),
+            epoch: self.ledger.epoch.to_string(),
+            hold_down_until: stamp(self.ledger.hold_until),
             shared: None,
         };
         let context = Context {

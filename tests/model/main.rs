@@ -7,12 +7,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod action;
-mod bites;
 mod canon;
 mod cloud;
 mod holds;
 mod judge;
 mod ledger;
+mod mutations;
 mod owner;
 mod plan;
 mod task;
@@ -39,7 +39,7 @@ impl Model for Search {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
-        if world.breach.is_none() {
+        if world.violation.is_none() {
             world.actions(&self.0, actions);
         }
     }
@@ -50,12 +50,12 @@ impl Model for Search {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![Property::always("no invariant is broken", |_, world: &World| {
-            world.breach.is_none()
+            world.violation.is_none()
         })]
     }
 }
 
-/// Searches everything within the plan's bounds; the shortest way to a breach, if there is one.
+/// Searches everything within the plan's bounds; the shortest way to a violation, if there is one.
 fn search(plan: Plan) -> Option<Path<World, Action>> {
     let name = plan.name;
     let checker = Search(plan)
@@ -79,14 +79,14 @@ fn search(plan: Plan) -> Option<Path<World, Action>> {
     checker.discovery("no invariant is broken")
 }
 
-/// A way to a breach, one line a step.
+/// A way to a violation, one line a step.
 fn told(path: &Path<World, Action>) -> String {
     let mut text = String::new();
     for (world, action) in path.clone().into_vec() {
         if let Some(action) = action {
             text += &format!("  {:>2} s  {action}\n", world.now);
-        } else if let Some(breach) = &world.breach {
-            text += &format!("        ==> {breach}\n");
+        } else if let Some(violation) = &world.violation {
+            text += &format!("        ==> {violation}\n");
         }
     }
     text

@@ -2,8 +2,8 @@
 
 use std::mem;
 
-use eni_gateway::attach::owner::{Asking, Heard};
-use eni_gateway::ledger::command::{Command, Reply, SendAnswer};
+use eni_gateway::attach::steps::{NextStep, ReserveRequest};
+use eni_gateway::ledger::command::{Command, Reply, SendResult};
 use eni_gateway::model::Ticket;
 use uuid::Uuid;
 
@@ -41,24 +41,24 @@ impl World {
         self.asked(plan, index, asking, lost);
     }
 
-    fn asked(&mut self, plan: &Plan, index: usize, mut asking: Asking, lost: bool) {
+    fn asked(&mut self, plan: &Plan, index: usize, mut asking: ReserveRequest, lost: bool) {
         let reply = self.commit(plan, &asking.command());
         if lost {
             self.left.lost_commits -= 1;
             self.tasks[index].step = Step::Asking(asking);
             return;
         }
-        self.tasks[index].step = match asking.hears(&reply, &self.ledger.record().incarnation) {
+        self.tasks[index].step = match asking.on_reply(&reply, &self.ledger.record().epoch) {
             // Without replicas to wait for nothing stands between the two.
-            Heard::Reserved(reserved) if !plan.synced || plan.unconfirmed => {
+            NextStep::Reserved(reserved) if !plan.synced || plan.unconfirmed => {
                 Step::Confirmed(reserved.confirmed(Ok::<_, ()>(())).unwrap())
             }
-            Heard::Reserved(reserved) => Step::Reserved(reserved),
-            Heard::Describe => Step::Describing {
+            NextStep::Reserved(reserved) => Step::Reserved(reserved),
+            NextStep::Describe => Step::Describing {
                 asking,
                 sent_at: self.now,
             },
-            Heard::Nothing => match reply {
+            NextStep::Nothing => match reply {
                 // The poll is the acquire.
                 Reply::Queued { .. } | Reply::Granted { .. } | Reply::Recovering(_) => Step::Waiting,
                 _ => Step::Over,
@@ -66,7 +66,7 @@ impl World {
         };
         match reply {
             // The queue was emptied with it.
-            Reply::Full(_) => self.grants[self.tasks[index].replica] += 1,
+            Reply::CapacityExceeded(_) => self.grants[self.tasks[index].replica] += 1,
             _ => self.steps_aside(plan, index),
         }
     }
@@ -77,7 +77,7 @@ impl World {
         let replica = *replica;
         if matches!(step, Step::Over) && self.in_line(replica).next().is_none() {
             let ticket = self.ticket(replica);
-            self.commit(plan, &Command::Leave { ticket });
+            self.commit(plan, &Command::Release { ticket });
             self.grants[replica] += 1;
         }
     }
@@ -99,7 +99,7 @@ impl World {
         };
         let (mut asking, sent_at) = (asking.clone(), *sent_at);
         let rows = places.iter().enumerate().filter_map(|(eni, place)| place.sight(eni));
-        asking.saw(stamp(sent_at), rows.collect());
+        asking.on_observation(stamp(sent_at), rows.collect());
         self.asked(plan, index, asking, lost);
     }
 
@@ -108,12 +108,8 @@ impl World {
         let Step::Reserved(reserved) = mem::replace(&mut self.tasks[index].step, Step::Over) else {
             return;
         };
-        let newest = self.ledger.incarnation.to_string();
-        let confirmation = if reserved.incarnation() == newest {
-            Ok(())
-        } else {
-            Err(())
-        };
+        let newest = self.ledger.epoch.to_string();
+        let confirmation = if reserved.epoch() == newest { Ok(()) } else { Err(()) };
         self.tasks[index].step = match reserved.confirmed(confirmation) {
             Ok(confirmed) => {
                 self.ledger.confirmed = self.ledger.older.len();
@@ -128,9 +124,9 @@ impl World {
             return;
         };
         // What a failover lost was written all the same.
-        let lost = confirmed.reserved().incarnation() != self.ledger.incarnation.to_string();
+        let lost = confirmed.reserved().epoch() != self.ledger.epoch.to_string();
         let lasts = stamp(self.now + NEEDED) <= confirmed.reserved().lease().expires_at;
-        let under_way = match confirmed.sends(lasts, &plan.bounds.rules) {
+        let under_way = match confirmed.check_lease(lasts, &plan.bounds.checks) {
             Ok(under_way) => under_way,
             Err(answered) => {
                 self.tasks[index].step = Step::Answered(answered);
@@ -154,11 +150,11 @@ impl World {
     }
 
     /// The answer reaches whoever waits for it.
-    pub(crate) fn answered(&mut self, index: Option<usize>, answer: SendAnswer) {
+    pub(crate) fn answered(&mut self, index: Option<usize>, answer: SendResult) {
         let Some(index) = index else { return };
         let step = &mut self.tasks[index].step;
         if let Step::UnderWay(under_way) = step {
-            *step = Step::Answered(under_way.clone().answered(answer));
+            *step = Step::Answered(under_way.clone().complete(answer));
         }
     }
 
@@ -175,7 +171,7 @@ impl World {
         // Taken back, and ended by nobody meanwhile: its caller may begin anew.
         let gone = !matches!(reply, Reply::Attempts(attempts) if !attempts.is_empty());
         let task = &mut self.tasks[index];
-        if *answered.answer() == SendAnswer::Void && task.resends.is_none() && gone {
+        if *answered.answer() == SendResult::NoEffect && task.resends.is_none() && gone {
             task.taken_back += 1;
             task.step = Step::Waiting;
         } else {

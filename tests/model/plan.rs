@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::{Bounds, Rules};
+use eni_gateway::ledger::{Bounds, SafetyChecks};
 
 /// ENIs have numbers here.
 pub(crate) type Eni = usize;
@@ -103,8 +103,8 @@ impl Plan {
         self
     }
 
-    pub(crate) fn rules(mut self, rules: Rules) -> Self {
-        self.bounds.rules = rules;
+    pub(crate) fn rules(mut self, rules: SafetyChecks) -> Self {
+        self.bounds.checks = rules;
         self
     }
 

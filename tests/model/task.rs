@@ -1,8 +1,8 @@
 //! One attempt and how far its owner is: the steps are those of `attach::owner`, and everything that is decided about the record is
 //! decided by `apply`.
 
-use eni_gateway::attach::owner::{Answered, Asking, Confirmed, Reserved, UnderWay};
-use eni_gateway::ledger::command::{Command, Enter, Reach, SendAnswer};
+use eni_gateway::attach::steps::{Completed, Confirmed, InFlight, ReserveRequest, Reserved};
+use eni_gateway::ledger::command::{Acquire, Command, Mode, SendResult};
 use eni_gateway::model::{Failure, InterfaceId, Reason, Ticket, Uid};
 use uuid::Uuid;
 
@@ -18,16 +18,16 @@ pub(crate) enum Step {
     /// In line, or told to ask again: nothing of it stands in the ledger, as far as he knows.
     Waiting,
     /// Has asked; if there is no reply, asks the same again.
-    Asking(Asking),
+    Asking(ReserveRequest),
     /// Asks ENS who is on the instance, under the lock.
     Describing {
-        asking: Asking,
+        asking: ReserveRequest,
         sent_at: u64,
     },
     Reserved(Reserved),
     Confirmed(Confirmed),
-    UnderWay(UnderWay),
-    Answered(Answered),
+    UnderWay(InFlight),
+    Answered(Completed),
     Over,
 }
 
@@ -59,29 +59,29 @@ impl Task {
     }
 
     /// What it asks for when its turn begins.
-    pub(crate) fn asking(&self, ticket: Ticket) -> Asking {
+    pub(crate) fn asking(&self, ticket: Ticket) -> ReserveRequest {
         let (uid, eni) = (self.uid(), id(self.eni));
-        Asking::new(match self.resends {
+        ReserveRequest::new(match self.resends {
             Some(_) => Command::Resend { ticket, uid, eni },
-            None => Command::Enter(Enter {
+            None => Command::Acquire(Acquire {
                 ticket,
                 uid,
                 eni,
                 request: None,
                 trace: None,
-                reach: Reach::Reserve,
-                affirmed_since: eni_gateway::model::Timestamp::default(),
+                mode: Mode::Reserve,
+                confirmed_since: eni_gateway::model::Timestamp::default(),
             }),
         })
     }
 }
 
 /// A refusal that is final.
-pub(crate) fn refusal() -> SendAnswer {
-    SendAnswer::Refused(Failure::new(Reason::NetworkMismatch, "another network"))
+pub(crate) fn refusal() -> SendResult {
+    SendResult::Refused(Failure::new(Reason::NetworkMismatch, "another network"))
 }
 
 /// A refusal for the ENI's status.
-pub(crate) fn conflict() -> SendAnswer {
-    SendAnswer::Conflicting(Failure::new(Reason::EniNotAvailable, "not available"))
+pub(crate) fn conflict() -> SendResult {
+    SendResult::StatusConflict(Failure::new(Reason::EniNotAvailable, "not available"))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
 
-use eni_gateway::ledger::command::{Command, Reply, SendAnswer};
+use eni_gateway::ledger::command::{Command, Reply, SendResult};
 use eni_gateway::model::{Timestamp, Uid};
 
 use crate::action::Action;
@@ -47,7 +47,7 @@ pub(crate) struct World {
     pub(crate) foreign: BTreeMap<Eni, u64>,
     pub(crate) left: Troubles,
     pub(crate) ghosts: Ghosts,
-    pub(crate) breach: Option<String>,
+    pub(crate) violation: Option<String>,
     /// Equal for situations between which nothing decides.
     key: u64,
 }
@@ -99,7 +99,7 @@ impl World {
             foreign: plan.attached.iter().map(|eni| (*eni, 0)).collect(),
             left: plan.troubles,
             ghosts: Ghosts::default(),
-            breach: None,
+            violation: None,
             key: 0,
         };
         world.key = canon::of(&world);
@@ -129,7 +129,7 @@ impl World {
             Action::Leave { task } => self.leave(plan, *task),
             Action::TimeOut { task } => {
                 self.left.unanswered -= 1;
-                self.answered(Some(*task), SendAnswer::Unanswered);
+                self.answered(Some(*task), SendResult::NoResponse);
             }
             Action::Crash { replica } => {
                 self.left.crashes -= 1;
@@ -162,12 +162,12 @@ impl World {
                 self.left.throttled -= 1;
                 let send = self.flying.remove(*flying);
                 self.ghosts.throttled(send.uid);
-                self.answered(send.task, SendAnswer::Void);
+                self.answered(send.task, SendResult::NoEffect);
             }
             Action::Vanish { flying } => {
                 self.left.unanswered -= 1;
                 let send = self.flying.remove(*flying);
-                self.answered(send.task, SendAnswer::Unanswered);
+                self.answered(send.task, SendResult::NoResponse);
             }
             Action::Look { eni } => self.looks.push_back((*eni, self.now)),
             Action::Seen { look, place } => {
@@ -217,7 +217,7 @@ impl World {
         let ends = |send: &Flying| send.date + send.task.map_or(0, |_| validity);
         let late: Vec<Flying> = self.flying.extract_if(.., |send| now > ends(send)).collect();
         for send in late {
-            self.answered(send.task, SendAnswer::Unanswered);
+            self.answered(send.task, SendResult::NoResponse);
         }
         self.ledger.forget(plan, now);
         let described = self.tasks.iter().filter_map(|task| match task.step {
@@ -246,8 +246,8 @@ impl World {
             self.left.unanswered -= 1;
         }
         let answer = match (answered, free) {
-            (false, _) => SendAnswer::Unanswered,
-            (true, true) => SendAnswer::Accepted {
+            (false, _) => SendResult::NoResponse,
+            (true, true) => SendResult::Accepted {
                 ens_request_id: "E".to_owned(),
             },
             (true, false) => conflict(),
@@ -267,7 +267,7 @@ impl World {
 
     /// The tracker hears of an ENI, and somebody sends again what may be sent again: on a replica of his own.
     fn seen(&mut self, plan: &Plan, eni: Eni, sent_at: u64, place: Place) {
-        let settle = Command::Settle {
+        let settle = Command::RecordStatuses {
             sent_at: stamp(sent_at),
             findings: vec![(id(eni), place.finding())],
         };

@@ -110,7 +110,7 @@ pub(crate) fn recovery(kind: Kind, plan: &Plan) -> Option<Duration> {
         // The partition opens, and what was observed before does not count.
         // So it does after a step of its clock, which may be an epoch change as well.
         Kind::Restart | Kind::Wipe | Kind::Failover | Kind::ClockBack | Kind::ClockForward => {
-            Some(bounds.hold() + bounds.lease)
+            Some(bounds.recovery_hold_down() + bounds.lease)
         }
         // What is on its way, and its timeout.
         Kind::CloudOut => Some(Duration::from_secs(20) + ATTEMPT_TIMEOUT),

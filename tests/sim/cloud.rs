@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eni_gateway::ens::classify::{self, Reply};
+use eni_gateway::ens::classify::{self, EnsReply};
 use eni_gateway::ens::credentials::Credentials;
 use eni_gateway::ens::transport::{Fault, Response};
 use eni_gateway::ens::{
@@ -16,9 +16,9 @@ use eni_gateway::simulator::{Action, Answer, Effect, Fault as CloudFault, Params
 
 use crate::judge::OnItsWay;
 use crate::life::Life;
+use crate::mutations::Mutation;
 use crate::network::exchange;
 use crate::run::Simulation;
-use crate::sabotage::Sabotage;
 
 /// `ens.attempt_timeout` and `ens.describe_timeout`.
 pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
@@ -52,7 +52,7 @@ impl Cloud {
         permit: Permit,
         instance: Option<&InstanceId>,
         sent: Option<OnItsWay>,
-    ) -> Reply {
+    ) -> EnsReply {
         let simulation = self.simulation.clone();
         let now = || simulation.history.elapsed();
         let counts = simulation.progress.ens_call(&self.gateway, &permit, instance, now());
@@ -72,8 +72,8 @@ impl Cloud {
             Err(_) => fault("timeout"),
         };
         match &reply {
-            Reply::Throttled { retry_after, .. } => self.budget.throttled(&permit, *retry_after).await,
-            Reply::Answer { .. } | Reply::Refused(_) => self.budget.passed(&permit).await,
+            EnsReply::Throttled { retry_after, .. } => self.budget.throttled(&permit, *retry_after).await,
+            EnsReply::Answer { .. } | EnsReply::Refused(_) => self.budget.passed(&permit).await,
             _ if permit.is_probe() => self.budget.give_back(permit).await,
             _ => {}
         }
@@ -153,14 +153,14 @@ fn applications(simulation: &Simulation, params: &Params) -> u64 {
 }
 
 fn expired() -> Answer {
-    use eni_gateway::simulator::{Refusal, Reply};
-    Answer::Reply(Reply {
+    use eni_gateway::simulator::{HttpReply, Refusal};
+    Answer::Reply(HttpReply {
         request_id: random::uuid().to_string(),
         outcome: Err(Refusal::DATE_EXPIRED),
     })
 }
 
-fn fault(kind: &'static str) -> Reply {
+fn fault(kind: &'static str) -> EnsReply {
     classify::fault(Fault {
         sent: true,
         kind,
@@ -168,7 +168,7 @@ fn fault(kind: &'static str) -> Reply {
     })
 }
 
-fn read(answer: &Answer) -> Reply {
+fn read(answer: &Answer) -> EnsReply {
     let response = |status, body: String| {
         classify::response(&Response {
             status,
@@ -209,7 +209,7 @@ impl Ens for Cloud {
         let mut reply = self
             .call(action, params.clone(), permit, Some(instance), Some(sent))
             .await;
-        if let (true, Reply::Unsettled { .. }) = (Sabotage::sends_again(&self.simulation.plan), &reply)
+        if let (true, EnsReply::Unsettled { .. }) = (Mutation::sends_again(&self.simulation.plan), &reply)
             && let Ok(permit) = self.budget.try_permit(Purpose::Attach).await
         {
             let sent = self

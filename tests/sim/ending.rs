@@ -26,7 +26,7 @@ pub(crate) async fn judge(simulation: &Arc<Simulation>, watchers: Vec<JoinHandle
     if let Err(unfinished) = settled(simulation).await {
         return simulation
             .judge
-            .breach(simulation, "A1", format!("not at an end: {unfinished}"));
+            .violation(simulation, "A1", format!("not at an end: {unfinished}"));
     }
     if simulation.plan.orphan {
         simulation.primary().plant(&orphan());
@@ -44,7 +44,7 @@ pub(crate) async fn judge(simulation: &Arc<Simulation>, watchers: Vec<JoinHandle
                 Ok(listed) => listed.into_inner().attachments,
                 Err(status) => {
                     let what = format!("{} cannot list {instance}: {}", node.name, reason(&status).0);
-                    return simulation.judge.breach(simulation, "A1", what);
+                    return simulation.judge.violation(simulation, "A1", what);
                 }
             };
             let attached: Vec<_> = listed
@@ -58,7 +58,7 @@ pub(crate) async fn judge(simulation: &Arc<Simulation>, watchers: Vec<JoinHandle
                     "{} shows {attached:?} on {instance}, where there are {there:?}",
                     node.name
                 );
-                return simulation.judge.breach(simulation, "A1", what);
+                return simulation.judge.violation(simulation, "A1", what);
             }
         }
     }
@@ -89,7 +89,7 @@ fn orphaned(simulation: &Simulation) {
     });
     if asked > bound::ORPHANED_DUE {
         let what = format!("ens was asked {asked} times about a due entry without a record");
-        simulation.judge.breach(simulation, "P3", what);
+        simulation.judge.violation(simulation, "P3", what);
     }
 }
 
@@ -145,7 +145,7 @@ fn watched(simulation: &Simulation, seen: &Seen) {
                 "{} saw {eni} last at {last:?}, and it is at {}",
                 seen.name, attachment.revision
             );
-            return simulation.judge.breach(simulation, "W1", what);
+            return simulation.judge.violation(simulation, "W1", what);
         }
     }
 }

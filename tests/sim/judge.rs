@@ -14,7 +14,7 @@ use eni_gateway::ledger::bounds::LEASE_MARGIN;
 use eni_gateway::ledger::invariants::{self, world};
 use eni_gateway::ledger::record::Attempt;
 use eni_gateway::ledger::{Bounds, Proposal, Record};
-use eni_gateway::model::{InstanceId, InterfaceId, Reason, RequestId, Sent, State, Timestamp, Uid};
+use eni_gateway::model::{InstanceId, InterfaceId, Reason, RequestId, SendEffect, State, Timestamp, Uid};
 use eni_gateway::simulator::{Answer, World};
 use tokio::sync::Notify;
 
@@ -35,7 +35,7 @@ const UNDER_WAY: Duration = Duration::from_secs(1);
 
 /// An invariant that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Breach {
+pub(crate) struct Violation {
     pub(crate) at: Duration,
     pub(crate) invariant: String,
     pub(crate) what: String,
@@ -74,7 +74,7 @@ struct Told {
     at: Duration,
     request: RequestId,
     reason: String,
-    sent: Sent,
+    sent: SendEffect,
 }
 
 /// The server that stored a record.
@@ -116,7 +116,7 @@ struct Books {
     applied: BTreeMap<(InstanceId, InterfaceId), Uid>,
     /// When the ledger last lost writes.
     lost_until: Timestamp,
-    breach: Option<Breach>,
+    violation: Option<Violation>,
 }
 
 /// The judge of one run.
@@ -139,21 +139,21 @@ impl Judge {
         self.books.lock().unwrap()
     }
 
-    /// Runs until `work` ends or an invariant is broken; the breach.
-    pub(crate) async fn first(&self, work: impl Future<Output = ()>) -> Option<Breach> {
+    /// Runs until `work` ends or an invariant is broken; the violation.
+    pub(crate) async fn first(&self, work: impl Future<Output = ()>) -> Option<Violation> {
         tokio::select! {
             biased;
             () = work => {}
             () = self.broken.notified() => {}
         }
-        self.books().breach.clone()
+        self.books().violation.clone()
     }
 
     /// An invariant was broken. The first one counts.
-    pub(crate) fn breach(&self, simulation: &Simulation, invariant: &str, what: String) {
+    pub(crate) fn violation(&self, simulation: &Simulation, invariant: &str, what: String) {
         let at = simulation.history.elapsed();
         simulation.history.note(format_args!("BREACH {invariant}: {what}"));
-        self.books().breach.get_or_insert(Breach {
+        self.books().violation.get_or_insert(Violation {
             at,
             invariant: invariant.to_owned(),
             what,
@@ -182,11 +182,11 @@ impl Judge {
             request: None,
             now: proposal.now,
         };
-        for breach in invariants::check(before, after, &context) {
-            self.breach(
+        for violation in invariants::check(before, after, &context) {
+            self.violation(
                 simulation,
-                breach.id(),
-                format!("{gateway} committed to {instance}: {breach:?}"),
+                violation.id(),
+                format!("{gateway} committed to {instance}: {violation:?}"),
             );
         }
         self.observed(gateway, instance, before, after, now);
@@ -231,10 +231,10 @@ impl Judge {
                     books.applied.get(&(instance.clone(), eni.clone())) == Some(&then.uid())
                 };
                 // An early end leaves the slot to a lag of settling.
-                let kept = after.settled.contains_key(eni);
+                let kept = after.recently_confirmed.contains_key(eni);
                 if applied && !kept && self.is_there(simulation, instance, eni) {
                     let what = format!("{gateway} gives up the slot of {eni} on {instance}, and ens has it there");
-                    self.breach(simulation, "L3", what);
+                    self.violation(simulation, "L3", what);
                 }
             }
         }
@@ -268,7 +268,7 @@ impl Judge {
         drop(books);
         if then.has_unanswered_send() && asked.is_none_or(|asked| asked < due) {
             let what = format!("{eni} is sent again at {at}, last asked for at {asked:?}, and not after {due}");
-            self.breach(simulation, "L6", what);
+            self.violation(simulation, "L6", what);
         }
     }
 
@@ -303,7 +303,7 @@ impl Judge {
         };
         let spare = simulation.plan.spare.max(UNDER_WAY);
         let old = times.recorded_at + observation.good_for + spare < now;
-        let hold = self.bounds.hold();
+        let hold = self.bounds.recovery_hold_down();
         let hidden = |at: &&Timestamp| !clock.lost && **at <= now && times.sent_at + spare < **at + hold;
         let lost = books.losses.iter().find(hidden).copied();
         drop(books);
@@ -315,7 +315,7 @@ impl Judge {
             None if old => format!("recorded {}, and it is {now}", times.recorded_at),
             None => return,
         };
-        self.breach(
+        self.violation(
             simulation,
             "L1",
             format!("{gateway} sends to {instance} by an observation that was {why}"),
@@ -346,7 +346,7 @@ impl Judge {
         };
         let Some(index) = books.sends.iter().rposition(written) else {
             drop(books);
-            self.breach(
+            self.violation(
                 simulation,
                 "L2",
                 format!("{gateway} sends {eni} to {instance}, which no record holds"),
@@ -365,7 +365,7 @@ impl Judge {
         // The gateway counts from before its call, and so is stricter by the time that took.
         if needed > lease_ends {
             let what = format!("{gateway} sends {eni} to {instance}, and its lease ends {lease_ends}, before {needed}");
-            self.breach(simulation, "L4", what);
+            self.violation(simulation, "L4", what);
         }
         OnItsWay {
             date,
@@ -393,14 +393,17 @@ impl Judge {
         }
         if let (true, Some(released)) = (applied, books.released.get(&uid).copied()) {
             let what = format!("ens takes {eni} to {instance}, attempt {uid}, whose slot was given up at {released}");
-            let breach = (simulation, "L3", what);
+            let violation = (simulation, "L3", what);
             // The books are locked.
             let at = simulation.history.elapsed();
-            breach.0.history.note(format_args!("BREACH {}: {}", breach.1, breach.2));
-            books.breach.get_or_insert(Breach {
+            violation
+                .0
+                .history
+                .note(format_args!("BREACH {}: {}", violation.1, violation.2));
+            books.violation.get_or_insert(Violation {
                 at,
-                invariant: breach.1.to_owned(),
-                what: breach.2,
+                invariant: violation.1.to_owned(),
+                what: violation.2,
             });
             self.broken.notify_one();
         }
@@ -475,9 +478,9 @@ impl Judge {
     /// A call was answered with this reason, which says what was sent.
     pub(crate) fn told(&self, at: Duration, request: RequestId, reason: &str, by_ens: bool) {
         let nothing = NOTHING_SENT.contains(&reason) && !by_ens;
-        let sent = match Reason::named(reason).map(Reason::sent) {
-            _ if nothing => Sent::Nothing,
-            Some(sent @ (Sent::Refused | Sent::NotApplied)) => sent,
+        let sent = match Reason::named(reason).map(Reason::send_effect) {
+            _ if nothing => SendEffect::Nothing,
+            Some(sent @ (SendEffect::Refused | SendEffect::NotApplied)) => sent,
             _ => return,
         };
         let reason = reason.to_owned();
@@ -512,12 +515,12 @@ impl Judge {
                 let sends: Vec<_> = books.sends.iter().filter(sent).collect();
                 let undone = |send: &Send| send.undone_at.is_some_and(|at| at <= told.at);
                 let applied = sends.iter().filter(|send| send.applied && !undone(send)).count();
-                (!world::told_truth(told.sent, sends.len() as u64, applied as u64))
+                (!world::reported_truthfully(told.sent, sends.len() as u64, applied as u64))
                     .then(|| format!("a call was told {}, but sent {sends:?}", told.reason))
             });
         drop(books);
         if let Some(what) = lied {
-            self.breach(simulation, "D1", what);
+            self.violation(simulation, "D1", what);
         }
     }
 
@@ -552,7 +555,7 @@ impl Judge {
                         "{instance} holds {counted} enis, {ours} of them sent by gateways, and its limit is {}",
                         self.bounds.limit
                     );
-                    return self.breach(simulation, "L1", what);
+                    return self.violation(simulation, "L1", what);
                 }
             }
         }
@@ -594,7 +597,7 @@ fn summary(record: &Record) -> String {
             .map_or_else(|| "free".to_owned(), |grant| grant.fence.to_string()),
         record.queue.len(),
         occupied,
-        record.settled.keys().collect::<Vec<_>>(),
+        record.recently_confirmed.keys().collect::<Vec<_>>(),
         attempts.join(", ")
     )
 }

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use eni_gateway::admission::Limits;
-use eni_gateway::app::gateway::{self, Background, Gateway, Seams, Serving, Times};
+use eni_gateway::app::gateway::{self, Backends, Background, DrainTimeouts, Gateway, Serving};
 use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use eni_gateway::grpc::server;
-use eni_gateway::ledger::Book;
-use eni_gateway::ledger::book::Event;
+use eni_gateway::ledger::Ledger;
+use eni_gateway::ledger::execute::LedgerEvent;
 use eni_gateway::telemetry::Metrics;
 use eni_gateway::watch;
 use futures_util::stream;
@@ -20,9 +20,9 @@ use tonic::transport::{Channel, Endpoint};
 use crate::cloud::Cloud;
 use crate::ledger::Link;
 use crate::life::{Life, State};
+use crate::mutations::Mutation;
 use crate::pipe::{Cut, Pipe};
 use crate::run::Simulation;
-use crate::sabotage::Sabotage;
 
 /// So much is under way in a pipe at most.
 const PIPE: usize = 1 << 20;
@@ -62,16 +62,18 @@ impl Node {
         let link = Link::new(simulation.clone(), life.clone(), name.clone(), simulation.primary());
         let observer = {
             let simulation = simulation.clone();
-            Arc::new(move |event: Event<'_>| {
-                if let Event::Broken(instance, breach) = event {
-                    simulation
-                        .judge
-                        .breach(&simulation, breach.id(), format!("a commit to {instance}: {breach:?}"));
+            Arc::new(move |event: LedgerEvent<'_>| {
+                if let LedgerEvent::InvariantViolated(instance, violation) = event {
+                    simulation.judge.violation(
+                        &simulation,
+                        violation.id(),
+                        format!("a commit to {instance}: {violation:?}"),
+                    );
                 }
             })
         };
-        let book = Arc::new(Book::new(link.clone(), Sabotage::bounds(&simulation.plan), observer));
-        let budget = gateway::budget(&book);
+        let ledger = Arc::new(Ledger::new(link.clone(), Mutation::bounds(&simulation.plan), observer));
+        let budget = gateway::budget(&ledger);
         let ens = Arc::new(Cloud::new(
             simulation.clone(),
             life.clone(),
@@ -79,17 +81,17 @@ impl Node {
             budget.clone(),
         ));
         let settings = gateway::Settings {
-            attempt_timeout: Sabotage::attempt_timeout(&simulation.plan),
+            attempt_timeout: Mutation::attempt_timeout(&simulation.plan),
             watch: watch::Settings::default(),
             limits: Limits::default(),
             server: server::Settings::default(),
-            drain: Times {
+            drain: DrainTimeouts {
                 delay: std::time::Duration::ZERO,
                 timeout: server::Settings::default().drain_timeout,
             },
         };
         let gateway = Gateway::new(
-            Seams { book, ens, budget },
+            Backends { ledger, ens, budget },
             settings,
             None,
             metrics(),

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use eni_gateway::ledger::Bounds;
 use eni_gateway::model::random;
-use eni_gateway::simulator::{InUse, Rules, Spread, Unattached, UnknownEni};
+use eni_gateway::simulator::{DurationRange, InUse, Unattached, UnknownEni, WorldRules};
 
 use crate::bound;
+use crate::mutations::Mutation;
 use crate::network::Quality;
-use crate::sabotage::Sabotage;
 use crate::troubles::Kind;
 
 /// Longest time that a patient caller may have to wait for its answer, by the bound: its deadline is longer.
@@ -34,7 +34,7 @@ pub(crate) struct Plan {
     /// How long callers call and troubles strike; then all is well, and everything must come to its end.
     pub(crate) length: Duration,
     pub(crate) bounds: Bounds,
-    pub(crate) cloud: Rules,
+    pub(crate) cloud: WorldRules,
     /// What the world keeps below the bounds for lag and validity: what small steps of the ledger's clock, and copies of answered
     /// requests, may cost.
     pub(crate) spare: Duration,
@@ -58,7 +58,7 @@ pub(crate) struct Plan {
     pub(crate) hang_ups: f64,
     pub(crate) troubles: Vec<Kind>,
     /// What protects nobody in this run.
-    pub(crate) sabotage: Option<Sabotage>,
+    pub(crate) mutation: Option<Mutation>,
     /// The mean time between two of them.
     pub(crate) calm: Duration,
 }
@@ -88,7 +88,7 @@ fn seconds(range: std::ops::Range<f64>) -> Duration {
     Duration::from_secs_f64(random::between(range))
 }
 
-fn spread(range: std::ops::Range<f64>) -> Spread {
+fn spread(range: std::ops::Range<f64>) -> DurationRange {
     let (one, other) = (random::between(range.clone()), random::between(range));
     let text = format!(
         "{}ms..{}ms",
@@ -134,7 +134,7 @@ impl Plan {
             troubles: Kind::ALL.into_iter().filter(|_| chance(0.4)).collect(),
             calm: seconds(4.0..30.0),
             late: None,
-            sabotage: None,
+            mutation: None,
             bounds,
         }
     }
@@ -206,7 +206,7 @@ impl Plan {
             attach_per_second: random::between(2.0..20.0),
             describe_per_second: random::between(8.0..30.0),
             length: seconds(60.0..180.0),
-            cloud: Rules {
+            cloud: WorldRules {
                 enforce_limit: true,
                 eni_limit: bounds.limit.max(2),
                 attach_time: spread(0.1..1.0),
@@ -231,9 +231,9 @@ impl Plan {
         }
     }
 
-    fn cloud(seed: u64, bounds: &Bounds) -> Rules {
+    fn cloud(seed: u64, bounds: &Bounds) -> WorldRules {
         let lag = bounds.lag.as_secs_f64();
-        Rules {
+        WorldRules {
             // Mostly the gateways alone keep the limit; at times ENS knows a lower one.
             enforce_limit: chance(0.2),
             eni_limit: bounds.limit.max(2) - usize::from(chance(0.5)),
@@ -254,7 +254,7 @@ impl Plan {
                 UnknownEni::Error
             },
             seed,
-            ..Rules::default()
+            ..WorldRules::default()
         }
     }
 }

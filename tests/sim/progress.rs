@@ -55,7 +55,7 @@ impl Waiting {
         self.attachment.as_ref().is_some_and(|(instance, eni)| {
             let record = simulation.primary().peek(instance);
             let attempt = record.attempts.get(eni);
-            attempt.is_some_and(|attempt| attempt.doubted_at.is_some())
+            attempt.is_some_and(|attempt| attempt.unconfirmed_since.is_some())
         })
     }
 }
@@ -76,7 +76,7 @@ impl Call {
         let since = simulation.now() - (simulation.history.elapsed() - self.began);
         let joined = record.attempts.get(&self.eni).is_some_and(|attempt| {
             let it = &attempt.attachment;
-            !it.state.is_terminal() || it.updated_at >= since || attempt.doubted_at.is_some()
+            !it.state.is_terminal() || it.updated_at >= since || attempt.unconfirmed_since.is_some()
         });
         joined || simulation.judge.has_written(self.request)
     }
@@ -217,7 +217,7 @@ impl Progress {
         };
         if let Some(broken) = broken {
             let what = format!("{} was told {reason} of {eni} on {instance} {broken}", call.who);
-            simulation.judge.breach(simulation, "P4", what);
+            simulation.judge.violation(simulation, "P4", what);
         }
     }
 
@@ -250,7 +250,7 @@ impl Progress {
         drop(books);
         if too_many {
             let what = format!("{replica} made more than {limit} ledger calls in one second for {subject:?}");
-            simulation.judge.breach(simulation, "P3", what);
+            simulation.judge.violation(simulation, "P3", what);
         }
     }
 
@@ -267,7 +267,7 @@ impl Progress {
                 "{replica} sends request {} for the {sends}th time within {elapsed:?}",
                 request.0
             );
-            simulation.judge.breach(simulation, "P3", what);
+            simulation.judge.violation(simulation, "P3", what);
         }
     }
 
@@ -364,7 +364,7 @@ impl Progress {
             sleep(INTERVAL).await;
             let broken = self.late(simulation).or_else(|| self.idle(simulation, &instances));
             if let Some((invariant, what)) = broken {
-                return simulation.judge.breach(simulation, invariant, what);
+                return simulation.judge.violation(simulation, invariant, what);
             }
         }
     }

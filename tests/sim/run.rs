@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::history::{Account, History};
-use crate::judge::{Breach, Clock, Judge};
+use crate::judge::{Clock, Judge, Violation};
 use crate::ledger::Server;
+use crate::mutations::Mutation;
 use crate::network::Quality;
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::sabotage::Sabotage;
 use crate::{callers, crowd, ending, troubles, watchers};
 
 /// Instances beyond the planned ones that a crowd's readers ask about.
@@ -63,7 +63,7 @@ pub(crate) struct Conditions {
 pub(crate) struct Verdict {
     pub(crate) plan: String,
     pub(crate) account: Account,
-    pub(crate) breach: Option<Breach>,
+    pub(crate) violation: Option<Violation>,
 }
 
 /// Runs one plan that this seed draws.
@@ -83,15 +83,15 @@ fn run_plan(plan: Plan) -> Verdict {
         .build()
         .unwrap();
     let text = format!("{plan:?}");
-    let (account, breach) = runtime.block_on(async {
+    let (account, violation) = runtime.block_on(async {
         let simulation = Simulation::begin(plan).await;
-        let breach = simulation.judge.first(simulation.live()).await;
-        (simulation.history.end(), breach)
+        let violation = simulation.judge.first(simulation.live()).await;
+        (simulation.history.end(), violation)
     });
     Verdict {
         plan: text,
         account,
-        breach,
+        violation,
     }
 }
 
@@ -278,7 +278,7 @@ impl Simulation {
         self.judge.committed(self, gateway, proposal, before, clock);
         self.progress
             .committed(gateway, proposal, before, self.history.elapsed());
-        if !proposal.effects.notify && !Sabotage::hints_always(&self.plan) {
+        if !proposal.effects.notify && !Mutation::hints_always(&self.plan) {
             return;
         }
         let deaf = if self.conditions().calm { 0.0 } else { self.plan.deaf };

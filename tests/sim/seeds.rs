@@ -36,14 +36,14 @@ pub(crate) fn report(seed: u64, verdict: &Verdict) -> Option<String> {
 
 /// The same, of a seed of this test.
 fn report_of(seed: u64, verdict: &Verdict, test: &str) -> Option<String> {
-    let breach = verdict.breach.as_ref()?;
+    let violation = verdict.violation.as_ref()?;
     Some(format!(
         "seed {seed} breaks {} after {:.3} s: {}\n{}\nthe last events:\n{}replay: SIM_SEED={seed} cargo nextest run --release --test sim {test}",
-        breach.invariant,
-        breach.at.as_secs_f64(),
-        breach.what,
+        violation.invariant,
+        violation.at.as_secs_f64(),
+        violation.what,
         verdict.plan,
-        verdict.account.tail(breach.at),
+        verdict.account.tail(violation.at),
     ))
 }
 

@@ -94,9 +94,11 @@ async fn stream(simulation: &Arc<Simulation>, seen: &mut Seen) {
                 Ok(Ok(Some(message))) => take(simulation, &who, seen, message.event),
                 Ok(Ok(None)) => {
                     if follow {
-                        simulation
-                            .judge
-                            .breach(simulation, "W1", format!("{who}: a stream that follows ended well"));
+                        simulation.judge.violation(
+                            simulation,
+                            "W1",
+                            format!("{who}: a stream that follows ended well"),
+                        );
                     }
                     return "ended".to_owned();
                 }
@@ -112,7 +114,11 @@ async fn stream(simulation: &Arc<Simulation>, seen: &mut Seen) {
 fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event>) {
     // What the ledger lost it cannot show again: then the order may begin anew, with another stream.
     let anew = std::mem::take(&mut seen.opened) && simulation.judge.lost_lately(simulation);
-    let breach = |invariant, what: String| simulation.judge.breach(simulation, invariant, format!("{who}: {what}"));
+    let violation = |invariant, what: String| {
+        simulation
+            .judge
+            .violation(simulation, invariant, format!("{who}: {what}"))
+    };
     match event {
         Some(Event::Attachment(attachment)) => {
             let (eni, state) = (
@@ -125,7 +131,7 @@ fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event
                 attachment.state().as_str_name()
             ));
             if !anew && !world::rises(seen.revision, revision) {
-                breach("W1", format!("revision {revision} after {}", seen.revision));
+                violation("W1", format!("revision {revision} after {}", seen.revision));
             }
             seen.revision = revision;
             let last = Last {
@@ -138,12 +144,12 @@ fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event
                 && !simulation.judge.lost_lately(simulation)
                 && !world::may_be_shown(before.state, state)
             {
-                breach("A2", format!("{:?} became {state:?} within one attempt", before.state));
+                violation("A2", format!("{:?} became {state:?} within one attempt", before.state));
             }
         }
         Some(Event::Heartbeat(heartbeat)) => {
             if !anew && heartbeat.revision < seen.revision {
-                breach(
+                violation(
                     "W1",
                     format!("a heartbeat of {} after {}", heartbeat.revision, seen.revision),
                 );

@@ -6,13 +6,13 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use tokio::time::Instant;
 
-use super::{Failure, Finding};
+use super::{CheckFailure, CheckResult};
 use crate::app::credentials::Provider;
 use crate::app::settings::{bounds, ens_settings, rates};
 use crate::app::{Error, gateway};
 use crate::config::Config;
 use crate::ens::{Budget, DescribeError, HttpEns, Purpose};
-use crate::ledger::{Book, Memory};
+use crate::ledger::{Ledger, Memory};
 use crate::model::Reason;
 
 /// How old an `x-acs-date` may be for ENS.
@@ -26,7 +26,7 @@ const RIGHTS: &str = "ens:AttachNetworkInterface, ens:DescribeNetworkInterfaces 
 ///
 /// # Errors
 /// No client can be built from these settings.
-pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<Finding>, Error> {
+pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<CheckResult>, Error> {
     let source = credentials.source();
     let mut findings = match credentials.get().await {
         Ok(fetched) => {
@@ -34,14 +34,19 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<Finding
                 .expiration()
                 .map(|end| format!(", good until {end}"))
                 .unwrap_or_default();
-            vec![Finding::good("credentials", format!("from {source}{until}"))]
+            vec![CheckResult::good("credentials", format!("from {source}{until}"))]
         }
         Err(error) => {
             let (message, remedy) = (
                 format!("none from {source}: {error}"),
                 "put that source right, or set up another one",
             );
-            return Ok(vec![Finding::failed("credentials", Failure::Other, message, remedy)]);
+            return Ok(vec![CheckResult::failed(
+                "credentials",
+                CheckFailure::Other,
+                message,
+                remedy,
+            )]);
         }
     };
     let prober = Prober::new(config, credentials)?;
@@ -55,9 +60,9 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<Finding
             "this machine's clock is about {} s {side} ens's: nothing would be sent",
             off.as_secs().abs()
         );
-        findings.push(Finding::failed(
+        findings.push(CheckResult::failed(
             "clock",
-            Failure::Other,
+            CheckFailure::Other,
             message,
             "synchronise it (ntp)",
         ));
@@ -65,7 +70,7 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<Finding
         read,
         Ok(()) | Err(DescribeError::Refused(_) | DescribeError::Throttled { .. })
     ) {
-        findings.push(Finding::good(
+        findings.push(CheckResult::good(
             "clock",
             "this machine's clock agrees with ens's within 5 s",
         ));
@@ -73,7 +78,7 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<Finding
     match read {
         Ok(()) => {
             let message = format!("{}: a signed read took {} ms", prober.endpoint, took.as_millis());
-            findings.push(Finding::good("ens", message));
+            findings.push(CheckResult::good("ens", message));
             if config.ens.enforce_validity {
                 findings.push(prober.window().await);
             }
@@ -92,8 +97,8 @@ struct Prober {
 
 impl Prober {
     fn new(config: &Config, credentials: Provider) -> Result<Self, Error> {
-        let book = Book::new(Memory::new(rates(config)?), bounds(config), Arc::new(|_| ()));
-        let budget = gateway::budget(&Arc::new(book));
+        let ledger = Ledger::new(Memory::new(rates(config)?), bounds(config), Arc::new(|_| ()));
+        let budget = gateway::budget(&Arc::new(ledger));
         let ens = HttpEns::new(ens_settings(config), credentials, budget.clone(), Arc::new(|_| ()))?;
         let endpoint = config.ens.endpoint.as_str().to_owned();
         Ok(Self {
@@ -117,7 +122,7 @@ impl Prober {
     }
 
     /// Whether ENS takes a date just inside its window and refuses one just outside: what `ens.enforce_validity` rests on.
-    async fn window(&self) -> Finding {
+    async fn window(&self) -> CheckResult {
         let outside = match self.read(MARGIN - WINDOW).await {
             Ok(()) => self.read(-(WINDOW + MARGIN)).await,
             Err(DescribeError::Refused(refusal)) => {
@@ -130,7 +135,7 @@ impl Prober {
             Err(error) => return refused(&self.endpoint, &error),
         };
         match outside {
-            Err(DescribeError::Refused(refusal)) if refusal.code.starts_with("InvalidTimeStamp") => Finding::good(
+            Err(DescribeError::Refused(refusal)) if refusal.code.starts_with("InvalidTimeStamp") => CheckResult::good(
                 "ens",
                 "keeps ens.request_validity itself: it refuses a date more than 15 min old",
             ),
@@ -142,41 +147,41 @@ impl Prober {
     }
 }
 
-fn not_enforced(message: String) -> Finding {
-    Finding::failed("ens", Failure::Other, message, "set ens.enforce_validity = false")
+fn not_enforced(message: String) -> CheckResult {
+    CheckResult::failed("ens", CheckFailure::Other, message, "set ens.enforce_validity = false")
 }
 
-fn refused(endpoint: &str, error: &DescribeError) -> Finding {
+fn refused(endpoint: &str, error: &DescribeError) -> CheckResult {
     let message = format!("{endpoint}: {error}");
-    let failed = |failure, remedy: &str| Finding::failed("ens", failure, message.clone(), remedy);
+    let failed = |failure, remedy: &str| CheckResult::failed("ens", failure, message.clone(), remedy);
     match error {
-        DescribeError::Throttled { .. } => Finding::warning(
+        DescribeError::Throttled { .. } => CheckResult::warning(
             "ens",
             message,
             "try again later; if it stays so, lower ens.describe_per_second",
         ),
         DescribeError::Refused(refusal) => match Reason::of_ens_code(&refusal.code) {
             Reason::EnsCredentialsRejected if refusal.code.starts_with("InvalidTimeStamp") => {
-                failed(Failure::NotAllowed, "synchronise this machine's clock (ntp)")
+                failed(CheckFailure::NotAllowed, "synchronise this machine's clock (ntp)")
             }
             Reason::EnsCredentialsRejected => {
-                failed(Failure::NotAllowed, "check the access key's id, secret and token")
+                failed(CheckFailure::NotAllowed, "check the access key's id, secret and token")
             }
             Reason::EnsPermissionDenied => failed(
-                Failure::NotAllowed,
+                CheckFailure::NotAllowed,
                 &format!("give the account's RAM user or role {RIGHTS}"),
             ),
             _ => failed(
-                Failure::Other,
+                CheckFailure::Other,
                 "look up the code, or ask ens's support with its request id",
             ),
         },
         DescribeError::Unavailable(_) => failed(
-            Failure::Unreachable,
+            CheckFailure::Unreachable,
             "check ens.endpoint, and whether this machine may reach it",
         ),
         DescribeError::UnknownId(_) | DescribeError::Incomplete | DescribeError::NotReady(_) => {
-            failed(Failure::Other, "try again")
+            failed(CheckFailure::Other, "try again")
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Failure, Finding};
+use super::{CheckFailure, CheckResult};
 use crate::app::Error;
 use crate::app::settings::redis_settings;
 use crate::config::Config;
-use crate::ledger::redis::{InspectError, Inspection, Standing, inspect};
+use crate::ledger::redis::{InspectError, Inspection, LedgerState, inspect};
 
 const PART: &str = "ledger";
 
@@ -17,23 +17,23 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// It cannot be built from these settings.
-pub async fn coordination(config: &Config) -> Result<Vec<Finding>, Error> {
+pub async fn coordination(config: &Config) -> Result<Vec<CheckResult>, Error> {
     let url = &config.ledger.url;
     let Some(settings) = redis_settings(config)? else {
-        return Ok(vec![Finding::good(
+        return Ok(vec![CheckResult::good(
             PART,
             format!("{url} is this process' own: there is nothing to reach"),
         )]);
     };
-    let hold = settings.agreement.hold();
+    let hold = settings.agreement.recovery_hold_down();
     Ok(match inspect(settings).await {
         Ok(found) => findings(config, hold, found),
         Err(InspectError::Settings(error)) => return Err(error.into()),
         Err(error @ InspectError::Unreachable(_)) => {
             let remedy = "check ledger.url, and whether redis runs there and lets this machine in";
-            vec![Finding::failed(
+            vec![CheckResult::failed(
                 PART,
-                Failure::Unreachable,
+                CheckFailure::Unreachable,
                 format!("{url}: {error}"),
                 remedy,
             )]
@@ -41,50 +41,59 @@ pub async fn coordination(config: &Config) -> Result<Vec<Finding>, Error> {
         Err(error @ InspectError::Refused(_)) => {
             let remedy = "check user and password (ledger.password_file), and whether the form of ledger.url is that of the server; an acl \
                           user needs scripts, the ledger's keys and channels, scan, time and info";
-            vec![Finding::failed(PART, Failure::Other, format!("{url}: {error}"), remedy)]
+            vec![CheckResult::failed(
+                PART,
+                CheckFailure::Other,
+                format!("{url}: {error}"),
+                remedy,
+            )]
         }
     })
 }
 
-fn findings(config: &Config, hold: Duration, found: Inspection) -> Vec<Finding> {
+fn findings(config: &Config, hold: Duration, found: Inspection) -> Vec<CheckResult> {
     let Inspection {
         server,
         round_trip,
         now,
-        unfit,
+        misconfigured,
         warnings,
         standing,
     } = found;
     let trip = round_trip.as_secs_f64() * 1e3;
-    let mut findings = vec![Finding::good(
+    let mut findings = vec![CheckResult::good(
         PART,
         format!("{}: {server}, {trip:.1} ms a round trip", config.ledger.url),
     )];
     let remedy = "change it in redis' configuration: nothing is granted before";
     findings.extend(
-        unfit
+        misconfigured
             .into_iter()
-            .map(|why| Finding::failed(PART, Failure::Other, why, remedy)),
+            .map(|why| CheckResult::failed(PART, CheckFailure::Other, why, remedy)),
     );
     let remedy = "change it in redis' configuration or in ledger.sync_replicas, or accept what it says";
-    findings.extend(warnings.into_iter().map(|what| Finding::warning(PART, what, remedy)));
+    findings.extend(
+        warnings
+            .into_iter()
+            .map(|what| CheckResult::warning(PART, what, remedy)),
+    );
     findings.push(epochs(standing, hold, config.ledger.fresh));
     let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     findings.push(clock(Duration::from_micros(now.as_micros()), here));
     findings
 }
 
-fn epochs(standing: Standing, hold: Duration, fresh: bool) -> Finding {
+fn epochs(standing: LedgerState, hold: Duration, fresh: bool) -> CheckResult {
     let seconds = hold.as_secs();
     match standing {
-        Standing::Open => Finding::good(PART, "open: nothing has to recover"),
-        Standing::Empty if fresh => Finding::good(PART, "empty, and ledger.fresh says that it is new"),
-        Standing::Empty => Finding::warning(
+        LedgerState::Open => CheckResult::good(PART, "open: nothing has to recover"),
+        LedgerState::Empty if fresh => CheckResult::good(PART, "empty, and ledger.fresh says that it is new"),
+        LedgerState::Empty => CheckResult::warning(
             PART,
             format!("empty: replicas take it for one that lost its data, and grant nothing for {seconds} s"),
             "run `eni-gateway ledger init` once if it is new",
         ),
-        Standing::Lost(partitions) => Finding::warning(
+        LedgerState::Lost(partitions) => CheckResult::warning(
             PART,
             format!(
                 "the server restarted, failed over or lost data: when a replica connects, {partitions} of its partitions \
@@ -92,7 +101,7 @@ fn epochs(standing: Standing, hold: Duration, fresh: bool) -> Finding {
             ),
             "nothing: they recover by themselves",
         ),
-        Standing::Recovering(partitions, rest) => Finding::warning(
+        LedgerState::Recovering(partitions, rest) => CheckResult::warning(
             PART,
             format!(
                 "{partitions} partitions are recovering: they grant nothing for another {:.0} s",
@@ -100,22 +109,22 @@ fn epochs(standing: Standing, hold: Duration, fresh: bool) -> Finding {
             ),
             "wait",
         ),
-        Standing::Disagrees(why) => Finding::failed(
+        LedgerState::Disagrees(why) => CheckResult::failed(
             PART,
-            Failure::Other,
+            CheckFailure::Other,
             why,
             "run the version that made the ledger, or one that follows it",
         ),
     }
 }
 
-fn clock(server: Duration, here: Duration) -> Finding {
+fn clock(server: Duration, here: Duration) -> CheckResult {
     let apart = server.abs_diff(here);
     let side = if server > here { "ahead of" } else { "behind" };
     let message = format!("redis' clock is {:.3} s {side} this machine's", apart.as_secs_f64());
     match apart <= CLOCK_TOLERANCE {
-        true => Finding::good("clock", message),
-        false => Finding::warning(
+        true => CheckResult::good("clock", message),
+        false => CheckResult::warning(
             "clock",
             message,
             "synchronise both (ntp): attachments' times are told by redis' clock",

@@ -3,7 +3,7 @@
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
-use super::stage::INSTANCE;
+use super::env::INSTANCE;
 use super::{Event, Phase};
 use crate::cli::client::{Client, Options};
 use crate::cli::error::Error;

@@ -1,21 +1,21 @@
 //! What to try once the demo is over and goes on serving: commands that work as they stand, on the ids of this world.
 
-use super::stage::{self, INSTANCE, SPARE_INSTANCE, Stage};
-use super::{Board, Phase};
+use super::env::{self, DemoEnv, INSTANCE, SPARE_INSTANCE};
+use super::{Phase, StatusTable};
 use crate::cli::error::Error;
 use crate::cli::output::{HEAD, paint};
 use crate::model::State;
 
-/// The commands, one a line. `program` is how this one was called; `board` says which ENIs got a
+/// The commands, one a line. `program` is how this one was called; `table` says which ENIs got a
 /// slot.
-pub(super) fn lines(program: &str, stage: &Stage, board: &Board, callers: usize) -> Result<Vec<String>, Error> {
-    let mut attached = board
+pub(super) fn lines(program: &str, stage: &DemoEnv, table: &StatusTable, callers: usize) -> Result<Vec<String>, Error> {
+    let mut attached = table
         .callers()
         .filter(|event| event.phase == Phase::State(State::Attached));
     let taken = attached
         .next()
-        .map_or_else(|| stage::eni(1), |event| Ok(event.eni.clone()))?;
-    let [free, other] = [stage::eni(callers + 1)?, stage::eni(callers + 2)?];
+        .map_or_else(|| env::eni(1), |event| Ok(event.eni.clone()))?;
+    let [free, other] = [env::eni(callers + 1)?, env::eni(callers + 2)?];
     let endpoint = stage.endpoint();
     let at = match endpoint.as_str() {
         "http://127.0.0.1:50051" => String::new(),

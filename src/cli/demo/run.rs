@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::caller::Caller;
-use super::stage::{self, INSTANCE, Stage};
-use super::{Args, Board, Screen, Summary, next};
+use super::env::{self, DemoEnv, INSTANCE};
+use super::{Args, Screen, StatusTable, Summary, next};
 use crate::cli::client::Options;
 use crate::cli::error::Error;
 use crate::cli::serve::stop_signal;
@@ -22,14 +22,14 @@ const FLUSH: Duration = Duration::from_secs(3);
 pub(in crate::cli) async fn run(args: Args) -> Result<(), Error> {
     let telemetry = telemetry(&args)?;
     let stop = stop_signal()?;
-    let mut stage = Stage::build(&args).await?;
+    let mut stage = DemoEnv::build(&args).await?;
     let mut screen = Screen::of_stdout(usize::from(args.callers));
     let played = tokio::select! {
         played = play(&args, &stage, &mut screen) => played,
         () = stop.cancelled() => Err(Error::Failed("interrupted before its end".to_owned())),
     };
     let ended = match played {
-        Ok(board) => end(&args, &mut stage, &board, &mut screen, stop.cancelled()).await,
+        Ok(table) => end(&args, &mut stage, &table, &mut screen, stop.cancelled()).await,
         Err(error) => Err(error),
     };
     stage.close().await;
@@ -51,7 +51,7 @@ fn telemetry(args: &Args) -> Result<Telemetry, Error> {
     installed.map_err(|error| Error::failed(&error))
 }
 
-fn intro(args: &Args, stage: &Stage) -> Vec<String> {
+fn intro(args: &Args, stage: &DemoEnv) -> Vec<String> {
     let Args { callers, slots, .. } = args;
     vec![
         format!(
@@ -65,10 +65,10 @@ fn intro(args: &Args, stage: &Stage) -> Vec<String> {
 }
 
 /// Has all call at the same moment, and shows how they fare.
-async fn play(args: &Args, stage: &Stage, screen: &mut Screen<std::io::Stdout>) -> Result<Board, Error> {
+async fn play(args: &Args, stage: &DemoEnv, screen: &mut Screen<std::io::Stdout>) -> Result<StatusTable, Error> {
     let options = Options::at(&stage.endpoint());
     let callers = try_join_all((1..=usize::from(args.callers)).map(async |number| {
-        let (eni, client) = (stage::eni(number)?, options.connect().await?);
+        let (eni, client) = (env::eni(number)?, options.connect().await?);
         Ok::<_, Error>(Caller {
             number,
             eni,
@@ -87,23 +87,23 @@ async fn play(args: &Args, stage: &Stage, screen: &mut Screen<std::io::Stdout>) 
     );
     // The screen ends when the last caller does.
     drop(events);
-    let (_, board) = tokio::join!(run, screen.show(shown));
-    Ok(board?)
+    let (_, table) = tokio::join!(run, screen.show(shown));
+    Ok(table?)
 }
 
 /// Says what it came to, and goes on serving if it was told to.
 async fn end(
     args: &Args,
-    stage: &mut Stage,
-    board: &Board,
+    stage: &mut DemoEnv,
+    table: &StatusTable,
     screen: &mut Screen<std::io::Stdout>,
     stopped: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let summary = Summary::new(board, usize::from(args.slots), stage.books());
+    let summary = Summary::new(table, usize::from(args.slots), stage.books());
     screen.say(&summary.lines())?;
     if args.keep {
         let program = std::env::args().next().unwrap_or_else(|| "eni-gateway".to_owned());
-        screen.say(&next::lines(&program, stage, board, usize::from(args.callers))?)?;
+        screen.say(&next::lines(&program, stage, table, usize::from(args.callers))?)?;
         tokio::select! {
             () = stopped => {}
             error = stage.broken() => return Err(error),

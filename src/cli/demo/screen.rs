@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Event;
-use super::board::{self, Board};
+use super::status_table::{self, StatusTable};
 
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
 /// Heading, counts, and the line that the cursor rests on.
@@ -55,9 +55,9 @@ impl<W: Write> Screen<W> {
     /// # Errors
     ///
     /// If the output cannot be written.
-    pub async fn show(&mut self, mut events: mpsc::UnboundedReceiver<Event>) -> io::Result<Board> {
+    pub async fn show(&mut self, mut events: mpsc::UnboundedReceiver<Event>) -> io::Result<StatusTable> {
         let start = Instant::now();
-        let mut board = Board::default();
+        let mut table = StatusTable::default();
         let mut ticks = interval(REDRAW_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -65,20 +65,20 @@ impl<W: Write> Screen<W> {
                 event = events.recv() => match event {
                     Some(event) => {
                         if !self.moves {
-                            self.print(&[board::line(&event)])?;
+                            self.print(&[status_table::line(&event)])?;
                         }
-                        board.take(event);
+                        table.take(event);
                     }
                     None => break,
                 },
                 // Many events at once are one drawing.
-                _ = ticks.tick(), if self.moves => self.draw(&board, start.elapsed())?,
+                _ = ticks.tick(), if self.moves => self.draw(&table, start.elapsed())?,
             }
         }
         if self.moves {
-            self.draw(&board, start.elapsed())?;
+            self.draw(&table, start.elapsed())?;
         }
-        Ok(board)
+        Ok(table)
     }
 
     /// Shows these lines, once.
@@ -90,9 +90,9 @@ impl<W: Write> Screen<W> {
         self.print(lines)
     }
 
-    fn draw(&mut self, board: &Board, elapsed: Duration) -> io::Result<()> {
+    fn draw(&mut self, table: &StatusTable, elapsed: Duration) -> io::Result<()> {
         let width = terminal_size().map_or(USUAL_WIDTH, |(Width(width), _)| usize::from(width));
-        let lines = board.lines(width, elapsed);
+        let lines = table.lines(width, elapsed);
         if self.drawn > 0 {
             write!(self.to, "\x1b[{}A\r\x1b[J", self.drawn)?;
         }
@@ -139,8 +139,8 @@ mod tests {
         }
         drop(send);
         let mut written = Vec::new();
-        let board = Screen::new(moves, coloured, &mut written).show(events).await.unwrap();
-        assert_eq!(board.callers().count(), 1);
+        let table = Screen::new(moves, coloured, &mut written).show(events).await.unwrap();
+        assert_eq!(table.callers().count(), 1);
         String::from_utf8(written).unwrap()
     }
 
@@ -161,8 +161,8 @@ mod tests {
             tokio::time::sleep(REDRAW_EVERY * 3).await;
             send.send(event(1, Phase::State(State::Attached))).unwrap();
         };
-        let (board, ()) = tokio::join!(screen.show(events), feed);
-        assert_eq!(board.unwrap().callers().count(), 1);
+        let (table, ()) = tokio::join!(screen.show(events), feed);
+        assert_eq!(table.unwrap().callers().count(), 1);
         let text = String::from_utf8(written).unwrap();
         assert!(text.contains("\x1b[3A\r\x1b[J"), "{text:?}");
         let last = text.rsplit("\x1b[J").next().unwrap();

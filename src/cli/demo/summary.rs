@@ -2,22 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use super::{Board, Phase};
+use super::{Phase, StatusTable};
 use crate::cli::output::{BAD, GOOD, HEAD, paint};
 use crate::model::{InstanceId, Reason, State};
 
 /// What the simulator wrote down: not the gateway's word.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Books {
+pub struct JournalSummary {
     /// How often each action was called.
     pub calls: BTreeMap<String, u64>,
     /// Each instance's ENIs.
-    pub instances: BTreeMap<InstanceId, Held>,
+    pub instances: BTreeMap<InstanceId, OccupiedSlots>,
 }
 
 /// ENIs that an instance held, the primary one not counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct OccupiedSlots {
     /// In the end.
     pub now: usize,
     /// At any time.
@@ -34,13 +34,13 @@ pub struct Summary {
     attached: usize,
     /// How many were refused with each reason.
     refused: BTreeMap<Reason, usize>,
-    books: Books,
+    books: JournalSummary,
 }
 
 impl Summary {
     /// From what the callers were told and what ENS wrote down, for an instance with so many `slots`.
     #[must_use]
-    pub fn new(board: &Board, slots: usize, books: Books) -> Self {
+    pub fn new(table: &StatusTable, slots: usize, books: JournalSummary) -> Self {
         let mut summary = Self {
             callers: 0,
             slots,
@@ -48,7 +48,7 @@ impl Summary {
             refused: BTreeMap::new(),
             books,
         };
-        for event in board.callers() {
+        for event in table.callers() {
             summary.callers += 1;
             match event.phase {
                 Phase::State(State::Attached) => summary.attached += 1,
@@ -117,7 +117,7 @@ impl Summary {
                 .map(|(action, count)| format!("{count:>6}  {action}")),
         );
         for (instance, held) in &self.books.instances {
-            let Held {
+            let OccupiedSlots {
                 now,
                 most,
                 attaches_at_once,
@@ -152,14 +152,14 @@ mod tests {
     use crate::cli::demo::Event;
 
     fn summary(attached: usize, refused: usize, most: usize) -> Summary {
-        let mut board = Board::default();
+        let mut table = StatusTable::default();
         for caller in 1..=attached + refused {
             let phase = match caller <= attached {
                 true => Phase::State(State::Attached),
                 false => Phase::Refused(Reason::EniLimitExceeded),
             };
             let eni = format!("eni-{caller}").parse().unwrap();
-            board.take(Event {
+            table.take(Event {
                 caller,
                 eni,
                 phase,
@@ -173,16 +173,16 @@ mod tests {
         ];
         let instances = [(
             "i-demo".parse().unwrap(),
-            Held {
+            OccupiedSlots {
                 now: attached,
                 most,
                 attaches_at_once: 1,
             },
         )];
         Summary::new(
-            &board,
+            &table,
             10,
-            Books {
+            JournalSummary {
                 calls: calls.into(),
                 instances: instances.into(),
             },

@@ -43,6 +43,6 @@ pub(super) fn numbers(config: &Config, checks: &mut Checks<'_>) {
     lasts("ledger.timeout", config.ledger.timeout, millisecond);
     lasts("ens.attempt_timeout", config.ens.attempt_timeout, millisecond);
     lasts("ens.describe_timeout", config.ens.describe_timeout, millisecond);
-    lasts("tracker.compare_after", config.tracker.compare_after, second);
+    lasts("tracker.reconcile_after", config.tracker.reconcile_after, second);
     lasts("watch.heartbeat", config.watch.heartbeat, second);
 }

@@ -56,12 +56,12 @@ async fn a_permit_is_waited_for_until_the_deadline_and_not_longer() {
         .expect("a permit after 2 s");
     assert_eq!(start.elapsed(), seconds(2));
     let late = budget.permit(Purpose::Attach, start + seconds(5)).await;
-    assert_eq!(late.unwrap_err(), NoPermit::Late { wait: seconds(9) });
+    assert_eq!(late.unwrap_err(), PermitError::DeadlineExceeded { wait: seconds(9) });
     assert_eq!(start.elapsed(), seconds(2), "it gives up at once");
     let known = budget.permit(Purpose::Attach, start + seconds(5)).await;
     assert_eq!(
         known.unwrap_err(),
-        NoPermit::Late { wait: seconds(9) },
+        PermitError::DeadlineExceeded { wait: seconds(9) },
         "without asking again"
     );
 }
@@ -83,7 +83,7 @@ async fn permits_come_in_the_order_of_arrival_and_nobody_overtakes() {
     };
     let (.., hasty) = tokio::join!(biased; caller("first"), caller("second"), caller("third"), in_haste);
     assert_eq!(*order.lock().unwrap(), ["first", "second", "third"]);
-    assert_eq!(hasty.unwrap_err(), NoPermit::Late { wait: seconds(1) });
+    assert_eq!(hasty.unwrap_err(), PermitError::DeadlineExceeded { wait: seconds(1) });
     let _ = budget
         .try_permit(Purpose::Describe)
         .await
@@ -100,7 +100,7 @@ async fn a_caller_that_waits_behind_others_gives_up_at_its_deadline() {
         budget.permit(Purpose::Attach, start + seconds(1)),
     );
     let _ = first.expect("a permit");
-    assert_eq!(second.unwrap_err(), NoPermit::Late { wait: seconds(3) });
+    assert_eq!(second.unwrap_err(), PermitError::DeadlineExceeded { wait: seconds(3) });
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,7 +115,10 @@ async fn a_newcomer_does_not_take_the_token_that_others_wait_for() {
     };
     let (first, newcomer) = tokio::join!(waits, comes);
     let _ = first.expect("a permit");
-    assert!(matches!(newcomer, Err(NoPermit::Late { .. })), "{newcomer:?}");
+    assert!(
+        matches!(newcomer, Err(PermitError::DeadlineExceeded { .. })),
+        "{newcomer:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -248,7 +251,7 @@ async fn a_permit_that_comes_when_its_caller_has_left_goes_back() {
         let late = budget
             .permit(Purpose::Attach, Instant::now() + Duration::from_millis(500))
             .await;
-        assert!(matches!(late, Err(NoPermit::CounterUnreachable(_))), "{late:?}");
+        assert!(matches!(late, Err(PermitError::CounterUnreachable(_))), "{late:?}");
         sleep(seconds(2)).await;
         let given = asked.lock().unwrap().get(1).copied();
         let purpose = Purpose::Attach;
@@ -264,7 +267,7 @@ async fn a_counter_that_cannot_be_reached_or_hangs_is_said_to_be() {
     let got = budget.permit(Purpose::Attach, Instant::now() + seconds(5)).await;
     assert_eq!(
         got.unwrap_err(),
-        NoPermit::CounterUnreachable(Unreachable::just_now("redis is away"))
+        PermitError::CounterUnreachable(Unreachable::just_now("redis is away"))
     );
 
     let (budget, start) = (
@@ -272,7 +275,7 @@ async fn a_counter_that_cannot_be_reached_or_hangs_is_said_to_be() {
         Instant::now(),
     );
     let got = budget.permit(Purpose::Attach, start + seconds(5)).await;
-    assert!(matches!(got, Err(NoPermit::CounterUnreachable(_))), "{got:?}");
+    assert!(matches!(got, Err(PermitError::CounterUnreachable(_))), "{got:?}");
     assert_eq!(start.elapsed(), seconds(5));
 }
 
@@ -281,6 +284,6 @@ async fn an_absurd_wait_is_a_long_one() {
     let budget = Counter::answering([TokenAnswer::Wait(Duration::MAX)]).budget();
     assert!(matches!(
         budget.try_permit(Purpose::Attach).await,
-        Err(NoPermit::Late { .. })
+        Err(PermitError::DeadlineExceeded { .. })
     ));
 }

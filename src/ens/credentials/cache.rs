@@ -37,14 +37,14 @@ struct Inner {
     source: Source,
     http: Client,
     clock: WallClock,
-    current: ArcSwapOption<Held>,
+    current: ArcSwapOption<CachedCredentials>,
     /// Held while fetching: single flight.
     fetching: Mutex<()>,
     failed: StdMutex<Option<Failed>>,
     tasks: TaskTracker,
 }
 
-struct Held {
+struct CachedCredentials {
     credentials: Arc<Credentials>,
     fetched: Timestamp,
     /// When to fetch new ones; `None`: never.
@@ -120,7 +120,7 @@ impl Provider {
         }
     }
 
-    fn usable(&self) -> Option<Arc<Held>> {
+    fn usable(&self) -> Option<Arc<CachedCredentials>> {
         let held = self.inner.current.load_full()?;
         let now = self.inner.clock.now();
         let usable = held
@@ -130,7 +130,7 @@ impl Provider {
         usable.then_some(held)
     }
 
-    fn wants_refresh(&self, held: &Held) -> bool {
+    fn wants_refresh(&self, held: &CachedCredentials) -> bool {
         let due = held.refresh_at.is_some_and(|at| self.inner.clock.now() >= at);
         // A source may give the same credentials again, and may be down: neither is a reason to hurry.
         due && self.is_past_pause(held.fetched)
@@ -169,7 +169,7 @@ impl Provider {
                     end - REFRESH_BEFORE.min(life / 2)
                 });
                 let credentials = Arc::new(credentials);
-                let held = Held {
+                let held = CachedCredentials {
                     credentials: credentials.clone(),
                     fetched: now,
                     refresh_at,

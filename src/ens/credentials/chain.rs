@@ -26,13 +26,13 @@ pub type Variable = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 /// Where sources look.
 #[derive(Clone)]
-pub struct Surroundings {
+pub struct ProviderContext {
     variable: Variable,
     metadata: Url,
     clock: WallClock,
 }
 
-impl Surroundings {
+impl ProviderContext {
     /// This process's environment, and the metadata service of ECS.
     #[must_use]
     pub fn of_process() -> Self {
@@ -92,13 +92,13 @@ impl Surroundings {
 
 /// Why a source is passed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Skipped {
+pub(super) struct SkipReason {
     why: String,
     /// Somebody meant to set it up.
     broken: bool,
 }
 
-impl Skipped {
+impl SkipReason {
     pub(super) fn absent(why: String) -> Self {
         Self { why, broken: false }
     }
@@ -171,10 +171,10 @@ impl Provider {
     ///
     /// # Errors
     /// [`MissingCredentials`]: none is; and why no HTTP client can be built.
-    pub async fn discover(surroundings: &Surroundings) -> Result<Self, DiscoverError> {
+    pub async fn discover(surroundings: &ProviderContext) -> Result<Self, DiscoverError> {
         let http = transport::client(transport::Limits::default()).map_err(DiscoverError::Client)?;
         let mut tried = Vec::new();
-        let mut skip = |name: &'static str, skipped: Skipped| {
+        let mut skip = |name: &'static str, skipped: SkipReason| {
             if skipped.broken {
                 tracing::warn!(
                     source = name,
@@ -201,7 +201,7 @@ impl Provider {
             Ok(source) if source.is_named() => return use_it(Source::EcsRole(source)),
             Ok(source) => match source.fetch(&http).await {
                 Ok(_) => return use_it(Source::EcsRole(source)),
-                Err(error) => skip("ECS role", Skipped::absent(error.to_string())),
+                Err(error) => skip("ECS role", SkipReason::absent(error.to_string())),
             },
             Err(skipped) => skip("ECS role", skipped),
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::chain::{Skipped, Surroundings};
+use super::chain::{ProviderContext, SkipReason};
 use super::{Credentials, FetchError};
 
 const DISABLED: &str = "ALIBABA_CLOUD_CLI_PROFILE_DISABLED";
@@ -38,17 +38,17 @@ struct Profile {
 }
 
 impl CliProfile {
-    pub(super) fn find(surroundings: &Surroundings) -> Result<Self, Skipped> {
+    pub(super) fn find(surroundings: &ProviderContext) -> Result<Self, SkipReason> {
         if surroundings.is_true(DISABLED) {
-            return Err(Skipped::absent(format!("switched off by {DISABLED}")));
+            return Err(SkipReason::absent(format!("switched off by {DISABLED}")));
         }
         let file = match (surroundings.var(FILE), surroundings.var("HOME")) {
             (Some(file), _) => PathBuf::from(file),
             (None, Some(home)) => PathBuf::from(home).join(".aliyun/config.json"),
-            (None, None) => return Err(Skipped::absent(format!("neither {FILE} nor HOME is set"))),
+            (None, None) => return Err(SkipReason::absent(format!("neither {FILE} nor HOME is set"))),
         };
         if !file.exists() {
-            return Err(Skipped::absent(format!("{} does not exist", file.display())));
+            return Err(SkipReason::absent(format!("{} does not exist", file.display())));
         }
         let found = Self {
             file,
@@ -56,7 +56,7 @@ impl CliProfile {
         };
         match found.fetch() {
             Ok(_) => Ok(found),
-            Err(error) => Err(Skipped::broken(error.to_string())),
+            Err(error) => Err(SkipReason::broken(error.to_string())),
         }
     }
 

@@ -6,7 +6,7 @@ use reqwest::{Client, StatusCode};
 use url::Url;
 
 use super::Credentials;
-use super::chain::{Skipped, Surroundings};
+use super::chain::{ProviderContext, SkipReason};
 use super::fetch::{FetchError, Session, ok_text, text};
 
 const DISABLED: &str = "ALIBABA_CLOUD_ECS_METADATA_DISABLED";
@@ -28,9 +28,9 @@ pub(super) struct EcsRole {
 }
 
 impl EcsRole {
-    pub(super) fn find(surroundings: &Surroundings) -> Result<Self, Skipped> {
+    pub(super) fn find(surroundings: &ProviderContext) -> Result<Self, SkipReason> {
         if surroundings.is_true(DISABLED) {
-            return Err(Skipped::absent(format!("switched off by {DISABLED}")));
+            return Err(SkipReason::absent(format!("switched off by {DISABLED}")));
         }
         Ok(Self {
             base: surroundings.metadata().clone(),

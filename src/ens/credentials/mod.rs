@@ -18,7 +18,7 @@ mod oidc;
 mod uri;
 
 pub use cache::Provider;
-pub use chain::{MissingCredentials, Surroundings};
+pub use chain::{MissingCredentials, ProviderContext};
 pub use fetch::FetchError;
 
 /// One set of credentials.

@@ -14,7 +14,7 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::Credentials;
-use super::chain::{Skipped, Surroundings};
+use super::chain::{ProviderContext, SkipReason};
 use super::fetch::{FetchError, Session, ok_text};
 
 const ROLE: &str = "ALIBABA_CLOUD_ROLE_ARN";
@@ -44,7 +44,7 @@ struct Answer {
 }
 
 impl Oidc {
-    pub(super) fn find(surroundings: &Surroundings) -> Result<Self, Skipped> {
+    pub(super) fn find(surroundings: &ProviderContext) -> Result<Self, SkipReason> {
         let names = [ROLE, PROVIDER, TOKEN_FILE];
         let missing: Vec<&str> = names
             .into_iter()
@@ -57,15 +57,15 @@ impl Oidc {
         ) else {
             let why = format!("not set: {}", missing.join(", "));
             return Err(if missing.len() == names.len() {
-                Skipped::absent(why)
+                SkipReason::absent(why)
             } else {
-                Skipped::broken(why)
+                SkipReason::broken(why)
             });
         };
         let session_name = surroundings
             .var(SESSION_NAME)
             .unwrap_or_else(|| "eni-gateway".to_owned());
-        let sts = sts_endpoint(surroundings).map_err(Skipped::broken)?;
+        let sts = sts_endpoint(surroundings).map_err(SkipReason::broken)?;
         Ok(Self {
             role,
             provider,
@@ -121,7 +121,7 @@ impl Oidc {
 }
 
 /// The endpoint that was named, else the region's (inside the VPC if so told), else the central one.
-fn sts_endpoint(surroundings: &Surroundings) -> Result<Url, String> {
+fn sts_endpoint(surroundings: &ProviderContext) -> Result<Url, String> {
     let host = match (surroundings.var(ENDPOINT), surroundings.var(REGION)) {
         (Some(endpoint), _) => endpoint,
         (None, Some(region)) if surroundings.is_true(VPC) => format!("sts-vpc.{region}.aliyuncs.com"),
@@ -169,7 +169,7 @@ mod tests {
         #[case] vars: &'static [(&'static str, &'static str)],
         #[case] expected: Result<&str, &str>,
     ) {
-        match (sts_endpoint(&Surroundings::of(vars)), expected) {
+        match (sts_endpoint(&ProviderContext::of(vars)), expected) {
             (Ok(url), Ok(expected)) => assert_eq!(url.as_str(), expected),
             (Err(error), Err(expected)) => assert!(error.contains(expected), "{error}"),
             (got, _) => panic!("{got:?}"),

@@ -6,7 +6,7 @@ use reqwest::Client;
 use url::Url;
 
 use super::Credentials;
-use super::chain::{Skipped, Surroundings};
+use super::chain::{ProviderContext, SkipReason};
 use super::fetch::{FetchError, Session, ok_text};
 
 const URI: &str = "ALIBABA_CLOUD_CREDENTIALS_URI";
@@ -19,14 +19,14 @@ pub(super) struct Uri {
 }
 
 impl Uri {
-    pub(super) fn find(surroundings: &Surroundings) -> Result<Self, Skipped> {
+    pub(super) fn find(surroundings: &ProviderContext) -> Result<Self, SkipReason> {
         let text = surroundings
             .var(URI)
-            .ok_or_else(|| Skipped::absent(format!("{URI} is not set")))?;
+            .ok_or_else(|| SkipReason::absent(format!("{URI} is not set")))?;
         match Url::parse(&text) {
             Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(Self { url }),
             // The text is not repeated: it may hold a secret.
-            _ => Err(Skipped::broken(format!("{URI} is no http:// or https:// URL"))),
+            _ => Err(SkipReason::broken(format!("{URI} is no http:// or https:// URL"))),
         }
     }
 

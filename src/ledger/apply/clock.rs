@@ -9,10 +9,10 @@ use crate::model::Timestamp;
 
 use super::super::bounds::{CLOCK_TOLERANCE, LEARNED_LIMIT_LIFE, WAITER_LIFE};
 use super::super::record::Attempt;
-use super::super::rules::Rule;
-use super::Turn;
+use super::super::safety_checks::SafetyCheck;
+use super::Transition;
 
-impl Turn<'_> {
+impl Transition<'_> {
     /// The epoch changed: every time restarts. The observation is void already.
     pub(super) fn restart_times(&mut self) {
         self.restart(|_| true, self.now());
@@ -33,7 +33,7 @@ impl Turn<'_> {
 
     /// Attempts that are due after `latest_due` are due now.
     fn restart(&mut self, is_unknown: impl Fn(Timestamp) -> bool, latest_due: Timestamp) {
-        if !self.holds(Rule::TimesRestart) {
+        if !self.enabled(SafetyCheck::TimesRestart) {
             return;
         }
         let now = self.now();
@@ -54,7 +54,7 @@ impl Turn<'_> {
             seen.sent_at = Timestamp::default();
             seen.recorded_at = Timestamp::default();
         }
-        self.record.settled.values_mut().for_each(restart);
+        self.record.recently_confirmed.values_mut().for_each(restart);
         if let Some(learned) = &mut self.record.learned_limit {
             restart(&mut learned.at);
             learned.until = learned.until.min(now + LEARNED_LIMIT_LIFE);
@@ -70,7 +70,7 @@ impl Turn<'_> {
     /// An attempt as its owner remembers it, for a record that lost it. If the epoch changed its times are by another clock.
     pub(super) fn restarted(&self, attempt: &Attempt) -> Attempt {
         let mut attempt = attempt.clone();
-        if self.holds(Rule::TimesRestart) {
+        if self.enabled(SafetyCheck::TimesRestart) {
             restart_attempt(&mut attempt, self.now(), &|_| true);
         }
         attempt
@@ -87,8 +87,8 @@ fn restart_attempt(attempt: &mut Attempt, now: Timestamp, is_unknown: &impl Fn(T
         }
     }
     attempt.described_at = attempt.described_at.filter(|at| *at <= now);
-    attempt.free_seen_at = attempt.free_seen_at.filter(|at| !is_unknown(*at));
-    if let Some(seen) = attempt.seen_here_at.as_mut().filter(|at| is_unknown(**at)) {
+    attempt.observed_free_at = attempt.observed_free_at.filter(|at| !is_unknown(*at));
+    if let Some(seen) = attempt.observed_attached_at.as_mut().filter(|at| is_unknown(**at)) {
         *seen = now;
     }
     // Callers see these: only a time that cannot be is put right.

@@ -6,23 +6,23 @@
 use crate::model::{Failure, Reason, Revision, State, Ticket, Timestamp, Unknown};
 
 use super::super::bounds::{PROVISIONAL_GRANT, WAITER_LIFE};
-use super::super::command::{Change, Hold, Lease};
-use super::super::record::{Attempt, Grant, Waiter};
-use super::super::rules::Rule;
-use super::Turn;
+use super::super::command::{Change, LeaseGrant, LockToken};
+use super::super::record::{Attempt, LockGrant, Waiter};
+use super::super::safety_checks::SafetyCheck;
+use super::Transition;
 
-impl Turn<'_> {
-    /// Passes on what is over: another incarnation's lock, a lease, a grant on trial, dead places in the queue.
-    pub(super) fn advance(&mut self) {
+impl Transition<'_> {
+    /// Passes on what is over: another epoch's lock, a lease, a grant on trial, dead places in the queue.
+    pub(super) fn expire_stale_state(&mut self) {
         let now = self.now();
-        if self.record.incarnation != self.context.partition.incarnation {
-            self.record.incarnation.clone_from(&self.context.partition.incarnation);
+        if self.record.epoch != self.context.partition.epoch {
+            self.record.epoch.clone_from(&self.context.partition.epoch);
             self.record.lock = None;
             self.record.queue.clear();
-            self.void_observation();
+            self.invalidate_observation();
             self.restart_times();
-            self.send_no_more();
-            self.restate();
+            self.suppress_resends();
+            self.reissue_revisions();
         }
         self.restart_future_times();
         if self.record.lock.as_ref().is_some_and(|grant| grant.expires_at <= now) {
@@ -34,7 +34,7 @@ impl Turn<'_> {
 
     /// That a send was refused or withdrawn may be among the writes that were lost, and its caller was told: what seems unanswered is not
     /// sent again. It is settled from ENS's own status, and its slot is kept until then.
-    fn send_no_more(&mut self) {
+    fn suppress_resends(&mut self) {
         let unanswered = |attempt: &&mut Attempt| {
             let open = matches!(attempt.attachment.state, State::Pending | State::Verifying);
             open && attempt.has_unanswered_send() && attempt.refusal.is_none()
@@ -42,13 +42,13 @@ impl Turn<'_> {
         for attempt in self.record.attempts.values_mut().filter(unanswered) {
             let why = "the ledger's epoch changed before the answer was recorded, so the attach was not sent again; try again";
             attempt.refusal = Some(Failure::new(Reason::NotApplied, why));
-            attempt.free_seen_at = None;
+            attempt.observed_free_at = None;
         }
     }
 
     /// Writes that were told may be lost: everything is told anew, above every revision that was given by them, or that an old
     /// primary may go on giving for as long as the failover window.
-    fn restate(&mut self) {
+    fn reissue_revisions(&mut self) {
         let told = self.record.revision;
         if told == Revision::default() {
             return;
@@ -70,7 +70,7 @@ impl Turn<'_> {
     }
 
     fn hand_over(&mut self) {
-        if self.record.lock.is_some() || self.is_on_hold() {
+        if self.record.lock.is_some() || self.in_hold_down() {
             return;
         }
         if let Some(next) = self.record.queue.pop_front() {
@@ -79,26 +79,26 @@ impl Turn<'_> {
         }
     }
 
-    pub(super) fn is_on_hold(&self) -> bool {
-        self.now() < self.hold_until()
+    pub(super) fn in_hold_down(&self) -> bool {
+        self.now() < self.hold_down_until()
     }
 
     /// Until when nothing is reserved, because the ledger may have lost something.
-    pub(super) fn hold_until(&self) -> Timestamp {
-        match self.holds(Rule::Hold) {
-            true => self.context.partition.hold_until,
+    pub(super) fn hold_down_until(&self) -> Timestamp {
+        match self.enabled(SafetyCheck::Hold) {
+            true => self.context.partition.hold_down_until,
             false => Timestamp::default(),
         }
     }
 
-    fn grant(&mut self, ticket: Ticket, provisional: bool) -> Grant {
+    fn grant(&mut self, ticket: Ticket, provisional: bool) -> LockGrant {
         self.record.fence = self.record.fence.next(self.now());
         let life = if provisional {
             PROVISIONAL_GRANT
         } else {
             self.context.bounds.lease
         };
-        let grant = Grant {
+        let grant = LockGrant {
             ticket,
             fence: self.record.fence,
             expires_at: self.now() + life,
@@ -111,7 +111,7 @@ impl Turn<'_> {
 
     /// The lock for `ticket`, or its place in the queue: how many stand before it. Asking again gives the same grant and the
     /// rest of its lease.
-    pub(super) fn acquire(&mut self, ticket: Ticket) -> Result<Lease, usize> {
+    pub(super) fn acquire(&mut self, ticket: Ticket) -> Result<LeaseGrant, usize> {
         let now = self.now();
         let grant = match self.record.lock.clone() {
             None => self.grant(ticket, false),
@@ -123,10 +123,10 @@ impl Turn<'_> {
                 }
                 grant
             }
-            Some(_) => return Err(self.queue(ticket)),
+            Some(_) => return Err(self.enqueue(ticket)),
         };
-        Ok(Lease {
-            hold: Hold {
+        Ok(LeaseGrant {
+            token: LockToken {
                 ticket,
                 fence: grant.fence,
             },
@@ -134,7 +134,7 @@ impl Turn<'_> {
         })
     }
 
-    fn queue(&mut self, ticket: Ticket) -> usize {
+    fn enqueue(&mut self, ticket: Ticket) -> usize {
         let expires_at = self.now() + WAITER_LIFE;
         match self.record.queue.iter().position(|waiter| waiter.ticket == ticket) {
             Some(place) => {
@@ -162,13 +162,13 @@ impl Turn<'_> {
     }
 
     /// Gives up whatever `ticket` has: its place, or the lock.
-    pub(super) fn leave(&mut self, ticket: Ticket) {
+    pub(super) fn release_place(&mut self, ticket: Ticket) {
         self.record.queue.retain(|waiter| waiter.ticket != ticket);
         self.release(ticket);
     }
 
     /// Ends the queue: everybody in it would be told that the instance is full, and asks again if it still matters.
-    pub(super) fn empty_queue(&mut self, ticket: Ticket) {
+    pub(super) fn clear_queue(&mut self, ticket: Ticket) {
         self.record.queue.clear();
         self.release(ticket);
     }

@@ -3,16 +3,16 @@
 //! Memory, Redis, model and simulation run this same code. Nothing here reads a clock or draws a random number: tickets,
 //! uids and the time come with the call, so that a commit whose reply was lost can be tried again and shows whether it was applied.
 
-mod answer;
+mod acquire;
+mod capacity;
 mod clock;
-mod compare;
-mod enter;
 mod lock;
-mod look;
 mod observe;
+mod reconcile;
+mod record_statuses;
 mod remember;
-mod room;
-mod settle;
+mod send_result;
+mod statuses;
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +26,7 @@ use crate::model::{InstanceId, InterfaceId, Revision, State, Timestamp};
 use super::bounds::{Bounds, EMPTY_LIFE, ENDED_LIFE, IDLE_LIFE, LONGEST_PAUSE, MAX_ENDED, MAX_ENDED_SIZE};
 use super::command::{Change, Command, Reply};
 use super::record::{Attempt, Record, RequestEntry, RequestKey};
-use super::rules::Rule;
+use super::safety_checks::SafetyCheck;
 use super::{Effects, Partition};
 
 /// What a step is computed under.
@@ -46,7 +46,7 @@ pub struct Context<'a> {
 
 /// What a command comes to.
 #[derive(Clone, Debug)]
-pub struct Step {
+pub struct Applied {
     /// The new record.
     pub record: Record,
     /// Whether anything changed: if not, nothing need be stored.
@@ -61,8 +61,8 @@ pub struct Step {
 
 /// Applies one command to one record.
 #[must_use]
-pub fn apply(record: &Record, command: &Command, context: Context<'_>) -> Step {
-    let mut turn = Turn {
+pub fn apply(record: &Record, command: &Command, context: Context<'_>) -> Applied {
+    let mut turn = Transition {
         context,
         record: record.clone(),
         changes: Vec::new(),
@@ -76,7 +76,7 @@ pub fn apply(record: &Record, command: &Command, context: Context<'_>) -> Step {
 }
 
 /// One application under way.
-struct Turn<'a> {
+struct Transition<'a> {
     context: Context<'a>,
     record: Record,
     changes: Vec<Change>,
@@ -87,41 +87,41 @@ struct Turn<'a> {
     compared: bool,
 }
 
-impl Turn<'_> {
+impl Transition<'_> {
     fn run(&mut self, command: &Command) -> Reply {
-        if *command == Command::Look {
-            return Reply::Done;
+        if *command == Command::Read {
+            return Reply::Ok;
         }
-        self.advance();
+        self.expire_stale_state();
         self.perform(command)
     }
 
     fn perform(&mut self, command: &Command) -> Reply {
         match command {
-            Command::Look => Reply::Done,
-            Command::Enter(enter) => self.enter(enter),
+            Command::Read => Reply::Ok,
+            Command::Acquire(enter) => self.acquire_slot(enter),
             Command::Resend { ticket, uid, eni } => self.resend(*ticket, *uid, eni),
             Command::Observe { sent_at, rows, then } => {
                 self.observe(*sent_at, rows);
-                then.as_ref().map_or(Reply::Done, |then| self.perform(then))
+                then.as_ref().map_or(Reply::Ok, |then| self.perform(then))
             }
-            Command::Answer {
+            Command::RecordSendResult {
                 attempt,
                 grant,
                 answer,
                 release,
             } => {
-                let reply = self.answer(attempt, answer);
+                let reply = self.record_send_result(attempt, answer);
                 if *release {
                     self.release(grant.ticket);
                 }
                 reply
             }
-            Command::Settle { sent_at, findings } => self.settle(*sent_at, findings),
-            Command::Compare => Reply::Compared(self.compare()),
-            Command::Leave { ticket } => {
-                self.leave(*ticket);
-                Reply::Done
+            Command::RecordStatuses { sent_at, findings } => self.record_statuses(*sent_at, findings),
+            Command::Reconcile => Reply::Reconciled(self.reconcile()),
+            Command::Release { ticket } => {
+                self.release_place(*ticket);
+                Reply::Ok
             }
         }
     }
@@ -130,8 +130,8 @@ impl Turn<'_> {
         self.context.now
     }
 
-    fn holds(&self, rule: Rule) -> bool {
-        self.context.bounds.rules.hold(rule)
+    fn enabled(&self, rule: SafetyCheck) -> bool {
+        self.context.bounds.checks.enabled(rule)
     }
 
     fn next_revision(&mut self) -> Revision {
@@ -159,10 +159,10 @@ impl Turn<'_> {
         self.record.attempts.insert(attempt.attachment.eni.clone(), attempt);
     }
 
-    fn finish(mut self, before: &Record, reply: Reply) -> Step {
+    fn finish(mut self, before: &Record, reply: Reply) -> Applied {
         let due = self.due_changes(before);
         if self.record == *before && self.requests.is_empty() && due.is_empty() {
-            return Step {
+            return Applied {
                 record: self.record,
                 changed: false,
                 effects: Effects::default(),
@@ -173,12 +173,12 @@ impl Turn<'_> {
         self.prune();
         let effects = Effects {
             due,
-            comparison: self.comparison(before),
+            reconcile: self.next_reconciliation(before),
             notify: self.handed_over || self.record.revision != before.revision,
             expire_after: self.life(),
             requests: std::mem::take(&mut self.requests),
         };
-        Step {
+        Applied {
             record: self.record,
             changed: true,
             effects,
@@ -200,7 +200,7 @@ impl Turn<'_> {
         if self.is_live() {
             return None;
         }
-        let empty = EMPTY_LIFE.max(self.context.bounds.hold());
+        let empty = EMPTY_LIFE.max(self.context.bounds.recovery_hold_down());
         let attempts = || self.record.attempts.values();
         if !attempts().all(has_ended) {
             return Some(IDLE_LIFE);

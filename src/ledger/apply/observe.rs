@@ -3,36 +3,36 @@
 use crate::model::{InterfaceId, State, Timestamp, Unknown};
 
 use super::super::bounds::{OBSERVATION_LIFE, OBSERVATION_LIFE_MAX};
-use super::super::command::{Finding, Sight, Status};
+use super::super::command::{EniObservation, ObservedEni, ObservedStatus};
 use super::super::record::Observation;
-use super::super::rules::Rule;
-use super::Turn;
+use super::super::safety_checks::SafetyCheck;
+use super::Transition;
 
-impl Turn<'_> {
+impl Transition<'_> {
     /// Records an observation. One that was sent before the recorded one is discarded, and so is one from the future: the clock that
     /// it was sent by was wrong, and how old it is nobody knows.
-    pub(super) fn observe(&mut self, sent_at: Timestamp, rows: &[Sight]) {
+    pub(super) fn observe(&mut self, sent_at: Timestamp, rows: &[ObservedEni]) {
         if sent_at > self.now() {
             return;
         }
         let newest = self.record.observation.as_ref();
-        if newest.is_some_and(|newest| sent_at <= newest.sent_at) && self.holds(Rule::NewestObservation) {
+        if newest.is_some_and(|newest| sent_at <= newest.sent_at) && self.enabled(SafetyCheck::NewestObservation) {
             return;
         }
         let bounds = self.context.bounds;
-        let counted: Vec<&Sight> = rows
+        let counted: Vec<&ObservedEni> = rows
             .iter()
-            .filter(|row| row.status != Status::Available && (bounds.count_primary || !row.primary))
-            .filter(|row| row.status != Status::Detaching || self.holds(Rule::DetachingOccupies))
+            .filter(|row| row.status != ObservedStatus::Available && (bounds.count_primary || !row.primary))
+            .filter(|row| row.status != ObservedStatus::Detaching || self.enabled(SafetyCheck::DetachingOccupies))
             .collect();
         let was_full = self
             .record
             .observation
             .as_ref()
-            .filter(|newest| self.room() == 0 && !newest.is_void())
+            .filter(|newest| self.free_slots() == 0 && !newest.is_invalidated())
             .map(|newest| newest.good_for);
         self.record
-            .settled
+            .recently_confirmed
             .retain(|_, settled_at| sent_at <= *settled_at + bounds.lag);
         if self
             .record
@@ -51,28 +51,33 @@ impl Turn<'_> {
         });
         // What was held up for so long, by a replica that stood still, says nothing of now.
         if self.now() > sent_at + bounds.lease {
-            self.void_observation();
+            self.invalidate_observation();
         }
         for row in &counted {
             if self.record.attempts.contains_key(&row.eni) {
-                let finding = Finding::Here {
+                let finding = EniObservation::Here {
                     status: row.status,
                     text: row.text.clone(),
                 };
-                self.look(&row.eni, sent_at, &finding);
+                self.on_observation(&row.eni, sent_at, &finding);
             } else {
-                self.appeared(&row.eni, sent_at, row.status, &row.text);
+                self.adopt_external(&row.eni, sent_at, row.status, &row.text);
             }
         }
-        self.look_for_detached(sent_at, &counted);
-        let full = self.room() == 0;
-        if let Some(observation) = self.record.observation.as_mut().filter(|seen| full && !seen.is_void()) {
+        self.detect_detached(sent_at, &counted);
+        let full = self.free_slots() == 0;
+        if let Some(observation) = self
+            .record
+            .observation
+            .as_mut()
+            .filter(|seen| full && !seen.is_invalidated())
+        {
             observation.good_for = was_full.map_or(OBSERVATION_LIFE, |life| (life * 2).min(OBSERVATION_LIFE_MAX));
         }
     }
 
     /// What was attached, and no longer stands in the answer.
-    fn look_for_detached(&mut self, sent_at: Timestamp, rows: &[&Sight]) {
+    fn detect_detached(&mut self, sent_at: Timestamp, rows: &[&ObservedEni]) {
         let observation = self.record.observation.clone();
         let gone: Vec<InterfaceId> = self
             .record
@@ -83,7 +88,7 @@ impl Turn<'_> {
             .filter(|eni| rows.iter().all(|row| row.eni != *eni))
             .collect();
         for eni in gone {
-            self.look(&eni, sent_at, &Finding::Available { text: String::new() });
+            self.on_observation(&eni, sent_at, &EniObservation::Available { text: String::new() });
         }
         // This very describe has counted what went.
         self.record.observation = observation;

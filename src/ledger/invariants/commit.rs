@@ -9,7 +9,7 @@ use crate::model::{InterfaceId, Reason, State, Timestamp};
 
 /// An invariant that a commit broke.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Breach {
+pub enum Violation {
     /// L1: a reserve took the instance past its limit.
     Limit,
     /// L1: a send was written by an observation that was too old, or whose age is not known.
@@ -26,7 +26,7 @@ pub enum Breach {
     Revision,
 }
 
-impl Breach {
+impl Violation {
     /// Every one.
     pub const ALL: [Self; 7] = [
         Self::Limit,
@@ -54,23 +54,23 @@ impl Breach {
 
 /// The invariants that the step from `before` to `after` breaks, computed in this context.
 #[must_use]
-pub fn check(before: &Record, after: &Record, context: &Context<'_>) -> Vec<Breach> {
+pub fn check(before: &Record, after: &Record, context: &Context<'_>) -> Vec<Violation> {
     let checks = [
-        (keeps_limit(before, after, context), Breach::Limit),
-        (goes_by_an_observation(before, after, context), Breach::Observation),
+        (keeps_limit(before, after, context), Violation::Limit),
+        (observation_is_valid(before, after, context), Violation::Observation),
         (
             keeps_reservations(before, after) && ends_by_proof(before, after, context),
-            Breach::Reservation,
+            Violation::Reservation,
         ),
-        (agrees_with_ens(before, after, context), Breach::Truth),
-        (fences_rise(before, after), Breach::Fence),
-        (ends_stay(before, after), Breach::Terminal),
-        (revisions_rise(before, after), Breach::Revision),
+        (agrees_with_ens(before, after, context), Violation::Truth),
+        (fences_rise(before, after), Violation::Fence),
+        (ends_stay(before, after), Violation::Terminal),
+        (revisions_rise(before, after), Violation::Revision),
     ];
     checks
         .into_iter()
         .filter(|(holds, _)| !holds)
-        .map(|(_, breach)| breach)
+        .map(|(_, violation)| violation)
         .collect()
 }
 
@@ -99,12 +99,15 @@ fn keeps_limit(before: &Record, after: &Record, context: &Context<'_>) -> bool {
         .iter()
         .filter(|(_, attempt)| attempt.is_reserved())
         .map(|(eni, _)| eni);
-    let taken: BTreeSet<_> = observed.chain(after.settled.keys()).chain(reserved).collect();
+    let taken: BTreeSet<_> = observed
+        .chain(after.recently_confirmed.keys())
+        .chain(reserved)
+        .collect();
     taken.len() <= context.bounds.limit
 }
 
 /// L1: a commit that writes a send goes by an observation that is good now, and was sent after the hold.
-fn goes_by_an_observation(before: &Record, after: &Record, context: &Context<'_>) -> bool {
+fn observation_is_valid(before: &Record, after: &Record, context: &Context<'_>) -> bool {
     // What the ledger lost, and its owner writes back with an answer, was sent before, and falls due otherwise.
     let until = after.lock.as_ref().map(|grant| grant.expires_at + LEASE_MARGIN);
     let is_new = |attempt: &Attempt| until.is_some() && attempt.due_at == until && attempt.has_unanswered_send();
@@ -120,7 +123,7 @@ fn goes_by_an_observation(before: &Record, after: &Record, context: &Context<'_>
         let latest = observation.sent_at.max(observation.recorded_at);
         latest <= context.now + CLOCK_TOLERANCE
             && context.now < observation.expires_at()
-            && observation.sent_at >= context.partition.hold_until
+            && observation.sent_at >= context.partition.hold_down_until
     });
     !sends || is_good
 }
@@ -141,8 +144,8 @@ fn ends_by_proof(before: &Record, after: &Record, context: &Context<'_>) -> bool
     let mut detached = pairs(before, after).filter(detached);
     detached.all(|(_, now)| detached_by_proof(now))
         && pairs(before, after).filter(failed).all(|(_, now)| {
-            let on_hold = context.now < context.partition.hold_until;
-            let proves = context.bounds.grace_ends(now).max(context.partition.hold_until);
+            let on_hold = context.now < context.partition.hold_down_until;
+            let proves = context.bounds.grace_ends(now).max(context.partition.hold_down_until);
             is_refused(now) && !on_hold || now.described_at.is_some_and(|described_at| described_at > proves)
         })
 }
@@ -161,7 +164,7 @@ fn agrees_with_ens(before: &Record, after: &Record, context: &Context<'_>) -> bo
     let appeared = |eni: &InterfaceId| -> Option<Timestamp> {
         let now = after.attempts.get(eni).filter(|now| !now.ours)?;
         let here = matches!(now.attachment.state, State::Attaching | State::Attached);
-        now.seen_here_at.filter(|_| here)
+        now.observed_attached_at.filter(|_| here)
     };
     let failed = before
         .attempts

@@ -9,4 +9,4 @@ mod commit;
 mod tests;
 pub mod world;
 
-pub use commit::{Breach, check};
+pub use commit::{Violation, check};

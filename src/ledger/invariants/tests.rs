@@ -1,13 +1,13 @@
-//! What each check of a commit takes for a breach, and what not.
+//! What each check of a commit takes for a violation, and what not.
 
 use std::time::Duration;
 
 use rstest::rstest;
 
-use super::{Breach, check};
+use super::{Violation, check};
 use crate::ledger::apply::Context;
 use crate::ledger::bounds::{LEASE_MARGIN, OBSERVATION_LIFE};
-use crate::ledger::record::{Attempt, Grant, Observation, Record, Send};
+use crate::ledger::record::{Attempt, LockGrant, Observation, Record, SendEntry};
 use crate::ledger::{Bounds, Partition};
 use crate::model::{Failure, Fence, InstanceId, InterfaceId, Reason, State, Ticket, Timestamp, Uid, Unknown};
 
@@ -31,9 +31,9 @@ fn attempt(state: State, sends: &[(u64, Option<u64>)]) -> Attempt {
     attempt.reserved = !state.is_terminal();
     attempt.sends = sends
         .iter()
-        .map(|(sent, answered)| Send {
+        .map(|(sent, answered)| SendEntry {
             answered_at: answered.map(at),
-            ..Send::new(at(*sent))
+            ..SendEntry::new(at(*sent))
         })
         .collect();
     attempt
@@ -50,7 +50,7 @@ fn of(attempts: impl IntoIterator<Item = Attempt>) -> Record {
 }
 
 /// What the step breaks, but for the order of revisions, which nothing here keeps.
-fn breaks(before: &Record, after: &Record, now: u64) -> Vec<Breach> {
+fn breaks(before: &Record, after: &Record, now: u64) -> Vec<Violation> {
     let context = Context {
         bounds: &Bounds::default(),
         instance: &instance(),
@@ -59,7 +59,7 @@ fn breaks(before: &Record, after: &Record, now: u64) -> Vec<Breach> {
         now: at(now),
     };
     let mut found = check(before, after, &context);
-    found.retain(|breach| *breach != Breach::Revision);
+    found.retain(|violation| *violation != Violation::Revision);
     found
 }
 
@@ -74,7 +74,7 @@ fn a_send_is_written_by_a_good_observation(#[case] seen: Option<(u64, u64)>, #[c
     pending.due_at = Some(at(20) + LEASE_MARGIN);
     let mut after = of([pending]);
     after.fence = Fence(1);
-    after.lock = Some(Grant {
+    after.lock = Some(LockGrant {
         ticket: Ticket(uuid::Uuid::nil()),
         fence: Fence(1),
         expires_at: at(20),
@@ -88,7 +88,7 @@ fn a_send_is_written_by_a_good_observation(#[case] seen: Option<(u64, u64)>, #[c
         good_for: OBSERVATION_LIFE,
         unknown: Unknown::default(),
     });
-    let expected: &[Breach] = if holds { &[] } else { &[Breach::Observation] };
+    let expected: &[Violation] = if holds { &[] } else { &[Violation::Observation] };
     assert_eq!(breaks(&Record::default(), &after, 5), expected);
     // What comes back with an answer falls due otherwise.
     for attempt in after.attempts.values_mut() {
@@ -119,7 +119,7 @@ fn an_attempt_fails_by_proof(
     failed.attachment.error = Some(Failure::new(reason, ""));
     failed.attachment.ens_status = shown.to_owned();
     failed.described_at = described.map(at);
-    let expected: &[Breach] = if holds { &[] } else { &[Breach::Reservation] };
+    let expected: &[Violation] = if holds { &[] } else { &[Violation::Reservation] };
     assert_eq!(breaks(&before, &of([failed]), 50), expected);
 }
 
@@ -137,7 +137,7 @@ fn an_attached_one_is_detached_when_no_copy_is_open(
     let before = of([attempt(State::Attached, sends)]);
     let mut detached = attempt(State::Detached, sends);
     detached.described_at = Some(at(described));
-    let expected: &[Breach] = if holds { &[] } else { &[Breach::Reservation] };
+    let expected: &[Violation] = if holds { &[] } else { &[Violation::Reservation] };
     assert_eq!(breaks(&before, &of([detached]), 50), expected);
 }
 
@@ -157,8 +157,8 @@ fn a_failed_attempt_does_not_appear(
     failed.attachment.error = Some(Failure::new(reason, ""));
     failed.attachment.ens_status = shown.to_owned();
     let uid = Uid(uuid::Uuid::from_u128(2));
-    let mut appeared = Attempt::foreign(&instance(), &eni(), uid, "InUse", at(seen), at(seen));
+    let mut appeared = Attempt::external(&instance(), &eni(), uid, "InUse", at(seen), at(seen));
     appeared.attachment.state = State::Attached;
-    let expected: &[Breach] = if holds { &[] } else { &[Breach::Truth] };
+    let expected: &[Violation] = if holds { &[] } else { &[Violation::Truth] };
     assert_eq!(breaks(&of([failed]), &of([appeared]), 50), expected);
 }

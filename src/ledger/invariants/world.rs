@@ -1,6 +1,6 @@
 //! What has to hold of what callers were told, beside what really came of it.
 
-use crate::model::{Sent, State};
+use crate::model::{SendEffect, State};
 
 /// L1: ENS holds no more on an instance than its limit, as far as the gateways sent it.
 #[must_use]
@@ -33,11 +33,11 @@ pub const fn rises(revision: u64, next: u64) -> bool {
 /// D1: what a caller was told of his attach beside what came to ENS for it, then or later: `arrived` calls, of which `applied` took
 /// effect.
 #[must_use]
-pub const fn told_truth(told: Sent, arrived: u64, applied: u64) -> bool {
+pub const fn reported_truthfully(told: SendEffect, arrived: u64, applied: u64) -> bool {
     match told {
-        Sent::Nothing => arrived == 0,
-        Sent::Refused | Sent::NotApplied => applied == 0,
-        Sent::TakenBack | Sent::Unknown => true,
+        SendEffect::Nothing => arrived == 0,
+        SendEffect::Refused | SendEffect::NotApplied => applied == 0,
+        SendEffect::TakenBack | SendEffect::Unknown => true,
     }
 }
 
@@ -47,11 +47,11 @@ mod tests {
 
     #[test]
     fn who_was_told_that_nothing_was_sent_is_owed_more_than_who_was_told_of_a_refusal() {
-        assert!(told_truth(Sent::Nothing, 0, 0));
-        assert!(!told_truth(Sent::Nothing, 1, 0));
-        assert!(told_truth(Sent::Refused, 1, 0));
-        assert!(!told_truth(Sent::NotApplied, 2, 1));
-        assert!(told_truth(Sent::Unknown, 3, 1));
+        assert!(reported_truthfully(SendEffect::Nothing, 0, 0));
+        assert!(!reported_truthfully(SendEffect::Nothing, 1, 0));
+        assert!(reported_truthfully(SendEffect::Refused, 1, 0));
+        assert!(!reported_truthfully(SendEffect::NotApplied, 2, 1));
+        assert!(reported_truthfully(SendEffect::Unknown, 3, 1));
     }
 
     #[test]

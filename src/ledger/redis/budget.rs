@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::ledger::tokens::{PROBE_PERMIT, PROBE_RETRY, family, micros};
-use crate::ledger::{Bucket, TokenOrder, TokenReply, Unavailable, Waits};
+use crate::ledger::{Bucket, LedgerError, TokenOrder, TokenReply, Waits};
 use redis::ScriptInvocation;
 
 use super::node::Node;
-use super::node::link::Operation;
+use super::node::connection::Operation;
 
 impl Node {
     fn lanes<'a, 'b>(&self, script: &'a mut ScriptInvocation<'b>, bucket: Bucket) -> &'a mut ScriptInvocation<'b> {
@@ -17,7 +17,7 @@ impl Node {
         script
     }
 
-    pub(super) async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
+    pub(super) async fn take(&self, order: TokenOrder) -> Result<TokenReply, LedgerError> {
         let mut script = self.shared.scripts.take.key(self.shared.keys.budget());
         match order {
             TokenOrder::Trip(bucket, pause) => script.arg("trip").arg(family(bucket)).arg(micros(pause)),
@@ -42,7 +42,7 @@ impl Node {
             }
         };
         let wait: i64 = self
-            .link
+            .connection
             .call(Operation::Take, |mut connection| async move {
                 script.invoke_async(&mut connection).await
             })

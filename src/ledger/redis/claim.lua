@@ -1,6 +1,6 @@
 -- Hides what is due from others for a while, by this server's clock.
 --
--- KEYS: due queue, or comparisons
+-- KEYS: due queue, or reconciliations
 -- ARGV: visibility in us, member*
 -- Returns: those that were still due
 local time = redis.call('TIME')

@@ -1,4 +1,4 @@
-//! What is due, attempts or comparisons: a look into all partitions, and claiming by name what was seen.
+//! What is due, attempts or reconciliations: a look into all partitions, and claiming by name what was seen.
 //!
 //! Two trips, for order over partitions, for no more claims than asked for, and so that the caller can get what it needs for a claim
 //! in between. What another replica claimed meanwhile is left out; the next tick sees the rest. A server that cannot be reached keeps
@@ -11,12 +11,12 @@ use futures_util::future::join_all;
 
 use crate::ledger::keys::{Keys, PartitionId, due_member, parse_due_member};
 use crate::ledger::tokens::micros;
-use crate::ledger::{Due, Unavailable};
+use crate::ledger::{Due, LedgerError};
 use crate::model::InstanceId;
 
 use super::Core;
 use super::node::Node;
-use super::node::link::Operation;
+use super::node::connection::Operation;
 
 /// The partitions' sorted sets of one kind, by the name of their keys.
 type Queue = fn(&Keys, PartitionId) -> String;
@@ -28,32 +28,32 @@ struct Entry {
 }
 
 impl Core {
-    pub(super) async fn due(&self, most: usize) -> Result<Vec<Due>, Unavailable> {
+    pub(super) async fn due(&self, most: usize) -> Result<Vec<Due>, LedgerError> {
         let members = self.due_in(Keys::due, most).await?;
         Ok(members.iter().filter_map(|member| parse_due_member(member)).collect())
     }
 
-    pub(super) async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
+    pub(super) async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, LedgerError> {
         let name = |due: &Due| (PartitionId::of(&due.instance), due_member(&due.instance, &due.eni));
         self.claim_in(Keys::due, due, name, visibility).await
     }
 
-    pub(super) async fn due_comparisons(&self, most: usize) -> Result<Vec<InstanceId>, Unavailable> {
-        let members = self.due_in(Keys::comparisons, most).await?;
+    pub(super) async fn due_reconciliations(&self, most: usize) -> Result<Vec<InstanceId>, LedgerError> {
+        let members = self.due_in(Keys::reconciliations, most).await?;
         Ok(members.iter().filter_map(|member| member.parse().ok()).collect())
     }
 
-    pub(super) async fn claim_comparisons(
+    pub(super) async fn claim_reconciliations(
         &self,
         due: Vec<InstanceId>,
         visibility: Duration,
-    ) -> Result<Vec<InstanceId>, Unavailable> {
+    ) -> Result<Vec<InstanceId>, LedgerError> {
         let name = |instance: &InstanceId| (PartitionId::of(instance), instance.to_string());
-        self.claim_in(Keys::comparisons, due, name, visibility).await
+        self.claim_in(Keys::reconciliations, due, name, visibility).await
     }
 
     /// The members that are due, earliest first.
-    async fn due_in(&self, queue: Queue, most: usize) -> Result<Vec<String>, Unavailable> {
+    async fn due_in(&self, queue: Queue, most: usize) -> Result<Vec<String>, LedgerError> {
         if most == 0 {
             return Ok(Vec::new());
         }
@@ -71,7 +71,7 @@ impl Core {
         mut due: Vec<T>,
         name: impl Fn(&T) -> (PartitionId, String),
         visibility: Duration,
-    ) -> Result<Vec<T>, Unavailable> {
+    ) -> Result<Vec<T>, LedgerError> {
         let mut members: BTreeMap<PartitionId, Vec<String>> = BTreeMap::new();
         for (partition, member) in due.iter().map(&name) {
             members.entry(partition).or_default().push(member);
@@ -87,7 +87,7 @@ impl Core {
 }
 
 /// What some servers answered; the failure if none did.
-fn some<T>(answers: Vec<Result<Vec<T>, Unavailable>>) -> Result<Vec<T>, Unavailable> {
+fn some<T>(answers: Vec<Result<Vec<T>, LedgerError>>) -> Result<Vec<T>, LedgerError> {
     let (answers, failures): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
     match (answers.is_empty(), failures.into_iter().find_map(Result::err)) {
         (true, Some(failure)) => Err(failure),
@@ -97,7 +97,7 @@ fn some<T>(answers: Vec<Result<Vec<T>, Unavailable>>) -> Result<Vec<T>, Unavaila
 
 impl Node {
     /// Up to `most` of each partition.
-    async fn due(&self, queue: Queue, most: usize) -> Result<Vec<Entry>, Unavailable> {
+    async fn due(&self, queue: Queue, most: usize) -> Result<Vec<Entry>, LedgerError> {
         let partitions = self.partitions();
         if partitions.is_empty() {
             return Ok(Vec::new());
@@ -109,7 +109,7 @@ impl Node {
             command.arg("WITHSCORES").arg("LIMIT").arg(0).arg(most);
         }
         let found: Vec<Vec<(String, f64)>> = self
-            .link
+            .connection
             .call(Operation::Due, |mut connection| async move {
                 pipe.query_async(&mut connection).await
             })
@@ -124,10 +124,10 @@ impl Node {
         partition: PartitionId,
         members: Vec<String>,
         visibility: Duration,
-    ) -> Result<Vec<String>, Unavailable> {
+    ) -> Result<Vec<String>, LedgerError> {
         let mut script = self.shared.scripts.claim.key(queue(&self.shared.keys, partition));
         script.arg(micros(visibility)).arg(members);
-        self.link
+        self.connection
             .call(Operation::Claim, |mut connection| async move {
                 script.invoke_async(&mut connection).await
             })

@@ -1,11 +1,11 @@
 -- Compares and sets one record, and knows no rule. Whatever does not agree changes nothing and is answered with what is there.
 --
--- KEYS: epoch [, record, due queue, channel, comparisons [, request entry to read { , request entry to write }*]]
+-- KEYS: epoch [, record, due queue, channel, reconciliations [, request entry to read { , request entry to write }*]]
 -- ARGV: 'look'
 --    or 'mark' (then the second key is the mark's): writes down that this server is used now, if the epoch is its own
 --    or 'epoch', epoch that was seen ('' if none), replication id that was seen, hold in us, settings
 --    or 'attend' (then the second key is the members'): settings of a replica that is alive, us after which one counts as gone
---    or 'tend' (then the second and third key are the due queue and the comparisons): the farthest from now that each may be due, in us
+--    or 'tend' (then the second and third key are the due queue and the reconciliations): the farthest from now that each may be due, in us
 --    or 'commit', version, epoch, now in us, record, life in ms ('' for ever), notice ('SPUBLISH', 'PUBLISH' or ''),
 --       instance, its next comparison in us ('' as it is, '-' none), number of request entries, { request entry ('' for none any more) }*,
 --       { due member, due in us ('' for no more) }*

@@ -11,12 +11,12 @@ use redis::{
 use secrecy::ExposeSecret as _;
 use socket2::TcpKeepalive;
 
-use super::settings::{InvalidSettings, Login, Place, RedisSettings, Tls};
+use super::settings::{InvalidSettings, Login, RedisSettings, RedisTls, ServerAddr};
 
 /// Connects to servers of one ledger.
 #[derive(Debug, Clone)]
 pub(super) struct Dialer {
-    tls: Option<Tls>,
+    tls: Option<RedisTls>,
     login: Login,
     db: u32,
     connect_timeout: Duration,
@@ -33,21 +33,21 @@ impl Dialer {
             response_timeout: settings.response_timeout,
         };
         // Certificates that cannot be read are known now, and not at each try to connect.
-        let anywhere = Place::Tcp("localhost".to_owned(), 1);
+        let anywhere = ServerAddr::Tcp("localhost".to_owned(), 1);
         let built = dialer.client(&anywhere, RedisConnectionInfo::default());
         built.map_err(|error| InvalidSettings::Tls(super::describe(&error)))?;
         Ok(dialer)
     }
 
     /// A connection for calls.
-    pub(super) async fn connect(&self, place: &Place) -> RedisResult<MultiplexedConnection> {
+    pub(super) async fn connect(&self, place: &ServerAddr) -> RedisResult<MultiplexedConnection> {
         self.connect_with(place, self.signed_in(), self.config()).await
     }
 
     /// A connection that also hears what the server pushes; `config` says who listens.
     pub(super) async fn listen(
         &self,
-        place: &Place,
+        place: &ServerAddr,
         config: AsyncConnectionConfig,
     ) -> RedisResult<MultiplexedConnection> {
         let resp3 = self.signed_in().set_protocol(ProtocolVersion::RESP3);
@@ -55,7 +55,7 @@ impl Dialer {
     }
 
     /// A connection to a sentinel: it has no databases, and perhaps no password where the servers have one.
-    pub(super) async fn connect_sentinel(&self, place: &Place) -> RedisResult<MultiplexedConnection> {
+    pub(super) async fn connect_sentinel(&self, place: &ServerAddr) -> RedisResult<MultiplexedConnection> {
         let signed_in = self.signed_in().set_db(0);
         match self.connect_with(place, signed_in, self.config()).await {
             Err(error) if error.kind() == ErrorKind::AuthenticationFailed => {
@@ -75,7 +75,7 @@ impl Dialer {
 
     async fn connect_with(
         &self,
-        place: &Place,
+        place: &ServerAddr,
         redis: RedisConnectionInfo,
         config: AsyncConnectionConfig,
     ) -> RedisResult<MultiplexedConnection> {
@@ -95,7 +95,7 @@ impl Dialer {
     }
 
     /// The kernel gives a silent peer up too, for connections on which nothing is asked.
-    fn client(&self, place: &Place, redis: RedisConnectionInfo) -> RedisResult<Client> {
+    fn client(&self, place: &ServerAddr, redis: RedisConnectionInfo) -> RedisResult<Client> {
         let keepalive = TcpKeepalive::new()
             .with_time(Duration::from_secs(5))
             .with_interval(Duration::from_secs(2))
@@ -105,9 +105,9 @@ impl Dialer {
             .set_keepalive(keepalive)
             .set_user_timeout(Duration::from_secs(10));
         let address = match (place, &self.tls) {
-            (Place::Unix(path), _) => ConnectionAddr::Unix(path.clone()),
-            (Place::Tcp(host, port), None) => ConnectionAddr::Tcp(host.clone(), *port),
-            (Place::Tcp(host, port), Some(_)) => ConnectionAddr::TcpTls {
+            (ServerAddr::Unix(path), _) => ConnectionAddr::Unix(path.clone()),
+            (ServerAddr::Tcp(host, port), None) => ConnectionAddr::Tcp(host.clone(), *port),
+            (ServerAddr::Tcp(host, port), Some(_)) => ConnectionAddr::TcpTls {
                 host: host.clone(),
                 port: *port,
                 insecure: false,
@@ -125,7 +125,7 @@ impl Dialer {
     }
 }
 
-fn certificates(tls: &Tls) -> TlsCertificates {
+fn certificates(tls: &RedisTls) -> TlsCertificates {
     TlsCertificates {
         root_cert: tls.authorities.clone(),
         client_tls: tls.identity.as_ref().map(|identity| ClientTlsConfig {

@@ -1,4 +1,4 @@
-//! The incarnation of a partition, as its epoch key holds it: which server wrote it, until when the partition is closed, and
+//! The epoch of a partition, as its epoch key holds it: which server wrote it, until when the partition is closed, and
 //! the settings that all replicas act by. One line of text, compared as a whole by the commit script.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,14 +13,14 @@ use crate::model::Timestamp;
 
 /// What all replicas that share a ledger act by: with two limits there would be none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Agreement {
+pub struct SharedSettings {
     /// The bounds of the rules.
     pub bounds: SharedBounds,
     /// Whether every replica waits for Redis' replicas before each send.
     pub synced: bool,
 }
 
-impl Agreement {
+impl SharedSettings {
     /// The safer one of each.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
@@ -38,8 +38,8 @@ impl Agreement {
 
     /// How long a partition stays closed after data may have been lost.
     #[must_use]
-    pub fn hold(&self) -> Duration {
-        self.bounds.hold()
+    pub fn recovery_hold_down(&self) -> Duration {
+        self.bounds.recovery_hold_down()
     }
 
     /// Reads what [`Display`](fmt::Display) wrote. `None` for what this version does not understand.
@@ -61,7 +61,7 @@ impl Agreement {
     }
 }
 
-impl fmt::Display for Agreement {
+impl fmt::Display for SharedSettings {
     /// As it stands at the end of an epoch.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { bounds, synced } = self;
@@ -84,7 +84,7 @@ pub(super) struct Epoch<'a> {
     pub(super) replication_id: &'a str,
     pub(super) hold_until: Timestamp,
     /// What replicas share, where this version understands it.
-    pub(super) agreement: Option<Agreement>,
+    pub(super) agreement: Option<SharedSettings>,
     text: &'a str,
 }
 
@@ -94,7 +94,7 @@ impl<'a> Epoch<'a> {
         let mut parts = text.splitn(3, ' ');
         let replication_id = parts.next()?;
         let hold_until = Timestamp::from_micros(parts.next()?.parse().ok()?);
-        let agreement = Agreement::parse(parts.next()?);
+        let agreement = SharedSettings::parse(parts.next()?);
         Some(Self {
             replication_id,
             hold_until,
@@ -115,7 +115,7 @@ impl<'a> Epoch<'a> {
     }
 
     /// In what the shared settings differ from a replica's own, in words.
-    pub(super) fn difference(&self, ours: &Agreement) -> Option<String> {
+    pub(super) fn difference(&self, ours: &SharedSettings) -> Option<String> {
         let shared = self.agreement.filter(|shared| shared != ours)?;
         Some(format!(
             "replicas have different settings: {shared} is in force, and this replica has {ours}; the safer value of each holds \
@@ -142,11 +142,11 @@ impl Default for Views {
 }
 
 impl Views {
-    pub(super) fn saw(&mut self, partition: PartitionId, epoch: &Epoch<'_>, ours: &Agreement) {
+    pub(super) fn saw(&mut self, partition: PartitionId, epoch: &Epoch<'_>, ours: &SharedSettings) {
         self.0[partition.index()] = View {
             partition: Partition {
-                incarnation: epoch.text.to_owned(),
-                hold_until: epoch.hold_until,
+                epoch: epoch.text.to_owned(),
+                hold_down_until: epoch.hold_until,
                 shared: epoch.agreement.map(|agreement| agreement.bounds),
             },
             disagreement: epoch.disagreement(),
@@ -157,7 +157,7 @@ impl Views {
     /// How many partitions are closed, each by the clock of its own server.
     pub(super) fn recovering(&self, now: impl Fn(PartitionId) -> Timestamp) -> usize {
         PartitionId::all()
-            .filter(|&partition| self.0[partition.index()].partition.hold_until > now(partition))
+            .filter(|&partition| self.0[partition.index()].partition.hold_down_until > now(partition))
             .count()
     }
 
@@ -182,8 +182,8 @@ mod tests {
     use super::*;
     use crate::ledger::Bounds;
 
-    fn ours() -> Agreement {
-        Agreement {
+    fn ours() -> SharedSettings {
+        SharedSettings {
             bounds: Bounds::default().shared(),
             synced: false,
         }
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(joined.bounds.lag, Duration::from_secs(10));
         assert_eq!(joined.bounds.validity, Duration::from_secs(60));
         assert!(joined.covers(&ours()) && joined.covers(&other) && !ours().covers(&other));
-        let synced = Agreement { synced: true, ..ours() };
+        let synced = SharedSettings { synced: true, ..ours() };
         assert!(!synced.join(ours()).synced && ours().covers(&synced) && !synced.covers(&ours()));
     }
 }

@@ -10,9 +10,9 @@ use redis::{RedisError, RedisResult, cmd};
 use crate::ledger::keys::PartitionId;
 
 use super::epoch::Epoch;
-use super::node::link::{describe, is_answer};
-use super::node::{Node, fitness};
-use super::{InvalidSettings, RedisSettings, Shared, route};
+use super::node::connection::{describe, is_answer};
+use super::node::{Node, preflight};
+use super::{InvalidSettings, RedisSettings, Shared, topology};
 
 /// Why a ledger was not made.
 #[derive(Debug, thiserror::Error)]
@@ -27,17 +27,17 @@ pub enum InitError {
     #[error("the ledger's server refuses: {0}")]
     Refused(String),
     /// The server must not be used.
-    #[error("the server is unfit: {0}")]
+    #[error("the server is misconfigured: {0}")]
     Unfit(String),
     /// There is something: it stays as it is.
     #[error(transparent)]
-    Held(#[from] Held),
+    Held(#[from] LedgerNotEmpty),
 }
 
 /// A ledger that is not new.
 #[derive(Debug, thiserror::Error)]
 #[error("the ledger is not empty: it holds {0}")]
-pub struct Held(String);
+pub struct LedgerNotEmpty(String);
 
 impl From<RedisError> for InitError {
     fn from(error: RedisError) -> Self {
@@ -51,15 +51,15 @@ impl From<RedisError> for InitError {
 /// Makes a new ledger, in which nothing needs to recover. Done twice it is done once, as long as nothing was stored.
 ///
 /// # Errors
-/// Something is held there, the server is unfit, or it cannot be reached.
+/// Something is held there, the server is misconfigured, or it cannot be reached.
 pub async fn init(settings: RedisSettings) -> Result<(), InitError> {
     let shared = Arc::new(Shared::new(settings)?);
-    let mut nodes = route::survey(&shared).await?;
+    let mut nodes = topology::connect_all(&shared).await?;
     // All or nothing, as far as that goes: a cluster of which one node holds something is left alone.
     for (node, connection) in &mut nodes {
-        let found = fitness::examine(node, connection).await?;
-        if !found.unfit.is_empty() {
-            return Err(InitError::Unfit(found.unfit.join("; ")));
+        let found = preflight::inspect(node, connection).await?;
+        if !found.errors.is_empty() {
+            return Err(InitError::Unfit(found.errors.join("; ")));
         }
         if let Some(held) = held(node, connection).await? {
             return Err(InitError::Held(held));
@@ -73,7 +73,10 @@ pub async fn init(settings: RedisSettings) -> Result<(), InitError> {
 
 /// Sets the epochs of an empty server without a hold. Replicas that begin at once do no harm: what they find of each other's is
 /// as new as their own.
-pub(super) async fn begin(node: &Node, connection: &mut MultiplexedConnection) -> RedisResult<Result<(), Held>> {
+pub(super) async fn begin(
+    node: &Node,
+    connection: &mut MultiplexedConnection,
+) -> RedisResult<Result<(), LedgerNotEmpty>> {
     if let Some(held) = held(node, connection).await? {
         return Ok(Err(held));
     }
@@ -81,7 +84,7 @@ pub(super) async fn begin(node: &Node, connection: &mut MultiplexedConnection) -
     let made = partitions.iter().map(|&partition| {
         let (mut connection, keys) = (connection.clone(), [node.shared.keys.epoch(partition)]);
         async move {
-            let found = node.look(&mut connection, &keys).await?;
+            let found = node.read_epoch(&mut connection, &keys).await?;
             match found.epoch.is_empty() {
                 true => node
                     .renew(
@@ -102,21 +105,21 @@ pub(super) async fn begin(node: &Node, connection: &mut MultiplexedConnection) -
 }
 
 /// What says that a server is not new, if anything does.
-async fn held(node: &Node, connection: &mut MultiplexedConnection) -> RedisResult<Option<Held>> {
+async fn held(node: &Node, connection: &mut MultiplexedConnection) -> RedisResult<Option<LedgerNotEmpty>> {
     if let Some(key) = find_stored(node, connection).await? {
-        return Ok(Some(Held(key)));
+        return Ok(Some(LedgerNotEmpty(key)));
     }
     let partitions = node.partitions();
     let looked = try_join_all(partitions.iter().map(|&partition| {
         let (mut connection, keys) = (connection.clone(), [node.shared.keys.epoch(partition)]);
-        async move { node.look(&mut connection, &keys).await }
+        async move { node.read_epoch(&mut connection, &keys).await }
     }));
     let found = looked.await?;
     let old = found
         .iter()
         .filter(|found| !found.epoch.is_empty())
         .find(|found| !is_new(&found.epoch, &found.replication_id));
-    Ok(old.map(|found| Held(format!("the epoch '{}'", found.epoch))))
+    Ok(old.map(|found| LedgerNotEmpty(format!("the epoch '{}'", found.epoch))))
 }
 
 /// Whether an epoch is one that [`begin`] set on the server as it runs now.

@@ -13,10 +13,10 @@ use crate::model::Timestamp;
 
 use super::epoch::Epoch;
 use super::node::Node;
-use super::node::fitness::{self, fact};
-use super::node::link::{describe, is_answer};
-use super::scripts::Found;
-use super::{InvalidSettings, RedisSettings, Shared, init, route};
+use super::node::connection::{describe, is_answer};
+use super::node::preflight::{self, fact};
+use super::scripts::StoredRecord;
+use super::{InvalidSettings, RedisSettings, Shared, init, topology};
 
 /// Round trips that are measured.
 const TRIPS: usize = 5;
@@ -31,16 +31,16 @@ pub struct Inspection {
     /// The server's clock, estimated at the end of the inspection.
     pub now: Timestamp,
     /// Why it must not be used.
-    pub unfit: Vec<String>,
+    pub misconfigured: Vec<String>,
     /// What it does not guarantee.
     pub warnings: Vec<String>,
     /// What would happen to a replica that connects now.
-    pub standing: Standing,
+    pub standing: LedgerState,
 }
 
 /// How the epochs stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum LedgerState {
     /// It would be granted to.
     Open,
     /// There is nothing at all. Unless it is told that the ledger is new, a replica takes it for one that lost everything.
@@ -82,9 +82,9 @@ impl From<RedisError> for InspectError {
 /// It cannot be reached, or refuses.
 pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError> {
     let shared = Arc::new(Shared::new(settings)?);
-    let mut nodes = route::survey(&shared).await?;
+    let mut nodes = topology::connect_all(&shared).await?;
     let mut names = BTreeSet::new();
-    let (mut unfit, mut warnings) = (BTreeSet::new(), BTreeSet::new());
+    let (mut misconfigured, mut warnings) = (BTreeSet::new(), BTreeSet::new());
     let (mut round_trip, mut now) = (Duration::MAX, Timestamp::default());
     let (mut found, mut empty) = (Vec::new(), true);
     for (node, connection) in &mut nodes {
@@ -95,8 +95,8 @@ pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError
         }
         let info: String = cmd("INFO").query_async(connection).await?;
         names.insert(server(&info));
-        let fitness = fitness::examine(node, connection).await?;
-        unfit.extend(fitness.unfit);
+        let fitness = preflight::inspect(node, connection).await?;
+        misconfigured.extend(fitness.errors);
         warnings.extend(fitness.warnings);
         warnings.extend(persistence(&info));
         found.extend(epochs(node, connection).await?);
@@ -107,8 +107,8 @@ pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError
     warnings.extend(epochs.filter_map(|epoch| epoch.difference(&shared.settings.agreement)));
     let names = names.into_iter().collect::<Vec<_>>().join(", ");
     let standing = match empty && found.iter().all(|found| found.epoch.is_empty()) {
-        true => Standing::Empty,
-        false => judge(&found),
+        true => LedgerState::Empty,
+        false => evaluate(&found),
     };
     Ok(Inspection {
         server: match nodes.len() {
@@ -117,22 +117,22 @@ pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError
         },
         round_trip,
         now,
-        unfit: unfit.into_iter().collect(),
+        misconfigured: misconfigured.into_iter().collect(),
         warnings: warnings.into_iter().collect(),
         standing,
     })
 }
 
-async fn epochs(node: &Node, connection: &MultiplexedConnection) -> RedisResult<Vec<Found>> {
+async fn epochs(node: &Node, connection: &MultiplexedConnection) -> RedisResult<Vec<StoredRecord>> {
     let partitions = node.partitions();
     let looked = partitions.iter().map(|&partition| {
         let (mut connection, keys) = (connection.clone(), [node.shared.keys.epoch(partition)]);
-        async move { node.look(&mut connection, &keys).await }
+        async move { node.read_epoch(&mut connection, &keys).await }
     });
     try_join_all(looked).await
 }
 
-fn judge(found: &[Found]) -> Standing {
+fn evaluate(found: &[StoredRecord]) -> LedgerState {
     let (mut lost, mut recovering, mut rest) = (0, 0, Duration::ZERO);
     for found in found {
         let Some(epoch) = Epoch::parse(&found.epoch) else {
@@ -140,7 +140,7 @@ fn judge(found: &[Found]) -> Standing {
             continue;
         };
         if let Some(why) = epoch.disagreement() {
-            return Standing::Disagrees(why);
+            return LedgerState::Disagrees(why);
         }
         if epoch.replication_id != found.replication_id {
             lost += 1;
@@ -150,9 +150,9 @@ fn judge(found: &[Found]) -> Standing {
         }
     }
     match (lost, recovering) {
-        (0, 0) => Standing::Open,
-        (0, _) => Standing::Recovering(recovering, rest),
-        _ => Standing::Lost(lost),
+        (0, 0) => LedgerState::Open,
+        (0, _) => LedgerState::Recovering(recovering, rest),
+        _ => LedgerState::Lost(lost),
     }
 }
 
@@ -187,18 +187,18 @@ mod tests {
 
     const SERVER: &str = "0123abcd";
 
-    fn found(epoch: &str) -> Found {
+    fn found(epoch: &str) -> StoredRecord {
         let (now, replication_id) = (Timestamp::from_micros(10_000_000), SERVER.to_owned());
-        Found {
+        StoredRecord {
             now,
             epoch: epoch.to_owned(),
             replication_id,
-            ..Found::default()
+            ..StoredRecord::default()
         }
     }
 
-    fn standing(epochs: &[&str]) -> Standing {
-        judge(&epochs.iter().map(|epoch| found(epoch)).collect::<Vec<_>>())
+    fn standing(epochs: &[&str]) -> LedgerState {
+        evaluate(&epochs.iter().map(|epoch| found(epoch)).collect::<Vec<_>>())
     }
 
     #[test]
@@ -207,15 +207,15 @@ mod tests {
         let epoch = |server: &str, hold_until: u64| format!("{server} {hold_until} {ours}");
         let (open, past, held) = (epoch(SERVER, 0), epoch(SERVER, 9_000_000), epoch(SERVER, 12_000_000));
         let other_server = epoch("ffffffff", 0);
-        assert_eq!(standing(&[&open, &past]), Standing::Open);
+        assert_eq!(standing(&[&open, &past]), LedgerState::Open);
         assert_eq!(
             standing(&[&open, &held]),
-            Standing::Recovering(1, Duration::from_secs(2))
+            LedgerState::Recovering(1, Duration::from_secs(2))
         );
-        assert_eq!(standing(&[&open, &held, "", &other_server]), Standing::Lost(2));
+        assert_eq!(standing(&[&open, &held, "", &other_server]), LedgerState::Lost(2));
         let other_version = standing(&["", "0123abcd 0 format=2"]);
         assert!(
-            matches!(&other_version, Standing::Disagrees(why) if why.contains("format=2")),
+            matches!(&other_version, LedgerState::Disagrees(why) if why.contains("format=2")),
             "{other_version:?}"
         );
     }

@@ -18,9 +18,9 @@ mod epoch;
 mod init;
 mod inspect;
 mod node;
-mod route;
 mod scripts;
 mod settings;
+mod topology;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,19 +33,20 @@ use crate::model::{InstanceId, Timestamp};
 
 use super::keys::{Keys, PartitionId};
 use super::{
-    Due, Health, Hints, Ledger, Partition, Proposal, RequestKey, Snapshot, TokenOrder, TokenReply, Unavailable, Verdict,
+    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Partition, Proposal, RequestKey, Snapshot, TokenOrder,
+    TokenReply, Verdict,
 };
 
 use dial::Dialer;
 use epoch::Views;
-use node::link::describe;
-use route::Route;
+use node::connection::describe;
 use scripts::Scripts;
+use topology::Topology;
 
-pub use epoch::Agreement;
+pub use epoch::SharedSettings;
 pub use init::{InitError, init};
-pub use inspect::{InspectError, Inspection, Standing, inspect};
-pub use settings::{Identity, InvalidSettings, Login, Place, RedisSettings, Servers, Tls};
+pub use inspect::{InspectError, Inspection, LedgerState, inspect};
+pub use settings::{Identity, InvalidSettings, Login, RedisSettings, RedisTls, ServerAddr, Servers};
 
 /// Records in Redis. Clones share their connections.
 #[derive(Clone, Debug)]
@@ -54,7 +55,7 @@ pub struct Redis(Arc<Core>);
 #[derive(Debug)]
 struct Core {
     shared: Arc<Shared>,
-    route: Route,
+    route: Topology,
 }
 
 /// What all nodes have in common.
@@ -64,7 +65,7 @@ struct Shared {
     dialer: Dialer,
     keys: Keys,
     scripts: Scripts,
-    hints: Hints,
+    changes: ChangeNotifier,
     views: Mutex<Views>,
     /// Set when a server refused sharded channels: some managed proxies do.
     plain_notices: AtomicBool,
@@ -72,7 +73,7 @@ struct Shared {
 
 impl Redis {
     /// Begins to connect, and goes on until `stop`; what it needs to run is spawned on `tasks`. Does not wait for the server:
-    /// until it is there every call is [`Unavailable`]. After `stop`, calls go on over the connections that stand, but no new one
+    /// until it is there every call is [`LedgerError`]. After `stop`, calls go on over the connections that stand, but no new one
     /// is made: stop it last.
     ///
     /// # Errors
@@ -83,7 +84,7 @@ impl Redis {
         stop: CancellationToken,
     ) -> Result<Self, InvalidSettings> {
         let shared = Arc::new(Shared::new(settings)?);
-        let route = Route::start(&shared, tasks, stop);
+        let route = Topology::start(&shared, tasks, stop);
         Ok(Self(Arc::new(Core { shared, route })))
     }
 
@@ -99,7 +100,7 @@ impl Shared {
             dialer: Dialer::new(&settings)?,
             keys: Keys::new(settings.prefix.clone())?,
             scripts: Scripts::new(),
-            hints: Hints::default(),
+            changes: ChangeNotifier::default(),
             views: Mutex::default(),
             plain_notices: AtomicBool::new(false),
             settings,
@@ -111,8 +112,8 @@ impl Shared {
     }
 }
 
-impl Ledger for Redis {
-    async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, Unavailable> {
+impl LedgerStore for Redis {
+    async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, LedgerError> {
         self.0
             .route
             .holder(PartitionId::of(instance))?
@@ -120,7 +121,7 @@ impl Ledger for Redis {
             .await
     }
 
-    async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
+    async fn commit(&self, proposal: &Proposal) -> Result<Verdict, LedgerError> {
         self.0
             .route
             .holder(PartitionId::of(&proposal.instance))?
@@ -128,40 +129,36 @@ impl Ledger for Redis {
             .await
     }
 
-    async fn confirm(&self, instance: &InstanceId, incarnation: &str) -> Result<(), Unavailable> {
-        self.0
-            .route
-            .holder(PartitionId::of(instance))?
-            .confirm(incarnation)
-            .await
+    async fn confirm(&self, instance: &InstanceId, epoch: &str) -> Result<(), LedgerError> {
+        self.0.route.holder(PartitionId::of(instance))?.confirm(epoch).await
     }
 
-    async fn due(&self, most: usize) -> Result<Vec<Due>, Unavailable> {
+    async fn due(&self, most: usize) -> Result<Vec<Due>, LedgerError> {
         self.0.due(most).await
     }
 
-    async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
+    async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, LedgerError> {
         self.0.claim(due, visibility).await
     }
 
-    async fn due_comparisons(&self, most: usize) -> Result<Vec<InstanceId>, Unavailable> {
-        self.0.due_comparisons(most).await
+    async fn due_reconciliations(&self, most: usize) -> Result<Vec<InstanceId>, LedgerError> {
+        self.0.due_reconciliations(most).await
     }
 
-    async fn claim_comparisons(
+    async fn claim_reconciliations(
         &self,
         due: Vec<InstanceId>,
         visibility: Duration,
-    ) -> Result<Vec<InstanceId>, Unavailable> {
-        self.0.claim_comparisons(due, visibility).await
+    ) -> Result<Vec<InstanceId>, LedgerError> {
+        self.0.claim_reconciliations(due, visibility).await
     }
 
-    async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
+    async fn take(&self, order: TokenOrder) -> Result<TokenReply, LedgerError> {
         self.0.route.budget()?.take(order).await
     }
 
-    fn hints(&self) -> &Hints {
-        &self.0.shared.hints
+    fn changes(&self) -> &ChangeNotifier {
+        &self.0.shared.changes
     }
 
     fn partition(&self, instance: &InstanceId) -> Partition {
@@ -175,7 +172,7 @@ impl Ledger for Redis {
     fn health(&self) -> Health {
         let mut health = self.0.route.health();
         let views = self.0.shared.views();
-        health.unfit.extend(views.disagreements());
+        health.misconfigured.extend(views.disagreements());
         health.warnings.extend(views.differences());
         health.recovering = views.recovering(|partition| self.0.route.now(partition));
         health

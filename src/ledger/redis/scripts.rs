@@ -34,19 +34,19 @@ impl Scripts {
 
 /// What `commit.lua` answered.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum ScriptReply {
     Committed {
         now: Timestamp,
         version: u64,
     },
-    Found(Found),
+    Found(StoredRecord),
     /// And the settings of every replica that is alive.
-    Attended(Found, Vec<String>),
+    Attended(StoredRecord, Vec<String>),
 }
 
 /// What is there.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct StoredRecord {
     pub(super) now: Timestamp,
     /// Empty if there is none.
     pub(super) epoch: String,
@@ -60,7 +60,7 @@ pub(super) struct Found {
     pub(super) request: String,
 }
 
-impl Answer {
+impl ScriptReply {
     /// The server's clock when it answered.
     pub(super) fn now(&self) -> Timestamp {
         match self {
@@ -80,15 +80,15 @@ impl Answer {
                 version: reply.next()?.parse().ok()?,
             }),
             "attended" => Some(Self::Attended(
-                Found {
+                StoredRecord {
                     now,
                     epoch: reply.next()?,
                     replication_id: reply.next()?,
-                    ..Found::default()
+                    ..StoredRecord::default()
                 },
                 reply.collect(),
             )),
-            "found" => Some(Self::Found(Found {
+            "found" => Some(Self::Found(StoredRecord {
                 now,
                 epoch: reply.next()?,
                 replication_id: reply.next()?,
@@ -105,8 +105,8 @@ impl Answer {
 mod tests {
     use super::*;
 
-    fn read(reply: &[&str]) -> Option<Answer> {
-        Answer::read(reply.iter().map(ToString::to_string).collect())
+    fn read(reply: &[&str]) -> Option<ScriptReply> {
+        ScriptReply::read(reply.iter().map(ToString::to_string).collect())
     }
 
     #[test]
@@ -114,31 +114,31 @@ mod tests {
         let now = Timestamp::from_micros(5);
         assert_eq!(
             read(&["committed", "5", "7"]),
-            Some(Answer::Committed { now, version: 7 })
+            Some(ScriptReply::Committed { now, version: 7 })
         );
-        let found = Found {
+        let found = StoredRecord {
             now,
             epoch: "e".into(),
             replication_id: "r".into(),
-            ..Found::default()
+            ..StoredRecord::default()
         };
-        assert_eq!(read(&["found", "5", "e", "r"]), Some(Answer::Found(found)));
-        let Some(Answer::Found(found)) = read(&["found", "5", "", "r", "9", "{}", ""]) else {
+        assert_eq!(read(&["found", "5", "e", "r"]), Some(ScriptReply::Found(found)));
+        let Some(ScriptReply::Found(found)) = read(&["found", "5", "", "r", "9", "{}", ""]) else {
             panic!("not found")
         };
         assert_eq!(
             (found.version, found.record.as_str(), found.request.as_str()),
             (9, "{}", "")
         );
-        let found = Found {
+        let found = StoredRecord {
             now,
             epoch: "e".into(),
             replication_id: "r".into(),
-            ..Found::default()
+            ..StoredRecord::default()
         };
         assert_eq!(
             read(&["attended", "5", "e", "r", "s", "t"]),
-            Some(Answer::Attended(found, vec!["s".into(), "t".into()]))
+            Some(ScriptReply::Attended(found, vec!["s".into(), "t".into()]))
         );
         for nonsense in [
             &[][..],

@@ -8,7 +8,7 @@ use secrecy::{SecretSlice, SecretString};
 
 use crate::ledger::{Bounds, Rates, keys::InvalidPrefix};
 
-use super::Agreement;
+use super::SharedSettings;
 
 /// How to reach a Redis, and what all replicas that share it agree on.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub struct RedisSettings {
     /// Where the records are.
     pub servers: Servers,
     /// Set: over TLS, to sentinels too.
-    pub tls: Option<Tls>,
+    pub tls: Option<RedisTls>,
     /// Who signs in. Sentinels that take no password are asked without it.
     pub login: Login,
     /// The database; a cluster has only 0.
@@ -24,12 +24,12 @@ pub struct RedisSettings {
     /// What every key begins with; no braces. Default `eni-gateway:`.
     pub prefix: String,
     /// What this replica brings to the settings that all replicas share. Default: the bounds' defaults.
-    pub agreement: Agreement,
+    pub agreement: SharedSettings,
     /// How many Redis replicas must have a reservation before it is sent: all that the primary has. Then a failover needs no
     /// hold. Default 0.
     pub sync_replicas: usize,
     /// The farthest in the future that a comparison is ever due. Default 31 min.
-    pub comparison_horizon: Duration,
+    pub reconcile_horizon: Duration,
     /// Whether an empty ledger, found at the first connect, is a new one, which needs no hold. Default false.
     pub fresh: bool,
     /// The account's budget of ENS calls. Default 5 attaches and 20 describes a second.
@@ -44,28 +44,28 @@ pub struct RedisSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Servers {
     /// On one server.
-    One(Place),
+    One(ServerAddr),
     /// On the primary that these sentinels name.
     Sentinels {
         /// Where sentinels are.
-        sentinels: Vec<Place>,
+        sentinels: Vec<ServerAddr>,
         /// The primary's name.
         master: String,
     },
     /// On the primaries of a cluster, which these nodes know.
-    Cluster(Vec<Place>),
+    Cluster(Vec<ServerAddr>),
 }
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum ServerAddr {
     /// A host, by name or address, and its port.
     Tcp(String, u16),
     /// A socket of this machine.
     Unix(PathBuf),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ServerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
@@ -86,7 +86,7 @@ pub struct Login {
 
 /// How a server proves who it is, and how we do. All in PEM.
 #[derive(Debug, Clone, Default)]
-pub struct Tls {
+pub struct RedisTls {
     /// The certificate authorities that are believed; the system's if not set.
     pub authorities: Option<Vec<u8>>,
     /// Our certificate chain and its key, where the server asks for one.
@@ -123,12 +123,12 @@ impl RedisSettings {
             login: Login::default(),
             db: 0,
             prefix: "eni-gateway:".to_owned(),
-            agreement: Agreement {
+            agreement: SharedSettings {
                 bounds: Bounds::default().shared(),
                 synced: false,
             },
             sync_replicas: 0,
-            comparison_horizon: Bounds::default().comparison_horizon(),
+            reconcile_horizon: Bounds::default().reconcile_horizon(),
             fresh: false,
             rates: Rates::default(),
             response_timeout: Duration::from_millis(500),
@@ -143,9 +143,9 @@ mod tests {
 
     #[test]
     fn secrets_are_never_shown() {
-        let mut settings = RedisSettings::new(Servers::One(Place::Tcp("localhost".to_owned(), 6379)));
+        let mut settings = RedisSettings::new(Servers::One(ServerAddr::Tcp("localhost".to_owned(), 6379)));
         settings.login.password = Some(SecretString::from("hunter2"));
-        settings.tls = Some(Tls {
+        settings.tls = Some(RedisTls {
             authorities: None,
             identity: Some(Identity {
                 chain: Vec::new(),

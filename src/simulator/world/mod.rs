@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::action::Action;
-use super::books::Books;
+use super::journal::CallJournal;
 use super::params::Params;
 use super::refusal::Refusal;
-use super::reply::Reply;
-use super::rules::Rules;
+use super::reply::HttpReply;
+use super::rules::WorldRules;
 use super::world_file::WorldFile;
 
 mod attach;
@@ -67,13 +67,13 @@ enum Due {
 /// ENS.
 #[derive(Debug)]
 pub struct World {
-    rules: Rules,
+    rules: WorldRules,
     instances: BTreeMap<String, Instance>,
     enis: BTreeMap<String, Eni>,
     due: BTreeMap<(Instant, u64), Due>,
     due_count: u64,
     rng: StdRng,
-    books: Books,
+    books: CallJournal,
     began: Instant,
     origin: WorldFile,
 }
@@ -107,7 +107,7 @@ impl World {
             due: BTreeMap::new(),
             due_count: 0,
             rng: StdRng::seed_from_u64(file.rules.seed),
-            books: Books::default(),
+            books: CallJournal::default(),
             began: Instant::now(),
             origin: file,
         };
@@ -122,7 +122,7 @@ impl World {
     }
 
     /// Answers one call as ENS does, at `now`. Calls must come in the order of their times.
-    pub fn handle(&mut self, action: Action, params: &Params, now: Instant) -> Reply {
+    pub fn handle(&mut self, action: Action, params: &Params, now: Instant) -> HttpReply {
         self.advance(now);
         let outcome = match action {
             Action::AttachNetworkInterface => self.attach_call(params, Course::default(), now),
@@ -136,7 +136,7 @@ impl World {
     }
 
     /// Answers one Attach that goes on as `course` says if it is accepted.
-    pub fn handle_attach(&mut self, params: &Params, course: Course, now: Instant) -> Reply {
+    pub fn handle_attach(&mut self, params: &Params, course: Course, now: Instant) -> HttpReply {
         self.advance(now);
         let outcome = self.attach_call(params, course, now);
         self.reply(outcome)
@@ -154,9 +154,9 @@ impl World {
     }
 
     /// An answer with the next request id.
-    pub fn reply(&mut self, outcome: Result<Value, Refusal>) -> Reply {
+    pub fn reply(&mut self, outcome: Result<Value, Refusal>) -> HttpReply {
         let id = uuid::Builder::from_random_bytes(self.rng.random()).into_uuid();
-        Reply {
+        HttpReply {
             request_id: id.to_string().to_uppercase(),
             outcome,
         }
@@ -237,22 +237,22 @@ impl World {
 
     /// The rules.
     #[must_use]
-    pub fn rules(&self) -> &Rules {
+    pub fn rules(&self) -> &WorldRules {
         &self.rules
     }
 
     /// Other rules from now on. What is under way goes on under the old ones.
-    pub fn set_rules(&mut self, rules: Rules) {
+    pub fn set_rules(&mut self, rules: WorldRules) {
         self.rules = rules;
     }
 
     /// The books so far; [`World::advance`] first to have them up to date.
     #[must_use]
-    pub fn books(&self) -> &Books {
+    pub fn books(&self) -> &CallJournal {
         &self.books
     }
 
-    pub(super) fn books_mut(&mut self) -> &mut Books {
+    pub(super) fn books_mut(&mut self) -> &mut CallJournal {
         &mut self.books
     }
 

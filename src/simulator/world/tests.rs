@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::*;
+use crate::simulator::duration_range::DurationRange;
 use crate::simulator::rules::{InUse, Unattached, UnknownEni};
-use crate::simulator::spread::Spread;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -164,8 +164,8 @@ fn the_limit_counts_what_attaches_and_detaches_and_is_kept_in_the_books_if_it_is
 #[test]
 fn each_kind_of_describe_has_a_lag_of_its_own() {
     let mut case = Case::with(|file| {
-        file.rules.lag_by_id = Spread::fixed(SECOND);
-        file.rules.lag_by_instance = Spread::fixed(4 * SECOND);
+        file.rules.lag_by_id = DurationRange::fixed(SECOND);
+        file.rules.lag_by_instance = DurationRange::fixed(4 * SECOND);
     });
     case.attach(0, "i-1", "eni-0001").unwrap();
     assert_eq!(case.row(0, "eni-0001")["Status"], "Available");

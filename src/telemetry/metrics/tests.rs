@@ -23,17 +23,17 @@ fn the_names_are_those_of_the_contract() {
     metrics.rpc_answered("_OTHER", "UNAVAILABLE", Some(Reason::Draining), Duration::ZERO);
     metrics.clock_offset(Some(SignedDuration::from_secs(-7)));
     metrics.ready(true);
-    metrics.ledger_unfit(2);
+    metrics.ledger_misconfigured(2);
     metrics.ens_answered("AttachNetworkInterface", "accepted", Duration::from_millis(30));
     metrics.lock_waited(Duration::from_millis(7));
     metrics.attempt_ended(Ended::Attached);
-    metrics.slot_refused(RefusedBy::Ledger);
+    metrics.limit_rejected(RefusedBy::Ledger);
     metrics.polled(50);
-    metrics.compared([1, 0, 2]);
+    metrics.reconciled([1, 0, 2]);
     metrics.watch_lagged(Duration::from_secs(2));
     metrics.ledger_up(true);
     metrics.clock_stepped(ClockSteps { back: 1, forward: 0 });
-    metrics.invariant_breached(Breach::Limit);
+    metrics.invariant_violated(Violation::Limit);
     let _stream = metrics.watch_stream();
     drop(metrics.attempt_in_flight());
     let text = metrics.exposition().expect("it can be written");
@@ -46,22 +46,22 @@ fn the_names_are_those_of_the_contract() {
         r#"eni_gateway_attempts_total{outcome="failed"} 0"#,
         "eni_gateway_attempts_in_flight 0",
         "eni_gateway_attempts_stuck 0",
-        r#"eni_gateway_slots_refused_total{source="ledger"} 1"#,
+        r#"eni_gateway_limit_rejections_total{source="ledger"} 1"#,
         r#"eni_gateway_poll_batch_size_bucket{le="50"} 1"#,
-        "eni_gateway_comparisons_total 1",
-        r#"eni_gateway_differences_total{kind="requeued"} 2"#,
-        r#"eni_gateway_differences_total{kind="detached"} 0"#,
+        "eni_gateway_reconciliations_total 1",
+        r#"eni_gateway_reconcile_drift_total{kind="requeued"} 2"#,
+        r#"eni_gateway_reconcile_drift_total{kind="detached"} 0"#,
         "eni_gateway_watch_streams 1",
         "eni_gateway_watch_lag_seconds_sum 2",
         "eni_gateway_ens_breaker_open 0",
         "eni_gateway_ens_clock_offset_seconds -7",
         "eni_gateway_ready 1",
         "eni_gateway_ledger_up 1",
-        "eni_gateway_ledger_unfit 2",
+        "eni_gateway_ledger_misconfigured 2",
         "eni_gateway_partitions_recovering 0",
         r#"eni_gateway_ledger_clock_steps_total{direction="back"} 1"#,
         r#"eni_gateway_ledger_clock_steps_total{direction="forward"} 0"#,
-        r#"eni_gateway_invariant_breaches_total{invariant="L1"} 1"#,
+        r#"eni_gateway_invariant_violations_total{invariant="L1"} 1"#,
         r#"eni_gateway_build_info{commit="abc",version="1.2.3"} 1"#,
     ] {
         has(&text, line);
@@ -73,7 +73,7 @@ fn the_names_are_those_of_the_contract() {
 fn gauges_and_counters_are_there_from_the_start() {
     let text = metrics().exposition().expect("it can be written");
     has(&text, "eni_gateway_watch_streams 0");
-    has(&text, r#"eni_gateway_slots_refused_total{source="ens"} 0"#);
-    has(&text, r#"eni_gateway_invariant_breaches_total{invariant="L3"} 0"#);
+    has(&text, r#"eni_gateway_limit_rejections_total{source="ens"} 0"#);
+    has(&text, r#"eni_gateway_invariant_violations_total{invariant="L3"} 0"#);
     assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
 }

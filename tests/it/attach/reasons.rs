@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eni_gateway::ens::{DescribeError, EnsRefusal, Outcome, Purpose};
-use eni_gateway::ledger::{Ledger, Rates};
+use eni_gateway::ledger::{LedgerStore, Rates};
 use eni_gateway::model::{Failure, Reason};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
@@ -25,7 +25,7 @@ async fn in_a_hold_everybody_hears_so_and_how_long_it_lasts() {
     let ens = FakeEns::default();
     ens.accept();
     let [replica]: [Replica; 1] = replicas(fast(), &ens);
-    replica.ledger.hold(seconds(70.0));
+    replica.store.hold(seconds(70.0));
     let callers: Vec<_> = (0..5)
         .map(|number| replica.attach("i-1", &format!("eni-{number}"), seconds(2.0)))
         .collect();
@@ -42,15 +42,15 @@ async fn in_a_hold_nobody_takes_permits_or_asks_often() {
     let ens = FakeEns::default();
     ens.accept();
     let [replica]: [Replica; 1] = replicas(Rates::new(1.0, 20.0).unwrap(), &ens);
-    replica.ledger.hold(seconds(70.0));
+    replica.store.hold(seconds(70.0));
     let callers: Vec<_> = (0..20)
         .map(|number| replica.attach(&format!("i-{number}"), "eni-1", seconds(30.0)))
         .collect();
     sleep(seconds(10.0)).await;
     assert!(replica.budget.try_permit(Purpose::Attach).await.is_ok());
-    let before = replica.ledger.calls();
+    let before = replica.store.calls();
     sleep(seconds(10.0)).await;
-    let calls = replica.ledger.calls() - before;
+    let calls = replica.store.calls() - before;
     assert!(
         calls <= 20 * 11,
         "{calls} calls in ten seconds, of twenty that look once a second"
@@ -72,7 +72,7 @@ async fn a_hold_that_begins_while_callers_stand_in_line_is_told_to_all_of_them()
         .map(|number| replica.attach("i-1", &format!("eni-{number}"), seconds(8.0)))
         .collect();
     sleep(seconds(1.0)).await;
-    replica.ledger.hold(seconds(20.0));
+    replica.store.hold(seconds(20.0));
     sends.await.unwrap().1.unwrap();
     // One that outlasts the hold, and is told of it no more.
     let patient = replica.attach("i-1", "eni-5", seconds(60.0));
@@ -91,14 +91,14 @@ async fn a_ledger_that_is_away_is_waited_for_briefly_and_then_refused_at_once() 
     ens.accept();
     let [replica, other]: [Replica; 2] = replicas(fast(), &ens);
     // A blip is waited out.
-    replica.ledger.down(true);
+    replica.store.down(true);
     let patient = replica.attach("i-1", "eni-1", seconds(30.0));
     sleep(seconds(2.0)).await;
-    replica.ledger.down(false);
+    replica.store.down(false);
     patient.await.unwrap().1.unwrap();
 
     let (began, crowd) = (Instant::now(), 50);
-    replica.ledger.down(true);
+    replica.store.down(true);
     let waiting: Vec<_> = (0..crowd)
         .map(|number| replica.attach(&format!("i-{}", number % 3), "eni-2", seconds(30.0)))
         .collect();
@@ -121,7 +121,7 @@ async fn a_ledger_that_is_away_is_waited_for_briefly_and_then_refused_at_once() 
     }
     // It is the connection that counts, not the ledger.
     other.attach("i-9", "eni-9", seconds(30.0)).await.unwrap().1.unwrap();
-    replica.ledger.down(false);
+    replica.store.down(false);
     replica.attach("i-8", "eni-8", seconds(30.0)).await.unwrap().1.unwrap();
 }
 
@@ -130,7 +130,7 @@ async fn callers_in_line_hear_that_the_ledger_is_away() {
     let ens = FakeEns::default();
     ens.accept();
     let [replica]: [Replica; 1] = replicas(fast(), &ens);
-    replica.ledger.down(true);
+    replica.store.down(true);
     let callers: Vec<_> = (0..3)
         .map(|number| replica.attach("i-1", &format!("eni-{number}"), seconds(2.0)))
         .collect();
@@ -157,7 +157,7 @@ async fn a_deadline_before_anything_is_reserved_says_that_nothing_was_sent() {
     assert_eq!(failure.reason, Reason::LockWait, "{failure:?}");
     sleep(seconds(60.0)).await;
     assert_eq!(ens.attaches(), 0, "{:?}", ens.calls());
-    let record = replica.ledger.read(&"i-1".parse().unwrap(), None).await.unwrap().record;
+    let record = replica.store.read(&"i-1".parse().unwrap(), None).await.unwrap().record;
     assert!(record.attempts.is_empty() && record.lock.is_none(), "{record:?}");
 
     // And one that is sent is unknown at its deadline.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use eni_gateway::app::gateway;
 use eni_gateway::attach::{Attacher, Request};
 use eni_gateway::ens::{Budget, Ens, Outcome, Purpose};
-use eni_gateway::ledger::book::Event;
-use eni_gateway::ledger::{Book, Bounds, Ledger, Rates};
+use eni_gateway::ledger::execute::LedgerEvent;
+use eni_gateway::ledger::{Bounds, Ledger, LedgerStore, Rates};
 use eni_gateway::model::{Attachment, Caller, Failure};
 use eni_gateway::telemetry::Metrics;
 use eni_gateway::tracker::Tracker;
@@ -24,7 +24,7 @@ const TRIP: Duration = Duration::from_millis(1);
 
 /// One replica: its callers, and its connection to the ledger.
 pub(super) struct Replica {
-    pub(super) ledger: Faulty,
+    pub(super) store: Faulty,
     pub(super) attacher: Arc<Attacher<Faulty, FakeEns>>,
     pub(super) budget: Budget,
     tracker: Arc<Tracker<Faulty, FakeEns>>,
@@ -37,23 +37,31 @@ pub(super) fn replicas<const N: usize>(rates: Rates, ens: &FakeEns) -> [Replica;
 }
 
 impl Replica {
-    fn new(ledger: Faulty, ens: &FakeEns) -> Self {
-        let observer = Arc::new(|event: Event<'_>| assert!(matches!(event, Event::Changed(_)), "{event:?}"));
-        let book = Arc::new(Book::new(ledger.clone(), Bounds::default(), observer));
-        let budget = gateway::budget(&book);
+    fn new(store: Faulty, ens: &FakeEns) -> Self {
+        let observer =
+            Arc::new(|event: LedgerEvent<'_>| assert!(matches!(event, LedgerEvent::Changed(_)), "{event:?}"));
+        let ledger = Arc::new(Ledger::new(store.clone(), Bounds::default(), observer));
+        let budget = gateway::budget(&ledger);
         let ens = Arc::new(ens.reporting_to(budget.clone()));
         let metrics = Metrics::new("0", "test").unwrap();
         let attacher = Arc::new(Attacher::new(
-            book.clone(),
+            ledger.clone(),
             ens.clone(),
             budget.clone(),
             Duration::from_secs(8),
             metrics.clone(),
             TaskTracker::new(),
         ));
-        let tracker = Tracker::new(book, ens, budget.clone(), attacher.clone(), metrics, TaskTracker::new());
-        Self {
+        let tracker = Tracker::new(
             ledger,
+            ens,
+            budget.clone(),
+            attacher.clone(),
+            metrics,
+            TaskTracker::new(),
+        );
+        Self {
+            store,
             attacher,
             budget,
             tracker: Arc::new(tracker),
@@ -63,7 +71,7 @@ impl Replica {
     /// Tracks and compares, as long as the test lasts.
     pub(super) fn track(&self) {
         TaskTracker::new().spawn(self.tracker.clone().run(CancellationToken::new()));
-        TaskTracker::new().spawn(self.tracker.clone().compare(CancellationToken::new()));
+        TaskTracker::new().spawn(self.tracker.clone().reconcile(CancellationToken::new()));
     }
 
     /// An attach that waits for so long at most, on a task of its own; and when it was answered.
@@ -120,7 +128,7 @@ async fn a_caller_behind_one_that_leaves_is_served_as_soon_as_the_lock_is_free()
         answer.unwrap();
         let waited = served - began;
         assert!(waited < seconds(3.0), "left after {leaves} s: {waited:?}");
-        let calls = third.ledger.calls();
+        let calls = third.store.calls();
         assert!(calls < 60, "left after {leaves} s: {calls} calls in {waited:?}");
 
         // Nobody keeps the lock.
@@ -163,7 +171,7 @@ async fn a_crowd_of_mixed_deadlines_costs_few_calls_and_the_patient_are_served_i
         assert!(waited < 10 * (2 * SEND + seconds(0.3)), "{waited:?}");
     }
     let (calls, sends) = (
-        replicas.iter().map(|replica| replica.ledger.calls()).sum::<u64>(),
+        replicas.iter().map(|replica| replica.store.calls()).sum::<u64>(),
         ens.attaches(),
     );
     assert!(calls < 30 * sends as u64, "{calls} calls for {sends} sends");
@@ -244,7 +252,7 @@ async fn nobody_waits_for_a_describe_permit_under_the_lock() {
     ens.accept();
     let [one, other]: [Replica; 2] = replicas(Rates::default(), &ens);
     let lock = async || {
-        let record = other.ledger.read(&"i-1".parse().unwrap(), None).await.unwrap().record;
+        let record = other.store.read(&"i-1".parse().unwrap(), None).await.unwrap().record;
         record.lock
     };
     one.attach("i-1", "eni-1", seconds(10.0)).await.unwrap().1.unwrap();

@@ -149,7 +149,7 @@ async fn a_ledger_is_called_new_once_and_never_while_it_holds_anything() {
     assert_eq!(init().await.code, 0);
     assert_eq!(init().await.code, 0, "still empty: no harm");
     redis
-        .ask::<()>(&["SET", "eni-gateway:{p0}:v1:record:i-1", "1\n{}"])
+        .ask::<()>(&["SET", "eni-gateway:{p0}:v2:record:i-1", "1\n{}"])
         .await;
     let refused = init().await;
     assert_eq!(refused.code, 1);

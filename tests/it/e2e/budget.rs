@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eni_gateway::grpc::proto::ListAttachmentsRequest;
-use eni_gateway::simulator::{Action, Books, WorldFile};
+use eni_gateway::simulator::{Action, CallJournal, WorldFile};
 use futures_util::future::join_all;
 use rstest::rstest;
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use crate::support::redis::Server;
 const PATIENT: Duration = Duration::from_secs(100);
 
 /// When each attach came to ENS, in ms.
-fn arrivals(books: &Books) -> Vec<u64> {
+fn arrivals(books: &CallJournal) -> Vec<u64> {
     let calls = books.calls.iter();
     let attaches = calls.filter(|call| call.action == Action::AttachNetworkInterface.name());
     let mut times: Vec<u64> = attaches.map(|call| call.at_ms).collect();

@@ -209,16 +209,16 @@ async fn whatever_happens_the_limit_holds_and_every_record_ends_as_ens_says() {
         books.calls_of(Action::AttachNetworkInterface)
     );
     for instance in INSTANCES {
-        let book = books.instance(instance);
+        let ledger = books.instance(instance);
         assert!(
-            book.max_occupied <= LIMIT,
+            ledger.max_occupied <= LIMIT,
             "{instance} held {} (limit {LIMIT})",
-            book.max_occupied
+            ledger.max_occupied
         );
     }
     let world = stage.ens.world(|world, _| world.snapshot());
     for replica in &replicas {
-        assert_eq!(replica.metric("eni_gateway_invariant_breaches_total").await, 0.0);
+        assert_eq!(replica.metric("eni_gateway_invariant_violations_total").await, 0.0);
     }
     // What is attached in ENS is attached by the ledger: an attach of it answers so, and sends nothing.
     for spec in world

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eni_gateway::grpc::proto::attachment::State;
-use eni_gateway::simulator::{Action, EniStatus, Placement, Rules, Spread};
+use eni_gateway::simulator::{Action, DurationRange, EniStatus, Placement, WorldRules};
 
 use crate::support::gateway::{Replica, Stage, attach, eni, get, reason, try_attach, watch, within};
 
@@ -12,9 +12,12 @@ const ATTACH: Action = Action::AttachNetworkInterface;
 /// Attached, and detached past the gateway within the lag.
 async fn attached_and_detached(stage: &Stage, replica: &Replica) {
     stage.ens.world(|world, _| {
-        let (lag_by_id, lag_by_instance) = (Spread::fixed(Duration::ZERO), Spread::fixed(Duration::ZERO));
+        let (lag_by_id, lag_by_instance) = (
+            DurationRange::fixed(Duration::ZERO),
+            DurationRange::fixed(Duration::ZERO),
+        );
         let rules = world.rules().clone();
-        world.set_rules(Rules {
+        world.set_rules(WorldRules {
             lag_by_id,
             lag_by_instance,
             ..rules

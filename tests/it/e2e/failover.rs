@@ -109,7 +109,7 @@ async fn a_thousand_attaches(stage: &Stage, replicas: &[Replica], fail_over: imp
     let here = secondary.filter(|spec| spec.placement.status == EniStatus::InUse);
     assert_eq!(here.count(), INSTANCES * LIMIT);
     for replica in replicas {
-        assert_eq!(replica.metric("eni_gateway_invariant_breaches_total").await, 0.0);
+        assert_eq!(replica.metric("eni_gateway_invariant_violations_total").await, 0.0);
     }
     Ran {
         began,

@@ -41,10 +41,10 @@ async fn twelve_callers_over_two_replicas_fill_an_instance_to_exactly_ten() {
         assert_eq!(states, [State::Pending, State::Attaching, State::Attached]);
     }
     let books = stage.ens.books();
-    let book = books.instance("i-1");
-    assert_eq!((book.applied, book.max_occupied, book.attach_calls), (10, 10, 10));
+    let ledger = books.instance("i-1");
+    assert_eq!((ledger.applied, ledger.max_occupied, ledger.attach_calls), (10, 10, 10));
     assert_eq!(
-        book.max_attach_processing, 1,
+        ledger.max_attach_processing, 1,
         "never two Attach calls for the instance at once"
     );
     let describes = books
@@ -103,8 +103,8 @@ async fn many_instances_fill_at_once_each_to_its_limit() {
     assert_eq!(attached, 10 * INSTANCES);
     let books = stage.ens.books();
     for name in names {
-        let book = books.instance(name);
-        let counted = (book.attach_calls, book.max_occupied, book.max_attach_processing);
+        let ledger = books.instance(name);
+        let counted = (ledger.attach_calls, ledger.max_occupied, ledger.max_attach_processing);
         assert_eq!(counted, (10, 10, 1), "{name}");
     }
 }

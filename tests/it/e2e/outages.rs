@@ -194,8 +194,8 @@ async fn a_ledger_that_forgot_everything_learns_it_from_ens() {
     let end = watch(&clients[0], "i-1", "eni-0002", 0).await.unwrap().pop().unwrap();
     assert_eq!(end.state(), State::Attached);
     assert!(end.revision > seen.revision);
-    let book = stage.ens.books().instance("i-1");
-    assert_eq!((book.max_occupied, book.applied), (3, 3));
+    let ledger = stage.ens.books().instance("i-1");
+    assert_eq!((ledger.max_occupied, ledger.applied), (3, 3));
 }
 
 async fn applied(stage: &Stage, eni: &str) {

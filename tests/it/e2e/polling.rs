@@ -1,7 +1,7 @@
 //! What waiting costs: describes go by batches, and watchers cost nothing.
 
 use eni_gateway::grpc::proto::attachment::State;
-use eni_gateway::simulator::{Action, EniStatus, Placement, Spread, WorldFile};
+use eni_gateway::simulator::{Action, DurationRange, EniStatus, Placement, WorldFile};
 use futures_util::future::join_all;
 use rstest::rstest;
 use std::time::Duration;
@@ -27,11 +27,11 @@ async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(#[ca
     // Until they are forced.
     stage.ens.world(|world, _| {
         let rules = world.rules().clone();
-        let attach_time = Spread::fixed(Duration::from_secs(3600));
-        world.set_rules(eni_gateway::simulator::Rules { attach_time, ..rules });
+        let attach_time = DurationRange::fixed(Duration::from_secs(3600));
+        world.set_rules(eni_gateway::simulator::WorldRules { attach_time, ..rules });
     });
     // A comparison would be a describe too.
-    let settings = [("TRACKER__COMPARE_AFTER", "1h")];
+    let settings = [("TRACKER__RECONCILE_AFTER", "1h")];
     let replicas = [stage.replica(&settings).await, stage.replica(&settings).await];
     let clients = [replicas[0].client().await, replicas[1].client().await];
     let pairs: Vec<(&str, String)> = (0..10 * INSTANCES)

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use eni_gateway::ens::credentials::chain::DiscoverError;
-use eni_gateway::ens::credentials::{Credentials, Provider, Surroundings};
+use eni_gateway::ens::credentials::{Credentials, Provider, ProviderContext};
 use rstest::rstest;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -15,13 +15,13 @@ use super::provider;
 use super::server::{Act, Request, Server, response};
 
 /// These variables and no others; a metadata service that is not there.
-pub(super) fn surroundings(variables: &[(&str, &str)]) -> Surroundings {
+pub(super) fn surroundings(variables: &[(&str, &str)]) -> ProviderContext {
     provider();
     let variables: HashMap<String, String> = variables
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
-    Surroundings::new(Arc::new(move |name| variables.get(name).cloned())).with_metadata(url("http://127.0.0.1:9"))
+    ProviderContext::new(Arc::new(move |name| variables.get(name).cloned())).with_metadata(url("http://127.0.0.1:9"))
 }
 
 fn url(text: &str) -> Url {
@@ -36,11 +36,11 @@ pub(super) fn session(number: usize, minutes: i64) -> serde_json::Value {
     })
 }
 
-async fn discovered(surroundings: &Surroundings) -> Provider {
+async fn discovered(surroundings: &ProviderContext) -> Provider {
     Provider::discover(surroundings).await.expect("a source")
 }
 
-async fn get(surroundings: &Surroundings) -> Arc<Credentials> {
+async fn get(surroundings: &ProviderContext) -> Arc<Credentials> {
     discovered(surroundings).await.get().await.expect("credentials")
 }
 

@@ -27,7 +27,7 @@ async fn a_stream_holds_its_place_until_it_ends() {
         ..Options::default()
     })
     .await;
-    super::fakes::put(&gateway.ledger, attachment("i-1", "eni-1", State::Attached, 3)).await;
+    super::fakes::put(&gateway.store, attachment("i-1", "eni-1", State::Attached, 3)).await;
     let mut client = gateway.client().await;
     let mut stream = client
         .watch_attachment(watch("i-1", "eni-1", true))

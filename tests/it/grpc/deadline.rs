@@ -65,7 +65,7 @@ async fn a_deadline_that_has_passed_is_answered_too() {
 #[tokio::test]
 async fn a_watch_ends_with_its_deadline() {
     let gateway = Gateway::start().await;
-    super::fakes::put(&gateway.ledger, attachment("i-1", "eni-1", State::Attached, 3)).await;
+    super::fakes::put(&gateway.store, attachment("i-1", "eni-1", State::Attached, 3)).await;
     let asked = within(watch("i-1", "eni-1", true), "3S");
     let mut stream = gateway
         .timerless()

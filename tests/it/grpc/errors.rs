@@ -83,7 +83,7 @@ async fn a_delay_comes_in_both_forms() {
 #[tokio::test]
 async fn what_is_attached_already_is_ok() {
     let gateway = Gateway::start().await;
-    super::fakes::put(&gateway.ledger, attachment("i-1", "eni-1", State::Attached, 7)).await;
+    super::fakes::put(&gateway.store, attachment("i-1", "eni-1", State::Attached, 7)).await;
     gateway.ens.show_attached("i-1", "eni-1");
     let answer = gateway
         .client()

@@ -5,14 +5,14 @@ use std::sync::Mutex;
 
 use eni_gateway::ens::{DescribeError, EniStatus, Ens, InstanceRow, Outcome, Permit, Prepared, Row};
 use eni_gateway::ledger::record::Attempt;
-use eni_gateway::ledger::{Effects, Ledger, Memory, Proposal, Snapshot, Verdict};
+use eni_gateway::ledger::{Effects, LedgerStore, Memory, Proposal, Snapshot, Verdict};
 use eni_gateway::model::{
     Attachment, Failure, InstanceId, InterfaceId, Revision, State, Timestamp, Transition, Uid, Unknown,
 };
 use tokio::sync::Semaphore;
 
 /// Puts an attachment into a ledger: seen just now.
-pub(super) async fn put(ledger: &Memory, attachment: Attachment) {
+pub(super) async fn put(store: &Memory, attachment: Attachment) {
     let instance = attachment.instance.clone();
     let Snapshot {
         mut record,
@@ -20,10 +20,10 @@ pub(super) async fn put(ledger: &Memory, attachment: Attachment) {
         partition,
         now,
         ..
-    } = ledger.read(&instance, None).await.unwrap();
+    } = store.read(&instance, None).await.unwrap();
     record.revision = record.revision.max(attachment.revision);
     // As of a ledger that lost nothing.
-    record.incarnation.clone_from(&partition.incarnation);
+    record.epoch.clone_from(&partition.epoch);
     let attempt = Attempt {
         described_at: Some(now),
         reserved: false,
@@ -31,7 +31,7 @@ pub(super) async fn put(ledger: &Memory, attachment: Attachment) {
         ..Attempt::new(&instance, &attachment.eni, attachment.uid, now)
     };
     // The cloud of these tests shows nothing: what was settled just now need not show yet.
-    record.settled.insert(attachment.eni.clone(), now);
+    record.recently_confirmed.insert(attachment.eni.clone(), now);
     record.attempts.insert(attachment.eni, attempt);
     let proposal = Proposal {
         instance,
@@ -45,7 +45,7 @@ pub(super) async fn put(ledger: &Memory, attachment: Attachment) {
             ..Effects::default()
         },
     };
-    let verdict = ledger.commit(&proposal).await.unwrap();
+    let verdict = store.commit(&proposal).await.unwrap();
     assert!(matches!(verdict, Verdict::Committed { .. }), "{verdict:?}");
 }
 

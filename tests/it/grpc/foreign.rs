@@ -18,7 +18,7 @@ use crate::support::python::{Foreign, attach, within};
 #[tokio::test]
 async fn python_decodes_every_reason_of_an_attach() {
     let gateway = Gateway::start().await;
-    super::fakes::put(&gateway.ledger, attachment("i-1", "eni-attached", State::Attached, 7)).await;
+    super::fakes::put(&gateway.store, attachment("i-1", "eni-attached", State::Attached, 7)).await;
     gateway.ens.show_attached("i-1", "eni-attached");
     let reasons: Vec<Reason> = Method::Attach.reasons().collect();
     for reason in &reasons {

@@ -13,7 +13,7 @@ use eni_gateway::grpc::proto::{AttachNetworkInterfaceRequest, GetAttachmentReque
 use eni_gateway::grpc::server::{ServeError, Settings};
 use eni_gateway::grpc::trace::{Observers, RpcReport};
 use eni_gateway::grpc::{AttachmentService, Health, Server, Tls};
-use eni_gateway::ledger::{Book, Bounds, Memory, Rates};
+use eni_gateway::ledger::{Bounds, Ledger, Memory, Rates};
 use eni_gateway::telemetry::Metrics;
 use eni_gateway::tracker::Tracker;
 use eni_gateway::watch::{self, Hub};
@@ -38,7 +38,7 @@ pub(super) struct Options {
 /// The edge, served until it is dropped.
 pub(super) struct Gateway {
     pub(super) address: SocketAddr,
-    pub(super) ledger: Memory,
+    pub(super) store: Memory,
     pub(super) ens: Arc<FakeEns>,
     pub(super) admission: Arc<Admission>,
     pub(super) health: Health,
@@ -55,14 +55,14 @@ impl Gateway {
     pub(super) async fn with(options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let (ledger, ens) = (Memory::new(Rates::default()), Arc::new(FakeEns::default()));
+        let (store, ens) = (Memory::new(Rates::default()), Arc::new(FakeEns::default()));
         let metrics = Metrics::new("0", "test").expect("metrics");
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let book = Arc::new(Book::new(ledger.clone(), Bounds::default(), Arc::new(|_| {})));
+        let ledger = Arc::new(Ledger::new(store.clone(), Bounds::default(), Arc::new(|_| {})));
         let budget = Budget::new(Arc::new(|_| Box::pin(async { Ok(TokenAnswer::Granted) })));
         let timeout = Duration::from_secs(8);
         let attacher = Arc::new(Attacher::new(
-            book.clone(),
+            ledger.clone(),
             ens.clone(),
             budget.clone(),
             timeout,
@@ -70,7 +70,7 @@ impl Gateway {
             tasks.clone(),
         ));
         let tracker = Arc::new(Tracker::new(
-            book.clone(),
+            ledger.clone(),
             ens.clone(),
             budget.clone(),
             attacher.clone(),
@@ -82,7 +82,7 @@ impl Gateway {
             max_age: Duration::from_secs(3600),
         };
         let hub = Hub::new(
-            book,
+            ledger,
             ens.clone(),
             budget,
             tracker,
@@ -109,7 +109,7 @@ impl Gateway {
         let serving = tokio::spawn(server.serve(listener, stop.clone().cancelled_owned()));
         Self {
             address,
-            ledger,
+            store,
             ens,
             admission,
             health,

@@ -20,7 +20,7 @@ async fn pages_follow_each_other() {
     let gateway = Gateway::start().await;
     for number in 0..5 {
         super::fakes::put(
-            &gateway.ledger,
+            &gateway.store,
             attachment("i-1", &format!("eni-{number}"), State::Attached, number + 1),
         )
         .await;

@@ -108,7 +108,7 @@ async fn what_is_not_known_is_a_reason() {
 async fn what_is_known_is_shown_and_called_incomplete() {
     let gateway = Gateway::start().await;
     let mut client = gateway.client().await;
-    put(&gateway.ledger, attachment("i-1", "eni-1", State::Attached, 3)).await;
+    put(&gateway.store, attachment("i-1", "eni-1", State::Attached, 3)).await;
     for (fault, code, reason) in faults() {
         gateway.ens.show_nothing(Some(fault));
         let listed = client.list_attachments(list("i-1")).await.unwrap().into_inner();

@@ -13,7 +13,7 @@ use super::gateway::{Gateway, attach, get, watch};
 #[tokio::test]
 async fn every_rpc_is_reported_once_by_its_own_status() {
     let gateway = Gateway::start().await;
-    super::fakes::put(&gateway.ledger, attachment("i-1", "eni-1", State::Attached, 3)).await;
+    super::fakes::put(&gateway.store, attachment("i-1", "eni-1", State::Attached, 3)).await;
     gateway.ens.show_attached("i-1", "eni-1");
     let mut client = gateway.client().await;
     client

@@ -11,8 +11,8 @@ use super::gateway::{Gateway, watch};
 #[tokio::test]
 async fn the_snapshot_comes_first_and_then_the_end() {
     let gateway = Gateway::start().await;
-    super::fakes::put(&gateway.ledger, attachment("i-1", "eni-1", State::Detached, 3)).await;
-    super::fakes::put(&gateway.ledger, attachment("i-1", "eni-2", State::Failed, 5)).await;
+    super::fakes::put(&gateway.store, attachment("i-1", "eni-1", State::Detached, 3)).await;
+    super::fakes::put(&gateway.store, attachment("i-1", "eni-2", State::Failed, 5)).await;
     let stream = gateway
         .client()
         .await

@@ -98,7 +98,7 @@ fn what_a_simulation_runs_is_the_same_each_time() {
 #[case::a_watch("use tokio::sync::{Notify, watch};", "sync::watch")]
 #[case::the_clock("fn f() { SystemTime::now() }", "SystemTime")]
 #[case::a_select("async fn f() { loop { tokio::select! { () = a => {} } } }", "select!")]
-fn it_bites(#[case] source: &str, #[case] word: &str) {
+fn each_mutation_is_found(#[case] source: &str, #[case] word: &str) {
     let found = differs(Path::new("watch/hub.rs"), source);
     assert!(found.len() == 1 && found[0].contains(word), "{found:?}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::{Effects, Ledger, Memory, REQUEST_LIFE, Rates};
+use eni_gateway::ledger::{Effects, LedgerStore, Memory, REQUEST_LIFE, Rates};
 
 use super::contract::{contract, entry, instance, put, record, request};
 

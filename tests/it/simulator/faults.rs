@@ -80,8 +80,8 @@ async fn applied_late() {
     }))
     .await;
     assert_eq!(answer.unwrap_err().kind(), ErrorKind::ConnectionReset);
-    let book = simulator.books();
-    assert_eq!(book.attaches().map(|call| call.applied).collect::<Vec<_>>(), [false]);
+    let ledger = simulator.books();
+    assert_eq!(ledger.attaches().map(|call| call.applied).collect::<Vec<_>>(), [false]);
     eventually(async || simulator.books().applied_to("eni-0001") == 1).await;
 }
 
@@ -108,8 +108,8 @@ async fn accepted_then_failed() {
     let (simulator, caller, answer) = attach_under(next(Effect::AcceptThenFail)).await;
     assert_eq!(answer.unwrap().code().1, "ok");
     caller.until_status("eni-0001", "Available").await;
-    let book = simulator.books().instance("i-stopped-1");
-    assert_eq!((book.applied, book.max_occupied, book.occupied), (1, 1, 0));
+    let ledger = simulator.books().instance("i-stopped-1");
+    assert_eq!((ledger.applied, ledger.max_occupied, ledger.occupied), (1, 1, 0));
 }
 
 #[tokio::test]

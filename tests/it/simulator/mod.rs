@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use eni_gateway::simulator::{Handle, Settings, Simulator, Spread, World, WorldFile};
+use eni_gateway::simulator::{DurationRange, Handle, Settings, Simulator, World, WorldFile};
 
 mod caller;
 mod control;
@@ -18,7 +18,7 @@ async fn start() -> Handle {
 
 async fn start_with(settings: Settings) -> Handle {
     let mut world = WorldFile::default_world();
-    let quick = Spread::fixed(Duration::from_millis(50));
+    let quick = DurationRange::fixed(Duration::from_millis(50));
     world.rules.attach_time = quick;
     world.rules.detach_time = quick;
     world.rules.power_time = quick;

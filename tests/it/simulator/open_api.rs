@@ -35,13 +35,13 @@ async fn twelve_callers_at_once_fill_an_instance_to_ten() {
         BTreeMap::from([("ok".to_owned(), 10), ("EniPerInstanceLimitExceeded".to_owned(), 2)])
     );
     let books = simulator.books();
-    let book = books.instance("i-stopped-1");
+    let ledger = books.instance("i-stopped-1");
     assert_eq!(
         (
-            book.max_occupied,
-            book.applied,
-            book.attach_calls,
-            book.attach_processing
+            ledger.max_occupied,
+            ledger.applied,
+            ledger.attach_calls,
+            ledger.attach_processing
         ),
         (10, 10, 12, 0)
     );

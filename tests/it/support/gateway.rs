@@ -10,7 +10,7 @@ use eni_gateway::grpc::proto::{
 };
 use eni_gateway::grpc::trace::UNDOCUMENTED;
 use eni_gateway::simulator::auth::{DEFAULT_ID, DEFAULT_SECRET};
-use eni_gateway::simulator::{Handle, Settings, Simulator, Spread, World, WorldFile};
+use eni_gateway::simulator::{DurationRange, Handle, Settings, Simulator, World, WorldFile};
 use tempfile::TempDir;
 use tokio::time::Instant;
 use tonic::Status;
@@ -85,10 +85,10 @@ impl Stage {
     }
 
     async fn at(ledger: String, redis: Server, mut world: WorldFile) -> Self {
-        world.rules.attach_time = Spread::fixed(Duration::from_millis(300));
-        world.rules.detach_time = Spread::fixed(Duration::from_millis(300));
-        world.rules.lag_by_id = Spread::fixed(Duration::from_millis(100));
-        world.rules.lag_by_instance = Spread::fixed(Duration::from_millis(100));
+        world.rules.attach_time = DurationRange::fixed(Duration::from_millis(300));
+        world.rules.detach_time = DurationRange::fixed(Duration::from_millis(300));
+        world.rules.lag_by_id = DurationRange::fixed(Duration::from_millis(100));
+        world.rules.lag_by_instance = DurationRange::fixed(Duration::from_millis(100));
         // The gateway alone is to keep the limit.
         world.rules.enforce_limit = false;
         let any = "127.0.0.1:0".parse().unwrap();

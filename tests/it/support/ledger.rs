@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use eni_gateway::ledger::{
-    Due, Health, Hints, Ledger, Memory, Partition, Proposal, Rates, RequestKey, Snapshot, TokenOrder, TokenReply,
-    Unavailable, Verdict,
+    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Memory, Partition, Proposal, Rates, RequestKey, Snapshot,
+    TokenOrder, TokenReply, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp};
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 pub(crate) struct Faulty {
     records: Arc<Mutex<Memory>>,
     clock: Memory,
-    hints: Hints,
+    changes: ChangeNotifier,
     down: Arc<Mutex<Option<Instant>>>,
     /// Until when every partition recovers.
     hold_until: Arc<Mutex<Timestamp>>,
@@ -33,11 +33,11 @@ impl Faulty {
     /// With a budget of these rates.
     pub(crate) fn with(rates: Rates) -> Self {
         let memory = Memory::new(rates);
-        let hints = memory.hints().clone();
+        let changes = memory.changes().clone();
         Self {
             records: Arc::new(Mutex::new(memory.clone())),
             clock: memory,
-            hints,
+            changes,
             down: Arc::default(),
             hold_until: Arc::default(),
             reads: Arc::default(),
@@ -64,7 +64,7 @@ impl Faulty {
     /// Another replica's connection, which no hint reaches.
     pub(crate) fn deaf_replica(&self) -> Self {
         Self {
-            hints: Hints::default(),
+            changes: ChangeNotifier::default(),
             ..self.replica()
         }
     }
@@ -82,7 +82,7 @@ impl Faulty {
     fn recovering(&self, partition: Partition) -> Partition {
         let hold_until = *self.hold_until.lock().unwrap();
         Partition {
-            hold_until,
+            hold_down_until: hold_until,
             ..partition
         }
     }
@@ -91,7 +91,7 @@ impl Faulty {
     pub(crate) fn wipe(&self) {
         let rates = Rates::default();
         *self.records.lock().unwrap() = Memory::beginning_at(rates, self.clock.clock());
-        self.hints.notify_all();
+        self.changes.notify_all();
     }
 
     /// How often a record was read.
@@ -104,30 +104,30 @@ impl Faulty {
         self.calls.load(Ordering::Relaxed)
     }
 
-    async fn reached(&self) -> Result<Memory, Unavailable> {
+    async fn reached(&self) -> Result<Memory, LedgerError> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         if !self.latency.is_zero() {
             tokio::time::sleep(self.latency).await;
         }
         if let Some(since) = *self.down.lock().unwrap() {
-            return Err(Unavailable::before("it is down").after(since.elapsed()));
+            return Err(LedgerError::not_applied("it is down").with_outage(since.elapsed()));
         }
         Ok(self.records.lock().unwrap().clone())
     }
 }
 
-impl Ledger for Faulty {
-    async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, Unavailable> {
+impl LedgerStore for Faulty {
+    async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, LedgerError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         let snapshot = self.reached().await?.read(instance, request).await?;
         let partition = self.recovering(snapshot.partition.clone());
         Ok(Snapshot { partition, ..snapshot })
     }
 
-    async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
+    async fn commit(&self, proposal: &Proposal) -> Result<Verdict, LedgerError> {
         let verdict = self.reached().await?.commit(proposal).await;
         if proposal.effects.notify && matches!(verdict, Ok(Verdict::Committed { .. })) {
-            self.hints.notify(&proposal.instance);
+            self.changes.notify(&proposal.instance);
         }
         verdict.map(|verdict| match verdict {
             Verdict::Conflict(mut found) => {
@@ -138,36 +138,36 @@ impl Ledger for Faulty {
         })
     }
 
-    async fn confirm(&self, instance: &InstanceId, incarnation: &str) -> Result<(), Unavailable> {
-        self.reached().await?.confirm(instance, incarnation).await
+    async fn confirm(&self, instance: &InstanceId, epoch: &str) -> Result<(), LedgerError> {
+        self.reached().await?.confirm(instance, epoch).await
     }
 
-    async fn due(&self, most: usize) -> Result<Vec<Due>, Unavailable> {
+    async fn due(&self, most: usize) -> Result<Vec<Due>, LedgerError> {
         self.reached().await?.due(most).await
     }
 
-    async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
+    async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, LedgerError> {
         self.reached().await?.claim(due, visibility).await
     }
 
-    async fn due_comparisons(&self, most: usize) -> Result<Vec<InstanceId>, Unavailable> {
-        self.reached().await?.due_comparisons(most).await
+    async fn due_reconciliations(&self, most: usize) -> Result<Vec<InstanceId>, LedgerError> {
+        self.reached().await?.due_reconciliations(most).await
     }
 
-    async fn claim_comparisons(
+    async fn claim_reconciliations(
         &self,
         due: Vec<InstanceId>,
         visibility: Duration,
-    ) -> Result<Vec<InstanceId>, Unavailable> {
-        self.reached().await?.claim_comparisons(due, visibility).await
+    ) -> Result<Vec<InstanceId>, LedgerError> {
+        self.reached().await?.claim_reconciliations(due, visibility).await
     }
 
-    async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
+    async fn take(&self, order: TokenOrder) -> Result<TokenReply, LedgerError> {
         self.reached().await?.take(order).await
     }
 
-    fn hints(&self) -> &Hints {
-        &self.hints
+    fn changes(&self) -> &ChangeNotifier {
+        &self.changes
     }
 
     fn now(&self, instance: &InstanceId) -> Timestamp {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use eni_gateway::ledger::redis::Place;
+use eni_gateway::ledger::redis::ServerAddr;
 use redis::FromRedisValue;
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -131,8 +131,8 @@ impl Server {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    pub(crate) fn place(&self) -> Place {
-        Place::Tcp("127.0.0.1".to_owned(), self.port)
+    pub(crate) fn place(&self) -> ServerAddr {
+        ServerAddr::Tcp("127.0.0.1".to_owned(), self.port)
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eni_gateway::ledger::command::Status;
+use eni_gateway::ledger::command::ObservedStatus;
 use eni_gateway::model::{Revision, State};
 use eni_gateway::watch::Event;
 use futures_util::StreamExt;
@@ -42,10 +42,10 @@ async fn everybody_sees_the_last_state_and_it_is_kept_once() {
     replica.accept(&begun).await;
     for n in 0..50 {
         replica
-            .settle("eni-1", here(Status::Attaching, &format!("Attaching {n}")))
+            .settle("eni-1", here(ObservedStatus::Attaching, &format!("Attaching {n}")))
             .await;
     }
-    replica.settle("eni-1", here(Status::InUse, "InUse")).await;
+    replica.settle("eni-1", here(ObservedStatus::InUse, "InUse")).await;
 
     let seen: Vec<_> = join_all(reading).await.into_iter().map(Result::unwrap).collect();
     let (_, first) = &seen[0];
@@ -55,9 +55,9 @@ async fn everybody_sees_the_last_state_and_it_is_kept_once() {
     );
     assert_eq!(first.ens_status, "InUse");
     assert!(
-        replica.ledger.reads() < 500,
+        replica.store.reads() < 500,
         "{} reads for a thousand watchers",
-        replica.ledger.reads()
+        replica.store.reads()
     );
     assert!(replica.ens.calls().is_empty());
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eni_gateway::ens::{DescribeError, EnsRefusal};
-use eni_gateway::ledger::Ledger;
+use eni_gateway::ledger::LedgerStore;
 use eni_gateway::model::{Reason, State};
 use eni_gateway::watch::{Coverage, Scope};
 use futures_util::future::join_all;
@@ -33,14 +33,14 @@ async fn get_shows_what_others_attached_and_keeps_it() {
     replica.ens.show(&instance("i-2"), &eni("eni-8"), "InUse");
     let shown = replica.hub.get(&instance("i-1"), &eni("eni-9"), soon()).await.unwrap();
     assert_eq!((shown.state, shown.ens_status.as_str()), (State::Attached, "InUse"));
-    let record = replica.book.read(&instance("i-1")).await.unwrap().record;
+    let record = replica.ledger.read(&instance("i-1")).await.unwrap().record;
     assert_eq!(
         record.attempts[&eni("eni-9")].attachment,
         shown,
         "it was written before it was shown"
     );
     replica.hub.get(&instance("i-1"), &eni("eni-9"), soon()).await.unwrap();
-    assert_eq!(replica.describes(), 1, "what the ledger knows, nobody asks for");
+    assert_eq!(replica.describes(), 1, "what the store knows, nobody asks for");
     let elsewhere = replica.hub.get(&instance("i-1"), &eni("eni-8"), soon()).await;
     assert_eq!(elsewhere.unwrap_err().reason, Reason::AttachmentNotFound);
 }
@@ -51,7 +51,7 @@ async fn list_and_a_watch_of_the_instance_ask_once_a_minute() {
     for (name, status) in [("eni-3", "InUse"), ("eni-1", "Attaching"), ("eni-2", "Detaching")] {
         replica.ens.show(&instance("i-1"), &eni(name), status);
     }
-    let asked_at = replica.ledger.now(&instance("i-1"));
+    let asked_at = replica.store.now(&instance("i-1"));
     let list = replica.hub.list(&instance("i-1"), soon()).await.unwrap();
     assert_eq!(
         list.coverage,

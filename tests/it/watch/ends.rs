@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::command::{SendAnswer, Status};
+use eni_gateway::ledger::command::{ObservedStatus, SendResult};
 use eni_gateway::model::{Code, Reason, State};
 use futures_util::StreamExt;
 
@@ -26,7 +26,9 @@ async fn a_detach_under_way_is_no_end() {
     let replica = Replica::new();
     replica.attach("eni-1").await;
     pass(Duration::from_secs(11)).await;
-    replica.settle("eni-1", here(Status::Detaching, "Detaching")).await;
+    replica
+        .settle("eni-1", here(ObservedStatus::Detaching, "Detaching"))
+        .await;
     let mut messages = replica.watch(scope("eni-1")).await;
     assert_eq!(at_once(&mut messages).await.state, State::Detaching);
     heartbeat(&mut messages).await;
@@ -93,7 +95,7 @@ async fn an_attempt_that_is_withdrawn_was_never_sent() {
         at_once(messages).await;
         heartbeat(messages).await;
     }
-    replica.answer(&begun, SendAnswer::Void).await;
+    replica.answer(&begun, SendResult::NoEffect).await;
 
     let (seen, ended) = end(&mut once).await;
     let failure = ended.unwrap();
@@ -113,7 +115,7 @@ async fn a_former_end_comes_back_when_its_successor_is_withdrawn() {
     let begun = replica.begin("eni-1").await;
     let mut messages = replica.watch(scope("eni-1")).await;
     let pending = at_once(&mut messages).await;
-    replica.answer(&begun, SendAnswer::Void).await;
+    replica.answer(&begun, SendResult::NoEffect).await;
     let (seen, ended) = end(&mut messages).await;
     let last = seen.last().unwrap();
     assert_eq!((last.state, ended), (State::Detached, None));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::command::Status;
+use eni_gateway::ledger::command::ObservedStatus;
 use eni_gateway::model::{Code, Reason, State};
 use eni_gateway::watch::Scope;
 use tokio::time::Instant;
@@ -12,13 +12,13 @@ use super::{Replica, at_once, attachment, end, eni, following, heartbeat, here, 
 #[tokio::test(start_paused = true)]
 async fn streams_outlast_a_ledger_out_of_reach() {
     let one = Replica::new();
-    let other = Replica::of(one.ledger.replica(), one.ens.clone());
+    let other = Replica::of(one.store.replica(), one.ens.clone());
     let begun = one.begin("eni-1").await;
     let mut messages = other.watch(scope("eni-1")).await;
     let pending = at_once(&mut messages).await;
     heartbeat(&mut messages).await;
 
-    other.ledger.down(true);
+    other.store.down(true);
     one.accept(&begun).await;
     for _ in 0..4 {
         assert_eq!(
@@ -36,11 +36,11 @@ async fn streams_outlast_a_ledger_out_of_reach() {
     let listed = other.hub.list(&instance("i-1"), deadline).await;
     assert_eq!(listed.unwrap_err().reason, Reason::CoordinationUnavailable);
 
-    other.ledger.down(false);
+    other.store.down(false);
     let back = Instant::now();
     assert_eq!(attachment(&mut messages).await.state, State::Attaching);
     assert!(back.elapsed() <= Duration::from_secs(5));
-    one.settle("eni-1", here(Status::InUse, "InUse")).await;
+    one.settle("eni-1", here(ObservedStatus::InUse, "InUse")).await;
     let (seen, ended) = end(&mut messages).await;
     assert_eq!((seen.last().unwrap().state, ended), (State::Attached, None));
 }
@@ -49,10 +49,10 @@ async fn streams_outlast_a_ledger_out_of_reach() {
 async fn a_ledger_that_is_slow_to_come_back_is_asked_less_and_less() {
     let replica = Replica::new();
     let _messages = replica.watch(following(whole())).await;
-    replica.ledger.down(true);
-    let before = replica.ledger.reads();
+    replica.store.down(true);
+    let before = replica.store.reads();
     pass(Duration::from_secs(60)).await;
-    let reads = replica.ledger.reads() - before;
+    let reads = replica.store.reads() - before;
     assert!((12..=25).contains(&reads), "{reads} reads in a minute");
 }
 
@@ -70,7 +70,7 @@ async fn a_loss_ends_the_streams_and_whoever_comes_back_is_told_what_there_is() 
     at_once(&mut all).await;
     heartbeat(&mut all).await;
 
-    replica.ledger.wipe();
+    replica.store.wipe();
     for messages in [&mut one, &mut all] {
         let (seen, ended) = end(messages).await;
         assert_eq!((seen.len(), ended.unwrap().reason), (0, Reason::CoordinationRecovering));

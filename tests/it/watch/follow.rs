@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use eni_gateway::ens::MAX_IDS;
-use eni_gateway::ledger::Ledger;
-use eni_gateway::ledger::command::{Command, Finding, Sight, Status};
+use eni_gateway::ledger::LedgerStore;
+use eni_gateway::ledger::command::{Command, EniObservation, ObservedEni, ObservedStatus};
 use eni_gateway::model::State;
 
 use crate::support::ens::Call;
@@ -32,7 +32,7 @@ async fn a_follower_learns_of_a_detach_that_nobody_asked_about() {
     assert_eq!(attachment(&mut messages).await.state, State::Attached);
     pass(Duration::from_secs(30)).await;
     replica.ens.show(&instance("i-1"), &eni("eni-1"), "Available");
-    let began = replica.ledger.now(&instance("i-1"));
+    let began = replica.store.now(&instance("i-1"));
     let last = attachment(&mut messages).await;
     assert_eq!((last.state, last.ens_status.as_str()), (State::Detached, "Available"));
     assert!(
@@ -54,12 +54,12 @@ async fn without_a_follower_nothing_is_asked() {
         streams.push(replica.watch(whole()).await);
         streams.push(replica.watch(scope("eni-2")).await);
     }
-    let reads = replica.ledger.reads();
+    let reads = replica.store.reads();
     pass(MINUTE * 10).await;
     assert!(
-        replica.ledger.reads() - reads < 160,
+        replica.store.reads() - reads < 160,
         "one reader for all: {}",
-        replica.ledger.reads() - reads
+        replica.store.reads() - reads
     );
     replica.accept(&begun).await;
     for messages in &mut streams {
@@ -90,20 +90,20 @@ async fn what_is_followed_is_asked_for_in_batches_over_all_instances() {
         let sight = |n: usize| {
             let id = eni(&format!("eni-{i}-{n}"));
             replica.ens.show(&instance(name), &id, "InUse");
-            Sight {
+            ObservedEni {
                 eni: id,
-                status: Status::InUse,
+                status: ObservedStatus::InUse,
                 text: "InUse".to_owned(),
                 primary: false,
             }
         };
         let rows = (0..20).map(sight).collect();
         let observe = Command::Observe {
-            sent_at: replica.ledger.now(&instance("i-1")),
+            sent_at: replica.store.now(&instance("i-1")),
             rows,
             then: None,
         };
-        replica.book.execute(&instance(name), &observe).await.unwrap();
+        replica.ledger.execute(&instance(name), &observe).await.unwrap();
         // Those that follow in time fall due together all the same.
         pass(Duration::from_secs(4)).await;
     }
@@ -134,7 +134,7 @@ async fn what_is_followed_is_asked_for_in_batches_over_all_instances() {
 #[tokio::test(start_paused = true)]
 async fn replicas_that_follow_the_same_do_not_ask_twice() {
     let one = Replica::new();
-    let other = Replica::of(one.ledger.deaf_replica(), one.ens.clone());
+    let other = Replica::of(one.store.deaf_replica(), one.ens.clone());
     one.attach("eni-1").await;
     let streams = (
         one.watch(following(whole())).await,
@@ -155,7 +155,9 @@ async fn what_was_asked_for_lately_is_left_out() {
     heartbeat(&mut messages).await;
     for _ in 0..20 {
         pass(Duration::from_secs(30)).await;
-        replica.settle("eni-1", super::here(Status::InUse, "InUse")).await;
+        replica
+            .settle("eni-1", super::here(ObservedStatus::InUse, "InUse"))
+            .await;
     }
     assert!(reread(&replica).is_empty(), "{:?}", reread(&replica));
 }
@@ -171,9 +173,18 @@ async fn an_ens_that_fails_is_not_asked_more_often() {
     pass(MINUTE * 10).await;
     let asked = reread(&replica).len();
     assert!((8..=14).contains(&asked), "{asked} describes in ten minutes");
-    replica.settle("eni-1", Finding::Unclear { text: String::new() }).await;
+    replica
+        .settle("eni-1", EniObservation::Unclear { text: String::new() })
+        .await;
     assert_eq!(
-        replica.book.read(&instance("i-1")).await.unwrap().record.attempts.len(),
+        replica
+            .ledger
+            .read(&instance("i-1"))
+            .await
+            .unwrap()
+            .record
+            .attempts
+            .len(),
         1
     );
 }

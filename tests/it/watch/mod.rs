@@ -18,10 +18,12 @@ use std::time::Duration;
 use eni_gateway::attach::Attacher;
 use eni_gateway::ens::Budget;
 use eni_gateway::ens::budget::{TokenAnswer, TokenRequest};
-use eni_gateway::ledger::book::Event as BookEvent;
-use eni_gateway::ledger::command::{Command, Enter, Finding, Hold, Reach, Reply, SendAnswer, Status};
+use eni_gateway::ledger::command::{
+    Acquire, Command, EniObservation, LockToken, Mode, ObservedStatus, Reply, SendResult,
+};
+use eni_gateway::ledger::execute::LedgerEvent as BookEvent;
 use eni_gateway::ledger::record::Attempt;
-use eni_gateway::ledger::{Book, Bounds, Ledger};
+use eni_gateway::ledger::{Bounds, Ledger, LedgerStore};
 use eni_gateway::model::{Attachment, Failure, InstanceId, InterfaceId, Revision, State, Ticket, Uid};
 use eni_gateway::telemetry::Metrics;
 use eni_gateway::tracker::Tracker;
@@ -73,9 +75,9 @@ async fn pass(time: Duration) {
 
 /// One replica.
 struct Replica {
-    ledger: Faulty,
+    store: Faulty,
     ens: FakeEns,
-    book: Arc<Book<Faulty>>,
+    ledger: Arc<Ledger<Faulty>>,
     hub: Arc<Hub<Faulty, FakeEns>>,
     metrics: Metrics,
     tasks: TaskTracker,
@@ -87,24 +89,24 @@ impl Replica {
         Self::of(Faulty::new(), FakeEns::default())
     }
 
-    fn of(ledger: Faulty, ens: FakeEns) -> Self {
+    fn of(store: Faulty, ens: FakeEns) -> Self {
         let budget = Budget::new(Arc::new(|_: TokenRequest| async { Ok(TokenAnswer::Granted) }.boxed()));
-        Self::within(budget, ledger, ens)
+        Self::within(budget, store, ens)
     }
 
     /// One whose calls of ENS are bounded.
-    fn within(budget: Budget, ledger: Faulty, ens: FakeEns) -> Self {
+    fn within(budget: Budget, store: Faulty, ens: FakeEns) -> Self {
         let bounds = Bounds {
             limit: 200,
             ..Bounds::default()
         };
         let observer = Arc::new(|event: BookEvent<'_>| assert!(matches!(event, BookEvent::Changed(_)), "{event:?}"));
-        let book = Arc::new(Book::new(ledger.clone(), bounds, observer));
+        let ledger = Arc::new(Ledger::new(store.clone(), bounds, observer));
         let metrics = Metrics::new("0", "test").unwrap();
         let (tasks, stop, cloud) = (TaskTracker::new(), CancellationToken::new(), Arc::new(ens.clone()));
         let timeout = Duration::from_secs(8);
         let attacher = Attacher::new(
-            book.clone(),
+            ledger.clone(),
             cloud.clone(),
             budget.clone(),
             timeout,
@@ -112,7 +114,7 @@ impl Replica {
             tasks.clone(),
         );
         let tracker = Arc::new(Tracker::new(
-            book.clone(),
+            ledger.clone(),
             cloud.clone(),
             budget.clone(),
             Arc::new(attacher),
@@ -121,7 +123,7 @@ impl Replica {
         ));
         let settings = Settings::default();
         let hub = Hub::new(
-            book.clone(),
+            ledger.clone(),
             cloud,
             budget,
             tracker,
@@ -131,9 +133,9 @@ impl Replica {
             stop.clone(),
         );
         Self {
-            ledger,
+            store,
             ens,
-            book,
+            ledger,
             hub,
             metrics,
             tasks,
@@ -154,14 +156,14 @@ impl Replica {
 
     async fn execute(&self, command: Command) -> Reply {
         // The next one comes later, by the ledger's clock too, and after the readers have read.
-        let reply = self.book.execute(&instance("i-1"), &command).await.unwrap().reply;
+        let reply = self.ledger.execute(&instance("i-1"), &command).await.unwrap().reply;
         pass(Duration::from_millis(1)).await;
         reply
     }
 
     /// Has the ledger show the whole instance as known: nobody need ask ENS.
     async fn observe(&self) {
-        let sent_at = self.ledger.now(&instance("i-1"));
+        let sent_at = self.store.now(&instance("i-1"));
         self.execute(Command::Observe {
             sent_at,
             rows: Vec::new(),
@@ -172,14 +174,14 @@ impl Replica {
 
     /// An attempt with its send written.
     async fn begin(&self, name: &str) -> Begun {
-        let enter = Command::Enter(Enter {
+        let enter = Command::Acquire(Acquire {
             ticket: Ticket(eni_gateway::model::random::uuid()),
             uid: Uid(eni_gateway::model::random::uuid()),
             eni: eni(name),
             request: None,
             trace: None,
-            reach: Reach::Reserve,
-            affirmed_since: eni_gateway::model::Timestamp::default(),
+            mode: Mode::Reserve,
+            confirmed_since: eni_gateway::model::Timestamp::default(),
         });
         let mut command = enter.clone();
         loop {
@@ -187,11 +189,11 @@ impl Replica {
                 Reply::Reserved { grant, attempt, .. } => {
                     return Begun {
                         attempt,
-                        hold: grant.hold,
+                        hold: grant.token,
                     };
                 }
                 Reply::Granted { stale: true, .. } => {
-                    let sent_at = self.ledger.now(&instance("i-1"));
+                    let sent_at = self.store.now(&instance("i-1"));
                     let rows = self.occupied().await;
                     command = Command::Observe {
                         sent_at,
@@ -205,24 +207,24 @@ impl Replica {
     }
 
     /// What a describe of the instance would show of what the ledger has there.
-    async fn occupied(&self) -> Vec<eni_gateway::ledger::command::Sight> {
-        let record = self.book.read(&instance("i-1")).await.unwrap().record;
+    async fn occupied(&self) -> Vec<eni_gateway::ledger::command::ObservedEni> {
+        let record = self.ledger.read(&instance("i-1")).await.unwrap().record;
         let here = record
             .attempts
             .values()
             .filter(|attempt| attempt.attachment.state == State::Attached);
-        here.map(|attempt| eni_gateway::ledger::command::Sight {
+        here.map(|attempt| eni_gateway::ledger::command::ObservedEni {
             eni: attempt.attachment.eni.clone(),
-            status: Status::InUse,
+            status: ObservedStatus::InUse,
             text: attempt.attachment.ens_status.clone(),
             primary: false,
         })
         .collect()
     }
 
-    async fn answer(&self, begun: &Begun, answer: SendAnswer) {
+    async fn answer(&self, begun: &Begun, answer: SendResult) {
         let Begun { attempt, hold } = begun;
-        self.execute(Command::Answer {
+        self.execute(Command::RecordSendResult {
             attempt: attempt.clone(),
             grant: *hold,
             answer,
@@ -234,17 +236,17 @@ impl Replica {
     async fn accept(&self, begun: &Begun) {
         self.answer(
             begun,
-            SendAnswer::Accepted {
+            SendResult::Accepted {
                 ens_request_id: "R-1".to_owned(),
             },
         )
         .await;
     }
 
-    async fn settle(&self, name: &str, finding: Finding) {
+    async fn settle(&self, name: &str, finding: EniObservation) {
         pass(Duration::from_millis(1)).await;
-        let sent_at = self.ledger.now(&instance("i-1"));
-        self.execute(Command::Settle {
+        let sent_at = self.store.now(&instance("i-1"));
+        self.execute(Command::RecordStatuses {
             sent_at,
             findings: vec![(eni(name), finding)],
         })
@@ -256,7 +258,7 @@ impl Replica {
         let begun = self.begin(name).await;
         self.accept(&begun).await;
         self.ens.show(&instance("i-1"), &eni(name), "InUse");
-        self.settle(name, here(Status::InUse, "InUse")).await;
+        self.settle(name, here(ObservedStatus::InUse, "InUse")).await;
     }
 
     /// Free again, and long enough after it was attached for ENS to be believed.
@@ -265,7 +267,7 @@ impl Replica {
         self.ens.show(&instance("i-1"), &eni(name), "Available");
         self.settle(
             name,
-            Finding::Available {
+            EniObservation::Available {
                 text: "Available".to_owned(),
             },
         )
@@ -273,7 +275,7 @@ impl Replica {
     }
 
     async fn revision(&self) -> Revision {
-        self.book.read(&instance("i-1")).await.unwrap().record.revision
+        self.ledger.read(&instance("i-1")).await.unwrap().record.revision
     }
 
     /// How often ENS was asked for everything on an instance.
@@ -289,11 +291,11 @@ impl Replica {
 /// An attempt under way.
 struct Begun {
     attempt: Box<Attempt>,
-    hold: Hold,
+    hold: LockToken,
 }
 
-fn here(status: Status, text: &str) -> Finding {
-    Finding::Here {
+fn here(status: ObservedStatus, text: &str) -> EniObservation {
+    EniObservation::Here {
         status,
         text: text.to_owned(),
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use eni_gateway::ledger::Ledger;
-use eni_gateway::ledger::command::{Finding, SendAnswer, Status};
+use eni_gateway::ledger::LedgerStore;
+use eni_gateway::ledger::command::{EniObservation, ObservedStatus, SendResult};
 use eni_gateway::model::{InterfaceId, Reason, Revision};
 use eni_gateway::watch::{Event, Scope};
 use futures_util::StreamExt;
@@ -20,7 +20,7 @@ enum Op {
     Accept(usize),
     Withdraw(usize),
     Unanswered(usize),
-    Settle(usize, Finding),
+    Settle(usize, EniObservation),
     Open {
         eni: Option<usize>,
         follow: bool,
@@ -41,17 +41,17 @@ enum Op {
     },
 }
 
-fn finding() -> impl Strategy<Value = Finding> {
+fn finding() -> impl Strategy<Value = EniObservation> {
     prop_oneof![
-        Just(here(Status::Attaching, "Attaching")),
-        Just(here(Status::InUse, "InUse")),
-        Just(here(Status::InUse, "InUse")),
-        Just(here(Status::Detaching, "Detaching")),
-        Just(Finding::Available {
+        Just(here(ObservedStatus::Attaching, "Attaching")),
+        Just(here(ObservedStatus::InUse, "InUse")),
+        Just(here(ObservedStatus::InUse, "InUse")),
+        Just(here(ObservedStatus::Detaching, "Detaching")),
+        Just(EniObservation::Available {
             text: "Available".to_owned()
         }),
-        Just(Finding::Missing),
-        Just(Finding::Unclear { text: "Odd".to_owned() }),
+        Just(EniObservation::Missing),
+        Just(EniObservation::Unclear { text: "Odd".to_owned() }),
     ]
 }
 
@@ -139,7 +139,7 @@ struct Run {
 impl Run {
     fn new() -> Self {
         let one = Replica::new();
-        let other = Replica::of(one.ledger.deaf_replica(), one.ens.clone());
+        let other = Replica::of(one.store.deaf_replica(), one.ens.clone());
         Self {
             replicas: [one, other],
             begun: BTreeMap::new(),
@@ -152,7 +152,7 @@ impl Run {
         &self.replicas[0]
     }
 
-    async fn answer(&mut self, which: usize, answer: SendAnswer) {
+    async fn answer(&mut self, which: usize, answer: SendResult) {
         if let Some(begun) = self.begun.remove(&which) {
             self.actor().answer(&begun, answer).await;
         }
@@ -161,7 +161,7 @@ impl Run {
     async fn step(&mut self, op: Op) {
         match op {
             Op::Begin(which) => {
-                let record = self.actor().book.read(&instance("i-1")).await.unwrap().record;
+                let record = self.actor().ledger.read(&instance("i-1")).await.unwrap().record;
                 let there = record.attempts.get(&eni(ENIS[which]));
                 let ended = there.is_none_or(|attempt| {
                     let state = attempt.attachment.state;
@@ -170,7 +170,7 @@ impl Run {
                 if ended
                     && record
                         .lock
-                        .is_none_or(|lock| lock.expires_at < self.actor().ledger.now(&instance("i-1")))
+                        .is_none_or(|lock| lock.expires_at < self.actor().store.now(&instance("i-1")))
                 {
                     let begun = self.actor().begin(ENIS[which]).await;
                     self.begun.insert(which, begun);
@@ -179,14 +179,14 @@ impl Run {
             Op::Accept(which) => {
                 self.answer(
                     which,
-                    SendAnswer::Accepted {
+                    SendResult::Accepted {
                         ens_request_id: "R".to_owned(),
                     },
                 )
                 .await;
             }
-            Op::Withdraw(which) => self.answer(which, SendAnswer::Void).await,
-            Op::Unanswered(which) => self.answer(which, SendAnswer::Unanswered).await,
+            Op::Withdraw(which) => self.answer(which, SendResult::NoEffect).await,
+            Op::Unanswered(which) => self.answer(which, SendResult::NoResponse).await,
             Op::Settle(which, finding) => self.actor().settle(ENIS[which], finding).await,
             Op::Open {
                 eni: which,
@@ -222,20 +222,20 @@ impl Run {
             }
             Op::Pass(millis) => pass(Duration::from_millis(millis)).await,
             // The one that acts is always there.
-            Op::Down { replica, down } => self.replicas[replica].ledger.down(down && replica == 1),
+            Op::Down { replica, down } => self.replicas[replica].store.down(down && replica == 1),
         }
     }
 
     /// At the end everybody comes to see the last of everything.
     async fn settle(&mut self) {
-        self.replicas[1].ledger.down(false);
+        self.replicas[1].store.down(false);
         for (place, watcher) in self.watchers.iter_mut().enumerate() {
             if watcher.messages.is_none() || !watcher.scope.follow {
                 watcher.scope.follow = true;
                 watcher.open(&self.replicas[place % 2]).await;
             }
         }
-        let record = self.actor().book.read(&instance("i-1")).await.unwrap().record;
+        let record = self.actor().ledger.read(&instance("i-1")).await.unwrap().record;
         for watcher in &mut self.watchers {
             watcher.read_up_to(record.revision).await;
             for (eni, attempt) in &record.attempts {

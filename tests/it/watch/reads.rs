@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use eni_gateway::ens::budget::{TokenAnswer, TokenRequest, Unreachable};
 use eni_gateway::ens::{Budget, DescribeError, EnsRefusal};
-use eni_gateway::ledger::Ledger;
-use eni_gateway::ledger::command::Status;
+use eni_gateway::ledger::LedgerStore;
+use eni_gateway::ledger::command::ObservedStatus;
 use eni_gateway::model::{Code, Failure, Reason, Revision, State};
 use eni_gateway::watch::{Coverage, Scope};
 use futures_util::FutureExt;
@@ -106,7 +106,7 @@ async fn what_neither_the_ledger_nor_ens_answers_fails_with_a_reads_reason() {
 async fn what_the_ledger_knows_is_shown_with_its_age() {
     for (fault, reason) in faults() {
         let replica = Replica::new();
-        let asked_at = replica.ledger.now(&instance("i-1"));
+        let asked_at = replica.store.now(&instance("i-1"));
         replica.attach("eni-1").await;
         replica.ens.show(&instance("i-1"), &eni("eni-2"), "InUse");
         replica.ens.fail(Some(fault));
@@ -151,7 +151,7 @@ async fn a_ledger_that_lost_writes_does_not_claim_what_it_observed_before() {
     let replica = Replica::new();
     let mut messages = replica.watch(following(whole())).await;
     assert!(!beat(&mut messages).await.1.incomplete);
-    replica.ledger.wipe();
+    replica.store.wipe();
     replica.ens.fail(Some(DescribeError::Incomplete));
     let listed = replica.hub.list(&instance("i-1"), soon()).await;
     assert_eq!(listed.unwrap_err().reason, Reason::EnsUnavailable);
@@ -204,7 +204,7 @@ async fn what_a_follower_sees_does_not_grow_old() {
     for beats in 0..40 {
         for messages in [&mut all, &mut absent] {
             let (_, coverage) = beat(messages).await;
-            let now = replica.ledger.now(&instance("i-1"));
+            let now = replica.store.now(&instance("i-1"));
             assert!(!coverage.incomplete, "after {beats} heartbeats");
             assert!(now.since(coverage.observed_at.unwrap()) <= MINUTE);
         }
@@ -261,7 +261,7 @@ async fn a_watch_that_was_complete_once_ends_well() {
     replica.ens.fail(Some(DescribeError::Incomplete));
     pass(MINUTE * 5).await;
     assert!(beat(&mut messages).await.1.incomplete, "its age is not hidden");
-    replica.settle("eni-1", here(Status::InUse, "InUse")).await;
+    replica.settle("eni-1", here(ObservedStatus::InUse, "InUse")).await;
     assert_eq!(end(&mut messages).await.1, None, "what it began with has ended");
 }
 
@@ -300,7 +300,7 @@ fn exhausted(every: Duration) -> Budget {
 async fn reads_do_not_queue_for_a_budget_that_others_take() {
     for every in [Duration::from_millis(700), Duration::from_secs(5)] {
         let replica = Replica::within(exhausted(every), Faulty::new(), FakeEns::default());
-        let known = Replica::of(replica.ledger.replica(), replica.ens.clone());
+        let known = Replica::of(replica.store.replica(), replica.ens.clone());
         known.attach("eni-1").await;
         pass(MINUTE * 2).await;
         let began = Instant::now();
@@ -342,7 +342,7 @@ async fn a_counter_that_cannot_be_reached_is_told_so() {
     let down = Budget::new(Arc::new(|_| {
         async {
             Err(Unreachable {
-                why: "the ledger cannot be reached".to_owned(),
+                why: "the store cannot be reached".to_owned(),
                 down_for: Duration::ZERO,
             })
         }
@@ -357,7 +357,7 @@ async fn a_counter_that_cannot_be_reached_is_told_so() {
 #[tokio::test(start_paused = true)]
 async fn replicas_share_what_one_of_them_could_ask() {
     let one = Replica::within(exhausted(Duration::from_secs(5)), Faulty::new(), FakeEns::default());
-    let other = Replica::of(one.ledger.deaf_replica(), one.ens.clone());
+    let other = Replica::of(one.store.deaf_replica(), one.ens.clone());
     one.ens.show(&instance("i-1"), &eni("eni-1"), "InUse");
     let mut messages = one.watch(following(whole())).await;
     assert!(beat(&mut messages).await.1.incomplete);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::command::{SendAnswer, Status};
+use eni_gateway::ledger::command::{ObservedStatus, SendResult};
 use eni_gateway::model::{Reason, Revision, State};
 use futures_util::StreamExt;
 
@@ -26,7 +26,7 @@ async fn first_what_is_there_in_the_order_of_its_revisions_then_a_heartbeat_then
 
     replica.accept(&begun).await;
     assert_eq!(at_once(&mut messages).await.state, State::Attaching);
-    replica.settle("eni-1", here(Status::InUse, "InUse")).await;
+    replica.settle("eni-1", here(ObservedStatus::InUse, "InUse")).await;
     let last = at_once(&mut messages).await;
     assert_eq!(states(&last), [State::Pending, State::Attaching, State::Attached]);
     assert!(messages.next().await.is_none(), "everything has ended");
@@ -49,7 +49,7 @@ async fn a_stream_that_is_resumed_sends_only_what_is_newer() {
     drop(messages);
 
     replica.accept(&begun).await;
-    replica.settle("eni-1", here(Status::InUse, "InUse")).await;
+    replica.settle("eni-1", here(ObservedStatus::InUse, "InUse")).await;
     let mut messages = replica.watch(resumed(seen)).await;
     let last = at_once(&mut messages).await;
     assert_eq!(last.state, State::Attached);
@@ -87,10 +87,12 @@ async fn a_slow_reader_misses_states_between_and_never_the_last() {
     let mut messages = replica.watch(scope("eni-1")).await;
     assert_eq!(at_once(&mut messages).await.state, State::Pending);
 
-    replica.answer(&begun, SendAnswer::Unanswered).await;
+    replica.answer(&begun, SendResult::NoResponse).await;
     replica.accept(&begun).await;
-    replica.settle("eni-1", here(Status::Attaching, "Attaching")).await;
-    replica.settle("eni-1", here(Status::InUse, "InUse")).await;
+    replica
+        .settle("eni-1", here(ObservedStatus::Attaching, "Attaching"))
+        .await;
+    replica.settle("eni-1", here(ObservedStatus::InUse, "InUse")).await;
 
     let last = at_once(&mut messages).await;
     assert_eq!(last.state, State::Attached);
@@ -140,7 +142,7 @@ async fn a_failure_is_told_with_its_reason() {
     let mut messages = replica.watch(scope("eni-1")).await;
     at_once(&mut messages).await;
     let refusal = eni_gateway::model::Failure::new(Reason::InstanceNotStopped, "stop it");
-    replica.answer(&begun, SendAnswer::Refused(refusal.clone())).await;
+    replica.answer(&begun, SendResult::Refused(refusal.clone())).await;
     let (seen, ended) = end(&mut messages).await;
     assert_eq!(
         (seen.last().unwrap().state, seen.last().unwrap().error.as_ref()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::command::Status;
+use eni_gateway::ledger::command::ObservedStatus;
 use eni_gateway::model::{Code, Reason};
 use eni_gateway::watch::{Coverage, Event, Scope};
 use futures_util::StreamExt;
@@ -33,7 +33,7 @@ async fn each_stream_has_its_heartbeat_after_its_own_last_message() {
     at_once(&mut busy).await;
     for text in ["A", "B", "C", "D"] {
         pass(Duration::from_secs(10)).await;
-        replica.settle("eni-2", here(Status::Other, text)).await;
+        replica.settle("eni-2", here(ObservedStatus::Other, text)).await;
         assert_eq!(at_once(&mut busy).await.ens_status, text, "no heartbeat between");
     }
     let told = Instant::now();

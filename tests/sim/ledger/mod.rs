@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::ledger::{
-    Due, Health, Hints, Ledger, Partition, Proposal, RequestKey, Snapshot, TokenOrder, TokenReply, Unavailable, Verdict,
+    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Partition, Proposal, RequestKey, Snapshot, TokenOrder,
+    TokenReply, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp};
 
 use crate::judge::Clock;
 use crate::life::Life;
+use crate::mutations::Mutation;
 use crate::network::exchange;
 use crate::run::Simulation;
-use crate::sabotage::Sabotage;
 
 pub(crate) use server::Server;
 
@@ -38,7 +39,7 @@ struct Shared {
     server: Mutex<Arc<Server>>,
     /// Nobody can be reached.
     cut: AtomicBool,
-    hints: Hints,
+    changes: ChangeNotifier,
     /// Each partition as it was seen last.
     seen: Mutex<BTreeMap<usize, Partition>>,
 }
@@ -51,7 +52,7 @@ impl Link {
             gateway,
             server: Mutex::new(server),
             cut: AtomicBool::new(false),
-            hints: Hints::default(),
+            changes: ChangeNotifier::default(),
             seen: Mutex::default(),
         }))
     }
@@ -59,13 +60,13 @@ impl Link {
     /// Goes to another server from now on, and looks again at what may have changed there.
     pub(crate) fn turn_to(&self, server: Arc<Server>) {
         *self.0.server.lock().unwrap() = server;
-        self.0.hints.notify_all();
+        self.0.changes.notify_all();
     }
 
     /// Cuts the connection, or mends it.
     pub(crate) fn cut(&self, cut: bool) {
         if !cut && self.0.cut.load(Ordering::Relaxed) {
-            self.0.hints.notify_all();
+            self.0.changes.notify_all();
         }
         self.0.cut.store(cut, Ordering::Relaxed);
     }
@@ -79,18 +80,18 @@ impl Link {
     }
 
     pub(crate) fn hint(&self, instance: &InstanceId) {
-        self.0.hints.notify(instance);
+        self.0.changes.notify(instance);
     }
 
     async fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Link, &Server) -> T + Send + 'static,
-    ) -> Result<T, Unavailable> {
+    ) -> Result<T, LedgerError> {
         let Shared { simulation, life, .. } = &*self.0;
         if self.0.cut.load(Ordering::Relaxed) {
             life.pass().await;
             tokio::time::sleep(REFUSED).await;
-            return Err(Unavailable::before("connection refused"));
+            return Err(LedgerError::not_applied("connection refused"));
         }
         let (link, quality) = (self.clone(), simulation.ledger_network());
         let work = async move {
@@ -98,7 +99,7 @@ impl Link {
             work(&link, &server)
         };
         let answer = exchange(simulation, life, quality, PATIENCE, work).await;
-        answer.map_err(|_| Unavailable::midway("no answer in time"))
+        answer.map_err(|_| LedgerError::outcome_unknown("no answer in time"))
     }
 
     fn calls(&self, instance: &InstanceId, request: Option<&RequestKey>) {
@@ -112,7 +113,7 @@ impl Link {
         let index = PartitionId::of(instance).index();
         self.0.seen.lock().unwrap().insert(index, partition.clone());
         let Shared { simulation, .. } = &*self.0;
-        let left = partition.hold_until.since(self.server().now());
+        let left = partition.hold_down_until.since(self.server().now());
         if !left.is_zero() && simulation.is_attached_to(instance) {
             let now = simulation.history.elapsed();
             simulation.progress.closed(instance, now, left, &simulation.plan.bounds);
@@ -120,8 +121,8 @@ impl Link {
     }
 }
 
-impl Ledger for Link {
-    async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, Unavailable> {
+impl LedgerStore for Link {
+    async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, LedgerError> {
         self.calls(instance, request);
         let (id, request) = (instance.clone(), request.cloned());
         let snapshot = self.ask(move |_, server| server.look(&id, request.as_ref())).await?;
@@ -129,7 +130,7 @@ impl Ledger for Link {
         Ok(snapshot)
     }
 
-    async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
+    async fn commit(&self, proposal: &Proposal) -> Result<Verdict, LedgerError> {
         self.calls(&proposal.instance, proposal.request.as_ref());
         let sent = proposal.clone();
         let verdict = self
@@ -159,53 +160,53 @@ impl Ledger for Link {
         Ok(verdict)
     }
 
-    async fn confirm(&self, _instance: &InstanceId, _incarnation: &str) -> Result<(), Unavailable> {
+    async fn confirm(&self, _instance: &InstanceId, _epoch: &str) -> Result<(), LedgerError> {
         let Shared { simulation, .. } = &*self.0;
-        tokio::time::sleep(Sabotage::idles(&simulation.plan)).await;
+        tokio::time::sleep(Mutation::idles(&simulation.plan)).await;
         // Its replicas are not waited for: a failover that loses writes is followed by a hold.
         Ok(())
     }
 
-    async fn due(&self, most: usize) -> Result<Vec<Due>, Unavailable> {
+    async fn due(&self, most: usize) -> Result<Vec<Due>, LedgerError> {
         self.ask(move |_, server| server.due(most)).await
     }
 
-    async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, Unavailable> {
+    async fn claim(&self, due: Vec<Due>, visibility: Duration) -> Result<Vec<Due>, LedgerError> {
         self.ask(move |_, server| server.claim(due, visibility)).await
     }
 
-    async fn due_comparisons(&self, most: usize) -> Result<Vec<InstanceId>, Unavailable> {
-        self.ask(move |_, server| server.due_comparisons(most)).await
+    async fn due_reconciliations(&self, most: usize) -> Result<Vec<InstanceId>, LedgerError> {
+        self.ask(move |_, server| server.due_reconciliations(most)).await
     }
 
-    async fn claim_comparisons(
+    async fn claim_reconciliations(
         &self,
         due: Vec<InstanceId>,
         visibility: Duration,
-    ) -> Result<Vec<InstanceId>, Unavailable> {
-        self.ask(move |_, server| server.claim_comparisons(due, visibility))
+    ) -> Result<Vec<InstanceId>, LedgerError> {
+        self.ask(move |_, server| server.claim_reconciliations(due, visibility))
             .await
     }
 
-    async fn take(&self, order: TokenOrder) -> Result<TokenReply, Unavailable> {
+    async fn take(&self, order: TokenOrder) -> Result<TokenReply, LedgerError> {
         let Shared {
             simulation, gateway, ..
         } = &*self.0;
         let now = || simulation.history.elapsed();
         simulation.progress.ordered(gateway, order, now());
-        if let Some(wait) = Sabotage::starves(&simulation.plan, order) {
+        if let Some(wait) = Mutation::starves(&simulation.plan, order) {
             return Ok(TokenReply::Wait(wait));
         }
         let reply = self.ask(move |_, server| server.take(order)).await?;
         if let (TokenOrder::Take(bucket, _), TokenReply::Probe) = (order, reply) {
             simulation.progress.probe(gateway, bucket, now());
-            tokio::time::sleep(Sabotage::keeps_probe(&simulation.plan)).await;
+            tokio::time::sleep(Mutation::keeps_probe(&simulation.plan)).await;
         }
         Ok(reply)
     }
 
-    fn hints(&self) -> &Hints {
-        &self.0.hints
+    fn changes(&self) -> &ChangeNotifier {
+        &self.0.changes
     }
 
     fn now(&self, _instance: &InstanceId) -> Timestamp {

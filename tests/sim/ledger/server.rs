@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::ledger::{
-    Bounds, Due, Effects, Ledger as _, MAX_CLOCK_DIFFERENCE, Memory, Partition, Proposal, Rates, Record, RequestKey,
-    Snapshot, TokenOrder, TokenReply, Verdict,
+    Bounds, Due, Effects, LedgerStore as _, MAX_CLOCK_DIFFERENCE, Memory, Partition, Proposal, Rates, Record,
+    RequestKey, Snapshot, TokenOrder, TokenReply, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp, random};
 use futures_util::FutureExt as _;
 
+use crate::mutations::Mutation;
 use crate::plan::Plan;
-use crate::sabotage::Sabotage;
 
 /// How long a renewal without a hold closes a partition: only the epoch's text must be another one.
 const NO_HOLD: Duration = Duration::from_micros(1);
@@ -46,8 +46,8 @@ struct Epoch {
 impl Epoch {
     fn partition(&self) -> Partition {
         Partition {
-            incarnation: format!("{} {}", self.replication_id, self.hold_until.as_micros()),
-            hold_until: self.hold_until,
+            epoch: format!("{} {}", self.replication_id, self.hold_until.as_micros()),
+            hold_down_until: self.hold_until,
             shared: None,
         }
     }
@@ -78,8 +78,8 @@ impl Server {
         };
         Self {
             bounds: plan.bounds.clone(),
-            hold: Sabotage::hold(plan),
-            blind: Sabotage::compares_nothing(plan),
+            hold: Mutation::hold(plan),
+            blind: Mutation::compares_nothing(plan),
             rates,
             state: Mutex::new(State {
                 memory: Memory::beginning_at(rates, start),
@@ -144,8 +144,8 @@ impl Server {
             let hold = if epoch.hold_until > before { self.hold } else { NO_HOLD };
             epoch.hold_until = now + hold;
         }
-        let due_horizon = self.bounds.due_horizon().max(self.bounds.hold());
-        state.memory.tend(due_horizon, self.bounds.comparison_horizon());
+        let due_horizon = self.bounds.due_horizon().max(self.bounds.recovery_hold_down());
+        state.memory.repair_queues(due_horizon, self.bounds.reconcile_horizon());
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -170,7 +170,7 @@ impl Server {
         let mut state = self.state.lock().unwrap();
         let instance = &proposal.instance;
         let partition = state.settle(instance, self.hold);
-        if proposal.partition.incarnation != partition.incarnation {
+        if proposal.partition.epoch != partition.epoch {
             let found = Snapshot {
                 partition,
                 ..state.read(instance, proposal.request.as_ref())
@@ -233,12 +233,12 @@ impl Server {
         at_once(self.state.lock().unwrap().memory.claim(due, visibility))
     }
 
-    pub(crate) fn due_comparisons(&self, most: usize) -> Vec<InstanceId> {
-        at_once(self.state.lock().unwrap().memory.due_comparisons(most))
+    pub(crate) fn due_reconciliations(&self, most: usize) -> Vec<InstanceId> {
+        at_once(self.state.lock().unwrap().memory.due_reconciliations(most))
     }
 
-    pub(crate) fn claim_comparisons(&self, due: Vec<InstanceId>, visibility: Duration) -> Vec<InstanceId> {
-        at_once(self.state.lock().unwrap().memory.claim_comparisons(due, visibility))
+    pub(crate) fn claim_reconciliations(&self, due: Vec<InstanceId>, visibility: Duration) -> Vec<InstanceId> {
+        at_once(self.state.lock().unwrap().memory.claim_reconciliations(due, visibility))
     }
 
     pub(crate) fn take(&self, order: TokenOrder) -> TokenReply {

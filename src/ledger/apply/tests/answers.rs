@@ -1,8 +1,8 @@
 use super::*;
 use crate::model::{Failure, Reason};
 
-fn accepted() -> SendAnswer {
-    SendAnswer::Accepted {
+fn accepted() -> SendResult {
+    SendResult::Accepted {
         ens_request_id: "E-1".to_owned(),
     }
 }
@@ -41,7 +41,7 @@ fn the_send_is_written_with_the_reservation() {
 fn a_refusal_of_the_only_copy_ends_the_reservation() {
     let mut desk = Desk::new();
     let sent = desk.reserve(1, "eni-1");
-    desk.answer(&sent, SendAnswer::Refused(refusal(Reason::InstanceNotStopped)));
+    desk.answer(&sent, SendResult::Refused(refusal(Reason::InstanceNotStopped)));
     let attempt = desk.attempt("eni-1");
     assert_eq!(
         (attempt.attachment.state, attempt.reserved, attempt.due_at),
@@ -54,13 +54,13 @@ fn a_refusal_of_the_only_copy_ends_the_reservation() {
 fn what_was_never_sent_is_erased_and_the_former_state_stays() {
     let mut desk = Desk::new();
     let sent = desk.reserve(1, "eni-1");
-    desk.answer(&sent, SendAnswer::Void);
+    desk.answer(&sent, SendResult::NoEffect);
     assert!(desk.record.attempts.is_empty());
     let sent = desk.reserve(2, "eni-1");
-    desk.answer(&sent, SendAnswer::Refused(refusal(Reason::InstanceNotStopped)));
+    desk.answer(&sent, SendResult::Refused(refusal(Reason::InstanceNotStopped)));
     let (former, revision) = (desk.attempt("eni-1").uid(), desk.attempt("eni-1").attachment.revision);
     let sent = desk.reserve(3, "eni-1");
-    desk.answer(&sent, SendAnswer::Void);
+    desk.answer(&sent, SendResult::NoEffect);
     let now = desk.attempt("eni-1");
     assert_eq!((now.uid(), now.attachment.state), (former, State::Failed));
     assert!(now.attachment.revision > revision, "watchers are told");
@@ -70,10 +70,10 @@ fn what_was_never_sent_is_erased_and_the_former_state_stays() {
 fn that_a_send_is_void_may_be_said_twice() {
     let mut desk = Desk::new();
     let sent = desk.reserve(1, "eni-1");
-    desk.answer(&sent, SendAnswer::Void);
+    desk.answer(&sent, SendResult::NoEffect);
     let other = desk.reserve(2, "eni-1");
-    desk.answer(&other, SendAnswer::Refused(refusal(Reason::InstanceNotStopped)));
-    assert_eq!(desk.answer(&sent, SendAnswer::Void), Reply::Gone);
+    desk.answer(&other, SendResult::Refused(refusal(Reason::InstanceNotStopped)));
+    assert_eq!(desk.answer(&sent, SendResult::NoEffect), Reply::NotFound);
     assert_eq!(
         desk.attempt("eni-1").uid(),
         other.1.uid(),
@@ -81,7 +81,7 @@ fn that_a_send_is_void_may_be_said_twice() {
     );
 
     let first = desk.reserve(3, "eni-2");
-    desk.answer(&first, SendAnswer::Unanswered);
+    desk.answer(&first, SendResult::NoResponse);
     desk.pass(11 * SECOND);
     desk.settle("eni-2", free());
     let Reply::Reserved { grant, attempt, .. } = desk.resend(3, first.1.uid(), "eni-2") else {
@@ -89,7 +89,7 @@ fn that_a_send_is_void_may_be_said_twice() {
     };
     let second = (grant, *attempt);
     for _ in 0..2 {
-        desk.answer(&second, SendAnswer::Void);
+        desk.answer(&second, SendResult::NoEffect);
         let attempt = desk.attempt("eni-2");
         assert_eq!(
             (attempt.sends.len(), attempt.reserved),
@@ -103,28 +103,28 @@ fn that_a_send_is_void_may_be_said_twice() {
 fn an_unanswered_send_is_verified_after_the_lag_and_sent_again_only_when_seen_free() {
     let mut desk = Desk::new();
     let sent = desk.reserve(1, "eni-1");
-    desk.answer(&sent, SendAnswer::Unanswered);
+    desk.answer(&sent, SendResult::NoResponse);
     assert_eq!(desk.state("eni-1"), State::Verifying);
     assert!(desk.attempt("eni-1").due_at.unwrap() >= desk.now + desk.bounds.lag);
     let uid = sent.1.uid();
-    assert_eq!(desk.resend(2, uid, "eni-1"), Reply::Gone, "ENS was not asked");
+    assert_eq!(desk.resend(2, uid, "eni-1"), Reply::NotFound, "ENS was not asked");
     desk.pass(5 * SECOND);
     desk.settle("eni-1", free());
-    assert_eq!(desk.resend(2, uid, "eni-1"), Reply::Gone, "asked too early");
+    assert_eq!(desk.resend(2, uid, "eni-1"), Reply::NotFound, "asked too early");
     desk.pass(6 * SECOND);
     assert!(desk.settle("eni-1", free()).may_be_resent());
     let Reply::Reserved { attempt, .. } = desk.resend(2, uid, "eni-1") else {
         panic!()
     };
     assert_eq!(attempt.sends.len(), 2);
-    assert_eq!(desk.resend(2, uid, "eni-1"), Reply::Gone, "one resend for one look");
+    assert_eq!(desk.resend(2, uid, "eni-1"), Reply::NotFound, "one resend for one look");
 }
 
 #[test]
 fn a_copy_that_was_accepted_after_another_went_unanswered_fails_after_the_longer_grace() {
     let mut desk = Desk::new();
     let sent = desk.reserve(1, "eni-1");
-    desk.answer(&sent, SendAnswer::Unanswered);
+    desk.answer(&sent, SendResult::NoResponse);
     desk.pass(11 * SECOND);
     desk.settle("eni-1", free());
     let Reply::Reserved { grant, attempt, .. } = desk.resend(1, sent.1.uid(), "eni-1") else {
@@ -132,7 +132,7 @@ fn a_copy_that_was_accepted_after_another_went_unanswered_fails_after_the_longer
     };
     desk.answer(&(grant, *attempt), accepted());
     desk.pass(SECOND);
-    desk.settle("eni-1", here(Status::Attaching));
+    desk.settle("eni-1", here(ObservedStatus::Attaching));
     desk.pass(20 * SECOND);
     assert_eq!(
         desk.settle("eni-1", free()).attachment.state,
@@ -150,7 +150,7 @@ fn after_three_unanswered_sends_only_the_grace_proves_that_nothing_was_applied()
     let mut desk = Desk::new();
     let mut sent = desk.reserve(1, "eni-1");
     for _ in 0..2 {
-        desk.answer(&sent, SendAnswer::Unanswered);
+        desk.answer(&sent, SendResult::NoResponse);
         desk.pass(11 * SECOND);
         desk.settle("eni-1", free());
         let Reply::Reserved { grant, attempt, .. } = desk.resend(1, sent.1.uid(), "eni-1") else {
@@ -158,7 +158,7 @@ fn after_three_unanswered_sends_only_the_grace_proves_that_nothing_was_applied()
         };
         sent = (grant, *attempt);
     }
-    desk.answer(&sent, SendAnswer::Unanswered);
+    desk.answer(&sent, SendResult::NoResponse);
     desk.pass(39 * SECOND);
     assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Verifying);
     desk.pass(2 * SECOND);
@@ -171,7 +171,7 @@ fn after_three_unanswered_sends_only_the_grace_proves_that_nothing_was_applied()
 fn a_refusal_of_one_copy_proves_nothing_about_another() {
     let mut desk = Desk::new();
     let sent = desk.reserve(1, "eni-1");
-    desk.answer(&sent, SendAnswer::Unanswered);
+    desk.answer(&sent, SendResult::NoResponse);
     desk.pass(11 * SECOND);
     desk.settle("eni-1", free());
     let Reply::Reserved { grant, attempt, .. } = desk.resend(1, sent.1.uid(), "eni-1") else {
@@ -179,7 +179,7 @@ fn a_refusal_of_one_copy_proves_nothing_about_another() {
     };
     desk.answer(
         &(grant, *attempt),
-        SendAnswer::Refused(refusal(Reason::InstanceNotStopped)),
+        SendResult::Refused(refusal(Reason::InstanceNotStopped)),
     );
     assert_eq!(desk.state("eni-1"), State::Verifying);
     let mut applied = Desk {
@@ -189,7 +189,7 @@ fn a_refusal_of_one_copy_proves_nothing_about_another() {
     };
     applied.pass(15 * SECOND);
     assert_eq!(
-        applied.settle("eni-1", here(Status::InUse)).attachment.state,
+        applied.settle("eni-1", here(ObservedStatus::InUse)).attachment.state,
         State::Attached
     );
     desk.pass(15 * SECOND);
@@ -207,24 +207,24 @@ fn a_refusal_of_one_copy_proves_nothing_about_another() {
 /// the ENI here settles it before the lag is over.
 #[test]
 fn a_refusal_for_the_status_is_settled_by_what_ens_shows_after_the_lag() {
-    let elsewhere = Finding::Elsewhere {
+    let elsewhere = EniObservation::Elsewhere {
         instance: "i-2".parse().unwrap(),
         text: "InUse".to_owned(),
     };
-    let unclear = |text: &str| Finding::Unclear { text: text.to_owned() };
+    let unclear = |text: &str| EniObservation::Unclear { text: text.to_owned() };
     for (finding, at_once, after_lag) in [
-        (here(Status::InUse), State::Attached, State::Attached),
-        (here(Status::Attaching), State::Attaching, State::Attaching),
-        (here(Status::Detaching), State::Verifying, State::Failed),
+        (here(ObservedStatus::InUse), State::Attached, State::Attached),
+        (here(ObservedStatus::Attaching), State::Attaching, State::Attaching),
+        (here(ObservedStatus::Detaching), State::Verifying, State::Failed),
         (free(), State::Verifying, State::Failed),
         (elsewhere, State::Verifying, State::Failed),
-        (Finding::Missing, State::Verifying, State::Failed),
+        (EniObservation::Missing, State::Verifying, State::Failed),
         (unclear("Attaching"), State::Verifying, State::Verifying),
         (unclear(""), State::Verifying, State::Verifying),
     ] {
         let mut desk = Desk::new();
         let sent = desk.reserve(1, "eni-1");
-        desk.answer(&sent, SendAnswer::Conflicting(refusal(Reason::EniNotAvailable)));
+        desk.answer(&sent, SendResult::StatusConflict(refusal(Reason::EniNotAvailable)));
         assert_eq!(desk.attempt("eni-1").due_at, Some(desk.now), "read at once");
         for (pause, state) in [(SECOND / 10, at_once), (10 * SECOND, after_lag)] {
             desk.pass(pause);
@@ -243,13 +243,13 @@ fn a_refusal_for_the_status_of_an_eni_that_is_shown_free_is_settled_by_time() {
     let mut desk = Desk::new();
     desk.bounds.limit = 1;
     let sent = desk.reserve(1, "eni-1");
-    desk.answer(&sent, SendAnswer::Conflicting(refusal(Reason::EniNotAvailable)));
+    desk.answer(&sent, SendResult::StatusConflict(refusal(Reason::EniNotAvailable)));
     let mut applied = desk.clone();
     for _ in 0..9 {
         desk.pass(SECOND);
         assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Verifying);
         assert!(
-            !matches!(desk.enter(2, "eni-2", Reach::Reserve), Reply::Reserved { .. }),
+            !matches!(desk.enter(2, "eni-2", Mode::Reserve), Reply::Reserved { .. }),
             "its slot is not given away"
         );
     }
@@ -261,7 +261,7 @@ fn a_refusal_for_the_status_of_an_eni_that_is_shown_free_is_settled_by_time() {
     applied.settle("eni-1", free());
     applied.pass(5 * SECOND);
     assert_eq!(
-        applied.settle("eni-1", here(Status::InUse)).attachment.state,
+        applied.settle("eni-1", here(ObservedStatus::InUse)).attachment.state,
         State::Attached
     );
 }
@@ -270,7 +270,7 @@ fn a_refusal_for_the_status_of_an_eni_that_is_shown_free_is_settled_by_time() {
 fn a_refusal_by_an_unknown_code_is_settled_by_the_whole_grace_and_not_sent_again() {
     let mut desk = Desk::new();
     let sent = desk.reserve(1, "eni-1");
-    desk.answer(&sent, SendAnswer::Unproven(refusal(Reason::EnsError)));
+    desk.answer(&sent, SendResult::Unproven(refusal(Reason::EnsError)));
     assert_eq!(desk.state("eni-1"), State::Verifying);
     assert!(desk.attempt("eni-1").due_at.unwrap() >= desk.now + desk.bounds.lag);
     desk.pass(11 * SECOND);
@@ -287,11 +287,11 @@ fn a_refusal_by_an_unknown_code_is_settled_by_the_whole_grace_and_not_sent_again
 fn in_a_hold_nothing_is_settled_as_not_applied() {
     let mut desk = Desk::new();
     let sent = desk.reserve(1, "eni-1");
-    desk.answer(&sent, SendAnswer::Unanswered);
-    let hold = desk.bounds.hold();
+    desk.answer(&sent, SendResult::NoResponse);
+    let hold = desk.bounds.recovery_hold_down();
     desk.partition = Partition {
-        incarnation: "b".to_owned(),
-        hold_until: desk.now + hold,
+        epoch: "b".to_owned(),
+        hold_down_until: desk.now + hold,
         shared: None,
     };
     desk.pass(hold - SECOND);
@@ -311,11 +311,11 @@ fn in_a_hold_nothing_is_settled_as_not_applied() {
     let mut refused = Desk::new();
     let sent = refused.reserve(1, "eni-1");
     refused.partition = Partition {
-        incarnation: "b".to_owned(),
-        hold_until: refused.now + hold,
+        epoch: "b".to_owned(),
+        hold_down_until: refused.now + hold,
         shared: None,
     };
-    refused.answer(&sent, SendAnswer::Refused(refusal(Reason::InstanceNotStopped)));
+    refused.answer(&sent, SendResult::Refused(refusal(Reason::InstanceNotStopped)));
     assert_eq!(refused.state("eni-1"), State::Verifying, "another copy may be lost");
     refused.pass(hold + SECOND);
     refused.settle("eni-1", free());
@@ -329,7 +329,7 @@ fn an_attached_eni_keeps_its_slot_while_another_copy_is_open() {
     let mut desk = Desk::new();
     desk.bounds.limit = 1;
     let sent = desk.reserve(1, "eni-1");
-    desk.answer(&sent, SendAnswer::Unanswered);
+    desk.answer(&sent, SendResult::NoResponse);
     desk.pass(11 * SECOND);
     desk.settle("eni-1", free());
     let Reply::Reserved { grant, attempt, .. } = desk.resend(1, sent.1.uid(), "eni-1") else {
@@ -338,17 +338,20 @@ fn an_attached_eni_keeps_its_slot_while_another_copy_is_open() {
     desk.answer(&(grant, *attempt), accepted());
     desk.pass(SECOND);
     assert_eq!(
-        desk.settle("eni-1", here(Status::InUse)).attachment.state,
+        desk.settle("eni-1", here(ObservedStatus::InUse)).attachment.state,
         State::Attached
     );
     desk.pass(15 * SECOND);
     desk.observe(&[]);
     assert_eq!(desk.state("eni-1"), State::Attached, "the first copy may bring it back");
-    assert!(matches!(desk.enter(2, "eni-2", Reach::Reserve), Reply::Full(_)));
+    assert!(matches!(
+        desk.enter(2, "eni-2", Mode::Reserve),
+        Reply::CapacityExceeded(_)
+    ));
     desk.pass(14 * SECOND);
     desk.observe(&[]);
     assert_eq!(desk.state("eni-1"), State::Detached);
-    assert!(matches!(desk.enter(2, "eni-2", Reach::Reserve), Reply::Reserved { .. }));
+    assert!(matches!(desk.enter(2, "eni-2", Mode::Reserve), Reply::Reserved { .. }));
 }
 
 #[test]
@@ -357,10 +360,10 @@ fn an_answer_that_comes_late_takes_no_state_back() {
     let sent = desk.reserve(1, "eni-1");
     desk.pass(17 * SECOND);
     assert_eq!(
-        desk.settle("eni-1", here(Status::InUse)).attachment.state,
+        desk.settle("eni-1", here(ObservedStatus::InUse)).attachment.state,
         State::Attached
     );
-    desk.answer(&sent, SendAnswer::Unanswered);
+    desk.answer(&sent, SendResult::NoResponse);
     assert_eq!(desk.state("eni-1"), State::Attached);
     desk.answer(&sent, accepted());
     let attachment = desk.attempt("eni-1").attachment;
@@ -376,8 +379,8 @@ fn an_attempt_that_the_ledger_lost_is_written_back_by_its_owner() {
     let sent = desk.reserve(1, "eni-1");
     desk.record = Record::default();
     desk.partition = Partition {
-        incarnation: "b".to_owned(),
-        hold_until: desk.now + desk.bounds.hold(),
+        epoch: "b".to_owned(),
+        hold_down_until: desk.now + desk.bounds.recovery_hold_down(),
         shared: None,
     };
     desk.answer(&sent, accepted());
@@ -393,26 +396,26 @@ fn a_request_id_replays_its_answer_joins_its_attempt_and_stays_with_its_eni() {
     let mut desk = Desk::new();
     let key = Some(request(7));
     desk.observe(&[]);
-    let Reply::Reserved { grant, attempt, .. } = desk.run(&enter(1, "eni-1", Reach::Reserve, key.clone())) else {
+    let Reply::Reserved { grant, attempt, .. } = desk.run(&enter(1, "eni-1", Mode::Reserve, key.clone())) else {
         panic!()
     };
-    let Reply::Joined(joined) = desk.run(&enter(2, "eni-1", Reach::Ask, key.clone())) else {
+    let Reply::Joined(joined) = desk.run(&enter(2, "eni-1", Mode::Query, key.clone())) else {
         panic!()
     };
     assert_eq!(joined.uid(), attempt.uid());
     let sent = (grant, *attempt);
-    desk.answer(&sent, SendAnswer::Refused(refusal(Reason::InstanceNotStopped)));
-    let Reply::Replayed(entry) = desk.run(&enter(3, "eni-1", Reach::Reserve, key.clone())) else {
+    desk.answer(&sent, SendResult::Refused(refusal(Reason::InstanceNotStopped)));
+    let Reply::Replayed(entry) = desk.run(&enter(3, "eni-1", Mode::Reserve, key.clone())) else {
         panic!()
     };
     let error = |answer: Option<Attachment>| answer.unwrap().error.unwrap().reason;
     assert_eq!(error(entry.answer), Reason::InstanceNotStopped);
     assert!(matches!(
-        desk.run(&enter(4, "eni-2", Reach::Reserve, key.clone())),
+        desk.run(&enter(4, "eni-2", Mode::Reserve, key.clone())),
         Reply::RequestIdReused(_)
     ));
     desk.accept(5, "eni-1");
-    let Reply::Replayed(entry) = desk.run(&enter(6, "eni-1", Reach::Reserve, key)) else {
+    let Reply::Replayed(entry) = desk.run(&enter(6, "eni-1", Mode::Reserve, key)) else {
         panic!()
     };
     assert_eq!(entry.uid, sent.1.uid(), "an old request has its own old answer");
@@ -424,16 +427,16 @@ fn a_request_whose_attempt_was_withdrawn_begins_anew() {
     let mut desk = Desk::new();
     desk.observe(&[]);
     let key = Some(request(7));
-    let Reply::Reserved { grant, attempt, .. } = desk.run(&enter(1, "eni-1", Reach::Reserve, key.clone())) else {
+    let Reply::Reserved { grant, attempt, .. } = desk.run(&enter(1, "eni-1", Mode::Reserve, key.clone())) else {
         panic!()
     };
-    desk.answer(&(grant, *attempt), SendAnswer::Void);
+    desk.answer(&(grant, *attempt), SendResult::NoEffect);
     assert_eq!(
         (&desk.requests, &desk.record.requests),
         (&BTreeMap::new(), &BTreeMap::new())
     );
     assert!(matches!(
-        desk.run(&enter(2, "eni-1", Reach::Reserve, key)),
+        desk.run(&enter(2, "eni-1", Mode::Reserve, key)),
         Reply::Reserved { .. }
     ));
 }
@@ -444,11 +447,11 @@ fn what_went_unanswered_is_not_sent_again_into_an_instance_that_others_have_fill
     let mut desk = Desk::new();
     desk.bounds.limit = 2;
     let sent = desk.reserve(1, "eni-1");
-    desk.answer(&sent, SendAnswer::Unanswered);
+    desk.answer(&sent, SendResult::NoResponse);
     desk.pass(11 * SECOND);
     desk.settle("eni-1", free());
     desk.observe(&["eni-a", "eni-b"]);
-    assert_eq!(desk.resend(1, sent.1.uid(), "eni-1"), Reply::Gone);
+    assert_eq!(desk.resend(1, sent.1.uid(), "eni-1"), Reply::NotFound);
     assert_eq!((&desk.record.lock, desk.attempt("eni-1").sends.len()), (&None, 1));
     // The first copy may still be applied.
     assert!(desk.attempt("eni-1").reserved);

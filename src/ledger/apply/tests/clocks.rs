@@ -10,8 +10,8 @@ impl Desk {
         self.now = self.now - by;
         if noticed {
             self.partition = Partition {
-                incarnation: "b".to_owned(),
-                hold_until: Timestamp::default(),
+                epoch: "b".to_owned(),
+                hold_down_until: Timestamp::default(),
                 shared: None,
             };
         }
@@ -19,7 +19,7 @@ impl Desk {
 
     fn set_forward(&mut self, by: Duration) {
         self.now = self.now + by;
-        self.partition.incarnation = "b".to_owned();
+        self.partition.epoch = "b".to_owned();
     }
 }
 
@@ -34,7 +34,7 @@ fn an_observation_from_the_future_is_void() {
         let mut desk = Desk::new();
         desk.observe(&[]);
         desk.set_back(by, noticed);
-        let reply = desk.enter(1, "eni-1", Reach::Reserve);
+        let reply = desk.enter(1, "eni-1", Mode::Reserve);
         assert!(
             matches!(reply, Reply::Granted { stale: true, .. }),
             "{by:?} {noticed}: {reply:?}"
@@ -42,7 +42,7 @@ fn an_observation_from_the_future_is_void() {
         // What is asked by the new clock counts, though the old one showed more.
         desk.pass(SECOND / 10);
         desk.observe(&[]);
-        let reply = desk.enter(1, "eni-1", Reach::Reserve);
+        let reply = desk.enter(1, "eni-1", Mode::Reserve);
         assert!(matches!(reply, Reply::Reserved { .. }), "{by:?} {noticed}: {reply:?}");
     }
 }
@@ -52,15 +52,15 @@ fn an_observation_from_the_future_is_void() {
 fn after_a_failover_to_a_server_that_is_behind_no_observation_of_before_counts() {
     let mut desk = Desk::new();
     desk.observe(&[]);
-    let behind = desk.bounds.hold() + 5 * SECOND;
+    let behind = desk.bounds.recovery_hold_down() + 5 * SECOND;
     desk.now = desk.now - behind;
     desk.partition = Partition {
-        incarnation: "b".to_owned(),
-        hold_until: desk.now + desk.bounds.hold(),
+        epoch: "b".to_owned(),
+        hold_down_until: desk.now + desk.bounds.recovery_hold_down(),
         shared: None,
     };
-    desk.pass(desk.bounds.hold() + SECOND);
-    let reply = desk.enter(1, "eni-1", Reach::Reserve);
+    desk.pass(desk.bounds.recovery_hold_down() + SECOND);
+    let reply = desk.enter(1, "eni-1", Mode::Reserve);
     assert!(matches!(reply, Reply::Granted { stale: true, .. }), "{reply:?}");
 }
 
@@ -71,7 +71,7 @@ fn an_attempt_under_way_is_due_now_and_ends() {
         desk.accept(1, "eni-1");
         desk.reserve(2, "eni-2");
         desk.set_back(HOUR, noticed);
-        desk.run(&Command::Settle {
+        desk.run(&Command::RecordStatuses {
             sent_at: desk.now,
             findings: Vec::new(),
         });
@@ -79,7 +79,7 @@ fn an_attempt_under_way_is_due_now_and_ends() {
             assert!(desk.attempt(eni).due_at.unwrap() <= desk.now, "{eni} {noticed}");
         }
         desk.pass(SECOND);
-        let attempt = desk.settle("eni-1", here(Status::InUse));
+        let attempt = desk.settle("eni-1", here(ObservedStatus::InUse));
         assert_eq!(attempt.attachment.state, State::Attached, "{noticed}");
         desk.pass(42 * SECOND);
         // Without a new epoch nothing was lost, and it may be sent again.
@@ -92,9 +92,9 @@ fn an_attempt_under_way_is_due_now_and_ends() {
 fn a_clock_that_was_set_forward_shortens_no_grace() {
     let mut desk = Desk::new();
     let sent = desk.reserve(1, "eni-1");
-    desk.answer(&sent, SendAnswer::Unanswered);
+    desk.answer(&sent, SendResult::NoResponse);
     desk.set_forward(HOUR);
-    desk.settle("eni-1", Finding::Unclear { text: String::new() });
+    desk.settle("eni-1", EniObservation::Unclear { text: String::new() });
     desk.pass(39 * SECOND);
     assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Verifying);
     desk.pass(2 * SECOND);
@@ -107,13 +107,13 @@ fn what_was_settled_by_another_clock_occupies_for_one_lag_more() {
     desk.bounds.limit = 1;
     desk.accept(1, "eni-1");
     desk.pass(SECOND);
-    desk.settle("eni-1", here(Status::InUse));
+    desk.settle("eni-1", here(ObservedStatus::InUse));
     desk.set_forward(HOUR);
-    desk.enter(2, "eni-2", Reach::Queue);
+    desk.enter(2, "eni-2", Mode::Enqueue);
     desk.pass(SECOND);
     desk.observe(&[]);
     assert!(
-        matches!(desk.enter(2, "eni-2", Reach::Reserve), Reply::Full(_)),
+        matches!(desk.enter(2, "eni-2", Mode::Reserve), Reply::CapacityExceeded(_)),
         "a describe that lags does not show it yet"
     );
 }
@@ -122,9 +122,9 @@ fn what_was_settled_by_another_clock_occupies_for_one_lag_more() {
 fn leases_and_places_in_the_queue_are_no_longer_than_they_may_be() {
     let mut desk = Desk::new();
     desk.reserve(1, "eni-1");
-    desk.enter(2, "eni-2", Reach::Reserve);
+    desk.enter(2, "eni-2", Mode::Reserve);
     desk.set_back(HOUR, false);
-    desk.enter(3, "eni-3", Reach::Reserve);
+    desk.enter(3, "eni-3", Mode::Reserve);
     let ends = desk.record.lock.unwrap().expires_at;
     assert!(ends <= desk.now + desk.bounds.lease, "{ends}");
     assert!(
@@ -141,7 +141,7 @@ fn what_an_owner_writes_back_after_a_change_of_clocks_does_not_lie_in_the_future
     let sent = desk.reserve(1, "eni-1");
     desk.record = Record::default();
     desk.set_back(HOUR, true);
-    desk.answer(&sent, SendAnswer::Unanswered);
+    desk.answer(&sent, SendResult::NoResponse);
     let attempt = desk.attempt("eni-1");
     assert!(desk.bounds.grace_ends(&attempt) <= desk.now + desk.bounds.validity + desk.bounds.lag);
     assert!(attempt.attachment.created_at <= desk.now);

@@ -1,33 +1,33 @@
 use super::*;
-use crate::ledger::Comparison;
-use crate::ledger::command::Differences;
+use crate::ledger::ReconcileSchedule;
+use crate::ledger::command::ReconcileReport;
 
 impl Desk {
     /// Compares: ENS shows these ENIs on the instance.
-    fn compare(&mut self, rows: &[(&str, Status)]) -> Differences {
+    fn compare(&mut self, rows: &[(&str, ObservedStatus)]) -> ReconcileReport {
         let rows = rows.iter().map(|(eni, status)| sight(eni, *status)).collect();
         let observe = Command::Observe {
             sent_at: self.now,
             rows,
-            then: Some(Box::new(Command::Compare)),
+            then: Some(Box::new(Command::Reconcile)),
         };
         match self.run(&observe) {
-            Reply::Compared(differences) => differences,
+            Reply::Reconciled(differences) => differences,
             other => panic!("not compared: {other:?}"),
         }
     }
 
     /// In how many seconds the next comparison is due.
     fn next(&self) -> Option<u64> {
-        match self.last.as_ref().unwrap().effects.comparison {
-            Comparison::At(at) => Some(at.since(self.now).as_secs()),
-            Comparison::Done => None,
-            Comparison::Kept => panic!("nothing is said of the next comparison"),
+        match self.last.as_ref().unwrap().effects.reconcile {
+            ReconcileSchedule::At(at) => Some(at.since(self.now).as_secs()),
+            ReconcileSchedule::Done => None,
+            ReconcileSchedule::Kept => panic!("nothing is said of the next comparison"),
         }
     }
 }
 
-const NONE: Differences = Differences {
+const NONE: ReconcileReport = ReconcileReport {
     adopted: 0,
     detached: 0,
     requeued: 0,
@@ -38,19 +38,19 @@ fn what_agrees_is_compared_ever_more_seldom_and_then_no_more() {
     let mut desk = Desk::new();
     desk.accept(1, "eni-1");
     desk.pass(SECOND);
-    desk.settle("eni-1", here(Status::InUse));
+    desk.settle("eni-1", here(ObservedStatus::InUse));
     assert_eq!(desk.next(), Some(60));
     for (pause, next) in [(60, Some(240)), (240, Some(1500)), (1500, None)] {
         desk.pass(pause * SECOND);
-        assert_eq!(desk.compare(&[("eni-1", Status::InUse)]), NONE);
+        assert_eq!(desk.compare(&[("eni-1", ObservedStatus::InUse)]), NONE);
         assert_eq!(desk.next(), next);
     }
     let untouched = desk.record.revision;
     desk.pass(SECOND);
-    desk.enter(2, "eni-2", Reach::Queue);
+    desk.enter(2, "eni-2", Mode::Enqueue);
     assert_eq!(desk.record.revision, untouched);
     let effects = &desk.last.as_ref().unwrap().effects;
-    assert_eq!(effects.comparison, Comparison::Kept, "a lock is no change");
+    assert_eq!(effects.reconcile, ReconcileSchedule::Kept, "a lock is no change");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn while_something_is_under_way_it_goes_on() {
     desk.accept(1, "eni-1");
     for _ in 0..20 {
         desk.pass(300 * SECOND);
-        desk.compare(&[("eni-1", Status::Attaching)]);
+        desk.compare(&[("eni-1", ObservedStatus::Attaching)]);
         let next = desk.next().expect("an attempt is under way");
         assert!(next <= 300, "{next}");
     }
@@ -70,12 +70,12 @@ fn what_ens_shows_no_more_is_detached_and_what_is_new_there_adopted() {
     let mut desk = Desk::new();
     desk.accept(1, "eni-1");
     desk.pass(SECOND);
-    desk.settle("eni-1", here(Status::InUse));
+    desk.settle("eni-1", here(ObservedStatus::InUse));
     desk.pass(5 * SECOND);
     assert_eq!(desk.compare(&[]), NONE, "the describe may lag");
     assert_eq!(desk.state("eni-1"), State::Attached);
     desk.pass(55 * SECOND);
-    let found = desk.compare(&[("eni-2", Status::InUse)]);
+    let found = desk.compare(&[("eni-2", ObservedStatus::InUse)]);
     assert_eq!((found.adopted, found.detached, found.requeued), (1, 1, 0));
     assert_eq!(
         (desk.state("eni-1"), desk.state("eni-2")),
@@ -88,7 +88,7 @@ fn what_ens_shows_no_more_is_detached_and_what_is_new_there_adopted() {
 #[test]
 fn a_lost_record_is_written_anew_from_what_ens_shows() {
     let mut desk = Desk::new();
-    let found = desk.compare(&[("eni-1", Status::InUse), ("eni-2", Status::Attaching)]);
+    let found = desk.compare(&[("eni-1", ObservedStatus::InUse), ("eni-2", ObservedStatus::Attaching)]);
     assert_eq!(found.adopted, 2);
     assert_eq!(
         (desk.state("eni-1"), desk.state("eni-2")),

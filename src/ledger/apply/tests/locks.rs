@@ -5,13 +5,13 @@ use crate::model::Reason;
 fn the_first_comer_gets_the_lock_and_the_others_queue_in_order() {
     let mut desk = Desk::new();
     assert!(matches!(
-        desk.enter(1, "eni-1", Reach::Queue),
+        desk.enter(1, "eni-1", Mode::Enqueue),
         Reply::Granted { stale: true, .. }
     ));
-    assert_eq!(desk.enter(2, "eni-2", Reach::Queue), Reply::Queued { ahead: 0 });
-    assert_eq!(desk.enter(3, "eni-3", Reach::Queue), Reply::Queued { ahead: 1 });
+    assert_eq!(desk.enter(2, "eni-2", Mode::Enqueue), Reply::Queued { ahead: 0 });
+    assert_eq!(desk.enter(3, "eni-3", Mode::Enqueue), Reply::Queued { ahead: 1 });
     assert_eq!(
-        desk.enter(2, "eni-2", Reach::Queue),
+        desk.enter(2, "eni-2", Mode::Enqueue),
         Reply::Queued { ahead: 0 },
         "a poll keeps the place"
     );
@@ -20,11 +20,11 @@ fn the_first_comer_gets_the_lock_and_the_others_queue_in_order() {
 #[test]
 fn asking_again_gives_the_same_grant_and_never_a_new_lease() {
     let mut desk = Desk::new();
-    let Reply::Granted { grant: first, .. } = desk.enter(1, "eni-1", Reach::Queue) else {
+    let Reply::Granted { grant: first, .. } = desk.enter(1, "eni-1", Mode::Enqueue) else {
         panic!()
     };
     desk.pass(10 * SECOND);
-    let Reply::Granted { grant: again, .. } = desk.enter(1, "eni-1", Reach::Queue) else {
+    let Reply::Granted { grant: again, .. } = desk.enter(1, "eni-1", Mode::Enqueue) else {
         panic!()
     };
     assert_eq!(first, again);
@@ -33,16 +33,16 @@ fn asking_again_gives_the_same_grant_and_never_a_new_lease() {
 #[test]
 fn a_released_lock_is_handed_over_on_trial_and_the_lease_begins_at_the_confirmation() {
     let mut desk = Desk::new();
-    desk.enter(1, "eni-1", Reach::Queue);
-    desk.enter(2, "eni-2", Reach::Queue);
-    desk.run(&Command::Leave { ticket: ticket(1) });
+    desk.enter(1, "eni-1", Mode::Enqueue);
+    desk.enter(2, "eni-2", Mode::Enqueue);
+    desk.run(&Command::Release { ticket: ticket(1) });
     assert!(desk.last.as_ref().unwrap().effects.notify, "the next one is told");
     assert!(matches!(
-        desk.enter(3, "eni-3", Reach::Queue),
+        desk.enter(3, "eni-3", Mode::Enqueue),
         Reply::Queued { ahead: 0 }
     ));
     desk.pass(SECOND / 2);
-    let Reply::Granted { grant, .. } = desk.enter(2, "eni-2", Reach::Queue) else {
+    let Reply::Granted { grant, .. } = desk.enter(2, "eni-2", Mode::Enqueue) else {
         panic!()
     };
     assert_eq!(grant.expires_at, desk.now + desk.bounds.lease);
@@ -51,14 +51,14 @@ fn a_released_lock_is_handed_over_on_trial_and_the_lease_begins_at_the_confirmat
 #[test]
 fn a_grant_on_trial_that_nobody_confirms_passes_on() {
     let mut desk = Desk::new();
-    desk.enter(1, "eni-1", Reach::Queue);
-    desk.enter(2, "eni-2", Reach::Queue);
-    desk.run(&Command::Leave { ticket: ticket(1) });
+    desk.enter(1, "eni-1", Mode::Enqueue);
+    desk.enter(2, "eni-2", Mode::Enqueue);
+    desk.run(&Command::Release { ticket: ticket(1) });
     desk.pass(SECOND / 2);
-    desk.enter(3, "eni-3", Reach::Queue);
+    desk.enter(3, "eni-3", Mode::Enqueue);
     desk.pass(SECOND / 2);
     assert!(
-        matches!(desk.enter(3, "eni-3", Reach::Queue), Reply::Granted { .. }),
+        matches!(desk.enter(3, "eni-3", Mode::Enqueue), Reply::Granted { .. }),
         "2 is dead"
     );
 }
@@ -66,74 +66,74 @@ fn a_grant_on_trial_that_nobody_confirms_passes_on() {
 #[test]
 fn a_place_in_the_queue_dies_without_polls_and_a_lease_without_release() {
     let mut desk = Desk::new();
-    let Reply::Granted { grant: first, .. } = desk.enter(1, "eni-1", Reach::Queue) else {
+    let Reply::Granted { grant: first, .. } = desk.enter(1, "eni-1", Mode::Enqueue) else {
         panic!()
     };
-    desk.enter(2, "eni-2", Reach::Queue);
+    desk.enter(2, "eni-2", Mode::Enqueue);
     desk.pass(SECOND);
-    assert_eq!(desk.enter(3, "eni-3", Reach::Queue), Reply::Queued { ahead: 0 });
+    assert_eq!(desk.enter(3, "eni-3", Mode::Enqueue), Reply::Queued { ahead: 0 });
     desk.pass(desk.bounds.lease);
-    let Reply::Granted { grant: second, .. } = desk.enter(4, "eni-4", Reach::Queue) else {
+    let Reply::Granted { grant: second, .. } = desk.enter(4, "eni-4", Mode::Enqueue) else {
         panic!()
     };
-    assert!(second.hold.fence > first.hold.fence);
+    assert!(second.token.fence > first.token.fence);
 }
 
 #[test]
 fn a_newcomer_does_not_overtake_the_queue_of_a_free_lock() {
     let mut desk = Desk::new();
-    desk.enter(1, "eni-1", Reach::Queue);
-    desk.enter(2, "eni-2", Reach::Queue);
-    desk.run(&Command::Leave { ticket: ticket(1) });
-    assert_eq!(desk.enter(3, "eni-3", Reach::Reserve), Reply::Queued { ahead: 0 });
+    desk.enter(1, "eni-1", Mode::Enqueue);
+    desk.enter(2, "eni-2", Mode::Enqueue);
+    desk.run(&Command::Release { ticket: ticket(1) });
+    assert_eq!(desk.enter(3, "eni-3", Mode::Reserve), Reply::Queued { ahead: 0 });
 }
 
 #[test]
 fn asking_takes_nothing() {
     let mut desk = Desk::new();
-    assert_eq!(desk.enter(1, "eni-1", Reach::Ask), Reply::Open);
+    assert_eq!(desk.enter(1, "eni-1", Mode::Query), Reply::Admissible);
     assert_eq!(desk.record.lock, None);
 }
 
 #[test]
-fn another_incarnation_clears_lock_and_queue_and_grants_nothing_during_the_hold() {
+fn another_epoch_clears_lock_and_queue_and_grants_nothing_during_the_hold() {
     let mut desk = Desk::new();
     let sent = desk.reserve(1, "eni-1");
-    desk.enter(2, "eni-2", Reach::Queue);
-    let hold_until = desk.now + desk.bounds.hold();
+    desk.enter(2, "eni-2", Mode::Enqueue);
+    let hold_until = desk.now + desk.bounds.recovery_hold_down();
     desk.partition = Partition {
-        incarnation: "b".to_owned(),
-        hold_until,
+        epoch: "b".to_owned(),
+        hold_down_until: hold_until,
         shared: None,
     };
-    for reach in [Reach::Ask, Reach::Reserve] {
+    for reach in [Mode::Query, Mode::Reserve] {
         assert_eq!(desk.enter(2, "eni-2", reach), Reply::Recovering(hold_until));
     }
     assert_eq!((&desk.record.lock, desk.record.queue.len()), (&None, 0));
     desk.answer(
         &sent,
-        SendAnswer::Accepted {
+        SendResult::Accepted {
             ens_request_id: "E-1".to_owned(),
         },
     );
     assert_eq!(desk.state("eni-1"), State::Attaching, "what was under way goes on");
     desk.now = hold_until;
     assert!(matches!(
-        desk.enter(2, "eni-2", Reach::Reserve),
+        desk.enter(2, "eni-2", Mode::Reserve),
         Reply::Granted { stale: true, .. }
     ));
 }
 
 #[test]
-fn what_another_incarnation_finds_unanswered_is_not_sent_again_for_its_caller_may_have_been_told_of_a_refusal() {
+fn what_another_epoch_finds_unanswered_is_not_sent_again_for_its_caller_may_have_been_told_of_a_refusal() {
     let mut desk = Desk::new();
     desk.reserve(1, "eni-1");
-    desk.partition.incarnation = "b".to_owned();
+    desk.partition.epoch = "b".to_owned();
     let free = |desk: &mut Desk| {
-        let available = Finding::Available {
+        let available = EniObservation::Available {
             text: "Available".to_owned(),
         };
-        desk.run(&Command::Settle {
+        desk.run(&Command::RecordStatuses {
             sent_at: desk.now,
             findings: vec![("eni-1".parse().unwrap(), available)],
         })
@@ -172,11 +172,11 @@ fn after_a_loss_everything_is_told_anew_above_what_an_old_primary_may_still_tell
     desk.accept(1, "eni-1");
     desk.accept(2, "eni-2");
     let told = desk.record.revision;
-    desk.partition.incarnation = "b".to_owned();
+    desk.partition.epoch = "b".to_owned();
     desk.pass(Duration::from_secs(3));
-    desk.run(&Command::Settle {
+    desk.run(&Command::RecordStatuses {
         sent_at: desk.now,
-        findings: vec![(id("eni-2"), Finding::Unclear { text: String::new() })],
+        findings: vec![(id("eni-2"), EniObservation::Unclear { text: String::new() })],
     });
     let old_primary_ends = desk.now + desk.bounds.failover_window;
     for eni in ["eni-1", "eni-2"] {

@@ -6,7 +6,7 @@ fn in_use_here_is_success_and_ends_the_reservation() {
     let mut desk = Desk::new();
     desk.accept(1, "eni-1");
     desk.pass(SECOND);
-    let attempt = desk.settle("eni-1", here(Status::InUse));
+    let attempt = desk.settle("eni-1", here(ObservedStatus::InUse));
     assert_eq!(
         (attempt.attachment.state, attempt.reserved, attempt.due_at),
         (State::Attached, false, None)
@@ -33,7 +33,7 @@ fn or_when_attaching_was_seen_at_least_one_lag_before() {
     desk.bounds.lag = 3 * SECOND;
     desk.accept(1, "eni-1");
     desk.pass(SECOND);
-    desk.settle("eni-1", here(Status::Attaching));
+    desk.settle("eni-1", here(ObservedStatus::Attaching));
     desk.pass(SECOND);
     assert_eq!(
         desk.settle("eni-1", free()).attachment.state,
@@ -51,13 +51,15 @@ fn a_describe_older_than_the_send_or_than_the_newest_one_says_nothing() {
     desk.pass(SECOND);
     desk.accept(1, "eni-1");
     assert_eq!(
-        desk.settle_as_of(before, "eni-1", here(Status::InUse)).attachment.state,
+        desk.settle_as_of(before, "eni-1", here(ObservedStatus::InUse))
+            .attachment
+            .state,
         State::Attaching
     );
     desk.pass(20 * SECOND);
     let asked = desk.now;
     desk.pass(SECOND);
-    desk.settle("eni-1", here(Status::Attaching));
+    desk.settle("eni-1", here(ObservedStatus::Attaching));
     assert_eq!(
         desk.settle_as_of(asked, "eni-1", free()).attachment.state,
         State::Attaching
@@ -69,7 +71,7 @@ fn in_use_is_believed_one_lag_after_the_send_where_the_eni_was_here_before() {
     let mut desk = Desk::new();
     desk.observe(&["eni-1"]);
     desk.pass(11 * SECOND);
-    desk.settle("eni-1", here(Status::Detaching));
+    desk.settle("eni-1", here(ObservedStatus::Detaching));
     desk.pass(2 * SECOND);
     desk.settle("eni-1", free());
     assert_eq!(desk.state("eni-1"), State::Detached);
@@ -77,26 +79,26 @@ fn in_use_is_believed_one_lag_after_the_send_where_the_eni_was_here_before() {
     desk.accept(1, "eni-1");
     desk.pass(2 * SECOND);
     assert_eq!(
-        desk.settle("eni-1", here(Status::InUse)).attachment.state,
+        desk.settle("eni-1", here(ObservedStatus::InUse)).attachment.state,
         State::Attaching,
         "that may be the old one"
     );
     desk.pass(9 * SECOND);
     assert_eq!(
-        desk.settle("eni-1", here(Status::InUse)).attachment.state,
+        desk.settle("eni-1", here(ObservedStatus::InUse)).attachment.state,
         State::Attached
     );
 }
 
 #[test]
 fn elsewhere_and_missing_fail_only_after_the_grace() {
-    let elsewhere = Finding::Elsewhere {
+    let elsewhere = EniObservation::Elsewhere {
         instance: "i-2".parse().unwrap(),
         text: "InUse".to_owned(),
     };
     for (finding, reason) in [
         (elsewhere, Reason::EniNotAvailable),
-        (Finding::Missing, Reason::EniNotFound),
+        (EniObservation::Missing, Reason::EniNotFound),
     ] {
         let mut desk = Desk::new();
         desk.accept(1, "eni-1");
@@ -115,7 +117,7 @@ fn an_unclear_answer_settles_nobody() {
     desk.pass(600 * SECOND);
     let attempt = desk.settle(
         "eni-1",
-        Finding::Unclear {
+        EniObservation::Unclear {
             text: "Attaching".to_owned(),
         },
     );
@@ -133,7 +135,7 @@ fn an_attempt_whose_owner_died_is_verified_and_finished_by_others() {
     assert!(attempt.may_be_resent());
     desk.pass(SECOND);
     assert_eq!(
-        desk.settle("eni-1", here(Status::InUse)).attachment.state,
+        desk.settle("eni-1", here(ObservedStatus::InUse)).attachment.state,
         State::Attached
     );
 }
@@ -143,10 +145,10 @@ fn attached_becomes_detaching_and_detached_and_nothing_else() {
     let mut desk = Desk::new();
     desk.accept(1, "eni-1");
     desk.pass(SECOND);
-    desk.settle("eni-1", here(Status::InUse));
+    desk.settle("eni-1", here(ObservedStatus::InUse));
     let uid = desk.attempt("eni-1").uid();
     desk.pass(20 * SECOND);
-    let attempt = desk.settle("eni-1", here(Status::Detaching));
+    let attempt = desk.settle("eni-1", here(ObservedStatus::Detaching));
     assert_eq!(attempt.attachment.state, State::Detaching);
     assert!(attempt.due_at.is_some(), "followed to its end");
     desk.pass(SECOND);
@@ -165,7 +167,7 @@ fn looks_fall_on_whole_seconds_and_come_less_often() {
         assert_eq!(due.as_micros() % 1_000_000, 0);
         pauses.push(due.since(desk.now).as_secs());
         desk.now = due;
-        desk.settle("eni-1", here(Status::Attaching));
+        desk.settle("eni-1", here(ObservedStatus::Attaching));
     }
     assert!(pauses.is_sorted() && pauses[0] <= 1 && pauses[24] == 10, "{pauses:?}");
 }
@@ -177,7 +179,7 @@ fn the_grace_of_an_accepted_attach_begins_with_its_answer() {
     let sent = desk.reserve(1, "eni-1");
     desk.pass(7 * SECOND);
     let ens_request_id = "E-1".to_owned();
-    desk.answer(&sent, SendAnswer::Accepted { ens_request_id });
+    desk.answer(&sent, SendResult::Accepted { ens_request_id });
     desk.pass(9 * SECOND);
     assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Attaching);
     desk.pass(2 * SECOND);
@@ -189,12 +191,12 @@ fn what_is_attached_and_seen_attaching_was_attached_anew() {
     let mut desk = Desk::new();
     desk.accept(1, "eni-1");
     desk.pass(SECOND);
-    let first = desk.settle("eni-1", here(Status::InUse));
+    let first = desk.settle("eni-1", here(ObservedStatus::InUse));
     desk.pass(SECOND);
-    let past = desk.settle("eni-1", here(Status::Attaching));
+    let past = desk.settle("eni-1", here(ObservedStatus::Attaching));
     assert_eq!(past.attachment.state, State::Attached, "a describe may show the past");
     desk.pass(desk.bounds.lag);
-    let anew = desk.settle("eni-1", here(Status::Attaching));
+    let anew = desk.settle("eni-1", here(ObservedStatus::Attaching));
     assert_eq!(anew.attachment.state, State::Attaching);
     assert_ne!(anew.uid(), first.uid());
 }
@@ -205,21 +207,21 @@ fn an_attached_eni_that_is_shown_free_is_affirmed_to_no_caller() {
     let mut desk = Desk::new();
     desk.accept(1, "eni-1");
     desk.pass(SECOND);
-    desk.settle("eni-1", here(Status::InUse));
+    desk.settle("eni-1", here(ObservedStatus::InUse));
     let again = |desk: &mut Desk| {
-        let Command::Enter(enter) = enter(2, "eni-1", Reach::Ask, None) else {
+        let Command::Acquire(enter) = enter(2, "eni-1", Mode::Query, None) else {
             unreachable!()
         };
         let affirmed_since = desk.now;
-        desk.run(&Command::Enter(Enter {
-            affirmed_since,
+        desk.run(&Command::Acquire(Acquire {
+            confirmed_since: affirmed_since,
             ..enter
         }))
     };
     desk.pass(SECOND);
-    assert!(matches!(again(&mut desk), Reply::Present { fresh: false, .. }));
+    assert!(matches!(again(&mut desk), Reply::AlreadyAttached { fresh: false, .. }));
     desk.settle("eni-1", free());
-    let Reply::Doubtful { until } = again(&mut desk) else {
+    let Reply::Unconfirmed { until } = again(&mut desk) else {
         panic!("ENS may be right")
     };
     let attempt = desk.attempt("eni-1");
@@ -231,34 +233,42 @@ fn an_attached_eni_that_is_shown_free_is_affirmed_to_no_caller() {
 
     let mut attached = desk.clone();
     attached.pass(SECOND);
-    attached.settle("eni-1", here(Status::InUse));
-    assert!(matches!(again(&mut attached), Reply::Present { fresh: true, .. }));
+    attached.settle("eni-1", here(ObservedStatus::InUse));
+    assert!(matches!(
+        again(&mut attached),
+        Reply::AlreadyAttached { fresh: true, .. }
+    ));
     assert_eq!(attached.attempt("eni-1").due_at, None);
 
     desk.pass(until.since(desk.now) + SECOND);
     desk.settle("eni-1", free());
     assert_eq!(desk.state("eni-1"), State::Detached);
-    assert_eq!(again(&mut desk), Reply::Open);
+    assert_eq!(again(&mut desk), Reply::Admissible);
     assert_eq!(desk.attempt("eni-1").due_at, None);
 }
 
 #[test]
 fn an_attached_eni_that_is_shown_elsewhere_or_not_at_all_is_in_doubt() {
-    let elsewhere = Finding::Elsewhere {
+    let elsewhere = EniObservation::Elsewhere {
         instance: "i-2".parse().unwrap(),
         text: "InUse".to_owned(),
     };
-    let unclear = Finding::Unclear {
+    let unclear = EniObservation::Unclear {
         text: "Attaching".to_owned(),
     };
-    for finding in [elsewhere, Finding::Missing, unclear, here(Status::Attaching)] {
+    for finding in [
+        elsewhere,
+        EniObservation::Missing,
+        unclear,
+        here(ObservedStatus::Attaching),
+    ] {
         let mut desk = Desk::new();
         desk.accept(1, "eni-1");
         desk.pass(SECOND);
-        desk.settle("eni-1", here(Status::InUse));
+        desk.settle("eni-1", here(ObservedStatus::InUse));
         desk.pass(SECOND);
         desk.settle("eni-1", finding.clone());
-        let reply = desk.enter(2, "eni-1", Reach::Ask);
-        assert!(matches!(reply, Reply::Doubtful { .. }), "{finding:?}: {reply:?}");
+        let reply = desk.enter(2, "eni-1", Mode::Query);
+        assert!(matches!(reply, Reply::Unconfirmed { .. }), "{finding:?}: {reply:?}");
     }
 }

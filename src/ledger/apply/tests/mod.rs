@@ -15,7 +15,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::*;
-use crate::ledger::command::{Enter, Finding, Hold, Lease, Reach, SendAnswer, Sight, Status};
+use crate::ledger::command::{
+    Acquire, EniObservation, LeaseGrant, LockToken, Mode, ObservedEni, ObservedStatus, SendResult,
+};
 use crate::ledger::invariants;
 use crate::model::{Attachment, Caller, RequestId, Ticket, Uid};
 
@@ -27,7 +29,7 @@ pub(super) struct Desk {
     pub record: Record,
     pub requests: std::collections::BTreeMap<RequestKey, RequestEntry>,
     pub now: Timestamp,
-    pub last: Option<Step>,
+    pub last: Option<Applied>,
 }
 
 impl Desk {
@@ -36,8 +38,8 @@ impl Desk {
             bounds: Bounds::default(),
             instance: "i-1".parse().unwrap(),
             partition: Partition {
-                incarnation: "a".to_owned(),
-                hold_until: Timestamp::default(),
+                epoch: "a".to_owned(),
+                hold_down_until: Timestamp::default(),
                 shared: None,
             },
             record: Record::default(),
@@ -84,13 +86,13 @@ impl Desk {
         self.now = self.now + time;
     }
 
-    pub(super) fn enter(&mut self, who: u128, eni: &str, reach: Reach) -> Reply {
+    pub(super) fn enter(&mut self, who: u128, eni: &str, reach: Mode) -> Reply {
         self.run(&enter(who, eni, reach, None))
     }
 
     /// Sees these ENIs on the instance, all in use.
     pub(super) fn observe(&mut self, enis: &[&str]) -> Reply {
-        let rows = enis.iter().map(|eni| sight(eni, Status::InUse)).collect();
+        let rows = enis.iter().map(|eni| sight(eni, ObservedStatus::InUse)).collect();
         self.run(&Command::Observe {
             sent_at: self.now,
             rows,
@@ -99,9 +101,9 @@ impl Desk {
     }
 
     /// Takes the lock, looks, reserves.
-    pub(super) fn reserve(&mut self, who: u128, eni: &str) -> (Lease, Attempt) {
+    pub(super) fn reserve(&mut self, who: u128, eni: &str) -> (LeaseGrant, Attempt) {
         loop {
-            match self.enter(who, eni, Reach::Reserve) {
+            match self.enter(who, eni, Mode::Reserve) {
                 Reply::Reserved { grant, attempt, .. } => return (grant, *attempt),
                 Reply::Granted { stale: true, .. } => {
                     let known: Vec<String> = self.attached().iter().map(ToString::to_string).collect();
@@ -123,9 +125,9 @@ impl Desk {
             .collect()
     }
 
-    pub(super) fn answer(&mut self, (grant, attempt): &(Lease, Attempt), answer: SendAnswer) -> Reply {
-        let (attempt, grant) = (Box::new(attempt.clone()), grant.hold);
-        self.run(&Command::Answer {
+    pub(super) fn answer(&mut self, (grant, attempt): &(LeaseGrant, Attempt), answer: SendResult) -> Reply {
+        let (attempt, grant) = (Box::new(attempt.clone()), grant.token);
+        self.run(&Command::RecordSendResult {
             attempt,
             grant,
             answer,
@@ -134,11 +136,11 @@ impl Desk {
     }
 
     /// Reserves, sends, and has it accepted.
-    pub(super) fn accept(&mut self, who: u128, eni: &str) -> (Lease, Attempt) {
+    pub(super) fn accept(&mut self, who: u128, eni: &str) -> (LeaseGrant, Attempt) {
         let sent = self.reserve(who, eni);
         self.answer(
             &sent,
-            SendAnswer::Accepted {
+            SendResult::Accepted {
                 ens_request_id: "E-1".to_owned(),
             },
         );
@@ -159,12 +161,12 @@ impl Desk {
         }
     }
 
-    pub(super) fn settle(&mut self, eni: &str, finding: Finding) -> Attempt {
+    pub(super) fn settle(&mut self, eni: &str, finding: EniObservation) -> Attempt {
         self.settle_as_of(self.now, eni, finding)
     }
 
-    pub(super) fn settle_as_of(&mut self, sent_at: Timestamp, eni: &str, finding: Finding) -> Attempt {
-        self.run(&Command::Settle {
+    pub(super) fn settle_as_of(&mut self, sent_at: Timestamp, eni: &str, finding: EniObservation) -> Attempt {
+        self.run(&Command::RecordStatuses {
             sent_at,
             findings: vec![(id(eni), finding)],
         });
@@ -188,15 +190,15 @@ impl Desk {
     }
 }
 
-pub(super) fn enter(who: u128, eni: &str, reach: Reach, request: Option<RequestKey>) -> Command {
-    Command::Enter(Enter {
+pub(super) fn enter(who: u128, eni: &str, reach: Mode, request: Option<RequestKey>) -> Command {
+    Command::Acquire(Acquire {
         ticket: ticket(who),
         uid: Uid(Uuid::from_u128(who)),
         eni: id(eni),
         request,
         trace: None,
-        reach,
-        affirmed_since: Timestamp::default(),
+        mode: reach,
+        confirmed_since: Timestamp::default(),
     })
 }
 
@@ -212,8 +214,8 @@ pub(super) fn request(id: u128) -> RequestKey {
     RequestKey::new(Caller::anonymous(), RequestId(Uuid::from_u128(id)))
 }
 
-pub(super) fn sight(eni: &str, status: Status) -> Sight {
-    Sight {
+pub(super) fn sight(eni: &str, status: ObservedStatus) -> ObservedEni {
+    ObservedEni {
         eni: id(eni),
         status,
         text: format!("{status:?}"),
@@ -221,15 +223,15 @@ pub(super) fn sight(eni: &str, status: Status) -> Sight {
     }
 }
 
-pub(super) fn here(status: Status) -> Finding {
-    Finding::Here {
+pub(super) fn here(status: ObservedStatus) -> EniObservation {
+    EniObservation::Here {
         status,
         text: format!("{status:?}"),
     }
 }
 
-pub(super) fn free() -> Finding {
-    Finding::Available {
+pub(super) fn free() -> EniObservation {
+    EniObservation::Available {
         text: "Available".to_owned(),
     }
 }

@@ -40,11 +40,11 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
         Act::Pass(millis) => desk.pass(Duration::from_millis(millis)),
         Act::Enter(who, eni, queue) => {
             *uids += 1;
-            let reach = if queue { Reach::Queue } else { Reach::Reserve };
-            let Command::Enter(enter) = enter(who, &name(eni), reach, None) else {
+            let reach = if queue { Mode::Enqueue } else { Mode::Reserve };
+            let Command::Acquire(enter) = enter(who, &name(eni), reach, None) else {
                 return;
             };
-            desk.run(&Command::Enter(Enter {
+            desk.run(&Command::Acquire(Acquire {
                 uid: Uid(Uuid::from_u128(1000 + *uids)),
                 ..enter
             }));
@@ -61,26 +61,26 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
             }
             let failure = crate::model::Failure::new(crate::model::Reason::InstanceNotStopped, "no");
             let answer = match how {
-                0 => SendAnswer::Accepted {
+                0 => SendResult::Accepted {
                     ens_request_id: "E".to_owned(),
                 },
-                1 => SendAnswer::Refused(failure),
-                2 => SendAnswer::Conflicting(failure),
-                3 => SendAnswer::Void,
-                _ => SendAnswer::Unanswered,
+                1 => SendResult::Refused(failure),
+                2 => SendResult::StatusConflict(failure),
+                3 => SendResult::NoEffect,
+                _ => SendResult::NoResponse,
             };
             let lock = desk.record.lock.as_ref();
             let grant = lock.map_or(
-                Hold {
+                LockToken {
                     ticket: ticket(0),
                     fence: desk.record.fence,
                 },
-                |lock| Hold {
+                |lock| LockToken {
                     ticket: lock.ticket,
                     fence: lock.fence,
                 },
             );
-            desk.run(&Command::Answer {
+            desk.run(&Command::RecordSendResult {
                 attempt: Box::new(attempt),
                 grant,
                 answer,
@@ -90,27 +90,30 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
         Act::Settle(eni, what, ago) => {
             let finding = match what {
                 0 => free(),
-                1 => here(Status::InUse),
-                2 => here(Status::Attaching),
-                3 => here(Status::Detaching),
-                4 => Finding::Elsewhere {
+                1 => here(ObservedStatus::InUse),
+                2 => here(ObservedStatus::Attaching),
+                3 => here(ObservedStatus::Detaching),
+                4 => EniObservation::Elsewhere {
                     instance: "i-2".parse().unwrap(),
                     text: "InUse".to_owned(),
                 },
-                5 => Finding::Missing,
-                6 => Finding::Unclear {
+                5 => EniObservation::Missing,
+                6 => EniObservation::Unclear {
                     text: "Deleting".to_owned(),
                 },
-                _ => Finding::Unclear { text: String::new() },
+                _ => EniObservation::Unclear { text: String::new() },
             };
             let sent_at = desk.now - Duration::from_millis(ago);
-            desk.run(&Command::Settle {
+            desk.run(&Command::RecordStatuses {
                 sent_at,
                 findings: vec![(id(&name(eni)), finding)],
             });
         }
         Act::Observe(enis, ago) => {
-            let rows = enis.into_iter().map(|eni| sight(&name(eni), Status::InUse)).collect();
+            let rows = enis
+                .into_iter()
+                .map(|eni| sight(&name(eni), ObservedStatus::InUse))
+                .collect();
             let sent_at = desk.now - Duration::from_millis(ago);
             desk.run(&Command::Observe {
                 sent_at,
@@ -128,7 +131,7 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
             }
         }
         Act::Leave(who) => {
-            desk.run(&Command::Leave { ticket: ticket(who) });
+            desk.run(&Command::Release { ticket: ticket(who) });
         }
         Act::Lose(hold) => {
             let hold_until = if hold {
@@ -136,10 +139,10 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
             } else {
                 Timestamp::default()
             };
-            let incarnation = format!("{}", desk.now.as_micros());
+            let epoch = format!("{}", desk.now.as_micros());
             desk.partition = Partition {
-                incarnation,
-                hold_until,
+                epoch: epoch,
+                hold_down_until: hold_until,
                 shared: None,
             };
         }

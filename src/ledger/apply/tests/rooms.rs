@@ -9,12 +9,12 @@ const TEN: [&str; 10] = [
 fn without_an_observation_nothing_is_reserved_and_nothing_is_full() {
     let mut desk = Desk::new();
     assert!(matches!(
-        desk.enter(1, "eni-1", Reach::Reserve),
+        desk.enter(1, "eni-1", Mode::Reserve),
         Reply::Granted { stale: true, .. }
     ));
     desk.observe(&[]);
     assert!(matches!(
-        desk.enter(1, "eni-1", Reach::Reserve),
+        desk.enter(1, "eni-1", Mode::Reserve),
         Reply::Reserved { room: 9, .. }
     ));
 }
@@ -22,14 +22,14 @@ fn without_an_observation_nothing_is_reserved_and_nothing_is_full() {
 #[test]
 fn reservations_and_what_ens_shows_fill_the_instance_together() {
     let mut desk = Desk::new();
-    desk.enter(1, "eni-a", Reach::Queue);
+    desk.enter(1, "eni-a", Mode::Enqueue);
     desk.observe(&TEN[..8]);
     for eni in &TEN[8..] {
         let sent = desk.reserve(1, eni);
-        let command = Command::Answer {
+        let command = Command::RecordSendResult {
             attempt: Box::new(sent.1),
-            grant: sent.0.hold,
-            answer: SendAnswer::Accepted {
+            grant: sent.0.token,
+            answer: SendResult::Accepted {
                 ens_request_id: "E".to_owned(),
             },
             release: false,
@@ -38,7 +38,7 @@ fn reservations_and_what_ens_shows_fill_the_instance_together() {
         assert_eq!(desk.state(eni), State::Attaching);
     }
     let lock = desk.record.lock.clone();
-    let Reply::Full(full) = desk.enter(11, "eni-a", Reach::Reserve) else {
+    let Reply::CapacityExceeded(full) = desk.enter(11, "eni-a", Mode::Reserve) else {
         panic!()
     };
     assert_eq!((full.limit, full.attached, full.in_flight), (10, 8, 2));
@@ -52,9 +52,9 @@ fn reservations_and_what_ens_shows_fill_the_instance_together() {
 
 #[test]
 fn the_primary_counts_only_if_told_so() {
-    let primary = Sight {
+    let primary = ObservedEni {
         primary: true,
-        ..sight("eni-p", Status::InUse)
+        ..sight("eni-p", ObservedStatus::InUse)
     };
     for (count_primary, room) in [(false, 9), (true, 8)] {
         let mut desk = Desk::new();
@@ -64,7 +64,7 @@ fn the_primary_counts_only_if_told_so() {
             rows: vec![primary.clone()],
             then: None,
         });
-        let Reply::Reserved { room: left, .. } = desk.enter(1, "eni-1", Reach::Reserve) else {
+        let Reply::Reserved { room: left, .. } = desk.enter(1, "eni-1", Mode::Reserve) else {
             panic!()
         };
         assert_eq!(left, room);
@@ -75,13 +75,19 @@ fn the_primary_counts_only_if_told_so() {
 fn a_detaching_eni_and_one_of_unknown_status_occupy() {
     let mut desk = Desk::new();
     desk.bounds.limit = 2;
-    let rows = vec![sight("eni-a", Status::Detaching), sight("eni-b", Status::Other)];
+    let rows = vec![
+        sight("eni-a", ObservedStatus::Detaching),
+        sight("eni-b", ObservedStatus::Other),
+    ];
     desk.run(&Command::Observe {
         sent_at: desk.now,
         rows,
         then: None,
     });
-    assert!(matches!(desk.enter(1, "eni-1", Reach::Ask), Reply::Full(_)));
+    assert!(matches!(
+        desk.enter(1, "eni-1", Mode::Query),
+        Reply::CapacityExceeded(_)
+    ));
 }
 
 #[test]
@@ -91,20 +97,20 @@ fn a_settled_eni_occupies_until_an_observation_that_must_show_it() {
     desk.accept(1, "eni-1");
     desk.pass(2 * SECOND);
     assert_eq!(
-        desk.settle("eni-1", here(Status::InUse)).attachment.state,
+        desk.settle("eni-1", here(ObservedStatus::InUse)).attachment.state,
         State::Attached
     );
     desk.pass(5 * SECOND);
     desk.observe(&[]);
     assert!(
-        matches!(desk.enter(2, "eni-2", Reach::Ask), Reply::Full(_)),
+        matches!(desk.enter(2, "eni-2", Mode::Query), Reply::CapacityExceeded(_)),
         "the describe may lag"
     );
     assert_eq!(desk.state("eni-1"), State::Attached);
     desk.pass(6 * SECOND);
     desk.observe(&[]);
     assert_eq!(desk.state("eni-1"), State::Detached);
-    assert_eq!(desk.enter(2, "eni-2", Reach::Ask), Reply::Open);
+    assert_eq!(desk.enter(2, "eni-2", Mode::Query), Reply::Admissible);
 }
 
 #[test]
@@ -119,11 +125,11 @@ fn an_observation_from_the_future_is_discarded() {
     assert_eq!(desk.record.observation, None);
     desk.accept(1, "eni-1");
     desk.pass(Duration::from_secs(1));
-    let here = Finding::Here {
-        status: Status::InUse,
+    let here = EniObservation::Here {
+        status: ObservedStatus::InUse,
         text: "InUse".to_owned(),
     };
-    let settle = |sent_at| Command::Settle {
+    let settle = |sent_at| Command::RecordStatuses {
         sent_at,
         findings: vec![("eni-1".parse().unwrap(), here.clone())],
     };
@@ -161,21 +167,21 @@ fn an_older_observation_is_discarded_even_when_the_newer_one_is_void() {
     assert_eq!(desk.state("eni-a"), State::Detached);
     desk.run(&Command::Observe {
         sent_at: asked,
-        rows: vec![sight("eni-a", Status::InUse)],
+        rows: vec![sight("eni-a", ObservedStatus::InUse)],
         then: None,
     });
     assert!(matches!(
-        desk.enter(1, "eni-1", Reach::Reserve),
+        desk.enter(1, "eni-1", Mode::Reserve),
         Reply::Granted { stale: true, .. }
     ));
-    desk.partition.incarnation = "b".to_owned();
+    desk.partition.epoch = "b".to_owned();
     desk.run(&Command::Observe {
         sent_at: asked,
         rows: Vec::new(),
         then: None,
     });
     assert!(matches!(
-        desk.enter(1, "eni-1", Reach::Reserve),
+        desk.enter(1, "eni-1", Mode::Reserve),
         Reply::Granted { stale: true, .. }
     ));
 }
@@ -183,17 +189,17 @@ fn an_older_observation_is_discarded_even_when_the_newer_one_is_void() {
 #[test]
 fn after_a_hold_only_what_was_seen_since_counts() {
     let mut desk = Desk::new();
-    desk.partition.hold_until = desk.now + 10 * SECOND;
+    desk.partition.hold_down_until = desk.now + 10 * SECOND;
     desk.pass(9 * SECOND);
     desk.observe(&[]);
     desk.pass(SECOND);
     // What was sent before the loss may have shown only now.
     assert!(matches!(
-        desk.enter(1, "eni-1", Reach::Reserve),
+        desk.enter(1, "eni-1", Mode::Reserve),
         Reply::Granted { stale: true, .. }
     ));
     desk.observe(&[]);
-    assert!(matches!(desk.enter(1, "eni-1", Reach::Reserve), Reply::Reserved { .. }));
+    assert!(matches!(desk.enter(1, "eni-1", Mode::Reserve), Reply::Reserved { .. }));
 }
 
 #[test]
@@ -209,7 +215,10 @@ fn an_eni_that_failed_and_is_seen_here_all_the_same_occupies_until_it_must_show(
     desk.observe(&["eni-1"]);
     desk.pass(3 * SECOND);
     desk.observe(&[]);
-    assert!(matches!(desk.enter(2, "eni-2", Reach::Ask), Reply::Full(_)));
+    assert!(matches!(
+        desk.enter(2, "eni-2", Mode::Query),
+        Reply::CapacityExceeded(_)
+    ));
 }
 
 #[test]
@@ -225,7 +234,7 @@ fn an_observation_of_a_full_instance_is_good_for_longer_each_time_and_a_detach_r
     assert_eq!(lives, [2, 4, 8, 16, 30, 30]);
     desk.settle("eni-a", free());
     assert_eq!(desk.state("eni-a"), State::Detached);
-    assert!(desk.record.observation.as_ref().unwrap().is_void());
+    assert!(desk.record.observation.as_ref().unwrap().is_invalidated());
     desk.observe(&["eni-b"]);
     assert_eq!(desk.record.observation.as_ref().unwrap().good_for.as_secs(), 2);
 }
@@ -236,9 +245,9 @@ fn the_limit_that_ens_enforces_is_believed_until_fewer_are_seen_or_a_minute_is_o
     let mut desk = Desk::new();
     desk.observe(&["eni-a", "eni-b"]);
     let sent = desk.reserve(1, "eni-1");
-    desk.answer(&sent, SendAnswer::Refused(refusal));
+    desk.answer(&sent, SendResult::Refused(refusal));
     assert_eq!(desk.error("eni-1"), Reason::EniLimitExceeded);
-    let Reply::Full(full) = desk.enter(2, "eni-2", Reach::Ask) else {
+    let Reply::CapacityExceeded(full) = desk.enter(2, "eni-2", Mode::Query) else {
         panic!()
     };
     assert_eq!((full.limit, full.attached), (2, 2));
@@ -248,19 +257,19 @@ fn the_limit_that_ens_enforces_is_believed_until_fewer_are_seen_or_a_minute_is_o
     };
     seen.pass(3 * SECOND);
     seen.observe(&["eni-a"]);
-    assert_eq!(seen.enter(2, "eni-2", Reach::Ask), Reply::Open);
+    assert_eq!(seen.enter(2, "eni-2", Mode::Query), Reply::Admissible);
     desk.pass(61 * SECOND);
     desk.observe(&["eni-a", "eni-b"]);
-    assert_eq!(desk.enter(2, "eni-2", Reach::Ask), Reply::Open);
+    assert_eq!(desk.enter(2, "eni-2", Mode::Query), Reply::Admissible);
 }
 
 #[test]
 fn what_others_attached_is_shown_and_followed() {
     let mut desk = Desk::new();
     let rows = vec![
-        sight("eni-a", Status::InUse),
-        sight("eni-b", Status::Attaching),
-        sight("eni-c", Status::Detaching),
+        sight("eni-a", ObservedStatus::InUse),
+        sight("eni-b", ObservedStatus::Attaching),
+        sight("eni-c", ObservedStatus::Detaching),
     ];
     desk.run(&Command::Observe {
         sent_at: desk.now,
@@ -301,7 +310,7 @@ fn ended_attempts_are_forgotten_after_a_day_and_the_record_expires_only_when_idl
     assert_eq!(desk.state("eni-1"), State::Failed);
     assert!(desk.last.as_ref().unwrap().effects.expire_after.is_some());
     desk.pass(25 * 3600 * SECOND);
-    desk.enter(2, "eni-2", Reach::Queue);
+    desk.enter(2, "eni-2", Mode::Enqueue);
     assert!(desk.record.attempts.is_empty());
 }
 
@@ -316,7 +325,10 @@ fn an_instance_past_its_limit_takes_nothing_not_even_what_is_counted_already() {
     desk.pass(SECOND);
     // Attached anew by others, past the limit, within one lag after it went.
     desk.observe(&["eni-1", "eni-2", "eni-3"]);
-    assert!(matches!(desk.enter(1, "eni-1", Reach::Reserve), Reply::Full(_)));
+    assert!(matches!(
+        desk.enter(1, "eni-1", Mode::Reserve),
+        Reply::CapacityExceeded(_)
+    ));
 }
 
 /// Whoever asked stood still with the answer, and nobody else has asked since: what others attached meanwhile it cannot show.
@@ -332,7 +344,7 @@ fn an_answer_that_was_held_up_for_longer_than_a_lease_is_none() {
         then: None,
     });
     assert!(matches!(
-        desk.enter(1, "eni-1", Reach::Reserve),
+        desk.enter(1, "eni-1", Mode::Reserve),
         Reply::Granted { stale: true, .. }
     ));
 }

@@ -11,22 +11,22 @@ fn refused(desk: &mut Desk, number: u128) {
         parent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned(),
         ..TraceContext::default()
     };
-    let mut enter = Enter {
+    let mut enter = Acquire {
         ticket: ticket(number),
         uid: Uid(Uuid::from_u128(number)),
         eni: id(&format!("eni-5pqzzzn19jx6t{number:08}")),
         request: Some(request(number)),
         trace: Some(trace),
-        reach: Reach::Reserve,
-        affirmed_since: crate::model::Timestamp::default(),
+        mode: Mode::Reserve,
+        confirmed_since: crate::model::Timestamp::default(),
     };
     desk.observe(&[]);
     desk.pass(Duration::from_millis(1));
-    let sent = match desk.run(&Command::Enter(enter.clone())) {
+    let sent = match desk.run(&Command::Acquire(enter.clone())) {
         Reply::Reserved { grant, attempt, .. } => (grant, *attempt),
         other => panic!("{other:?}"),
     };
-    enter.reach = Reach::Ask;
+    enter.mode = Mode::Query;
     let words = "The specified instance must be stopped before a network interface is attached. ".repeat(3);
     let failure = Failure::new(Reason::InstanceNotStopped, words)
         .ens(
@@ -34,7 +34,7 @@ fn refused(desk: &mut Desk, number: u128) {
             "7B4C3A5E-1C5D-4E0B-9B0A-0B6B3B7B2B1A",
         )
         .about(&desk.instance.clone(), &enter.eni);
-    desk.answer(&sent, SendAnswer::Refused(failure));
+    desk.answer(&sent, SendResult::Refused(failure));
 }
 
 fn stored(record: &Record) -> usize {
@@ -73,7 +73,7 @@ fn a_caller_with_many_ids_displaces_no_other_callers() {
     let mut desk = Desk::new();
     let mut step = |caller: &str, number: u128| {
         let key = RequestKey::new(Caller(caller.into()), RequestId(Uuid::from_u128(number)));
-        let command = enter(number, "eni-1", Reach::Reserve, Some(key.clone()));
+        let command = enter(number, "eni-1", Mode::Reserve, Some(key.clone()));
         desk.observe(&[]);
         desk.pass(Duration::from_millis(1));
         let Reply::Reserved { grant, attempt, .. } = desk.run(&command) else {
@@ -81,7 +81,7 @@ fn a_caller_with_many_ids_displaces_no_other_callers() {
         };
         desk.answer(
             &(grant, *attempt),
-            SendAnswer::Refused(Failure::new(Reason::InstanceNotStopped, "no")),
+            SendResult::Refused(Failure::new(Reason::InstanceNotStopped, "no")),
         );
         desk.pass(SECOND);
         (key, desk.requests.clone())
@@ -102,9 +102,9 @@ fn what_others_write_is_cut_to_what_a_record_has_room_for() {
     let failure = Failure::new(Reason::InstanceNotStopped, long.clone())
         .ens(long.clone(), long.clone())
         .with("observedAt", &long);
-    desk.answer(&sent, SendAnswer::Refused(failure));
+    desk.answer(&sent, SendResult::Refused(failure));
     desk.accept(2, "eni-2");
-    desk.settle("eni-2", Finding::Unclear { text: long });
+    desk.settle("eni-2", EniObservation::Unclear { text: long });
     assert!(stored(&desk.record) < 6_000, "{}", stored(&desk.record));
 }
 
@@ -114,12 +114,12 @@ fn a_former_attempt_is_kept_as_long_as_it_may_come_back() {
     let first = desk.reserve(1, "eni-1");
     desk.answer(
         &first,
-        SendAnswer::Refused(Failure::new(Reason::InstanceNotStopped, "no")),
+        SendResult::Refused(Failure::new(Reason::InstanceNotStopped, "no")),
     );
     let sent = desk.reserve(2, "eni-1");
-    assert!(desk.attempt("eni-1").former.is_some());
-    desk.answer(&sent, SendAnswer::Unanswered);
-    assert_eq!(desk.attempt("eni-1").former, None);
+    assert!(desk.attempt("eni-1").superseded.is_some());
+    desk.answer(&sent, SendResult::NoResponse);
+    assert_eq!(desk.attempt("eni-1").superseded, None);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn the_size_is_about_what_is_stored() {
     for number in 1..=10 {
         desk.accept(number, &format!("eni-5pqzzzn19jx6t{number}"));
         desk.pass(12 * SECOND);
-        desk.settle(&format!("eni-5pqzzzn19jx6t{number}"), here(Status::InUse));
+        desk.settle(&format!("eni-5pqzzzn19jx6t{number}"), here(ObservedStatus::InUse));
         about(&desk);
     }
 }
@@ -147,20 +147,23 @@ fn what_was_answered_without_a_send_is_not_remembered() {
     let mut desk = Desk::new();
     desk.accept(1, "eni-1");
     let before = desk.record.clone();
-    for reach in [Reach::Ask, Reach::Queue, Reach::Reserve] {
+    for reach in [Mode::Query, Mode::Enqueue, Mode::Reserve] {
         let joined = desk.run(&enter(2, "eni-1", reach, Some(request(7))));
         assert!(matches!(joined, Reply::Joined(_)), "{joined:?}");
     }
     assert!(desk.record == before && desk.requests.is_empty());
     desk.pass(12 * SECOND);
-    desk.settle("eni-1", here(Status::InUse));
+    desk.settle("eni-1", here(ObservedStatus::InUse));
     let before = desk.record.clone();
-    let present = desk.run(&enter(3, "eni-1", Reach::Reserve, Some(request(8))));
-    assert!(matches!(present, Reply::Present { fresh: true, .. }), "{present:?}");
+    let present = desk.run(&enter(3, "eni-1", Mode::Reserve, Some(request(8))));
+    assert!(
+        matches!(present, Reply::AlreadyAttached { fresh: true, .. }),
+        "{present:?}"
+    );
     assert!(!desk.last.as_ref().unwrap().changed && desk.record == before && desk.requests.is_empty());
     // It began nothing, and so it may name another one.
-    let other = desk.run(&enter(4, "eni-2", Reach::Ask, Some(request(8))));
-    assert_eq!(other, Reply::Open);
+    let other = desk.run(&enter(4, "eni-2", Mode::Query, Some(request(8))));
+    assert_eq!(other, Reply::Admissible);
 }
 
 fn life(desk: &Desk) -> Option<Duration> {
@@ -172,16 +175,16 @@ fn a_record_lives_as_long_as_it_says_something() {
     let mut desk = Desk::new();
     desk.observe(&[]);
     assert_eq!(life(&desk), Some(300 * SECOND), "a name that ENS does not know");
-    desk.enter(1, "eni-1", Reach::Queue);
+    desk.enter(1, "eni-1", Mode::Enqueue);
     assert_eq!(life(&desk), Some(300 * SECOND), "a lock ends by itself");
     let sent = desk.reserve(1, "eni-1");
     assert_eq!(life(&desk), None, "under way");
-    desk.answer(&sent, SendAnswer::Void);
+    desk.answer(&sent, SendResult::NoEffect);
     assert_eq!(life(&desk), Some(300 * SECOND), "revisions are times");
     let sent = desk.reserve(1, "eni-1");
     desk.answer(
         &sent,
-        SendAnswer::Refused(Failure::new(Reason::InstanceNotStopped, "no")),
+        SendResult::Refused(Failure::new(Reason::InstanceNotStopped, "no")),
     );
     assert_eq!(life(&desk), Some(ENDED_LIFE));
     desk.pass(3_600 * SECOND);
@@ -195,14 +198,14 @@ fn a_record_lives_as_long_as_it_says_something() {
     let mut desk = Desk::new();
     desk.bounds.lag = 600 * SECOND;
     desk.observe(&[]);
-    assert_eq!(life(&desk), Some(desk.bounds.hold()));
+    assert_eq!(life(&desk), Some(desk.bounds.recovery_hold_down()));
 }
 
 #[test]
 fn what_was_claimed_and_is_gone_loses_its_place() {
     let mut desk = Desk::new();
     let settle = |desk: &mut Desk, eni: &str| {
-        desk.run(&Command::Settle {
+        desk.run(&Command::RecordStatuses {
             sent_at: desk.now,
             findings: vec![(id(eni), free())],
         });
@@ -233,7 +236,10 @@ fn a_comparison_of_a_record_that_is_gone_is_the_last_one() {
     desk.run(&Command::Observe {
         sent_at: desk.now,
         rows: Vec::new(),
-        then: Some(Box::new(Command::Compare)),
+        then: Some(Box::new(Command::Reconcile)),
     });
-    assert_eq!(desk.last.unwrap().effects.comparison, crate::ledger::Comparison::Done);
+    assert_eq!(
+        desk.last.unwrap().effects.reconcile,
+        crate::ledger::ReconcileSchedule::Done
+    );
 }

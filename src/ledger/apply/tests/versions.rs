@@ -43,28 +43,28 @@ fn full() -> Desk {
         .ens("E", "R")
         .with("limit", 3)
         .retry_after(SECOND);
-    desk.answer(&sent, SendAnswer::Refused(why.clone()));
+    desk.answer(&sent, SendResult::Refused(why.clone()));
     desk.accept(2, "eni-attached");
     desk.pass(12 * SECOND);
-    desk.settle("eni-attached", here(Status::InUse));
+    desk.settle("eni-attached", here(ObservedStatus::InUse));
     let sent = desk.reserve(3, "eni-conflict");
     desk.answer(
         &sent,
-        SendAnswer::Conflicting(Failure::new(Reason::EniNotAvailable, "busy")),
+        SendResult::StatusConflict(Failure::new(Reason::EniNotAvailable, "busy")),
     );
     let sent = desk.reserve(4, "eni-limited");
     desk.answer(
         &sent,
-        SendAnswer::Refused(Failure::new(Reason::EniLimitExceeded, "full")),
+        SendResult::Refused(Failure::new(Reason::EniLimitExceeded, "full")),
     );
     desk.pass(61 * SECOND);
     desk.observe(&["eni-attached"]);
     desk.pass(Duration::from_millis(1));
     // The former attempt stands behind this one.
     let key = Some(request(5));
-    let reply = desk.run(&enter(5, "eni-failed", Reach::Reserve, key));
+    let reply = desk.run(&enter(5, "eni-failed", Mode::Reserve, key));
     assert!(matches!(reply, Reply::Reserved { .. }), "{reply:?}");
-    desk.enter(6, "eni-waits", Reach::Queue);
+    desk.enter(6, "eni-waits", Mode::Enqueue);
     desk
 }
 
@@ -93,24 +93,24 @@ fn fields_of_a_newer_version_are_kept_at_every_level() {
 
     // What goes on beside them leaves them alone.
     desk.pass(SECOND / 2);
-    desk.enter(6, "eni-waits", Reach::Queue);
-    desk.settle("eni-attached", here(Status::InUse));
-    desk.settle("eni-conflict", Finding::Unclear { text: String::new() });
+    desk.enter(6, "eni-waits", Mode::Enqueue);
+    desk.settle("eni-attached", here(ObservedStatus::InUse));
+    desk.settle("eni-conflict", EniObservation::Unclear { text: String::new() });
     let after = serde_json::to_value(&desk.record).unwrap();
     assert_eq!(grown(&after), grown(&stored), "{after}");
 
     // The attempt is accepted: its own fields stay, and its former one has gone.
     let (grant, attempt) = (desk.record.lock.clone().unwrap(), desk.attempt("eni-failed"));
-    let former = grown(&serde_json::to_value(&attempt.former).unwrap());
+    let former = grown(&serde_json::to_value(&attempt.superseded).unwrap());
     let levels = grown(&serde_json::to_value(&attempt).unwrap()) - former;
-    let hold = Hold {
+    let hold = LockToken {
         ticket: grant.ticket,
         fence: grant.fence,
     };
-    desk.run(&Command::Answer {
+    desk.run(&Command::RecordSendResult {
         attempt: Box::new(attempt),
         grant: hold,
-        answer: SendAnswer::Accepted {
+        answer: SendResult::Accepted {
             ens_request_id: "E-2".to_owned(),
         },
         release: true,
@@ -121,7 +121,7 @@ fn fields_of_a_newer_version_are_kept_at_every_level() {
 
     // A refusal that becomes the error takes its fields along.
     desk.pass(SECOND);
-    desk.settle("eni-conflict", here(Status::Detaching));
+    desk.settle("eni-conflict", here(ObservedStatus::Detaching));
     let error = desk.attempt("eni-conflict").attachment.error.unwrap();
     assert!(error.unknown.get("newer").is_some(), "{error:?}");
 }
@@ -136,7 +136,7 @@ fn an_entry_of_a_newer_version_is_read_and_written_as_it_was() {
     let read: RequestEntry = serde_json::from_value(stored.clone()).unwrap();
     assert_eq!(serde_json::to_value(&read).unwrap(), stored);
     desk.requests.insert(request(9), read);
-    let reply = desk.run(&enter(9, "eni-attached", Reach::Ask, Some(request(9))));
+    let reply = desk.run(&enter(9, "eni-attached", Mode::Query, Some(request(9))));
     assert!(matches!(reply, Reply::Replayed(_)), "{reply:?}");
 }
 
@@ -162,14 +162,14 @@ fn an_attempt_in_a_new_state_keeps_its_slot_and_is_left_alone() {
     let before = desk.attempt("eni-conflict");
     assert_eq!((before.attachment.state, before.is_reserved()), (State::Unknown, true));
     for finding in [
-        here(Status::InUse),
-        here(Status::Detaching),
+        here(ObservedStatus::InUse),
+        here(ObservedStatus::Detaching),
         free(),
-        Finding::Missing,
-        Finding::Unclear {
+        EniObservation::Missing,
+        EniObservation::Unclear {
             text: "Deleting".to_owned(),
         },
-        Finding::Unclear { text: String::new() },
+        EniObservation::Unclear { text: String::new() },
     ] {
         desk.pass(60 * SECOND);
         assert_eq!(desk.settle("eni-conflict", finding.clone()), before, "{finding:?}");
@@ -182,12 +182,12 @@ fn an_attempt_in_a_new_state_keeps_its_slot_and_is_left_alone() {
     desk.run(&Command::Observe {
         sent_at: desk.now,
         rows: Vec::new(),
-        then: Some(Box::new(Command::Compare)),
+        then: Some(Box::new(Command::Reconcile)),
     });
     assert_eq!(desk.attempt("eni-conflict"), before);
-    let joined = desk.enter(8, "eni-conflict", Reach::Reserve);
+    let joined = desk.enter(8, "eni-conflict", Mode::Reserve);
     assert!(matches!(joined, Reply::Joined(_)), "{joined:?}");
-    assert_eq!(desk.resend(8, before.uid(), "eni-conflict"), Reply::Gone);
+    assert_eq!(desk.resend(8, before.uid(), "eni-conflict"), Reply::NotFound);
     desk.pass(2 * ENDED_LIFE);
     desk.observe(&[]);
     assert_eq!(desk.attempt("eni-conflict"), before);
@@ -198,14 +198,14 @@ fn an_attempt_in_a_new_state_keeps_its_slot_and_is_left_alone() {
     desk.accept(20, "eni-a");
     desk.observe(&[]);
     desk.pass(Duration::from_millis(1));
-    let full = desk.enter(22, "eni-c", Reach::Reserve);
-    assert!(matches!(full, Reply::Full(_)), "{full:?}");
+    let full = desk.enter(22, "eni-c", Mode::Reserve);
+    assert!(matches!(full, Reply::CapacityExceeded(_)), "{full:?}");
 }
 
 #[test]
-fn another_incarnation_leaves_a_new_state_as_it_is() {
+fn another_epoch_leaves_a_new_state_as_it_is() {
     let mut desk = with_new_variants();
-    desk.partition.incarnation = "b".to_owned();
+    desk.partition.epoch = "b".to_owned();
     desk.observe(&[]);
     let stored = serde_json::to_value(desk.attempt("eni-conflict")).unwrap();
     assert_eq!(stored["attachment"]["state"], "suspended");

@@ -15,16 +15,16 @@ use crate::model::Timestamp;
 const DRIFT_PER_MILLION: i64 = 200;
 
 #[derive(Debug)]
-pub(in super::super) struct Clock {
+pub(in super::super) struct ServerClock {
     origin: BootInstant,
     /// What it shows until the first reply.
     system: Timestamp,
-    bounds: Mutex<Option<Bounds>>,
+    bounds: Mutex<Option<ClockWindow>>,
 }
 
 /// Microseconds between the local clock (since its origin) and the server's (since the epoch).
 #[derive(Debug, Clone, Copy)]
-struct Bounds {
+struct ClockWindow {
     least: i64,
     most: i64,
     at: i64,
@@ -32,14 +32,14 @@ struct Bounds {
 
 /// The server's clock was set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Step {
+pub(in super::super) struct ClockStep {
     /// By so many microseconds at least; negative: back.
     pub(in super::super) by: i64,
     /// What it would show now.
     pub(in super::super) before: Timestamp,
 }
 
-impl Bounds {
+impl ClockWindow {
     /// What the server's clock shows then, as far as they say.
     fn shows(self, local: i64) -> Timestamp {
         Timestamp::from_micros(u64::try_from(local + self.least + (self.most - self.least) / 2).unwrap_or(0))
@@ -56,7 +56,7 @@ impl Bounds {
     }
 }
 
-impl Clock {
+impl ServerClock {
     pub(in super::super) fn new() -> Self {
         let system = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -68,7 +68,7 @@ impl Clock {
 
     /// Learns from a reply to a command that was sent at `sent` and has arrived now. The step, if the clock was set by more than
     /// commits bear.
-    pub(in super::super) fn learn(&self, server: Timestamp, sent: BootInstant) -> Option<Step> {
+    pub(in super::super) fn learn(&self, server: Timestamp, sent: BootInstant) -> Option<ClockStep> {
         self.learn_at(server, self.local(sent), self.local(BootInstant::now()))
     }
 
@@ -76,9 +76,9 @@ impl Clock {
         self.at(self.local(BootInstant::now()))
     }
 
-    fn learn_at(&self, server: Timestamp, sent: i64, received: i64) -> Option<Step> {
+    fn learn_at(&self, server: Timestamp, sent: i64, received: i64) -> Option<ClockStep> {
         let server = as_i64(server.as_micros());
-        let heard = Bounds {
+        let heard = ClockWindow {
             least: server - received,
             most: server - sent,
             at: received,
@@ -88,7 +88,7 @@ impl Clock {
             *bounds = Some(heard);
             return None;
         };
-        let both = Bounds {
+        let both = ClockWindow {
             least: known.least.max(heard.least),
             most: known.most.min(heard.most),
             at: received,
@@ -104,7 +104,7 @@ impl Clock {
             heard.most - known.least
         };
         let is_step = Duration::from_micros(by.unsigned_abs()) > MAX_CLOCK_DIFFERENCE;
-        is_step.then(|| Step {
+        is_step.then(|| ClockStep {
             by,
             before: known.shows(received),
         })
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_slow_reply_does_not_spoil_what_a_quick_one_said() {
-        let clock = Clock::new();
+        let clock = ServerClock::new();
         clock.learn_at(server(1_010), 1_000, 1_020);
         assert_eq!(clock.at(2_000), server(2_000));
         // Half a second under way, all of it on the way back: by itself it would be 250 ms off.
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_is_followed_at_once() {
-        let clock = Clock::new();
+        let clock = ServerClock::new();
         clock.learn_at(server(1_010), 1_000, 1_020);
         let step = clock
             .learn_at(server(5_000_000 - 60_000_000), 4_999_990, 5_000_010)
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_commits_bear_is_no_step() {
-        let clock = Clock::new();
+        let clock = ServerClock::new();
         clock.learn_at(server(1_010), 1_000, 1_020);
         assert_eq!(clock.learn_at(server(2_200_000), 1_999_990, 2_000_010), None);
         assert!(clock.learn_at(server(3_600_000), 2_999_990, 3_000_010).is_some());
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_suspension_sets_it_back_by_nothing() {
-        let clock = Clock::new();
+        let clock = ServerClock::new();
         clock.learn(server(0), BootInstant::now());
         let before = clock.now();
         crate::ledger::boot::suspend(Duration::from_secs(60));
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn drift_is_followed() {
-        let clock = Clock::new();
+        let clock = ServerClock::new();
         // The server's clock gains 100 us a second.
         for second in 0..1_000_i64 {
             let local = second * 1_000_000;

@@ -13,21 +13,21 @@ use tracing::{debug, warn};
 use crate::ledger::bounds::CLOCK_TOLERANCE;
 use crate::ledger::keys::PartitionId;
 use crate::ledger::tokens::micros;
-use crate::ledger::{Bounds, ClockSteps, Unavailable};
+use crate::ledger::{Bounds, ClockSteps, LedgerError};
 use crate::model::Timestamp;
 
-use super::super::epoch::{Agreement, Epoch};
-use super::super::scripts::{Answer, Found};
+use super::super::epoch::{Epoch, SharedSettings};
+use super::super::scripts::{ScriptReply, StoredRecord};
 use super::Node;
-use super::clock::Step;
-use super::fitness::fact;
-use super::link::Operation;
+use super::clock::ClockStep;
+use super::connection::Operation;
+use super::preflight::fact;
 use super::records::unexpected;
 
 /// How often the epoch may change under our hands before we give up.
 const TRIES: usize = 3;
 /// How long a renewal without a hold closes a partition: only the epoch's text must be another one.
-const NO_HOLD: Duration = Duration::from_micros(1);
+const NO_HOLD_DOWN: Duration = Duration::from_micros(1);
 /// How long after its last sign of life a replica's settings still count, at least.
 const LEAST_LIFE: Duration = Duration::from_secs(20);
 /// How long a step of the server's clock is reported.
@@ -37,18 +37,18 @@ const STEP_REPORTED: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     seen: ClockSteps,
-    last: Option<(Instant, Step)>,
+    last: Option<(Instant, ClockStep)>,
     /// The epochs that were in force when the last one was seen: their times are by the old clock.
     stale: BTreeMap<PartitionId, String>,
 }
 
 /// What is to be done about an epoch.
-enum Standing {
+enum EpochStatus {
     Current,
     /// Another one takes its place, with these settings and this hold.
-    Renew(Agreement, Duration),
+    Renew(SharedSettings, Duration),
     /// The same, with the hold that a loss calls for.
-    Recover(Agreement),
+    Recover(SharedSettings),
     /// It is not to be renewed by us.
     Refuse(String),
 }
@@ -60,35 +60,35 @@ impl Node {
         &self,
         partition: PartitionId,
         keys: &[String],
-        found: Found,
-    ) -> Result<Found, Unavailable> {
-        if matches!(self.standing(partition, &found), Standing::Current) {
+        found: StoredRecord,
+    ) -> Result<StoredRecord, LedgerError> {
+        if matches!(self.epoch_status(partition, &found), EpochStatus::Current) {
             return Ok(found);
         }
         let settled = self
-            .link
+            .connection
             .call_patiently(Operation::Commit, |mut connection| async move {
-                self.settle(&mut connection, partition, keys, found).await
+                self.resolve_epoch(&mut connection, partition, keys, found).await
             });
         settled.await?
     }
 
     /// Makes sure that `found` is of a current epoch, renewing it if it was not. The inner error says why we may not.
-    async fn settle(
+    async fn resolve_epoch(
         &self,
         connection: &mut MultiplexedConnection,
         partition: PartitionId,
         keys: &[String],
-        mut found: Found,
-    ) -> RedisResult<Result<Found, Unavailable>> {
+        mut found: StoredRecord,
+    ) -> RedisResult<Result<StoredRecord, LedgerError>> {
         for _ in 0..TRIES {
-            let (agreement, hold) = match self.standing(partition, &found) {
-                Standing::Current => return Ok(Ok(found)),
-                Standing::Refuse(why) => return Ok(Err(Unavailable::unfit(why))),
-                Standing::Renew(agreement, hold) => (agreement, hold),
-                Standing::Recover(agreement) => (
+            let (agreement, hold) = match self.epoch_status(partition, &found) {
+                EpochStatus::Current => return Ok(Ok(found)),
+                EpochStatus::Refuse(why) => return Ok(Err(LedgerError::misconfigured(why))),
+                EpochStatus::Renew(agreement, hold) => (agreement, hold),
+                EpochStatus::Recover(agreement) => (
                     agreement,
-                    self.hold_for(connection, partition, &found, &agreement).await?,
+                    self.hold_down_for(connection, partition, &found, &agreement).await?,
                 ),
             };
             debug!(
@@ -99,99 +99,103 @@ impl Node {
             );
             found = self.renew(connection, keys, &found, hold, &agreement).await?;
             // One partition that changed is seldom alone.
-            self.suspicion.notify_one();
+            self.epoch_check_requested.notify_one();
         }
-        Ok(Err(Unavailable::before(
-            "the partition's incarnation changes faster than it can be read",
+        Ok(Err(LedgerError::not_applied(
+            "the partition's epoch changes faster than it can be read",
         )))
     }
 
     /// Looks at every partition: renews epochs that are not current, and puts right what another clock put into its queues.
-    pub(super) async fn sweep(&self, connection: &MultiplexedConnection) -> RedisResult<()> {
+    pub(super) async fn check_all_epochs(&self, connection: &MultiplexedConnection) -> RedisResult<()> {
         let partitions = self.partitions();
         let all = partitions.iter().map(|&partition| async move {
             let (mut connection, keys) = (connection.clone(), [self.shared.keys.epoch(partition)]);
-            let found = self.tend_queues(&mut connection, partition).await?;
-            self.settle(&mut connection, partition, &keys, found).await
+            let found = self.repair_queues(&mut connection, partition).await?;
+            self.resolve_epoch(&mut connection, partition, &keys, found).await
         });
         // A disagreement stands in the views by now.
         try_join_all(all).await.map(drop)
     }
 
-    async fn tend_queues(&self, connection: &mut MultiplexedConnection, partition: PartitionId) -> RedisResult<Found> {
+    async fn repair_queues(
+        &self,
+        connection: &mut MultiplexedConnection,
+        partition: PartitionId,
+    ) -> RedisResult<StoredRecord> {
         let settings = &self.shared.settings;
         let shared = self.shared.views().partition(partition).shared;
         let due = Bounds::default()
             .among(shared)
             .due_horizon()
-            .max(settings.agreement.hold());
+            .max(settings.agreement.recovery_hold_down());
         let mut script = self.shared.scripts.commit.key(self.shared.keys.epoch(partition));
         script
             .key(self.shared.keys.due(partition))
-            .key(self.shared.keys.comparisons(partition));
+            .key(self.shared.keys.reconciliations(partition));
         script
             .arg("tend")
             .arg(micros(due))
-            .arg(micros(settings.comparison_horizon));
+            .arg(micros(settings.reconcile_horizon));
         match self.evaluate(connection, &script).await? {
-            Answer::Found(found) => Ok(found),
-            Answer::Committed { .. } | Answer::Attended(..) => Err(unexpected()),
+            ScriptReply::Found(found) => Ok(found),
+            ScriptReply::Committed { .. } | ScriptReply::Attended(..) => Err(unexpected()),
         }
     }
 
     /// Says that this replica is alive, and with which settings; and has those of all that are in force: no more, once one that asked
     /// for more is gone for long enough.
-    pub(super) async fn attend(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    pub(super) async fn register_replica(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         let Some(partition) = self.partitions().first().copied() else {
             return Ok(());
         };
         let ours = self.shared.settings.agreement;
         let shared = self.shared.views().partition(partition).shared;
         let life = shared
-            .map_or(LEAST_LIFE, |shared| shared.hold())
-            .max(ours.hold())
+            .map_or(LEAST_LIFE, |shared| shared.recovery_hold_down())
+            .max(ours.recovery_hold_down())
             .max(LEAST_LIFE);
         let keys = &self.shared.keys;
         let mut script = self.shared.scripts.commit.key(keys.epoch(partition));
         script.key(keys.members(partition));
         script.arg("attend").arg(ours.to_string()).arg(micros(life));
-        let Answer::Attended(found, members) = self.evaluate(connection, &script).await? else {
+        let ScriptReply::Attended(found, members) = self.evaluate(connection, &script).await? else {
             return Err(unexpected());
         };
-        let members = members.iter().filter_map(|member| Agreement::parse(member));
-        let wanted = members.fold(ours, Agreement::join);
+        let members = members.iter().filter_map(|member| SharedSettings::parse(member));
+        let wanted = members.fold(ours, SharedSettings::join);
         let current = Epoch::parse(&found.epoch).filter(|epoch| epoch.replication_id == found.replication_id);
         if current
             .and_then(|epoch| epoch.agreement)
             .is_some_and(|shared| shared != wanted)
         {
-            self.share(connection, &wanted).await?;
+            self.publish_settings(connection, &wanted).await?;
         }
         Ok(())
     }
 
     /// Puts these settings in force, where the epoch is current and has others.
-    async fn share(&self, connection: &MultiplexedConnection, wanted: &Agreement) -> RedisResult<()> {
+    async fn publish_settings(&self, connection: &MultiplexedConnection, wanted: &SharedSettings) -> RedisResult<()> {
         let partitions = self.partitions();
         let all = partitions.iter().map(|&partition| async move {
             let (mut connection, keys) = (connection.clone(), [self.shared.keys.epoch(partition)]);
-            let found = self.look(&mut connection, &keys).await?;
+            let found = self.read_epoch(&mut connection, &keys).await?;
             if let Some(epoch) = Epoch::parse(&found.epoch)
                 && epoch.replication_id == found.replication_id
                 && epoch.agreement.is_some_and(|shared| shared != *wanted)
             {
-                let hold = self.rest_of_hold(partition, &found, &epoch, wanted);
+                let hold = self.remaining_hold_down(partition, &found, &epoch, wanted);
                 self.renew(&mut connection, &keys, &found, hold, wanted).await?;
             }
             RedisResult::Ok(())
         });
         try_join_all(all).await?;
-        self.suspicion.notify_one();
+        self.epoch_check_requested.notify_one();
         Ok(())
     }
 
     /// The server's clock was set: what was written by the old one is of another epoch.
-    pub(super) fn clock_was_set(&self, step: Step) {
+    pub(super) fn clock_was_set(&self, step: ClockStep) {
         let seconds = step.by as f64 / 1e6;
         warn!(
             seconds,
@@ -201,7 +205,7 @@ impl Node {
         let stale = self
             .partitions()
             .iter()
-            .map(|&partition| (partition, views.partition(partition).incarnation))
+            .map(|&partition| (partition, views.partition(partition).epoch))
             .collect();
         drop(views);
         let mut steps = self.steps();
@@ -212,7 +216,7 @@ impl Node {
         steps.last = Some((Instant::now(), step));
         steps.stale = stale;
         drop(steps);
-        self.suspicion.notify_one();
+        self.epoch_check_requested.notify_one();
     }
 
     /// How often the server's clock was seen to be set.
@@ -234,17 +238,17 @@ impl Node {
     }
 
     /// Reads an epoch.
-    pub(in super::super) async fn look(
+    pub(in super::super) async fn read_epoch(
         &self,
         connection: &mut MultiplexedConnection,
         keys: &[String],
-    ) -> RedisResult<Found> {
+    ) -> RedisResult<StoredRecord> {
         match self
             .evaluate(connection, self.shared.scripts.commit.key(keys).arg("look"))
             .await?
         {
-            Answer::Found(found) => Ok(found),
-            Answer::Committed { .. } | Answer::Attended(..) => Err(unexpected()),
+            ScriptReply::Found(found) => Ok(found),
+            ScriptReply::Committed { .. } | ScriptReply::Attended(..) => Err(unexpected()),
         }
     }
 
@@ -253,10 +257,10 @@ impl Node {
         &self,
         connection: &mut MultiplexedConnection,
         keys: &[String],
-        found: &Found,
+        found: &StoredRecord,
         hold: Duration,
-        agreement: &Agreement,
-    ) -> RedisResult<Found> {
+        agreement: &SharedSettings,
+    ) -> RedisResult<StoredRecord> {
         let mut script = self.shared.scripts.commit.key(keys);
         script
             .arg("epoch")
@@ -265,46 +269,46 @@ impl Node {
             .arg(hold.as_micros().to_string());
         script.arg(agreement.to_string());
         match self.evaluate(connection, &script).await? {
-            Answer::Found(found) => Ok(found),
-            Answer::Committed { .. } | Answer::Attended(..) => Err(unexpected()),
+            ScriptReply::Found(found) => Ok(found),
+            ScriptReply::Committed { .. } | ScriptReply::Attended(..) => Err(unexpected()),
         }
     }
 
     /// How long a partition is closed whose epoch was found so. Replicas that are waited for before each send have every
     /// reservation: then a promoted one has lost nothing that was sent. A server that lost its data has, and so may have a primary
     /// that restarted with what it had saved.
-    async fn hold_for(
+    async fn hold_down_for(
         &self,
         connection: &mut MultiplexedConnection,
         partition: PartitionId,
-        found: &Found,
-        agreement: &Agreement,
+        found: &StoredRecord,
+        agreement: &SharedSettings,
     ) -> RedisResult<Duration> {
         Ok(match Epoch::parse(&found.epoch) {
             Some(epoch) if agreement.synced && self.was_replica(connection, partition, found).await? => {
-                self.rest_of_hold(partition, found, &epoch, agreement)
+                self.remaining_hold_down(partition, found, &epoch, agreement)
             }
-            _ => agreement.hold(),
+            _ => agreement.recovery_hold_down(),
         })
     }
 
     /// How long a partition stays closed whose epoch is renewed for another reason than a loss: a hold that is not over begins again.
     /// Where the server's clock was set, its end is by the old clock.
-    fn rest_of_hold(
+    fn remaining_hold_down(
         &self,
         partition: PartitionId,
-        found: &Found,
+        found: &StoredRecord,
         epoch: &Epoch<'_>,
-        agreement: &Agreement,
+        agreement: &SharedSettings,
     ) -> Duration {
         let before = self.steps().last.map(|(_, step)| step.before);
         let now = before
             .filter(|_| self.is_stale(partition, &found.epoch))
             .unwrap_or(found.now);
         if epoch.hold_until > now {
-            agreement.hold()
+            agreement.recovery_hold_down()
         } else {
-            NO_HOLD
+            NO_HOLD_DOWN
         }
     }
 
@@ -314,13 +318,13 @@ impl Node {
         &self,
         connection: &mut MultiplexedConnection,
         partition: PartitionId,
-        found: &Found,
+        found: &StoredRecord,
     ) -> RedisResult<bool> {
         let Some(first) = self.partitions().first().copied() else {
             return Ok(false);
         };
         let mut pipe = redis::pipe();
-        pipe.cmd("GET").arg(self.shared.keys.mark(first));
+        pipe.cmd("GET").arg(self.shared.keys.primary_seen_at(first));
         pipe.cmd("INFO").arg("server");
         let (mark, info): (Option<u64>, String) = pipe.query_async(connection).await?;
         let mark = mark.map(Timestamp::from_micros);
@@ -340,9 +344,16 @@ impl Node {
 
     /// Writes down, where replicas are waited for, that this server is used as a primary now. Only once its epochs are current: the
     /// mark would pass a primary that restarted off as a promoted replica.
-    pub(super) async fn mark(&self, connection: &mut MultiplexedConnection, partition: PartitionId) -> RedisResult<()> {
+    pub(super) async fn mark_primary_seen(
+        &self,
+        connection: &mut MultiplexedConnection,
+        partition: PartitionId,
+    ) -> RedisResult<()> {
         if self.shared.settings.sync_replicas > 0 {
-            let keys = [self.shared.keys.epoch(partition), self.shared.keys.mark(partition)];
+            let keys = [
+                self.shared.keys.epoch(partition),
+                self.shared.keys.primary_seen_at(partition),
+            ];
             self.evaluate(
                 connection,
                 self.shared.scripts.commit.key(&keys[0]).key(&keys[1]).arg("mark"),
@@ -352,29 +363,32 @@ impl Node {
         Ok(())
     }
 
-    fn standing(&self, partition: PartitionId, found: &Found) -> Standing {
+    fn epoch_status(&self, partition: PartitionId, found: &StoredRecord) -> EpochStatus {
         let ours = self.shared.settings.agreement;
         let Some(epoch) = Epoch::parse(&found.epoch) else {
-            return Standing::Recover(ours);
+            return EpochStatus::Recover(ours);
         };
         self.shared.views().saw(partition, &epoch, &ours);
         let same_server = epoch.replication_id == found.replication_id;
         let Some(shared) = epoch.agreement else {
             return match epoch.disagreement() {
-                Some(why) if !same_server => Standing::Refuse(why),
-                _ => Standing::Current,
+                Some(why) if !same_server => EpochStatus::Refuse(why),
+                _ => EpochStatus::Current,
             };
         };
         let agreement = shared.join(ours);
         if !same_server {
-            return Standing::Recover(agreement);
+            return EpochStatus::Recover(agreement);
         }
         let is_stale = self.is_stale(partition, &found.epoch);
         // Longer than any hold: by another clock, which no replica saw change.
-        let is_far = epoch.hold_until > found.now + agreement.hold() + CLOCK_TOLERANCE;
+        let is_far = epoch.hold_until > found.now + agreement.recovery_hold_down() + CLOCK_TOLERANCE;
         if agreement != shared || is_stale || is_far {
-            return Standing::Renew(agreement, self.rest_of_hold(partition, found, &epoch, &agreement));
+            return EpochStatus::Renew(
+                agreement,
+                self.remaining_hold_down(partition, found, &epoch, &agreement),
+            );
         }
-        Standing::Current
+        EpochStatus::Current
     }
 }

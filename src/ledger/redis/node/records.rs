@@ -6,33 +6,34 @@ use redis::{ErrorKind, RedisResult, ScriptInvocation};
 use crate::ledger::keys::{PartitionId, due_member};
 use crate::ledger::record::FORMAT;
 use crate::ledger::{
-    BootInstant, Comparison, Partition, Proposal, Record, RequestEntry, RequestKey, Snapshot, Unavailable, Verdict,
+    BootInstant, LedgerError, Partition, Proposal, ReconcileSchedule, Record, RequestEntry, RequestKey, Snapshot,
+    Verdict,
 };
 use crate::model::InstanceId;
 
 use super::super::epoch::Epoch;
-use super::super::scripts::{Answer, Found};
+use super::super::scripts::{ScriptReply, StoredRecord};
 use super::Node;
-use super::link::Operation;
+use super::connection::Operation;
 
 impl Node {
     pub(in super::super) async fn read(
         &self,
         instance: &InstanceId,
         request: Option<&RequestKey>,
-    ) -> Result<Snapshot, Unavailable> {
+    ) -> Result<Snapshot, LedgerError> {
         let partition = PartitionId::of(instance);
         let keys = self.record_keys(instance, request, &[]);
-        let looked = self.link.call(Operation::Commit, |mut connection| {
+        let looked = self.connection.call(Operation::Commit, |mut connection| {
             let keys = &keys;
-            async move { self.look(&mut connection, keys).await }
+            async move { self.read_epoch(&mut connection, keys).await }
         });
         let found = self.current(partition, &keys, looked.await?).await?;
         snapshot(found, request.is_some())
     }
 
-    pub(in super::super) async fn commit(&self, proposal: &Proposal) -> Result<Verdict, Unavailable> {
-        self.refuse_unfit(proposal)?;
+    pub(in super::super) async fn commit(&self, proposal: &Proposal) -> Result<Verdict, LedgerError> {
+        self.refuse_misconfigured(proposal)?;
         let Proposal {
             instance,
             version,
@@ -47,7 +48,7 @@ impl Node {
         script
             .arg("commit")
             .arg(*version)
-            .arg(&proposal.partition.incarnation)
+            .arg(&proposal.partition.epoch)
             .arg(proposal.now.as_micros());
         script.arg(json(record)?);
         match effects.expire_after {
@@ -57,10 +58,10 @@ impl Node {
         script
             .arg(if effects.notify { self.notice_command() } else { "" })
             .arg(instance.as_str());
-        script.arg(match effects.comparison {
-            Comparison::Kept => String::new(),
-            Comparison::At(at) => at.as_micros().to_string(),
-            Comparison::Done => "-".to_owned(),
+        script.arg(match effects.reconcile {
+            ReconcileSchedule::Kept => String::new(),
+            ReconcileSchedule::At(at) => at.as_micros().to_string(),
+            ReconcileSchedule::Done => "-".to_owned(),
         });
         script.arg(effects.requests.len());
         for (_, entry) in &effects.requests {
@@ -71,23 +72,25 @@ impl Node {
             script.arg(at.map(|at| at.as_micros().to_string()).unwrap_or_default());
         }
 
-        let outcome = self.link.call(Operation::Commit, |mut connection| {
+        let outcome = self.connection.call(Operation::Commit, |mut connection| {
             let script = &script;
             async move { self.evaluate(&mut connection, script).await }
         });
         match outcome.await? {
-            Answer::Committed { version, now } => {
-                self.link.takes_writes();
+            ScriptReply::Committed { version, now } => {
+                self.connection.accept_writes();
                 Ok(Verdict::Committed { version, now })
             }
-            Answer::Found(found) => {
+            ScriptReply::Found(found) => {
                 let found = self.current(partition, &keys, found).await?;
                 Ok(Verdict::Conflict(Box::new(snapshot(
                     found,
                     proposal.request.is_some(),
                 )?)))
             }
-            Answer::Attended(..) => Err(Unavailable::midway("the commit script gave an unexpected answer")),
+            ScriptReply::Attended(..) => Err(LedgerError::outcome_unknown(
+                "the commit script gave an unexpected answer",
+            )),
         }
     }
 
@@ -96,9 +99,9 @@ impl Node {
         &self,
         connection: &mut MultiplexedConnection,
         script: &ScriptInvocation<'_>,
-    ) -> RedisResult<Answer> {
+    ) -> RedisResult<ScriptReply> {
         let sent = BootInstant::now();
-        let answer = Answer::read(script.invoke_async(connection).await?).ok_or_else(unexpected)?;
+        let answer = ScriptReply::read(script.invoke_async(connection).await?).ok_or_else(unexpected)?;
         if let Some(step) = self.clock.learn(answer.now(), sent) {
             self.clock_was_set(step);
         }
@@ -118,7 +121,7 @@ impl Node {
             self.shared.keys.record(instance),
             self.shared.keys.due(partition),
             self.shared.keys.channel(partition),
-            self.shared.keys.comparisons(partition),
+            self.shared.keys.reconciliations(partition),
         ];
         let written = || written.iter().map(|(key, _)| key);
         let read = read.or(written().next());
@@ -131,17 +134,17 @@ impl Node {
     }
 
     /// Nothing is granted by a server that might forget it, nor under other settings than those of the other replicas.
-    fn refuse_unfit(&self, proposal: &Proposal) -> Result<(), Unavailable> {
-        if let Some(why) = self.fitness().unfit.first() {
-            return Err(Unavailable::unfit(why.clone()));
+    fn refuse_misconfigured(&self, proposal: &Proposal) -> Result<(), LedgerError> {
+        if let Some(why) = self.preflight().errors.first() {
+            return Err(LedgerError::misconfigured(why.clone()));
         }
-        let Some(epoch) = Epoch::parse(&proposal.partition.incarnation) else {
+        let Some(epoch) = Epoch::parse(&proposal.partition.epoch) else {
             // The commit finds what there is.
             return Ok(());
         };
         match (epoch.disagreement(), epoch.agreement) {
-            (Some(why), _) => Err(Unavailable::unfit(why)),
-            (None, Some(shared)) if !shared.covers(&self.shared.settings.agreement) => Err(Unavailable::before(
+            (Some(why), _) => Err(LedgerError::misconfigured(why)),
+            (None, Some(shared)) if !shared.covers(&self.shared.settings.agreement) => Err(LedgerError::not_applied(
                 "this replica's settings are not shared with the others yet",
             )),
             _ => Ok(()),
@@ -149,14 +152,14 @@ impl Node {
     }
 }
 
-fn snapshot(found: Found, with_request: bool) -> Result<Snapshot, Unavailable> {
+fn snapshot(found: StoredRecord, with_request: bool) -> Result<Snapshot, LedgerError> {
     let record: Record = if found.record.is_empty() {
         Record::default()
     } else {
         parse("record", &found.record)?
     };
     if record.format > FORMAT {
-        return Err(Unavailable::unfit(format!(
+        return Err(LedgerError::misconfigured(format!(
             "a newer version wrote the instance's record: format {}, and this one reads up to {FORMAT}",
             record.format
         )));
@@ -168,11 +171,11 @@ fn snapshot(found: Found, with_request: bool) -> Result<Snapshot, Unavailable> {
     };
     let epoch = Epoch::parse(&found.epoch);
     let partition = Partition {
-        hold_until: epoch.map(|epoch| epoch.hold_until).unwrap_or_default(),
+        hold_down_until: epoch.map(|epoch| epoch.hold_until).unwrap_or_default(),
         shared: epoch
             .and_then(|epoch| epoch.agreement)
             .map(|agreement| agreement.bounds),
-        incarnation: found.epoch.clone(),
+        epoch: found.epoch.clone(),
     };
     Ok(Snapshot {
         record,
@@ -183,12 +186,14 @@ fn snapshot(found: Found, with_request: bool) -> Result<Snapshot, Unavailable> {
     })
 }
 
-fn parse<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, Unavailable> {
-    serde_json::from_str(text).map_err(|error| Unavailable::unfit(format!("the stored {what} cannot be read: {error}")))
+fn parse<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, LedgerError> {
+    serde_json::from_str(text)
+        .map_err(|error| LedgerError::misconfigured(format!("the stored {what} cannot be read: {error}")))
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, Unavailable> {
-    serde_json::to_string(value).map_err(|error| Unavailable::before(format!("the record cannot be written: {error}")))
+fn json(value: &impl serde::Serialize) -> Result<String, LedgerError> {
+    serde_json::to_string(value)
+        .map_err(|error| LedgerError::not_applied(format!("the record cannot be written: {error}")))
 }
 
 pub(super) fn unexpected() -> redis::RedisError {

@@ -10,19 +10,19 @@ use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, RedisResult};
 use tokio::sync::{Notify, oneshot};
 
-use crate::ledger::Unavailable;
+use crate::ledger::LedgerError;
 
 use super::super::epoch::Epoch;
-use super::super::settings::Place;
+use super::super::settings::ServerAddr;
 use super::Node;
-use super::fitness::fact;
-use super::link::describe;
+use super::connection::describe;
+use super::preflight::fact;
 
 /// Under which replication id the replicas have everything up to now, or why they do not.
 type Outcome = Result<String, String>;
 
 /// A connection for nothing but waiting, and where it leads.
-type Line = (Place, MultiplexedConnection);
+type ReplicaConnection = (ServerAddr, MultiplexedConnection);
 
 #[derive(Debug)]
 pub(super) struct Replicas {
@@ -49,8 +49,8 @@ impl Replicas {
 }
 
 impl Node {
-    /// Waits until as many replicas as are asked for have what was committed here under this incarnation.
-    pub(in super::super) async fn confirm(&self, incarnation: &str) -> Result<(), Unavailable> {
+    /// Waits until as many replicas as are asked for have what was committed here under this epoch.
+    pub(in super::super) async fn confirm(&self, epoch: &str) -> Result<(), LedgerError> {
         let wanted = self.shared.settings.sync_replicas;
         if wanted == 0 {
             return Ok(());
@@ -60,13 +60,13 @@ impl Node {
         // One wait may be under way already, for others.
         let outcome = tokio::time::timeout(self.shared.dialer.response_timeout * 2, outcome).await;
         let failed = |why: &str| {
-            Unavailable::before(format!(
+            LedgerError::not_applied(format!(
                 "redis' replicas did not confirm a reservation: {why}; nothing was sent"
             ))
         };
         match outcome {
             Ok(Ok(Ok(replication_id))) => {
-                let same = Epoch::parse(incarnation).is_some_and(|epoch| epoch.replication_id == replication_id);
+                let same = Epoch::parse(epoch).is_some_and(|epoch| epoch.replication_id == replication_id);
                 if same {
                     Ok(())
                 } else {
@@ -96,15 +96,15 @@ impl Node {
     }
 
     /// One wait, over a new connection if the old one leads to another server by now, or broke since the last wait.
-    async fn wait(&self, line: &mut Option<Line>) -> Outcome {
-        let place = self.place.borrow().clone().ok_or("not connected")?;
+    async fn wait(&self, line: &mut Option<ReplicaConnection>) -> Outcome {
+        let place = self.address.borrow().clone().ok_or("not connected")?;
         let kept = line.take().filter(|(leads_to, _)| *leads_to == place);
         if let Some((_, mut connection)) = kept {
             match self.ask_replicas(&mut connection).await {
                 Err(error) if error.is_io_error() && !error.is_timeout() => {}
                 answer => {
                     *line = answer.is_ok().then_some((place, connection));
-                    return self.judge(answer);
+                    return self.interpret(answer);
                 }
             }
         }
@@ -112,7 +112,7 @@ impl Node {
         let mut connection = connected.map_err(|error| describe(&error))?;
         let answer = self.ask_replicas(&mut connection).await;
         *line = answer.is_ok().then_some((place, connection));
-        self.judge(answer)
+        self.interpret(answer)
     }
 
     /// The server's INFO, and how many replicas have everything up to now.
@@ -130,7 +130,7 @@ impl Node {
         pipe.query_async(connection).await
     }
 
-    fn judge(&self, answer: RedisResult<(String, usize)>) -> Outcome {
+    fn interpret(&self, answer: RedisResult<(String, usize)>) -> Outcome {
         let wanted = self.shared.settings.sync_replicas;
         let (info, have) = answer.map_err(|error| describe(&error))?;
         if have < wanted {

@@ -2,24 +2,24 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::{Comparison, Effects, Ledger, Record, Verdict};
+use eni_gateway::ledger::{Effects, LedgerStore, ReconcileSchedule, Record, Verdict};
 use eni_gateway::model::Revision;
 
 use super::{commit, conflict, eni, entry, instance, proposal, put, record, request};
 
-pub(crate) async fn an_unknown_instance_is_empty(one: &impl Ledger, _: &impl Ledger) {
+pub(crate) async fn an_unknown_instance_is_empty(one: &impl LedgerStore, _: &impl LedgerStore) {
     let before = one.now(&instance(1));
     let found = one.read(&instance(1), Some(&request("a", 1))).await.unwrap();
     assert_eq!(
         (found.version, found.record, found.request),
         (0, Record::default(), None)
     );
-    assert!(!found.partition.incarnation.is_empty());
+    assert!(!found.partition.epoch.is_empty());
     let off = before.since(found.now).max(found.now.since(one.now(&instance(1))));
     assert!(off < Duration::from_millis(200), "its clock is known: {off:?} off");
 }
 
-pub(crate) async fn a_commit_is_read_back_everywhere(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn a_commit_is_read_back_everywhere(one: &impl LedgerStore, other: &impl LedgerStore) {
     let id = instance(1);
     let mut written = record(7);
     written
@@ -39,7 +39,7 @@ pub(crate) async fn a_commit_is_read_back_everywhere(one: &impl Ledger, other: &
     assert_eq!(one.read(&instance(2), None).await.unwrap().version, 0);
 }
 
-pub(crate) async fn of_two_commits_from_one_version_one_wins(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn of_two_commits_from_one_version_one_wins(one: &impl LedgerStore, other: &impl LedgerStore) {
     let id = instance(1);
     let from = one.read(&id, None).await.unwrap();
     let (mine, yours) = (record(1), record(2));
@@ -59,7 +59,7 @@ pub(crate) async fn of_two_commits_from_one_version_one_wins(one: &impl Ledger, 
     commit(other, &proposal(&id, &found, yours, Effects::default())).await;
 }
 
-pub(crate) async fn a_commit_whose_reply_was_lost_shows_when_tried_again(one: &impl Ledger, _: &impl Ledger) {
+pub(crate) async fn a_commit_whose_reply_was_lost_shows_when_tried_again(one: &impl LedgerStore, _: &impl LedgerStore) {
     let id = instance(1);
     let from = one.read(&id, None).await.unwrap();
     let mine = proposal(&id, &from, record(1), Effects::default());
@@ -68,15 +68,15 @@ pub(crate) async fn a_commit_whose_reply_was_lost_shows_when_tried_again(one: &i
     assert_eq!(found.record, mine.record, "it had been applied");
 }
 
-pub(crate) async fn a_commit_turned_back_changes_nothing(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn a_commit_turned_back_changes_nothing(one: &impl LedgerStore, other: &impl LedgerStore) {
     let id = instance(1);
     let from = one.read(&id, None).await.unwrap();
     put(other, &id, record(1), Effects::default()).await;
-    let mut hint = one.hints().subscribe(&id);
+    let mut hint = one.changes().subscribe(&id);
     let key = request("a", 1);
     let effects = Effects {
         due: [(eni(1), Some(from.now))].into(),
-        comparison: Comparison::At(from.now),
+        reconcile: ReconcileSchedule::At(from.now),
         requests: vec![(key.clone(), Some(entry(1)))],
         notify: true,
         expire_after: Some(Duration::from_millis(1)),
@@ -86,13 +86,13 @@ pub(crate) async fn a_commit_turned_back_changes_nothing(one: &impl Ledger, othe
     let found = conflict(one.commit(&late).await.unwrap());
     assert_eq!((found.record, found.request), (record(1), None));
     assert_eq!(one.due(10).await.unwrap(), []);
-    assert_eq!(one.due_comparisons(10).await.unwrap(), []);
+    assert_eq!(one.due_reconciliations(10).await.unwrap(), []);
     let heard = tokio::time::timeout(Duration::from_millis(100), hint.changed()).await;
     assert!(heard.is_err(), "told of what did not happen");
     assert_eq!(one.read(&id, Some(&key)).await.unwrap().record, record(1));
 }
 
-pub(crate) async fn a_commit_computed_for_another_time_is_turned_back(one: &impl Ledger, _: &impl Ledger) {
+pub(crate) async fn a_commit_computed_for_another_time_is_turned_back(one: &impl LedgerStore, _: &impl LedgerStore) {
     let id = instance(1);
     let from = one.read(&id, None).await.unwrap();
     let good = proposal(&id, &from, record(1), Effects::default());
@@ -107,12 +107,12 @@ pub(crate) async fn a_commit_computed_for_another_time_is_turned_back(one: &impl
     commit(one, &good).await;
 }
 
-pub(crate) async fn a_commit_computed_under_another_incarnation_is_turned_back(one: &impl Ledger, _: &impl Ledger) {
+pub(crate) async fn a_commit_computed_under_another_epoch_is_turned_back(one: &impl LedgerStore, _: &impl LedgerStore) {
     let id = instance(1);
     let from = one.read(&id, None).await.unwrap();
     for text in ["", "another", "0123456789abcdef 0 "] {
         let mut wrong = proposal(&id, &from, record(1), Effects::default());
-        wrong.partition.incarnation = text.to_owned();
+        wrong.partition.epoch = text.to_owned();
         let found = match one.commit(&wrong).await {
             Ok(verdict) => conflict(verdict),
             // Under other settings than ours it may not even be tried.
@@ -122,7 +122,7 @@ pub(crate) async fn a_commit_computed_under_another_incarnation_is_turned_back(o
     }
 }
 
-pub(crate) async fn versions_rise_through_expiry(one: &impl Ledger, _: &impl Ledger) {
+pub(crate) async fn versions_rise_through_expiry(one: &impl LedgerStore, _: &impl LedgerStore) {
     let id = instance(1);
     let short = || Effects {
         expire_after: Some(Duration::from_millis(30)),
@@ -134,7 +134,10 @@ pub(crate) async fn versions_rise_through_expiry(one: &impl Ledger, _: &impl Led
     assert!(second > first);
 }
 
-pub(crate) async fn an_idle_record_expires_unless_something_in_it_is_live(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn an_idle_record_expires_unless_something_in_it_is_live(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
     let short = || Effects {
         expire_after: Some(Duration::from_secs(3)),
         ..Effects::default()
@@ -155,7 +158,7 @@ pub(crate) async fn an_idle_record_expires_unless_something_in_it_is_live(one: &
     }
 }
 
-pub(crate) async fn concurrent_commits_lose_nothing(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn concurrent_commits_lose_nothing(one: &impl LedgerStore, other: &impl LedgerStore) {
     let (mine, yours) = tokio::join!(add(one, 100), add(other, 100));
     assert_eq!(mine + yours, 200);
     assert_eq!(
@@ -165,7 +168,7 @@ pub(crate) async fn concurrent_commits_lose_nothing(one: &impl Ledger, other: &i
 }
 
 /// Adds one to a number in the record so often, however often it takes.
-async fn add(ledger: &impl Ledger, times: usize) -> usize {
+async fn add(ledger: &impl LedgerStore, times: usize) -> usize {
     let id = instance(1);
     let mut from = ledger.read(&id, None).await.unwrap();
     let mut done = 0;
@@ -186,7 +189,7 @@ async fn add(ledger: &impl Ledger, times: usize) -> usize {
     done
 }
 
-async fn gone(ledger: &impl Ledger, number: usize) {
+async fn gone(ledger: &impl LedgerStore, number: usize) {
     while ledger.read(&instance(number), None).await.unwrap().version != 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -1,8 +1,8 @@
 //! What every ledger must do, whoever keeps the records. Each case takes ledgers that share one set of records, as two replicas
 //! would.
 
+pub(crate) mod changes;
 pub(crate) mod commits;
-pub(crate) mod hints;
 pub(crate) mod queue;
 pub(crate) mod requests;
 pub(crate) mod tokens;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use eni_gateway::ledger::record::LearnedLimit;
 use eni_gateway::ledger::{
-    Book, Bounds, Effects, Ledger, Proposal, Record, RequestEntry, RequestKey, Snapshot, Verdict,
+    Bounds, Effects, Ledger, LedgerStore, Proposal, Record, RequestEntry, RequestKey, Snapshot, Verdict,
 };
 use eni_gateway::model::{Caller, InstanceId, InterfaceId, RequestId, Revision, Timestamp, Uid, Unknown};
 use uuid::Uuid;
@@ -27,7 +27,7 @@ macro_rules! cases {
                 a_commit_whose_reply_was_lost_shows_when_tried_again,
                 a_commit_turned_back_changes_nothing,
                 a_commit_computed_for_another_time_is_turned_back,
-                a_commit_computed_under_another_incarnation_is_turned_back,
+                a_commit_computed_under_another_epoch_is_turned_back,
                 versions_rise_through_expiry,
                 an_idle_record_expires_unless_something_in_it_is_live,
                 concurrent_commits_lose_nothing,
@@ -47,7 +47,7 @@ macro_rules! cases {
                 a_comparison_is_claimed_once_comes_back_and_can_be_put_off,
                 what_is_due_without_a_record_is_claimed_and_no_more,
             ],
-            hints: [a_commit_with_notice_is_heard_everywhere, a_commit_without_notice_is_not_heard],
+            changes: [a_commit_with_notice_is_heard_everywhere, a_commit_without_notice_is_not_heard],
             tokens: [
                 the_rate_is_one_for_all,
                 callers_leave_half_of_the_describes_to_the_tracker,
@@ -127,8 +127,8 @@ pub(crate) fn record(mark: u64) -> Record {
 }
 
 /// The rules over a ledger.
-pub(crate) fn book<L: Ledger + Clone>(ledger: &L) -> Book<L> {
-    Book::new(ledger.clone(), Bounds::default(), Arc::new(|_| {}))
+pub(crate) fn ledger<L: LedgerStore + Clone>(ledger: &L) -> Ledger<L> {
+    Ledger::new(ledger.clone(), Bounds::default(), Arc::new(|_| {}))
 }
 
 /// A change computed from a snapshot.
@@ -145,14 +145,14 @@ pub(crate) fn proposal(instance: &InstanceId, from: &Snapshot, record: Record, e
 }
 
 /// Reads, writes `record` with `effects`, and says under which version. Nobody else may write meanwhile.
-pub(crate) async fn put(ledger: &impl Ledger, instance: &InstanceId, record: Record, effects: Effects) -> u64 {
+pub(crate) async fn put(ledger: &impl LedgerStore, instance: &InstanceId, record: Record, effects: Effects) -> u64 {
     let from = ledger.read(instance, None).await.unwrap();
     commit(ledger, &proposal(instance, &from, record, effects)).await.0
 }
 
 /// Commits what nothing stands against; under which version, and when. On a busy machine a commit may come too late for the time that it
 /// was computed for, and is made again.
-pub(crate) async fn commit(ledger: &impl Ledger, proposal: &Proposal) -> (u64, Timestamp) {
+pub(crate) async fn commit(ledger: &impl LedgerStore, proposal: &Proposal) -> (u64, Timestamp) {
     let mut proposal = proposal.clone();
     loop {
         match ledger.commit(&proposal).await.unwrap() {

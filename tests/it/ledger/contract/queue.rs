@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use eni_gateway::ledger::command::{Command, Finding};
-use eni_gateway::ledger::{Comparison, Due, Effects, Ledger};
+use eni_gateway::ledger::command::{Command, EniObservation};
+use eni_gateway::ledger::{Due, Effects, LedgerStore, ReconcileSchedule};
 use eni_gateway::model::{InstanceId, Timestamp};
 
-use super::{book, eni, instance, put, record};
+use super::{eni, instance, ledger, put, record};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -18,19 +18,23 @@ fn due(place: usize, interface: usize) -> Due {
     }
 }
 
-pub(super) async fn claim(ledger: &impl Ledger, most: usize, visibility: Duration) -> Vec<Due> {
+pub(super) async fn claim(ledger: &impl LedgerStore, most: usize, visibility: Duration) -> Vec<Due> {
     let due = ledger.due(most).await.unwrap();
     assert!(due.len() <= most, "{due:?}");
     ledger.claim(due, visibility).await.unwrap()
 }
 
-pub(super) async fn claim_comparisons(ledger: &impl Ledger, most: usize, visibility: Duration) -> Vec<InstanceId> {
-    let due = ledger.due_comparisons(most).await.unwrap();
+pub(super) async fn claim_reconciliations(
+    ledger: &impl LedgerStore,
+    most: usize,
+    visibility: Duration,
+) -> Vec<InstanceId> {
+    let due = ledger.due_reconciliations(most).await.unwrap();
     assert!(due.len() <= most, "{due:?}");
-    ledger.claim_comparisons(due, visibility).await.unwrap()
+    ledger.claim_reconciliations(due, visibility).await.unwrap()
 }
 
-async fn set(ledger: &impl Ledger, due: &Due, at: Option<Timestamp>) {
+async fn set(ledger: &impl LedgerStore, due: &Due, at: Option<Timestamp>) {
     let effects = Effects {
         due: [(due.eni.clone(), at)].into(),
         ..Effects::default()
@@ -38,7 +42,7 @@ async fn set(ledger: &impl Ledger, due: &Due, at: Option<Timestamp>) {
     put(ledger, &due.instance, record(1), effects).await;
 }
 
-pub(crate) async fn what_is_due_is_claimed_once_and_comes_back(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn what_is_due_is_claimed_once_and_comes_back(one: &impl LedgerStore, other: &impl LedgerStore) {
     set(one, &due(1, 1), Some(one.now(&instance(1)) - Duration::from_secs(1))).await;
     set(one, &due(1, 2), Some(one.now(&instance(1)) + LONG)).await;
     assert_eq!(claim(one, 10, Duration::from_secs(4)).await, [due(1, 1)]);
@@ -58,7 +62,7 @@ pub(crate) async fn what_is_due_is_claimed_once_and_comes_back(one: &impl Ledger
     );
 }
 
-pub(crate) async fn the_earliest_come_first_over_all_partitions(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn the_earliest_come_first_over_all_partitions(one: &impl LedgerStore, other: &impl LedgerStore) {
     let now = one.now(&instance(1));
     for place in 0..40 {
         // 7 and 40 have no common divisor: every age from 1 to 40 s comes once.
@@ -78,7 +82,7 @@ pub(crate) async fn the_earliest_come_first_over_all_partitions(one: &impl Ledge
     assert_eq!(claim(one, 100, LONG).await, oldest(40)[15..]);
 }
 
-pub(crate) async fn what_is_not_due_any_more_is_not_claimed(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn what_is_not_due_any_more_is_not_claimed(one: &impl LedgerStore, other: &impl LedgerStore) {
     let past = one.now(&instance(1)) - Duration::from_secs(1);
     for interface in [1, 2, 3] {
         set(one, &due(1, interface), Some(past)).await;
@@ -91,7 +95,10 @@ pub(crate) async fn what_is_not_due_any_more_is_not_claimed(one: &impl Ledger, o
     assert_eq!(claim(one, 10, Duration::ZERO).await, []);
 }
 
-pub(crate) async fn a_look_takes_nothing_and_a_claim_only_what_is_still_due(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn a_look_takes_nothing_and_a_claim_only_what_is_still_due(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
     let past = one.now(&instance(1)) - Duration::from_secs(1);
     for interface in [1, 2, 3] {
         set(one, &due(1, interface), Some(past)).await;
@@ -105,7 +112,7 @@ pub(crate) async fn a_look_takes_nothing_and_a_claim_only_what_is_still_due(one:
     assert_eq!(one.claim(Vec::new(), LONG).await.unwrap(), []);
 }
 
-pub(crate) async fn two_claimers_share_out_the_work(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn two_claimers_share_out_the_work(one: &impl LedgerStore, other: &impl LedgerStore) {
     let past = one.now(&instance(1)) - Duration::from_secs(1);
     for place in 0..30 {
         set(one, &due(place, 1), Some(past)).await;
@@ -119,24 +126,27 @@ pub(crate) async fn two_claimers_share_out_the_work(one: &impl Ledger, other: &i
     assert_eq!(claimed.iter().collect::<BTreeSet<_>>().len(), 30, "none twice");
 }
 
-pub(crate) async fn a_comparison_is_claimed_once_comes_back_and_can_be_put_off(one: &impl Ledger, other: &impl Ledger) {
-    let set = async |place: usize, comparison: Comparison| {
+pub(crate) async fn a_comparison_is_claimed_once_comes_back_and_can_be_put_off(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
+    let set = async |place: usize, comparison: ReconcileSchedule| {
         let effects = Effects {
-            comparison,
+            reconcile: comparison,
             ..Effects::default()
         };
         put(one, &instance(place), record(1), effects).await;
     };
     let past = one.now(&instance(1)) - Duration::from_secs(9);
-    set(1, Comparison::At(past)).await;
-    set(2, Comparison::At(past - Duration::from_secs(1))).await;
-    set(3, Comparison::At(one.now(&instance(1)) + LONG)).await;
-    assert_eq!(claim_comparisons(other, 1, LONG).await, [instance(2)]);
-    assert_eq!(claim_comparisons(one, 9, Duration::ZERO).await, [instance(1)]);
+    set(1, ReconcileSchedule::At(past)).await;
+    set(2, ReconcileSchedule::At(past - Duration::from_secs(1))).await;
+    set(3, ReconcileSchedule::At(one.now(&instance(1)) + LONG)).await;
+    assert_eq!(claim_reconciliations(other, 1, LONG).await, [instance(2)]);
+    assert_eq!(claim_reconciliations(one, 9, Duration::ZERO).await, [instance(1)]);
     // Clocks of replicas are estimates: what is due now is seen by each of them soon.
     let soon = async {
         loop {
-            let claimed = claim_comparisons(other, 9, LONG).await;
+            let claimed = claim_reconciliations(other, 9, LONG).await;
             if !claimed.is_empty() {
                 return claimed;
             }
@@ -147,25 +157,25 @@ pub(crate) async fn a_comparison_is_claimed_once_comes_back_and_can_be_put_off(o
         tokio::time::timeout(Duration::from_secs(60), soon).await.unwrap(),
         [instance(1)]
     );
-    assert_eq!(claim_comparisons(one, 9, LONG).await, []);
+    assert_eq!(claim_reconciliations(one, 9, LONG).await, []);
 
-    set(2, Comparison::At(past)).await;
-    set(2, Comparison::Kept).await;
-    set(1, Comparison::At(past)).await;
-    set(1, Comparison::Done).await;
-    assert_eq!(claim_comparisons(one, 9, LONG).await, [instance(2)]);
+    set(2, ReconcileSchedule::At(past)).await;
+    set(2, ReconcileSchedule::Kept).await;
+    set(1, ReconcileSchedule::At(past)).await;
+    set(1, ReconcileSchedule::Done).await;
+    assert_eq!(claim_reconciliations(one, 9, LONG).await, [instance(2)]);
     assert_eq!(claim(one, 9, LONG).await, [], "another queue");
 }
 
 /// The record, or the attempt in it, was lost: the replica that claims it finds nothing, and it is not claimed again.
 pub(crate) async fn what_is_due_without_a_record_is_claimed_and_no_more(
-    one: &(impl Ledger + Clone),
-    other: &(impl Ledger + Clone),
+    one: &(impl LedgerStore + Clone),
+    other: &(impl LedgerStore + Clone),
 ) {
     let past = one.now(&instance(1)) - Duration::from_secs(9);
     set(one, &due(1, 1), Some(past)).await;
     let compared = Effects {
-        comparison: Comparison::At(past),
+        reconcile: ReconcileSchedule::At(past),
         expire_after: Some(Duration::from_millis(1)),
         ..Effects::default()
     };
@@ -178,30 +188,31 @@ pub(crate) async fn what_is_due_without_a_record_is_claimed_and_no_more(
         let claimed = async || match ledger {
             0 => (
                 claim(one, 9, Duration::ZERO).await,
-                claim_comparisons(one, 9, Duration::ZERO).await,
+                claim_reconciliations(one, 9, Duration::ZERO).await,
             ),
             _ => (
                 claim(other, 9, Duration::ZERO).await,
-                claim_comparisons(other, 9, Duration::ZERO).await,
+                claim_reconciliations(other, 9, Duration::ZERO).await,
             ),
         };
         while claimed().await != (vec![due(1, 1)], vec![instance(2)]) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-    let book = book(other);
+    let ledger = ledger(other);
     let sent_at = other.now(&instance(1)) - Duration::from_millis(50);
-    let findings = vec![(eni(1), Finding::Unclear { text: String::new() })];
-    book.execute(&instance(1), &Command::Settle { sent_at, findings })
+    let findings = vec![(eni(1), EniObservation::Unclear { text: String::new() })];
+    ledger
+        .execute(&instance(1), &Command::RecordStatuses { sent_at, findings })
         .await
         .unwrap();
     let observe = Command::Observe {
         sent_at,
         rows: Vec::new(),
-        then: Some(Box::new(Command::Compare)),
+        then: Some(Box::new(Command::Reconcile)),
     };
-    book.execute(&instance(2), &observe).await.unwrap();
+    ledger.execute(&instance(2), &observe).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(claim(one, 9, LONG).await, []);
-    assert_eq!(claim_comparisons(one, 9, LONG).await, []);
+    assert_eq!(claim_reconciliations(one, 9, LONG).await, []);
 }

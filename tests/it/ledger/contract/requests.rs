@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::command::{Command, Enter, Finding, Reach, Reply, SendAnswer, Status};
-use eni_gateway::ledger::{Effects, Ledger, RequestEntry, RequestKey};
+use eni_gateway::ledger::command::{Acquire, Command, EniObservation, Mode, ObservedStatus, Reply, SendResult};
+use eni_gateway::ledger::{Effects, LedgerStore, RequestEntry, RequestKey};
 use eni_gateway::model::{State, Ticket, Uid};
 use uuid::Uuid;
 
-use super::{book, commit, conflict, eni, entry, instance, proposal, put, record, request};
+use super::{commit, conflict, eni, entry, instance, ledger, proposal, put, record, request};
 
-pub(crate) async fn a_request_entry_is_kept_beside_the_record(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn a_request_entry_is_kept_beside_the_record(one: &impl LedgerStore, other: &impl LedgerStore) {
     let (id, key) = (instance(1), request("team-a", 1));
     let from = one.read(&id, Some(&key)).await.unwrap();
     assert_eq!(from.request, None);
@@ -53,7 +53,7 @@ pub(crate) async fn a_request_entry_is_kept_beside_the_record(one: &impl Ledger,
 }
 
 /// A caller's name may hold anything, and must not reach another's entries by it.
-pub(crate) async fn request_entries_do_not_meet(one: &impl Ledger, _: &impl Ledger) {
+pub(crate) async fn request_entries_do_not_meet(one: &impl LedgerStore, _: &impl LedgerStore) {
     let all = [
         (1, "a", 1),
         (1, "a", 2),
@@ -77,7 +77,7 @@ pub(crate) async fn request_entries_do_not_meet(one: &impl Ledger, _: &impl Ledg
     }
 }
 
-pub(crate) async fn what_is_forgotten_is_gone_in_the_same_commit(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn what_is_forgotten_is_gone_in_the_same_commit(one: &impl LedgerStore, other: &impl LedgerStore) {
     let id = instance(1);
     let remember = async |requests: Vec<(RequestKey, Option<RequestEntry>)>| {
         let effects = Effects {
@@ -100,19 +100,19 @@ pub(crate) async fn what_is_forgotten_is_gone_in_the_same_commit(one: &impl Ledg
 
 /// An attach of what is attached already, or under way: however many ids it comes with, the record stays as it is.
 pub(crate) async fn calls_that_send_nothing_leave_nothing_behind(
-    one: &(impl Ledger + Clone),
-    other: &(impl Ledger + Clone),
+    one: &(impl LedgerStore + Clone),
+    other: &(impl LedgerStore + Clone),
 ) {
-    let (id, book) = (instance(1), book(one));
+    let (id, ledger) = (instance(1), ledger(one));
     let enter = |who: u128| {
-        Command::Enter(Enter {
+        Command::Acquire(Acquire {
             ticket: Ticket(Uuid::from_u128(who)),
             uid: Uid(Uuid::from_u128(who)),
             eni: eni(1),
             request: Some(request("a", who)),
             trace: None,
-            reach: Reach::Reserve,
-            affirmed_since: eni_gateway::model::Timestamp::default(),
+            mode: Mode::Reserve,
+            confirmed_since: eni_gateway::model::Timestamp::default(),
         })
     };
     // Clocks are estimates: what seems to come from the future is not believed.
@@ -121,14 +121,17 @@ pub(crate) async fn calls_that_send_nothing_leave_nothing_behind(
         rows: Vec::new(),
         then: Some(Box::new(enter(1))),
     };
-    let Reply::Reserved { grant, attempt, .. } = book.execute(&id, &observe).await.unwrap().reply else {
+    let Reply::Reserved { grant, attempt, .. } = ledger.execute(&id, &observe).await.unwrap().reply else {
         panic!()
     };
     let calls = async |before: u128| {
         let version = one.read(&id, None).await.unwrap().version;
         for who in before..before + 20 {
-            let reply = book.execute(&id, &enter(who)).await.unwrap().reply;
-            assert!(matches!(reply, Reply::Joined(_) | Reply::Present { .. }), "{reply:?}");
+            let reply = ledger.execute(&id, &enter(who)).await.unwrap().reply;
+            assert!(
+                matches!(reply, Reply::Joined(_) | Reply::AlreadyAttached { .. }),
+                "{reply:?}"
+            );
             assert_eq!(other.read(&id, Some(&request("a", who))).await.unwrap().request, None);
         }
         assert_eq!(
@@ -137,26 +140,26 @@ pub(crate) async fn calls_that_send_nothing_leave_nothing_behind(
             "nothing was written"
         );
     };
-    let answer = Command::Answer {
+    let answer = Command::RecordSendResult {
         attempt,
-        grant: grant.hold,
-        answer: SendAnswer::Accepted {
+        grant: grant.token,
+        answer: SendResult::Accepted {
             ens_request_id: "E".to_owned(),
         },
         release: true,
     };
-    book.execute(&id, &answer).await.unwrap();
+    ledger.execute(&id, &answer).await.unwrap();
     calls(100).await;
-    let in_use = Finding::Here {
-        status: Status::InUse,
+    let in_use = EniObservation::Here {
+        status: ObservedStatus::InUse,
         text: "InUse".to_owned(),
     };
     let attached = async || {
-        let settle = Command::Settle {
+        let settle = Command::RecordStatuses {
             sent_at: one.now(&id) - Duration::from_millis(5),
             findings: vec![(eni(1), in_use.clone())],
         };
-        let record = book.execute(&id, &settle).await.unwrap().record;
+        let record = ledger.execute(&id, &settle).await.unwrap().record;
         record.attempts[&eni(1)].attachment.state == State::Attached
     };
     while !attached().await {

@@ -2,29 +2,29 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::{Bucket, Ledger, TokenOrder, TokenReply};
+use eni_gateway::ledger::{Bucket, LedgerStore, TokenOrder, TokenReply};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
 /// More tokens than a bucket can have: its burst, and what comes while so many are asked for.
 const AT_ONCE: usize = 60;
 
-async fn order(ledger: &impl Ledger, order: TokenOrder) -> TokenReply {
+async fn order(ledger: &impl LedgerStore, order: TokenOrder) -> TokenReply {
     ledger.take(order).await.unwrap()
 }
 
-async fn is_granted(ledger: &impl Ledger, bucket: Bucket) -> bool {
+async fn is_granted(ledger: &impl LedgerStore, bucket: Bucket) -> bool {
     !matches!(order(ledger, TokenOrder::Take(bucket, None)).await, TokenReply::Wait(_))
 }
 
 /// Takes as many at once as could come while one is on its way; how many there were.
-async fn granted_at_once(ledger: &impl Ledger, bucket: Bucket) -> usize {
+async fn granted_at_once(ledger: &impl LedgerStore, bucket: Bucket) -> usize {
     let taken = join_all((0..AT_ONCE).map(|_| is_granted(ledger, bucket))).await;
     taken.into_iter().filter(|granted| *granted).count()
 }
 
 /// Takes all there is, and waits as told, until the time is over.
-async fn count(ledger: &impl Ledger, bucket: Bucket, until: Instant) -> u32 {
+async fn count(ledger: &impl LedgerStore, bucket: Bucket, until: Instant) -> u32 {
     let mut count = 0;
     while Instant::now() < until {
         match order(ledger, TokenOrder::Take(bucket, None)).await {
@@ -44,7 +44,7 @@ fn give_back(bucket: Bucket) -> TokenOrder {
 }
 
 /// Takes all there is. When the bucket was empty: at some time after this one.
-async fn use_up(ledger: &impl Ledger, bucket: Bucket) -> Instant {
+async fn use_up(ledger: &impl LedgerStore, bucket: Bucket) -> Instant {
     loop {
         let began = Instant::now();
         if granted_at_once(ledger, bucket).await < AT_ONCE {
@@ -55,7 +55,7 @@ async fn use_up(ledger: &impl Ledger, bucket: Bucket) -> Instant {
 
 /// From many askers on two replicas, measured after the burst is used up. How close it comes to its rate on a quiet machine, virtual time
 /// shows (`ledger::tokens`): a busy one loses what it is too late for.
-pub(crate) async fn the_rate_is_one_for_all(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn the_rate_is_one_for_all(one: &impl LedgerStore, other: &impl LedgerStore) {
     let empty = use_up(one, Bucket::Attach).await;
     let until = Instant::now() + Duration::from_secs(2);
     let counts = tokio::join!(
@@ -70,7 +70,10 @@ pub(crate) async fn the_rate_is_one_for_all(one: &impl Ledger, other: &impl Ledg
     assert!(all >= 20.0, "{all} in two seconds");
 }
 
-pub(crate) async fn callers_leave_half_of_the_describes_to_the_tracker(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn callers_leave_half_of_the_describes_to_the_tracker(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
     let empty = use_up(one, Bucket::Track).await;
     let until = Instant::now() + Duration::from_secs(2);
     let (attaches, reads, tracker) = tokio::join!(
@@ -89,7 +92,7 @@ pub(crate) async fn callers_leave_half_of_the_describes_to_the_tracker(one: &imp
     assert!(tracker >= 20.0, "the tracker took {tracker} of {most}");
 }
 
-pub(crate) async fn a_token_given_back_can_be_taken_again(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn a_token_given_back_can_be_taken_again(one: &impl LedgerStore, other: &impl LedgerStore) {
     use_up(one, Bucket::Attach).await;
     assert_eq!(order(one, give_back(Bucket::Attach)).await, TokenReply::Granted);
     assert!(is_granted(other, Bucket::Attach).await);
@@ -105,7 +108,10 @@ pub(crate) async fn a_token_given_back_can_be_taken_again(one: &impl Ledger, oth
     );
 }
 
-pub(crate) async fn a_throttling_stops_everybody_and_one_probe_opens_again(one: &impl Ledger, other: &impl Ledger) {
+pub(crate) async fn a_throttling_stops_everybody_and_one_probe_opens_again(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
     let pause = Duration::from_secs(5);
     order(one, TokenOrder::Trip(Bucket::Attach, pause)).await;
     let TokenReply::Wait(wait) = order(other, TokenOrder::Take(Bucket::Attach, None)).await else {

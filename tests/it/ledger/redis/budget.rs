@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use eni_gateway::ledger::{Bucket, Ledger, Memory, Rates, TokenOrder, TokenReply, Waits};
+use eni_gateway::ledger::{Bucket, LedgerStore, Memory, Rates, TokenOrder, TokenReply, Waits};
 use eni_gateway::model::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -52,12 +52,12 @@ fn arguments(order: TokenOrder, fast: bool) -> Vec<String> {
         (Bucket::Describe, false) => "1 callers 133333 200000 describe 50000 200000",
         (Bucket::Read, false) => "1 readers 400000 600000 describe 50000 200000",
         (Bucket::Track, false) => "1 describe 50000 200000",
-        (Bucket::Compare, false) => "1 comparisons 1000000 1500000 describe 50000 200000",
+        (Bucket::Compare, false) => "1 reconciliations 1000000 1500000 describe 50000 200000",
         (Bucket::Attach, true) => "5 attach 2000 200000",
         (Bucket::Describe, true) => "3 callers 2667 200025 describe 1000 200000",
         (Bucket::Read, true) => "1 readers 8000 200000 describe 1000 200000",
         (Bucket::Track, true) => "1 describe 1000 200000",
-        (Bucket::Compare, true) => "1 comparisons 20000 200000 describe 1000 200000",
+        (Bucket::Compare, true) => "1 reconciliations 20000 200000 describe 1000 200000",
     };
     let text = match order {
         TokenOrder::Take(bucket, waits) => {

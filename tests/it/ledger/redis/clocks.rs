@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::{ClockSteps, Effects, Ledger};
+use eni_gateway::ledger::{ClockSteps, Effects, LedgerStore};
 
 use super::{HOLD, connected, instance, put, record, settings, until};
 use crate::ledger::contract::{conflict, proposal};
@@ -20,8 +20,8 @@ async fn a_step_of_the_clock_changes_every_epoch_and_holds_nothing() {
         let mut stale = proposal(&instance(1), &before, record(1), Effects::default());
         stale.now = one.now(&instance(1));
         let found = conflict(one.commit(&stale).await.unwrap());
-        assert_ne!(found.partition.incarnation, before.partition.incarnation);
-        assert!(found.partition.hold_until.since(found.now) < Duration::from_millis(100));
+        assert_ne!(found.partition.epoch, before.partition.epoch);
+        assert!(found.partition.hold_down_until.since(found.now) < Duration::from_millis(100));
         match back {
             true => seen.back += 1,
             false => seen.forward += 1,
@@ -34,9 +34,8 @@ async fn a_step_of_the_clock_changes_every_epoch_and_holds_nothing() {
         for number in 1..100 {
             until("the replicas agree", async || {
                 let found = one.read(&instance(number), None).await.unwrap();
-                let same = found.partition.incarnation
-                    == other.read(&instance(number), None).await.unwrap().partition.incarnation;
-                same && found.partition.hold_until <= found.now
+                let same = found.partition.epoch == other.read(&instance(number), None).await.unwrap().partition.epoch;
+                same && found.partition.hold_down_until <= found.now
             })
             .await;
         }
@@ -51,7 +50,7 @@ async fn what_was_due_by_another_clock_is_due_now() {
     let soon = ledger.now(&instance(1)) + Duration::from_secs(5);
     let due = Effects {
         due: [("eni-1".parse().unwrap(), Some(soon))].into(),
-        comparison: eni_gateway::ledger::Comparison::At(soon),
+        reconcile: eni_gateway::ledger::ReconcileSchedule::At(soon),
         ..Effects::default()
     };
     put(&ledger, &instance(1), record(1), due).await;
@@ -62,7 +61,7 @@ async fn what_was_due_by_another_clock_is_due_now() {
     })
     .await;
     until("the comparison is due", async || {
-        !ledger.due_comparisons(1).await.unwrap_or_default().is_empty()
+        !ledger.due_reconciliations(1).await.unwrap_or_default().is_empty()
     })
     .await;
 }
@@ -79,8 +78,8 @@ async fn a_hold_goes_on_over_a_step_of_the_clock() {
         server.set_clock(ahead);
         until("seen", async || ledger.health().clock_steps != ClockSteps::default()).await;
         let found = ledger.read(&instance(1), None).await.unwrap();
-        assert!(found.partition.hold_until > found.now, "{ahead}");
-        assert!(found.partition.hold_until.since(found.now) <= HOLD, "{ahead}");
+        assert!(found.partition.hold_down_until > found.now, "{ahead}");
+        assert!(found.partition.hold_down_until.since(found.now) <= HOLD, "{ahead}");
         until("open", async || ledger.health().recovering == 0).await;
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eni_gateway::ledger::redis::{Servers, init, inspect};
-use eni_gateway::ledger::{Effects, Ledger};
+use eni_gateway::ledger::{Effects, LedgerStore};
 use tokio::time::Instant;
 
 use super::{connected, instance, put, record, settings_of, start, two, until};
@@ -135,7 +135,7 @@ async fn a_new_ledger_is_said_to_be_new_on_every_node() {
     init(settings.clone()).await.unwrap();
     init(settings.clone()).await.unwrap();
     let found = inspect(settings.clone()).await.unwrap();
-    assert_eq!(found.standing, eni_gateway::ledger::redis::Standing::Open);
+    assert_eq!(found.standing, eni_gateway::ledger::redis::LedgerState::Open);
     assert!(found.server.starts_with("3 primaries, redis 7"), "{found:?}");
     let (_guard, ledger) = connected(settings.clone()).await;
     assert_eq!(ledger.health().recovering, 0);
@@ -146,7 +146,7 @@ async fn a_new_ledger_is_said_to_be_new_on_every_node() {
 
 #[tokio::test]
 async fn a_cluster_of_which_nobody_answers_and_one_that_is_none() {
-    let nobody = eni_gateway::ledger::redis::Place::Tcp("127.0.0.1".to_owned(), free_port());
+    let nobody = eni_gateway::ledger::redis::ServerAddr::Tcp("127.0.0.1".to_owned(), free_port());
     let (_guard, ledger) = start(settings_of(Servers::Cluster(vec![nobody])));
     until("said", async || {
         let why = ledger.read(&instance(1), None).await.unwrap_err().why;
@@ -168,8 +168,12 @@ async fn a_cluster_of_which_nobody_answers_and_one_that_is_none() {
 async fn a_node_of_a_cluster_that_is_taken_for_a_server_of_its_own_is_unfit() {
     let cluster = Cluster::start().await;
     let (_guard, ledger) = start(settings_of(Servers::One(cluster.servers[0].place())));
-    until("unfit", async || {
-        ledger.health().unfit.iter().any(|why| why.contains("redis-cluster://"))
+    until("misconfigured", async || {
+        ledger
+            .health()
+            .misconfigured
+            .iter()
+            .any(|why| why.contains("redis-cluster://"))
     })
     .await;
 }

@@ -1,7 +1,7 @@
 //! Servers that must not be used, or only with care.
 
 use eni_gateway::ledger::redis::{InitError, Login, init};
-use eni_gateway::ledger::{Bucket, Effects, Ledger, TokenOrder};
+use eni_gateway::ledger::{Bucket, Effects, LedgerStore, TokenOrder};
 use secrecy::SecretString;
 
 use super::{connected, entry, instance, put, record, request, settings, start, until};
@@ -12,8 +12,11 @@ use crate::support::redis::{Server, free_port};
 async fn a_server_that_evicts_is_unfit() {
     let server = Server::start_with(&["--maxmemory-policy", "volatile-lru"]).await;
     let (_guard, ledger) = connected(settings(&server)).await;
-    let unfit = ledger.health().unfit;
-    assert!(unfit.len() == 1 && unfit[0].contains("noeviction"), "{unfit:?}");
+    let misconfigured = ledger.health().misconfigured;
+    assert!(
+        misconfigured.len() == 1 && misconfigured[0].contains("noeviction"),
+        "{misconfigured:?}"
+    );
     let from = ledger.read(&instance(1), None).await.unwrap();
     let refused = ledger
         .commit(&proposal(&instance(1), &from, record(1), Effects::default()))
@@ -39,15 +42,15 @@ async fn a_user_who_may_not_ask_for_info_is_told_so() {
         password: Some(SecretString::from("s3cret")),
     };
     let (_guard, ledger) = start(as_user);
-    until("refused", async || !ledger.health().unfit.is_empty()).await;
+    until("refused", async || !ledger.health().misconfigured.is_empty()).await;
     let health = ledger.health();
-    assert!(health.reached && health.unfit[0].contains("info"), "{health:?}");
+    assert!(health.reached && health.misconfigured[0].contains("info"), "{health:?}");
     let why = ledger.read(&instance(1), None).await.unwrap_err();
     assert!(!format!("{why} {health:?} {ledger:?}").contains("s3cret"));
 
     server.ask::<()>(&["ACL", "SETUSER", "gateway", "+info"]).await;
     ledger.until_up().await;
-    assert_eq!(ledger.health().unfit, Vec::<String>::new());
+    assert_eq!(ledger.health().misconfigured, Vec::<String>::new());
     put(&ledger, &instance(1), record(1), Effects::default()).await;
 }
 
@@ -71,7 +74,7 @@ async fn a_user_who_lacks_any_right_of_the_scripts_is_told_so() {
         until(command, async || {
             ledger
                 .health()
-                .unfit
+                .misconfigured
                 .iter()
                 .any(|why| why.contains(&command.to_uppercase()))
         })
@@ -93,7 +96,7 @@ async fn a_server_without_sharded_channels_tells_by_plain_ones() {
         )
         .await;
     }
-    let mut hint = other.hints().subscribe(&instance(1));
+    let mut hint = other.changes().subscribe(&instance(1));
     put(
         &one,
         &instance(1),
@@ -122,7 +125,7 @@ async fn every_script_keeps_to_one_slot() {
     let (_a, one) = connected(settings(&server)).await;
     let (_b, other) = connected(settings(&server)).await;
     until("subscribed", async || other.health().warnings.is_empty()).await;
-    let mut hint = other.hints().subscribe(&instance(1));
+    let mut hint = other.changes().subscribe(&instance(1));
     let effects = Effects {
         due: [(eni(1), Some(one.now(&instance(1)))), (eni(2), None)].into(),
         requests: vec![(request("a", 1), Some(entry(1)))],

@@ -3,8 +3,8 @@
 mod budget;
 mod clocks;
 mod cluster;
+mod epoch;
 mod fitness;
-mod incarnation;
 mod outages;
 mod replicas;
 mod secured;
@@ -15,7 +15,7 @@ mod valkey;
 use std::time::Duration;
 
 use eni_gateway::ledger::redis::Servers;
-use eni_gateway::ledger::{Bounds, Effects, Ledger, REQUEST_LIFE, Rates, Redis, RedisSettings, SharedBounds};
+use eni_gateway::ledger::{Bounds, Effects, LedgerStore, REQUEST_LIFE, Rates, Redis, RedisSettings, SharedBounds};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 

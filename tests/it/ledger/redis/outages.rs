@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::redis::{Place, Servers};
-use eni_gateway::ledger::{Effects, Ledger, RedisSettings};
+use eni_gateway::ledger::redis::{ServerAddr, Servers};
+use eni_gateway::ledger::{Effects, LedgerStore, RedisSettings};
 use tokio::time::Instant;
 
 use super::{connected, holding, instance, put, record, settings, settings_of, start, until};
@@ -35,7 +35,7 @@ async fn a_redis_that_comes_later_is_waited_for() {
 async fn a_redis_that_goes_and_comes_back_is_found_again() {
     let mut server = Server::start().await;
     let (_guard, ledger) = connected(settings(&server)).await;
-    let mut hint = ledger.hints().subscribe(&instance(1));
+    let mut hint = ledger.changes().subscribe(&instance(1));
     put(&ledger, &instance(1), record(1), Effects::default()).await;
     server.down();
     ledger.read(&instance(1), None).await.unwrap_err();
@@ -163,8 +163,8 @@ async fn a_server_that_waits_for_its_replicas_is_away_and_not_unfit() {
     })
     .await;
     let health = ledger.health();
-    assert!(health.reached && health.unfit.is_empty(), "{health:?}");
-    assert!(!ledger.read(&instance(1), None).await.unwrap_err().lasting);
+    assert!(health.reached && health.misconfigured.is_empty(), "{health:?}");
+    assert!(!ledger.read(&instance(1), None).await.unwrap_err().misconfigured);
     server.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
     until("back", async || {
         ledger.health().up && ledger.read(&instance(1), None).await.is_ok()
@@ -178,7 +178,7 @@ async fn a_stale_epoch_is_renewed_over_a_slow_link() {
     for sync_replicas in [0, 1] {
         let server = Server::start().await;
         let link = Link::slow(server.port(), Duration::from_millis(200)).await;
-        let mut slow = settings_of(Servers::One(Place::Tcp("127.0.0.1".to_owned(), link.port())));
+        let mut slow = settings_of(Servers::One(ServerAddr::Tcp("127.0.0.1".to_owned(), link.port())));
         slow.sync_replicas = sync_replicas;
         slow.agreement.synced = sync_replicas > 0;
         slow.response_timeout = Duration::from_millis(700);
@@ -208,13 +208,13 @@ async fn a_full_redis_says_so_until_it_takes_writes_again() {
     let mine = crate::ledger::contract::proposal(&instance(1), &from, record(2), Effects::default());
     let error = ledger.commit(&mine).await.unwrap_err();
     assert!(
-        !error.lasting && !error.maybe_applied && error.why.contains("maxmemory"),
+        !error.misconfigured && !error.maybe_applied && error.why.contains("maxmemory"),
         "{error}"
     );
     // Reads go through, and are no sign that it is well.
     assert_eq!(ledger.read(&instance(1), None).await.unwrap().record, record(1));
     let health = ledger.health();
-    assert!(health.up && health.unfit.is_empty(), "{health:?}");
+    assert!(health.up && health.misconfigured.is_empty(), "{health:?}");
     assert!(
         health.refusing.iter().any(|why| why.contains("maxmemory")),
         "{health:?}"

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eni_gateway::ledger::redis::Servers;
-use eni_gateway::ledger::{Effects, Ledger, RedisSettings};
+use eni_gateway::ledger::{Effects, LedgerStore, RedisSettings};
 use tokio::time::Instant;
 
 use super::{connected, holding, instance, put, record, settings, settings_of, until};
@@ -17,8 +17,8 @@ fn synced(servers: Servers, replicas: usize) -> RedisSettings {
     settings
 }
 
-async fn incarnation(ledger: &impl Ledger) -> String {
-    ledger.read(&instance(1), None).await.unwrap().partition.incarnation
+async fn epoch(ledger: &impl LedgerStore) -> String {
+    ledger.read(&instance(1), None).await.unwrap().partition.epoch
 }
 
 /// Until gateways have been seen to use the set for longer than its servers' ages are blurred.
@@ -71,7 +71,7 @@ async fn many_share_one_wait_and_nobody_is_told_before_the_replicas_have_it() {
     let watched = Watched::start().await;
     let (_guard, ledger) = connected(synced(watched.places(), 2)).await;
     put(&ledger, &instance(1), record(1), Effects::default()).await;
-    let under = incarnation(&ledger).await;
+    let under = epoch(&ledger).await;
     let primary = watched.primary().await;
     let calls = async || {
         let stats: String = primary.ask(&["INFO", "commandstats"]).await;
@@ -110,22 +110,19 @@ async fn a_failover_needs_no_hold_and_loses_nothing_that_was_confirmed() {
     let (_guard, ledger) = connected(settings.clone()).await;
     put(&ledger, &instance(1), record(7), Effects::default()).await;
     in_use(&watched).await;
-    let under = incarnation(&ledger).await;
+    let under = epoch(&ledger).await;
     ledger.confirm(&instance(1), &under).await.unwrap();
     watched.fail_over().await;
     until("followed", async || ledger.read(&instance(1), None).await.is_ok()).await;
     let found = ledger.read(&instance(1), None).await.unwrap();
     assert_eq!(found.record, record(7));
-    assert_ne!(
-        found.partition.incarnation, under,
-        "another server, another incarnation"
-    );
+    assert_ne!(found.partition.epoch, under, "another server, another epoch");
     assert_eq!(ledger.health().recovering, 0);
     // What was committed at the old primary cannot be confirmed by the new one.
     let why = ledger.confirm(&instance(1), &under).await.unwrap_err().why;
     assert!(why.contains("another one"), "{why}");
     until("one replica is left", async || {
-        let under = incarnation(&ledger).await;
+        let under = epoch(&ledger).await;
         ledger.confirm(&instance(1), &under).await.is_ok()
     })
     .await;
@@ -159,9 +156,9 @@ async fn while_one_replica_does_not_wait_a_failover_needs_its_hold() {
     let server = Server::start().await;
     let waits_not = settings(&server);
     let (_other, waiting) = connected(synced(Servers::One(server.place()), 1)).await;
-    let epoch = async || incarnation(&waiting).await;
+    let epoch = async || epoch(&waiting).await;
     assert!(epoch().await.contains("synced=true"));
     let (_one, _waits_not) = connected(waits_not).await;
     assert!(epoch().await.contains("synced=false"));
-    assert_eq!(waiting.health().unfit, Vec::<String>::new());
+    assert_eq!(waiting.health().misconfigured, Vec::<String>::new());
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::redis::{Identity, InvalidSettings, Login, Place, RedisSettings, Servers, Tls, init};
-use eni_gateway::ledger::{Due, Effects, Ledger, Redis};
+use eni_gateway::ledger::redis::{
+    Identity, InvalidSettings, Login, RedisSettings, RedisTls, ServerAddr, Servers, init,
+};
+use eni_gateway::ledger::{Due, Effects, LedgerStore, Redis};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use secrecy::{SecretSlice, SecretString};
 use tempfile::TempDir;
@@ -87,15 +89,15 @@ impl Secured {
         }
     }
 
-    fn settings(&self, host: &str, tls: Tls) -> RedisSettings {
-        let mut settings = settings_of(Servers::One(Place::Tcp(host.to_owned(), self.port)));
+    fn settings(&self, host: &str, tls: RedisTls) -> RedisSettings {
+        let mut settings = settings_of(Servers::One(ServerAddr::Tcp(host.to_owned(), self.port)));
         settings.tls = Some(tls);
         settings
     }
 }
 
-fn trusting(authority: &Authority) -> Tls {
-    Tls {
+fn trusting(authority: &Authority) -> RedisTls {
+    RedisTls {
         authorities: Some(authority.pem().into_bytes()),
         identity: None,
     }
@@ -134,7 +136,7 @@ async fn a_server_that_asks_for_a_certificate_gets_one() {
         chain: chain.into_bytes(),
         key: SecretSlice::from(key.into_bytes()),
     });
-    let tls = Tls {
+    let tls = RedisTls {
         identity,
         ..trusting(&authority)
     };
@@ -152,7 +154,7 @@ async fn what_is_wrong_with_a_certificate_is_said() {
         unknown.contains("UnknownIssuer") || unknown.contains("BadSignature"),
         "{unknown}"
     );
-    let system = failure(server.settings("localhost", Tls::default())).await;
+    let system = failure(server.settings("localhost", RedisTls::default())).await;
     assert!(system.contains("UnknownIssuer"), "{system}");
     let misnamed = failure(server.settings("127.0.0.1", trusting(&authority))).await;
     assert!(misnamed.contains("not valid for name"), "{misnamed}");
@@ -168,8 +170,8 @@ async fn what_is_wrong_with_a_certificate_is_said() {
 #[tokio::test]
 async fn certificates_that_are_none_are_refused_at_once() {
     provider();
-    let mut settings = settings_of(Servers::One(Place::Tcp("localhost".to_owned(), 1)));
-    settings.tls = Some(Tls {
+    let mut settings = settings_of(Servers::One(ServerAddr::Tcp("localhost".to_owned(), 1)));
+    settings.tls = Some(RedisTls {
         authorities: None,
         identity: Some(Identity {
             chain: b"no certificate".to_vec(),
@@ -189,7 +191,7 @@ async fn a_socket_of_this_machine() {
     let socket = path.to_str().unwrap();
     let server = Server::start_with(&["--unixsocket", socket]).await;
     server.ask::<()>(&["CONFIG", "SET", "requirepass", "s3cret"]).await;
-    let mut settings = settings_of(Servers::One(Place::Unix(path.clone())));
+    let mut settings = settings_of(Servers::One(ServerAddr::Unix(path.clone())));
     settings.db = 3;
     settings.login.password = Some(SecretString::from("wrong"));
     let refused = failure(settings.clone()).await;
@@ -241,7 +243,7 @@ async fn a_user_with_the_documented_rights_and_no_more() {
     };
     ledger.claim(vec![due], Duration::from_secs(1)).await.unwrap();
     until("subscribed", async || ledger.health().warnings.is_empty()).await;
-    assert_eq!(ledger.health().unfit, [""; 0]);
+    assert_eq!(ledger.health().misconfigured, [""; 0]);
 }
 
 /// What the same page says of each of them.
@@ -275,7 +277,10 @@ async fn a_user_who_lacks_one_of_the_documented_rights_is_not_used(
     until("told so", async || {
         let named = command.split('|').next().unwrap().to_uppercase();
         let health = ledger.health();
-        health.unfit.iter().any(|why| why.to_uppercase().contains(&named))
+        health
+            .misconfigured
+            .iter()
+            .any(|why| why.to_uppercase().contains(&named))
     })
     .await;
 }

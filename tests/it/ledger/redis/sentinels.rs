@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eni_gateway::ledger::redis::Servers;
-use eni_gateway::ledger::{Effects, Ledger};
+use eni_gateway::ledger::{Effects, LedgerStore};
 use tokio::time::Instant;
 
 use super::{connected, instance, put, record, settings_of, start, two, until};
@@ -35,7 +35,7 @@ async fn a_failover_is_followed_and_closes_every_partition_for_a_hold() {
     until("open", async || ledger.health().recovering == 0).await;
     put(&ledger, &instance(1), record(2), Effects::default()).await;
     // Notices come from the new primary.
-    let mut hint = ledger.hints().subscribe(&instance(1));
+    let mut hint = ledger.changes().subscribe(&instance(1));
     until("heard", async || {
         let effects = Effects {
             notify: true,
@@ -79,7 +79,7 @@ async fn who_names_no_primary_is_told_of() {
     let settings = settings_of(Servers::Sentinels {
         sentinels: vec![
             lone.place(),
-            eni_gateway::ledger::redis::Place::Tcp("127.0.0.1".to_owned(), nobody),
+            eni_gateway::ledger::redis::ServerAddr::Tcp("127.0.0.1".to_owned(), nobody),
         ],
         master: "ledger".to_owned(),
     });

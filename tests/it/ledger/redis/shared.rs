@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::{Effects, Ledger, SharedBounds};
+use eni_gateway::ledger::{Effects, LedgerStore, SharedBounds};
 
 use super::{connected, instance, put, record, settings, until};
 use crate::support::redis::Server;
 
-async fn shared(ledger: &impl Ledger) -> SharedBounds {
+async fn shared(ledger: &impl LedgerStore) -> SharedBounds {
     ledger.read(&instance(1), None).await.unwrap().partition.shared.unwrap()
 }
 
@@ -26,15 +26,15 @@ async fn while_replicas_differ_the_safer_of_each_setting_is_in_force() {
     assert_eq!((safer.limit, safer.lag), (10, Duration::from_secs(1)));
     for ledger in [&first, &second] {
         assert_eq!(shared(ledger).await, safer);
-        assert_eq!(ledger.health().unfit, Vec::<String>::new());
+        assert_eq!(ledger.health().misconfigured, Vec::<String>::new());
         put(ledger, &instance(1), record(1), Effects::default()).await;
     }
     let after = second.read(&instance(1), None).await.unwrap();
     assert_ne!(
-        after.partition.incarnation, before.incarnation,
+        after.partition.epoch, before.epoch,
         "what was computed by the old ones is turned back"
     );
-    assert!(after.partition.hold_until <= after.now, "nothing was lost");
+    assert!(after.partition.hold_down_until <= after.now, "nothing was lost");
     let warnings = second.health().warnings;
     assert!(
         warnings
@@ -72,7 +72,7 @@ async fn the_hold_after_a_loss_is_that_of_the_longest_bounds() {
     server.restart().await;
     until("closed", async || {
         let found = ledger.read(&instance(1), None).await;
-        found.is_ok_and(|found| found.partition.hold_until.since(found.now) > Duration::from_secs(500))
+        found.is_ok_and(|found| found.partition.hold_down_until.since(found.now) > Duration::from_secs(500))
     })
     .await;
 }

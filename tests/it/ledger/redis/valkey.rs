@@ -1,7 +1,7 @@
 //! The contract, kept in a real Valkey.
 
 use eni_gateway::ledger::redis::{Servers, inspect};
-use eni_gateway::ledger::{Effects, Ledger};
+use eni_gateway::ledger::{Effects, LedgerStore};
 
 use super::{connected, instance, put, record, settings, settings_of, two};
 use crate::ledger::contract::contract_at_once;
@@ -24,6 +24,6 @@ async fn it_is_fit_and_told_by_its_own_name() {
     let found = inspect(settings(&valkey)).await.unwrap();
     assert!(found.server.starts_with("valkey 9"), "{found:?}");
     let (_guard, ledger) = connected(settings(&valkey)).await;
-    assert_eq!(ledger.health().unfit, [""; 0]);
+    assert_eq!(ledger.health().misconfigured, [""; 0]);
     put(&ledger, &instance(1), record(1), Effects::default()).await;
 }

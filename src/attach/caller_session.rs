@@ -1,0 +1,276 @@
+//! What stands between a caller who waits and the attempt that runs whatever the caller does.
+//!
+//! Before the send the caller decides: a deadline or a hang-up closes the gate, and then nothing is sent, ever. Once the
+//! attempt has passed the gate it goes on to its end, and a caller who cannot wait that long hears that the outcome is unknown.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::ledger::LedgerError;
+use crate::model::{Attachment, Code, Failure, Reason, SendEffect};
+
+use super::failures;
+use super::lock_queue::InstanceQueue;
+
+/// With less time than this until the deadline nothing is sent: the answer could not be told.
+const LEAST_TIME_TO_SEND: Duration = Duration::from_millis(200);
+
+/// How long an outage of the ledger is waited out, by each call and from its beginning. A longer one is answered at once, so that calls
+/// do not fill the replica while nothing can be done for them.
+pub(super) const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The gate of one call.
+pub(super) struct CallerSession {
+    deadline: Instant,
+    closed: CancellationToken,
+    state: Mutex<SessionState>,
+}
+
+struct SessionState {
+    phase: SessionPhase,
+    /// What the caller hears if nothing better comes before the deadline.
+    pending_error: Failure,
+    /// The line that the attempt is the first of: what keeps it keeps them.
+    leads: Option<Arc<InstanceQueue>>,
+    /// Since when the ledger could not be asked.
+    unreached_since: Option<Instant>,
+    /// A copy went out, and came to nothing.
+    sent_without_effect: bool,
+    /// One was sent again with fresh credentials.
+    credentials_refreshed: bool,
+    /// The caller was answered, or hung up: nothing is begun for him any more.
+    abandoned: bool,
+}
+
+enum SessionPhase {
+    /// Nothing was sent, and no send is written.
+    Waiting,
+    /// A send is or may be written, or is under way, or somebody else's was joined.
+    Sending,
+    /// ENS has answered.
+    Known(Box<Result<Attachment, Failure>>),
+    /// Nothing was sent, and nothing will be.
+    Closed,
+}
+
+impl CallerSession {
+    pub(super) fn new(deadline: Instant) -> Arc<Self> {
+        let state = Mutex::new(SessionState {
+            phase: SessionPhase::Waiting,
+            pending_error: failures::queue_wait(),
+            leads: None,
+            unreached_since: None,
+            sent_without_effect: false,
+            credentials_refreshed: false,
+            abandoned: false,
+        });
+        Arc::new(Self {
+            deadline,
+            closed: CancellationToken::new(),
+            state,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, SessionState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// What keeps the attempt from being sent now. Of a copy that went out, and that ENS throttled or refused for the moment, the caller
+    /// hears to the end: nobody says any more that nothing was sent.
+    pub(super) fn set_pending_error(&self, failure: Failure) {
+        let mut state = self.state();
+        if let Some(line) = &state.leads {
+            line.set_blocked_by(&failure);
+        }
+        if !state.sent_without_effect || failure.reason.send_effect() != SendEffect::Nothing {
+            state.pending_error = failure;
+        }
+    }
+
+    /// From now on the attempt is the first in this line, or in none.
+    pub(super) fn set_leading(&self, line: Option<Arc<InstanceQueue>>) {
+        self.state().leads = line;
+    }
+
+    /// Nothing will be sent, for this reason: what the caller hears.
+    pub(super) fn refuse(&self, failure: Failure) -> Failure {
+        self.set_pending_error(failure);
+        self.state().pending_error.clone()
+    }
+
+    /// The ledger answered.
+    pub(super) fn ledger_reached(&self) {
+        self.state().unreached_since = None;
+    }
+
+    /// The ledger could not be asked: why, for the pause before it is asked again.
+    ///
+    /// # Errors
+    /// It has been out of reach for so long, or is unusable for good, that asking again is of no use.
+    pub(super) fn ledger_unreached(&self, error: &LedgerError) -> Result<Failure, Failure> {
+        let why = failures::unavailable(error);
+        let since = *self.state().unreached_since.get_or_insert_with(Instant::now);
+        match error.misconfigured || error.down_for.max(since.elapsed()) >= LEDGER_PATIENCE {
+            true => Err(self.refuse(why)),
+            false => Ok(why),
+        }
+    }
+
+    /// Whether the attach may be sent again with fresh credentials: once for each call.
+    pub(super) fn try_refresh_credentials(&self) -> bool {
+        !std::mem::replace(&mut self.state().credentials_refreshed, true)
+    }
+
+    /// A copy went out and came to nothing, for this reason.
+    pub(super) fn mark_sent(&self, why: &Failure) {
+        let mut state = self.state();
+        state.sent_without_effect = true;
+        state.pending_error = why.clone();
+    }
+
+    /// Passes the gate, right before a command that may write a send.
+    ///
+    /// # Errors
+    /// What blocked so far: the gate is closed, or too little time is left to tell the answer.
+    pub(super) fn begin_send(&self) -> Result<(), Failure> {
+        let mut state = self.state();
+        if matches!(state.phase, SessionPhase::Closed) || Instant::now() + LEAST_TIME_TO_SEND > self.deadline {
+            state.phase = SessionPhase::Closed;
+            return Err(state.pending_error.clone());
+        }
+        state.phase = SessionPhase::Sending;
+        Ok(())
+    }
+
+    /// Somebody else's attempt is the caller's own now.
+    pub(super) fn mark_joined(&self) {
+        let mut state = self.state();
+        if !matches!(state.phase, SessionPhase::Closed) {
+            state.phase = SessionPhase::Sending;
+        }
+    }
+
+    /// Back before the gate: nothing was sent after all. It is closed to who left meanwhile.
+    pub(super) fn reopen(&self) {
+        let mut state = self.state();
+        if matches!(state.phase, SessionPhase::Sending) {
+            state.phase = SessionPhase::Waiting;
+            if state.abandoned {
+                state.phase = SessionPhase::Closed;
+                self.closed.cancel();
+            }
+        }
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.state().abandoned
+    }
+
+    /// ENS has answered: what the caller hears even if writing it down takes longer than the deadline.
+    pub(super) fn set_result(&self, answer: Result<Attachment, Failure>) {
+        self.state().phase = SessionPhase::Known(Box::new(answer));
+    }
+
+    /// The caller leaves, or cannot wait any longer.
+    pub(super) fn close(&self) -> Result<Attachment, Failure> {
+        let mut state = self.state();
+        state.abandoned = true;
+        let answer = match &state.phase {
+            SessionPhase::Known(answer) => return (**answer).clone(),
+            SessionPhase::Sending => return Err(outcome_unknown().code(Code::DeadlineExceeded)),
+            SessionPhase::Waiting | SessionPhase::Closed => Err(state.pending_error.clone()),
+        };
+        state.phase = SessionPhase::Closed;
+        drop(state);
+        self.closed.cancel();
+        answer
+    }
+
+    /// The replica leaves: as [`CallerSession::close`], but it is not the deadline that struck.
+    pub(super) fn close_for_drain(&self) -> Result<Attachment, Failure> {
+        self.set_pending_error(failures::draining());
+        self.close().map_err(|failure| match failure.reason {
+            Reason::OutcomeUnknown => failure.code(Code::Unavailable),
+            _ => failure,
+        })
+    }
+
+    /// Runs `work` until the deadline, or until the caller hangs up before anything was sent.
+    ///
+    /// # Errors
+    /// As [`CallerSession::close`] would answer.
+    pub(super) async fn until_deadline<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            () = self.closed.cancelled() => Err(self.state().pending_error.clone()),
+            output = work => Ok(output),
+            () = sleep_until(self.deadline) => match self.close() {
+                Err(failure) => Err(failure),
+                Ok(_) => Err(outcome_unknown()),
+            },
+        }
+    }
+
+    /// Pauses, and says why; not if the pause would outlast the deadline.
+    ///
+    /// # Errors
+    /// As [`CallerSession::until_deadline`].
+    pub(super) async fn pause(&self, pause: Duration, why: Failure) -> Result<(), Failure> {
+        self.set_pending_error(why);
+        if Instant::now() + pause >= self.deadline {
+            // Waiting would not help.
+            return self.close().map(drop);
+        }
+        self.until_deadline(tokio::time::sleep(pause)).await
+    }
+}
+
+/// Closes the gate when the caller's future is dropped.
+pub(super) struct CloseOnDrop(pub(super) Arc<CallerSession>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        // What the caller would have heard, nobody hears.
+        let _ = self.0.close();
+    }
+}
+
+/// Sent, and not settled in time.
+pub(super) fn outcome_unknown() -> Failure {
+    Failure::new(
+        Reason::OutcomeUnknown,
+        "the attach was sent and is not settled yet; the attempt goes on: watch it, or call again, which joins it",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_was_throttled_does_not_hear_that_nothing_was_sent() {
+        let session = CallerSession::new(Instant::now() + Duration::from_secs(1));
+        session.mark_sent(&Failure::new(Reason::EnsThrottled, "ens throttles the account"));
+        session.set_pending_error(failures::lock_wait(1));
+        assert_eq!(session.close_for_drain().unwrap_err().reason, Reason::EnsThrottled);
+
+        let session = CallerSession::new(Instant::now() + Duration::from_secs(1));
+        session.mark_sent(&Failure::new(Reason::EnsThrottled, "ens throttles the account"));
+        let misconfigured = Failure::new(Reason::CoordinationUnavailable, "the ledger cannot be used");
+        assert_eq!(session.refuse(misconfigured).reason, Reason::EnsThrottled);
+
+        let session = CallerSession::new(Instant::now() + Duration::from_secs(1));
+        session.set_pending_error(Failure::new(Reason::EnsThrottled, "no permit in time"));
+        session.set_pending_error(failures::lock_wait(1));
+        assert_eq!(session.close().unwrap_err().reason, Reason::LockWait);
+    }
+}

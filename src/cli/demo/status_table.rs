@@ -1,0 +1,177 @@
+//! All callers, as they stand: a pure function from events to lines of text.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Event, Phase};
+use crate::cli::output::{HEAD, clean, paint};
+use crate::model::State;
+
+/// The last news of each caller.
+#[derive(Debug, Clone, Default)]
+pub struct StatusTable {
+    callers: BTreeMap<usize, Event>,
+}
+
+impl StatusTable {
+    /// Takes news of a caller.
+    pub fn take(&mut self, event: Event) {
+        self.callers.insert(event.caller, event);
+    }
+
+    /// The last news of each caller, in their order.
+    pub fn callers(&self) -> impl Iterator<Item = &Event> {
+        self.callers.values()
+    }
+
+    /// The table with its heading and a line that counts, each line at most `width` columns wide, after `elapsed`.
+    #[must_use]
+    pub fn lines(&self, width: usize, elapsed: Duration) -> Vec<String> {
+        let eni_width = self
+            .callers()
+            .map(|event| event.eni.as_str().len())
+            .chain([3])
+            .max()
+            .unwrap_or_default();
+        let heading = format!("CALLER  {:eni_width$}  STATE         AFTER  DETAIL", "ENI");
+        let mut lines = vec![paint(HEAD, &cut(&heading, width))];
+        lines.extend(self.callers().map(|event| {
+            let before = format!("{:>6}  {:eni_width$}  ", event.caller, event.eni.as_str());
+            let state = format!("{:9}", event.phase.name());
+            let after = format!("  {:>8}  {}", seconds(event.at), clean(&event.detail));
+            let mut room = width;
+            let mut fit = |cell: &str| {
+                let cell = cut(cell, room);
+                room -= cell.chars().count();
+                cell
+            };
+            let (before, state, after) = (fit(&before), fit(&state), fit(&after));
+            format!("{before}{}{}", paint(event.phase.style(), &state), after.trim_end())
+        }));
+        let count = |wanted: fn(Phase) -> bool| self.callers().filter(|event| wanted(event.phase)).count();
+        let attached = count(|phase| phase == Phase::State(State::Attached));
+        let refused = count(|phase| matches!(phase, Phase::Refused(_)));
+        let failed = count(|phase| matches!(phase, Phase::Broken | Phase::State(State::Failed)));
+        let under_way = self.callers.len() - attached - refused - failed;
+        let failed = if failed > 0 {
+            format!("{failed} failed, ")
+        } else {
+            String::new()
+        };
+        let counts = format!(
+            "{attached} attached, {refused} refused, {failed}{under_way} under way after {}",
+            seconds(elapsed)
+        );
+        lines.push(cut(&counts, width));
+        lines
+    }
+}
+
+/// One caller's news as a line of its own.
+#[must_use]
+pub fn line(event: &Event) -> String {
+    let state = paint(event.phase.style(), &format!("{:9}", event.phase.name()));
+    let line = format!(
+        "{:>8}  caller {:>3}  {}  {state}  {}",
+        seconds(event.at),
+        event.caller,
+        event.eni,
+        clean(&event.detail)
+    );
+    line.trim_end().to_owned()
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.2} s", duration.as_secs_f64())
+}
+
+/// The first `width` characters, the last of them a mark if more were there.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars()
+        .take(width.saturating_sub(1))
+        .chain((width > 0).then_some('…'))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Reason;
+
+    fn event(caller: usize, phase: Phase, millis: u64, detail: &str) -> Event {
+        let eni = format!("eni-demo-{caller:02}").parse().unwrap();
+        Event {
+            caller,
+            eni,
+            phase,
+            at: Duration::from_millis(millis),
+            detail: detail.to_owned(),
+        }
+    }
+
+    fn table() -> StatusTable {
+        let mut table = StatusTable::default();
+        table.take(event(2, Phase::State(State::Attaching), 310, "Attaching"));
+        table.take(event(1, Phase::Calling, 1, ""));
+        table.take(event(3, Phase::State(State::Attached), 2345, "InUse"));
+        table.take(event(12, Phase::Calling, 2, ""));
+        table.take(event(
+            12,
+            Phase::Refused(Reason::EniLimitExceeded),
+            420,
+            "ENI_LIMIT_EXCEEDED: it is full",
+        ));
+        table
+    }
+
+    fn plain(lines: &[String]) -> String {
+        anstream::adapter::strip_str(&lines.join("\n")).to_string()
+    }
+
+    #[test]
+    fn the_table_shows_each_caller_once_in_order() {
+        insta::assert_snapshot!(plain(&table().lines(100, Duration::from_millis(2400))), @r"
+        CALLER  ENI          STATE         AFTER  DETAIL
+             1  eni-demo-01  calling      0.00 s
+             2  eni-demo-02  ATTACHING    0.31 s  Attaching
+             3  eni-demo-03  ATTACHED     2.34 s  InUse
+            12  eni-demo-12  REFUSED      0.42 s  ENI_LIMIT_EXCEEDED: it is full
+        1 attached, 1 refused, 2 under way after 2.40 s
+        ");
+    }
+
+    #[test]
+    fn a_narrow_terminal_is_kept_to() {
+        for width in [0, 1, 10, 30, 40, 50] {
+            for line in plain(&table().lines(width, Duration::ZERO)).lines() {
+                assert!(line.chars().count() <= width, "{width}: {line}");
+            }
+        }
+        insta::assert_snapshot!(plain(&table().lines(46, Duration::from_millis(2400))), @r"
+        CALLER  ENI          STATE         AFTER  DET…
+             1  eni-demo-01  calling      0.00 s
+             2  eni-demo-02  ATTACHING    0.31 s  Att…
+             3  eni-demo-03  ATTACHED     2.34 s  InU…
+            12  eni-demo-12  REFUSED      0.42 s  ENI…
+        1 attached, 1 refused, 2 under way after 2.40…
+        ");
+    }
+
+    #[test]
+    fn colours_follow_the_state() {
+        insta::assert_debug_snapshot!(table().lines(100, Duration::ZERO)[3], @r#""     3  eni-demo-03  \u{1b}[32mATTACHED \u{1b}[0m    2.34 s  InUse""#);
+    }
+
+    #[test]
+    fn a_line_says_it_all() {
+        insta::assert_snapshot!(plain(&table().callers().map(line).collect::<Vec<_>>()), @r"
+        0.00 s  caller   1  eni-demo-01  calling
+        0.31 s  caller   2  eni-demo-02  ATTACHING  Attaching
+        2.34 s  caller   3  eni-demo-03  ATTACHED   InUse
+        0.42 s  caller  12  eni-demo-12  REFUSED    ENI_LIMIT_EXCEEDED: it is full
+        ");
+    }
+}

@@ -1,0 +1,35 @@
+//! Describes by id: settling by compare-and-set on what each attempt was when it was asked for.
+
+use crate::model::{InterfaceId, State, Timestamp};
+
+use super::super::command::{AttemptUpdate, EniObservation, Reply};
+use super::Transition;
+
+impl Transition<'_> {
+    pub(super) fn record_statuses(&mut self, sent_at: Timestamp, findings: &[(InterfaceId, EniObservation)]) -> Reply {
+        let mut attempts = Vec::with_capacity(findings.len());
+        for (eni, finding) in findings {
+            self.claimed.insert(eni.clone());
+            self.on_observation(eni, sent_at, finding);
+            self.overdue(eni);
+            attempts.extend(self.record.attempts.get(eni).map(|attempt| AttemptUpdate {
+                attempt: attempt.clone(),
+                resend: attempt.may_be_resent(),
+            }));
+        }
+        Reply::Attempts(attempts)
+    }
+
+    /// An attempt whose owner said nothing until its lease was over went unanswered.
+    fn overdue(&mut self, eni: &InterfaceId) {
+        let now = self.now();
+        let lost = |attempt: &&super::Attempt| attempt.attachment.state == State::Pending && attempt.poll_count > 0;
+        if let Some(attempt) = self.record.attempts.get(eni).filter(lost).cloned()
+            && attempt
+                .last_send()
+                .is_some_and(|send| send.counts_from() + self.context.bounds.lease <= now)
+        {
+            self.reschedule(attempt, Some(State::Verifying));
+        }
+    }
+}
