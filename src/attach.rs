@@ -19,11 +19,12 @@ mod send;
 mod send_permit;
 pub mod steps;
 mod validate;
+mod weak_map;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
@@ -36,9 +37,10 @@ use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason,
 use crate::telemetry::Metrics;
 use crate::telemetry::names::AUDIT;
 
-use caller_session::{CallerSession, CloseOnDrop};
+use caller_session::{CallerSession, CloseOnDrop, LEDGER_PATIENCE};
 use lock_queue::{InstanceQueue, InstanceQueues, QueueGuard};
 use send_permit::SendPermits;
+use weak_map::WeakMap;
 
 pub(crate) use describe::{to_eni_observation, to_observed_enis};
 pub use validate::Check;
@@ -80,6 +82,8 @@ pub struct Attacher<L, E> {
     metrics: Metrics,
     tasks: TaskTracker,
     queues: InstanceQueues,
+    /// One refresh of an ENI at a time: the callers behind it use its answer.
+    refreshes: WeakMap<(InstanceId, InterfaceId), tokio::sync::Mutex<()>>,
     draining: CancellationToken,
 }
 
@@ -101,6 +105,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
             metrics,
             tasks,
             queues: InstanceQueues::default(),
+            refreshes: WeakMap::default(),
             draining: CancellationToken::new(),
         }
     }
@@ -133,8 +138,9 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
                 tracing::error!(error = %panic, "an attempt ended by a panic");
                 Err(caller_session::outcome_unknown())
             }),
-            () = tokio::time::sleep_until(deadline) => session.close(),
+            () = sleep_until(deadline) => session.close(),
             () = self.draining.cancelled() => session.close_for_drain(),
+            () = session.ledger_lost() => session.close_for_outage(),
         };
         let answer = answer.map_err(|failure| failure.about(&request.instance, &request.eni));
         if let Err(Failure {
@@ -213,24 +219,31 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         }
     }
 
-    /// Waits for the turn. Meanwhile the caller hears what keeps the first in line.
-    async fn wait_in_queue(&self, line: &Arc<InstanceQueue>) -> Result<QueueGuard, Failure> {
-        let guard = line.lock();
+    /// Waits for the place at the head of the queue. The caller's error is meanwhile what blocks the first in the queue. A ledger that
+    /// is away is waited for as briefly as at the head.
+    async fn wait_in_queue(&self, queue: &Arc<InstanceQueue>) -> Result<QueueGuard, Failure> {
         let guard = async {
+            let guard = queue.lock();
             tokio::pin!(guard);
-            let mut known = None;
+            let (mut known, mut away_since) = (None, None);
             loop {
-                self.session
-                    .set_pending_error(known.clone().unwrap_or_else(failures::queue_wait));
+                let why: Failure = known.clone().unwrap_or_else(failures::queue_wait);
+                let away = why.reason == Reason::CoordinationUnavailable;
+                let since = *away_since.get_or_insert_with(Instant::now);
+                if !away {
+                    away_since = None;
+                }
+                self.session.set_pending_error(why.clone());
                 tokio::select! {
                     biased;
-                    guard = &mut guard => return guard,
-                    told = line.blocked_by_changed(known.as_ref()) => known = told,
+                    guard = &mut guard => return Ok(guard),
+                    changed = queue.blocked_by_changed(known.as_ref()) => known = changed,
+                    () = sleep_until(since + LEDGER_PATIENCE), if away => return Err(self.session.refuse(why)),
                 }
             }
         };
-        let guard = self.session.until_deadline(guard).await;
-        if let (Err(_), Some(mut guard)) = (&guard, line.try_lock()) {
+        let guard = self.session.until_deadline(guard).await.flatten();
+        if let (Err(_), Some(mut guard)) = (&guard, queue.try_lock()) {
             // Perhaps nobody else is left to whom a lock could pass.
             self.attacher.release_if_idle(&mut guard, &self.request.instance).await;
         }

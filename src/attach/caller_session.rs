@@ -27,6 +27,7 @@ pub(super) const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
 pub(super) struct CallerSession {
     deadline: Instant,
     closed: CancellationToken,
+    ledger_lost: CancellationToken,
     state: Mutex<SessionState>,
 }
 
@@ -71,6 +72,7 @@ impl CallerSession {
         Arc::new(Self {
             deadline,
             closed: CancellationToken::new(),
+            ledger_lost: CancellationToken::new(),
             state,
         })
     }
@@ -198,6 +200,28 @@ impl CallerSession {
     /// The replica leaves: as [`CallerSession::close`], but it is not the deadline that struck.
     pub(super) fn close_for_drain(&self) -> Result<Attachment, Failure> {
         self.set_pending_error(failures::draining());
+        self.close_before_deadline()
+    }
+
+    /// What became of the send cannot be written down for now: the caller need not wait for that.
+    pub(super) fn report_ledger_lost(&self) {
+        self.ledger_lost.cancel();
+    }
+
+    /// Resolves after [`CallerSession::report_ledger_lost`].
+    pub(super) async fn ledger_lost(&self) {
+        self.ledger_lost.cancelled().await;
+    }
+
+    /// As [`CallerSession::close`], before the deadline: ENS's answer, or that the outcome is unknown.
+    pub(super) fn close_for_outage(&self) -> Result<Attachment, Failure> {
+        self.close_before_deadline().map_err(|failure| match failure.reason {
+            Reason::OutcomeUnknown => failure.retry_after(failures::LEDGER_OUTAGE),
+            _ => failure,
+        })
+    }
+
+    fn close_before_deadline(&self) -> Result<Attachment, Failure> {
         self.close().map_err(|failure| match failure.reason {
             Reason::OutcomeUnknown => failure.code(Code::Unavailable),
             _ => failure,

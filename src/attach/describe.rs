@@ -34,14 +34,16 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     /// ledger is asked again, and what the caller hears if there is no time for that.
     pub(super) async fn refresh_eni(&self) -> Result<(Duration, Failure), Failure> {
         let attacher = &self.attacher;
-        let permit = attacher.permit(Purpose::Describe, &self.session).await?;
         let (instance, eni) = (&self.request.instance, &self.request.eni);
+        let silent = || failures::unconfirmed_attachment("it did not answer in time");
+        self.session.set_pending_error(silent());
+        let refresh = attacher.refreshes.of(&(instance.clone(), eni.clone()));
+        let _only_one = self.session.until_deadline(refresh.lock()).await?;
         if self.was_described().await {
-            attacher.budget.give_back(permit).await;
             return Ok((LEAST_ROUND, failures::unsettled_attachment()));
         }
-        self.session
-            .set_pending_error(failures::unconfirmed_attachment("it did not answer in time"));
+        let permit = attacher.permit(Purpose::Describe, &self.session).await?;
+        self.session.set_pending_error(silent());
         let sent_at = attacher.ledger.store().now(instance);
         let finding = match attacher.ens.interfaces(permit, std::slice::from_ref(eni)).await {
             Ok(rows) => rows
@@ -71,7 +73,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         Ok((pause, failures::unconfirmed_attachment("its answer did not settle it")))
     }
 
-    /// Whether another call had ENS asked for the ENI since this one came, while its permit was waited for.
+    /// Whether another call had ENS asked for the ENI since this one came.
     async fn was_described(&self) -> bool {
         let looked = self
             .attacher

@@ -3,7 +3,7 @@
 //! at most: then other replicas have their turn.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::Instant;
@@ -13,27 +13,13 @@ use crate::ledger::command::{LeaseGrant, LockToken, Reply};
 use crate::ledger::execute::CommandOutcome;
 use crate::model::{Failure, InstanceId, Reason, Ticket, random};
 
+use super::weak_map::WeakMap;
+
 /// Most callers that one grant serves.
 const MOST_PER_GRANT: usize = 4;
 
-/// The lines of all instances that somebody waits for.
-#[derive(Default)]
-pub(super) struct InstanceQueues {
-    lines: Mutex<BTreeMap<InstanceId, Weak<InstanceQueue>>>,
-}
-
-impl InstanceQueues {
-    pub(super) fn of(&self, instance: &InstanceId) -> Arc<InstanceQueue> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = lines.get(instance).and_then(Weak::upgrade) {
-            return line;
-        }
-        lines.retain(|_, line| line.strong_count() > 0);
-        let line = Arc::new(InstanceQueue::default());
-        lines.insert(instance.clone(), Arc::downgrade(&line));
-        line
-    }
-}
+/// The queues of all instances that callers of this replica wait for.
+pub(super) type InstanceQueues = WeakMap<InstanceId, InstanceQueue>;
 
 /// The line of one instance.
 #[derive(Default)]

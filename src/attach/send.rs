@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::ens::{Ens, EnsRefusal, Outcome};
 use crate::ledger::bounds::LEASE_MARGIN;
@@ -12,6 +12,7 @@ use crate::ledger::{BootInstant, LedgerError, LedgerStore};
 use crate::model::{Attachment, Failure, Reason, SendEffect, State};
 use crate::telemetry::metrics::RefusedBy;
 
+use super::caller_session::LEDGER_PATIENCE;
 use super::lock_queue::QueueGuard;
 use super::send_permit::SendPermit;
 use super::steps::{Completed, Reserved};
@@ -59,7 +60,17 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             retry: void,
         } = self.attacher.send_once(guard, reserved, permits, retry).await;
         self.report_result(&answered);
-        let written = self.attacher.write(guard, &answered).await;
+        let written = {
+            let write = self.attacher.write(guard, &answered);
+            tokio::pin!(write);
+            match timeout(LEDGER_PATIENCE, &mut write).await {
+                Ok(written) => written,
+                Err(_) => {
+                    self.session.report_ledger_lost();
+                    write.await
+                }
+            }
+        };
         let uid = answered.attempt().uid();
         match (answered.answer(), void, written) {
             (SendResult::Refused(failure), ..) => Err(failure.clone()),
@@ -201,13 +212,20 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         let reply = loop {
             match self.ledger.execute(instance, &command).await {
                 Ok(answer) => break Ok(answer.reply),
-                Err(_) if Instant::now() < until => tokio::time::sleep(LEDGER_RETRY).await,
+                Err(error) if Instant::now() < until => {
+                    // Those in line wait for this one, and cannot ask the ledger themselves.
+                    guard.line().set_blocked_by(&failures::unavailable(&error));
+                    sleep(LEDGER_RETRY).await;
+                }
                 Err(error) => {
                     tracing::error!(%instance, %eni, %uid, %error, "the answer of a send could not be written; the tracker settles it from ens's own status");
                     break Err(error);
                 }
             }
         };
+        if reply.is_ok() {
+            guard.line().set_blocked_by(&failures::queue_wait());
+        }
         if release {
             guard.reset();
         }

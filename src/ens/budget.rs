@@ -30,6 +30,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(10);
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
 /// How long the rest of a chunk is good for; what is not used by then is a call less in that moment.
 const CHUNK_LIFE: Duration = Duration::from_millis(50);
+/// A counter that takes longer than this to answer cannot be reached.
+const SILENT_AFTER: Duration = Duration::from_millis(500);
 /// Longest time that an answer of ENS is held up by a report to the counter.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -340,9 +342,14 @@ impl Budget {
                 since: arrived.elapsed(),
                 most: deadline.saturating_duration_since(Instant::now()),
             };
+            let began = Instant::now();
             let taken = timeout_at(deadline, self.take(purpose, Some(waits), asked)).await;
-            let silent = |_| {
-                PermitError::CounterUnreachable(Unreachable::just_now("the budget's counter did not answer in time"))
+            // A counter that was asked only just before the deadline is not silent.
+            let silent = |_| match began.elapsed() < SILENT_AFTER {
+                true => PermitError::DeadlineExceeded { wait: gate.wait() },
+                false => PermitError::CounterUnreachable(Unreachable::just_now(
+                    "the budget's counter did not answer in time",
+                )),
             };
             match taken.map_err(silent)? {
                 Err(PermitError::DeadlineExceeded { wait }) if Instant::now() + wait < deadline => sleep(wait).await,

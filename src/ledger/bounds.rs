@@ -202,7 +202,7 @@ impl Bounds {
             None if self.checks.enabled(SafetyCheck::GraceOfUnanswered) => self.copy_shows(send),
             Some(_) | None => send.at,
         });
-        ends.max().unwrap_or(attempt.attachment.created_at + self.lag)
+        ends.max().unwrap_or(attempt.in_flight_since() + self.lag)
     }
 
     /// When whatever became of every unanswered copy shows in every describe; long ago, if all were answered.

@@ -190,6 +190,8 @@ stored! {
         pub refusal: Option<Failure> = optional,
         /// How often it was looked at since the last send.
         pub poll_count: u32,
+        /// When its times started again because the epoch changed after it began: `created_at` may be by another clock.
+        pub restarted_at: Option<Timestamp> = optional,
         /// When to look at it next; `None`: nothing is under way.
         pub due_at: Option<Timestamp> = optional,
         /// The trace of the RPC that began it.
@@ -252,6 +254,7 @@ impl Attempt {
             was_recently_attached: false,
             refusal: None,
             poll_count: 0,
+            restarted_at: None,
             due_at: None,
             trace: None,
             request: None,
@@ -293,6 +296,12 @@ impl Attempt {
     #[must_use]
     pub fn is_reserved(&self) -> bool {
         self.reserved || self.attachment.state == State::Unknown
+    }
+
+    /// When it began, by the ledger's present clock: from then on it counts until it is stuck.
+    #[must_use]
+    pub fn in_flight_since(&self) -> Timestamp {
+        self.restarted_at.unwrap_or(self.attachment.created_at)
     }
 
     /// The last send, if any.

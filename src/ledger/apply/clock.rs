@@ -78,6 +78,9 @@ impl Transition<'_> {
 }
 
 fn restart_attempt(attempt: &mut Attempt, now: Timestamp, is_unknown: &impl Fn(Timestamp) -> bool) {
+    if attempt.due_at.is_some() && is_unknown(attempt.in_flight_since()) {
+        attempt.restarted_at = Some(now);
+    }
     for send in &mut attempt.sends {
         if is_unknown(send.counts_from()) {
             send.restarted_at = Some(now);

@@ -336,7 +336,7 @@ impl Transition<'_> {
         let under_way = enter.unwrap_or(attempt.attachment.state);
         let turned_stuck = !attempt.attachment.stuck
             && !under_way.is_terminal()
-            && now.since(attempt.attachment.created_at) >= self.context.bounds.stuck_after;
+            && now.since(attempt.in_flight_since()) >= self.context.bounds.stuck_after;
         attempt.attachment.stuck |= turned_stuck;
         if !under_way.is_terminal() {
             let pause = pause_after(attempt.poll_count, attempt.attachment.stuck);

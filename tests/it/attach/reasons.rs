@@ -125,6 +125,49 @@ async fn a_ledger_that_is_away_is_waited_for_briefly_and_then_refused_at_once() 
     replica.attach("i-8", "eni-8", seconds(30.0)).await.unwrap().1.unwrap();
 }
 
+/// The first in line cannot write down what ENS answered, and the others cannot ask the ledger.
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_goes_away_during_a_send_is_waited_for_briefly_by_all() {
+    let lost = Outcome::Unanswered {
+        why: "no answer".to_owned(),
+        refusal: None,
+    };
+    for (outcome, reason) in [(accepted(), None), (lost, Some(Reason::OutcomeUnknown))] {
+        let ens = FakeEns::default();
+        ens.accept();
+        ens.answer(seconds(3.0), outcome);
+        let [replica]: [Replica; 1] = replicas(fast(), &ens);
+        let began = Instant::now();
+        let first = replica.attach("i-1", "eni-0", seconds(60.0));
+        sleep(seconds(0.5)).await;
+        let callers: Vec<_> = (1..5)
+            .map(|number| replica.attach("i-1", &format!("eni-{number}"), seconds(60.0)))
+            .collect();
+        sleep(seconds(1.0)).await;
+        replica.store.down(true);
+        for answer in join_all(callers).await {
+            let (answered, answer) = answer.unwrap();
+            let failure = answer.unwrap_err();
+            assert_eq!(failure.reason, Reason::CoordinationUnavailable, "{failure:?}");
+            assert!(failure.retry_after.is_some(), "{failure:?}");
+            assert!(answered - began < seconds(8.0), "{:?}", answered - began);
+        }
+        let (answered, answer) = first.await.unwrap();
+        assert_eq!(
+            answer.as_ref().err().map(|failure| failure.reason),
+            reason,
+            "{answer:?}"
+        );
+        assert!(answered - began < seconds(8.0), "{:?}", answered - began);
+        // What ENS answered is written once the ledger is back, and the line goes on.
+        replica.store.down(false);
+        let (_, answer) = replica.attach("i-1", "eni-6", seconds(60.0)).await.unwrap();
+        answer.unwrap();
+        let record = replica.store.read(&"i-1".parse().unwrap(), None).await.unwrap().record;
+        assert!(record.attempts.contains_key(&"eni-0".parse().unwrap()), "{record:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn callers_in_line_hear_that_the_ledger_is_away() {
     let ens = FakeEns::default();

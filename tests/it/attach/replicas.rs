@@ -246,6 +246,45 @@ async fn readers_that_never_pause_do_not_keep_attaches_from_their_describes() {
     }
 }
 
+/// Each of them wants to know whether ENS still shows the ENI: one describe tells all.
+#[tokio::test(start_paused = true)]
+async fn callers_that_repeat_the_attach_of_an_attached_eni_do_not_keep_attaches_from_their_describes() {
+    let ens = FakeEns::default();
+    ens.accept();
+    let [replica]: [Replica; 1] = replicas(Rates::new(5.0, 10.0).unwrap(), &ens);
+    replica.track();
+    replica.attach("i-1", "eni-1", seconds(30.0)).await.unwrap().1.unwrap();
+    sleep(seconds(60.0)).await;
+    let replica = Arc::new(replica);
+    let repeaters: Vec<_> = (0..200)
+        .map(|_| {
+            let replica = replica.clone();
+            tokio::spawn(async move {
+                let until = Instant::now() + seconds(20.0);
+                let mut answered = 0;
+                while Instant::now() < until {
+                    let (_, answer) = replica.attach("i-1", "eni-1", seconds(10.0)).await.unwrap();
+                    answer.unwrap();
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    sleep(seconds(2.0)).await;
+    for number in 0..8 {
+        let attach = replica.attach(
+            &format!("i-{}", 10 + number),
+            &format!("eni-{}", 10 + number),
+            seconds(10.0),
+        );
+        attach.await.unwrap().1.unwrap();
+    }
+    for repeater in repeaters {
+        assert!(repeater.await.unwrap() > 20, "each is answered again and again");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_a_describe_permit_under_the_lock() {
     let ens = FakeEns::default();

@@ -102,6 +102,20 @@ fn a_clock_that_was_set_forward_shortens_no_grace() {
 }
 
 #[test]
+fn a_clock_that_was_set_forward_makes_no_attempt_stuck() {
+    let mut desk = Desk::new();
+    desk.accept(1, "eni-1");
+    desk.set_forward(HOUR);
+    let unclear = EniObservation::Unclear { text: String::new() };
+    desk.settle("eni-1", unclear.clone());
+    let attempt = desk.attempt("eni-1");
+    assert!(!attempt.attachment.stuck);
+    assert!(attempt.due_at.unwrap() <= desk.now + 3 * SECOND);
+    desk.pass(desk.bounds.stuck_after + SECOND);
+    assert!(desk.settle("eni-1", unclear).attachment.stuck, "by the new clock");
+}
+
+#[test]
 fn what_was_settled_by_another_clock_occupies_for_one_lag_more() {
     let mut desk = Desk::new();
     desk.bounds.limit = 1;
