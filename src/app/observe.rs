@@ -26,7 +26,7 @@ pub(super) fn ledger(metrics: &Metrics) -> Observer {
 
 fn changed(metrics: &Metrics, change: &Change) {
     let (attempt, attachment) = (&change.attempt, &change.attempt.attachment);
-    if let (Some(ended), true) = (ended(change), attempt.ours) {
+    if let (Some(ended), true) = (ended(change), attempt.is_from_gateway()) {
         metrics.attempt_ended(ended);
         audit(attachment);
         if let Some(trace) = &attempt.trace {

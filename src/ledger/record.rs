@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use crate::model::stored::stored;
+use serde::{Deserialize, Serialize};
+
+use crate::model::stored::{Open, stored};
 use crate::model::{
     Attachment, Caller, Failure, Fence, InstanceId, InterfaceId, RequestId, Revision, State, Ticket, Timestamp, Uid,
     Unknown,
@@ -172,8 +174,8 @@ stored! {
         pub attachment: Attachment,
         /// Whether it holds a slot beside what ENS shows.
         pub reserved: bool,
-        /// Whether this gateway sent it; otherwise others made it and ENS showed it.
-        pub ours: bool,
+        /// Where it comes from.
+        pub origin: Origin = open,
         /// Every send, written before it went out.
         pub sends: Vec<SendEntry>,
         /// When the newest describe that was recorded for it was sent.
@@ -203,6 +205,22 @@ stored! {
     }
 }
 
+/// Where an attachment comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// A gateway sent the attach.
+    Gateway,
+    /// ENS showed it, and no gateway sent it.
+    External,
+    /// An origin that this version does not know.
+    Unknown,
+}
+
+impl Open for Origin {
+    const OTHER: Self = Self::Unknown;
+}
+
 impl Attempt {
     /// An attachment that others made: first seen by a describe sent at `seen_at`, with this `ens_status`. Its state is
     /// entered by whoever puts it into the record.
@@ -216,7 +234,7 @@ impl Attempt {
         now: Timestamp,
     ) -> Self {
         let mut attempt = Self::new(instance, eni, uid, now);
-        attempt.ours = false;
+        attempt.origin = Origin::External;
         attempt.reserved = false;
         attempt.described_at = Some(seen_at);
         attempt.observed_attached_at = Some(seen_at);
@@ -245,7 +263,7 @@ impl Attempt {
                 unknown: Unknown::default(),
             },
             reserved: true,
-            ours: true,
+            origin: Origin::Gateway,
             sends: Vec::new(),
             described_at: None,
             observed_free_at: None,
@@ -284,6 +302,12 @@ impl Attempt {
         let request = self.request.as_ref().map_or(0, |key| 80 + key.caller.0.len());
         let former = self.superseded.as_ref().map_or(0, |former| former.size());
         200 + self.attachment.size() + sends + refusal + trace + request + former + self.unknown.size()
+    }
+
+    /// Whether a gateway sent it.
+    #[must_use]
+    pub fn is_from_gateway(&self) -> bool {
+        self.origin == Origin::Gateway
     }
 
     /// Which attempt it is.

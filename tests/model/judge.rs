@@ -68,7 +68,7 @@ impl World {
     fn judge_attempt(&mut self, plan: &Plan, before: Option<&Attempt>, attempt: &Attempt) {
         let (eni, state, uid) = (&attempt.attachment.eni, attempt.attachment.state, attempt.uid());
         let was = before.map(|before| before.attachment.state);
-        if before.is_none() && attempt.ours && state == State::Pending {
+        if before.is_none() && attempt.is_from_gateway() && state == State::Pending {
             self.ghosts.reserved_at.insert(uid, self.now);
         }
         if let Some(before) = before.filter(|before| before.sends.len() < attempt.sends.len()) {
@@ -77,7 +77,7 @@ impl World {
                 self.breaks("L6", format_args!("{eni} may be sent again, and ENS was not asked"));
             }
         }
-        let ours = attempt.ours && was.is_some_and(|was| was != state);
+        let ours = attempt.is_from_gateway() && was.is_some_and(|was| was != state);
         // A failover may bring back an attempt that was taken back, and that another one of the same ENI followed.
         let applied = self.ghosts.applied.contains(&uid) || self.ghosts.there.values().any(|there| id(*there) == *eni);
         if ours && state == State::Attached && !applied && !self.is_foreign(eni) {

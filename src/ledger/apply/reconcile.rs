@@ -23,7 +23,7 @@ impl Transition<'_> {
         }
         let count = |differs: fn(&super::Change) -> bool| self.changes.iter().filter(|change| differs(change)).count();
         ReconcileReport {
-            adopted: count(|change| change.from.is_none() && !change.attempt.ours),
+            adopted: count(|change| change.from.is_none() && !change.attempt.is_from_gateway()),
             detached: count(|change| {
                 change.from == Some(State::Attached) && change.attempt.attachment.state == State::Detached
             }),

@@ -169,7 +169,7 @@ impl Transition<'_> {
         attempt.due_at = None;
         attempt.attachment.stuck = false;
         attempt.superseded = None;
-        if let (true, Some(key)) = (attempt.ours, attempt.request.clone()) {
+        if let (true, Some(key)) = (attempt.is_from_gateway(), attempt.request.clone()) {
             self.remember_answer(key, &attempt, state);
         }
         self.put(attempt, Some(state));

@@ -136,7 +136,7 @@ fn ends_by_proof(before: &Record, after: &Record, context: &Context<'_>) -> bool
     };
     let detached = |(then, now): &(&Attempt, &Attempt)| {
         let is_new = then.attachment.state != State::Detached && now.attachment.state == State::Detached;
-        then.uid() == now.uid() && now.ours && is_new
+        then.uid() == now.uid() && now.is_from_gateway() && is_new
     };
     let shows = |attempt: &Attempt| context.bounds.open_copies_show(attempt);
     let detached_by_proof =
@@ -162,14 +162,14 @@ fn is_refused(attempt: &Attempt) -> bool {
 /// old a copy is is not known, and nothing is judged.
 fn agrees_with_ens(before: &Record, after: &Record, context: &Context<'_>) -> bool {
     let appeared = |eni: &InterfaceId| -> Option<Timestamp> {
-        let now = after.attempts.get(eni).filter(|now| !now.ours)?;
+        let now = after.attempts.get(eni).filter(|now| !now.is_from_gateway())?;
         let here = matches!(now.attachment.state, State::Attaching | State::Attached);
         now.observed_attached_at.filter(|_| here)
     };
     let failed = before
         .attempts
         .iter()
-        .filter(|(_, then)| then.ours && then.attachment.state == State::Failed && !is_refused(then))
+        .filter(|(_, then)| then.is_from_gateway() && then.attachment.state == State::Failed && !is_refused(then))
         .filter(|(_, then)| then.sends.iter().all(|send| send.restarted_at.is_none()));
     failed
         .into_iter()

@@ -81,7 +81,7 @@ fn what_ens_shows_no_more_is_detached_and_what_is_new_there_adopted() {
         (desk.state("eni-1"), desk.state("eni-2")),
         (State::Detached, State::Attached)
     );
-    assert!(!desk.attempt("eni-2").ours);
+    assert!(!desk.attempt("eni-2").is_from_gateway());
     assert_eq!(desk.next(), Some(60), "a difference is a change");
 }
 

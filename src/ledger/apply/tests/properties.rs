@@ -53,7 +53,7 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
             let Some(attempt) = desk.record.attempts.get(&id(&name(eni))).cloned() else {
                 return;
             };
-            if !attempt.ours
+            if !attempt.is_from_gateway()
                 || attempt.sends.is_empty()
                 || attempt.sends.last().is_some_and(|send| send.answered_at.is_some())
             {

@@ -288,7 +288,7 @@ fn what_others_attached_is_shown_and_followed() {
         desk.record
             .attempts
             .values()
-            .all(|attempt| !attempt.reserved && !attempt.ours)
+            .all(|attempt| !attempt.reserved && !attempt.is_from_gateway())
     );
     let before = desk.attempt("eni-a").uid();
     desk.pass(30 * SECOND);

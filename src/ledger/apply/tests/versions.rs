@@ -10,7 +10,10 @@ fn grow(value: &mut Value, is_map: bool) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields.iter_mut() {
-                let map = matches!(name.as_str(), "attempts" | "recently_confirmed" | "metadata" | "requests") && !is_map;
+                let map = matches!(
+                    name.as_str(),
+                    "attempts" | "recently_confirmed" | "metadata" | "requests"
+                ) && !is_map;
                 // Durations and pairs are values of their own.
                 if !matches!(name.as_str(), "good_for" | "retry_after") {
                     grow(value, map);

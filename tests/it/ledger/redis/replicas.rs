@@ -25,16 +25,16 @@ async fn epoch(ledger: &impl LedgerStore) -> String {
 async fn in_use(watched: &Watched) {
     let primary = watched.primary().await;
     until("in use", async || {
-        let marks: Vec<String> = primary.ask(&["KEYS", "*mark"]).await;
-        let Some(mark) = marks.first() else { return false };
-        let mark: u64 = primary.ask(&["GET", mark]).await;
+        let seen: Vec<String> = primary.ask(&["KEYS", "*primary_seen_at"]).await;
+        let Some(key) = seen.first() else { return false };
+        let seen: u64 = primary.ask(&["GET", key]).await;
         let (now, _): (u64, u64) = primary.ask(&["TIME"]).await;
         let ages = futures_util::future::join_all(watched.servers.iter().map(async |server| {
             let age = server.info("server", "uptime_in_seconds").await;
             age.and_then(|age| age.parse::<u64>().ok()).unwrap_or_default()
         }));
         let youngest = ages.await.into_iter().min().unwrap_or_default();
-        mark / 1_000_000 > now - youngest + 2
+        seen / 1_000_000 > now - youngest + 2
     })
     .await;
 }
