@@ -6,9 +6,9 @@ use super::super::bounds::LEASE_MARGIN;
 use super::super::command::{Acquire, LeaseGrant, Mode, Reply};
 use super::super::record::{Attempt, LockGrant, RequestEntry, SendEntry};
 use super::super::safety_checks::SafetyCheck;
-use super::Transition;
+use super::RecordUpdate;
 
-impl Transition<'_> {
+impl RecordUpdate<'_> {
     pub(super) fn acquire_slot(&mut self, enter: &Acquire) -> Reply {
         if let Some(reply) = self.known(enter) {
             return reply;

@@ -9,9 +9,9 @@ use super::super::bounds::CLOCK_TOLERANCE;
 use super::super::command::CapacityExceeded;
 use super::super::record::{Attempt, Observation};
 use super::super::safety_checks::SafetyCheck;
-use super::Transition;
+use super::RecordUpdate;
 
-impl Transition<'_> {
+impl RecordUpdate<'_> {
     /// The observation, if it is good enough to decide by. During a hold things may still arrive that the ledger forgot: what
     /// was asked before its end does not show them.
     pub(super) fn observation(&self) -> Option<&Observation> {

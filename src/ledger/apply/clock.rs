@@ -10,9 +10,9 @@ use crate::model::Timestamp;
 use super::super::bounds::{CLOCK_TOLERANCE, LEARNED_LIMIT_LIFE, WAITER_LIFE};
 use super::super::record::Attempt;
 use super::super::safety_checks::SafetyCheck;
-use super::Transition;
+use super::RecordUpdate;
 
-impl Transition<'_> {
+impl RecordUpdate<'_> {
     /// The epoch changed: every time restarts. The observation is void already.
     pub(super) fn restart_times(&mut self) {
         self.restart(|_| true, self.now());

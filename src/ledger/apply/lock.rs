@@ -9,9 +9,9 @@ use super::super::bounds::{PROVISIONAL_GRANT, WAITER_LIFE};
 use super::super::command::{Change, LeaseGrant, LockToken};
 use super::super::record::{Attempt, LockGrant, Waiter};
 use super::super::safety_checks::SafetyCheck;
-use super::Transition;
+use super::RecordUpdate;
 
-impl Transition<'_> {
+impl RecordUpdate<'_> {
     /// Passes on what is over: another epoch's lock, a lease, a grant on trial, dead places in the queue.
     pub(super) fn expire_stale_state(&mut self) {
         let now = self.now();

@@ -62,7 +62,7 @@ pub struct Applied {
 /// Applies one command to one record.
 #[must_use]
 pub fn apply(record: &Record, command: &Command, context: Context<'_>) -> Applied {
-    let mut turn = Transition {
+    let mut turn = RecordUpdate {
         context,
         record: record.clone(),
         changes: Vec::new(),
@@ -76,7 +76,7 @@ pub fn apply(record: &Record, command: &Command, context: Context<'_>) -> Applie
 }
 
 /// One application under way.
-struct Transition<'a> {
+struct RecordUpdate<'a> {
     context: Context<'a>,
     record: Record,
     changes: Vec<Change>,
@@ -87,7 +87,7 @@ struct Transition<'a> {
     compared: bool,
 }
 
-impl Transition<'_> {
+impl RecordUpdate<'_> {
     fn run(&mut self, command: &Command) -> Reply {
         if *command == Command::Read {
             return Reply::Ok;

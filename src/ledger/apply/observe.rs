@@ -6,9 +6,9 @@ use super::super::bounds::{OBSERVATION_LIFE, OBSERVATION_LIFE_MAX};
 use super::super::command::{EniObservation, ObservedEni, ObservedStatus};
 use super::super::record::Observation;
 use super::super::safety_checks::SafetyCheck;
-use super::Transition;
+use super::RecordUpdate;
 
-impl Transition<'_> {
+impl RecordUpdate<'_> {
     /// Records an observation. One that was sent before the recorded one is discarded, and so is one from the future: the clock that
     /// it was sent by was wrong, and how old it is nobody knows.
     pub(super) fn observe(&mut self, sent_at: Timestamp, rows: &[ObservedEni]) {

@@ -7,9 +7,9 @@ use super::super::ReconcileSchedule;
 use super::super::bounds::OVERDUE;
 use super::super::command::ReconcileReport;
 use super::super::record::{Attempt, Record};
-use super::{Transition, on_the_second};
+use super::{RecordUpdate, on_the_second};
 
-impl Transition<'_> {
+impl RecordUpdate<'_> {
     /// Puts what nobody drives back into the queue, and counts what the observation before it changed.
     pub(super) fn reconcile(&mut self) -> ReconcileReport {
         self.compared = true;

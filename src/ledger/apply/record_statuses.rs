@@ -3,9 +3,9 @@
 use crate::model::{InterfaceId, State, Timestamp};
 
 use super::super::command::{AttemptUpdate, EniObservation, Reply};
-use super::Transition;
+use super::RecordUpdate;
 
-impl Transition<'_> {
+impl RecordUpdate<'_> {
     pub(super) fn record_statuses(&mut self, sent_at: Timestamp, findings: &[(InterfaceId, EniObservation)]) -> Reply {
         let mut attempts = Vec::with_capacity(findings.len());
         for (eni, finding) in findings {

@@ -2,9 +2,9 @@
 
 use super::super::bounds::MAX_REQUESTS;
 use super::super::record::{RequestEntry, RequestKey};
-use super::Transition;
+use super::RecordUpdate;
 
-impl Transition<'_> {
+impl RecordUpdate<'_> {
     /// Keeps what a request id began or came to. If that is one too many, the caller with the most ids here loses the oldest one:
     /// a caller who sends many displaces no other caller's.
     pub(super) fn remember(&mut self, key: RequestKey, entry: RequestEntry) {

@@ -6,9 +6,9 @@ use super::super::bounds::{FIRST_POLL, LEARNED_LIMIT_LIFE};
 use super::super::command::{AttemptUpdate, Reply, SendResult};
 use super::super::record::{Attempt, LearnedLimit, RequestEntry, RequestKey};
 use super::super::safety_checks::SafetyCheck;
-use super::{Transition, on_the_second};
+use super::{RecordUpdate, on_the_second};
 
-impl Transition<'_> {
+impl RecordUpdate<'_> {
     pub(super) fn record_send_result(&mut self, sent: &Attempt, answer: &SendResult) -> Reply {
         let Some(mut attempt) = self.find(sent, answer) else {
             return Reply::NotFound;

@@ -8,9 +8,9 @@ use super::super::bounds::MAX_SENDS;
 use super::super::command::{EniObservation, ObservedStatus};
 use super::super::record::Attempt;
 use super::super::safety_checks::SafetyCheck;
-use super::{Transition, on_the_second, pause_after};
+use super::{RecordUpdate, on_the_second, pause_after};
 
-impl Transition<'_> {
+impl RecordUpdate<'_> {
     /// Takes in what a describe sent at `sent_at` showed of `eni`. Ignored where the describe is older than what is known: an answer that
     /// comes late takes nothing back. Ignored, too, where it was sent in the future, by a clock that was wrong. And an attempt in a
     /// state that this version does not know is left to the newer one.
