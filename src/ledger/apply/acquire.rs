@@ -27,7 +27,7 @@ impl RecordUpdate<'_> {
             Ok(grant) => grant,
             Err(ahead) => return Reply::Queued { ahead },
         };
-        let stale = self.observation().is_none();
+        let stale = self.recent_observation().is_none();
         if stale || enter.mode == Mode::Enqueue {
             return Reply::Granted {
                 grant,
@@ -136,7 +136,7 @@ impl RecordUpdate<'_> {
             Err(ahead) => return Reply::Queued { ahead },
         };
         // The slot is its own, but others may have attached since, and asked nobody.
-        if self.observation().is_none() {
+        if self.recent_observation().is_none() {
             let (stale, room) = (true, self.free_slots());
             return Reply::Granted { grant, stale, room };
         }

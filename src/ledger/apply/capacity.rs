@@ -5,16 +5,24 @@ use std::time::Duration;
 
 use crate::model::{InterfaceId, State};
 
-use super::super::bounds::CLOCK_TOLERANCE;
+use super::super::bounds::{CLOCK_TOLERANCE, OBSERVATION_LIFE};
 use super::super::command::CapacityExceeded;
 use super::super::record::{Attempt, Observation};
 use super::super::safety_checks::SafetyCheck;
 use super::RecordUpdate;
 
 impl RecordUpdate<'_> {
-    /// The observation, if it is good enough to decide by. During a hold things may still arrive that the ledger forgot: what
+    /// The observation, if it is recent enough to send by. What shows a full instance lives longer, but only to refuse by: others may
+    /// have attached since.
+    pub(super) fn recent_observation(&self) -> Option<&Observation> {
+        let is_recent = |observation: &&Observation| self.now() < observation.recorded_at + OBSERVATION_LIFE;
+        self.observation()
+            .filter(|observation| is_recent(observation) || !self.enabled(SafetyCheck::ObservationLife))
+    }
+
+    /// The observation, if it is good enough to refuse by. During a hold things may still arrive that the ledger forgot: what
     /// was asked before its end does not show them.
-    pub(super) fn observation(&self) -> Option<&Observation> {
+    fn observation(&self) -> Option<&Observation> {
         let hold_until = self.hold_down_until();
         self.record
             .observation

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::ledger::apply::Context;
-use crate::ledger::bounds::{CLOCK_TOLERANCE, LEASE_MARGIN};
+use crate::ledger::bounds::{CLOCK_TOLERANCE, LEASE_MARGIN, OBSERVATION_LIFE};
 use crate::ledger::record::{Attempt, Record};
 use crate::model::{InterfaceId, Reason, State, Timestamp};
 
@@ -122,7 +122,8 @@ fn observation_is_valid(before: &Record, after: &Record, context: &Context<'_>) 
     let is_good = after.observation.as_ref().is_some_and(|observation| {
         let latest = observation.sent_at.max(observation.recorded_at);
         latest <= context.now + CLOCK_TOLERANCE
-            && context.now < observation.expires_at()
+            && !observation.is_invalidated()
+            && context.now < observation.recorded_at + OBSERVATION_LIFE
             && observation.sent_at >= context.partition.hold_down_until
     });
     !sends || is_good

@@ -239,6 +239,44 @@ fn an_observation_of_a_full_instance_is_good_for_longer_each_time_and_a_detach_r
     assert_eq!(desk.record.observation.as_ref().unwrap().good_for.as_secs(), 2);
 }
 
+/// It lives longer to refuse by. The slot that comes free may have been taken by others since.
+#[test]
+fn an_observation_of_a_full_instance_permits_no_send_after_its_first_seconds() {
+    let mut desk = Desk::new();
+    desk.bounds.limit = 1;
+    let sent = desk.reserve(1, "eni-1");
+    desk.answer(&sent, SendResult::NoResponse);
+    for _ in 0..4 {
+        desk.pass(11 * SECOND);
+        desk.observe(&[]);
+    }
+    let observation = desk.record.observation.clone().unwrap();
+    assert!(observation.good_for >= 8 * SECOND, "{observation:?}");
+    let mut resent = desk.clone();
+    resent.pass(SECOND);
+    assert!(resent.settle("eni-1", free()).may_be_resent());
+    resent.pass(2 * SECOND);
+    let again = Command::Resend {
+        ticket: ticket(2),
+        uid: resent.attempt("eni-1").uid(),
+        eni: "eni-1".parse().unwrap(),
+    };
+    let reply = resent.run(&again);
+    assert!(matches!(reply, Reply::Granted { stale: true, .. }), "{reply:?}");
+
+    desk.answer(
+        &sent,
+        SendResult::Refused(Failure::new(Reason::InstanceNotStopped, "no")),
+    );
+    assert_eq!(desk.state("eni-1"), State::Failed);
+    let mut recent = desk.clone();
+    let reply = recent.enter(2, "eni-2", Mode::Reserve);
+    assert!(matches!(reply, Reply::Reserved { .. }), "{reply:?}");
+    desk.pass(3 * SECOND);
+    let reply = desk.enter(2, "eni-2", Mode::Reserve);
+    assert!(matches!(reply, Reply::Granted { stale: true, .. }), "{reply:?}");
+}
+
 #[test]
 fn the_limit_that_ens_enforces_is_believed_until_fewer_are_seen_or_a_minute_is_over() {
     let refusal = Failure::new(Reason::EniLimitExceeded, "full");
