@@ -57,8 +57,8 @@ pub(crate) enum Action {
     ForeignAttach { eni: Eni, place: Place },
     /// Others begin to detach it.
     ForeignDetach { eni: Eni },
-    /// The ledger fails over to a server that has all but so many of the last commits.
-    FailOver { without: usize },
+    /// The ledger fails over to a server that has everything, or only what this older version has.
+    FailOver { to: Option<usize> },
     /// The ledger loses everything.
     Lose,
 }
@@ -118,8 +118,9 @@ impl World {
             }
         }
         if self.left.failovers > 0 {
-            let most = self.ledger.may_lose(plan);
-            actions.extend((0..=most).map(|without| Action::FailOver { without }));
+            actions.push(Action::FailOver { to: None });
+            let older = 0..self.ledger.older.len();
+            actions.extend(older.map(|to| Action::FailOver { to: Some(to) }));
         }
         if self.left.losses > 0 {
             actions.push(Action::Lose);

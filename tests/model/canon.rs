@@ -31,15 +31,16 @@ pub(crate) fn of(world: &World) -> u64 {
     let ledger = &world.ledger;
     (
         ledger.newest.key,
-        ledger.confirmed,
         ledger.incarnation,
         ledger.hold_until,
     )
         .hash(&mut key);
-    for (until, older) in &ledger.older {
-        (until, older.key).hash(&mut key);
-    }
-    (&world.cloud, &world.flying, &world.looks, &world.foreign, &world.grants).hash(&mut key);
+    let mut older: Vec<_> = ledger.older.iter().map(|(until, older)| (until, older.key)).collect();
+    older.sort_unstable();
+    // Nor does the order decide in which attaches were sent.
+    let mut flying: Vec<_> = world.flying.iter().collect();
+    flying.sort_unstable();
+    (older, &world.cloud, flying, &world.looks, &world.foreign, &world.grants).hash(&mut key);
     for task in &world.tasks {
         task_into(task, &mut key);
     }

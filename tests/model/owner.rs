@@ -116,7 +116,7 @@ impl World {
         };
         self.tasks[index].step = match reserved.confirmed(confirmation) {
             Ok(confirmed) => {
-                self.ledger.confirmed = self.ledger.older.len();
+                self.ledger.is_confirmed();
                 Step::Confirmed(confirmed)
             }
             Err((answered, ())) => Step::Answered(answered),

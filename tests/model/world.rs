@@ -21,7 +21,7 @@ pub(crate) const START: u64 = 1_000_000_000_000_000;
 const BEFORE: u64 = 20;
 
 /// An attach on its way to ENS.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Flying {
     pub(crate) eni: Eni,
     pub(crate) uid: Uid,
@@ -198,9 +198,9 @@ impl World {
                 };
                 self.moves(*eni, place);
             }
-            Action::FailOver { without } => {
+            Action::FailOver { to } => {
                 self.left.failovers -= 1;
-                self.ledger.fails_over(plan, self.now, *without);
+                self.ledger.fails_over(plan, self.now, *to);
             }
             Action::Lose => {
                 self.left.losses -= 1;
