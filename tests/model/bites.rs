@@ -215,6 +215,30 @@ fn lease() {
 }
 
 #[test]
+fn conflict_waits() {
+    let plan = Plan::of_a_hostile_ens("what ens contradicts");
+    bites("A1", plan.rules(Rules::without(Rule::ConflictWaits)));
+}
+
+#[test]
+fn absence_in_hold() {
+    let plan = Plan {
+        judge_effects_only: true,
+        ..Plan::of_a_lost_resend("what is absent in a hold")
+    };
+    bites("L3", plan.rules(Rules::without(Rule::AbsenceInHold)));
+}
+
+#[test]
+fn open_copies() {
+    let plan = Plan {
+        judge_effects_only: true,
+        ..Plan::of_a_detach_beside_another_copy("open copies")
+    };
+    bites("L3", plan.rules(Rules::without(Rule::OpenCopies)));
+}
+
+#[test]
 fn confirmation_by_replicas() {
     bites(
         "L1",

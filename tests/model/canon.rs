@@ -29,12 +29,7 @@ pub(crate) fn of(world: &World) -> u64 {
     let mut key = DefaultHasher::new();
     (world.now, world.left, &world.ghosts, &world.breach).hash(&mut key);
     let ledger = &world.ledger;
-    (
-        ledger.newest.key,
-        ledger.incarnation,
-        ledger.hold_until,
-    )
-        .hash(&mut key);
+    (ledger.newest.key, ledger.incarnation, ledger.hold_until).hash(&mut key);
     let mut older: Vec<_> = ledger.older.iter().map(|(until, older)| (until, older.key)).collect();
     older.sort_unstable();
     // Nor does the order decide in which attaches were sent.
@@ -81,11 +76,13 @@ fn task_into(task: &Task, key: &mut impl Hasher) {
     }
 }
 
-/// An attempt in hand is one that was written: its sends say which.
+/// An attempt in hand is written again if the ledger lost it.
 fn attempt_into(attempt: &Attempt, key: &mut impl Hasher) {
     (attempt.uid(), std::mem::discriminant(&attempt.attachment.state)).hash(key);
+    (attempt.described_at, attempt.seen_here_at, attempt.here_before).hash(key);
+    attempt.refusal.as_ref().map(|refusal| refusal.reason).hash(key);
     for send in &attempt.sends {
-        (send.at, send.answered_at).hash(key);
+        (send.at, send.answered_at, send.restarted_at).hash(key);
     }
 }
 
