@@ -130,7 +130,7 @@ fn a_detach_beside_another_copy() {
 fn beside_others() {
     holds(Plan {
         attached: vec![1],
-        ticks: 3,
+        ticks: 5,
         troubles: Troubles {
             foreign_attaches: 1,
             foreign_detaches: 1,
@@ -140,14 +140,15 @@ fn beside_others() {
     });
 }
 
-/// The same, for the last place.
+/// The same, for the last place, and for long enough that what others attach must be seen.
 #[test]
 fn beside_others_for_the_last_place() {
     holds(Plan {
         wanted: vec![vec![0]],
         attached: vec![2],
         enis: 3,
-        ticks: 2,
+        ticks: 6,
+        looks: 0,
         troubles: Troubles {
             foreign_attaches: 1,
             foreign_detaches: 1,
