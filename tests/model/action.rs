@@ -57,8 +57,8 @@ pub(crate) enum Action {
     ForeignAttach { eni: Eni, place: Place },
     /// Others begin to detach it.
     ForeignDetach { eni: Eni },
-    /// The ledger fails over to a server that has all but so many of the last commits.
-    FailOver { without: usize },
+    /// The ledger fails over to a server that has everything, or only what this older version has.
+    FailOver { to: Option<usize> },
     /// The ledger loses everything.
     Lose,
 }
@@ -118,8 +118,9 @@ impl World {
             }
         }
         if self.left.failovers > 0 {
-            let most = self.ledger.may_lose(plan);
-            actions.extend((0..=most).map(|without| Action::FailOver { without }));
+            actions.push(Action::FailOver { to: None });
+            let older = 0..self.ledger.older.len();
+            actions.extend(older.map(|to| Action::FailOver { to: Some(to) }));
         }
         if self.left.losses > 0 {
             actions.push(Action::Lose);
@@ -174,11 +175,16 @@ impl World {
         }
     }
 
-    /// What a describe of the instance may show, of all that was since `from`: each ENI's place by itself.
+    /// What a describe of the instance may show, of all that was since `from`: each ENI's place by itself, and as free what has no row.
     fn may_be_shown(&self, from: u64) -> Vec<Vec<Place>> {
         let begin = vec![Vec::new()];
         self.cloud.iter().fold(begin, |all, track| {
-            let shown = track.shown_since(from);
+            let mut shown = track.shown_since(from);
+            for place in shown.iter_mut().filter(|place| !place.occupies()) {
+                *place = Place::Free;
+            }
+            shown.sort_unstable();
+            shown.dedup();
             let longer = |places: Vec<Place>| shown.iter().map(move |place| [places.clone(), vec![*place]].concat());
             all.into_iter().flat_map(longer).collect()
         })
@@ -206,16 +212,8 @@ impl World {
                 actions.push(Action::ForeignDetach { eni });
             }
             Place::Free if self.left.foreign_attaches > 0 => {
-                // Whoever attaches beside us looks whether there is room, and leaves us what we have reserved.
-                let reserved = self
-                    .ledger
-                    .record()
-                    .attempts
-                    .values()
-                    .filter(|attempt| attempt.reserved)
-                    .count();
                 // One that comes and goes again while we attach it ourselves looks like ours.
-                if !plan.wants(eni) && self.occupied().count() + reserved + self.flying.len() < plan.bounds.limit {
+                if !plan.wants(eni) {
                     actions.push(Action::ForeignAttach {
                         eni,
                         place: Place::Here,

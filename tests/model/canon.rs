@@ -13,7 +13,7 @@ const IDLE: [&str; 13] = [
     "revision",
     "fence",
     "transitions",
-    "looks",
+    "poll_count",
     "due_at",
     "created_at",
     "ens_request_id",
@@ -29,11 +29,13 @@ pub(crate) fn of(world: &World) -> u64 {
     let mut key = DefaultHasher::new();
     (world.now, world.left, &world.ghosts, &world.violation).hash(&mut key);
     let ledger = &world.ledger;
-    (ledger.newest.key, ledger.confirmed, ledger.epoch, ledger.hold_until).hash(&mut key);
-    for (until, older) in &ledger.older {
-        (until, older.key).hash(&mut key);
-    }
-    (&world.cloud, &world.flying, &world.looks, &world.foreign, &world.grants).hash(&mut key);
+    (ledger.newest.key, ledger.epoch, ledger.hold_until).hash(&mut key);
+    let mut older: Vec<_> = ledger.older.iter().map(|(until, older)| (until, older.key)).collect();
+    older.sort_unstable();
+    // Nor does the order decide in which attaches were sent.
+    let mut flying: Vec<_> = world.flying.iter().collect();
+    flying.sort_unstable();
+    (older, &world.cloud, flying, &world.looks, &world.foreign, &world.grants).hash(&mut key);
     for task in &world.tasks {
         task_into(task, &mut key);
     }
@@ -74,11 +76,13 @@ fn task_into(task: &Task, key: &mut impl Hasher) {
     }
 }
 
-/// An attempt in hand is one that was written: its sends say which.
+/// An attempt in hand is written again if the ledger lost it.
 fn attempt_into(attempt: &Attempt, key: &mut impl Hasher) {
     (attempt.uid(), std::mem::discriminant(&attempt.attachment.state)).hash(key);
+    (attempt.described_at, attempt.observed_attached_at, attempt.was_recently_attached).hash(key);
+    attempt.refusal.as_ref().map(|refusal| refusal.reason).hash(key);
     for send in &attempt.sends {
-        (send.at, send.answered_at).hash(key);
+        (send.at, send.answered_at, send.restarted_at).hash(key);
     }
 }
 
@@ -86,7 +90,7 @@ fn value_into(value: &Value, key: &mut impl Hasher) {
     match value {
         Value::Object(fields) => {
             // Its id is derived from the time.
-            let foreign = fields.get("ours") == Some(&Value::Bool(false));
+            let foreign = fields.get("origin").and_then(Value::as_str) == Some("external");
             for (name, field) in fields.iter().filter(|(name, _)| !IDLE.contains(&name.as_str())) {
                 name.hash(key);
                 match field {

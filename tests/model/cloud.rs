@@ -1,5 +1,7 @@
 //! ENS: it applies late, and shows for a while what was.
 
+use std::collections::BTreeMap;
+
 use eni_gateway::ledger::command::{EniObservation, ObservedEni, ObservedStatus};
 
 use crate::plan::Eni;
@@ -57,40 +59,40 @@ impl Place {
     }
 }
 
-/// One ENI's places, each with the time since when; the last one is where it is.
+/// Where one ENI is, and where it was: of each earlier place, when it last left it. Their order decides nothing, for a describe
+/// shows any of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Track(pub(crate) Vec<(u64, Place)>);
+pub(crate) struct Track {
+    place: Place,
+    left: BTreeMap<Place, u64>,
+}
 
 impl Track {
     pub(crate) fn new(place: Place) -> Self {
-        Self(vec![(0, place)])
+        let left = BTreeMap::new();
+        Self { place, left }
     }
 
     pub(crate) fn now(&self) -> Place {
-        self.0.last().unwrap().1
+        self.place
     }
 
     pub(crate) fn moves(&mut self, now: u64, place: Place) {
-        self.0.push((now, place));
+        self.left.insert(self.place, now);
+        self.left.remove(&place);
+        self.place = place;
     }
 
     /// Every place that may be shown of a time from `from` on.
     pub(crate) fn shown_since(&self, from: u64) -> Vec<Place> {
-        let mut shown: Vec<Place> = Vec::new();
-        for (index, (_, place)) in self.0.iter().enumerate() {
-            let until = self.0.get(index + 1).map_or(u64::MAX, |(next, _)| *next);
-            if until >= from && !shown.contains(place) {
-                shown.push(*place);
-            }
-        }
+        let left = self.left.iter().filter(|(_, left)| **left >= from);
+        let mut shown: Vec<Place> = left.map(|(place, _)| *place).chain([self.place]).collect();
         shown.sort_unstable();
         shown
     }
 
     /// Forgets what no describe can show any more.
     pub(crate) fn forget(&mut self, before: u64) {
-        while self.0.len() > 1 && self.0[1].0 < before {
-            self.0.remove(0);
-        }
+        self.left.retain(|_, left| *left >= before);
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! Most look at three or four ENIs, of which one is attached from the beginning, and a limit of two: the last place is what all want.
 
-use std::time::Duration;
-
 use crate::plan::{Plan, Troubles};
 use crate::{search, told};
 
@@ -112,50 +110,19 @@ fn one_attempt() {
 /// ENS applies, and says that it did not; or it applies what it has answered once more.
 #[test]
 fn one_attempt_at_a_hostile_ens() {
-    holds(Plan {
-        enis: 1,
-        ticks: 5,
-        troubles: Troubles {
-            denied: 1,
-            replayed: 1,
-            unanswered: 1,
-            failed: 1,
-            ..Troubles::default()
-        },
-        ..Plan::new("one attempt, a hostile ens")
-    });
+    holds(Plan::of_a_hostile_ens("one attempt, a hostile ens"));
 }
 
 /// A failover loses the commit of a resend, whose copy is on its way.
 #[test]
 fn a_resend_that_a_failover_loses() {
-    holds(Plan {
-        enis: 1,
-        ticks: 4,
-        troubles: Troubles {
-            unanswered: 1,
-            failovers: 1,
-            ..Troubles::default()
-        },
-        ..Plan::new("a resend that a failover loses")
-    });
+    holds(Plan::of_a_lost_resend("a resend that a failover loses"));
 }
 
 /// Others detach what one copy of an attach brought about while another copy of it is on its way, for longer than it takes to see that.
 #[test]
 fn a_detach_beside_another_copy() {
-    let mut plan = Plan {
-        enis: 1,
-        ticks: 4,
-        troubles: Troubles {
-            unanswered: 1,
-            foreign_detaches: 1,
-            ..Troubles::default()
-        },
-        ..Plan::new("a detach beside another copy")
-    };
-    plan.bounds.validity = Duration::from_secs(3);
-    holds(plan);
+    holds(Plan::of_a_detach_beside_another_copy("a detach beside another copy"));
 }
 
 /// Somebody else attaches and detaches beside us.
@@ -163,7 +130,7 @@ fn a_detach_beside_another_copy() {
 fn beside_others() {
     holds(Plan {
         attached: vec![1],
-        ticks: 3,
+        ticks: 5,
         troubles: Troubles {
             foreign_attaches: 1,
             foreign_detaches: 1,
@@ -173,14 +140,15 @@ fn beside_others() {
     });
 }
 
-/// The same, for the last place.
+/// The same, for the last place, and for long enough that what others attach must be seen.
 #[test]
 fn beside_others_for_the_last_place() {
     holds(Plan {
         wanted: vec![vec![0]],
         attached: vec![2],
         enis: 3,
-        ticks: 2,
+        ticks: 6,
+        looks: 0,
         troubles: Troubles {
             foreign_attaches: 1,
             foreign_detaches: 1,

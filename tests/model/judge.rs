@@ -63,6 +63,9 @@ impl World {
             let before = before.attempts.get(eni);
             self.judge_attempt(plan, before.filter(|before| before.uid() == attempt.uid()), attempt);
         }
+        if plan.judge_effects_only {
+            self.violation = None;
+        }
     }
 
     fn judge_attempt(&mut self, plan: &Plan, before: Option<&Attempt>, attempt: &Attempt) {

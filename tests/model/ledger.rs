@@ -30,10 +30,8 @@ impl From<Record> for Version {
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
     pub(crate) newest: Version,
-    /// What a failover may bring back, and until when it was the newest.
+    /// What a failover may bring back, and until when it was the newest: each once, and nothing that equals the newest.
     pub(crate) older: Vec<(u64, Version)>,
-    /// How many of them Redis' replicas have surely.
-    pub(crate) confirmed: usize,
     pub(crate) epoch: u32,
     pub(crate) hold_until: u64,
 }
@@ -43,7 +41,6 @@ impl Ledger {
         Self {
             newest: Record::default().into(),
             older: Vec::new(),
-            confirmed: 0,
             epoch: 1,
             hold_until: 0,
         }
@@ -53,15 +50,27 @@ impl Ledger {
         &self.newest.record
     }
 
-    /// How many of the last commits a failover may lose.
-    pub(crate) fn may_lose(&self, plan: &Plan) -> usize {
-        self.older.len() - if plan.synced { self.confirmed } else { 0 }
+    /// A commit is made; if failovers are to come, one may bring back the version before it.
+    fn becomes(&mut self, now: u64, record: Record, may_fail_over: bool) {
+        let before = std::mem::replace(&mut self.newest, record.into());
+        if may_fail_over {
+            self.older.push((now, before));
+            // A failover forgets all versions but one. So their order decides nothing, and each is kept once: looks that change
+            // nothing would add to them without end.
+            let newest = self.newest.key;
+            self.older.retain(|(_, older)| older.key != newest);
+        }
     }
 
-    /// The last so many commits are lost.
-    pub(crate) fn fails_over(&mut self, plan: &Plan, now: u64, without: usize) {
-        for _ in 0..without {
-            self.newest = self.older.pop().expect("there are so many").1;
+    /// Redis' replicas have the newest: no failover loses it.
+    pub(crate) fn is_confirmed(&mut self) {
+        self.older.clear();
+    }
+
+    /// What was written since this version is lost, or nothing is.
+    pub(crate) fn fails_over(&mut self, plan: &Plan, now: u64, to: Option<usize>) {
+        if let Some(to) = to {
+            self.newest = self.older.swap_remove(to).1;
         }
         self.begins_anew(now, (!plan.synced).then_some(plan));
     }
@@ -74,7 +83,6 @@ impl Ledger {
 
     fn begins_anew(&mut self, now: u64, holds: Option<&Plan>) {
         self.older.clear();
-        self.confirmed = 0;
         self.epoch += 1;
         if let Some(plan) = holds {
             self.hold_until = now + plan.bounds.recovery_hold_down().as_secs();
@@ -84,9 +92,7 @@ impl Ledger {
     /// What is older than the failover window no failover brings back.
     pub(crate) fn forget(&mut self, plan: &Plan, now: u64) {
         let window = plan.bounds.failover_window.as_secs();
-        let gone = self.older.iter().take_while(|(until, _)| until + window < now).count();
-        self.older.drain(..gone);
-        self.confirmed = self.confirmed.saturating_sub(gone);
+        self.older.retain(|(until, _)| until + window >= now);
     }
 }
 
@@ -108,10 +114,7 @@ impl World {
         let step = apply(self.ledger.record(), command, context);
         if step.changed {
             self.judge(plan, &context, &step.record);
-            let before = std::mem::replace(&mut self.ledger.newest, step.record.into());
-            if self.left.failovers > 0 {
-                self.ledger.older.push((self.now, before));
-            }
+            self.ledger.becomes(self.now, step.record, self.left.failovers > 0);
         }
         step.reply
     }

@@ -14,7 +14,7 @@ fn finds_violation(invariant: &str, plan: Plan) {
 }
 
 fn without(rule: SafetyCheck, name: &'static str) -> Plan {
-    Plan::new(name).rules(SafetyChecks::without(rule))
+    Plan::new(name).checks(SafetyChecks::without(rule))
 }
 
 #[test]
@@ -215,6 +215,30 @@ fn hold() {
 #[test]
 fn lease() {
     finds_violation("L4", without(SafetyCheck::Lease, "the lease"));
+}
+
+#[test]
+fn conflict_waits() {
+    let plan = Plan::of_a_hostile_ens("what ens contradicts");
+    finds_violation("A1", plan.checks(SafetyChecks::without(SafetyCheck::ConflictWaits)));
+}
+
+#[test]
+fn absence_in_hold() {
+    let plan = Plan {
+        judge_effects_only: true,
+        ..Plan::of_a_lost_resend("what is absent in a hold")
+    };
+    finds_violation("L3", plan.checks(SafetyChecks::without(SafetyCheck::AbsenceInHold)));
+}
+
+#[test]
+fn open_copies() {
+    let plan = Plan {
+        judge_effects_only: true,
+        ..Plan::of_a_detach_beside_another_copy("open copies")
+    };
+    finds_violation("L3", plan.checks(SafetyChecks::without(SafetyCheck::OpenCopies)));
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl World {
         let confirmation = if reserved.epoch() == newest { Ok(()) } else { Err(()) };
         self.tasks[index].step = match reserved.confirmed(confirmation) {
             Ok(confirmed) => {
-                self.ledger.confirmed = self.ledger.older.len();
+                self.ledger.is_confirmed();
                 Step::Confirmed(confirmed)
             }
             Err((answered, ())) => Step::Answered(answered),

@@ -59,6 +59,10 @@ pub(crate) struct Plan {
     pub(crate) synced: bool,
     /// They are not, although they should be.
     pub(crate) unconfirmed: bool,
+    /// An owner may stand still behind its send, or with the answer, while another one sends again.
+    pub(crate) stand_still: bool,
+    /// Only a send or its effect breaks an invariant, not what the record says: so a bite shows the harm that a rule prevents.
+    pub(crate) judge_effects_only: bool,
     pub(crate) bounds: Bounds,
 }
 
@@ -76,6 +80,8 @@ impl Plan {
             troubles: Troubles::default(),
             synced: false,
             unconfirmed: false,
+            stand_still: false,
+            judge_effects_only: false,
             bounds: Bounds {
                 lag: seconds(1),
                 validity: seconds(1),
@@ -98,13 +104,61 @@ impl Plan {
         .limit(2)
     }
 
+    /// One attempt at an ENS that denies or repeats what it applied.
+    pub(crate) fn of_a_hostile_ens(name: &'static str) -> Self {
+        Self {
+            enis: 1,
+            ticks: 5,
+            troubles: Troubles {
+                denied: 1,
+                replayed: 1,
+                unanswered: 1,
+                failed: 1,
+                ..Troubles::default()
+            },
+            ..Self::new(name)
+        }
+    }
+
+    /// One attempt that is refused, but only after it was sent again; a failover may lose that it was.
+    pub(crate) fn of_a_lost_resend(name: &'static str) -> Self {
+        Self {
+            enis: 1,
+            ticks: 3,
+            troubles: Troubles {
+                unanswered: 1,
+                refused: 1,
+                failovers: 1,
+                ..Troubles::default()
+            },
+            stand_still: true,
+            ..Self::new(name)
+        }
+    }
+
+    /// One attempt of which two copies are on their way for long, and others who detach what the first one brought about.
+    pub(crate) fn of_a_detach_beside_another_copy(name: &'static str) -> Self {
+        let mut plan = Self {
+            enis: 1,
+            ticks: 4,
+            troubles: Troubles {
+                unanswered: 1,
+                foreign_detaches: 1,
+                ..Troubles::default()
+            },
+            ..Self::new(name)
+        };
+        plan.bounds.validity = Duration::from_secs(3);
+        plan
+    }
+
     pub(crate) fn limit(mut self, limit: usize) -> Self {
         self.bounds.limit = limit;
         self
     }
 
-    pub(crate) fn rules(mut self, rules: SafetyChecks) -> Self {
-        self.bounds.checks = rules;
+    pub(crate) fn checks(mut self, checks: SafetyChecks) -> Self {
+        self.bounds.checks = checks;
         self
     }
 

@@ -53,6 +53,11 @@ impl Task {
         matches!(self.step, Step::Over)
     }
 
+    /// Whether its attach is on its way, or was.
+    pub(crate) fn has_sent(&self) -> bool {
+        matches!(self.step, Step::UnderWay(_) | Step::Answered(_))
+    }
+
     /// Whether it asks something of the ledger now.
     pub(crate) fn asks(&self) -> bool {
         matches!(self.step, Step::Waiting | Step::Asking(_))

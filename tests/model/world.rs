@@ -21,7 +21,7 @@ pub(crate) const START: u64 = 1_000_000_000_000_000;
 const BEFORE: u64 = 20;
 
 /// An attach on its way to ENS.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Flying {
     pub(crate) eni: Eni,
     pub(crate) uid: Uid,
@@ -114,6 +114,7 @@ impl World {
     pub(crate) fn after(&self, plan: &Plan, action: &Action) -> Option<Self> {
         let mut world = self.clone();
         world.perform(plan, action);
+        world.forget(plan);
         world.key = canon::of(&world);
         (world.key != self.key).then_some(world)
     }
@@ -198,9 +199,9 @@ impl World {
                 };
                 self.moves(*eni, place);
             }
-            Action::FailOver { without } => {
+            Action::FailOver { to } => {
                 self.left.failovers -= 1;
-                self.ledger.fails_over(plan, self.now, *without);
+                self.ledger.fails_over(plan, self.now, *to);
             }
             Action::Lose => {
                 self.left.losses -= 1;
@@ -220,6 +221,11 @@ impl World {
             self.answered(send.task, SendResult::NoResponse);
         }
         self.ledger.forget(plan, now);
+    }
+
+    /// Forgets what no describe can show any more, of those on their way and those to come.
+    fn forget(&mut self, plan: &Plan) {
+        let now = self.now;
         let described = self.tasks.iter().filter_map(|task| match task.step {
             Step::Describing { sent_at, .. } => Some(sent_at),
             _ => None,
@@ -275,7 +281,9 @@ impl World {
             return;
         };
         for settled in attempts.into_iter().filter(|settled| settled.resend) {
-            if self.tasks.iter().all(|task| task.eni != eni || task.is_over()) {
+            let stands_still = |task: &Task| plan.stand_still && task.resends.is_none() && task.has_sent();
+            let goes_on = |task: &Task| task.eni == eni && !task.is_over() && !stands_still(task);
+            if !self.tasks.iter().any(goes_on) {
                 self.tasks.push(Task {
                     number: 10 + self.tasks.len() as u128,
                     eni,
