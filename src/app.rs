@@ -8,6 +8,7 @@ mod health;
 mod observe;
 mod settings;
 
+use crate::rate_limit::{InvalidRate, RateLimiter};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +22,6 @@ use crate::ens::{self, HttpEns};
 use crate::grpc::{self, Tls};
 use crate::ledger::redis::{InitError, InvalidSettings, Redis, init};
 use crate::ledger::safety_checks::SafetyChecks;
-use crate::ledger::tokens::InvalidRate;
 use crate::ledger::{Bounds, Ledger, LedgerStore, Memory};
 use crate::telemetry::Metrics;
 use crate::telemetry::admin::Admin;
@@ -173,15 +173,15 @@ async fn serve<L: LedgerStore>(
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), env!("ENI_GATEWAY_COMMIT"))?;
     let tls = tls(config).await?;
     let ledger = Arc::new(Ledger::new(ledger, bounds, observe::ledger(&metrics)));
-    let budget = gateway::budget(&ledger);
+    let limiter = RateLimiter::over(ledger.clone());
     let observer = observe::ens(&metrics);
     let ens = Arc::new(HttpEns::new(
         ens_settings(config),
         credentials,
-        budget.clone(),
+        limiter.clone(),
         observer,
     )?);
-    let seams = Backends { ledger, ens, budget };
+    let seams = Backends { ledger, ens, limiter };
     let Background { tasks, stop: ending } = background.clone();
     let gateway = Gateway::new(
         seams.clone(),

@@ -21,6 +21,7 @@ pub mod steps;
 mod validate;
 mod weak_map;
 
+use crate::rate_limit::RateLimiter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::ens::{Budget, Ens};
+use crate::ens::Ens;
 use crate::ledger::command::Mode;
 use crate::ledger::{ChangeSubscription, Ledger, LedgerStore};
 use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid, random};
@@ -76,7 +77,7 @@ pub struct Request {
 pub struct Attacher<L, E> {
     ledger: Arc<Ledger<L>>,
     ens: Arc<E>,
-    budget: Budget,
+    limiter: RateLimiter,
     /// One Attach call, connect included, takes at most this long.
     attempt_timeout: Duration,
     metrics: Metrics,
@@ -92,7 +93,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     pub fn new(
         ledger: Arc<Ledger<L>>,
         ens: Arc<E>,
-        budget: Budget,
+        limiter: RateLimiter,
         attempt_timeout: Duration,
         metrics: Metrics,
         tasks: TaskTracker,
@@ -100,7 +101,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         Self {
             ledger: ledger,
             ens,
-            budget,
+            limiter,
             attempt_timeout,
             metrics,
             tasks,

@@ -23,6 +23,8 @@ pub mod ledger;
 
 pub mod ens;
 
+pub mod rate_limit;
+
 pub mod tracker;
 
 pub mod watch;

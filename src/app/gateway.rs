@@ -1,6 +1,7 @@
 //! One gateway, put together over its two seams. Nothing here knows which ledger, which cloud and which connections it gets:
 //! what is served and what is simulated is put together by the same code.
 
+use crate::rate_limit::RateLimiter;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +18,9 @@ use super::drain::Drain;
 use super::{Error, observe};
 use crate::admission::{Admission, Limits};
 use crate::attach::Attacher;
-use crate::ens::budget::{self, TokenAnswer, TokenRequest, TokenSource, Unreachable};
-use crate::ens::{Budget, Ens, Purpose};
+use crate::ens::Ens;
 use crate::grpc::{self, AttachmentService, Health, Server, Tls};
-use crate::ledger::{Bucket, Ledger, LedgerError, LedgerStore, TokenOrder, TokenReply, Waits};
+use crate::ledger::{Ledger, LedgerStore};
 use crate::telemetry::Metrics;
 use crate::tracker::Tracker;
 use crate::watch::{self, Hub};
@@ -34,7 +34,7 @@ pub struct Backends<L, E> {
     /// The cloud.
     pub ens: Arc<E>,
     /// The account's budget of calls to it, as [`budget()`] makes it.
-    pub budget: Budget,
+    pub limiter: RateLimiter,
 }
 
 impl<L, E> Clone for Backends<L, E> {
@@ -42,7 +42,7 @@ impl<L, E> Clone for Backends<L, E> {
         Self {
             ledger: self.ledger.clone(),
             ens: self.ens.clone(),
-            budget: self.budget.clone(),
+            limiter: self.limiter.clone(),
         }
     }
 }
@@ -87,12 +87,12 @@ impl<L: LedgerStore, E: Ens> Gateway<L, E> {
         metrics: Metrics,
         background: Background,
     ) -> Self {
-        let Backends { ledger, ens, budget } = seams;
+        let Backends { ledger, ens, limiter } = seams;
         let (attempts, stopping) = (TaskTracker::new(), CancellationToken::new());
         let attacher = Arc::new(Attacher::new(
             ledger.clone(),
             ens.clone(),
-            budget.clone(),
+            limiter.clone(),
             settings.attempt_timeout,
             metrics.clone(),
             attempts.clone(),
@@ -100,7 +100,7 @@ impl<L: LedgerStore, E: Ens> Gateway<L, E> {
         let tracker = Arc::new(Tracker::new(
             ledger.clone(),
             ens.clone(),
-            budget.clone(),
+            limiter.clone(),
             attacher.clone(),
             metrics.clone(),
             attempts.clone(),
@@ -108,7 +108,7 @@ impl<L: LedgerStore, E: Ens> Gateway<L, E> {
         let hub = Hub::new(
             ledger,
             ens,
-            budget,
+            limiter,
             tracker.clone(),
             metrics.clone(),
             settings.watch,
@@ -208,45 +208,4 @@ impl<L: LedgerStore, E: Ens> Serving<L, E> {
     pub async fn abandon(self, broken: Result<(), Error>) -> Result<(), Error> {
         self.drain.abandon(broken).await
     }
-}
-
-/// A budget whose counter is the ledger's.
-pub fn budget<L: LedgerStore>(ledger: &Arc<Ledger<L>>) -> Budget {
-    Budget::new(token_source(ledger.clone()))
-}
-
-fn token_source<L: LedgerStore>(ledger: Arc<Ledger<L>>) -> TokenSource {
-    const fn bucket(purpose: Purpose) -> Bucket {
-        match purpose {
-            Purpose::Attach => Bucket::Attach,
-            Purpose::Describe => Bucket::Describe,
-            Purpose::Read => Bucket::Read,
-            Purpose::Track => Bucket::Track,
-            Purpose::Compare => Bucket::Compare,
-        }
-    }
-    Arc::new(move |request| {
-        let ledger = ledger.clone();
-        let order = match request {
-            TokenRequest::Take(purpose, waits) => {
-                let waits = waits.map(|budget::Waits { since, most }| Waits { since, most });
-                TokenOrder::Take(bucket(purpose), waits)
-            }
-            TokenRequest::GiveBack { purpose, probe } => TokenOrder::GiveBack {
-                bucket: bucket(purpose),
-                probe,
-            },
-            TokenRequest::Trip(purpose, pause) => TokenOrder::Trip(bucket(purpose), pause),
-            TokenRequest::Close(purpose) => TokenOrder::Close(bucket(purpose)),
-        };
-        Box::pin(async move {
-            match ledger.store().take(order).await {
-                Ok(TokenReply::Granted) => Ok(TokenAnswer::Granted),
-                Ok(TokenReply::Chunk(further)) => Ok(TokenAnswer::Chunk(further)),
-                Ok(TokenReply::Probe) => Ok(TokenAnswer::Probe),
-                Ok(TokenReply::Wait(wait)) => Ok(TokenAnswer::Wait(wait)),
-                Err(LedgerError { why, down_for, .. }) => Err(Unreachable { why, down_for }),
-            }
-        })
-    })
 }

@@ -43,7 +43,7 @@ impl<L: LedgerStore> Parts<L> {
             ));
         }
         self.seams
-            .budget
+            .limiter
             .breaker_open()
             .then(|| "ens throttles the account: one probe at a time".to_owned())
     }
@@ -106,7 +106,7 @@ impl<L: LedgerStore> HealthMonitor<L> {
             self.metrics.ledger_up(ledger.up && ledger.refusing.is_empty());
             self.metrics.ledger_misconfigured(readiness.ledger.misconfigured.len());
             self.metrics.partitions_recovering(readiness.ledger.recovering);
-            self.metrics.breaker_open(self.parts.seams.budget.breaker_open());
+            self.metrics.breaker_open(self.parts.seams.limiter.breaker_open());
             // Stopped or not, the condition of the loop says.
             let _ = tokio::time::timeout(CHECK_INTERVAL, stop.cancelled()).await;
         }

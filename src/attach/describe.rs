@@ -1,9 +1,10 @@
 //! What an attach asks of ENS beside the send: the instance's ENIs when the observation is too old, and the ENI itself when the
 //! ledger thinks that it is attached already.
 
+use crate::rate_limit::{Permit, RateClass};
 use std::time::Duration;
 
-use crate::ens::{DescribeError, EniStatus, Ens, Permit, Purpose, Row};
+use crate::ens::{DescribeError, EniStatus, Ens, Row};
 use crate::ledger::LedgerStore;
 use crate::ledger::command::{Command, EniObservation, ObservedEni, ObservedStatus};
 use crate::ledger::record::Attempt;
@@ -42,7 +43,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         if self.was_described().await {
             return Ok((LEAST_ROUND, failures::unsettled_attachment()));
         }
-        let permit = attacher.permit(Purpose::Describe, &self.session).await?;
+        let permit = attacher.permit(RateClass::Describe, &self.session).await?;
         self.session.set_pending_error(silent());
         let sent_at = attacher.ledger.store().now(instance);
         let finding = match attacher.ens.interfaces(permit, std::slice::from_ref(eni)).await {

@@ -1,9 +1,9 @@
 //! What the outcomes of ENS and the answers of the ledger are to a caller: one failure each, with what to do.
 
+use crate::rate_limit::{PermitError, StoreUnreachable};
 use std::time::Duration;
 
-use crate::ens::budget::Unreachable;
-use crate::ens::{DescribeError, EnsRefusal, PermitError};
+use crate::ens::{DescribeError, EnsRefusal};
 use crate::ledger::LedgerError;
 use crate::ledger::command::CapacityExceeded;
 use crate::model::{Failure, InstanceId, InterfaceId, Reason, Timestamp};
@@ -60,7 +60,7 @@ pub(crate) fn no_permit(missing: &PermitError) -> Failure {
             let why = "the account's budget of ens calls was not reached in time; nothing was applied; try again later";
             Failure::new(Reason::EnsThrottled, why).retry_after(*wait)
         }
-        PermitError::CounterUnreachable(Unreachable { why, down_for }) => {
+        PermitError::CounterUnreachable(StoreUnreachable { why, down_for }) => {
             unavailable(&LedgerError::not_applied(why.clone()).with_outage(*down_for))
         }
     }

@@ -1,11 +1,12 @@
 //! Another send of an attempt that went unanswered, on the tracker's behalf: the steps of a first one, under the same reservation.
 
+use crate::rate_limit::RateClass;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::ens::{Ens, Purpose};
+use crate::ens::Ens;
 use crate::ledger::LedgerStore;
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::record::Attempt;
@@ -79,7 +80,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
                 ReserveOutcome::NoDescribePermit => {
                     self.release(guard, instance).await;
                     self.return_probes(permits).await;
-                    permits.describe = Some(self.permit(Purpose::Describe, session).await?);
+                    permits.describe = Some(self.permit(RateClass::Describe, session).await?);
                 }
                 _ => return Ok(()),
             }

@@ -1,11 +1,12 @@
 //! The way to a reservation: the lock, a slot and a written send, with a describe of the instance between if nobody asked ENS lately.
 //! And how the lock is given up again.
 
+use crate::rate_limit::{Permit, RateClass};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::ens::{Ens, Permit, Purpose};
+use crate::ens::Ens;
 use crate::ledger::bounds::LEASE_MARGIN;
 use crate::ledger::command::{Command, Mode, Reply};
 use crate::ledger::execute::CommandOutcome;
@@ -68,7 +69,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             ReserveOutcome::NoDescribePermit => {
                 attacher.release(guard, instance).await;
                 attacher.return_probes(permits).await;
-                permits.describe = Some(attacher.permit(Purpose::Describe, &self.session).await?);
+                permits.describe = Some(attacher.permit(RateClass::Describe, &self.session).await?);
                 Ok(AttemptStep::Continue)
             }
             ReserveOutcome::DescribeFailed(error) => {
@@ -134,7 +135,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
             }
             let permit = match describe.take() {
                 Some(permit) => permit,
-                None => match self.budget.try_permit(Purpose::Describe).await {
+                None => match self.limiter.try_permit(RateClass::Describe).await {
                     Ok(permit) => permit,
                     Err(_) => return ReserveOutcome::NoDescribePermit,
                 },

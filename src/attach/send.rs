@@ -121,7 +121,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         let confirmed = match reserved.confirmed(confirmation) {
             Ok(confirmed) => confirmed,
             Err((answered, error)) => {
-                self.budget.give_back(permits.permit).await;
+                self.limiter.give_back(permits.permit).await;
                 return SendOutcome::void(answered, LEDGER_RETRY, failures::unconfirmed(&error));
             }
         };
@@ -132,7 +132,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         let under_way = match confirmed.check_lease(lasts, &self.ledger.bounds().checks) {
             Ok(under_way) => under_way,
             Err(answered) => {
-                self.budget.give_back(permits.permit).await;
+                self.limiter.give_back(permits.permit).await;
                 return SendOutcome::void(answered, LEDGER_RETRY, failures::lock_wait(0));
             }
         };

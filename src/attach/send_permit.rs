@@ -4,10 +4,10 @@
 //! What was had is kept while the attach stands in the ledger's queue, so that nobody loses a place for want of a permit. A breaker's
 //! probe is not kept: it is the only call that ENS gets until it is answered, and goes to whoever can use it at once.
 
+use crate::rate_limit::{Permit, PermitError, RateClass, StoreUnreachable};
 use std::time::Duration;
 
-use crate::ens::budget::Unreachable;
-use crate::ens::{Ens, Permit, PermitError, Prepared, Purpose};
+use crate::ens::{Ens, Prepared};
 use crate::ledger::{LedgerError, LedgerStore};
 use crate::model::Failure;
 
@@ -38,7 +38,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     pub(super) async fn try_prepare_send(&self, permits: &mut SendPermits) -> Result<Option<SendPermit>, Failure> {
         let permit = match permits.send.take() {
             Some(SendPermit { permit, .. }) => permit,
-            None => match self.budget.try_permit(Purpose::Attach).await {
+            None => match self.limiter.try_permit(RateClass::Attach).await {
                 Ok(permit) => permit,
                 Err(_) => return Ok(None),
             },
@@ -48,7 +48,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
             Ok(Err(failure)) => Err(failure),
             Err(_) => Ok(None),
         };
-        self.budget.give_back(permit).await;
+        self.limiter.give_back(permit).await;
         missing
     }
 
@@ -62,34 +62,34 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         loop {
             // No permit is held while credentials are fetched.
             session.until_deadline(self.ens.prepare()).await??;
-            let permit = self.permit(Purpose::Attach, session).await?;
+            let permit = self.permit(RateClass::Attach, session).await?;
             let prepared = session
                 .until_deadline(tokio::time::timeout(AT_HAND, self.ens.prepare()))
                 .await;
             match prepared {
                 Ok(Ok(Ok(prepared))) => return Ok(SendPermit { permit, prepared }),
                 Ok(Ok(Err(failure))) | Err(failure) => {
-                    self.budget.give_back(permit).await;
+                    self.limiter.give_back(permit).await;
                     return Err(failure);
                 }
-                Ok(Err(_not_at_hand)) => self.budget.give_back(permit).await,
+                Ok(Err(_not_at_hand)) => self.limiter.give_back(permit).await,
             }
         }
     }
 
     /// A permit, waited for in the order of arrival; never under the lock.
-    pub(super) async fn permit(&self, purpose: Purpose, session: &CallerSession) -> Result<Permit, Failure> {
+    pub(super) async fn permit(&self, purpose: RateClass, session: &CallerSession) -> Result<Permit, Failure> {
         loop {
-            if let Some(wait) = self.budget.wait(purpose) {
+            if let Some(wait) = self.limiter.wait(purpose) {
                 session.set_pending_error(failures::no_permit(&PermitError::DeadlineExceeded { wait }));
             }
             let permit = session
-                .until_deadline(self.budget.permit(purpose, session.deadline()))
+                .until_deadline(self.limiter.permit(purpose, session.deadline()))
                 .await?;
             match permit {
                 Ok(permit) => return Ok(permit),
                 Err(missing @ PermitError::DeadlineExceeded { .. }) => return Err(failures::no_permit(&missing)),
-                Err(PermitError::CounterUnreachable(Unreachable { why, down_for })) => {
+                Err(PermitError::CounterUnreachable(StoreUnreachable { why, down_for })) => {
                     let error = LedgerError::not_applied(why).with_outage(down_for);
                     session.pause(LEDGER_RETRY, session.ledger_unreached(&error)?).await?;
                 }
@@ -101,17 +101,17 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     pub(super) async fn return_permits(&self, permits: &mut SendPermits) {
         let SendPermits { send, describe } = std::mem::take(permits);
         for permit in send.map(|send| send.permit).into_iter().chain(describe) {
-            self.budget.give_back(permit).await;
+            self.limiter.give_back(permit).await;
         }
     }
 
     /// Gives back what is a breaker's probe: before every wait.
     pub(super) async fn return_probes(&self, permits: &mut SendPermits) {
         if let Some(SendPermit { permit, .. }) = permits.send.take_if(|send| send.permit.is_probe()) {
-            self.budget.give_back(permit).await;
+            self.limiter.give_back(permit).await;
         }
         if let Some(permit) = permits.describe.take_if(|permit| permit.is_probe()) {
-            self.budget.give_back(permit).await;
+            self.limiter.give_back(permit).await;
         }
     }
 }

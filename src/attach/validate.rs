@@ -1,12 +1,13 @@
 //! `validate_only`: every check that can be made without the lock and without a slot. It sends nothing, now or later.
 
+use crate::rate_limit::RateClass;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use tokio::time::Instant;
 
-use crate::ens::{DescribeError, EniStatus, Ens, Purpose, Row};
+use crate::ens::{DescribeError, EniStatus, Ens, Row};
 use crate::ledger::LedgerStore;
 use crate::ledger::command::{Command, Mode, Reply};
 use crate::model::{Failure, Reason, State, Ticket, Uid};
@@ -137,9 +138,9 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         })
     }
 
-    async fn describe_permit(&self) -> Result<crate::ens::Permit, Failure> {
-        let budget = &self.attacher.budget;
-        let permit = budget.permit(Purpose::Read, self.session.deadline()).await;
+    async fn describe_permit(&self) -> Result<crate::rate_limit::Permit, Failure> {
+        let limiter = &self.attacher.limiter;
+        let permit = limiter.permit(RateClass::Read, self.session.deadline()).await;
         permit.map_err(|missing| failures::no_permit(&missing))
     }
 }

@@ -1,5 +1,6 @@
 //! One call of ENS: sign, send once, read, classify, report. No call is made anywhere else, and none without a [`Permit`].
 
+use crate::rate_limit::{Permit, RateLimiter};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::clock::{Offset, WallClock};
 use super::credentials::{Credentials, Provider};
 use super::report::{Action, CallReport, Observer};
 use super::settings::Invalid;
-use super::{Budget, Permit, Settings, rejects_the_key, signer, transport};
+use super::{Settings, rejects_the_key, signer, transport};
 use crate::model::random;
 
 const VERSION: &str = "2017-11-10";
@@ -26,7 +27,7 @@ pub(super) type Parameters<'a> = Vec<(&'a str, &'a str)>;
 pub(super) struct Exchange {
     pub(super) settings: Settings,
     pub(super) credentials: Provider,
-    pub(super) budget: Budget,
+    pub(super) limiter: RateLimiter,
     pub(super) clock: WallClock,
     pub(super) offset: Offset,
     host: String,
@@ -38,7 +39,7 @@ impl Exchange {
     pub(super) fn new(
         settings: Settings,
         credentials: Provider,
-        budget: Budget,
+        limiter: RateLimiter,
         observer: Observer,
     ) -> Result<Self, Invalid> {
         let host = authority(&settings.endpoint)?;
@@ -51,7 +52,7 @@ impl Exchange {
         Ok(Self {
             settings,
             credentials,
-            budget,
+            limiter,
             clock,
             offset,
             host,
@@ -97,10 +98,10 @@ impl Exchange {
             self.credentials.reject(credentials);
         }
         match reply.throttling() {
-            Some(throttling) => self.budget.throttled(&permit, throttling.retry_after).await,
-            None if reply.passed() => self.budget.passed(&permit).await,
+            Some(throttling) => self.limiter.throttled(&permit, throttling.retry_after).await,
+            None if reply.passed() => self.limiter.passed(&permit).await,
             // A probe that proved nothing: the next one need not wait until its permit expires.
-            None if permit.is_probe() => self.budget.give_back(permit).await,
+            None if permit.is_probe() => self.limiter.give_back(permit).await,
             None => {}
         }
         reply

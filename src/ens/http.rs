@@ -2,6 +2,7 @@
 //!
 //! An Attach awaits nothing before it is signed and sent; what it needs was fixed by [`Ens::prepare`] before the lock.
 
+use crate::rate_limit::{Permit, PermitError, RateClass, RateLimiter};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +11,12 @@ use jiff::SignedDuration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::budget::{PermitError, Purpose};
 use super::clock::TOLERANCE;
 use super::credentials::{Credentials, Provider};
 use super::exchange::{Exchange, Parameters};
 use super::report::{Action, Observer};
 use super::settings::Invalid;
-use super::{
-    Budget, DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Permit, Prepared, Row, Settings, rejects_the_key, wire,
-};
+use super::{DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Prepared, Row, Settings, rejects_the_key, wire};
 use crate::model::{Failure, InstanceId, InterfaceId, Reason};
 
 /// How old an `x-acs-date` may be for ENS.
@@ -38,11 +36,16 @@ impl HttpEns {
     ///
     /// # Errors
     /// The settings contradict themselves, or no HTTP client can be built.
-    pub fn new(settings: Settings, credentials: Provider, budget: Budget, observer: Observer) -> Result<Self, Invalid> {
+    pub fn new(
+        settings: Settings,
+        credentials: Provider,
+        limiter: RateLimiter,
+        observer: Observer,
+    ) -> Result<Self, Invalid> {
         if settings.request_validity >= DATE_WINDOW {
             return Err(Invalid::Validity);
         }
-        let exchange = Exchange::new(settings, credentials, budget, observer)?;
+        let exchange = Exchange::new(settings, credentials, limiter, observer)?;
         Ok(Self { exchange })
     }
 
@@ -89,7 +92,7 @@ impl HttpEns {
         if !self.exchange.offset.may_recheck() {
             return;
         }
-        let Ok(permit) = self.exchange.budget.try_permit(Purpose::Describe).await else {
+        let Ok(permit) = self.exchange.limiter.try_permit(RateClass::Describe).await else {
             return;
         };
         // What matters is the answer's `Date`, which a refusal has too.
@@ -120,7 +123,7 @@ impl HttpEns {
         parameters: Parameters<'_>,
         permit: Permit,
     ) -> Result<Value, DescribeError> {
-        let purpose = permit.purpose();
+        let purpose = permit.class();
         let credentials = self.credentials().await.map_err(DescribeError::NotReady)?;
         let reply = self
             .exchange
@@ -147,9 +150,9 @@ impl HttpEns {
     }
 
     /// A permit for one more call of the same kind.
-    async fn further(&self, purpose: Purpose) -> Result<Permit, DescribeError> {
+    async fn further(&self, purpose: RateClass) -> Result<Permit, DescribeError> {
         let deadline = Instant::now() + self.exchange.settings.describe_timeout;
-        self.exchange.budget.permit(purpose, deadline).await.map_err(|error| {
+        self.exchange.limiter.permit(purpose, deadline).await.map_err(|error| {
             let message = error.to_string();
             DescribeError::NotReady(match error {
                 PermitError::DeadlineExceeded { wait } => Failure::new(Reason::EnsThrottled, message).retry_after(wait),
@@ -165,7 +168,7 @@ impl HttpEns {
         permit: Permit,
         enough: impl Fn(&BTreeSet<InterfaceId>) -> bool,
     ) -> Result<Vec<Row>, DescribeError> {
-        let purpose = permit.purpose();
+        let purpose = permit.class();
         let mut permit = Some(permit);
         let (mut rows, mut seen, mut expected) = (Vec::new(), BTreeSet::new(), None);
         for number in 1..=MAX_PAGES {
@@ -221,7 +224,7 @@ impl Ens for HttpEns {
         let Prepared { credentials, date } = prepared;
         // A describe since `prepare` may have shown it.
         if let Err(failure) = self.clock_is_off() {
-            self.exchange.budget.give_back(permit).await;
+            self.exchange.limiter.give_back(permit).await;
             return Outcome::NotSent { why: failure.message };
         }
         self.exchange
@@ -235,7 +238,7 @@ impl Ens for HttpEns {
         let ids: BTreeSet<&InterfaceId> = ids.iter().take(MAX_IDS).collect();
         if ids.is_empty() {
             // Without a filter ENS would show the whole account.
-            self.exchange.budget.give_back(permit).await;
+            self.exchange.limiter.give_back(permit).await;
             return Ok(Vec::new());
         }
         let names: Vec<String> = (1..=ids.len())

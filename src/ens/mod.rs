@@ -1,5 +1,6 @@
 //! The cloud: what the gateway asks of ENS, and what may come back. The trait is one of the two seams.
 
+use crate::rate_limit::Permit;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,6 @@ use std::time::Duration;
 use crate::model::{Failure, InstanceId, InterfaceId};
 use credentials::Credentials;
 
-pub mod budget;
 pub mod classify;
 pub mod clock;
 pub mod credentials;
@@ -19,7 +19,6 @@ pub mod signer;
 pub mod transport;
 pub mod wire;
 
-pub use budget::{Budget, Permit, PermitError, Purpose};
 pub use http::HttpEns;
 pub use settings::Settings;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::model::{InstanceId, Timestamp, random};
+use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, StoreUnreachable};
 
 use super::apply::{Context, apply};
 use super::bounds::Bounds;
@@ -239,14 +240,20 @@ impl<L: LedgerStore> Ledger<L> {
     }
 }
 
+impl<L: LedgerStore> RateLimitStore for Ledger<L> {
+    async fn take(&self, request: RateLimitRequest) -> Result<RateLimitDecision, StoreUnreachable> {
+        self.store.take(request).await
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::ledger::Memory;
     use crate::ledger::boot::suspend;
     use crate::ledger::command::{Acquire, Mode};
-    use crate::ledger::{Memory, Rates};
     use crate::model::{Ticket, Uid};
 
     /// Its deadline is compared with no other clock: the types do not allow it.
@@ -254,7 +261,11 @@ mod tests {
     async fn a_lease_goes_on_ending_while_the_machine_is_suspended() {
         let bounds = Bounds::default();
         let lease = bounds.lease;
-        let ledger = Ledger::new(Memory::new(Rates::default()), bounds, Arc::new(|_| {}));
+        let ledger = Ledger::new(
+            Memory::new(crate::rate_limit::Rates::default()),
+            bounds,
+            Arc::new(|_| {}),
+        );
         let enter = Command::Acquire(Acquire {
             ticket: Ticket(Uuid::nil()),
             uid: Uid(Uuid::nil()),

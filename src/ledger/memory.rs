@@ -3,6 +3,7 @@
 //!
 //! It obeys tokio's clock, paused or not, and iterates in order, so that a simulation replays.
 
+use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rates, StoreUnreachable, TokenBuckets};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,10 +11,9 @@ use crate::model::{InstanceId, Timestamp};
 
 use super::expiring::Expiring;
 use super::queue::Queue;
-use super::tokens::{Rates, Tokens};
 use super::{
     BootInstant, ChangeNotifier, Due, Health, LedgerError, LedgerStore, MAX_CLOCK_DIFFERENCE, Partition, Proposal,
-    REQUEST_LIFE, ReconcileSchedule, Record, RequestEntry, RequestKey, Snapshot, TokenOrder, TokenReply, Verdict,
+    REQUEST_LIFE, ReconcileSchedule, Record, RequestEntry, RequestKey, Snapshot, Verdict,
 };
 
 /// Nothing restarts or fails over here: what there is, is new, and it ends with the process.
@@ -34,7 +34,7 @@ struct State {
     requests: Expiring<(InstanceId, RequestKey), RequestEntry>,
     due: Queue<Due>,
     reconciliations: Queue<InstanceId>,
-    tokens: Tokens,
+    tokens: TokenBuckets,
 }
 
 impl Memory {
@@ -148,6 +148,13 @@ impl State {
     }
 }
 
+impl RateLimitStore for Memory {
+    async fn take(&self, request: RateLimitRequest) -> Result<RateLimitDecision, StoreUnreachable> {
+        let now = self.clock();
+        Ok(self.lock().tokens.take(request, &self.rates, now))
+    }
+}
+
 impl LedgerStore for Memory {
     async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, LedgerError> {
         Ok(self.lock().snapshot(instance, request, self.clock()))
@@ -200,11 +207,6 @@ impl LedgerStore for Memory {
     ) -> Result<Vec<InstanceId>, LedgerError> {
         let now = self.clock();
         Ok(self.lock().reconciliations.claim(due, now, visibility))
-    }
-
-    async fn take(&self, order: TokenOrder) -> Result<TokenReply, LedgerError> {
-        let now = self.clock();
-        Ok(self.lock().tokens.order(order, &self.rates, now))
     }
 
     fn changes(&self) -> &ChangeNotifier {

@@ -2,6 +2,7 @@
 //!
 //! [`LedgerStore`] is where records are kept (the second seam): it compares and sets, and knows no rule.
 
+use crate::rate_limit::{RateLimitStore, StoreUnreachable};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
@@ -23,7 +24,6 @@ pub mod record;
 pub mod redis;
 pub mod safety_checks;
 mod seen;
-pub mod tokens;
 
 pub use boot::BootInstant;
 pub use bounds::{Bounds, SharedBounds};
@@ -33,7 +33,6 @@ pub use memory::Memory;
 pub use record::{Record, RequestEntry, RequestKey};
 pub use redis::{Redis, RedisSettings};
 pub use safety_checks::{SafetyCheck, SafetyChecks};
-pub use tokens::Rates;
 
 /// How far a proposal's time may be from the ledger's clock when it is committed: a decision that came late is made again.
 pub const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_millis(250);
@@ -42,7 +41,7 @@ pub const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_millis(250);
 pub const REQUEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where records are kept: memory, or Redis.
-pub trait LedgerStore: Send + Sync + 'static {
+pub trait LedgerStore: RateLimitStore {
     /// Reads an instance's record, and the entry of a request id beside it.
     fn read(
         &self,
@@ -73,9 +72,6 @@ pub trait LedgerStore: Send + Sync + 'static {
         due: Vec<InstanceId>,
         visibility: Duration,
     ) -> impl Future<Output = Result<Vec<InstanceId>, LedgerError>> + Send;
-
-    /// Asks the shared counter of the ENS budget.
-    fn take(&self, order: TokenOrder) -> impl Future<Output = Result<TokenReply, LedgerError>> + Send;
 
     /// Who listens for changes: told of every commit with [`Effects::notify`], whichever replica made it, and to look again
     /// when some may have been missed.
@@ -139,6 +135,13 @@ impl LedgerError {
             maybe_applied: true,
             ..Self::not_applied(why)
         }
+    }
+}
+
+impl From<LedgerError> for StoreUnreachable {
+    fn from(error: LedgerError) -> Self {
+        let LedgerError { why, down_for, .. } = error;
+        Self { why, down_for }
     }
 }
 
@@ -235,61 +238,6 @@ pub struct Due {
     pub instance: InstanceId,
     /// Its ENI.
     pub eni: InterfaceId,
-}
-
-/// A bucket of the ENS budget.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Bucket {
-    /// Attach calls.
-    Attach,
-    /// Describes on behalf of attaches: at most three eighths of all describes.
-    Describe,
-    /// Describes on behalf of calls that attach nothing: at most an eighth of all describes.
-    Read,
-    /// Describes of the tracker.
-    Track,
-    /// Describes that compare the ledger with ENS: at most a twentieth of all describes.
-    Compare,
-}
-
-/// How one waits for a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waits {
-    /// How long it has waited by now.
-    pub since: Duration,
-    /// How long it can wait from now on: what comes later is not kept for it.
-    pub most: Duration,
-}
-
-/// What is asked of a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenOrder {
-    /// One token, if there is one now, and none who waits for it has waited for longer. Those that do not wait stand behind all that do.
-    Take(Bucket, Option<Waits>),
-    /// An unused token.
-    GiveBack {
-        /// Which bucket it is of.
-        bucket: Bucket,
-        /// Whether it is the breaker's probe: the next one may be taken at once.
-        probe: bool,
-    },
-    /// ENS throttled: nobody for this long, then one probe at a time until [`TokenOrder::Close`].
-    Trip(Bucket, Duration),
-    /// A call went through: the breaker closes, unless nobody may pass yet (that call was sent before the throttling).
-    Close(Bucket),
-}
-
-/// A bucket's answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenReply {
-    /// Yes.
-    Granted,
-    /// Yes, and so many more at once: above a hundred a second they are leased in chunks.
-    Chunk(u32),
-    /// Yes, and the breaker is open: this is its probe.
-    Probe,
-    /// Not before this long.
-    Wait(Duration),
 }
 
 /// How the ledger is.

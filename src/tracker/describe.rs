@@ -1,11 +1,12 @@
 //! One batch of describes by id: what is missing from it is asked for alone, and one unknown id fails nobody else.
 
+use crate::rate_limit::{Permit, RateClass};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tokio::time::{Duration, Instant};
 
 use crate::attach::to_eni_observation;
-use crate::ens::{DescribeError, Ens, Permit, Purpose, Row};
+use crate::ens::{DescribeError, Ens, Row};
 use crate::ledger::command::EniObservation;
 use crate::ledger::{BootInstant, Due, LedgerStore};
 use crate::model::{InstanceId, InterfaceId, Timestamp};
@@ -28,7 +29,7 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
         while let Some(ids) = questions.pop_front() {
             let permit = match permit.take() {
                 Some(permit) => permit,
-                None => match self.budget.permit(Purpose::Track, deadline).await {
+                None => match self.limiter.permit(RateClass::Track, deadline).await {
                     Ok(permit) => permit,
                     Err(error) => {
                         tracing::debug!(%error, "a batch is left for the next round");

@@ -6,6 +6,7 @@
 mod describe;
 mod reconcile;
 
+use crate::rate_limit::{Permit, RateClass, RateLimiter};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::attach::Attacher;
-use crate::ens::{Budget, Ens, MAX_IDS, Permit, Purpose};
+use crate::ens::{Ens, MAX_IDS};
 use crate::ledger::command::{AttemptUpdate, Command, EniObservation, Reply};
 use crate::ledger::record::Attempt;
 use crate::ledger::{Due, Ledger, LedgerError, LedgerStore};
@@ -38,7 +39,7 @@ const SETTLED_AT_ONCE: usize = 16;
 pub struct Tracker<L, E> {
     ledger: Arc<Ledger<L>>,
     ens: Arc<E>,
-    budget: Budget,
+    limiter: RateLimiter,
     attacher: Arc<Attacher<L, E>>,
     metrics: Metrics,
     tasks: TaskTracker,
@@ -51,7 +52,7 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
     pub fn new(
         ledger: Arc<Ledger<L>>,
         ens: Arc<E>,
-        budget: Budget,
+        limiter: RateLimiter,
         attacher: Arc<Attacher<L, E>>,
         metrics: Metrics,
         tasks: TaskTracker,
@@ -59,7 +60,7 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
         Self {
             ledger,
             ens,
-            budget,
+            limiter,
             attacher,
             metrics,
             tasks,
@@ -86,7 +87,9 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
     async fn tick(self: &Arc<Self>) -> usize {
         let ledger = self.ledger.store();
         let Some((due, permit)) = self
-            .with_permit(Purpose::Track, ledger.due(MAX_IDS), |due| ledger.claim(due, VISIBILITY))
+            .with_permit(RateClass::Track, ledger.due(MAX_IDS), |due| {
+                ledger.claim(due, VISIBILITY)
+            })
             .await
         else {
             return 0;
@@ -103,7 +106,7 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
     /// nothing is left to claim.
     async fn with_permit<T, F>(
         &self,
-        purpose: Purpose,
+        purpose: RateClass,
         due: impl Future<Output = Result<Vec<T>, LedgerError>>,
         claim: impl FnOnce(Vec<T>) -> F,
     ) -> Option<(Vec<T>, Permit)>
@@ -112,10 +115,10 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
     {
         let unreached = |error: &LedgerError| tracing::debug!(%error, "the queue of what is due cannot be reached");
         let due = due.await.inspect_err(unreached).ok().filter(|due| !due.is_empty())?;
-        let permit = self.budget.try_permit(purpose).await.ok()?;
+        let permit = self.limiter.try_permit(purpose).await.ok()?;
         let claimed = claim(due).await.inspect_err(unreached).unwrap_or_default();
         if claimed.is_empty() {
-            self.budget.give_back(permit).await;
+            self.limiter.give_back(permit).await;
             return None;
         }
         Some((claimed, permit))

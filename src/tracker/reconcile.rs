@@ -4,13 +4,14 @@
 //! An instance that changed is compared a few times, ever more seldom, and then no more; one replica at a time claims it, and
 //! all of them together take a small share of the account's describes. Only the record is put right: nothing is ever detached.
 
+use crate::rate_limit::{Permit, RateClass};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::attach::to_observed_enis;
-use crate::ens::{Ens, Permit, Purpose};
+use crate::ens::Ens;
 use crate::ledger::LedgerStore;
 use crate::ledger::command::{Command, ReconcileReport, Reply};
 use crate::model::{InstanceId, random};
@@ -39,7 +40,7 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
         let ledger = self.ledger.store();
         let claim = |due| ledger.claim_reconciliations(due, VISIBILITY);
         let claimed = self
-            .with_permit(Purpose::Compare, ledger.due_reconciliations(1), claim)
+            .with_permit(RateClass::Reconcile, ledger.due_reconciliations(1), claim)
             .await;
         let Some((instances, permit)) = claimed else {
             return false;

@@ -3,6 +3,7 @@
 //! account's budget may be exhausted by others: a read does not queue for it, but returns what the
 //! ledger knows, or a reason.
 
+use crate::rate_limit::{Permit, PermitError, RateClass};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use crate::attach::to_observed_enis;
-use crate::ens::{Ens, Permit, PermitError, Purpose};
+use crate::ens::Ens;
 use crate::ledger::LedgerStore;
 use crate::ledger::command::Command;
 use crate::model::{Failure, InstanceId, Timestamp};
@@ -87,7 +88,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
 
     /// The permit of one describe for reads and watches, whatever it is of.
     pub(super) async fn permit(&self, patience: Duration) -> Result<Permit, PermitError> {
-        self.budget.permit(Purpose::Read, Instant::now() + patience).await
+        self.limiter.permit(RateClass::Read, Instant::now() + patience).await
     }
 
     async fn ask(&self, instance: &InstanceId, patience: Duration) -> Result<Timestamp, Failure> {

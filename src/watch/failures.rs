@@ -1,10 +1,10 @@
 //! Why a read has no answer, and why a stream ends before what it watches has: one failure each,
 //! with what to do. A read sends no attach: none of these speaks of one that was or was not sent.
 
-use crate::ens::budget::Unreachable;
-use crate::ens::{DescribeError, EnsRefusal, PermitError};
+use crate::ens::{DescribeError, EnsRefusal};
 use crate::ledger::LedgerError;
 use crate::model::{Code, Failure, InstanceId, InterfaceId, Reason};
+use crate::rate_limit::{PermitError, StoreUnreachable};
 
 /// ENS gave no usable answer about the instance.
 pub(super) fn unanswered(instance: &InstanceId, why: &str) -> Failure {
@@ -16,13 +16,15 @@ pub(super) fn unanswered(instance: &InstanceId, why: &str) -> Failure {
 pub(super) fn no_permit(instance: &InstanceId, missing: &PermitError) -> Failure {
     match missing {
         PermitError::DeadlineExceeded { wait } => {
-            let why = "cannot ask ens for the instance: the account's budget of calls was not reached in time; \
+            let why = "cannot ask ens for the instance: the account's limiter of calls was not reached in time; \
                        call again later";
             Failure::new(Reason::EnsThrottled, why)
                 .with("instanceId", instance)
                 .retry_after(*wait)
         }
-        PermitError::CounterUnreachable(Unreachable { why, .. }) => unreadable(&LedgerError::not_applied(why.clone())),
+        PermitError::CounterUnreachable(StoreUnreachable { why, .. }) => {
+            unreadable(&LedgerError::not_applied(why.clone()))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Reads and watches of one replica: what they share, and how each begins.
 
+use crate::rate_limit::RateLimiter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::ens::{Budget, Ens};
+use crate::ens::Ens;
 use crate::ledger::{Ledger, LedgerError, LedgerStore};
 use crate::model::{Attachment, Failure, InstanceId, InterfaceId, Timestamp};
 use crate::telemetry::Metrics;
@@ -30,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Hub<L, E> {
     pub(super) ledger: Arc<Ledger<L>>,
     pub(super) ens: Arc<E>,
-    pub(super) budget: Budget,
+    pub(super) limiter: RateLimiter,
     pub(super) tracker: Arc<Tracker<L, E>>,
     pub(super) metrics: Metrics,
     pub(super) settings: Settings,
@@ -51,7 +52,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
     pub fn new(
         ledger: Arc<Ledger<L>>,
         ens: Arc<E>,
-        budget: Budget,
+        limiter: RateLimiter,
         tracker: Arc<Tracker<L, E>>,
         metrics: Metrics,
         settings: Settings,
@@ -61,7 +62,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         Arc::new(Self {
             ledger,
             ens,
-            budget,
+            limiter,
             tracker,
             metrics,
             settings,

@@ -3,12 +3,11 @@
 mod reasons;
 mod replicas;
 
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimiter};
 use std::sync::Arc;
 use std::time::Duration;
 
 use eni_gateway::attach::{Attacher, Request};
-use eni_gateway::ens::Budget;
-use eni_gateway::ens::budget::{TokenAnswer, TokenRequest};
 use eni_gateway::ledger::command::{Command, EniObservation};
 use eni_gateway::ledger::execute::LedgerEvent;
 use eni_gateway::ledger::{Bounds, Ledger, LedgerStore, Record};
@@ -36,7 +35,9 @@ impl Owner {
         let attacher = Attacher::new(
             ledger.clone(),
             Arc::new(ens.clone()),
-            Budget::new(Arc::new(|_: TokenRequest| async { Ok(TokenAnswer::Granted) }.boxed())),
+            RateLimiter::new(Arc::new(|_: RateLimitRequest| {
+                async { Ok(RateLimitDecision::Granted) }.boxed()
+            })),
             Duration::from_secs(8),
             Metrics::new("0", "test").unwrap(),
             TaskTracker::new(),

@@ -17,12 +17,13 @@ const MODULES: &[(&str, &str)] = &[
     ("config", ""),
     ("simulator", ""),
     ("admission", "model"),
-    ("ledger", "model"),
-    ("ens", "model"),
+    ("rate_limit", "model"),
+    ("ledger", "model rate_limit"),
+    ("ens", "model rate_limit"),
     ("telemetry", "model ledger"),
-    ("watch", "model ledger ens telemetry attach tracker"),
-    ("attach", "model ledger ens telemetry"),
-    ("tracker", "model ledger ens telemetry attach"),
+    ("watch", "model rate_limit ledger ens telemetry attach tracker"),
+    ("attach", "model rate_limit ledger ens telemetry"),
+    ("tracker", "model rate_limit ledger ens telemetry attach"),
     ("grpc", "model ledger ens telemetry admission attach watch"),
     ("cli", "model grpc config simulator telemetry app"),
 ];
@@ -164,13 +165,13 @@ fn every_module_has_a_row() {
 
 #[rstest::rstest]
 #[case::a_sibling(
-    "ens/budget.rs",
+    "ens/http.rs",
     "use crate::ledger::Ledger;",
-    "ens may import model, and not ledger"
+    "ens may import model, rate_limit, and not ledger"
 )]
 #[case::inside_braces("ledger/apply.rs", "use crate::{model::State, ens::Ens};", "ledger may import")]
 #[case::inline("admission/gate.rs", "fn f() { crate::ledger::f(); }", "admission may import")]
-#[case::by_super("ens/budget.rs", "use super::super::ledger::Ledger;", "ens may import")]
+#[case::by_super("ens/http.rs", "use super::super::ledger::Ledger;", "ens may import")]
 #[case::by_super_inline("ens/mod.rs", "mod a { fn f() { super::super::ledger::f() } }", "ens may import")]
 #[case::in_a_macro(
     "ens/mod.rs",

@@ -79,7 +79,12 @@ fn task_into(task: &Task, key: &mut impl Hasher) {
 /// An attempt in hand is written again if the ledger lost it.
 fn attempt_into(attempt: &Attempt, key: &mut impl Hasher) {
     (attempt.uid(), std::mem::discriminant(&attempt.attachment.state)).hash(key);
-    (attempt.described_at, attempt.observed_attached_at, attempt.was_recently_attached).hash(key);
+    (
+        attempt.described_at,
+        attempt.observed_attached_at,
+        attempt.was_recently_attached,
+    )
+        .hash(key);
     attempt.refusal.as_ref().map(|refusal| refusal.reason).hash(key);
     for send in &attempt.sends {
         (send.at, send.answered_at, send.restarted_at).hash(key);

@@ -106,7 +106,7 @@ pub(crate) fn recovery(kind: Kind, plan: &Plan) -> Option<Duration> {
     let bounds = &plan.bounds;
     match kind {
         // The lease of whoever held the lock, and a grant on trial to a replica that is gone.
-        Kind::Crash | Kind::Drain | Kind::Pause | Kind::Unreachable => Some(bounds.lease + ALLOWANCE * 2),
+        Kind::Crash | Kind::Drain | Kind::Pause | Kind::StoreUnreachable => Some(bounds.lease + ALLOWANCE * 2),
         // The partition opens, and what was observed before does not count.
         // So it does after a step of its clock, which may be an epoch change as well.
         Kind::Restart | Kind::Wipe | Kind::Failover | Kind::ClockBack | Kind::ClockForward => {

@@ -1,6 +1,7 @@
 //! One gateway's way to ENS: the simulator's world without its sockets, behind a network that is slow, loses messages, and
 //! delivers an attach long after its sender gave up. What comes back is read by the gateway's own wire code.
 
+use eni_gateway::rate_limit::{Permit, RateClass, RateLimiter};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +9,7 @@ use std::time::Duration;
 use eni_gateway::ens::classify::{self, EnsReply};
 use eni_gateway::ens::credentials::Credentials;
 use eni_gateway::ens::transport::{Fault, Response};
-use eni_gateway::ens::{
-    Budget, DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Permit, Prepared, Purpose, Row, wire,
-};
+use eni_gateway::ens::{DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Prepared, Row, wire};
 use eni_gateway::model::{Failure, InstanceId, InterfaceId, Timestamp, random};
 use eni_gateway::simulator::{Action, Answer, Effect, Fault as CloudFault, Params};
 
@@ -29,17 +28,17 @@ pub(crate) struct Cloud {
     simulation: Arc<Simulation>,
     life: Life,
     gateway: String,
-    budget: Budget,
+    limiter: RateLimiter,
     credentials: Arc<Credentials>,
 }
 
 impl Cloud {
-    pub(crate) fn new(simulation: Arc<Simulation>, life: Life, gateway: String, budget: Budget) -> Self {
+    pub(crate) fn new(simulation: Arc<Simulation>, life: Life, gateway: String, limiter: RateLimiter) -> Self {
         Self {
             simulation,
             life,
             gateway,
-            budget,
+            limiter,
             credentials: Arc::new(Credentials::new("id", "secret")),
         }
     }
@@ -72,9 +71,9 @@ impl Cloud {
             Err(_) => fault("timeout"),
         };
         match &reply {
-            EnsReply::Throttled { retry_after, .. } => self.budget.throttled(&permit, *retry_after).await,
-            EnsReply::Answer { .. } | EnsReply::Refused(_) => self.budget.passed(&permit).await,
-            _ if permit.is_probe() => self.budget.give_back(permit).await,
+            EnsReply::Throttled { retry_after, .. } => self.limiter.throttled(&permit, *retry_after).await,
+            EnsReply::Answer { .. } | EnsReply::Refused(_) => self.limiter.passed(&permit).await,
+            _ if permit.is_probe() => self.limiter.give_back(permit).await,
             _ => {}
         }
         reply
@@ -210,7 +209,7 @@ impl Ens for Cloud {
             .call(action, params.clone(), permit, Some(instance), Some(sent))
             .await;
         if let (true, EnsReply::Unsettled { .. }) = (Mutation::sends_again(&self.simulation.plan), &reply)
-            && let Ok(permit) = self.budget.try_permit(Purpose::Attach).await
+            && let Ok(permit) = self.limiter.try_permit(RateClass::Attach).await
         {
             let sent = self
                 .simulation

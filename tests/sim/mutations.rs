@@ -1,9 +1,10 @@
 //! It bites: with one protection taken away, some seed finds what it protects from. Otherwise a run that passes proves nothing.
 
+use eni_gateway::rate_limit::{RateClass, RateLimitRequest};
 use std::time::Duration;
 
+use eni_gateway::ledger::Bounds;
 use eni_gateway::ledger::safety_checks::{SafetyCheck, SafetyChecks};
-use eni_gateway::ledger::{Bounds, Bucket, TokenOrder};
 
 use crate::cloud::ATTEMPT_TIMEOUT;
 use crate::plan::Plan;
@@ -71,8 +72,9 @@ impl Mutation {
     }
 
     /// How long a caller's describe permit is due, always anew.
-    pub(crate) fn starves(plan: &Plan, order: TokenOrder) -> Option<Duration> {
-        let starved = plan.mutation == Some(Self::Lanes) && matches!(order, TokenOrder::Take(Bucket::Describe, _));
+    pub(crate) fn starves(plan: &Plan, order: RateLimitRequest) -> Option<Duration> {
+        let starved =
+            plan.mutation == Some(Self::Lanes) && matches!(order, RateLimitRequest::Take(RateClass::Describe, _));
         starved.then_some(Duration::from_millis(400))
     }
 

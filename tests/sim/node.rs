@@ -73,12 +73,12 @@ impl Node {
             })
         };
         let ledger = Arc::new(Ledger::new(link.clone(), Mutation::bounds(&simulation.plan), observer));
-        let budget = gateway::budget(&ledger);
+        let limiter = RateLimiter::over(ledger.clone());
         let ens = Arc::new(Cloud::new(
             simulation.clone(),
             life.clone(),
             name.clone(),
-            budget.clone(),
+            limiter.clone(),
         ));
         let settings = gateway::Settings {
             attempt_timeout: Mutation::attempt_timeout(&simulation.plan),
@@ -91,7 +91,7 @@ impl Node {
             },
         };
         let gateway = Gateway::new(
-            Backends { ledger, ens, budget },
+            Backends { ledger, ens, limiter },
             settings,
             None,
             metrics(),

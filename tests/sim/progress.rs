@@ -1,12 +1,12 @@
 //! Judges progress, in virtual time: how long callers wait (P1), whether locks and permits are used (P2), how many calls are made
 //! for it (P3), and whether a caller's reason names what it waited for (P4). The limits are in [`bound`].
 
+use eni_gateway::rate_limit::{Permit, RateClass, RateLimitRequest};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use eni_gateway::ens::{Permit, Purpose};
-use eni_gateway::ledger::{Bounds, Bucket, Proposal, Record, RequestKey, TokenOrder};
+use eni_gateway::ledger::{Bounds, Proposal, Record, RequestKey};
 use eni_gateway::model::{Fence, InstanceId, InterfaceId, RequestId, Timestamp};
 use tokio::time::sleep;
 
@@ -103,9 +103,9 @@ struct Holder {
     used: Duration,
 }
 
-fn family(bucket: Bucket) -> &'static str {
+fn family(bucket: RateClass) -> &'static str {
     match bucket {
-        Bucket::Attach => "attach",
+        RateClass::Attach => "attach",
         _ => "describe",
     }
 }
@@ -313,12 +313,12 @@ impl Progress {
         now: Duration,
     ) -> bool {
         let mut books = self.books();
-        let attach = permit.purpose() == Purpose::Attach;
+        let attach = permit.purpose() == RateClass::Attach;
         if permit.is_probe() {
             let family = if attach { "attach" } else { "describe" };
             books.probes.remove(&(replica.to_owned(), family));
         }
-        let counts = attach || permit.purpose() == Purpose::Describe;
+        let counts = attach || permit.purpose() == RateClass::Describe;
         if counts {
             *books
                 .ens_calls
@@ -339,19 +339,19 @@ impl Progress {
     }
 
     /// A replica was granted a probe.
-    pub(crate) fn probe(&self, replica: &str, bucket: Bucket, now: Duration) {
+    pub(crate) fn probe(&self, replica: &str, bucket: RateClass, now: Duration) {
         self.books().probes.insert((replica.to_owned(), family(bucket)), now);
     }
 
     /// What a replica asks of the counter.
-    pub(crate) fn ordered(&self, replica: &str, order: TokenOrder, now: Duration) {
+    pub(crate) fn ordered(&self, replica: &str, order: RateLimitRequest, now: Duration) {
         let mut books = self.books();
         match order {
-            TokenOrder::GiveBack { bucket, .. } => {
+            RateLimitRequest::GiveBack { class, .. } => {
                 books.probes.remove(&(replica.to_owned(), family(bucket)));
             }
-            TokenOrder::Trip(_, pause) => books.outages.push((now, now + bound::breaker(pause))),
-            TokenOrder::Take(..) | TokenOrder::Close(_) => {}
+            RateLimitRequest::Trip(_, pause) => books.outages.push((now, now + bound::breaker(pause))),
+            RateLimitRequest::Take(..) | RateLimitRequest::Close(_) => {}
         }
     }
 

@@ -22,7 +22,7 @@ pub(crate) enum Kind {
     /// A gateway ends in order, and is started again.
     Drain,
     /// A gateway does not reach the ledger; at times none does.
-    Unreachable,
+    StoreUnreachable,
     /// The ledger's server restarts with all it had.
     Restart,
     /// The ledger's server loses everything.
@@ -50,7 +50,7 @@ impl Kind {
         Self::Crash,
         Self::Pause,
         Self::Drain,
-        Self::Unreachable,
+        Self::StoreUnreachable,
         Self::Restart,
         Self::Wipe,
         Self::Failover,
@@ -144,7 +144,7 @@ async fn befall(simulation: Arc<Simulation>, kind: Kind) {
             note(format!("{} goes on", node.name));
             node.release();
         }
-        Kind::Unreachable => {
+        Kind::StoreUnreachable => {
             let all = random::fraction() < 0.4;
             let nodes = if all {
                 simulation.nodes()

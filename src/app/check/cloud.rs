@@ -1,5 +1,6 @@
 //! The credentials, and signed reads of ENS with them.
 
+use crate::rate_limit::{RateClass, RateLimiter};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,11 +8,11 @@ use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use super::{CheckFailure, CheckResult};
+use crate::app::Error;
 use crate::app::credentials::Provider;
 use crate::app::settings::{bounds, ens_settings, rates};
-use crate::app::{Error, gateway};
 use crate::config::Config;
-use crate::ens::{Budget, DescribeError, HttpEns, Purpose};
+use crate::ens::{DescribeError, HttpEns};
 use crate::ledger::{Ledger, Memory};
 use crate::model::Reason;
 
@@ -90,7 +91,7 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<CheckRe
 
 struct Prober {
     ens: HttpEns,
-    budget: Budget,
+    limiter: RateLimiter,
     endpoint: String,
     patience: Duration,
 }
@@ -98,12 +99,12 @@ struct Prober {
 impl Prober {
     fn new(config: &Config, credentials: Provider) -> Result<Self, Error> {
         let ledger = Ledger::new(Memory::new(rates(config)?), bounds(config), Arc::new(|_| ()));
-        let budget = gateway::budget(&Arc::new(ledger));
-        let ens = HttpEns::new(ens_settings(config), credentials, budget.clone(), Arc::new(|_| ()))?;
+        let limiter = RateLimiter::over(Arc::new(ledger));
+        let ens = HttpEns::new(ens_settings(config), credentials, limiter.clone(), Arc::new(|_| ()))?;
         let endpoint = config.ens.endpoint.as_str().to_owned();
         Ok(Self {
             ens,
-            budget,
+            limiter,
             endpoint,
             patience: config.ens.describe_timeout,
         })
@@ -112,8 +113,8 @@ impl Prober {
     /// Asks for one row of ENIs, with a date that is this far from now.
     async fn read(&self, offset: SignedDuration) -> Result<(), DescribeError> {
         let permit = self
-            .budget
-            .permit(Purpose::Describe, Instant::now() + self.patience)
+            .limiter
+            .permit(RateClass::Describe, Instant::now() + self.patience)
             .await;
         match permit {
             Ok(permit) => self.ens.probe_date(permit, offset).await,

@@ -10,9 +10,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::ledger::keys::{Keys, PartitionId, due_member, parse_due_member};
-use crate::ledger::tokens::micros;
 use crate::ledger::{Due, LedgerError};
 use crate::model::InstanceId;
+use crate::rate_limit::micros;
 
 use super::Core;
 use super::node::Node;

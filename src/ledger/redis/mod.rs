@@ -11,17 +11,18 @@
 //!            scripts     commit, claim, take
 //! ```
 
-mod budget;
 mod claims;
 mod dial;
 mod epoch;
 mod init;
 mod inspect;
 mod node;
+mod rate_limit;
 mod scripts;
 mod settings;
 mod topology;
 
+use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, StoreUnreachable};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,8 +34,7 @@ use crate::model::{InstanceId, Timestamp};
 
 use super::keys::{Keys, PartitionId};
 use super::{
-    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Partition, Proposal, RequestKey, Snapshot, TokenOrder,
-    TokenReply, Verdict,
+    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Partition, Proposal, RequestKey, Snapshot, Verdict,
 };
 
 use dial::Dialer;
@@ -112,6 +112,12 @@ impl Shared {
     }
 }
 
+impl RateLimitStore for Redis {
+    async fn take(&self, request: RateLimitRequest) -> Result<RateLimitDecision, StoreUnreachable> {
+        Ok(self.0.route.budget()?.take(request).await?)
+    }
+}
+
 impl LedgerStore for Redis {
     async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, LedgerError> {
         self.0
@@ -151,10 +157,6 @@ impl LedgerStore for Redis {
         visibility: Duration,
     ) -> Result<Vec<InstanceId>, LedgerError> {
         self.0.claim_reconciliations(due, visibility).await
-    }
-
-    async fn take(&self, order: TokenOrder) -> Result<TokenReply, LedgerError> {
-        self.0.route.budget()?.take(order).await
     }
 
     fn changes(&self) -> &ChangeNotifier {

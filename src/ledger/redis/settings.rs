@@ -1,12 +1,13 @@
 //! What a [`Redis`](super::Redis) ledger needs to know.
 
+use crate::rate_limit::Rates;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::{SecretSlice, SecretString};
 
-use crate::ledger::{Bounds, Rates, keys::InvalidPrefix};
+use crate::ledger::{Bounds, keys::InvalidPrefix};
 
 use super::SharedSettings;
 

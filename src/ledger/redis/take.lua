@@ -1,4 +1,4 @@
--- The budget of ENS calls: the same books as ledger/tokens.rs, by this server's clock.
+-- The budget of ENS calls: decides as src/rate_limit/bucket.rs does, by this server's clock.
 --
 -- KEYS: budget
 -- ARGV: 'trip', family, pause in us

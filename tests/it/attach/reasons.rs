@@ -1,9 +1,10 @@
 //! What a caller is told that was not served in time, and how soon.
 
+use eni_gateway::rate_limit::{RateClass, Rates};
 use std::time::Duration;
 
-use eni_gateway::ens::{DescribeError, EnsRefusal, Outcome, Purpose};
-use eni_gateway::ledger::{LedgerStore, Rates};
+use eni_gateway::ens::{DescribeError, EnsRefusal, Outcome};
+use eni_gateway::ledger::LedgerStore;
 use eni_gateway::model::{Failure, Reason};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
@@ -47,7 +48,7 @@ async fn in_a_hold_nobody_takes_permits_or_asks_often() {
         .map(|number| replica.attach(&format!("i-{number}"), "eni-1", seconds(30.0)))
         .collect();
     sleep(seconds(10.0)).await;
-    assert!(replica.budget.try_permit(Purpose::Attach).await.is_ok());
+    assert!(replica.limiter.try_permit(RateClass::Attach).await.is_ok());
     let before = replica.store.calls();
     sleep(seconds(10.0)).await;
     let calls = replica.store.calls() - before;
@@ -295,11 +296,11 @@ async fn a_deadline_before_the_next_describe_permit_is_told_at_once() {
     ens.accept();
     let [replica]: [Replica; 1] = replicas(Rates::default(), &ens);
     let permit = replica
-        .budget
-        .permit(Purpose::Track, Instant::now() + seconds(1.0))
+        .limiter
+        .permit(RateClass::Track, Instant::now() + seconds(1.0))
         .await
         .unwrap();
-    replica.budget.throttled(&permit, Some(seconds(60.0))).await;
+    replica.limiter.throttled(&permit, Some(seconds(60.0))).await;
     let began = Instant::now();
     let (answered, answer) = replica.attach("i-1", "eni-1", seconds(30.0)).await.unwrap();
     let failure = answer.unwrap_err();

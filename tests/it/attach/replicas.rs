@@ -1,13 +1,13 @@
 //! Several replicas over one ledger and one ENS: who is served when, and how many calls that costs.
 
+use eni_gateway::rate_limit::{RateClass, RateLimiter, Rates};
 use std::sync::Arc;
 use std::time::Duration;
 
-use eni_gateway::app::gateway;
 use eni_gateway::attach::{Attacher, Request};
-use eni_gateway::ens::{Budget, Ens, Outcome, Purpose};
+use eni_gateway::ens::{Ens, Outcome};
 use eni_gateway::ledger::execute::LedgerEvent;
-use eni_gateway::ledger::{Bounds, Ledger, LedgerStore, Rates};
+use eni_gateway::ledger::{Bounds, Ledger, LedgerStore};
 use eni_gateway::model::{Attachment, Caller, Failure};
 use eni_gateway::telemetry::Metrics;
 use eni_gateway::tracker::Tracker;
@@ -26,7 +26,7 @@ const TRIP: Duration = Duration::from_millis(1);
 pub(super) struct Replica {
     pub(super) store: Faulty,
     pub(super) attacher: Arc<Attacher<Faulty, FakeEns>>,
-    pub(super) budget: Budget,
+    pub(super) limiter: RateLimiter,
     tracker: Arc<Tracker<Faulty, FakeEns>>,
 }
 
@@ -41,13 +41,13 @@ impl Replica {
         let observer =
             Arc::new(|event: LedgerEvent<'_>| assert!(matches!(event, LedgerEvent::Changed(_)), "{event:?}"));
         let ledger = Arc::new(Ledger::new(store.clone(), Bounds::default(), observer));
-        let budget = gateway::budget(&ledger);
-        let ens = Arc::new(ens.reporting_to(budget.clone()));
+        let limiter = RateLimiter::over(ledger.clone());
+        let ens = Arc::new(ens.reporting_to(limiter.clone()));
         let metrics = Metrics::new("0", "test").unwrap();
         let attacher = Arc::new(Attacher::new(
             ledger.clone(),
             ens.clone(),
-            budget.clone(),
+            limiter.clone(),
             Duration::from_secs(8),
             metrics.clone(),
             TaskTracker::new(),
@@ -55,7 +55,7 @@ impl Replica {
         let tracker = Tracker::new(
             ledger,
             ens,
-            budget.clone(),
+            limiter.clone(),
             attacher.clone(),
             metrics,
             TaskTracker::new(),
@@ -63,7 +63,7 @@ impl Replica {
         Self {
             store,
             attacher,
-            budget,
+            limiter,
             tracker: Arc::new(tracker),
         }
     }
@@ -183,14 +183,14 @@ async fn the_probe_of_an_open_breaker_goes_to_who_has_a_use_for_it() {
     ens.accept();
     let replicas: [Replica; 3] = replicas(Rates::default(), &ens);
     replicas.iter().for_each(Replica::track);
-    for (round, purpose) in [Purpose::Track, Purpose::Compare, Purpose::Read]
+    for (round, purpose) in [RateClass::Track, RateClass::Reconcile, RateClass::Read]
         .into_iter()
         .enumerate()
     {
-        let budget = &replicas[round].budget;
+        let limiter = &replicas[round].limiter;
         let throttle = async || {
-            let permit = budget.permit(purpose, Instant::now() + seconds(10.0)).await.unwrap();
-            budget.throttled(&permit, Some(seconds(1.0))).await;
+            let permit = limiter.permit(purpose, Instant::now() + seconds(10.0)).await.unwrap();
+            limiter.throttled(&permit, Some(seconds(1.0))).await;
         };
         let attach = async |instance: String| {
             let began = Instant::now();
@@ -220,12 +220,12 @@ async fn readers_that_never_pause_do_not_keep_attaches_from_their_describes() {
     ens.accept();
     let [served, other]: [Replica; 2] = replicas(Rates::default(), &ens);
     for reader in 0..8 {
-        let budget = [&served, &other][reader % 2].budget.clone();
-        let ens = ens.reporting_to(budget.clone());
+        let limiter = [&served, &other][reader % 2].limiter.clone();
+        let ens = ens.reporting_to(limiter.clone());
         TaskTracker::new().spawn(async move {
             for number in 0.. {
-                let permit = budget
-                    .permit(Purpose::Read, Instant::now() + seconds(10.0))
+                let permit = limiter
+                    .permit(RateClass::Read, Instant::now() + seconds(10.0))
                     .await
                     .unwrap();
                 let unasked = format!("i-{reader}-{number}").parse().unwrap();
@@ -299,11 +299,11 @@ async fn nobody_waits_for_a_describe_permit_under_the_lock() {
     sleep(seconds(120.0)).await;
     // Describes are throttled: both must ask ENS, the one for the instance, the other for what is attached already.
     let permit = other
-        .budget
-        .permit(Purpose::Read, Instant::now() + seconds(10.0))
+        .limiter
+        .permit(RateClass::Read, Instant::now() + seconds(10.0))
         .await
         .unwrap();
-    other.budget.throttled(&permit, Some(seconds(10.0))).await;
+    other.limiter.throttled(&permit, Some(seconds(10.0))).await;
     let began = Instant::now();
     let callers = [
         one.attach("i-1", "eni-1", seconds(60.0)),
@@ -328,8 +328,8 @@ async fn under_a_saturated_budget_callers_are_served_in_the_order_of_arrival() {
     ens.accept();
     ens.take(seconds(0.2));
     let replicas: [Replica; 3] = replicas(Rates::new(1.0, 100.0).unwrap(), &ens);
-    for budget in replicas.iter().map(|replica| &replica.budget) {
-        while budget.try_permit(Purpose::Attach).await.is_ok() {}
+    for limiter in replicas.iter().map(|replica| &replica.limiter) {
+        while limiter.try_permit(RateClass::Attach).await.is_ok() {}
     }
     let began = Instant::now();
     let mut callers = Vec::new();

@@ -134,7 +134,7 @@ async fn a_crowd_at_one_instance_leaves_the_other_instances_their_turn(#[case] r
     assert_eq!(arrivals(&stage.ens.books()).len(), CROWD + 1);
 }
 
-/// How a token that comes too late for a caller goes to the next one. In virtual time: `ens::budget`.
+/// How a token that comes too late for a caller goes to the next one. In virtual time: `rate_limit`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_whose_deadline_comes_before_the_next_token_hears_so_at_once_and_takes_none() {
     const ROUNDS: usize = 12;

@@ -1,9 +1,9 @@
 //! A gateway whose clock is off sends nothing, and notices when it is right again.
 
+use eni_gateway::rate_limit::RateClass;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use eni_gateway::ens::budget::Purpose;
 use eni_gateway::ens::{DescribeError, Ens, Outcome};
 use eni_gateway::model::Reason;
 use jiff::{SignedDuration, Timestamp};
@@ -55,7 +55,7 @@ async fn nothing_is_sent_by_a_clock_that_is_off(#[case] seconds: i64, #[case] si
     assert_eq!(sent, 1);
 
     ahead.store(0, Ordering::SeqCst);
-    let permit = client.permit(Purpose::Describe).await;
+    let permit = client.permit(RateClass::Describe).await;
     let _ = client.ens.probe_date(permit, SignedDuration::ZERO).await;
     assert_eq!(client.ens.clock_offset(), None);
     client.ens.prepare().await.expect("right again");
@@ -93,7 +93,7 @@ async fn a_read_can_be_dated_to_probe_the_window() {
     let client = client(&server.url);
     let before = Timestamp::now();
     for (offset, taken) in [(-890, true), (-910, false)] {
-        let permit = client.permit(Purpose::Describe).await;
+        let permit = client.permit(RateClass::Describe).await;
         let got = client.ens.probe_date(permit, SignedDuration::from_secs(offset)).await;
         assert_eq!(got.is_ok(), taken, "{got:?}");
         if let Err(error) = got {

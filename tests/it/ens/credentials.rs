@@ -1,10 +1,10 @@
 //! How credentials stay fresh: refreshed beside the calls, used until they end, fetched once for all who wait.
 
+use eni_gateway::rate_limit::RateClass;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use eni_gateway::ens::budget::Purpose;
 use eni_gateway::ens::clock::WallClock;
 use eni_gateway::ens::credentials::Provider;
 use eni_gateway::ens::{Ens, Outcome};
@@ -168,7 +168,7 @@ async fn a_describe_whose_session_ended_is_repeated_with_a_fresh_one_and_a_permi
     rig.id().await;
     rig.at_minute(1);
     let client = client_with(settings(&ens.url), rig.provider.clone());
-    let permit = client.permit(Purpose::Track).await;
+    let permit = client.permit(RateClass::Track).await;
     assert_eq!(client.ens.interfaces(permit, &[eni("eni-1")]).await, Ok(vec![]));
     assert_eq!((ens.count(), client.taken(), rig.source.count()), (2, 2, 2));
     let fresh = &ens.requests()[1];
@@ -184,7 +184,7 @@ async fn an_attach_whose_session_ended_is_refused_and_the_next_one_has_a_fresh_o
     rig.at_minute(1);
     let client = client_with(settings(&ens.url), rig.provider.clone());
     let prepared = client.ens.prepare().await.expect("ready");
-    let permit = client.permit(Purpose::Attach).await;
+    let permit = client.permit(RateClass::Attach).await;
     let outcome = client
         .ens
         .attach(&prepared, permit, &instance("i-1"), &eni("eni-1"))

@@ -1,7 +1,7 @@
 //! Describes: what is asked, paging, and what is not believed.
 
-use eni_gateway::ens::budget::Purpose;
 use eni_gateway::ens::{DescribeError, EniStatus, Ens};
+use eni_gateway::rate_limit::RateClass;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ fn pages_of(size: usize, total: usize) -> impl Fn(&Request, usize) -> Act + Send
 async fn an_instance_is_asked_for_page_by_page_each_with_its_own_permit() {
     let server = Server::start(pages_of(50, 120)).await;
     let client = client(&server.url);
-    let permit = client.permit(Purpose::Track).await;
+    let permit = client.permit(RateClass::Track).await;
     let rows = client
         .ens
         .interfaces_of(permit, &instance("i-1"))
@@ -63,7 +63,7 @@ async fn an_instance_is_asked_for_page_by_page_each_with_its_own_permit() {
 async fn a_server_with_smaller_pages_is_read_to_the_end() {
     let server = Server::start(pages_of(10, 11)).await;
     let client = client(&server.url);
-    let permit = client.permit(Purpose::Describe).await;
+    let permit = client.permit(RateClass::Describe).await;
     assert_eq!(
         client
             .ens
@@ -96,7 +96,7 @@ async fn pages_that_do_not_make_up_the_whole_are_no_observation(#[case] pages: V
     })
     .await;
     let client = client(&server.url);
-    let permit = client.permit(Purpose::Describe).await;
+    let permit = client.permit(RateClass::Describe).await;
     assert_eq!(
         client.ens.interfaces_of(permit, &instance("i-1")).await,
         Err(DescribeError::Incomplete)
@@ -109,7 +109,7 @@ async fn an_answer_without_a_count_is_none() {
     let body = json!({"RequestId": "R", "NetworkInterfaceSets": {"NetworkInterfaceSet": [row(1)]}}).to_string();
     let server = Server::always(Act::Json(200, body)).await;
     let client = client(&server.url);
-    let permit = client.permit(Purpose::Describe).await;
+    let permit = client.permit(RateClass::Describe).await;
     let got = client.ens.interfaces_of(permit, &instance("i-1")).await;
     assert!(
         matches!(&got, Err(DescribeError::Unavailable(why)) if why.contains("TotalCount")),
@@ -125,7 +125,7 @@ async fn a_fault_on_a_later_page_fails_the_whole() {
     })
     .await;
     let client = client(&server.url);
-    let permit = client.permit(Purpose::Describe).await;
+    let permit = client.permit(RateClass::Describe).await;
     let got = client.ens.interfaces_of(permit, &instance("i-1")).await;
     assert!(matches!(got, Err(DescribeError::Unavailable(_))), "{got:?}");
 }
@@ -138,7 +138,7 @@ async fn both_spellings_of_in_use_are_one(#[case] spelling: &str) {
     let row = json!({"NetworkInterfaceId": "eni-1", "Status": spelling, "InstanceId": "i-1", "Type": "Primary"});
     let server = Server::always(page(vec![row], 1)).await;
     let client = client(&server.url);
-    let permit = client.permit(Purpose::Describe).await;
+    let permit = client.permit(RateClass::Describe).await;
     let rows = client.ens.interfaces(permit, &[eni("eni-1")]).await.expect("rows");
     assert_eq!(
         (rows[0].status, rows[0].status_text.as_str(), rows[0].primary),
@@ -152,13 +152,13 @@ async fn rows_that_were_not_asked_for_are_dropped() {
     let nowhere = json!({"NetworkInterfaceId": "eni-8", "Status": "Attaching"});
     let server = Server::always(page(vec![row(1), elsewhere, nowhere], 3)).await;
     let client = client(&server.url);
-    let permit = client.permit(Purpose::Describe).await;
+    let permit = client.permit(RateClass::Describe).await;
     let rows = client.ens.interfaces_of(permit, &instance("i-1")).await.expect("rows");
     assert_eq!(
         rows.iter().map(|row| row.eni.as_str()).collect::<Vec<_>>(),
         ["eni-1", "eni-8"]
     );
-    let permit = client.permit(Purpose::Describe).await;
+    let permit = client.permit(RateClass::Describe).await;
     let rows = client.ens.interfaces(permit, &[eni("eni-9")]).await.expect("rows");
     assert_eq!(rows.iter().map(|row| row.eni.as_str()).collect::<Vec<_>>(), ["eni-9"]);
 }
@@ -178,9 +178,9 @@ async fn fifty_ids_are_one_call_and_none_is_no_call() {
     .await;
     let client = client(&server.url);
     let ids: Vec<_> = (0..50).map(|number| eni(&format!("eni-{number}"))).collect();
-    let permit = client.permit(Purpose::Track).await;
+    let permit = client.permit(RateClass::Track).await;
     assert_eq!(client.ens.interfaces(permit, &ids).await.expect("rows").len(), 50);
-    let permit = client.permit(Purpose::Track).await;
+    let permit = client.permit(RateClass::Track).await;
     assert_eq!(client.ens.interfaces(permit, &[]).await, Ok(vec![]));
     assert_eq!(server.count(), 1);
 }
@@ -193,7 +193,7 @@ async fn an_unknown_id_is_told_apart_from_other_refusals() {
     let client = client(&server.url);
     let mut got = Vec::new();
     for _ in codes {
-        let permit = client.permit(Purpose::Track).await;
+        let permit = client.permit(RateClass::Track).await;
         got.push(
             client
                 .ens
@@ -231,7 +231,7 @@ async fn an_instance_is_asked_for_by_a_json_array() {
     let client = client(&server.url);
     let mut got = Vec::new();
     for _ in 0..3 {
-        let permit = client.permit(Purpose::Describe).await;
+        let permit = client.permit(RateClass::Describe).await;
         got.push(client.ens.instance(permit, &instance("i-1")).await.expect("an answer"));
     }
     let found = got[0].as_ref().expect("found");
@@ -247,7 +247,7 @@ async fn an_instance_is_asked_for_by_a_json_array() {
 async fn a_describe_without_an_answer_is_unavailable() {
     let server = Server::always(Act::Stall(String::new())).await;
     let client = client_of(impatient(&server.url));
-    let permit = client.permit(Purpose::Describe).await;
+    let permit = client.permit(RateClass::Describe).await;
     let got = client.ens.interfaces(permit, &[eni("eni-1")]).await;
     assert!(matches!(got, Err(DescribeError::Unavailable(_))), "{got:?}");
 }
@@ -256,7 +256,7 @@ async fn a_describe_without_an_answer_is_unavailable() {
 async fn ids_that_were_all_shown_need_no_count_and_others_do() {
     let server = Server::always(page(vec![row(1)], 7)).await;
     let client = client(&server.url);
-    let permit = client.permit(Purpose::Track).await;
+    let permit = client.permit(RateClass::Track).await;
     assert_eq!(
         client
             .ens
@@ -267,7 +267,7 @@ async fn ids_that_were_all_shown_need_no_count_and_others_do() {
         1
     );
     assert_eq!(server.count(), 1);
-    let permit = client.permit(Purpose::Track).await;
+    let permit = client.permit(RateClass::Track).await;
     let got = client.ens.interfaces(permit, &[eni("eni-1"), eni("eni-2")]).await;
     assert_eq!(
         got,

@@ -1,10 +1,10 @@
 //! Whatever the network does, an Attach goes out once, and its outcome claims no more than is known.
 
+use eni_gateway::rate_limit::{RateClass, RateLimitRequest};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use eni_gateway::ens::budget::{Purpose, TokenRequest};
 use eni_gateway::ens::credentials::Credentials;
 use eni_gateway::ens::signer;
 use eni_gateway::ens::{Ens, Outcome};
@@ -74,7 +74,7 @@ async fn each_send_has_its_own_nonce_and_the_date_is_the_prepared_one() {
     let client = client(&server.url);
     let prepared = client.ens.prepare().await.expect("ready");
     for _ in 0..2 {
-        let permit = client.permit(Purpose::Attach).await;
+        let permit = client.permit(RateClass::Attach).await;
         client
             .ens
             .attach(&prepared, permit, &instance("i-1"), &eni("eni-1"))
@@ -236,7 +236,7 @@ async fn a_burst_over_closing_connections_sends_each_attach_once_at_most() {
             let client = &client;
             async move {
                 let prepared = client.ens.prepare().await.expect("ready");
-                let permit = client.permit(Purpose::Attach).await;
+                let permit = client.permit(RateClass::Attach).await;
                 let (instance, eni) = (instance(&format!("i-{round}")), eni(&format!("eni-{number}")));
                 client.ens.attach(&prepared, permit, &instance, &eni).await
             }
@@ -279,15 +279,15 @@ async fn throttling_trips_the_breaker_and_a_success_closes_it(
         panic!("not throttled")
     };
     assert_eq!((refusal.code.as_str(), retry_after), ("Throttling.User", expected));
-    assert!(client.budget.breaker_open());
+    assert!(client.limiter.breaker_open());
     client.attach().await;
     client.attach().await;
     let asked = client.tokens.lock().unwrap().clone();
     let [
         _,
-        TokenRequest::Trip(Purpose::Attach, pause),
+        RateLimitRequest::Trip(RateClass::Attach, pause),
         _,
-        TokenRequest::Close(Purpose::Attach),
+        RateLimitRequest::Close(RateClass::Attach),
         _,
     ] = asked[..]
     else {

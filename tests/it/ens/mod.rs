@@ -10,22 +10,22 @@ mod server;
 mod sources;
 mod spans;
 
+use eni_gateway::rate_limit::{Permit, RateClass, RateLimitDecision, RateLimitRequest, RateLimiter};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use eni_gateway::ens::budget::{Purpose, TokenAnswer, TokenRequest};
 use eni_gateway::ens::credentials::{Credentials, Provider};
 use eni_gateway::ens::report::CallReport;
-use eni_gateway::ens::{Budget, Ens, HttpEns, Outcome, Permit, Settings};
+use eni_gateway::ens::{Ens, HttpEns, Outcome, Settings};
 use eni_gateway::model::{InstanceId, InterfaceId};
 use url::Url;
 
 /// A client, what it told its observer and what it asked of the budget's counter.
 struct Client {
     ens: HttpEns,
-    budget: Budget,
+    limiter: RateLimiter,
     calls: Arc<Mutex<Vec<CallReport>>>,
-    tokens: Arc<Mutex<Vec<TokenRequest>>>,
+    tokens: Arc<Mutex<Vec<RateLimitRequest>>>,
 }
 
 /// Timeouts far longer than an answer takes on a busy machine.
@@ -60,30 +60,30 @@ fn client_of(settings: Settings) -> Client {
 fn client_with(settings: Settings, provider: Provider) -> Client {
     let (calls, tokens) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<Mutex<Vec<_>>>::default());
     let asked = tokens.clone();
-    let budget = Budget::new(Arc::new(move |request| {
+    let limiter = RateLimiter::new(Arc::new(move |request| {
         asked.lock().unwrap().push(request);
-        Box::pin(async { Ok(TokenAnswer::Granted) })
+        Box::pin(async { Ok(RateLimitDecision::Granted) })
     }));
     let reports = calls.clone();
     let observer = Arc::new(move |report| reports.lock().unwrap().push(report));
-    let ens = HttpEns::new(settings, provider, budget.clone(), observer).expect("a client");
+    let ens = HttpEns::new(settings, provider, limiter.clone(), observer).expect("a client");
     Client {
         ens,
-        budget,
+        limiter,
         calls,
         tokens,
     }
 }
 
 impl Client {
-    async fn permit(&self, purpose: Purpose) -> Permit {
+    async fn permit(&self, purpose: RateClass) -> Permit {
         let patience = tokio::time::Instant::now() + Duration::from_secs(60);
-        self.budget.permit(purpose, patience).await.expect("a permit")
+        self.limiter.permit(purpose, patience).await.expect("a permit")
     }
 
     async fn attach(&self) -> Outcome {
         let prepared = self.ens.prepare().await.expect("ready");
-        let permit = self.permit(Purpose::Attach).await;
+        let permit = self.permit(RateClass::Attach).await;
         self.ens
             .attach(&prepared, permit, &instance("i-1"), &eni("eni-1"))
             .await
@@ -94,7 +94,7 @@ impl Client {
             .lock()
             .unwrap()
             .iter()
-            .filter(|request| matches!(request, TokenRequest::Take(..)))
+            .filter(|request| matches!(request, RateLimitRequest::Take(..)))
             .count()
     }
 }

@@ -1,9 +1,10 @@
 //! What stands behind the edge: a ledger that holds what a test puts in, and a cloud that refuses as it is told.
 
+use eni_gateway::rate_limit::Permit;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use eni_gateway::ens::{DescribeError, EniStatus, Ens, InstanceRow, Outcome, Permit, Prepared, Row};
+use eni_gateway::ens::{DescribeError, EniStatus, Ens, InstanceRow, Outcome, Prepared, Row};
 use eni_gateway::ledger::record::Attempt;
 use eni_gateway::ledger::{Effects, LedgerStore, Memory, Proposal, Snapshot, Verdict};
 use eni_gateway::model::{

@@ -1,19 +1,18 @@
 //! A served edge on a free port.
 
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimiter, Rates};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use eni_gateway::admission::{Admission, Limits};
 use eni_gateway::attach::Attacher;
-use eni_gateway::ens::Budget;
-use eni_gateway::ens::budget::TokenAnswer;
 use eni_gateway::grpc::method::Method;
 use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use eni_gateway::grpc::proto::{AttachNetworkInterfaceRequest, GetAttachmentRequest, WatchAttachmentRequest};
 use eni_gateway::grpc::server::{ServeError, Settings};
 use eni_gateway::grpc::trace::{Observers, RpcReport};
 use eni_gateway::grpc::{AttachmentService, Health, Server, Tls};
-use eni_gateway::ledger::{Bounds, Ledger, Memory, Rates};
+use eni_gateway::ledger::{Bounds, Ledger, Memory};
 use eni_gateway::telemetry::Metrics;
 use eni_gateway::tracker::Tracker;
 use eni_gateway::watch::{self, Hub};
@@ -59,12 +58,12 @@ impl Gateway {
         let metrics = Metrics::new("0", "test").expect("metrics");
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let ledger = Arc::new(Ledger::new(store.clone(), Bounds::default(), Arc::new(|_| {})));
-        let budget = Budget::new(Arc::new(|_| Box::pin(async { Ok(TokenAnswer::Granted) })));
+        let limiter = RateLimiter::new(Arc::new(|_| Box::pin(async { Ok(RateLimitDecision::Granted) })));
         let timeout = Duration::from_secs(8);
         let attacher = Arc::new(Attacher::new(
             ledger.clone(),
             ens.clone(),
-            budget.clone(),
+            limiter.clone(),
             timeout,
             metrics.clone(),
             tasks.clone(),
@@ -72,7 +71,7 @@ impl Gateway {
         let tracker = Arc::new(Tracker::new(
             ledger.clone(),
             ens.clone(),
-            budget.clone(),
+            limiter.clone(),
             attacher.clone(),
             metrics.clone(),
             tasks.clone(),
@@ -84,7 +83,7 @@ impl Gateway {
         let hub = Hub::new(
             ledger,
             ens.clone(),
-            budget,
+            limiter,
             tracker,
             metrics,
             settings,

@@ -1,11 +1,12 @@
 //! ENS inside the test's process: shows the rows that the test puts there, and writes down what it was asked.
 
+use eni_gateway::rate_limit::{Permit, RateLimiter};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use eni_gateway::ens::credentials::Credentials;
-use eni_gateway::ens::{Budget, DescribeError, EniStatus, Ens, InstanceRow, MAX_IDS, Outcome, Permit, Prepared, Row};
+use eni_gateway::ens::{DescribeError, EniStatus, Ens, InstanceRow, MAX_IDS, Outcome, Prepared, Row};
 use eni_gateway::model::{Failure, InstanceId, InterfaceId};
 
 /// One call, as it arrived.
@@ -22,7 +23,7 @@ pub(crate) enum Call {
 pub(crate) struct FakeEns {
     world: Arc<Mutex<World>>,
     /// Hears of every call, as in production.
-    budget: Option<Budget>,
+    limiter: Option<RateLimiter>,
 }
 
 #[derive(Default)]
@@ -43,10 +44,10 @@ impl FakeEns {
     }
 
     /// The same cloud for a replica with this budget.
-    pub(crate) fn reporting_to(&self, budget: Budget) -> Self {
+    pub(crate) fn reporting_to(&self, limiter: RateLimiter) -> Self {
         Self {
             world: self.world.clone(),
-            budget: Some(budget),
+            limiter: Some(limiter),
         }
     }
 
@@ -108,11 +109,11 @@ impl FakeEns {
             let rows = || world.rows.values().cloned().collect();
             world.fault.clone().map_or_else(|| Ok(rows()), Err)
         };
-        match (&self.budget, &answer) {
-            (Some(budget), Err(DescribeError::Throttled { retry_after, .. })) => {
-                budget.throttled(&permit, *retry_after).await;
+        match (&self.limiter, &answer) {
+            (Some(limiter), Err(DescribeError::Throttled { retry_after, .. })) => {
+                limiter.throttled(&permit, *retry_after).await;
             }
-            (Some(budget), Ok(_)) => budget.passed(&permit).await,
+            (Some(limiter), Ok(_)) => limiter.passed(&permit).await,
             _ => {}
         }
         answer

@@ -1,12 +1,12 @@
 //! The memory ledger behind a layer of faults: out of reach, without hints, or with everything lost.
 
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rates, StoreUnreachable};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use eni_gateway::ledger::{
-    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Memory, Partition, Proposal, Rates, RequestKey, Snapshot,
-    TokenOrder, TokenReply, Verdict,
+    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Memory, Partition, Proposal, RequestKey, Snapshot, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp};
 use tokio::time::Instant;
@@ -116,6 +116,12 @@ impl Faulty {
     }
 }
 
+impl RateLimitStore for Faulty {
+    async fn take(&self, request: RateLimitRequest) -> Result<RateLimitDecision, StoreUnreachable> {
+        self.reached().await?.take(request).await
+    }
+}
+
 impl LedgerStore for Faulty {
     async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, LedgerError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
@@ -160,10 +166,6 @@ impl LedgerStore for Faulty {
         visibility: Duration,
     ) -> Result<Vec<InstanceId>, LedgerError> {
         self.reached().await?.claim_reconciliations(due, visibility).await
-    }
-
-    async fn take(&self, order: TokenOrder) -> Result<TokenReply, LedgerError> {
-        self.reached().await?.take(order).await
     }
 
     fn changes(&self) -> &ChangeNotifier {

@@ -11,13 +11,12 @@ mod replicas;
 mod stream;
 mod times;
 
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimiter};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use eni_gateway::attach::Attacher;
-use eni_gateway::ens::Budget;
-use eni_gateway::ens::budget::{TokenAnswer, TokenRequest};
 use eni_gateway::ledger::command::{
     Acquire, Command, EniObservation, LockToken, Mode, ObservedStatus, Reply, SendResult,
 };
@@ -90,12 +89,14 @@ impl Replica {
     }
 
     fn of(store: Faulty, ens: FakeEns) -> Self {
-        let budget = Budget::new(Arc::new(|_: TokenRequest| async { Ok(TokenAnswer::Granted) }.boxed()));
-        Self::within(budget, store, ens)
+        let limiter = RateLimiter::new(Arc::new(|_: RateLimitRequest| {
+            async { Ok(RateLimitDecision::Granted) }.boxed()
+        }));
+        Self::within(limiter, store, ens)
     }
 
     /// One whose calls of ENS are bounded.
-    fn within(budget: Budget, store: Faulty, ens: FakeEns) -> Self {
+    fn within(limiter: RateLimiter, store: Faulty, ens: FakeEns) -> Self {
         let bounds = Bounds {
             limit: 200,
             ..Bounds::default()
@@ -108,7 +109,7 @@ impl Replica {
         let attacher = Attacher::new(
             ledger.clone(),
             cloud.clone(),
-            budget.clone(),
+            limiter.clone(),
             timeout,
             metrics.clone(),
             tasks.clone(),
@@ -116,7 +117,7 @@ impl Replica {
         let tracker = Arc::new(Tracker::new(
             ledger.clone(),
             cloud.clone(),
-            budget.clone(),
+            limiter.clone(),
             Arc::new(attacher),
             metrics.clone(),
             tasks.clone(),
@@ -125,7 +126,7 @@ impl Replica {
         let hub = Hub::new(
             ledger.clone(),
             cloud,
-            budget,
+            limiter,
             tracker,
             metrics.clone(),
             settings,

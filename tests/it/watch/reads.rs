@@ -1,11 +1,11 @@
 //! What a read claims where ENS could not be asked: what the ledger knows and how old that is, or a
 //! reason; never "none".
 
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimiter, StoreUnreachable};
 use std::sync::Arc;
 use std::time::Duration;
 
-use eni_gateway::ens::budget::{TokenAnswer, TokenRequest, Unreachable};
-use eni_gateway::ens::{Budget, DescribeError, EnsRefusal};
+use eni_gateway::ens::{DescribeError, EnsRefusal};
 use eni_gateway::ledger::LedgerStore;
 use eni_gateway::ledger::command::ObservedStatus;
 use eni_gateway::model::{Code, Failure, Reason, Revision, State};
@@ -284,12 +284,12 @@ async fn a_watch_that_could_not_ask_ends_well_once_somebody_else_did() {
 }
 
 /// A budget with one token each `every`, all of which others take.
-fn exhausted(every: Duration) -> Budget {
-    Budget::new(Arc::new(move |request| {
+fn exhausted(every: Duration) -> RateLimiter {
+    RateLimiter::new(Arc::new(move |request| {
         async move {
             Ok(match request {
-                TokenRequest::Take(..) => TokenAnswer::Wait(every),
-                _ => TokenAnswer::Granted,
+                RateLimitRequest::Take(..) => RateLimitDecision::Wait(every),
+                _ => RateLimitDecision::Granted,
             })
         }
         .boxed()
@@ -339,9 +339,9 @@ async fn reads_do_not_queue_for_a_budget_that_others_take() {
 
 #[tokio::test(start_paused = true)]
 async fn a_counter_that_cannot_be_reached_is_told_so() {
-    let down = Budget::new(Arc::new(|_| {
+    let down = RateLimiter::new(Arc::new(|_| {
         async {
-            Err(Unreachable {
+            Err(StoreUnreachable {
                 why: "the store cannot be reached".to_owned(),
                 down_for: Duration::ZERO,
             })

@@ -3,6 +3,7 @@
 
 mod server;
 
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,8 +11,7 @@ use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::ledger::{
-    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Partition, Proposal, RequestKey, Snapshot, TokenOrder,
-    TokenReply, Verdict,
+    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Partition, Proposal, RequestKey, Snapshot, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp};
 
@@ -121,6 +121,25 @@ impl Link {
     }
 }
 
+impl RateLimitStore for Link {
+    async fn take(&self, request: RateLimitRequest) -> Result<RateLimitDecision, StoreUnreachable> {
+        let Shared {
+            simulation, gateway, ..
+        } = &*self.0;
+        let now = || simulation.history.elapsed();
+        simulation.progress.ordered(gateway, request, now());
+        if let Some(wait) = Mutation::starves(&simulation.plan, request) {
+            return Ok(RateLimitDecision::Wait(wait));
+        }
+        let reply = self.ask(move |_, server| server.take(request)).await?;
+        if let (RateLimitRequest::Take(bucket, _), RateLimitDecision::Probe) = (request, reply) {
+            simulation.progress.probe(gateway, bucket, now());
+            tokio::time::sleep(Mutation::keeps_probe(&simulation.plan)).await;
+        }
+        Ok(reply)
+    }
+}
+
 impl LedgerStore for Link {
     async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, LedgerError> {
         self.calls(instance, request);
@@ -186,23 +205,6 @@ impl LedgerStore for Link {
     ) -> Result<Vec<InstanceId>, LedgerError> {
         self.ask(move |_, server| server.claim_reconciliations(due, visibility))
             .await
-    }
-
-    async fn take(&self, order: TokenOrder) -> Result<TokenReply, LedgerError> {
-        let Shared {
-            simulation, gateway, ..
-        } = &*self.0;
-        let now = || simulation.history.elapsed();
-        simulation.progress.ordered(gateway, order, now());
-        if let Some(wait) = Mutation::starves(&simulation.plan, order) {
-            return Ok(TokenReply::Wait(wait));
-        }
-        let reply = self.ask(move |_, server| server.take(order)).await?;
-        if let (TokenOrder::Take(bucket, _), TokenReply::Probe) = (order, reply) {
-            simulation.progress.probe(gateway, bucket, now());
-            tokio::time::sleep(Mutation::keeps_probe(&simulation.plan)).await;
-        }
-        Ok(reply)
     }
 
     fn changes(&self) -> &ChangeNotifier {

@@ -1,14 +1,15 @@
 //! A server that keeps records, as Redis does: the memory ledger, with an epoch for each partition and a replication id that changes
 //! when it restarts or another one takes its place.
 
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, Rates};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::ledger::{
-    Bounds, Due, Effects, LedgerStore as _, MAX_CLOCK_DIFFERENCE, Memory, Partition, Proposal, Rates, Record,
-    RequestKey, Snapshot, TokenOrder, TokenReply, Verdict,
+    Bounds, Due, Effects, LedgerStore as _, MAX_CLOCK_DIFFERENCE, Memory, Partition, Proposal, Record, RequestKey,
+    Snapshot, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp, random};
 use futures_util::FutureExt as _;
@@ -241,7 +242,7 @@ impl Server {
         at_once(self.state.lock().unwrap().memory.claim_reconciliations(due, visibility))
     }
 
-    pub(crate) fn take(&self, order: TokenOrder) -> TokenReply {
+    pub(crate) fn take(&self, order: RateLimitRequest) -> RateLimitDecision {
         at_once(self.state.lock().unwrap().memory.take(order))
     }
 }

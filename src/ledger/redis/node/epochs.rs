@@ -12,9 +12,9 @@ use tracing::{debug, warn};
 
 use crate::ledger::bounds::CLOCK_TOLERANCE;
 use crate::ledger::keys::PartitionId;
-use crate::ledger::tokens::micros;
 use crate::ledger::{Bounds, ClockSteps, LedgerError};
 use crate::model::Timestamp;
+use crate::rate_limit::micros;
 
 use super::super::epoch::{Epoch, SharedSettings};
 use super::super::scripts::{ScriptReply, StoredRecord};

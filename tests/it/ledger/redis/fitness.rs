@@ -1,7 +1,8 @@
 //! Servers that must not be used, or only with care.
 
 use eni_gateway::ledger::redis::{InitError, Login, init};
-use eni_gateway::ledger::{Bucket, Effects, LedgerStore, TokenOrder};
+use eni_gateway::ledger::{Effects, LedgerStore};
+use eni_gateway::rate_limit::{RateClass, RateLimitRequest, RateLimitStore};
 use secrecy::SecretString;
 
 use super::{connected, entry, instance, put, record, request, settings, start, until};
@@ -139,7 +140,9 @@ async fn every_script_keeps_to_one_slot() {
     let found = other.read(&instance(1), Some(&request("a", 1))).await.unwrap();
     assert_eq!((found.record, found.request), (record(1), Some(entry(1))));
     until("due", async || !other.due(5).await.unwrap().is_empty()).await;
-    one.take(TokenOrder::Take(Bucket::Describe, None)).await.unwrap();
+    one.take(RateLimitRequest::Take(RateClass::Describe, None))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

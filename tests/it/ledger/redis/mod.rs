@@ -1,21 +1,22 @@
 //! The contract, kept in a real Redis; and what happens when that one goes, comes back, or is another.
 
-mod budget;
 mod clocks;
 mod cluster;
 mod epoch;
 mod fitness;
 mod outages;
+mod rate_limit;
 mod replicas;
 mod secured;
 mod sentinels;
 mod shared;
 mod valkey;
 
+use eni_gateway::rate_limit::{RateLimitStore, Rates};
 use std::time::Duration;
 
 use eni_gateway::ledger::redis::Servers;
-use eni_gateway::ledger::{Bounds, Effects, LedgerStore, REQUEST_LIFE, Rates, Redis, RedisSettings, SharedBounds};
+use eni_gateway::ledger::{Bounds, Effects, LedgerStore, REQUEST_LIFE, Redis, RedisSettings, SharedBounds};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -104,8 +105,8 @@ async fn what_lives_on_and_what_expires() {
         ..Effects::default()
     };
     put(&one, &instance(2), record(1), idle).await;
-    one.take(eni_gateway::ledger::TokenOrder::Take(
-        eni_gateway::ledger::Bucket::Attach,
+    one.take(eni_gateway::rate_limit::RateLimitRequest::Take(
+        eni_gateway::rate_limit::RateClass::Attach,
         None,
     ))
     .await
@@ -135,8 +136,8 @@ async fn a_cold_script_cache_is_no_error() {
     keep.0.ask::<()>(&["SCRIPT", "FLUSH"]).await;
     put(&one, &instance(1), record(1), Effects::default()).await;
     keep.0.ask::<()>(&["SCRIPT", "FLUSH"]).await;
-    one.take(eni_gateway::ledger::TokenOrder::Take(
-        eni_gateway::ledger::Bucket::Attach,
+    one.take(eni_gateway::rate_limit::RateLimitRequest::Take(
+        eni_gateway::rate_limit::RateClass::Attach,
         None,
     ))
     .await

@@ -2,10 +2,11 @@
 //!
 //! The script runs on a real server, but is told the time; the memory ledger runs on a stopped clock.
 
+use eni_gateway::rate_limit::{RateClass, RateLimitDecision, RateLimitRequest, RateLimitStore, Rates, Waits};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use eni_gateway::ledger::{Bucket, LedgerStore, Memory, Rates, TokenOrder, TokenReply, Waits};
+use eni_gateway::ledger::Memory;
 use eni_gateway::model::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -14,14 +15,14 @@ use crate::support::redis::Server;
 
 const START: u64 = 1_700_000_000_000_000;
 
-fn orders() -> impl Strategy<Value = Vec<(u64, TokenOrder)>> {
-    let bucket = || {
+fn orders() -> impl Strategy<Value = Vec<(u64, RateLimitRequest)>> {
+    let class = || {
         prop_oneof![
-            3 => Just(Bucket::Attach),
-            3 => Just(Bucket::Describe),
-            2 => Just(Bucket::Read),
-            3 => Just(Bucket::Track),
-            1 => Just(Bucket::Compare)
+            3 => Just(RateClass::Attach),
+            3 => Just(RateClass::Describe),
+            2 => Just(RateClass::Read),
+            3 => Just(RateClass::Track),
+            1 => Just(RateClass::Reconcile)
         ]
     };
     // Now and then from before the clock began, and mostly long enough.
@@ -31,11 +32,11 @@ fn orders() -> impl Strategy<Value = Vec<(u64, TokenOrder)>> {
         most: Duration::from_micros(most),
     });
     let order = prop_oneof![
-        6 => bucket().prop_map(|bucket| TokenOrder::Take(bucket, None)),
-        12 => (bucket(), waits).prop_map(|(bucket, waits)| TokenOrder::Take(bucket, Some(waits))),
-        2 => (bucket(), any::<bool>()).prop_map(|(bucket, probe)| TokenOrder::GiveBack { bucket, probe }),
-        1 => (bucket(), 0_u64..2_000_000).prop_map(|(bucket, us)| TokenOrder::Trip(bucket, Duration::from_micros(us))),
-        2 => bucket().prop_map(TokenOrder::Close),
+        6 => class().prop_map(|class| RateLimitRequest::Take(class, None)),
+        12 => (class(), waits).prop_map(|(class, waits)| RateLimitRequest::Take(class, Some(waits))),
+        2 => (class(), any::<bool>()).prop_map(|(class, probe)| RateLimitRequest::GiveBack { class, probe }),
+        1 => (class(), 0_u64..2_000_000).prop_map(|(class, us)| RateLimitRequest::Trip(class, Duration::from_micros(us))),
+        2 => class().prop_map(RateLimitRequest::Close),
     ];
     let pause = prop_oneof![4 => 0_u64..100_000, 1 => 0_u64..12_000_000];
     proptest::collection::vec((pause, order), 1..120)
@@ -45,38 +46,44 @@ fn orders() -> impl Strategy<Value = Vec<(u64, TokenOrder)>> {
 const RATES: [(f64, f64); 2] = [(5.0, 20.0), (500.0, 1000.0)];
 
 /// What the script is told for an order, at the first rates or the second.
-fn arguments(order: TokenOrder, fast: bool) -> Vec<String> {
-    let family = |bucket| if bucket == Bucket::Attach { "attach" } else { "describe" };
-    let lanes = |bucket| match (bucket, fast) {
-        (Bucket::Attach, false) => "1 attach 200000 300000",
-        (Bucket::Describe, false) => "1 callers 133333 200000 describe 50000 200000",
-        (Bucket::Read, false) => "1 readers 400000 600000 describe 50000 200000",
-        (Bucket::Track, false) => "1 describe 50000 200000",
-        (Bucket::Compare, false) => "1 reconciliations 1000000 1500000 describe 50000 200000",
-        (Bucket::Attach, true) => "5 attach 2000 200000",
-        (Bucket::Describe, true) => "3 callers 2667 200025 describe 1000 200000",
-        (Bucket::Read, true) => "1 readers 8000 200000 describe 1000 200000",
-        (Bucket::Track, true) => "1 describe 1000 200000",
-        (Bucket::Compare, true) => "1 reconciliations 20000 200000 describe 1000 200000",
+fn arguments(order: RateLimitRequest, fast: bool) -> Vec<String> {
+    let family = |class| {
+        if class == RateClass::Attach {
+            "attach"
+        } else {
+            "describe"
+        }
+    };
+    let lanes = |class| match (class, fast) {
+        (RateClass::Attach, false) => "1 attach 200000 300000",
+        (RateClass::Describe, false) => "1 callers 133333 200000 describe 50000 200000",
+        (RateClass::Read, false) => "1 readers 400000 600000 describe 50000 200000",
+        (RateClass::Track, false) => "1 describe 50000 200000",
+        (RateClass::Reconcile, false) => "1 reconciliations 1000000 1500000 describe 50000 200000",
+        (RateClass::Attach, true) => "5 attach 2000 200000",
+        (RateClass::Describe, true) => "3 callers 2667 200025 describe 1000 200000",
+        (RateClass::Read, true) => "1 readers 8000 200000 describe 1000 200000",
+        (RateClass::Track, true) => "1 describe 1000 200000",
+        (RateClass::Reconcile, true) => "1 reconciliations 20000 200000 describe 1000 200000",
     };
     let text = match order {
-        TokenOrder::Take(bucket, waits) => {
-            let (chunk, lanes) = lanes(bucket).split_once(' ').unwrap();
+        RateLimitRequest::Take(class, waits) => {
+            let (chunk, lanes) = lanes(class).split_once(' ').unwrap();
             let own: u64 = lanes.split(' ').nth(1).unwrap().parse().unwrap();
             let ordered = u8::from(own >= 20_000);
             let (since, most) = waits.map_or((0, -1), |Waits { since, most }| {
                 (since.as_micros(), i64::try_from(most.as_micros()).unwrap())
             });
-            let family = family(bucket);
+            let family = family(class);
             format!("take {family} 10000000 250000 {chunk} {ordered} {since} {most} {lanes}")
         }
-        TokenOrder::GiveBack { bucket, probe } => {
+        RateLimitRequest::GiveBack { class, probe } => {
             let give = if probe { "give-probe" } else { "give" };
-            let (_, lanes) = lanes(bucket).split_once(' ').unwrap();
-            format!("{give} {} {lanes}", family(bucket))
+            let (_, lanes) = lanes(class).split_once(' ').unwrap();
+            format!("{give} {} {lanes}", family(class))
         }
-        TokenOrder::Trip(bucket, pause) => format!("trip {} {}", family(bucket), pause.as_micros()),
-        TokenOrder::Close(bucket) => format!("close {}", family(bucket)),
+        RateLimitRequest::Trip(class, pause) => format!("trip {} {}", family(class), pause.as_micros()),
+        RateLimitRequest::Close(class) => format!("close {}", family(class)),
     };
     text.split(' ').map(str::to_owned).collect()
 }
@@ -108,7 +115,7 @@ impl Books {
     }
 
     /// Microseconds to wait.
-    fn order(&self, key: &str, order: TokenOrder, now: u64, fast: bool) -> i64 {
+    fn order(&self, key: &str, order: RateLimitRequest, now: u64, fast: bool) -> i64 {
         let mut script = self.script.key(key);
         script
             .key(now / 1_000_000)
@@ -144,10 +151,10 @@ fn script_and_memory_keep_the_same_books() {
                 tokio::time::advance(Duration::from_micros(if fast { pause / 100 } else { pause })).await;
                 let now = memory.clock().as_micros();
                 let expected = match memory.take(order).await.unwrap() {
-                    TokenReply::Granted => 0,
-                    TokenReply::Probe => -1,
-                    TokenReply::Chunk(further) => -1 - i64::from(further),
-                    TokenReply::Wait(wait) => wait.as_micros() as i64,
+                    RateLimitDecision::Granted => 0,
+                    RateLimitDecision::Probe => -1,
+                    RateLimitDecision::Chunk(further) => -1 - i64::from(further),
+                    RateLimitDecision::Wait(wait) => wait.as_micros() as i64,
                 };
                 prop_assert_eq!(
                     books.order(&key, order, now, fast),
@@ -167,7 +174,7 @@ fn script_and_memory_keep_the_same_books() {
 #[test]
 fn a_clock_that_was_set_back_does_not_block_the_budget() {
     let books = Books::new();
-    let take = TokenOrder::Take(Bucket::Attach, None);
+    let take = RateLimitRequest::Take(RateClass::Attach, None);
     assert_eq!(books.order("budget", take, START + 3_600_000_000, false), 0);
     assert_eq!(
         books.order("budget", take, START, false),
@@ -176,7 +183,7 @@ fn a_clock_that_was_set_back_does_not_block_the_budget() {
     );
     assert_eq!(books.order("budget", take, START + 200_000, false), 0);
 
-    let trip = TokenOrder::Trip(Bucket::Attach, Duration::from_secs(3));
+    let trip = RateLimitRequest::Trip(RateClass::Attach, Duration::from_secs(3));
     assert_eq!(books.order("budget", trip, START + 600_000_000, false), 0);
     assert_eq!(books.order("budget", take, START, false), 3_000_000);
     assert_eq!(books.order("budget", take, START + 2_000_000, false), 1_000_000);

@@ -1,5 +1,4 @@
-//! What this process knows of one bucket's breaker: enough to report to the counter, where the breaker itself lives, no more than
-//! is needed. Pure.
+//! What this process knows of a breaker: enough to report to the store, which keeps the breaker itself. Pure.
 
 use std::time::Duration;
 
@@ -45,7 +44,7 @@ impl Breaker {
         Some(pause)
     }
 
-    /// The counter granted a probe: it is open, whoever opened it.
+    /// The store granted a probe: the breaker is open, whichever replica opened it.
     pub(super) fn probe(&mut self, now: Instant) {
         self.opened.get_or_insert(now);
     }

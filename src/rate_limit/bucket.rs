@@ -1,14 +1,14 @@
-//! The account's budget of ENS calls: pure bookkeeping, in memory. `redis/take.lua` keeps the same books on the server.
+//! The account's budget of ENS calls: pure bookkeeping, in memory. `ledger/redis/take.lua` decides the same on the server.
 //!
 //! Each lane is a leaky bucket kept as one number, the time at which it would be empty again (GCRA): over any stretch it lets
-//! through its rate and at most its burst more. A breaker stands before the lanes of a family: once ENS throttled, nobody
+//! through its rate and at most its burst more. A breaker stands before the lanes of a family: once ENS throttled, no call
 //! passes for a while, then one probe at a time, until a call went through.
 
 use std::time::Duration;
 
 use crate::model::Timestamp;
 
-use super::{Bucket, TokenOrder, TokenReply, Waits};
+use super::{RateClass, RateLimitDecision, RateLimitRequest, Waits};
 
 #[cfg(test)]
 mod tests;
@@ -18,32 +18,32 @@ const BURST_SECONDS: f64 = 0.2;
 /// The least burst, in tokens. One alone would lose whatever time passes between a token's being due and its being asked for; the
 /// half makes up for it.
 const LEAST_BURST: f64 = 1.5;
-/// A chunk is a hundredth of a second's worth: from two hundred calls a second on, one question to the counter is for several.
+/// A chunk is a hundredth of a second's worth: from two hundred calls a second on, one request to the store is for several.
 const CHUNKS_PER_SECOND: f64 = 100.0;
 
-/// Tokens that are due this far apart, or farther, go to whoever has waited longest, over all replicas. Faster ones come so soon that
-/// order does not matter.
+/// Tokens that are due this far apart, or farther, go to the request that has waited longest, over all replicas. Faster ones come so
+/// soon that the order does not matter.
 const ORDERED: u64 = 20_000;
-/// Askers that arrived this close to each other came together.
-pub(super) const TOGETHER: Duration = Duration::from_millis(20);
-/// How long a token is kept, from its being due, for who has waited longest: this, and an eighth of the wait that it was told. An
-/// asker that left, or died with its replica, costs so much time and no more.
-pub(super) const KEPT: Duration = Duration::from_millis(100);
+/// Requests that arrived this close to each other came together.
+const TOGETHER: Duration = Duration::from_millis(20);
+/// How long a due token is kept for the request that has waited longest: this, and an eighth of the wait that was announced. A caller
+/// that left, or died with its replica, costs this time and no more.
+const KEPT: Duration = Duration::from_millis(100);
 /// No token is kept for longer than this: by a clock that was set back it would be.
-pub(super) const KEPT_AT_MOST: Duration = Duration::from_secs(10);
+const KEPT_AT_MOST: Duration = Duration::from_secs(10);
 
 /// The share of the describes that attaches get at most. Half of all are the tracker's, whatever callers ask.
 const ATTACHES: f64 = 3.0 / 8.0;
 /// The share that reads get at most: a lane of their own, so that attaches never wait behind them.
 const READS: f64 = 1.0 / 8.0;
-/// The share that reconciliations get at most: little, for nobody waits for them.
-const COMPARISONS: f64 = 1.0 / 20.0;
+/// The share that reconciliations get at most: little, because no caller waits for them.
+const RECONCILIATIONS: f64 = 1.0 / 20.0;
 
 /// How long a probe may take before another one goes out.
-pub(super) const PROBE_PERMIT: Duration = Duration::from_secs(10);
+pub const PROBE_PERMIT: Duration = Duration::from_secs(10);
 
-/// How soon to ask again while somebody else's probe is out.
-pub(super) const PROBE_RETRY: Duration = Duration::from_millis(250);
+/// How soon to ask again while another probe is out.
+pub const PROBE_RETRY: Duration = Duration::from_millis(250);
 
 /// Calls a second, all replicas together.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,33 +74,33 @@ impl Rates {
         })
     }
 
-    /// How many tokens of this bucket are taken at once, at most.
-    pub(super) fn chunk(&self, bucket: Bucket) -> u64 {
-        let rate = match bucket {
-            Bucket::Attach => self.attach_per_second,
-            Bucket::Describe => self.describe_per_second * ATTACHES,
-            Bucket::Read => self.describe_per_second * READS,
-            // The tracker takes one for each batch, and nobody waits for a comparison.
-            Bucket::Track | Bucket::Compare => 1.0,
+    /// Maximum number of tokens of this class that one request takes.
+    pub fn chunk(&self, class: RateClass) -> u64 {
+        let rate = match class {
+            RateClass::Attach => self.attach_per_second,
+            RateClass::Describe => self.describe_per_second * ATTACHES,
+            RateClass::Read => self.describe_per_second * READS,
+            // The tracker takes one for each batch, and no caller waits for a reconciliation.
+            RateClass::Track | RateClass::Reconcile => 1.0,
         };
         (rate / CHUNKS_PER_SECOND).max(1.0) as u64
     }
 
-    /// Whether the tokens of this bucket go to whoever has waited longest.
-    pub(super) fn is_ordered(&self, bucket: Bucket) -> bool {
-        self.lanes(bucket).first().is_some_and(|lane| lane.interval >= ORDERED)
+    /// Whether the tokens of this class go to the request that has waited longest.
+    pub fn is_ordered(&self, class: RateClass) -> bool {
+        self.lanes(class).first().is_some_and(|lane| lane.interval >= ORDERED)
     }
 
-    /// The lanes that a token of this bucket must come from, all of them; its own first.
-    pub(super) fn lanes(&self, bucket: Bucket) -> Vec<Lane> {
+    /// The lanes that a token of this class must come from, all of them; its own first.
+    pub fn lanes(&self, class: RateClass) -> Vec<Lane> {
         let describe = Lane::new("describe", self.describe_per_second);
-        match bucket {
-            Bucket::Attach => vec![Lane::new("attach", self.attach_per_second)],
-            Bucket::Describe => vec![Lane::new("callers", self.describe_per_second * ATTACHES), describe],
-            Bucket::Read => vec![Lane::new("readers", self.describe_per_second * READS), describe],
-            Bucket::Track => vec![describe],
-            Bucket::Compare => vec![
-                Lane::new("reconciliations", self.describe_per_second * COMPARISONS),
+        match class {
+            RateClass::Attach => vec![Lane::new("attach", self.attach_per_second)],
+            RateClass::Describe => vec![Lane::new("callers", self.describe_per_second * ATTACHES), describe],
+            RateClass::Read => vec![Lane::new("readers", self.describe_per_second * READS), describe],
+            RateClass::Track => vec![describe],
+            RateClass::Reconcile => vec![
+                Lane::new("reconciliations", self.describe_per_second * RECONCILIATIONS),
                 describe,
             ],
         }
@@ -119,13 +119,13 @@ impl Default for Rates {
 
 /// A stream of tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Lane {
+pub struct Lane {
     /// What its state is stored under.
-    pub(super) name: &'static str,
+    pub name: &'static str,
     /// Microseconds from token to token.
-    pub(super) interval: u64,
+    pub interval: u64,
     /// Microseconds' worth of tokens that may go out at once.
-    pub(super) burst: u64,
+    pub burst: u64,
 }
 
 impl Lane {
@@ -141,27 +141,27 @@ impl Lane {
 }
 
 /// What one breaker stands before: attaches and describes trip apart.
-pub(super) fn family(bucket: Bucket) -> &'static str {
-    match bucket {
-        Bucket::Attach => "attach",
-        Bucket::Describe | Bucket::Read | Bucket::Track | Bucket::Compare => "describe",
+pub fn family(class: RateClass) -> &'static str {
+    match class {
+        RateClass::Attach => "attach",
+        RateClass::Describe | RateClass::Read | RateClass::Track | RateClass::Reconcile => "describe",
     }
 }
 
-/// The books.
+/// The token buckets of all classes, and the breakers that are open.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Tokens {
+pub struct TokenBuckets {
     /// By lane: when it would be empty again.
     empty_at: std::collections::BTreeMap<&'static str, u64>,
-    /// By bucket: the asker that has waited longest.
+    /// By class: the request that has waited longest.
     first: std::collections::BTreeMap<&'static str, First>,
     /// By family, where ENS throttled.
-    tripped: std::collections::BTreeMap<&'static str, Breaker>,
+    tripped: std::collections::BTreeMap<&'static str, OpenBreaker>,
 }
 
 #[derive(Debug, Default, Clone)]
-struct Breaker {
-    /// Nobody passes before.
+struct OpenBreaker {
+    /// No token before.
     blocked_until: u64,
     /// How long that was from the throttling on: by a clock that was set back since, it is no longer than this from now.
     pause: u64,
@@ -178,7 +178,7 @@ struct First {
     until: u64,
 }
 
-impl Breaker {
+impl OpenBreaker {
     /// Ends nothing later than if it had begun now: the clock may have been set back.
     fn bound(&mut self, now: u64) {
         self.blocked_until = self.blocked_until.min(now + self.pause);
@@ -186,24 +186,25 @@ impl Breaker {
     }
 }
 
-impl Tokens {
-    pub(super) fn order(&mut self, order: TokenOrder, rates: &Rates, now: Timestamp) -> TokenReply {
+impl TokenBuckets {
+    /// Decides one request at this time.
+    pub fn take(&mut self, request: RateLimitRequest, rates: &Rates, now: Timestamp) -> RateLimitDecision {
         let now = now.as_micros();
         self.tripped.values_mut().for_each(|breaker| breaker.bound(now));
-        match order {
-            TokenOrder::Take(bucket, waits) => return self.take(bucket, waits, rates, now),
-            TokenOrder::GiveBack { bucket, probe } => {
-                for lane in rates.lanes(bucket) {
+        match request {
+            RateLimitRequest::Take(class, waits) => return self.take_token(class, waits, rates, now),
+            RateLimitRequest::GiveBack { class, probe } => {
+                for lane in rates.lanes(class) {
                     if let Some(empty_at) = self.empty_at.get_mut(lane.name) {
                         *empty_at = empty_at.saturating_sub(lane.interval);
                     }
                 }
-                if let (Some(breaker), true) = (self.tripped.get_mut(family(bucket)), probe) {
+                if let (Some(breaker), true) = (self.tripped.get_mut(family(class)), probe) {
                     breaker.probe_until = 0;
                 }
             }
-            TokenOrder::Trip(bucket, pause) => {
-                let breaker = self.tripped.entry(family(bucket)).or_default();
+            RateLimitRequest::Trip(class, pause) => {
+                let breaker = self.tripped.entry(family(class)).or_default();
                 let pause = micros(pause);
                 if now + pause >= breaker.blocked_until {
                     breaker.blocked_until = now + pause;
@@ -211,23 +212,23 @@ impl Tokens {
                 }
                 breaker.probe_until = 0;
             }
-            TokenOrder::Close(bucket) => {
+            RateLimitRequest::Close(class) => {
                 // While nobody may pass, what went through was sent before the throttling: it proves nothing.
                 if self
                     .tripped
-                    .get(family(bucket))
+                    .get(family(class))
                     .is_some_and(|breaker| breaker.blocked_until <= now)
                 {
-                    self.tripped.remove(family(bucket));
+                    self.tripped.remove(family(class));
                 }
             }
         }
-        TokenReply::Granted
+        RateLimitDecision::Granted
     }
 
-    fn take(&mut self, bucket: Bucket, waits: Option<Waits>, rates: &Rates, now: u64) -> TokenReply {
-        let wait = |until: u64| TokenReply::Wait(Duration::from_micros(until - now));
-        let breaker = self.tripped.get_mut(family(bucket));
+    fn take_token(&mut self, class: RateClass, waits: Option<Waits>, rates: &Rates, now: u64) -> RateLimitDecision {
+        let wait = |until: u64| RateLimitDecision::Wait(Duration::from_micros(until - now));
+        let breaker = self.tripped.get_mut(family(class));
         if let Some(breaker) = &breaker {
             if breaker.blocked_until > now {
                 return wait(breaker.blocked_until);
@@ -236,7 +237,7 @@ impl Tokens {
                 return wait(breaker.probe_until.min(now + micros(PROBE_RETRY)));
             }
         }
-        let lanes = rates.lanes(bucket);
+        let lanes = rates.lanes(class);
         let next: Vec<u64> = lanes
             .iter()
             .map(|lane| {
@@ -253,7 +254,7 @@ impl Tokens {
             .max()
             .unwrap_or(now);
         let own = lanes.first().map_or("", |lane| lane.name);
-        let ordered = breaker.is_none() && rates.is_ordered(bucket);
+        let ordered = breaker.is_none() && rates.is_ordered(class);
         let first = self.first.get(own).copied();
         let first = first.filter(|first| first.until > now && first.until <= now + micros(KEPT_AT_MOST));
         let before = |since: u64| first.is_none_or(|first| since <= first.since + micros(TOGETHER));
@@ -278,7 +279,7 @@ impl Tokens {
             .map(|(lane, next)| (now + lane.burst - next) / lane.interval);
         let further = match breaker {
             Some(_) => 0,
-            None => room.min().unwrap_or_default().min(rates.chunk(bucket) - 1),
+            None => room.min().unwrap_or_default().min(rates.chunk(class) - 1),
         };
         let taken = lanes
             .iter()
@@ -288,14 +289,15 @@ impl Tokens {
         match breaker {
             Some(breaker) => {
                 breaker.probe_until = now + micros(PROBE_PERMIT);
-                TokenReply::Probe
+                RateLimitDecision::Probe
             }
-            None if further > 0 => TokenReply::Chunk(u32::try_from(further).unwrap_or(u32::MAX)),
-            None => TokenReply::Granted,
+            None if further > 0 => RateLimitDecision::Chunk(u32::try_from(further).unwrap_or(u32::MAX)),
+            None => RateLimitDecision::Granted,
         }
     }
 }
 
-pub(super) fn micros(duration: Duration) -> u64 {
+/// A duration in whole microseconds.
+pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 4)
 }
