@@ -49,11 +49,11 @@ impl RecordUpdate<'_> {
     /// Writes that were told may be lost: everything is told anew, above every revision that was given by them, or that an old
     /// primary may go on giving for as long as the failover window.
     fn reissue_revisions(&mut self) {
-        let told = self.record.revision;
-        if told == Revision::default() {
+        let reported = self.record.revision;
+        if reported == Revision::default() {
             return;
         }
-        self.record.revision = told.next(self.now() + self.context.bounds.failover_window);
+        self.record.revision = reported.next(self.now() + self.context.bounds.failover_window);
         let enis: Vec<_> = self.record.attempts.keys().cloned().collect();
         for eni in enis {
             let revision = self.next_revision();

@@ -1,13 +1,13 @@
 //! The rules, one scenario each. `Desk` is an instance's record with a clock that the test turns.
 
-mod answers;
+mod capacity;
 mod clocks;
-mod compare;
 mod locks;
-mod looks;
 mod properties;
-mod rooms;
+mod reconcile;
+mod send_results;
 mod sizes;
+mod statuses;
 mod versions;
 
 use std::time::Duration;

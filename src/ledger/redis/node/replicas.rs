@@ -38,8 +38,8 @@ impl Replicas {
         }
     }
 
-    fn ask(&self, told: oneshot::Sender<Outcome>) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(told);
+    fn ask(&self, tx: oneshot::Sender<Outcome>) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
         self.asked.notify_one();
     }
 
@@ -55,8 +55,8 @@ impl Node {
         if wanted == 0 {
             return Ok(());
         }
-        let (told, outcome) = oneshot::channel();
-        self.replicas.ask(told);
+        let (tx, outcome) = oneshot::channel();
+        self.replicas.ask(tx);
         // One wait may be under way already, for others.
         let outcome = tokio::time::timeout(self.shared.dialer.response_timeout * 2, outcome).await;
         let failed = |why: &str| {
@@ -88,9 +88,9 @@ impl Node {
                 continue;
             }
             let outcome = self.wait(&mut line).await;
-            for told in waiting {
+            for tx in waiting {
                 // Who left does not want to know.
-                let _ = told.send(outcome.clone());
+                let _ = tx.send(outcome.clone());
             }
         }
     }

@@ -47,9 +47,9 @@ pub(in super::super) struct Cluster {
     stop: CancellationToken,
     map: ArcSwap<Map>,
     /// Told when somebody else may hold something by now.
-    doubt: Arc<Notify>,
+    refresh_requested: Arc<Notify>,
     /// Why nobody says who holds what, and since when.
-    trouble: Mutex<Option<(String, Instant)>>,
+    last_error: Mutex<Option<(String, Instant)>>,
     /// Whether every node was ever up.
     reached: AtomicBool,
     clock: ServerClock,
@@ -163,8 +163,8 @@ impl Cluster {
             tasks,
             stop,
             map: ArcSwap::default(),
-            doubt: Arc::default(),
-            trouble: Mutex::new(Some(("not connected yet".to_owned(), Instant::now()))),
+            refresh_requested: Arc::default(),
+            last_error: Mutex::new(Some(("not connected yet".to_owned(), Instant::now()))),
             reached: AtomicBool::new(false),
             clock: ServerClock::new(),
         });
@@ -191,25 +191,25 @@ impl Cluster {
             }
             tokio::time::sleep(PAUSE).await;
             // Either way the cluster is asked again.
-            let _ = tokio::time::timeout(REFRESH, self.doubt.notified()).await;
+            let _ = tokio::time::timeout(REFRESH, self.refresh_requested.notified()).await;
         }
     }
 
-    fn report_error(&self, trouble: Option<String>) {
-        let mut said = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = said.take();
+    fn report_error(&self, last_error: Option<String>) {
+        let mut reported = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = reported.take();
         let known = before.as_ref().map(|(why, _)| why);
-        if let (Some(why), true) = (&trouble, known != trouble.as_ref()) {
+        if let (Some(why), true) = (&last_error, known != last_error.as_ref()) {
             warn!(
                 why,
                 "no node of the ledger's cluster says who holds what: asking again until one does"
             );
         }
-        if trouble.is_some() {
-            self.doubt.notify_one();
+        if last_error.is_some() {
+            self.refresh_requested.notify_one();
         }
         let since = before.map_or_else(Instant::now, |(_, since)| since);
-        *said = trouble.map(|why| (why, since));
+        *reported = last_error.map(|why| (why, since));
     }
 
     /// Nodes that are new are connected to, those that hold nothing any more are let go.
@@ -242,7 +242,7 @@ impl Cluster {
             &self.shared,
             PrimaryLocator::At(place.clone()),
             partitions,
-            self.doubt.clone(),
+            self.refresh_requested.clone(),
         );
         let (node, stop) = (Arc::new(node), self.stop.child_token());
         node.start(fresh, &self.tasks, &stop);
@@ -263,9 +263,9 @@ impl Cluster {
     }
 
     fn no_holder(&self) -> LedgerError {
-        self.doubt.notify_one();
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match trouble {
+        self.refresh_requested.notify_one();
+        let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match last_error {
             Some((why, since)) => LedgerError::not_applied(why).with_outage(since.elapsed()),
             None => LedgerError::not_applied("no node of the cluster holds its slot"),
         }
@@ -286,13 +286,13 @@ impl Cluster {
 
     pub(super) fn health(&self) -> Health {
         let map = self.map.load();
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let unheld = PartitionId::all().count() - map.holders.len();
         let mut health = Health {
-            up: trouble.is_none() && unheld == 0 && map.budget.is_some(),
+            up: last_error.is_none() && unheld == 0 && map.budget.is_some(),
             ..Health::default()
         };
-        health.down.extend(trouble.map(|(why, _)| why));
+        health.down.extend(last_error.map(|(why, _)| why));
         if unheld > 0 && !map.members.is_empty() {
             health
                 .down
