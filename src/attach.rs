@@ -1,12 +1,12 @@
-//! The use-case: one attach, from admission to settled.
+//! One attach, from admission to its result.
 //!
 //! ```text
-//!  line up ─► enter ─► [describe] ─► reserve + write the send ─► send ─► write the answer + release ─► settled?
-//!             └ joined, replayed, here already, full: answered without the lock
+//!  queue ─► acquire ─► [describe] ─► reserve + record the send ─► send ─► record the result + release ─► outcome
+//!               └ joined, replayed, attached already, no capacity: answered without the lock
 //! ```
 //!
-//! The attempt runs on a task of its own: a caller who hangs up or runs out of time leaves it as it is. Until the send
-//! is written the caller's deadline decides; afterwards only ENS does.
+//! The attempt runs on its own task, which a cancelled or expired call does not stop. Until the send is recorded the caller's
+//! deadline decides; afterwards only ENS does.
 
 mod answered;
 mod caller_session;
@@ -50,15 +50,15 @@ pub use validate::Check;
 /// ledger itself. A round makes [`MOST_CALLS_PER_ROUND`] ledger calls at most, so that a call of `t` seconds makes `50 t` rounds at most,
 /// however often the record changes meanwhile. Usually a round takes a quarter of a second.
 pub const LEAST_ROUND: Duration = Duration::from_millis(20);
-/// Most ledger calls of one round: permits taken and given back, the lock asked for and given up, a describe recorded. Commits that
+/// Maximum number of ledger calls of one round: permits taken and returned, the lock acquired and released, a describe recorded. Commits that
 /// meet another one's, and are tried again, come on top.
 pub const MOST_CALLS_PER_ROUND: u32 = 16;
-/// How often the ledger is asked again when it cannot be reached.
+/// Pause before a retry when the ledger cannot be reached.
 const LEDGER_RETRY: Duration = Duration::from_millis(300);
-/// Most calls that reach nobody before the caller hears of it.
+/// Number of failed tries to reach ENS after which the call fails.
 const MOST_UNREACHED: u32 = 3;
 
-/// What a caller asks for.
+/// One attach call.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The instance.
@@ -67,9 +67,9 @@ pub struct Request {
     pub eni: InterfaceId,
     /// The caller's idempotency key.
     pub request_id: Option<RequestId>,
-    /// Who asks.
+    /// The caller.
     pub caller: Caller,
-    /// When the caller must have an answer.
+    /// Deadline of the call.
     pub deadline: Instant,
 }
 
@@ -111,8 +111,8 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         }
     }
 
-    /// This replica ends in a moment: answers everybody who still waits, those whose attach is not sent yet with `DRAINING`. What
-    /// was sent goes on to its end on other replicas.
+    /// Answers all waiting callers at the end of the drain; those whose attach is not sent yet receive `DRAINING`. Other replicas
+    /// settle what was sent.
     pub fn abort_waiters(&self) {
         self.draining.cancel();
     }
@@ -121,7 +121,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     /// and sends nothing; the same pair in flight is joined.
     ///
     /// # Errors
-    /// As the error table says. A failure that says that nothing was sent means: nothing was, and nothing will be.
+    /// As the error table says. A failure that reports that nothing was sent is final: nothing will be sent later either.
     pub async fn attach(self: &Arc<Self>, request: Request) -> Result<Attachment, Failure> {
         let (arrived, session) = (Instant::now(), CallerSession::new(request.deadline));
         let _hang_up = CloseOnDrop(session.clone());
@@ -164,19 +164,19 @@ struct AttemptTask<L, E> {
     arrived: Instant,
 }
 
-/// How far one step came.
+/// Result of one step.
 enum AttemptStep {
-    /// To an answer.
+    /// The answer.
     Done(Box<Attachment>),
-    /// To an attempt that is not settled yet: its end is waited for outside the line.
+    /// The attempt is not settled yet. The call waits for its outcome outside the queue.
     AwaitOutcome(PendingOutcome),
-    /// To an attachment that ENS no longer shows: for so long, nothing settles which of the two is the past. Waited for outside the line.
+    /// ENS no longer shows the attachment. Until this time has passed nothing settles it; the call waits outside the queue.
     Doubtful(Duration),
-    /// To the lock, or to a permit that was missing; nothing is reserved yet. At once once more: once for each grant and each permit.
+    /// The lock or a missing permit was acquired, and nothing is reserved yet. The next step follows at once.
     Continue,
-    /// Not far; after a pause, or a change of the record, once more.
+    /// Another ticket holds the lock. The next step follows after a pause or a change of the record.
     Queued { ahead: usize },
-    /// Not far; after this pause once more.
+    /// The next step follows after this pause.
     Retry(Duration, Failure),
 }
 
@@ -184,7 +184,7 @@ enum AttemptStep {
 #[derive(Clone, Copy)]
 struct PendingOutcome {
     uid: Uid,
-    /// This very call sent it, or may have: whatever becomes of its record, it must not hear that nothing was sent.
+    /// This call sent it, or may have: it must not report that nothing was sent, whatever happens to the record.
     sent: bool,
 }
 
@@ -195,7 +195,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         loop {
             let step = match line.try_lock() {
                 Some(guard) => self.run_under_queue_guard(guard).await?,
-                // Others are before us; what needs no lock need not wait for them.
+                // Other callers are ahead. A reply that needs no lock does not wait for them.
                 None => match self.ask().await? {
                     Some(AttemptStep::Retry(_, why)) => {
                         self.session.set_pending_error(why);
@@ -245,13 +245,13 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         };
         let guard = self.session.until_deadline(guard).await.flatten();
         if let (Err(_), Some(mut guard)) = (&guard, queue.try_lock()) {
-            // Perhaps nobody else is left to whom a lock could pass.
+            // No other caller may be left to take the lock over.
             self.attacher.release_if_idle(&mut guard, &self.request.instance).await;
         }
         guard
     }
 
-    /// At the head of the line: steps until there is an answer, or the caller's time is over.
+    /// Runs steps at the head of the queue until there is an answer or the deadline passes.
     async fn run_under_queue_guard(&self, mut guard: QueueGuard) -> Result<AttemptStep, Failure> {
         let mut permits = SendPermits::default();
         let mut unreached = 0;
@@ -292,22 +292,22 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         ended
     }
 
-    /// One step: as far as it gets without waiting for anything but the ledger and ENS. `recovering`: the ledger was, a moment ago.
+    /// One step, which waits for nothing but the ledger and ENS. `recovering`: the last reply was a recovery hold-down.
     async fn step(
         &self,
         guard: &mut QueueGuard,
         permits: &mut SendPermits,
         recovering: bool,
     ) -> Result<AttemptStep, Failure> {
-        // No permit is taken from the others while it cannot be used.
+        // A permit that cannot be used is not taken from other callers.
         if recovering && let Some(step) = self.ask().await? {
             return Ok(step);
         }
-        // A permit is had when nobody stands before, not while queueing, and never waited for under the lock.
+        // A permit is taken when no other ticket is ahead, and never awaited under the lock.
         if guard.is_next() {
             let permit_for_send = match self.attacher.try_prepare_send(permits).await {
                 Ok(Some(permit_for_send)) => permit_for_send,
-                // What needs neither permit nor credentials does not fail for them, and does not wait for them.
+                // A reply that needs neither permit nor credentials does not fail or wait for them.
                 missing => {
                     self.attacher.release(guard, &self.request.instance).await;
                     if let Some(step) = self.ask().await? {
@@ -331,19 +331,19 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     }
 }
 
-/// How long the lock is not asked for again unless the record changes: a quarter of a second.
+/// Pause between two polls for the lock: a quarter of a second, jittered.
 fn poll_pause() -> Duration {
     Duration::from_millis(random::between(200..300))
 }
 
-/// Pauses until the record is worth asking for again: so long at most, less if it changed, and never less than [`LEAST_ROUND`].
+/// Waits for a change of the record, between [`LEAST_ROUND`] and `most`.
 async fn next_round(changes: &mut ChangeSubscription, most: Duration) {
     sleep(LEAST_ROUND).await;
-    // Either way it is asked for again.
+    // The record is read again in both cases.
     let _ = timeout(most.saturating_sub(LEAST_ROUND), changes.changed()).await;
 }
 
-/// Who asked for what, and what came of it.
+/// Writes the audit line of a call.
 fn audit(request: &Request, answer: &Result<Attachment, Failure>) {
     let (outcome, ens_request_id) = match answer {
         Ok(attachment) => ("OK", &attachment.ens_request_id),

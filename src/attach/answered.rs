@@ -23,7 +23,7 @@ use super::{
 const OUTCOME_POLL: Duration = Duration::from_secs(1);
 
 impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
-    /// What the ledger answers to those who need no lock; `None`: nothing without it. [`Step::Retry`] where nobody gets it now.
+    /// What the ledger answers to those who need no lock; `None`: nothing without it. [`AttemptStep::Retry`] where no lock is granted now.
     pub(super) async fn ask(&self) -> Result<Option<AttemptStep>, Failure> {
         loop {
             let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Mode::Query);
@@ -136,7 +136,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             if let Ok(answer) = looked {
                 let attempt = answer.record.attempts.get(eni).filter(|attempt| attempt.uid() == uid);
                 match attempt.map(|attempt| &attempt.attachment) {
-                    // The ledger lost it: ENS's own status is all that is left to say what came of it.
+                    // The ledger lost it: only ENS's status can settle it.
                     None if sent => return Err(caller_session::outcome_unknown()),
                     None => {
                         self.session.reopen();

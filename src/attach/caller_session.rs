@@ -1,7 +1,7 @@
-//! What stands between a caller who waits and the attempt that runs whatever the caller does.
+//! The state that a waiting caller and its attempt share.
 //!
-//! Before the send the caller decides: a deadline or a hang-up closes the gate, and then nothing is sent, ever. Once the
-//! attempt has passed the gate it goes on to its end, and a caller who cannot wait that long hears that the outcome is unknown.
+//! Before the send the caller decides: an expired or cancelled call closes the session, and then nothing is sent. After the send has
+//! begun the attempt continues without the caller, who receives `OUTCOME_UNKNOWN` at the deadline.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,14 +16,14 @@ use crate::model::{Attachment, Code, Failure, Reason, SendEffect};
 use super::failures;
 use super::lock_queue::InstanceQueue;
 
-/// With less time than this until the deadline nothing is sent: the answer could not be told.
+/// Minimum time until the deadline for a send: with less the answer could not be returned.
 const LEAST_TIME_TO_SEND: Duration = Duration::from_millis(200);
 
 /// How long an outage of the ledger is waited out, by each call and from its beginning. A longer one is answered at once, so that calls
 /// do not fill the replica while nothing can be done for them.
 pub(super) const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
 
-/// The gate of one call.
+/// The session of one call.
 pub(super) struct CallerSession {
     deadline: Instant,
     closed: CancellationToken,
@@ -33,24 +33,24 @@ pub(super) struct CallerSession {
 
 struct SessionState {
     phase: SessionPhase,
-    /// What the caller hears if nothing better comes before the deadline.
+    /// The error that the caller receives at the deadline.
     pending_error: Failure,
-    /// The line that the attempt is the first of: what keeps it keeps them.
+    /// The queue whose first caller this is: its pending error is passed on to the callers behind.
     leads: Option<Arc<InstanceQueue>>,
-    /// Since when the ledger could not be asked.
+    /// Since when the ledger cannot be reached.
     unreached_since: Option<Instant>,
-    /// A copy went out, and came to nothing.
+    /// A copy was sent without effect.
     sent_without_effect: bool,
-    /// One was sent again with fresh credentials.
+    /// The attach was sent again with fresh credentials.
     credentials_refreshed: bool,
-    /// The caller was answered, or hung up: nothing is begun for him any more.
+    /// The caller was answered or has cancelled: no new send begins for it.
     abandoned: bool,
 }
 
 enum SessionPhase {
     /// Nothing was sent, and no send is written.
     Waiting,
-    /// A send is or may be written, or is under way, or somebody else's was joined.
+    /// A send is or may be recorded, or is in flight, or the attempt of another call was joined.
     Sending,
     /// ENS has answered.
     Known(Box<Result<Attachment, Failure>>),
@@ -85,8 +85,8 @@ impl CallerSession {
         self.deadline
     }
 
-    /// What keeps the attempt from being sent now. Of a copy that went out, and that ENS throttled or refused for the moment, the caller
-    /// hears to the end: nobody says any more that nothing was sent.
+    /// Sets the error that the caller receives at the deadline. After a copy was sent that ENS throttled or refused for the moment, an
+    /// error that reports that nothing was sent does not replace it.
     pub(super) fn set_pending_error(&self, failure: Failure) {
         let mut state = self.state();
         if let Some(line) = &state.leads {
@@ -97,12 +97,12 @@ impl CallerSession {
         }
     }
 
-    /// From now on the attempt is the first in this line, or in none.
+    /// Makes the attempt the first of this queue, or of none.
     pub(super) fn set_leading(&self, line: Option<Arc<InstanceQueue>>) {
         self.state().leads = line;
     }
 
-    /// Nothing will be sent, for this reason: what the caller hears.
+    /// The error that the caller receives when this one ends the call before a send.
     pub(super) fn refuse(&self, failure: Failure) -> Failure {
         self.set_pending_error(failure);
         self.state().pending_error.clone()
@@ -113,7 +113,7 @@ impl CallerSession {
         self.state().unreached_since = None;
     }
 
-    /// The ledger could not be asked: why, for the pause before it is asked again.
+    /// Returns the error for the pause before the next try to reach the ledger.
     ///
     /// # Errors
     /// It has been out of reach for so long, or is unusable for good, that asking again is of no use.
@@ -138,10 +138,10 @@ impl CallerSession {
         state.pending_error = why.clone();
     }
 
-    /// Passes the gate, right before a command that may write a send.
+    /// Begins a send, right before a command that may record one.
     ///
     /// # Errors
-    /// What blocked so far: the gate is closed, or too little time is left to tell the answer.
+    /// The pending error: the session is closed, or too little time is left to return the answer.
     pub(super) fn begin_send(&self) -> Result<(), Failure> {
         let mut state = self.state();
         if matches!(state.phase, SessionPhase::Closed) || Instant::now() + LEAST_TIME_TO_SEND > self.deadline {
@@ -152,7 +152,7 @@ impl CallerSession {
         Ok(())
     }
 
-    /// Somebody else's attempt is the caller's own now.
+    /// Joins the attempt of another call.
     pub(super) fn mark_joined(&self) {
         let mut state = self.state();
         if !matches!(state.phase, SessionPhase::Closed) {
@@ -160,7 +160,7 @@ impl CallerSession {
         }
     }
 
-    /// Back before the gate: nothing was sent after all. It is closed to who left meanwhile.
+    /// Returns to the state before the send: nothing was sent after all. An abandoned session closes.
     pub(super) fn reopen(&self) {
         let mut state = self.state();
         if matches!(state.phase, SessionPhase::Sending) {
@@ -172,12 +172,12 @@ impl CallerSession {
         }
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Whether no caller waits for the answer any more.
     pub(super) fn is_abandoned(&self) -> bool {
         self.state().abandoned
     }
 
-    /// ENS has answered: what the caller hears even if writing it down takes longer than the deadline.
+    /// Sets ENS's answer: the caller receives it even if recording it takes longer than the deadline.
     pub(super) fn set_result(&self, answer: Result<Attachment, Failure>) {
         self.state().phase = SessionPhase::Known(Box::new(answer));
     }
@@ -244,7 +244,7 @@ impl CallerSession {
         }
     }
 
-    /// Pauses, and says why; not if the pause would outlast the deadline.
+    /// Pauses with this pending error; returns at once if the pause would outlast the deadline.
     ///
     /// # Errors
     /// As [`CallerSession::until_deadline`].
@@ -258,12 +258,12 @@ impl CallerSession {
     }
 }
 
-/// Closes the gate when the caller's future is dropped.
+/// Closes the session when the caller's future is dropped.
 pub(super) struct CloseOnDrop(pub(super) Arc<CallerSession>);
 
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
-        // What the caller would have heard, nobody hears.
+        // There is no caller left to receive the answer.
         let _ = self.0.close();
     }
 }

@@ -1,4 +1,4 @@
-//! What an attach asks of ENS beside the send: the instance's ENIs when the observation is too old, and the ENI itself when the
+//! The describes of an attach: the instance's ENIs when the observation is too old, and the ENI itself when the
 //! ledger thinks that it is attached already.
 
 use crate::rate_limit::{Permit, RateClass};
@@ -12,7 +12,7 @@ use crate::model::{Failure, InstanceId, Timestamp};
 
 use super::{Attacher, AttemptTask, LEAST_ROUND, LEDGER_RETRY, failures};
 
-/// The pause after a describe that failed in passing, or told nothing.
+/// Pause after a describe that failed for the moment, or settled nothing.
 pub(super) const DESCRIBE_PAUSE: Duration = Duration::from_millis(500);
 
 impl<L: LedgerStore, E: Ens> Attacher<L, E> {
@@ -68,7 +68,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         let told = |attempt: &Attempt| attempt.described_at >= Some(sent_at);
         let pause = match record.attempts.get(eni).is_none_or(told) {
             true => LEAST_ROUND,
-            // What it said was of no use: it is not asked again at once.
+            // The describe settled nothing: the next one does not follow at once.
             false => DESCRIBE_PAUSE,
         };
         Ok((pause, failures::unconfirmed_attachment("its answer did not settle it")))

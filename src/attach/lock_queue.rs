@@ -1,6 +1,6 @@
-//! The callers of one replica for one instance stand in line here, first come, first served; the replica as a whole stands
-//! in the ledger's queue. Whoever is first takes the lock, and passes it on to those who already waited when it came, four
-//! at most: then other replicas have their turn.
+//! The FIFO queue of one replica's callers for one instance. The replica as a whole holds one ticket in the ledger's queue. The first
+//! caller takes the lock, and hands it over to callers that already waited when it was granted: four at most, then other replicas
+//! follow.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,12 +21,12 @@ const MOST_PER_GRANT: usize = 4;
 /// The queues of all instances that callers of this replica wait for.
 pub(super) type InstanceQueues = WeakMap<InstanceId, InstanceQueue>;
 
-/// The line of one instance.
+/// The queue of one instance.
 #[derive(Default)]
 pub(super) struct InstanceQueue {
     guard: Arc<tokio::sync::Mutex<LockState>>,
     waiting: Mutex<Waiters>,
-    /// What keeps the first in line, where it keeps everybody.
+    /// What blocks the first caller, where it blocks all of them.
     reason: Mutex<Option<Failure>>,
     told: Notify,
 }
@@ -44,7 +44,7 @@ pub(super) struct LockState {
     standing: QueuePosition,
 }
 
-/// What the ledger last said of this replica's ticket.
+/// The ledger's last reply about this replica's ticket.
 #[derive(Default)]
 enum QueuePosition {
     /// Nothing yet.
@@ -66,7 +66,7 @@ pub(super) struct HeldLock {
     left: usize,
 }
 
-/// A turn at the head of the line.
+/// The place at the head of the queue.
 pub(super) struct QueueGuard {
     line: Arc<InstanceQueue>,
     state: OwnedMutexGuard<LockState>,
@@ -89,7 +89,7 @@ impl Drop for WaiterEntry<'_> {
 }
 
 impl InstanceQueue {
-    /// The turn, if nobody else has it.
+    /// The head of the queue, if it is free.
     pub(super) fn try_lock(self: &Arc<Self>) -> Option<QueueGuard> {
         let state = self.guard.clone().try_lock_owned().ok()?;
         Some(QueueGuard {
@@ -98,7 +98,7 @@ impl InstanceQueue {
         })
     }
 
-    /// The turn, once everybody before has had theirs.
+    /// Waits for the head of the queue.
     pub(super) async fn lock(self: &Arc<Self>) -> QueueGuard {
         let _waiter = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -114,7 +114,7 @@ impl InstanceQueue {
         }
     }
 
-    /// Tells those in line what keeps the first one, or that it is nothing but the others.
+    /// Publishes what blocks the first caller to those behind, where it blocks all of them.
     pub(super) fn set_blocked_by(&self, why: &Failure) {
         let keeps_everybody = matches!(
             why.reason,
@@ -128,7 +128,7 @@ impl InstanceQueue {
         }
     }
 
-    /// What keeps the first in line, where it keeps everybody, once that is another than is `known`.
+    /// Waits until what blocks all callers differs from `known`.
     pub(super) async fn blocked_by_changed(&self, known: Option<&Failure>) -> Option<Failure> {
         loop {
             let told = self.told.notified();
@@ -150,17 +150,17 @@ impl InstanceQueue {
 }
 
 impl QueueGuard {
-    /// The ticket to ask the ledger with: the same one until its grant is over.
+    /// The ticket for the ledger's queue: the same one until its grant is over.
     pub(super) fn ticket(&mut self) -> Ticket {
         *self.state.ticket.get_or_insert_with(|| Ticket(random::uuid()))
     }
 
-    /// The line that it is the head of.
+    /// The queue that this is the head of.
     pub(super) fn line(&self) -> Arc<InstanceQueue> {
         self.line.clone()
     }
 
-    /// What the ledger's answer says of the lock and the places before.
+    /// Takes over what the ledger's reply reports about the lock and the tickets ahead.
     pub(super) fn apply_reply(&mut self, answer: &CommandOutcome) {
         match answer.reply {
             Reply::Granted { grant, room, .. } => self.granted(grant, answer.deadline(grant.expires_at), room),
@@ -206,7 +206,7 @@ impl QueueGuard {
         held.left > 0 && BootInstant::now() + needed < held.ends && self.line.has_waiter_since(held.came)
     }
 
-    /// Whether nobody is left for whom the lock, or the place in the queue, would be kept.
+    /// Whether no caller is left to take over the lock or the ticket.
     pub(super) fn has_no_waiters(&self) -> bool {
         let came = self.held().map_or_else(Instant::now, |held| held.came);
         !self.line.has_waiter_since(came)
@@ -217,7 +217,7 @@ impl QueueGuard {
         !matches!(self.state.standing, QueuePosition::Queued(1..))
     }
 
-    /// The grant is over, or the place given up: the next one asks with a new ticket. The old one, if the ledger may know it.
+    /// Forgets the ticket: the next caller takes a new one. Returns the old one, if the ledger may know it.
     pub(super) fn reset(&mut self) -> Option<Ticket> {
         std::mem::take(&mut *self.state).ticket
     }

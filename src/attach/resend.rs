@@ -39,7 +39,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         self.release_if_idle(&mut guard, instance).await;
     }
 
-    /// Every wait ends with the gate; what is reserved is sent.
+    /// Every wait ends with the session; what is reserved is sent.
     async fn try_resend(
         &self,
         session: &CallerSession,
@@ -67,7 +67,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
                 .await;
             if let ReserveOutcome::Reserved(reserved) = outcome {
                 let sent = self.send_once(guard, reserved, permit_for_send, || false).await;
-                // Written or not: the tracker goes on from the record.
+                // Recorded or not: the tracker continues from the record.
                 let _ = self.write(guard, &sent.completed).await;
                 return Ok(());
             }

@@ -1,5 +1,5 @@
-//! The way to a reservation: the lock, a slot and a written send, with a describe of the instance between if nobody asked ENS lately.
-//! And how the lock is given up again.
+//! Acquires the lock, a slot and the record of a send, with a describe of the instance in between if the last observation is too old.
+//! Releases the lock again.
 
 use crate::rate_limit::{Permit, RateClass};
 use std::time::Duration;
@@ -20,11 +20,11 @@ use super::send_permit::{SendPermit, SendPermits};
 use super::steps::{NextStep, ReserveRequest, Reserved};
 use super::{Attacher, AttemptStep, AttemptTask, LEDGER_RETRY, failures};
 
-/// How far the way to a reservation led.
+/// Outcome of a try to reserve.
 pub(super) enum ReserveOutcome {
-    /// To its end.
+    /// The slot is reserved and the send recorded.
     Reserved(Reserved),
-    /// The ledger answered otherwise.
+    /// The ledger replied otherwise.
     Denied(Box<CommandOutcome>),
     /// The instance must be described, and no permit for that is at hand.
     NoDescribePermit,
@@ -37,8 +37,8 @@ pub(super) enum ReserveOutcome {
 }
 
 impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
-    /// Takes the lock and a slot, asking ENS who is there if nobody did so lately, and sends. What it need not send with stays in the
-    /// kit.
+    /// Takes the lock and a slot, describes the instance if the last observation is too old, and sends. Unused permits stay in
+    /// `permits`.
     pub(super) async fn reserve(
         &self,
         guard: &mut QueueGuard,
@@ -90,9 +90,9 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
 }
 
 impl<L: LedgerStore, E: Ens> Attacher<L, E> {
-    /// Asks the ledger until something is reserved or cannot be, for the caller at this gate if there is one. The gate counts as passed
-    /// only while a command that may write a send is on its way, and once one is written. For a describe it uses the permit that was
-    /// brought along, or one that is at hand.
+    /// Tries to reserve, for the caller of this session if there is one. The session counts as sending only while a command that may
+    /// record a send is in flight, and after one is recorded. A describe uses the permit that was passed in, or one that is available
+    /// at once.
     pub(super) async fn reserve(
         &self,
         guard: &mut QueueGuard,
@@ -150,9 +150,9 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         }
     }
 
-    /// Executes a command that may write a send, while the caller waits: one who left, or was told that the outcome is unknown, may call
-    /// again, and what he hears then must stay so. An answer that was lost is asked for again until it is known, for the caller may not
-    /// be told before that nothing will be sent. What was written all the same the tracker settles.
+    /// Executes a command that may record a send, while the caller waits. A caller that left, or received `OUTCOME_UNKNOWN`, may call
+    /// again, and that call's answer must stay true. A lost reply is requested again until it is known: before that the caller must not
+    /// receive "nothing will be sent". The tracker settles what was recorded nevertheless.
     async fn execute_until_known(
         &self,
         instance: &InstanceId,
@@ -176,7 +176,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         })
     }
 
-    /// At the end of a turn: gives up the lock, or the place in the queue, unless somebody in line goes on with it.
+    /// Releases the lock, or the ticket, unless another caller takes it over.
     pub(super) async fn release_if_idle(&self, guard: &mut QueueGuard, instance: &InstanceId) {
         let enough = guard
             .held()
@@ -186,7 +186,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         }
     }
 
-    /// Gives up the lock, or the place in the queue. If the ledger cannot be reached both end by themselves.
+    /// Releases the lock, or the ticket. If the ledger cannot be reached both expire.
     pub(super) async fn release(&self, guard: &mut QueueGuard, instance: &InstanceId) {
         if let Some(ticket) = guard.reset() {
             // A lease that is not given back lapses.

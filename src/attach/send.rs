@@ -84,7 +84,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             }
             // The tracker was faster, and ended it: that stands.
             (_, Some(_), Ok(Some(_))) => Ok(AttemptStep::AwaitOutcome(PendingOutcome { uid, sent: false })),
-            // What the ledger still takes for a send is settled as one: nobody may be told that nothing will be sent.
+            // The ledger still counts it as a send and settles it as one: no caller may receive "nothing was sent".
             _ => Ok(AttemptStep::AwaitOutcome(PendingOutcome { uid, sent: true })),
         }
     }
@@ -198,7 +198,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         SendResult::Refused(failure)
     }
 
-    /// Writes how a send was answered, and releases the lock with it unless somebody in line may go on under it. The attachment
+    /// Records the result of a send, and releases the lock with it unless another caller takes the lock over. The attachment
     /// as it stands then; `None` if it is gone; an error if the ledger could not be reached for two minutes.
     pub(super) async fn write(
         &self,
@@ -213,7 +213,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
             match self.ledger.execute(instance, &command).await {
                 Ok(answer) => break Ok(answer.reply),
                 Err(error) if Instant::now() < until => {
-                    // Those in line wait for this one, and cannot ask the ledger themselves.
+                    // The callers behind wait for this one and cannot reach the ledger themselves.
                     guard.line().set_blocked_by(&failures::unavailable(&error));
                     sleep(LEDGER_RETRY).await;
                 }

@@ -1,8 +1,8 @@
-//! What an attach needs beside the lock: permits of the account's budget, fresh credentials and a date. Had before the lock, and never
-//! waited for under it.
+//! What an attach needs besides the lock: permits of the rate limiter, fresh credentials and a date. It is acquired before the lock and
+//! never awaited under it.
 //!
-//! What was had is kept while the attach stands in the ledger's queue, so that nobody loses a place for want of a permit. A breaker's
-//! probe is not kept: it is the only call that ENS gets until it is answered, and goes to whoever can use it at once.
+//! Permits are kept while the attach waits in the ledger's queue, so that no caller loses its place for a permit. A breaker's probe is
+//! not kept: it is the only call that ENS receives until it is answered, so it goes to a caller that can use it at once.
 
 use crate::rate_limit::{Permit, PermitError, RateClass, StoreUnreachable};
 use std::time::Duration;

@@ -26,7 +26,7 @@ pub enum NextStep {
     Reserved(Reserved),
     /// To a describe of the instance, under the lock; then [`ReserveRequest::on_observation`].
     Describe,
-    /// No further: nothing is reserved, as the reply says. Asking again begins anew.
+    /// Nothing is reserved, for the reply's reason.
     Nothing,
 }
 
@@ -59,7 +59,7 @@ impl ReserveRequest {
                 attempt: attempt.clone(),
                 epoch: epoch.to_owned(),
             }),
-            // What is stale at birth is not asked for at once again.
+            // An observation that is stale already is not repeated at once.
             Reply::Granted { stale: true, .. } if !saw => NextStep::Describe,
             _ => NextStep::Nothing,
         }
