@@ -129,7 +129,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         loop {
             let looked = self.attacher.ledger.execute(instance, &Command::Read).await;
             if let Err(error) = &looked
-                && error.down_for >= LEDGER_PATIENCE
+                && error.outage().down_for >= LEDGER_PATIENCE
             {
                 return Err(caller_session::outcome_unknown().retry_after(failures::LEDGER_OUTAGE));
             }

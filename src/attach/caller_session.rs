@@ -120,7 +120,7 @@ impl CallerSession {
     pub(super) fn ledger_unreached(&self, error: &LedgerError) -> Result<Failure, Failure> {
         let why = failures::unavailable(error);
         let since = *self.state().unreached_since.get_or_insert_with(Instant::now);
-        match error.misconfigured || error.down_for.max(since.elapsed()) >= LEDGER_PATIENCE {
+        match error.is_misconfigured() || error.outage().down_for.max(since.elapsed()) >= LEDGER_PATIENCE {
             true => Err(self.refuse(why)),
             false => Ok(why),
         }

@@ -93,7 +93,7 @@ pub(crate) fn unavailable(error: &LedgerError) -> Failure {
             format!("{error}; nothing was sent; {then}"),
         )
     };
-    if error.misconfigured {
+    if error.is_misconfigured() {
         failure("another replica may do better")
     } else {
         failure("try again").retry_after(LEDGER_OUTAGE)
@@ -107,7 +107,10 @@ pub(crate) fn draining() -> Failure {
 
 /// The ledger cannot promise to remember the attach.
 pub(crate) fn unconfirmed(error: &LedgerError) -> Failure {
-    Failure::new(Reason::CoordinationUnavailable, format!("{}; try again", error.why))
+    Failure::new(
+        Reason::CoordinationUnavailable,
+        format!("{}; try again", error.outage().why),
+    )
 }
 
 /// The ledger recovers from a loss.

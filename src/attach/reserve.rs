@@ -78,7 +78,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
                 Ok(AttemptStep::Retry(pause, why))
             }
             // If it was written the tracker settles it.
-            ReserveOutcome::LedgerUnavailable(error) if error.maybe_applied => Err(caller_session::outcome_unknown()),
+            ReserveOutcome::LedgerUnavailable(error) if error.maybe_applied() => Err(caller_session::outcome_unknown()),
             ReserveOutcome::LedgerUnavailable(_) if Instant::now() >= self.session.deadline() => {
                 self.session.close().map(|known| AttemptStep::Done(Box::new(known)))
             }
@@ -113,7 +113,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
             let answer = match answer {
                 Ok(answer) => answer,
                 Err(error) => {
-                    if let (Some(session), false) = (caller, error.maybe_applied) {
+                    if let (Some(session), false) = (caller, error.maybe_applied()) {
                         session.reopen();
                     }
                     return ReserveOutcome::LedgerUnavailable(error);
@@ -162,7 +162,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         let mut in_doubt = false;
         while !session.is_abandoned() {
             match self.ledger.execute_until(instance, command, session.deadline()).await {
-                Err(error) if in_doubt || error.maybe_applied => {
+                Err(error) if in_doubt || error.maybe_applied() => {
                     in_doubt = true;
                     session.set_pending_error(failures::unavailable(&error));
                 }

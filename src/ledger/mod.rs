@@ -88,59 +88,90 @@ pub trait LedgerStore: RateLimitStore {
     fn health(&self) -> Health;
 }
 
-/// The ledger cannot be reached, or not in time, or must not be used.
+/// A ledger call that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the ledger {}: {why}", if *.misconfigured { "cannot be used" } else { "cannot be reached" })]
-pub struct LedgerError {
+pub enum LedgerError {
+    /// The ledger cannot be reached, or not in time. Nothing was applied.
+    #[error("the ledger cannot be reached: {}", .0.why)]
+    NotApplied(Outage),
+    /// The ledger must not be used, as a whole or for this instance, until its set-up changes: a retry does not help. Nothing was
+    /// applied.
+    #[error("the ledger cannot be used: {}", .0.why)]
+    Misconfigured(Outage),
+    /// The reply was lost: the call may have been applied.
+    #[error("the ledger cannot be reached: {}", .0.why)]
+    OutcomeUnknown(Outage),
+}
+
+/// What is known of a failed ledger call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outage {
     /// What happened, without secrets.
     pub why: String,
-    /// Whether it cannot be used, as a whole or for this instance, until somebody repaired it: asking again is of no use. Nothing was
-    /// applied then.
-    pub misconfigured: bool,
-    /// Whether what was under way may have been applied all the same: its answer was lost.
-    pub maybe_applied: bool,
-    /// How long the server that was asked for has been out of reach by now, as far as is known; zero if it was there just now. Of a
-    /// cluster it is the node that holds what was asked for.
+    /// How long the server has been out of reach by now, as far as is known; zero if it was reached just now. Of a cluster it is the
+    /// node that holds the instance.
     pub down_for: Duration,
+}
+
+impl Outage {
+    fn just_now(why: impl Into<String>) -> Self {
+        Self {
+            why: why.into(),
+            down_for: Duration::ZERO,
+        }
+    }
 }
 
 impl LedgerError {
     /// Nothing was applied.
     pub fn not_applied(why: impl Into<String>) -> Self {
-        Self {
-            why: why.into(),
-            misconfigured: false,
-            maybe_applied: false,
-            down_for: Duration::ZERO,
-        }
+        Self::NotApplied(Outage::just_now(why))
     }
 
-    /// Nothing was applied, and nothing will be before a repair.
+    /// Nothing was applied, and nothing will be until the set-up changes.
     pub fn misconfigured(why: impl Into<String>) -> Self {
-        Self {
-            misconfigured: true,
-            ..Self::not_applied(why)
-        }
+        Self::Misconfigured(Outage::just_now(why))
+    }
+
+    /// The call may have been applied.
+    pub fn outcome_unknown(why: impl Into<String>) -> Self {
+        Self::OutcomeUnknown(Outage::just_now(why))
     }
 
     /// The same, from a server that has been out of reach for this long.
     #[must_use]
-    pub fn with_outage(self, down_for: Duration) -> Self {
-        Self { down_for, ..self }
+    pub fn with_outage(mut self, down_for: Duration) -> Self {
+        let (Self::NotApplied(outage) | Self::Misconfigured(outage) | Self::OutcomeUnknown(outage)) = &mut self;
+        outage.down_for = down_for;
+        self
     }
 
-    /// Nobody knows whether it was applied.
-    pub fn outcome_unknown(why: impl Into<String>) -> Self {
-        Self {
-            maybe_applied: true,
-            ..Self::not_applied(why)
-        }
+    /// What is known of the failure.
+    #[must_use]
+    pub fn outage(&self) -> &Outage {
+        let (Self::NotApplied(outage) | Self::Misconfigured(outage) | Self::OutcomeUnknown(outage)) = self;
+        outage
+    }
+
+    /// Whether a retry does not help.
+    #[must_use]
+    pub fn is_misconfigured(&self) -> bool {
+        matches!(self, Self::Misconfigured(_))
+    }
+
+    /// Whether the call may have been applied.
+    #[must_use]
+    pub fn maybe_applied(&self) -> bool {
+        matches!(self, Self::OutcomeUnknown(_))
     }
 }
 
 impl From<LedgerError> for StoreUnreachable {
     fn from(error: LedgerError) -> Self {
-        let LedgerError { why, down_for, .. } = error;
+        let (LedgerError::NotApplied(outage)
+        | LedgerError::Misconfigured(outage)
+        | LedgerError::OutcomeUnknown(outage)) = error;
+        let Outage { why, down_for } = outage;
         Self { why, down_for }
     }
 }

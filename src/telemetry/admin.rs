@@ -51,10 +51,10 @@ impl Admin {
             .route("/metrics", get(metrics))
             .with_state(self);
         let stopping = CancellationToken::new();
-        let shutdown = stopping.clone();
+        let stop_now = stopping.clone();
         let server = axum::serve(listener, routes).with_graceful_shutdown(async move {
             shutdown.await;
-            shutdown.cancel();
+            stop_now.cancel();
         });
         tokio::select! {
             result = server => result,

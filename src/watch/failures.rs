@@ -71,7 +71,7 @@ fn refused(instance: &InstanceId, refusal: &EnsRefusal) -> Failure {
 
 /// The ledger cannot be read or written, or this replica must not use it.
 pub(super) fn unreadable(error: &LedgerError) -> Failure {
-    let then = match error.misconfigured {
+    let then = match error.is_misconfigured() {
         true => "another replica may do better",
         false => "call again",
     };

@@ -220,7 +220,7 @@ fn lease() {
 #[test]
 fn conflict_waits() {
     let plan = Plan::of_a_hostile_ens("what ens contradicts");
-    finds_violation("A1", plan.checks(SafetyChecks::without(SafetyCheck::ConflictWaits)));
+    finds_violation("L3", plan.checks(SafetyChecks::without(SafetyCheck::ConflictWaits)));
 }
 
 #[test]

@@ -155,7 +155,7 @@ impl Node {
         });
         match self.current(partition, &keys, looked.await?).await {
             // Other replicas are set differently: that stands in the views.
-            Err(error) if error.misconfigured => return Ok(()),
+            Err(error) if error.is_misconfigured() => return Ok(()),
             current => current?,
         };
         let marked = self.connection.call(Operation::Commit, |mut connection| async move {

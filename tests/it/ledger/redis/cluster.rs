@@ -89,7 +89,7 @@ async fn slots_that_move_take_their_records_along() {
                         served += 1;
                     }
                     Err(error) => {
-                        assert!(!error.maybe_applied, "{error}");
+                        assert!(!error.maybe_applied(), "{error}");
                         refused += 1;
                     }
                 }
@@ -149,7 +149,7 @@ async fn a_cluster_of_which_nobody_answers_and_one_that_is_none() {
     let nobody = eni_gateway::ledger::redis::ServerAddr::Tcp("127.0.0.1".to_owned(), free_port());
     let (_guard, ledger) = start(settings_of(Servers::Cluster(vec![nobody])));
     until("said", async || {
-        let why = ledger.read(&instance(1), None).await.unwrap_err().why;
+        let why = ledger.read(&instance(1), None).await.unwrap_err().outage().why.clone();
         why.to_lowercase().contains("refused")
     })
     .await;
@@ -158,7 +158,7 @@ async fn a_cluster_of_which_nobody_answers_and_one_that_is_none() {
     let lone = Server::start().await;
     let (_guard, ledger) = start(settings_of(Servers::Cluster(vec![lone.place()])));
     until("said", async || {
-        let why = ledger.read(&instance(1), None).await.unwrap_err().why;
+        let why = ledger.read(&instance(1), None).await.unwrap_err().outage().why.clone();
         why.contains("cluster support disabled")
     })
     .await;

@@ -23,7 +23,7 @@ async fn a_server_that_evicts_is_unfit() {
         .commit(&proposal(&instance(1), &from, record(1), Effects::default()))
         .await
         .unwrap_err();
-    assert!(refused.why.contains("noeviction"), "{refused}");
+    assert!(refused.outage().why.contains("noeviction"), "{refused}");
     let mut other = settings(&server);
     other.prefix = "other:".to_owned();
     assert!(matches!(init(other).await.unwrap_err(), InitError::Unfit(_)));

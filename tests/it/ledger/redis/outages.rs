@@ -111,7 +111,7 @@ async fn a_primary_that_became_a_replica_is_left() {
         ledger
             .read(&instance(1), None)
             .await
-            .is_err_and(|why| why.why.contains("replica"))
+            .is_err_and(|error| error.outage().why.contains("replica"))
     })
     .await;
     server.ask::<()>(&["REPLICAOF", "NO", "ONE"]).await;
@@ -164,7 +164,7 @@ async fn a_server_that_waits_for_its_replicas_is_away_and_not_unfit() {
     .await;
     let health = ledger.health();
     assert!(health.reached && health.misconfigured.is_empty(), "{health:?}");
-    assert!(!ledger.read(&instance(1), None).await.unwrap_err().misconfigured);
+    assert!(!ledger.read(&instance(1), None).await.unwrap_err().is_misconfigured());
     server.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
     until("back", async || {
         ledger.health().up && ledger.read(&instance(1), None).await.is_ok()
@@ -208,7 +208,7 @@ async fn a_full_redis_says_so_until_it_takes_writes_again() {
     let mine = crate::ledger::contract::proposal(&instance(1), &from, record(2), Effects::default());
     let error = ledger.commit(&mine).await.unwrap_err();
     assert!(
-        !error.misconfigured && !error.maybe_applied && error.why.contains("maxmemory"),
+        !error.is_misconfigured() && !error.maybe_applied() && error.outage().why.contains("maxmemory"),
         "{error}"
     );
     // Reads go through, and are no sign that it is well.

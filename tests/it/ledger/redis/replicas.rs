@@ -93,7 +93,10 @@ async fn many_share_one_wait_and_nobody_is_told_before_the_replicas_have_it() {
     watched.servers[replica].freeze();
     let began = Instant::now();
     let refused = ledger.confirm(&instance(1), &under).await.unwrap_err();
-    assert!(!refused.maybe_applied && refused.why.contains("1 of 2"), "{refused}");
+    assert!(
+        !refused.maybe_applied() && refused.outage().why.contains("1 of 2"),
+        "{refused}"
+    );
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     watched.servers[replica].thaw();
     until("confirmed again", async || {
@@ -119,7 +122,13 @@ async fn a_failover_needs_no_hold_and_loses_nothing_that_was_confirmed() {
     assert_ne!(found.partition.epoch, under, "another server, another epoch");
     assert_eq!(ledger.health().recovering, 0);
     // What was committed at the old primary cannot be confirmed by the new one.
-    let why = ledger.confirm(&instance(1), &under).await.unwrap_err().why;
+    let why = ledger
+        .confirm(&instance(1), &under)
+        .await
+        .unwrap_err()
+        .outage()
+        .why
+        .clone();
     assert!(why.contains("another one"), "{why}");
     until("one replica is left", async || {
         let under = epoch(&ledger).await;

@@ -108,10 +108,10 @@ async fn failure(settings: RedisSettings) -> String {
     let (_guard, ledger) = start(settings);
     let said = |why: &str| !why.contains("not connected yet");
     until("said", async || {
-        said(&ledger.read(&instance(1), None).await.unwrap_err().why)
+        said(&ledger.read(&instance(1), None).await.unwrap_err().outage().why)
     })
     .await;
-    ledger.read(&instance(1), None).await.unwrap_err().why
+    ledger.read(&instance(1), None).await.unwrap_err().outage().why.clone()
 }
 
 #[tokio::test]

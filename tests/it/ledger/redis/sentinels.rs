@@ -85,7 +85,7 @@ async fn who_names_no_primary_is_told_of() {
     });
     let (_guard, ledger) = start(settings);
     until("said", async || {
-        let why = ledger.read(&instance(1), None).await.unwrap_err().why;
+        let why = ledger.read(&instance(1), None).await.unwrap_err().outage().why.clone();
         why.contains("no sentinel names the primary") && why.contains(&nobody.to_string())
     })
     .await;
