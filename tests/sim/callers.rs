@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::grpc::proto::{AttachNetworkInterfaceRequest, GetAttachmentRequest, ListAttachmentsRequest};
 use eni_gateway::model::{RequestId, random};
 use tokio::time::{sleep, timeout};
@@ -98,6 +99,7 @@ async fn attach(
     simulation
         .history
         .note(format_args!("{who}: attach {eni} to {instance} within {deadline:?}"));
+    let (began, only_asks) = (simulation.history.elapsed(), message.validate_only);
     let mut request = Request::new(message);
     request.set_timeout(deadline);
     let call = client.attach_network_interface(request);
@@ -109,7 +111,13 @@ async fn attach(
     let outcome = match answer {
         None => "hung up".to_owned(),
         Some(Ok(response)) => match response.into_inner().attachment {
-            Some(attachment) => format!("{} {}", attachment.uid, attachment.state().as_str_name()),
+            Some(attachment) => {
+                if attachment.state() == State::Attached && !only_asks {
+                    let pair = (instance.as_str(), eni.as_str());
+                    simulation.judge.affirmed(simulation, request_id, pair, began);
+                }
+                format!("{} {}", attachment.uid, attachment.state().as_str_name())
+            }
             None => "valid".to_owned(),
         },
         Some(Err(status)) => {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use eni_gateway::ens::Row;
+use eni_gateway::ens::{EniStatus, Row};
 use eni_gateway::ledger::apply::Context;
 use eni_gateway::ledger::bounds::LEASE_MARGIN;
 use eni_gateway::ledger::invariants::{self, world};
@@ -93,6 +93,14 @@ struct Observed {
     recorded_at: Timestamp,
 }
 
+/// What the ledger knew of an attempt.
+#[derive(Debug)]
+struct Known {
+    eni: InterfaceId,
+    state: State,
+    described_at: Option<Timestamp>,
+}
+
 #[derive(Default)]
 struct Books {
     sends: Vec<Send>,
@@ -104,6 +112,10 @@ struct Books {
     released: BTreeMap<Uid, Timestamp>,
     /// When the newest answered describe that spoke of an ENI was sent.
     described: BTreeMap<InterfaceId, Timestamp>,
+    /// Every answered describe that spoke of an ENI: when it was sent, and where it showed the ENI in use.
+    shown: BTreeMap<InterfaceId, Vec<(Timestamp, Option<InstanceId>)>>,
+    /// The attempts that the ledger last showed to a gateway for a request.
+    known: BTreeMap<RequestId, Vec<Known>>,
     /// When each gateway sent the last answered describe of an instance.
     described_by: BTreeMap<(String, InstanceId), Timestamp>,
     /// When each observation was sent and recorded.
@@ -443,6 +455,62 @@ impl Judge {
             let newest = books.described.entry(eni.clone()).or_default();
             *newest = asked.max(*newest);
         }
+        let named: BTreeSet<_> = ids.iter().chain(rows.iter().map(|row| &row.eni)).collect();
+        for eni in named {
+            let row = rows
+                .iter()
+                .find(|row| row.eni == *eni && row.status == EniStatus::InUse);
+            let on = row.and_then(|row| row.instance.clone());
+            books.shown.entry(eni.clone()).or_default().push((asked, on));
+        }
+    }
+
+    /// The ledger showed a record to a gateway, for this request.
+    pub(crate) fn knows(&self, request: RequestId, record: &Record) {
+        let known = record.attempts.iter().map(|(eni, attempt)| Known {
+            eni: eni.clone(),
+            state: attempt.attachment.state,
+            described_at: attempt.described_at,
+        });
+        self.books().known.insert(request, known.collect());
+    }
+
+    /// A1: a call that sent nothing was answered OK for an ENI that was attached before. A describe that was sent after the call began
+    /// must have shown the ENI in use there, and so must the newest one that the ledger knew of.
+    pub(crate) fn affirmed(&self, simulation: &Simulation, request: RequestId, pair: (&str, &str), began: Duration) {
+        let mut books = self.books();
+        let (instance, eni) = pair;
+        let known = books.known.remove(&request).unwrap_or_default();
+        let attached = |known: &&Known| known.eni.as_str() == eni && known.state == State::Attached;
+        let Some(known) = known.iter().find(attached) else {
+            return;
+        };
+        if books.shared.contains(&request) || books.sends.iter().any(|send| send.request == Some(request)) {
+            return;
+        }
+        let here = |on: &Option<InstanceId>| on.as_ref().is_some_and(|on| on.as_str() == instance);
+        let since = simulation.now() - (simulation.history.elapsed() - began);
+        let shown = books.shown.get(&known.eni).map_or(&[][..], Vec::as_slice);
+        let mut lately = shown
+            .iter()
+            .filter(|(asked, _)| *asked + simulation.plan.spare >= since);
+        // The ledger names a describe by its own clock, which agrees with this one unless it steps.
+        let same = |asked: Timestamp| {
+            known
+                .described_at
+                .is_some_and(|at| at.as_micros().abs_diff(asked.as_micros()) < 1_000)
+        };
+        let mut newest = shown.iter().filter(|(asked, _)| same(*asked)).peekable();
+        let why = if newest.peek().is_some() && !newest.any(|(_, on)| here(on)) {
+            "although ens, asked last, did not show it in use"
+        } else if !lately.any(|(_, on)| here(on)) {
+            "and no describe since has shown it in use"
+        } else {
+            return;
+        };
+        drop(books);
+        let what = format!("{eni} on {instance} was affirmed to a call that began at {began:?}, {why}");
+        self.violation(simulation, "A1", what);
     }
 
     /// Somebody else attaches an ENI to an instance.

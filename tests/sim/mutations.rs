@@ -139,6 +139,12 @@ impl Mutation {
                 plan.late = Some(0.8);
                 plan.cloud_faults = 0.3;
             }
+            Self::Rule(SafetyCheck::Doubt) => {
+                // What was just attached is taken off, and attached again within the lag.
+                plan.troubles = vec![Kind::ForeignDetach];
+                plan.calm = Duration::from_secs(1);
+                (plan.instances, plan.callers) = (1, 8);
+            }
             Self::Rule(SafetyCheck::DetachingOccupies) => plan.troubles = vec![Kind::ForeignDetach],
             Self::Lease | Self::Rule(SafetyCheck::Lease) => {
                 // A pause must fall between a grant and its send.
@@ -176,6 +182,7 @@ impl Mutation {
 #[case::rule_absence_in_hold(Mutation::Rule(SafetyCheck::AbsenceInHold), &["L1", "L3", "A1", "D1"], 2000)]
 #[case::rule_open_copies(Mutation::Rule(SafetyCheck::OpenCopies), &["L1", "L3", "A1"], 2000)]
 #[case::rule_times_restart(Mutation::Rule(SafetyCheck::TimesRestart), &["L1", "L3", "A1"], 200)]
+#[case::rule_doubt(Mutation::Rule(SafetyCheck::Doubt), &["A1"], 200)]
 #[case::limit(Mutation::Limit, &["L1"], 20)]
 #[case::lag(Mutation::Lag, &["L1", "L3"], 50)]
 #[case::validity(Mutation::Validity, &["L1", "L3"], 100)]

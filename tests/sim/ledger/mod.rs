@@ -109,8 +109,11 @@ impl Link {
         simulation.progress.calls_ledger(simulation, gateway, instance, request);
     }
 
-    fn saw(&self, instance: &InstanceId, partition: &Partition) {
-        let index = PartitionId::of(instance).index();
+    fn saw(&self, instance: &InstanceId, request: Option<&RequestKey>, snapshot: &Snapshot) {
+        let (index, partition) = (PartitionId::of(instance).index(), &snapshot.partition);
+        if let Some(request) = request {
+            self.0.simulation.judge.knows(request.id, &snapshot.record);
+        }
         self.0.seen.lock().unwrap().insert(index, partition.clone());
         let Shared { simulation, .. } = &*self.0;
         let left = partition.hold_down_until.since(self.server().now());
@@ -143,9 +146,9 @@ impl RateLimitStore for Link {
 impl LedgerStore for Link {
     async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, LedgerError> {
         self.calls(instance, request);
-        let (id, request) = (instance.clone(), request.cloned());
-        let snapshot = self.ask(move |_, server| server.look(&id, request.as_ref())).await?;
-        self.saw(instance, &snapshot.partition);
+        let (id, key) = (instance.clone(), request.cloned());
+        let snapshot = self.ask(move |_, server| server.look(&id, key.as_ref())).await?;
+        self.saw(instance, request, &snapshot);
         Ok(snapshot)
     }
 
@@ -174,7 +177,7 @@ impl LedgerStore for Link {
             })
             .await?;
         if let Verdict::Conflict(found) = &verdict {
-            self.saw(&proposal.instance, &found.partition);
+            self.saw(&proposal.instance, proposal.request.as_ref(), found);
         }
         Ok(verdict)
     }
