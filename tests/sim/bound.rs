@@ -25,8 +25,8 @@ const ALLOWANCE: Duration = Duration::from_secs(1);
 
 /// A breaker's probe goes out within this time, or returns.
 pub(crate) const PROBE: Duration = Duration::from_secs(2);
-/// A caller whose gateway does not reach the ledger is refused within this time, unless something was sent for it.
-pub(crate) const LEDGER_DOWN: Duration = Duration::from_secs(12);
+/// How long the product waits out an outage of the ledger.
+pub(crate) const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
 /// A call of this length had time to hear why it waits.
 pub(crate) const LONG_ENOUGH: Duration = Duration::from_millis(500);
 /// A read is answered within this time: with what ENS shows, from the ledger, or with a reason.
@@ -41,6 +41,12 @@ pub(crate) const LEDGER_CALLS_PER_REQUEST: u32 = 60;
 pub(crate) fn ledger_calls_per_instance(plan: &Plan) -> u32 {
     let crowd = plan.crowd.as_ref().map_or(0, |crowd| crowd.patient + crowd.hasty);
     100 + 15 * u32::try_from(plan.callers + crowd).unwrap_or(u32::MAX)
+}
+
+/// A caller whose gateway does not reach the ledger is answered within this time: the patience of the product, and ENS's answer
+/// where an attach was sent for it.
+pub(crate) fn ledger_down(sent: bool) -> Duration {
+    LEDGER_PATIENCE + ALLOWANCE * 2 + if sent { ATTEMPT_TIMEOUT } else { Duration::ZERO }
 }
 
 /// Sends of one request at once: three copies, and one with new credentials.
@@ -106,7 +112,9 @@ pub(crate) fn recovery(kind: Kind, plan: &Plan) -> Option<Duration> {
     let bounds = &plan.bounds;
     match kind {
         // The lease of whoever held the lock, and a grant on trial to a replica that is gone.
-        Kind::Crash | Kind::Drain | Kind::Pause | Kind::StoreUnreachable => Some(bounds.lease + ALLOWANCE * 2),
+        Kind::Crash | Kind::Drain | Kind::Pause | Kind::Unreachable | Kind::OutageInSend => {
+            Some(bounds.lease + ALLOWANCE * 2)
+        }
         // The partition opens, and what was observed before does not count.
         // So it does after a step of its clock, which may be an epoch change as well.
         Kind::Restart | Kind::Wipe | Kind::Failover | Kind::ClockBack | Kind::ClockForward => {

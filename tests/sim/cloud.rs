@@ -203,6 +203,7 @@ impl Ens for Cloud {
             .simulation
             .judge
             .sends(&self.simulation, &self.gateway, instance, eni, date);
+        self.simulation.sending.notify_waiters();
         let params = Params::from_iter([("InstanceId", instance.as_str()), ("NetworkInterfaceId", eni.as_str())]);
         let action = Action::AttachNetworkInterface;
         let mut reply = self

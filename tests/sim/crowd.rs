@@ -15,13 +15,14 @@ use tonic::Request;
 
 use crate::bound;
 use crate::callers::reason;
+use crate::mutations::Mutation;
 use crate::plan::Crowd;
 use crate::progress::Call;
 use crate::run::{QUIET, Simulation, eni, instance, run_drawn};
 use crate::seeds;
 
 /// Deadlines of hasty callers, in milliseconds.
-const HASTY: &[u64] = &[100, 300, 600, 1_000, 1_500, 3_000];
+const HASTY: &[u64] = &[100, 300, 600, 1_000, 1_500, 3_000, 5_000];
 /// Deadlines of patient callers, in seconds, unless they may have to wait longer.
 const PATIENT: std::ops::Range<f64> = 60.0..120.0;
 /// Deadline of a read.
@@ -69,13 +70,14 @@ async fn attach(simulation: &Arc<Simulation>, number: usize, own: &str, deadline
     simulation.judge.called(request_id);
     let call = Call {
         who: who.clone(),
+        replica: node.name.clone(),
         request: request_id,
         instance: on.parse().unwrap(),
         eni: own.parse().unwrap(),
         began: now(),
     };
     if let Some(limit) = limit {
-        simulation.progress.waits(&call, &node.name, limit);
+        simulation.progress.waits(&call, limit);
     }
     let mut request = Request::new(AttachNetworkInterfaceRequest {
         instance_id: on.clone(),
@@ -90,6 +92,7 @@ async fn attach(simulation: &Arc<Simulation>, number: usize, own: &str, deadline
         Ok(_) => "accepted".to_owned(),
         Err(status) => {
             let (reason, by_ens) = reason(&status);
+            let reason = Mutation::names(&simulation.plan, reason);
             simulation
                 .judge
                 .told(simulation.history.elapsed(), request_id, &reason, by_ens);

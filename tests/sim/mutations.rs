@@ -39,6 +39,8 @@ pub(crate) enum Mutation {
     Probe,
     /// Every commit hints, so that each poll causes the next one.
     Hints,
+    /// Callers that the ledger keeps waiting are told that others are before them.
+    Reason,
 }
 
 impl Mutation {
@@ -94,6 +96,14 @@ impl Mutation {
         }
     }
 
+    /// The reason that a caller is told.
+    pub(crate) fn names(plan: &Plan, reason: String) -> String {
+        match plan.mutation {
+            Some(Self::Reason) if reason == "COORDINATION_UNAVAILABLE" => "LOCK_WAIT".to_owned(),
+            _ => reason,
+        }
+    }
+
     pub(crate) fn hints_always(plan: &Plan) -> bool {
         plan.mutation == Some(Self::Hints)
     }
@@ -101,9 +111,12 @@ impl Mutation {
     /// The plan of a seed in which the protection matters.
     fn draw(self, seed: u64) -> Plan {
         match self {
-            Self::Lanes | Self::Idle | Self::Probe | Self::Hints => {
+            Self::Lanes | Self::Idle | Self::Probe | Self::Hints | Self::Reason => {
                 let mut plan = Plan::draw_crowd(seed);
                 plan.troubles.clear();
+                if self == Self::Reason {
+                    plan.troubles = vec![Kind::OutageInSend];
+                }
                 plan.throttled = if self == Self::Probe { 0.05 } else { 0.0 };
                 plan.orphan = false;
                 if self == Self::Hints {
@@ -194,6 +207,7 @@ impl Mutation {
 #[case::idle(Mutation::Idle, &["P2"], 20)]
 #[case::probe(Mutation::Probe, &["P1", "P2"], 20)]
 #[case::changes(Mutation::Hints, &["P3"], 60)]
+#[case::reason(Mutation::Reason, &["P4"], 20)]
 fn each_mutation_is_found(#[case] mutation: Mutation, #[case] invariants: &[&str], #[case] within: u64) {
     let found = (0..within).find_map(|seed| {
         let without = |taken| {

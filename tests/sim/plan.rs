@@ -197,7 +197,9 @@ impl Plan {
             .into_iter()
             .chain(Kind::CLOCK)
             .filter(|_| chance(0.2));
-        let troubles: Vec<_> = plan.troubles.into_iter().chain(further).collect();
+        let troubles = plan.troubles.into_iter().chain(further).filter(|_| broken);
+        let outage = chance(0.3).then_some(Kind::OutageInSend);
+        let troubles = troubles.chain(outage).collect();
         Self {
             instances: random::between(1..=4),
             enis: crowd.patient + crowd.hasty,
@@ -223,7 +225,7 @@ impl Plan {
             deaf: if chance(0.2) { 0.3 } else { 0.0 },
             hang_ups: 0.0,
             orphan: true,
-            troubles: troubles.into_iter().filter(|_| broken).collect(),
+            troubles,
             calm: seconds(20.0..60.0),
             crowd: Some(crowd),
             bounds,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use eni_gateway::ledger::{Bounds, Proposal, Record, RequestKey};
-use eni_gateway::model::{Fence, InstanceId, InterfaceId, RequestId, Timestamp};
+use eni_gateway::model::{Fence, InstanceId, InterfaceId, RequestId, State, Timestamp};
 use tokio::time::sleep;
 
 use crate::bound;
@@ -33,8 +33,6 @@ struct Books {
     ens_calls: BTreeMap<(String, Option<InstanceId>), usize>,
     /// Recovery hold-downs of the callers' instances, as they were last seen.
     holds: BTreeMap<InstanceId, (Duration, Duration)>,
-    /// Since when a replica does not reach the ledger.
-    cut: BTreeMap<String, Duration>,
     /// Since when a replica has a breaker's probe.
     probes: BTreeMap<(String, &'static str), Duration>,
 }
@@ -50,12 +48,16 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// It cannot be told yet whether the ENI is attached: ENS contradicts the ledger, and a lag is not over.
+    /// It cannot be told yet whether the ENI is attached: ENS contradicts the ledger, or refused for the ENI's status, and a lag is not
+    /// over.
     fn outlasts_doubt(&self, simulation: &Simulation) -> bool {
         self.attachment.as_ref().is_some_and(|(instance, eni)| {
             let record = simulation.primary().peek(instance);
             let attempt = record.attempts.get(eni);
-            attempt.is_some_and(|attempt| attempt.unconfirmed_since.is_some())
+            attempt.is_some_and(|attempt| {
+                let refused = !attempt.attachment.state.is_terminal() && attempt.has_status_conflict();
+                attempt.unconfirmed_since.is_some() || refused
+            })
         })
     }
 }
@@ -63,6 +65,7 @@ impl Waiting {
 /// An attach that was answered.
 pub(crate) struct Call {
     pub(crate) who: String,
+    pub(crate) replica: String,
     pub(crate) request: RequestId,
     pub(crate) instance: InstanceId,
     pub(crate) eni: InterfaceId,
@@ -70,13 +73,14 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Whether it wrote a send, may have joined an attempt, or found one that ENS contradicts.
+    /// Whether it wrote a send, may have joined an attempt, or found one that ENS contradicts or must affirm.
     fn may_be_sent(&self, simulation: &Simulation) -> bool {
         let record = simulation.primary().peek(&self.instance);
         let since = simulation.now() - (simulation.history.elapsed() - self.began);
         let joined = record.attempts.get(&self.eni).is_some_and(|attempt| {
             let it = &attempt.attachment;
-            !it.state.is_terminal() || it.updated_at >= since || attempt.unconfirmed_since.is_some()
+            let affirmed_by_ens = it.state == State::Attached || attempt.unconfirmed_since.is_some();
+            !it.state.is_terminal() || it.updated_at >= since || affirmed_by_ens
         });
         joined || simulation.judge.has_written(self.request)
     }
@@ -153,10 +157,10 @@ impl Progress {
     }
 
     /// A caller waits for its attach, which must be answered within this time.
-    pub(crate) fn waits(&self, call: &Call, replica: &str, limit: Duration) {
+    pub(crate) fn waits(&self, call: &Call, limit: Duration) {
         let waiting = Waiting {
             who: call.who.clone(),
-            replica: replica.to_owned(),
+            replica: call.replica.clone(),
             began: call.began,
             limit,
             attachment: Some((call.instance.clone(), call.eni.clone())),
@@ -210,8 +214,11 @@ impl Progress {
         let long = now - *began >= bound::LONG_ENOUGH;
         let calm = books.outside(*began, now) == now - *began;
         drop(books);
+        // It waited for nothing but the ledger, and longer than the product waits out an outage.
+        let cut = cut_for(simulation, &call.replica).is_some_and(|cut| cut.min(now - *began) > bound::LEDGER_PATIENCE);
         let broken = match reason {
             "LOCK_WAIT" if closed && long => Some("while the ledger recovered"),
+            "LOCK_WAIT" if cut => Some("while its replica did not reach the ledger"),
             "OUTCOME_UNKNOWN" if calm && !call.may_be_sent(simulation) => Some("and nothing was reserved"),
             _ => None,
         };
@@ -372,16 +379,6 @@ impl Progress {
     /// P1: a caller that waits for too long.
     fn late(&self, simulation: &Simulation) -> Option<(&'static str, String)> {
         let (mut books, now) = (self.books(), simulation.history.elapsed());
-        let nodes = simulation.nodes();
-        let cut: Vec<&String> = nodes
-            .iter()
-            .filter(|node| node.link.is_cut())
-            .map(|node| &node.name)
-            .collect();
-        books.cut.retain(|replica, _| cut.contains(&replica));
-        for replica in cut {
-            books.cut.entry(replica.clone()).or_insert(now);
-        }
         for waiting in books.waiting.values_mut() {
             if waiting.outlasts_doubt(simulation) {
                 waiting.limit += INTERVAL;
@@ -401,14 +398,10 @@ impl Progress {
             if books.outside(*began, now) > *limit {
                 return Some(("P1", format!("{who} has waited since {began:?}, longer than {limit:?}")));
             }
-            // What was sent must be settled, however long that takes.
-            let unsent = !books.sends.contains_key(request);
-            let cut = books
-                .cut
-                .get(replica)
-                .filter(|since| now - (**since).max(*began) > bound::LEDGER_DOWN);
-            if let (true, Some(since)) = (unsent, cut) {
-                let what = format!("{who} still waits, and its replica has not reached the ledger since {since:?}");
+            let sent = books.sends.contains_key(request);
+            let cut = cut_for(simulation, replica).map(|cut| cut.min(now - *began));
+            if cut.is_some_and(|cut| cut > bound::ledger_down(sent)) {
+                let what = format!("{who} still waits, and its replica has not reached the ledger for {cut:?}");
                 return Some(("P1", what));
             }
         }
@@ -473,6 +466,13 @@ impl Progress {
         }
         None
     }
+}
+
+/// How long a replica has not reached the ledger by now.
+fn cut_for(simulation: &Simulation, replica: &str) -> Option<Duration> {
+    let nodes = simulation.nodes();
+    let node = nodes.iter().find(|node| node.name == replica)?;
+    node.link.cut_for()
 }
 
 /// Whether nobody holds the lock although a live place in its queue waits.

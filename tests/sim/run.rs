@@ -6,6 +6,7 @@ use std::time::Duration;
 use eni_gateway::ledger::{Proposal, Record};
 use eni_gateway::model::{InstanceId, Timestamp, random};
 use eni_gateway::simulator::{self, Action, EniSpec, Fault, Instance, World, WorldFile};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +39,8 @@ pub(crate) struct Simulation {
     pub(crate) troubles: TaskTracker,
     /// Held while one replica becomes the primary.
     pub(crate) failing_over: tokio::sync::Mutex<()>,
+    /// An attach is about to be sent.
+    pub(crate) sending: Notify,
     over: CancellationToken,
     clock: Server,
     primary: Mutex<Arc<Server>>,
@@ -123,6 +126,7 @@ impl Simulation {
             tasks: TaskTracker::new(),
             troubles: TaskTracker::new(),
             failing_over: tokio::sync::Mutex::default(),
+            sending: Notify::new(),
             over: CancellationToken::new(),
             clock: Server::fresh(&plan, START),
             primary: Mutex::new(Arc::new(Server::fresh(&plan, START))),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use eni_gateway::model::random;
 use eni_gateway::simulator::{Action, EniStatus, Params, Placement};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::bound;
 use crate::life::State;
@@ -22,7 +22,9 @@ pub(crate) enum Kind {
     /// A gateway ends in order, and is started again.
     Drain,
     /// A gateway does not reach the ledger; at times none does.
-    StoreUnreachable,
+    Unreachable,
+    /// No gateway reaches the ledger from a moment on in which an attach is on its way.
+    OutageInSend,
     /// The ledger's server restarts with all it had.
     Restart,
     /// The ledger's server loses everything.
@@ -77,6 +79,9 @@ fn step() -> Duration {
 /// Largest small step.
 const SMALL_STEP: Duration = Duration::from_secs(1);
 
+/// How long the next send is waited for.
+const NEXT_SEND: Duration = Duration::from_secs(10);
+
 fn seconds(range: std::ops::Range<f64>) -> Duration {
     Duration::from_secs_f64(random::between(range))
 }
@@ -104,6 +109,9 @@ pub(crate) async fn end(simulation: &Arc<Simulation>) {
 
 /// Callers notice most of them: what they wait for meanwhile, and a while after, is nobody's fault.
 async fn suffer(simulation: Arc<Simulation>, kind: Kind) {
+    if kind == Kind::OutageInSend && timeout(NEXT_SEND, simulation.sending.notified()).await.is_err() {
+        return;
+    }
     let recovery = bound::recovery(kind, &simulation.plan);
     let outage = recovery.map(|_| simulation.progress.outage(simulation.history.elapsed()));
     befall(simulation.clone(), kind).await;
@@ -144,7 +152,7 @@ async fn befall(simulation: Arc<Simulation>, kind: Kind) {
             note(format!("{} goes on", node.name));
             node.release();
         }
-        Kind::StoreUnreachable => {
+        Kind::Unreachable => {
             let all = random::fraction() < 0.4;
             let nodes = if all {
                 simulation.nodes()
@@ -154,6 +162,13 @@ async fn befall(simulation: Arc<Simulation>, kind: Kind) {
             let names: Vec<_> = nodes.iter().map(|node| &node.name).collect();
             let outage = seconds(0.2..20.0);
             note(format!("{names:?} do not reach the ledger for {outage:?}"));
+            nodes.iter().for_each(|node| node.link.cut(true));
+            sleep(outage).await;
+            nodes.iter().for_each(|node| node.link.cut(false));
+        }
+        Kind::OutageInSend => {
+            let (nodes, outage) = (simulation.nodes(), seconds(5.0..15.0));
+            note(format!("the ledger is out of reach for {outage:?}"));
             nodes.iter().for_each(|node| node.link.cut(true));
             sleep(outage).await;
             nodes.iter().for_each(|node| node.link.cut(false));

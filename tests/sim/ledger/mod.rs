@@ -5,7 +5,6 @@ mod server;
 
 use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use eni_gateway::ledger::{
     ChangeNotifier, Due, Health, LedgerError, LedgerStore, Partition, Proposal, RequestKey, Snapshot, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp};
+use tokio::time::Instant;
 
 use crate::judge::Clock;
 use crate::life::Life;
@@ -37,8 +37,8 @@ struct Shared {
     life: Life,
     gateway: String,
     server: Mutex<Arc<Server>>,
-    /// Nobody can be reached.
-    cut: AtomicBool,
+    /// Since when nobody can be reached.
+    cut: Mutex<Option<Instant>>,
     changes: ChangeNotifier,
     /// Each partition as it was seen last.
     seen: Mutex<BTreeMap<usize, Partition>>,
@@ -51,7 +51,7 @@ impl Link {
             life,
             gateway,
             server: Mutex::new(server),
-            cut: AtomicBool::new(false),
+            cut: Mutex::default(),
             changes: ChangeNotifier::default(),
             seen: Mutex::default(),
         }))
@@ -65,14 +65,19 @@ impl Link {
 
     /// Cuts the connection, or mends it.
     pub(crate) fn cut(&self, cut: bool) {
-        if !cut && self.0.cut.load(Ordering::Relaxed) {
+        let since = {
+            let mut since = self.0.cut.lock().unwrap();
+            let now = cut.then(|| since.unwrap_or_else(Instant::now));
+            std::mem::replace(&mut *since, now)
+        };
+        if !cut && since.is_some() {
             self.0.changes.notify_all();
         }
-        self.0.cut.store(cut, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_cut(&self) -> bool {
-        self.0.cut.load(Ordering::Relaxed)
+    /// How long it has been cut by now; `None`: it is not.
+    pub(crate) fn cut_for(&self) -> Option<Duration> {
+        self.0.cut.lock().unwrap().map(|since| since.elapsed())
     }
 
     pub(crate) fn server(&self) -> Arc<Server> {
@@ -88,10 +93,10 @@ impl Link {
         work: impl FnOnce(&Link, &Server) -> T + Send + 'static,
     ) -> Result<T, LedgerError> {
         let Shared { simulation, life, .. } = &*self.0;
-        if self.0.cut.load(Ordering::Relaxed) {
+        if let Some(down_for) = self.cut_for() {
             life.pass().await;
             tokio::time::sleep(REFUSED).await;
-            return Err(LedgerError::not_applied("connection refused"));
+            return Err(LedgerError::not_applied("connection refused").with_outage(down_for));
         }
         let (link, quality) = (self.clone(), simulation.ledger_network());
         let work = async move {
@@ -226,7 +231,7 @@ impl LedgerStore for Link {
     }
 
     fn health(&self) -> Health {
-        let up = !self.0.cut.load(Ordering::Relaxed);
+        let up = self.cut_for().is_none();
         Health {
             up,
             reached: true,
