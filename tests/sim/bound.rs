@@ -39,7 +39,10 @@ pub(crate) const LEDGER_CALLS_PER_REQUEST: u32 = 60;
 /// The same for the calls that name no request, of one instance: what the tracker and watches need, and beside it what each caller
 /// may cause by calling, being answered and leaving.
 pub(crate) fn ledger_calls_per_instance(plan: &Plan) -> u32 {
-    let crowd = plan.crowd.as_ref().map_or(0, |crowd| crowd.patient + crowd.hasty);
+    let crowd = plan
+        .crowd
+        .as_ref()
+        .map_or(0, |crowd| crowd.patient + crowd.hasty + crowd.repeaters);
     100 + 15 * u32::try_from(plan.callers + crowd).unwrap_or(u32::MAX)
 }
 
@@ -81,11 +84,14 @@ fn ens_is_good(plan: &Plan) -> bool {
 /// A caller has at most all others before it, and while it waits each of them may come again in another line. Lines (one per
 /// replica and instance) take turns, so that each of those before it lets every other line have one turn: callers × lines turns.
 /// A turn takes a permit for its attach, one for a describe, a poll where the hint is lost, its ledger calls and its ENS calls.
+/// Callers that repeat the attach of an attached pair share one describe in each replica, which may come before that of the turn.
 pub(crate) fn wait(plan: &Plan, crowd: &Crowd) -> Duration {
     let callers = u32::try_from(crowd.patient + crowd.hasty).unwrap_or(u32::MAX);
     let lines = callers.min(u32::try_from(plan.gateways * plan.instances).unwrap_or(u32::MAX));
-    let permits =
-        Duration::from_secs_f64(1.0 / plan.attach_per_second + 1.0 / (plan.describe_per_second * ATTACHES_SHARE));
+    let describes = if crowd.repeaters > 0 { 1 + plan.gateways } else { 1 };
+    let permits = Duration::from_secs_f64(
+        1.0 / plan.attach_per_second + describes as f64 / (plan.describe_per_second * ATTACHES_SHARE),
+    );
     let hint = if plan.deaf > 0.0 { POLL } else { EXCHANGE };
     let ens = if ens_is_good(plan) {
         EXCHANGE * 2

@@ -1,5 +1,6 @@
 //! A crowd: many callers on few instances, patient ones among hasty ones, and readers that ask about instances without traffic.
-//! Each caller has an ENI of its own, and takes it off again, so that slots and permits are what they compete for.
+//! Each caller has an ENI of its own, and takes it off again, so that slots and permits are what they compete for. Others repeat the
+//! attach of one ENI that stays attached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,8 @@ pub(crate) fn gather(simulation: &Arc<Simulation>, crowd: &Crowd) -> Vec<JoinHan
         simulation.tasks.spawn(caller)
     });
     let readers = (0..crowd.readers).map(|number| simulation.tasks.spawn(read(simulation.clone(), number)));
-    callers.chain(readers).collect()
+    let repeaters = (0..crowd.repeaters).map(|number| simulation.tasks.spawn(repeat(simulation.clone(), number)));
+    callers.chain(readers).chain(repeaters).collect()
 }
 
 /// One caller, until all is calm. With a limit it is patient, and has an answer within it.
@@ -177,6 +179,42 @@ async fn read(simulation: Arc<Simulation>, number: usize) {
     }
 }
 
+/// One caller that repeats an attach, until all is calm.
+async fn repeat(simulation: Arc<Simulation>, number: usize) {
+    let plan = &simulation.plan;
+    let (on, own) = (instance(plan.instances), eni(plan.enis - 1));
+    while !simulation.conditions().calm {
+        let node = simulation.any_node();
+        let (request, began) = (RequestId(random::uuid()), simulation.history.elapsed());
+        let who = format!("repeater {number} at {}", node.name);
+        simulation.progress.reads(request, who.clone(), &node.name, began);
+        let mut message = Request::new(AttachNetworkInterfaceRequest {
+            instance_id: on.clone(),
+            network_interface_id: own.clone(),
+            request_id: request.0.to_string(),
+            validate_only: false,
+        });
+        message.set_timeout(READ_WITHIN);
+        match node.client().attach_network_interface(message).await {
+            Ok(_) => simulation.judge.affirmed(&simulation, request, (&on, &own), began),
+            Err(status) => {
+                let reason = reason(&status).0;
+                simulation.history.note(format_args!("{who}: {reason}"));
+            }
+        }
+        simulation.progress.answered(request, simulation.history.elapsed());
+        sleep(Duration::from_millis(random::between(1..300))).await;
+    }
+}
+
+/// Callers that repeat an attach without end hold up no patient caller.
+#[test]
+fn repeaters_hold_up_nobody() {
+    seeds::try_each(seeds::asked_for(REPEATERS), "repeaters_hold_up_nobody", |seed| {
+        run_drawn(seed, crate::plan::Plan::draw_repeaters)
+    });
+}
+
 /// No patient caller waits longer than its bound; locks, permits and calls are used as they must.
 #[test]
 fn nobody_waits_too_long() {
@@ -186,4 +224,7 @@ fn nobody_waits_too_long() {
 }
 
 /// How many seeds run unless told otherwise.
+const REPEATERS: u64 = if cfg!(debug_assertions) { 2 } else { 16 };
+
+/// The same of crowds.
 const CROWDS: u64 = if cfg!(debug_assertions) { 10 } else { 150 };

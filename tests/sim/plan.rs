@@ -72,6 +72,8 @@ pub(crate) struct Crowd {
     pub(crate) hasty: usize,
     /// Readers without a pause, of instances that no caller attaches to.
     pub(crate) readers: usize,
+    /// Callers that repeat the attach of one attached pair, on an instance that no other caller attaches to.
+    pub(crate) repeaters: usize,
     /// Longest pause between two calls.
     pub(crate) pause: Duration,
 }
@@ -176,6 +178,19 @@ impl Plan {
         }
     }
 
+    /// A plan of this seed for callers that repeat an attach without end, beside patient ones.
+    pub(crate) fn draw_repeaters(seed: u64) -> Self {
+        let mut plan = Self::draw_crowd(seed);
+        plan.length = seconds(20.0..40.0);
+        plan.troubles.clear();
+        (plan.orphan, plan.throttled, plan.enis) = (false, 0.0, plan.enis + 1);
+        if let Some(crowd) = &mut plan.crowd {
+            crowd.readers = 0;
+            crowd.repeaters = random::between(40..=100);
+        }
+        plan
+    }
+
     fn draw_any_crowd(seed: u64) -> Self {
         let plan = Self::draw(seed);
         let (patient, hasty) = match chance(0.3) {
@@ -186,6 +201,7 @@ impl Plan {
             patient,
             hasty,
             readers: if chance(0.5) { random::between(1..=10) } else { 0 },
+            repeaters: 0,
             pause: seconds(0.5..4.0),
         };
         let bounds = Bounds {
