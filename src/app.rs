@@ -8,7 +8,6 @@ mod health;
 mod observe;
 mod settings;
 
-use crate::rate_limit::{InvalidRate, RateLimiter};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +22,7 @@ use crate::grpc::{self, Tls};
 use crate::ledger::redis::{InitError, InvalidSettings, Redis, init};
 use crate::ledger::safety_checks::SafetyChecks;
 use crate::ledger::{Bounds, Ledger, LedgerStore, Memory};
+use crate::rate_limit::{InvalidRate, RateLimiter};
 use crate::telemetry::Metrics;
 use crate::telemetry::admin::Admin;
 use crate::telemetry::metrics::MetricsError;

@@ -21,7 +21,6 @@ pub mod steps;
 mod validate;
 mod weak_map;
 
-use crate::rate_limit::RateLimiter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +34,7 @@ use crate::ens::Ens;
 use crate::ledger::command::Mode;
 use crate::ledger::{ChangeSubscription, Ledger, LedgerStore};
 use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid, random};
+use crate::rate_limit::RateLimiter;
 use crate::telemetry::Metrics;
 use crate::telemetry::names::AUDIT;
 

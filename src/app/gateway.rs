@@ -1,7 +1,6 @@
 //! One gateway, put together over its two seams. Nothing here knows which ledger, which cloud and which connections it gets:
 //! what is served and what is simulated is put together by the same code.
 
-use crate::rate_limit::RateLimiter;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use crate::attach::Attacher;
 use crate::ens::Ens;
 use crate::grpc::{self, AttachmentService, Health, Server, Tls};
 use crate::ledger::{Ledger, LedgerStore};
+use crate::rate_limit::RateLimiter;
 use crate::telemetry::Metrics;
 use crate::tracker::Tracker;
 use crate::watch::{self, Hub};

@@ -1,6 +1,5 @@
 //! The configuration, in the terms of those who are put together from it.
 
-use crate::rate_limit::{InvalidRate, Rates};
 use std::path::PathBuf;
 
 use super::drain::kept_for_traces;
@@ -9,6 +8,7 @@ use crate::admission::Limits;
 use crate::config::{Config, LedgerUrl, Server};
 use crate::ledger::Bounds;
 use crate::ledger::redis::{Identity, Login, RedisSettings, RedisTls, ServerAddr, Servers, SharedSettings};
+use crate::rate_limit::{InvalidRate, Rates};
 use crate::{ens, grpc, watch};
 
 /// How the gateway behaves.

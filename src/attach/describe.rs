@@ -1,7 +1,6 @@
 //! The describes of an attach: the instance's ENIs when the observation is too old, and the ENI itself when the
 //! ledger thinks that it is attached already.
 
-use crate::rate_limit::{Permit, RateClass};
 use std::time::Duration;
 
 use crate::ens::{DescribeError, EniStatus, Ens, Row};
@@ -9,6 +8,7 @@ use crate::ledger::LedgerStore;
 use crate::ledger::command::{Command, EniObservation, ObservedEni, ObservedStatus};
 use crate::ledger::record::Attempt;
 use crate::model::{Failure, InstanceId, Timestamp};
+use crate::rate_limit::{Permit, RateClass};
 
 use super::{Attacher, AttemptTask, LEAST_ROUND, LEDGER_RETRY, failures};
 

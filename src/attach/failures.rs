@@ -1,12 +1,12 @@
 //! What the outcomes of ENS and the answers of the ledger are to a caller: one failure each, with what to do.
 
-use crate::rate_limit::{PermitError, StoreUnreachable};
 use std::time::Duration;
 
 use crate::ens::{DescribeError, EnsRefusal};
 use crate::ledger::LedgerError;
 use crate::ledger::command::CapacityExceeded;
 use crate::model::{Failure, InstanceId, InterfaceId, Reason, Timestamp};
+use crate::rate_limit::{PermitError, StoreUnreachable};
 
 /// When to try again where the ledger cannot be reached.
 pub(crate) const LEDGER_OUTAGE: Duration = Duration::from_secs(1);

@@ -1,6 +1,5 @@
 //! Another send of an attempt that went unanswered, on the tracker's behalf: the steps of a first one, under the same reservation.
 
-use crate::rate_limit::RateClass;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use crate::ledger::LedgerStore;
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::record::Attempt;
 use crate::model::Failure;
+use crate::rate_limit::RateClass;
 
 use super::caller_session::CallerSession;
 use super::lock_queue::QueueGuard;

@@ -1,7 +1,6 @@
 //! Acquires the lock, a slot and the record of a send, with a describe of the instance in between if the last observation is too old.
 //! Releases the lock again.
 
-use crate::rate_limit::{Permit, RateClass};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,6 +11,7 @@ use crate::ledger::command::{Command, Mode, Reply};
 use crate::ledger::execute::CommandOutcome;
 use crate::ledger::{BootInstant, LedgerError, LedgerStore};
 use crate::model::{Failure, InstanceId, Uid, random};
+use crate::rate_limit::{Permit, RateClass};
 
 use super::caller_session::{self, CallerSession};
 use super::describe::DESCRIBE_PAUSE;

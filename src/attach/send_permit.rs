@@ -4,12 +4,12 @@
 //! Permits are kept while the attach waits in the ledger's queue, so that no caller loses its place for a permit. A breaker's probe is
 //! not kept: it is the only call that ENS receives until it is answered, so it goes to a caller that can use it at once.
 
-use crate::rate_limit::{Permit, PermitError, RateClass, StoreUnreachable};
 use std::time::Duration;
 
 use crate::ens::{Ens, Prepared};
 use crate::ledger::{LedgerError, LedgerStore};
 use crate::model::Failure;
+use crate::rate_limit::{Permit, PermitError, RateClass, StoreUnreachable};
 
 use super::caller_session::CallerSession;
 use super::{Attacher, LEDGER_RETRY, failures};

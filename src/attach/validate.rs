@@ -1,6 +1,5 @@
 //! `validate_only`: every check that can be made without the lock and without a slot. It sends nothing, now or later.
 
-use crate::rate_limit::RateClass;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -11,6 +10,7 @@ use crate::ens::{DescribeError, EniStatus, Ens, Row};
 use crate::ledger::LedgerStore;
 use crate::ledger::command::{Command, Mode, Reply};
 use crate::model::{Failure, Reason, State, Ticket, Uid};
+use crate::rate_limit::RateClass;
 
 use super::caller_session::CallerSession;
 use super::{Attacher, AttemptTask, Request, failures};

@@ -1,6 +1,5 @@
 //! One call of ENS: sign, send once, read, classify, report. No call is made anywhere else, and none without a [`Permit`].
 
-use crate::rate_limit::{Permit, RateLimiter};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use super::report::{Action, CallReport, Observer};
 use super::settings::Invalid;
 use super::{Settings, rejects_the_key, signer, transport};
 use crate::model::random;
+use crate::rate_limit::{Permit, RateLimiter};
 
 const VERSION: &str = "2017-11-10";
 

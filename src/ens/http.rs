@@ -2,7 +2,6 @@
 //!
 //! An Attach awaits nothing before it is signed and sent; what it needs was fixed by [`Ens::prepare`] before the lock.
 
-use crate::rate_limit::{Permit, PermitError, RateClass, RateLimiter};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use super::report::{Action, Observer};
 use super::settings::Invalid;
 use super::{DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Prepared, Row, Settings, rejects_the_key, wire};
 use crate::model::{Failure, InstanceId, InterfaceId, Reason};
+use crate::rate_limit::{Permit, PermitError, RateClass, RateLimiter};
 
 /// How old an `x-acs-date` may be for ENS.
 const DATE_WINDOW: Duration = Duration::from_secs(15 * 60);

@@ -1,11 +1,11 @@
 //! The cloud: what the gateway asks of ENS, and what may come back. The trait is one of the two seams.
 
-use crate::rate_limit::Permit;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Failure, InstanceId, InterfaceId};
+use crate::rate_limit::Permit;
 use credentials::Credentials;
 
 pub mod classify;

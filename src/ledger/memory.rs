@@ -3,11 +3,11 @@
 //!
 //! It obeys tokio's clock, paused or not, and iterates in order, so that a simulation replays.
 
-use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rates, StoreUnreachable, TokenBuckets};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::model::{InstanceId, Timestamp};
+use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rates, StoreUnreachable, TokenBuckets};
 
 use super::expiring::Expiring;
 use super::queue::Queue;

@@ -2,12 +2,12 @@
 //!
 //! [`LedgerStore`] is where records are kept (the second seam): it compares and sets, and knows no rule.
 
-use crate::rate_limit::{RateLimitStore, StoreUnreachable};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
 use crate::model::{InstanceId, InterfaceId, Timestamp};
+use crate::rate_limit::{RateLimitStore, StoreUnreachable};
 
 pub mod apply;
 mod boot;

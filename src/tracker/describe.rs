@@ -1,6 +1,5 @@
 //! One batch of describes by id: what is missing from it is asked for alone, and one unknown id fails nobody else.
 
-use crate::rate_limit::{Permit, RateClass};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tokio::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use crate::ens::{DescribeError, Ens, Row};
 use crate::ledger::command::EniObservation;
 use crate::ledger::{BootInstant, Due, LedgerStore};
 use crate::model::{InstanceId, InterfaceId, Timestamp};
+use crate::rate_limit::{Permit, RateClass};
 
 use super::Tracker;
 

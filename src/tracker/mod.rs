@@ -6,7 +6,6 @@
 mod describe;
 mod reconcile;
 
-use crate::rate_limit::{Permit, RateClass, RateLimiter};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,6 +22,7 @@ use crate::ledger::command::{AttemptUpdate, Command, EniObservation, Reply};
 use crate::ledger::record::Attempt;
 use crate::ledger::{Due, Ledger, LedgerError, LedgerStore};
 use crate::model::{InstanceId, InterfaceId, Timestamp, Uid, random};
+use crate::rate_limit::{Permit, RateClass, RateLimiter};
 use crate::telemetry::Metrics;
 use crate::telemetry::context::link_to;
 

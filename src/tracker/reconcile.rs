@@ -4,7 +4,6 @@
 //! An instance that changed is compared a few times, ever more seldom, and then no more; one replica at a time claims it, and
 //! all of them together take a small share of the account's describes. Only the record is put right: nothing is ever detached.
 
-use crate::rate_limit::{Permit, RateClass};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use crate::ens::Ens;
 use crate::ledger::LedgerStore;
 use crate::ledger::command::{Command, ReconcileReport, Reply};
 use crate::model::{InstanceId, random};
+use crate::rate_limit::{Permit, RateClass};
 
 use super::Tracker;
 

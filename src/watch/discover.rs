@@ -3,7 +3,6 @@
 //! account's budget may be exhausted by others: a read does not queue for it, but returns what the
 //! ledger knows, or a reason.
 
-use crate::rate_limit::{Permit, PermitError, RateClass};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,6 +17,7 @@ use crate::ens::Ens;
 use crate::ledger::LedgerStore;
 use crate::ledger::command::Command;
 use crate::model::{Failure, InstanceId, Timestamp};
+use crate::rate_limit::{Permit, PermitError, RateClass};
 
 use super::{Hub, failures};
 

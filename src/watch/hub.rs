@@ -1,6 +1,5 @@
 //! Reads and watches of one replica: what they share, and how each begins.
 
-use crate::rate_limit::RateLimiter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use crate::ens::Ens;
 use crate::ledger::{Ledger, LedgerError, LedgerStore};
 use crate::model::{Attachment, Failure, InstanceId, InterfaceId, Timestamp};
+use crate::rate_limit::RateLimiter;
 use crate::telemetry::Metrics;
 use crate::tracker::Tracker;
 

@@ -3,7 +3,6 @@
 mod reasons;
 mod replicas;
 
-use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimiter};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use eni_gateway::ledger::command::{Command, EniObservation};
 use eni_gateway::ledger::execute::LedgerEvent;
 use eni_gateway::ledger::{Bounds, Ledger, LedgerStore, Record};
 use eni_gateway::model::{Caller, InstanceId, InterfaceId, Reason, State};
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimiter};
 use eni_gateway::telemetry::Metrics;
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};

@@ -1,7 +1,6 @@
 //! One gateway's way to ENS: the simulator's world without its sockets, behind a network that is slow, loses messages, and
 //! delivers an attach long after its sender gave up. What comes back is read by the gateway's own wire code.
 
-use eni_gateway::rate_limit::{Permit, RateClass, RateLimiter};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use eni_gateway::ens::credentials::Credentials;
 use eni_gateway::ens::transport::{Fault, Response};
 use eni_gateway::ens::{DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Prepared, Row, wire};
 use eni_gateway::model::{Failure, InstanceId, InterfaceId, Timestamp, random};
+use eni_gateway::rate_limit::{Permit, RateClass, RateLimiter};
 use eni_gateway::simulator::{Action, Answer, Effect, Fault as CloudFault, Params};
 
 use crate::judge::OnItsWay;

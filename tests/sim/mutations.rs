@@ -1,10 +1,10 @@
 //! It bites: with one protection taken away, some seed finds what it protects from. Otherwise a run that passes proves nothing.
 
-use eni_gateway::rate_limit::{RateClass, RateLimitRequest};
 use std::time::Duration;
 
 use eni_gateway::ledger::Bounds;
 use eni_gateway::ledger::safety_checks::{SafetyCheck, SafetyChecks};
+use eni_gateway::rate_limit::{RateClass, RateLimitRequest};
 
 use crate::cloud::ATTEMPT_TIMEOUT;
 use crate::plan::Plan;

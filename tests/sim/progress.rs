@@ -1,13 +1,13 @@
 //! Judges progress, in virtual time: how long callers wait (P1), whether locks and permits are used (P2), how many calls are made
 //! for it (P3), and whether a caller's reason names what it waited for (P4). The limits are in [`bound`].
 
-use eni_gateway::rate_limit::{Permit, RateClass, RateLimitRequest};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use eni_gateway::ledger::{Bounds, Proposal, Record, RequestKey};
 use eni_gateway::model::{Fence, InstanceId, InterfaceId, RequestId, State, Timestamp};
+use eni_gateway::rate_limit::{Permit, RateClass, RateLimitRequest};
 use tokio::time::sleep;
 
 use crate::bound;

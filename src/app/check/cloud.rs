@@ -1,6 +1,5 @@
 //! The credentials, and signed reads of ENS with them.
 
-use crate::rate_limit::{RateClass, RateLimiter};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use crate::config::Config;
 use crate::ens::{DescribeError, HttpEns};
 use crate::ledger::{Ledger, Memory};
 use crate::model::Reason;
+use crate::rate_limit::{RateClass, RateLimiter};
 
 /// How old an `x-acs-date` may be for ENS.
 const WINDOW: SignedDuration = SignedDuration::from_mins(15);

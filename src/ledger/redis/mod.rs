@@ -22,7 +22,6 @@ mod scripts;
 mod settings;
 mod topology;
 
-use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, StoreUnreachable};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -31,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::model::{InstanceId, Timestamp};
+use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, StoreUnreachable};
 
 use super::keys::{Keys, PartitionId};
 use super::{

@@ -1,10 +1,10 @@
 //! The account's budget: `take.lua` keeps the books, told the rates by whoever asks.
 
-use crate::rate_limit::{RateClass, RateLimitDecision, RateLimitRequest, Waits};
 use std::time::Duration;
 
 use crate::ledger::LedgerError;
 use crate::rate_limit::{PROBE_PERMIT, PROBE_RETRY, family, micros};
+use crate::rate_limit::{RateClass, RateLimitDecision, RateLimitRequest, Waits};
 use redis::ScriptInvocation;
 
 use super::node::Node;

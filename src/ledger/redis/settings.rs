@@ -1,6 +1,5 @@
 //! What a [`Redis`](super::Redis) ledger needs to know.
 
-use crate::rate_limit::Rates;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use secrecy::{SecretSlice, SecretString};
 
 use crate::ledger::{Bounds, keys::InvalidPrefix};
+use crate::rate_limit::Rates;
 
 use super::SharedSettings;
 

@@ -1,11 +1,11 @@
 //! What a caller is told that was not served in time, and how soon.
 
-use eni_gateway::rate_limit::{RateClass, Rates};
 use std::time::Duration;
 
 use eni_gateway::ens::{DescribeError, EnsRefusal, Outcome};
 use eni_gateway::ledger::LedgerStore;
 use eni_gateway::model::{Failure, Reason};
+use eni_gateway::rate_limit::{RateClass, Rates};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 

@@ -1,6 +1,5 @@
 //! Several replicas over one ledger and one ENS: who is served when, and how many calls that costs.
 
-use eni_gateway::rate_limit::{RateClass, RateLimiter, Rates};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use eni_gateway::ens::{Ens, Outcome};
 use eni_gateway::ledger::execute::LedgerEvent;
 use eni_gateway::ledger::{Bounds, Ledger, LedgerStore};
 use eni_gateway::model::{Attachment, Caller, Failure};
+use eni_gateway::rate_limit::{RateClass, RateLimiter, Rates};
 use eni_gateway::telemetry::Metrics;
 use eni_gateway::tracker::Tracker;
 use tokio::task::JoinHandle;

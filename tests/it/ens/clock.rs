@@ -1,11 +1,11 @@
 //! A gateway whose clock is off sends nothing, and notices when it is right again.
 
-use eni_gateway::rate_limit::RateClass;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use eni_gateway::ens::{DescribeError, Ens, Outcome};
 use eni_gateway::model::Reason;
+use eni_gateway::rate_limit::RateClass;
 use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
 

@@ -1,6 +1,5 @@
 //! How credentials stay fresh: refreshed beside the calls, used until they end, fetched once for all who wait.
 
-use eni_gateway::rate_limit::RateClass;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use eni_gateway::ens::clock::WallClock;
 use eni_gateway::ens::credentials::Provider;
 use eni_gateway::ens::{Ens, Outcome};
+use eni_gateway::rate_limit::RateClass;
 use jiff::{SignedDuration, Timestamp};
 
 use super::server::{Act, Request, Server};

@@ -1,6 +1,5 @@
 //! Whatever the network does, an Attach goes out once, and its outcome claims no more than is known.
 
-use eni_gateway::rate_limit::{RateClass, RateLimitRequest};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use eni_gateway::ens::credentials::Credentials;
 use eni_gateway::ens::signer;
 use eni_gateway::ens::{Ens, Outcome};
+use eni_gateway::rate_limit::{RateClass, RateLimitRequest};
 use rstest::rstest;
 use tokio::net::TcpListener;
 

@@ -10,7 +10,6 @@ mod server;
 mod sources;
 mod spans;
 
-use eni_gateway::rate_limit::{Permit, RateClass, RateLimitDecision, RateLimitRequest, RateLimiter};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use eni_gateway::ens::credentials::{Credentials, Provider};
 use eni_gateway::ens::report::CallReport;
 use eni_gateway::ens::{Ens, HttpEns, Outcome, Settings};
 use eni_gateway::model::{InstanceId, InterfaceId};
+use eni_gateway::rate_limit::{Permit, RateClass, RateLimitDecision, RateLimitRequest, RateLimiter};
 use url::Url;
 
 /// A client, what it told its observer and what it asked of the budget's counter.

@@ -1,6 +1,5 @@
 //! What stands behind the edge: a ledger that holds what a test puts in, and a cloud that refuses as it is told.
 
-use eni_gateway::rate_limit::Permit;
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
@@ -10,6 +9,7 @@ use eni_gateway::ledger::{Effects, LedgerStore, Memory, Proposal, Snapshot, Verd
 use eni_gateway::model::{
     Attachment, Failure, InstanceId, InterfaceId, Revision, State, Timestamp, Transition, Uid, Unknown,
 };
+use eni_gateway::rate_limit::Permit;
 use tokio::sync::Semaphore;
 
 /// Puts an attachment into a ledger: seen just now.

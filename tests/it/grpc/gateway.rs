@@ -1,6 +1,5 @@
 //! A served edge on a free port.
 
-use eni_gateway::rate_limit::{RateLimitDecision, RateLimiter, Rates};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +12,7 @@ use eni_gateway::grpc::server::{ServeError, Settings};
 use eni_gateway::grpc::trace::{Observers, RpcReport};
 use eni_gateway::grpc::{AttachmentService, Health, Server, Tls};
 use eni_gateway::ledger::{Bounds, Ledger, Memory};
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimiter, Rates};
 use eni_gateway::telemetry::Metrics;
 use eni_gateway::tracker::Tracker;
 use eni_gateway::watch::{self, Hub};

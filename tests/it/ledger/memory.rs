@@ -1,9 +1,9 @@
 //! The contract, kept in memory.
 
-use eni_gateway::rate_limit::Rates;
 use std::time::Duration;
 
 use eni_gateway::ledger::{Effects, LedgerStore, Memory, REQUEST_LIFE};
+use eni_gateway::rate_limit::Rates;
 
 use super::contract::{contract, entry, instance, put, record, request};
 

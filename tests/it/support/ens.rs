@@ -1,6 +1,5 @@
 //! ENS inside the test's process: shows the rows that the test puts there, and writes down what it was asked.
 
-use eni_gateway::rate_limit::{Permit, RateLimiter};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use eni_gateway::ens::credentials::Credentials;
 use eni_gateway::ens::{DescribeError, EniStatus, Ens, InstanceRow, MAX_IDS, Outcome, Prepared, Row};
 use eni_gateway::model::{Failure, InstanceId, InterfaceId};
+use eni_gateway::rate_limit::{Permit, RateLimiter};
 
 /// One call, as it arrived.
 #[derive(Debug, Clone, PartialEq)]

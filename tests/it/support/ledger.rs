@@ -1,6 +1,5 @@
 //! The memory ledger behind a layer of faults: out of reach, without hints, or with everything lost.
 
-use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rates, StoreUnreachable};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,6 +8,7 @@ use eni_gateway::ledger::{
     ChangeNotifier, Due, Health, LedgerError, LedgerStore, Memory, Partition, Proposal, RequestKey, Snapshot, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp};
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rates, StoreUnreachable};
 use tokio::time::Instant;
 
 /// One replica's connection to a ledger. Clones are the same connection.

@@ -11,7 +11,6 @@ mod replicas;
 mod stream;
 mod times;
 
-use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimiter};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +23,7 @@ use eni_gateway::ledger::execute::LedgerEvent as BookEvent;
 use eni_gateway::ledger::record::Attempt;
 use eni_gateway::ledger::{Bounds, Ledger, LedgerStore};
 use eni_gateway::model::{Attachment, Failure, InstanceId, InterfaceId, Revision, State, Ticket, Uid};
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimiter};
 use eni_gateway::telemetry::Metrics;
 use eni_gateway::tracker::Tracker;
 use eni_gateway::watch::{Coverage, Event, Hub, Scope, Settings};

@@ -1,7 +1,6 @@
 //! What a read claims where ENS could not be asked: what the ledger knows and how old that is, or a
 //! reason; never "none".
 
-use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimiter, StoreUnreachable};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use eni_gateway::ens::{DescribeError, EnsRefusal};
 use eni_gateway::ledger::LedgerStore;
 use eni_gateway::ledger::command::ObservedStatus;
 use eni_gateway::model::{Code, Failure, Reason, Revision, State};
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimiter, StoreUnreachable};
 use eni_gateway::watch::{Coverage, Scope};
 use futures_util::FutureExt;
 use futures_util::future::join_all;

@@ -3,7 +3,6 @@
 
 mod server;
 
-use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use eni_gateway::ledger::{
     ChangeNotifier, Due, Health, LedgerError, LedgerStore, Partition, Proposal, RequestKey, Snapshot, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp};
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest};
 use tokio::time::Instant;
 
 use crate::judge::Clock;

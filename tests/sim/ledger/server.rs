@@ -1,7 +1,6 @@
 //! A server that keeps records, as Redis does: the memory ledger, with an epoch for each partition and a replication id that changes
 //! when it restarts or another one takes its place.
 
-use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, Rates};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use eni_gateway::ledger::{
     Snapshot, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp, random};
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, Rates};
 use futures_util::FutureExt as _;
 
 use crate::mutations::Mutation;

@@ -1,9 +1,9 @@
 //! The budget. Made with 50 attaches and 100 describes a second.
 
-use eni_gateway::rate_limit::{RateClass, RateLimitDecision, RateLimitRequest};
 use std::time::Duration;
 
 use eni_gateway::ledger::LedgerStore;
+use eni_gateway::rate_limit::{RateClass, RateLimitDecision, RateLimitRequest};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 

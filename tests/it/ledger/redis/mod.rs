@@ -12,11 +12,11 @@ mod sentinels;
 mod shared;
 mod valkey;
 
-use eni_gateway::rate_limit::{RateLimitStore, Rates};
 use std::time::Duration;
 
 use eni_gateway::ledger::redis::Servers;
 use eni_gateway::ledger::{Bounds, Effects, LedgerStore, REQUEST_LIFE, Redis, RedisSettings, SharedBounds};
+use eni_gateway::rate_limit::{RateLimitStore, Rates};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 

@@ -2,12 +2,12 @@
 //!
 //! The script runs on a real server, but is told the time; the memory ledger runs on a stopped clock.
 
-use eni_gateway::rate_limit::{RateClass, RateLimitDecision, RateLimitRequest, RateLimitStore, Rates, Waits};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use eni_gateway::ledger::Memory;
 use eni_gateway::model::Timestamp;
+use eni_gateway::rate_limit::{RateClass, RateLimitDecision, RateLimitRequest, RateLimitStore, Rates, Waits};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
