@@ -10,6 +10,7 @@ use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient
 use eni_gateway::grpc::server;
 use eni_gateway::ledger::Ledger;
 use eni_gateway::ledger::execute::LedgerEvent;
+use eni_gateway::rate_limit::RateLimiter;
 use eni_gateway::telemetry::Metrics;
 use eni_gateway::watch;
 use futures_util::stream;

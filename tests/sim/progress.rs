@@ -107,8 +107,8 @@ struct Holder {
     used: Duration,
 }
 
-fn family(bucket: RateClass) -> &'static str {
-    match bucket {
+fn family(class: RateClass) -> &'static str {
+    match class {
         RateClass::Attach => "attach",
         _ => "describe",
     }
@@ -320,12 +320,12 @@ impl Progress {
         now: Duration,
     ) -> bool {
         let mut books = self.books();
-        let attach = permit.purpose() == RateClass::Attach;
+        let attach = permit.class() == RateClass::Attach;
         if permit.is_probe() {
             let family = if attach { "attach" } else { "describe" };
             books.probes.remove(&(replica.to_owned(), family));
         }
-        let counts = attach || permit.purpose() == RateClass::Describe;
+        let counts = attach || permit.class() == RateClass::Describe;
         if counts {
             *books
                 .ens_calls
@@ -346,8 +346,8 @@ impl Progress {
     }
 
     /// A replica was granted a probe.
-    pub(crate) fn probe(&self, replica: &str, bucket: RateClass, now: Duration) {
-        self.books().probes.insert((replica.to_owned(), family(bucket)), now);
+    pub(crate) fn probe(&self, replica: &str, class: RateClass, now: Duration) {
+        self.books().probes.insert((replica.to_owned(), family(class)), now);
     }
 
     /// What a replica asks of the counter.
@@ -355,7 +355,7 @@ impl Progress {
         let mut books = self.books();
         match order {
             RateLimitRequest::GiveBack { class, .. } => {
-                books.probes.remove(&(replica.to_owned(), family(bucket)));
+                books.probes.remove(&(replica.to_owned(), family(class)));
             }
             RateLimitRequest::Trip(_, pause) => books.outages.push((now, now + bound::breaker(pause))),
             RateLimitRequest::Take(..) | RateLimitRequest::Close(_) => {}

@@ -52,7 +52,7 @@ impl Kind {
         Self::Crash,
         Self::Pause,
         Self::Drain,
-        Self::StoreUnreachable,
+        Self::Unreachable,
         Self::Restart,
         Self::Wipe,
         Self::Failover,

@@ -12,7 +12,7 @@ use eni_gateway::ledger::{
     ChangeNotifier, Due, Health, LedgerError, LedgerStore, Partition, Proposal, RequestKey, Snapshot, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp};
-use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest};
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, StoreUnreachable};
 use tokio::time::Instant;
 
 use crate::judge::Clock;

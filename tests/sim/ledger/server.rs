@@ -11,7 +11,7 @@ use eni_gateway::ledger::{
     Snapshot, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp, random};
-use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, Rates};
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore as _, Rates};
 use futures_util::FutureExt as _;
 
 use crate::mutations::Mutation;
