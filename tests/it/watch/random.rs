@@ -235,16 +235,22 @@ impl Run {
                 watcher.open(&self.replicas[place % 2]).await;
             }
         }
-        let record = self.actor().ledger.read(&instance("i-1")).await.unwrap().record;
-        for watcher in &mut self.watchers {
-            watcher.read_up_to(record.revision).await;
+        // What follows is described meanwhile, and that may change the record.
+        let record = loop {
+            let record = self.actor().ledger.read(&instance("i-1")).await.unwrap().record;
+            for watcher in &mut self.watchers {
+                watcher.read_up_to(record.revision).await;
+            }
+            let after = self.actor().ledger.read(&instance("i-1")).await.unwrap().record;
+            if after.revision == record.revision {
+                break record;
+            }
+        };
+        for watcher in &self.watchers {
             for (eni, attempt) in &record.attempts {
                 if watcher.scope.eni.as_ref().is_none_or(|scope| scope == eni) {
-                    assert_eq!(
-                        watcher.seen.get(eni),
-                        Some(&attempt.attachment.revision),
-                        "the last of {eni}"
-                    );
+                    let last = Some(&attempt.attachment.revision);
+                    assert_eq!(watcher.seen.get(eni), last, "the last of {eni}");
                 }
             }
         }
