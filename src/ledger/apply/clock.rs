@@ -89,7 +89,7 @@ fn restart_attempt(attempt: &mut Attempt, now: Timestamp, is_unknown: &impl Fn(T
             *answered_at = now;
         }
     }
-    attempt.described_at = attempt.described_at.filter(|at| *at <= now);
+    attempt.described_at = attempt.described_at.filter(|at| !is_unknown(*at));
     attempt.observed_free_at = attempt.observed_free_at.filter(|at| !is_unknown(*at));
     if let Some(seen) = attempt.observed_attached_at.as_mut().filter(|at| is_unknown(**at)) {
         *seen = now;
