@@ -18,6 +18,7 @@ use crate::episode::Finding;
 use crate::gateway::{self, Client, Gateway};
 use crate::ledger::{Form, REPLICAS, Servers};
 use crate::others::{FOREIGN, SHARED};
+use crate::standing::Standing;
 use crate::support::gateway::{Stage, eni, get};
 use crate::support::link::Link;
 use crate::tally::Tally;
@@ -55,6 +56,7 @@ pub(crate) struct Arena {
     pub(crate) servers: tokio::sync::Mutex<Servers>,
     pub(crate) gateways: Vec<Gateway>,
     pub(crate) waits: Waits,
+    pub(crate) standing: Standing,
     pub(crate) tally: Tally,
     _clocks: TempDir,
     began: Instant,
@@ -135,6 +137,7 @@ impl Arena {
             servers: tokio::sync::Mutex::new(servers),
             gateways,
             waits: Waits::default(),
+            standing: Standing::default(),
             tally: Tally::default(),
             _clocks: clocks,
             began: Instant::now(),
@@ -273,6 +276,31 @@ impl Arena {
                 }
             }
             sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Looks at which ENIs are in use.
+    pub(crate) fn look(&self) {
+        // The last ones are those of other programs.
+        let all = self.callers + 1 + FOREIGN;
+        self.standing.look(&self.stage.ens, (1..=all).map(eni));
+    }
+
+    /// Whether other programs attach this ENI.
+    pub(crate) fn is_foreign(&self, id: &str) -> bool {
+        (1..=FOREIGN).any(|number| eni(self.callers + 1 + number) == id)
+    }
+
+    /// Whether the clock of the Redis server may step.
+    pub(crate) fn redis_clock_steps(&self) -> bool {
+        self.form == Form::One && self.python && self.gateways[0].clock.is_some()
+    }
+
+    /// Looks at which ENIs are in use until the run ends.
+    pub(crate) async fn watch_standing(self: Arc<Self>) {
+        while !self.is_ending() {
+            self.look();
+            sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -107,7 +107,7 @@ impl Kind {
             Self::FailOver => arena.form != Form::One,
             Self::MoveSlots => arena.form == Form::Cluster,
             Self::ClockJump => arena.gateways[0].clock.is_some(),
-            Self::RedisClock => arena.form == Form::One && arena.python && arena.gateways[0].clock.is_some(),
+            Self::RedisClock => arena.redis_clock_steps(),
             _ => true,
         }
     }

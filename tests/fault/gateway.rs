@@ -1,12 +1,14 @@
 //! One replica of the gateway: a process on a port of its own, which may be killed, stopped and started again.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use eni_gateway::app::{self, Bound, credentials};
 use eni_gateway::config::{self, Sources};
 use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use eni_gateway::ledger::safety_checks::{SafetyCheck, SafetyChecks};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::clock::Clock;
@@ -28,7 +30,12 @@ pub(crate) struct Gateway {
     pub(crate) clock: Option<Clock>,
     client: Client,
     replica: Mutex<Replica>,
+    /// Since when it runs as it should; `None`: it does not.
+    well: std::sync::Mutex<Option<Instant>>,
 }
+
+/// How long a process takes to start, or to catch up, on a busy machine.
+const START: Duration = Duration::from_secs(5);
 
 impl Gateway {
     pub(crate) fn start(
@@ -49,7 +56,17 @@ impl Gateway {
             client: Client::new(endpoint.connect_lazy()),
             replica: Mutex::new(spawn(stage, port, &settings)),
             settings,
+            well: std::sync::Mutex::new(Some(Instant::now())),
         }
+    }
+
+    fn set_well(&self, since: Option<Instant>) {
+        *self.well.lock().unwrap() = since;
+    }
+
+    /// Whether its process has run as it should since then.
+    pub(crate) fn is_well_since(&self, then: Instant) -> bool {
+        self.well.lock().unwrap().is_some_and(|since| since <= then)
     }
 
     /// A client over the one connection that leads here, whatever runs here at the time.
@@ -72,25 +89,30 @@ impl Gateway {
 
     /// kill -9.
     pub(crate) async fn kill(&self) {
+        self.set_well(None);
         self.replica.lock().await.kill();
     }
 
     /// Starts it again.
     pub(crate) async fn revive(&self, stage: &Stage) {
         *self.replica.lock().await = spawn(stage, self.port, &self.settings);
+        self.set_well(Some(Instant::now() + START));
     }
 
     /// SIGTERM, until it has ended.
     pub(crate) async fn terminate(&self) {
+        self.set_well(None);
         self.replica.lock().await.terminate().await;
     }
 
     pub(crate) async fn freeze(&self) {
+        self.set_well(None);
         self.replica.lock().await.signal("STOP");
     }
 
     pub(crate) async fn thaw(&self) {
         self.replica.lock().await.signal("CONT");
+        self.set_well(Some(Instant::now() + START));
     }
 
     /// What it logged of a pair since it was started.

@@ -16,6 +16,7 @@ mod ledger;
 mod others;
 mod report;
 mod run;
+mod standing;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, reason = "what the other tests need")]
 mod support;
@@ -85,5 +86,6 @@ fn main() -> ExitCode {
         return runtime.block_on(gateway::serve_without(rule(&name).unwrap()));
     }
     episode::self_test();
+    standing::self_test();
     runtime.block_on(run::run(Args::parse()))
 }

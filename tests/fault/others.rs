@@ -1,15 +1,25 @@
 //! Who else is there: readers, and programs that attach past the gateways, without a look at what is free.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use eni_gateway::grpc::proto::{GetAttachmentRequest, ListAttachmentsRequest};
+use eni_gateway::grpc::proto::watch_attachment_response::Event;
+use eni_gateway::grpc::proto::{
+    Attachment, GetAttachmentRequest, ListAttachmentsRequest, ListAttachmentsResponse, WatchAttachmentRequest,
+};
 use eni_gateway::simulator::{EniStatus, Placement};
+use prost_types::Timestamp;
 use rand::prelude::*;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use crate::arena::{Arena, CROWDED};
-use crate::support::gateway::eni;
+use crate::episode::Finding;
+use crate::gateway::Client;
+use crate::standing::{LAG, omitted};
+use crate::support::gateway::{eni, within};
 
 /// Readers of each ledger.
 pub(crate) const READERS: usize = 3;
@@ -17,35 +27,162 @@ pub(crate) const READERS: usize = 3;
 pub(crate) const FOREIGN: usize = 8;
 /// Instances that they attach to.
 pub(crate) const SHARED: std::ops::Range<usize> = CROWDED..CROWDED + 4;
-/// How long a read may take: a describe, and the wait for its permit.
-const READ: Duration = Duration::from_secs(15);
+/// Deadline of a read.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How much later than its deadline the answer to a read may come on a busy machine.
+const ALLOWANCE: Duration = Duration::from_secs(1);
 
-/// Lists and gets by turns, over any gateway, until the run ends.
+/// How old the describe of a complete answer may be.
+const OBSERVED_FOR: Duration = Duration::from_secs(60);
+
+/// What a read came to.
+enum Read {
+    /// All of an instance, and when ENS was asked for it.
+    Whole(Vec<Attachment>, Option<Timestamp>),
+    /// One attachment, or that there is none.
+    One(Option<Attachment>),
+    /// Nothing that claims to be complete.
+    Partial,
+    Refused(Status),
+    NoAnswer,
+}
+
+/// Lists, gets and watches by turns, over any gateway, until the run ends. Judges each answer.
 pub(crate) async fn read(arena: Arc<Arena>, mut random: StdRng) {
     while !arena.is_ending() {
-        let mut client = arena.client(&mut random);
-        let instance_id = format!("i-{}", random.random_range(0..arena.instances));
-        let network_interface_id = eni(random.random_range(1..=arena.instances));
+        let number = arena.any(&mut random);
+        let gateway = &arena.gateways[number];
+        let (instance, interface) = pair(&arena, &mut random);
+        let kind = random.random_range(0..5);
+        let (asked, began) = (arena.elapsed(), Instant::now());
         let reading = async {
-            // What a read says while everything breaks is judged where it is watched.
-            if random.random_bool(0.5) {
-                let request = ListAttachmentsRequest {
-                    instance_id,
-                    ..Default::default()
-                };
-                drop(client.list_attachments(request).await);
-            } else {
-                let request = GetAttachmentRequest {
-                    instance_id,
-                    network_interface_id,
-                };
-                drop(client.get_attachment(request).await);
+            match kind {
+                0 => watch(gateway.client(), &instance).await,
+                1 | 2 => get(gateway.client(), &instance, &interface).await,
+                _ => list(gateway.client(), &instance).await,
             }
         };
-        // A process that stands still answers nobody.
-        drop(timeout(READ, reading).await);
+        let read = timeout(DEADLINE + ALLOWANCE, reading).await.unwrap_or(Read::NoAnswer);
+        // A look before this one may be as old as it is for a process that does not get to run.
+        arena.look();
+        let what = format!(
+            "{} of {instance} {interface} over gateway {number}, from {asked:.1?} to {:.1?}",
+            ["watch", "get", "get", "list", "list"][kind],
+            arena.elapsed()
+        );
+        if let Some(shown) = wrong(&arena, &instance, &interface, began, &read) {
+            let traces = arena.traces(&instance, &shown).await.join("\n    ");
+            let what = format!("A1: {shown} is in use and not shown by a {what}\n  traces:\n    {traces}");
+            arena.finding(Finding::Wrong, what);
+        }
+        let unexplained = match &read {
+            Read::NoAnswer => Some("no answer".to_owned()),
+            Read::Refused(status) if status.get_error_details().error_info().is_none() => Some(format!("{status:?}")),
+            _ => None,
+        };
+        // A process that stands still answers nobody, and a watch has no deadline.
+        if let Some(unexplained) = unexplained.filter(|_| kind > 0 && gateway.is_well_since(began)) {
+            arena.finding(Finding::Late, format!("P1: {unexplained} to a {what}"));
+        }
         sleep(Duration::from_millis(random.random_range(5..50))).await;
     }
+}
+
+/// Mostly a pair that is attached.
+fn pair(arena: &Arena, random: &mut StdRng) -> (String, String) {
+    let any = eni(random.random_range(1..=arena.callers + 1 + FOREIGN));
+    let standing = arena.standing.from(&any).filter(|_| random.random_bool(0.7));
+    standing.unwrap_or_else(|| (format!("i-{}", random.random_range(0..arena.instances)), any))
+}
+
+async fn list(mut client: Client, instance: &str) -> Read {
+    let request = ListAttachmentsRequest {
+        instance_id: instance.to_owned(),
+        page_size: 500,
+        ..Default::default()
+    };
+    match client.list_attachments(within(DEADLINE, request)).await {
+        Ok(listed) => match listed.into_inner() {
+            ListAttachmentsResponse { incomplete: true, .. } => Read::Partial,
+            listed => Read::Whole(listed.attachments, listed.observe_time),
+        },
+        Err(status) => Read::Refused(status),
+    }
+}
+
+async fn get(mut client: Client, instance: &str, interface: &str) -> Read {
+    let request = GetAttachmentRequest {
+        instance_id: instance.to_owned(),
+        network_interface_id: interface.to_owned(),
+    };
+    match client.get_attachment(within(DEADLINE, request)).await {
+        Ok(got) => Read::One(got.into_inner().attachment),
+        Err(status) if status.code() == Code::NotFound => Read::One(None),
+        Err(status) => Read::Refused(status),
+    }
+}
+
+/// A watch of a whole instance that ends by itself.
+async fn watch(mut client: Client, instance: &str) -> Read {
+    let request = WatchAttachmentRequest {
+        instance_id: instance.to_owned(),
+        ..Default::default()
+    };
+    let mut stream = match client.watch_attachment(request).await {
+        Ok(stream) => stream.into_inner(),
+        Err(status) => return Read::Refused(status),
+    };
+    let (mut shown, mut seen, mut incomplete) = (BTreeMap::new(), None, false);
+    loop {
+        match stream.message().await {
+            Ok(Some(message)) => match message.event {
+                Some(Event::Attachment(next)) => {
+                    shown.insert(next.network_interface_id.clone(), next);
+                }
+                Some(Event::Heartbeat(heartbeat)) => {
+                    (incomplete, seen) = (heartbeat.incomplete, heartbeat.observe_time);
+                }
+                None => {}
+            },
+            Ok(None) if incomplete => return Read::Partial,
+            Ok(None) => return Read::Whole(shown.into_values().collect(), seen),
+            Err(status) => return Read::Refused(status),
+        }
+    }
+}
+
+/// An ENI that a read claims not to be there, although it has been in use for longer than the lag. What the gateways attached is in
+/// the ledger, unless that lost it; what others attached need not be shown unless ENS was asked since.
+fn wrong(arena: &Arena, instance: &str, interface: &str, began: Instant, read: &Read) -> Option<String> {
+    let standing = |asked: Option<Instant>| {
+        let since = asked.and_then(|asked| asked.checked_sub(LAG));
+        since.map_or_else(Vec::new, |since| arena.standing.on(instance, since))
+    };
+    let (mut expected, shown) = match read {
+        Read::Whole(shown, seen) => {
+            let mut expected = standing(Some(began));
+            let seen = standing(seen.as_ref().and_then(at).filter(|_| !arena.redis_clock_steps()));
+            let lossy = arena.has_lost_since(began.checked_sub(OBSERVED_FOR).unwrap_or(began));
+            expected.retain(|eni| !(lossy || arena.is_foreign(eni)) || seen.contains(eni));
+            (expected, shown.clone())
+        }
+        Read::One(shown) => {
+            let mut expected = standing(Some(began));
+            expected.retain(|eni| eni == interface && !arena.is_foreign(eni));
+            (expected, shown.iter().cloned().collect())
+        }
+        Read::Partial | Read::Refused(_) | Read::NoAnswer => return None,
+    };
+    if !expected.is_empty() {
+        arena.tally.read();
+    }
+    omitted(&expected, &shown).cloned()
+}
+
+/// A time of the ledger's clock, which is this machine's.
+fn at(time: &Timestamp) -> Option<Instant> {
+    let time = SystemTime::try_from(*time).ok()?;
+    Instant::now().checked_sub(time.elapsed().unwrap_or_default())
 }
 
 /// Attaches an ENI of its own here and there, and takes it off again, until the run ends.

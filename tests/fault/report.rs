@@ -58,6 +58,8 @@ pub(crate) fn table(args: &Args, seed: u64, elapsed: Duration, arenas: &[Arc<Are
     }
     recoveries(arenas);
     answers(arenas);
+    let reads: u64 = arenas.iter().map(|arena| arena.tally.so_far().reads).sum();
+    println!("\n{reads} reads had to show an ENI");
     let mut findings: BTreeMap<Finding, usize> = BTreeMap::new();
     for (finding, _) in arenas.iter().flat_map(|arena| arena.findings()) {
         *findings.entry(finding).or_default() += 1;

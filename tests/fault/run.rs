@@ -107,6 +107,7 @@ async fn live(arena: &Arc<Arena>, kinds: &[Kind], callers: usize, seed: u64, sto
             ))
         })
         .collect();
+    let standing = tasks.spawn(arena.clone().watch_standing());
     let random = |number: usize| StdRng::seed_from_u64(seed + 50 + number as u64);
     let readers = (0..READERS).map(|number| tasks.spawn(others::read(arena.clone(), random(number))));
     let foreign = (1..=FOREIGN).map(|number| {
@@ -123,6 +124,7 @@ async fn live(arena: &Arc<Arena>, kinds: &[Kind], callers: usize, seed: u64, sto
     for other in others {
         other.await.unwrap();
     }
+    standing.await.unwrap();
     let (longest, instance) = arena.waits.longest_outside();
     if longest > LONGEST_WAIT {
         let what = format!("P1: {longest:.1?} outside of faults nobody was served on {instance}, and somebody waited");

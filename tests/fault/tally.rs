@@ -21,6 +21,8 @@ pub(crate) struct Counts {
     pub(crate) with_the_data: u64,
     /// Attempts that ended with a refusal.
     pub(crate) refused: u64,
+    /// Reads that had to show an ENI.
+    pub(crate) reads: u64,
     /// Answers by what they said.
     pub(crate) answers: BTreeMap<String, u64>,
     /// How soon everybody who had waited was served, for each fault of a kind.
@@ -39,6 +41,10 @@ impl Tally {
             Told::Refused { reason, by_ens } => format!("{}{}", reason.name(), if *by_ens { " by ENS" } else { "" }),
         };
         *self.counts().answers.entry(answer).or_default() += 1;
+    }
+
+    pub(crate) fn read(&self) {
+        self.counts().reads += 1;
     }
 
     pub(crate) fn ended(&self, episode: &Episode) {
