@@ -64,10 +64,11 @@ impl Standing {
         on.map(|(eni, _)| eni.clone()).collect()
     }
 
-    /// A pair that stands now: the first from this ENI on.
+    /// A pair that has stood for longer than the lag: the first from this ENI on.
     pub(crate) fn from(&self, eni: &str) -> Option<(String, String)> {
         let stands = self.stands();
-        let (eni, stand) = stands.range(eni.to_owned()..).next()?;
+        let mut from = stands.range(eni.to_owned()..);
+        let (eni, stand) = from.find(|(_, stand)| stand.since.elapsed() > LAG)?;
         Some((stand.instance.clone(), eni.clone()))
     }
 }

@@ -152,6 +152,13 @@ impl Mutation {
                 plan.late = Some(0.8);
                 plan.cloud_faults = 0.3;
             }
+            Self::Rule(SafetyCheck::SettledOccupies) => {
+                // A describe by instance lags far behind one by id.
+                let lag = plan.bounds.lag.as_millis();
+                plan.cloud.lag_by_instance = format!("{}ms..{lag}ms", lag / 2).parse().unwrap();
+                plan.cloud.lag_by_id = "0ms..100ms".parse().unwrap();
+                (plan.instances, plan.callers) = (1, 8);
+            }
             Self::Rule(SafetyCheck::Doubt) => {
                 // What was just attached is taken off, and attached again within the lag.
                 plan.troubles = vec![Kind::ForeignDetach];
