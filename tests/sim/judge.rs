@@ -120,8 +120,6 @@ struct Books {
     described_by: BTreeMap<(String, InstanceId), Timestamp>,
     /// When each observation was sent and recorded.
     observed: BTreeMap<(InstanceId, Timestamp, Timestamp), Observed>,
-    /// When the ledger's clock was last set back.
-    set_back: Timestamp,
     /// When the ledger lost writes.
     losses: Vec<Timestamp>,
     /// When somebody else attached an ENI, by instance and ENI.
@@ -503,11 +501,9 @@ impl Judge {
                 .is_some_and(|at| at.as_micros().abs_diff(asked.as_micros()) < 1_000)
         };
         let mut newest = shown.iter().filter(|(asked, _)| same(*asked)).peekable();
-        // A call may take a describe from before such a step for one from after its own beginning.
-        let set_back = books.set_back >= since;
         let why = if newest.peek().is_some() && !newest.any(|(_, on)| here(on)) {
             "although ens, asked last, did not show it in use"
-        } else if !lately.any(|(_, on)| here(on)) && !set_back {
+        } else if !lately.any(|(_, on)| here(on)) {
             "and no describe since has shown it in use"
         } else {
             return;
@@ -523,11 +519,6 @@ impl Judge {
         let pair = (instance.to_owned(), eni.to_owned());
         books.foreign.insert(pair, simulation.now());
         books.applied.retain(|(_, applied), _| applied.as_str() != eni);
-    }
-
-    /// The ledger's clock is set back now.
-    pub(crate) fn sets_back(&self, simulation: &Simulation) {
-        self.books().set_back = simulation.now();
     }
 
     /// The ledger loses writes, now and for so long.

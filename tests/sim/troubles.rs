@@ -227,7 +227,6 @@ async fn befall(simulation: Arc<Simulation>, kind: Kind) {
         Kind::ClockBack => {
             let step = step();
             note(format!("the ledger's clock is set back by {step:?}"));
-            simulation.judge.sets_back(&simulation);
             simulation.primary().step_clock(-micros(step));
         }
         Kind::ClockForward => {
@@ -271,7 +270,6 @@ async fn failover(simulation: &Arc<Simulation>, note: impl Fn(String)) {
             "its clock is {step:?} {}",
             if ahead { "ahead" } else { "behind" }
         ));
-        simulation.judge.sets_back(simulation);
         new.step_clock(if ahead { micros(step) } else { -micros(step) });
     }
     simulation.set_primary(new.clone());
