@@ -158,7 +158,7 @@ fn wrong(arena: &Arena, instance: &str, interface: &str, began: Instant, read: &
         let since = asked.and_then(|asked| asked.checked_sub(LAG));
         since.map_or_else(Vec::new, |since| arena.standing.on(instance, since))
     };
-    let (mut expected, shown) = match read {
+    let (expected, shown) = match read {
         Read::Whole(shown, seen) => {
             let mut expected = standing(Some(began));
             let seen = standing(seen.as_ref().and_then(at).filter(|_| !arena.redis_clock_steps()));

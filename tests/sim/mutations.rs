@@ -189,7 +189,7 @@ impl Mutation {
 
 #[rstest::rstest]
 #[case::rule_limit(Mutation::Rule(SafetyCheck::Limit), &["L1"], 20)]
-#[case::rule_settled_occupies(Mutation::Rule(SafetyCheck::SettledOccupies), &["L1"], 3000)]
+#[case::rule_settled_occupies(Mutation::Rule(SafetyCheck::SettledOccupies), &["L1"], 200)]
 #[case::rule_detaching_occupies(Mutation::Rule(SafetyCheck::DetachingOccupies), &["L1"], 100)]
 #[case::rule_grace_of_unanswered(Mutation::Rule(SafetyCheck::GraceOfUnanswered), &["L1", "L3"], 100)]
 #[case::rule_grace_of_accepted(Mutation::Rule(SafetyCheck::GraceOfAccepted), &["L1", "L3"], 20)]
