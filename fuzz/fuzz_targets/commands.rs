@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use eni_gateway::ledger::apply::{Context, apply};
-use eni_gateway::ledger::command::{Command, Enter, Finding, Hold, Reach, Reply, SendAnswer, Sight, Status};
+use eni_gateway::ledger::command::{
+    Acquire, Command, EniObservation, LockToken, Mode, ObservedEni, ObservedStatus, Reply, SendResult,
+};
 use eni_gateway::ledger::record::{Attempt, Record, TraceContext};
 use eni_gateway::ledger::{Bounds, Partition, RequestEntry, RequestKey, invariants};
 use eni_gateway::model::{Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Ticket, Timestamp, Uid};
@@ -39,7 +41,7 @@ enum Pause {
 #[derive(Debug, Arbitrary)]
 enum Act {
     Look,
-    Enter(Entry),
+    Acquire(Entry),
     Resend {
         who: u8,
         eni: u8,
@@ -74,7 +76,7 @@ struct Entry {
     eni: u8,
     request: Option<u8>,
     traced: bool,
-    reach: Distance,
+    mode: Distance,
 }
 
 #[derive(Debug, Arbitrary)]
@@ -128,7 +130,7 @@ struct Desk {
     now: Timestamp,
     uids: u128,
     /// Sends whose answer is still to come.
-    sent: Vec<(Hold, Attempt)>,
+    sent: Vec<(LockToken, Attempt)>,
 }
 
 fuzz_target!(|input: Input| {
@@ -156,7 +158,7 @@ impl Desk {
             instance: "i-1".parse().expect("an id"),
             partition: Partition {
                 epoch: "0".to_owned(),
-                hold_until: Timestamp::default(),
+                hold_down_until: Timestamp::default(),
                 shared: None,
             },
             record: Record::default(),
@@ -170,8 +172,8 @@ impl Desk {
 
     fn perform(&mut self, act: Act) {
         match act {
-            Act::Look => self.run(&Command::Look),
-            Act::Enter(entry) => {
+            Act::Look => self.run(&Command::Read),
+            Act::Acquire(entry) => {
                 let command = self.enter(entry);
                 self.run(&command);
             }
@@ -197,7 +199,7 @@ impl Desk {
                     return;
                 }
                 let (grant, attempt) = self.sent.swap_remove(usize::from(which) % self.sent.len());
-                self.run(&Command::Answer {
+                self.run(&Command::RecordSendResult {
                     attempt: Box::new(attempt),
                     grant,
                     answer: how.into(),
@@ -210,18 +212,18 @@ impl Desk {
                     .take(8)
                     .map(|(eni, found)| (id(eni), found.into()))
                     .collect();
-                self.run(&Command::Settle {
+                self.run(&Command::RecordStatuses {
                     sent_at: self.before(ago),
                     findings,
                 });
             }
-            Act::Compare => self.run(&Command::Compare),
-            Act::Leave(who) => self.run(&Command::Leave { ticket: ticket(who) }),
+            Act::Compare => self.run(&Command::Reconcile),
+            Act::Leave(who) => self.run(&Command::Release { ticket: ticket(who) }),
             Act::Failover { lost, hold } => {
                 self.uids += 1;
                 self.partition = Partition {
                     epoch: self.uids.to_string(),
-                    hold_until: self.now + Duration::from_secs(hold.into()),
+                    hold_down_until: self.now + Duration::from_secs(hold.into()),
                     shared: None,
                 };
                 if lost {
@@ -234,7 +236,7 @@ impl Desk {
 
     fn enter(&mut self, entry: Entry) -> Command {
         self.uids += 1;
-        Command::Enter(Enter {
+        Command::Acquire(Acquire {
             ticket: ticket(entry.who),
             uid: Uid(Uuid::from_u128(1000 + self.uids)),
             eni: id(entry.eni),
@@ -243,12 +245,12 @@ impl Desk {
                 RequestKey::new(Caller::anonymous(), id)
             }),
             trace: entry.traced.then(TraceContext::default),
-            reach: match entry.reach {
-                Distance::Ask => Reach::Ask,
-                Distance::Queue => Reach::Queue,
-                Distance::Reserve => Reach::Reserve,
+            mode: match entry.mode {
+                Distance::Ask => Mode::Query,
+                Distance::Queue => Mode::Enqueue,
+                Distance::Reserve => Mode::Reserve,
             },
-            affirmed_since: self.now,
+            confirmed_since: self.now,
         })
     }
 
@@ -279,7 +281,7 @@ impl Desk {
             assert!(driven, "nobody would ever look at {attempt:?} after {command:?}");
         }
         if let Reply::Reserved { grant, attempt, .. } = step.reply {
-            self.sent.push((grant.hold, *attempt));
+            self.sent.push((grant.token, *attempt));
         }
         for (key, entry) in step.effects.requests {
             match entry {
@@ -300,12 +302,12 @@ fn ticket(who: u8) -> Ticket {
 }
 
 /// As one describe has them: a row for each ENI.
-fn sights(rows: Vec<Row>) -> Vec<Sight> {
+fn sights(rows: Vec<Row>) -> Vec<ObservedEni> {
     let rows = rows.into_iter().take(16).map(|Row { eni, status, primary }| {
         let (status, text) = status.read();
         (
             id(eni),
-            Sight {
+            ObservedEni {
                 eni: id(eni),
                 status,
                 text,
@@ -317,19 +319,19 @@ fn sights(rows: Vec<Row>) -> Vec<Sight> {
 }
 
 impl Word {
-    fn read(self) -> (Status, String) {
+    fn read(self) -> (ObservedStatus, String) {
         let status = match self {
-            Self::Attaching => Status::Attaching,
-            Self::InUse => Status::InUse,
-            Self::Detaching => Status::Detaching,
-            Self::Available => Status::Available,
-            Self::Other => Status::Other,
+            Self::Attaching => ObservedStatus::Attaching,
+            Self::InUse => ObservedStatus::InUse,
+            Self::Detaching => ObservedStatus::Detaching,
+            Self::Available => ObservedStatus::Available,
+            Self::Other => ObservedStatus::Other,
         };
         (status, format!("{status:?}"))
     }
 }
 
-impl From<Answer> for SendAnswer {
+impl From<Answer> for SendResult {
     fn from(answer: Answer) -> Self {
         let failure = |reason| Failure::new(reason, "no");
         match answer {
@@ -338,14 +340,14 @@ impl From<Answer> for SendAnswer {
             },
             Answer::Refused(true) => Self::Refused(failure(Reason::EniLimitExceeded)),
             Answer::Refused(false) => Self::Refused(failure(Reason::InstanceNotStopped)),
-            Answer::Conflicting => Self::Conflicting(failure(Reason::InstanceNotStopped)),
-            Answer::Void => Self::Void,
-            Answer::Unanswered => Self::Unanswered,
+            Answer::Conflicting => Self::StatusConflict(failure(Reason::InstanceNotStopped)),
+            Answer::Void => Self::NoEffect,
+            Answer::Unanswered => Self::NoResponse,
         }
     }
 }
 
-impl From<Found> for Finding {
+impl From<Found> for EniObservation {
     fn from(found: Found) -> Self {
         match found {
             Found::Here(word) => {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use eni_gateway::ens::classify::{self, Reply};
+use eni_gateway::ens::classify::{self, EnsReply};
 use eni_gateway::ens::transport::Response;
 use eni_gateway::ens::{EnsRefusal, Outcome, wire};
 use eni_gateway::model::InstanceId;
@@ -53,7 +53,7 @@ fn line(data: &[u8]) -> (&[u8], &[u8]) {
     (&data[..end], data.get(end + 1..).unwrap_or_default())
 }
 
-fn attach(response: &Response, reply: Reply) {
+fn attach(response: &Response, reply: EnsReply) {
     let status = response.status;
     let json = serde_json::from_slice::<Value>(&response.body)
         .ok()
@@ -82,7 +82,7 @@ fn attach(response: &Response, reply: Reply) {
     }
 }
 
-fn describe(reply: Reply) {
+fn describe(reply: EnsReply) {
     let label = reply.label();
     let Ok(body) = reply.into_described() else { return };
     assert_eq!(label, "ok", "an error holds no rows");

@@ -20,7 +20,7 @@ fuzz_target!(|text: &str| {
         let _ = (
             bounds.grace_ends(attempt),
             attempt.may_be_resent(),
-            attempt.is_in_conflict(),
+            attempt.has_status_conflict(),
         );
     }
     let now = Timestamp::from_micros(1_700_000_000_000_000);
@@ -29,14 +29,14 @@ fuzz_target!(|text: &str| {
         instance: &"i-1".parse().expect("an id"),
         partition: &Partition {
             epoch: "a".to_owned(),
-            hold_until: Timestamp::default(),
+            hold_down_until: Timestamp::default(),
             shared: None,
         },
         request: None,
         now,
     };
     let _ = invariants::check(&record, &record, &context);
-    let step = apply(&record, &Command::Look, context);
+    let step = apply(&record, &Command::Read, context);
     assert!(!step.changed && step.record == record, "a look changes nothing");
 });
 
