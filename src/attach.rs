@@ -99,7 +99,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         tasks: TaskTracker,
     ) -> Self {
         Self {
-            ledger: ledger,
+            ledger,
             ens,
             limiter,
             attempt_timeout,

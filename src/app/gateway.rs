@@ -33,7 +33,7 @@ pub struct Backends<L, E> {
     pub ledger: Arc<Ledger<L>>,
     /// The cloud.
     pub ens: Arc<E>,
-    /// The account's budget of calls to it, as [`budget()`] makes it.
+    /// The limiter of the calls to it.
     pub limiter: RateLimiter,
 }
 

@@ -40,7 +40,7 @@ enum Read {
     /// All of an instance, and when ENS was asked for it.
     Whole(Vec<Attachment>, Option<Timestamp>),
     /// One attachment, or that there is none.
-    One(Option<Attachment>),
+    One(Option<Box<Attachment>>),
     /// Nothing that claims to be complete.
     Partial,
     Refused(Status),
@@ -116,7 +116,7 @@ async fn get(mut client: Client, instance: &str, interface: &str) -> Read {
         network_interface_id: interface.to_owned(),
     };
     match client.get_attachment(within(DEADLINE, request)).await {
-        Ok(got) => Read::One(got.into_inner().attachment),
+        Ok(got) => Read::One(got.into_inner().attachment.map(Box::new)),
         Err(status) if status.code() == Code::NotFound => Read::One(None),
         Err(status) => Read::Refused(status),
     }
@@ -169,7 +169,7 @@ fn wrong(arena: &Arena, instance: &str, interface: &str, began: Instant, read: &
         Read::One(shown) => {
             let mut expected = standing(Some(began));
             expected.retain(|eni| eni == interface && !arena.is_foreign(eni));
-            (expected, shown.iter().cloned().collect())
+            (expected, shown.iter().map(|shown| (**shown).clone()).collect())
         }
         Read::Partial | Read::Refused(_) | Read::NoAnswer => return None,
     };

@@ -259,7 +259,7 @@ async fn callers_that_repeat_the_attach_of_an_attached_eni_do_not_keep_attaches_
     let repeaters: Vec<_> = (0..200)
         .map(|_| {
             let replica = replica.clone();
-            tokio::spawn(async move {
+            TaskTracker::new().spawn(async move {
                 let until = Instant::now() + seconds(20.0);
                 let mut answered = 0;
                 while Instant::now() < until {

@@ -141,7 +141,7 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
             };
             let epoch = format!("{}", desk.now.as_micros());
             desk.partition = Partition {
-                epoch: epoch,
+                epoch,
                 hold_down_until: hold_until,
                 shared: None,
             };

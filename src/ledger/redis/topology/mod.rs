@@ -149,7 +149,7 @@ impl Topology {
                     reached: link.reached,
                     down: node.down().into_iter().collect(),
                     refusing: node.write_refusal().into_iter().collect(),
-                    misconfigured: misconfigured,
+                    misconfigured,
                     warnings: node.warnings(),
                     recovering: 0,
                     clock_steps: node.clock_steps(),
