@@ -229,17 +229,17 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             let (mut known, mut away_since) = (None, None);
             loop {
                 let why: Failure = known.clone().unwrap_or_else(failures::queue_wait);
-                let away = why.reason == Reason::CoordinationUnavailable;
-                let since = *away_since.get_or_insert_with(Instant::now);
-                if !away {
-                    away_since = None;
-                }
+                let is_away = why.reason == Reason::CoordinationUnavailable;
+                away_since = is_away.then(|| away_since.unwrap_or_else(Instant::now));
+                let patience_ends = away_since.map(|since| since + LEDGER_PATIENCE);
                 self.session.set_pending_error(why.clone());
                 tokio::select! {
                     biased;
                     guard = &mut guard => return Ok(guard),
                     changed = queue.blocked_by_changed(known.as_ref()) => known = changed,
-                    () = sleep_until(since + LEDGER_PATIENCE), if away => return Err(self.session.refuse(why)),
+                    () = sleep_until(patience_ends.unwrap_or_else(Instant::now)), if is_away => {
+                        return Err(self.session.refuse(why));
+                    }
                 }
             }
         };

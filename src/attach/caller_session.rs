@@ -203,7 +203,7 @@ impl CallerSession {
         self.close_before_deadline()
     }
 
-    /// What became of the send cannot be written down for now: the caller need not wait for that.
+    /// Reports that the result of the send cannot be recorded yet. The caller does not wait for that.
     pub(super) fn report_ledger_lost(&self) {
         self.ledger_lost.cancel();
     }

@@ -52,9 +52,11 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
                 .map_or(EniObservation::Missing, |row| to_eni_observation(instance, row)),
             Err(DescribeError::UnknownId(_)) => EniObservation::Missing,
             Err(error) => {
+                let unconfirmed = |why: Failure| failures::unconfirmed_attachment(&why.message);
                 let why = failures::describe_failed(&error)
-                    .map_err(|final_one| failures::unconfirmed_attachment(&final_one.message))?;
-                return Ok((pause_after(&error), failures::unconfirmed_attachment(&why.message)));
+                    .map(unconfirmed)
+                    .map_err(unconfirmed)?;
+                return Ok((pause_after(&error), why));
             }
         };
         let settle = Command::RecordStatuses {

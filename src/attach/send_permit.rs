@@ -99,18 +99,18 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
 
     /// Gives back all that was had.
     pub(super) async fn return_permits(&self, permits: &mut SendPermits) {
-        let SendPermits { send, describe } = std::mem::take(permits);
-        for permit in send.map(|send| send.permit).into_iter().chain(describe) {
-            self.limiter.give_back(permit).await;
-        }
+        self.return_where(permits, |_| true).await;
     }
 
     /// Gives back what is a breaker's probe: before every wait.
     pub(super) async fn return_probes(&self, permits: &mut SendPermits) {
-        if let Some(SendPermit { permit, .. }) = permits.send.take_if(|send| send.permit.is_probe()) {
-            self.limiter.give_back(permit).await;
-        }
-        if let Some(permit) = permits.describe.take_if(|permit| permit.is_probe()) {
+        self.return_where(permits, Permit::is_probe).await;
+    }
+
+    async fn return_where(&self, permits: &mut SendPermits, unwanted: impl Fn(&Permit) -> bool) {
+        let send = permits.send.take_if(|send| unwanted(&send.permit));
+        let describe = permits.describe.take_if(|permit| unwanted(permit));
+        for permit in send.map(|send| send.permit).into_iter().chain(describe) {
             self.limiter.give_back(permit).await;
         }
     }
