@@ -14,7 +14,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // For reflection: with every import, and with the comments.
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
-    println!("cargo:rustc-env=ENI_GATEWAY_COMMIT={}", commit());
+    // A binary whose safety checks can be switched off says so wherever it names itself.
+    let mutations = std::env::var_os("CARGO_FEATURE_MUTATIONS").map_or("", |_| "-mutations");
+    println!("cargo:rustc-env=ENI_GATEWAY_COMMIT={}{mutations}", commit());
     Ok(())
 }
 
@@ -26,7 +28,9 @@ fn commit() -> String {
     }
     // Where HEAD lies differs in a linked work tree. A path that does not exist would rebuild each time.
     for file in ["HEAD", "logs/HEAD"] {
-        if let Some(path) = git(&["rev-parse", "--git-path", file]).filter(|path| Path::new(path).exists()) {
+        if let Some(path) =
+            git(&["rev-parse", "--git-path", file]).filter(|path| Path::new(path).exists())
+        {
             println!("cargo:rerun-if-changed={path}");
         }
     }
@@ -35,8 +39,5 @@ fn commit() -> String {
 
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).output().ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

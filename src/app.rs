@@ -1,11 +1,14 @@
-//! The composition root: bind, build, serve, drain. The only file that knows everybody.
+//! The composition root: bind, build, serve, drain. Only this file uses every module.
 
 pub mod check;
 pub mod credentials;
+mod descriptors;
 mod drain;
+mod error;
 pub mod gateway;
 mod health;
 mod observe;
+mod readiness;
 mod settings;
 
 use std::future::Future;
@@ -14,69 +17,30 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::backends::Backends;
 use crate::config::Config;
+use crate::drain::Phase;
+use crate::ens::HttpEns;
 use crate::ens::credentials::Provider;
-use crate::ens::{self, HttpEns};
 use crate::grpc::{self, Tls};
-use crate::ledger::redis::{InitError, InvalidSettings, Redis, init};
-use crate::ledger::safety_checks::SafetyChecks;
+use crate::ledger::redis::{InitError, Redis, init};
 use crate::ledger::{Bounds, Ledger, LedgerStore, Memory};
-use crate::rate_limit::{InvalidRate, RateLimiter};
+use crate::listen::certificate;
+use crate::rate_limit::RateLimiter;
 use crate::telemetry::Metrics;
 use crate::telemetry::admin::Admin;
-use crate::telemetry::metrics::MetricsError;
 
-pub use drain::kept_for_traces;
-use gateway::{Backends, Background, Gateway};
+pub use drain::{DrainTimeouts, kept_for_traces};
+pub use error::Error;
+use gateway::Gateway;
 use health::HealthMonitor;
+pub use readiness::Readiness;
 use settings::{bounds, ens_settings, gateway_settings, rates, redis_settings};
 
-/// Why the gateway could not run, or stopped running.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A listener cannot be bound.
-    #[error("{setting} = {address} cannot be listened on: {source}")]
-    Bind {
-        /// Which setting.
-        setting: &'static str,
-        /// Its address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// The ENS client cannot be built.
-    #[error(transparent)]
-    Ens(#[from] ens::settings::Invalid),
-    /// The ledger cannot be built.
-    #[error(transparent)]
-    Ledger(#[from] InvalidSettings),
-    /// A file of the ledger's settings cannot be read.
-    #[error("{setting} cannot be read: {source}")]
-    File {
-        /// Which setting names it.
-        setting: &'static str,
-        /// Why.
-        source: io::Error,
-    },
-    /// A rate is out of bounds.
-    #[error(transparent)]
-    Rate(#[from] InvalidRate),
-    /// The metrics cannot be built.
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
-    /// The certificate cannot be used.
-    #[error(transparent)]
-    Tls(#[from] grpc::tls::TlsError),
-    /// The gRPC server ended.
-    #[error(transparent)]
-    Serve(#[from] grpc::server::ServeError),
-    /// The admin listener broke.
-    #[error("the admin listener broke: {0}")]
-    Admin(#[source] io::Error),
-}
-
-/// The listeners, bound before anything is built: a port that is taken is said at once.
+/// The listeners, bound first so that a port in use is reported at once.
 #[derive(Debug)]
 pub struct Bound {
     grpc: TcpListener,
@@ -91,11 +55,7 @@ impl Bound {
     pub async fn bind(config: &Config) -> Result<Self, Error> {
         let bind = async |setting, address| {
             let bound = TcpListener::bind(address).await;
-            bound.map_err(|source| Error::Bind {
-                setting,
-                address,
-                source,
-            })
+            bound.map_err(|source| Error::Bind { setting, address, source })
         };
         Ok(Self {
             grpc: bind("grpc.listen", config.grpc.listen).await?,
@@ -103,18 +63,18 @@ impl Bound {
         })
     }
 
-    /// Where gRPC is served.
+    /// The gRPC listener's address.
     ///
     /// # Errors
-    /// The socket does not say.
+    /// The socket has no address.
     pub fn grpc_address(&self) -> io::Result<SocketAddr> {
         self.grpc.local_addr()
     }
 
-    /// Where health and metrics are served.
+    /// The admin listener's address.
     ///
     /// # Errors
-    /// The socket does not say.
+    /// The socket has no address.
     pub fn admin_address(&self) -> io::Result<SocketAddr> {
         self.admin.local_addr()
     }
@@ -123,40 +83,50 @@ impl Bound {
 /// Serves until `stop`, then drains.
 ///
 /// # Errors
-/// [`Error`]: something could not be built, or a listener broke.
+/// A part cannot be built, or a listener failed.
 pub async fn run(
     config: &Config,
     bound: Bound,
     credentials: Provider,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    run_by(SafetyChecks::default(), config, bound, credentials, stop).await
+    run_within(bounds(config), config, bound, credentials, stop).await
 }
 
-/// The same by fewer rules, for a test that looks what one is for.
+/// Serves without one safety check, for a mutation test.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn run_by(
-    rules: SafetyChecks,
+#[cfg(feature = "mutations")]
+pub async fn run_without(
+    check: crate::ledger::SafetyCheck,
     config: &Config,
     bound: Bound,
     credentials: Provider,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    let background = Background::default();
-    let bounds = Bounds {
-        checks: rules,
-        ..bounds(config)
-    };
+    let bounds = Bounds { without: Some(check), ..bounds(config) };
+    run_within(bounds, config, bound, credentials, stop).await
+}
+
+async fn run_within(
+    bounds: Bounds,
+    config: &Config,
+    bound: Bound,
+    credentials: Provider,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Error> {
     match redis_settings(config)? {
         None => {
             let ledger = Memory::new(rates(config)?);
-            serve(config, bounds, bound, credentials, ledger, background, stop).await
+            serve(config, bounds, bound, credentials, ledger, stop).await
         }
         Some(settings) => {
-            let ledger = Redis::start(settings, &background.tasks, background.stop.clone())?;
-            serve(config, bounds, bound, credentials, ledger, background, stop).await
+            let connections = CancellationToken::new();
+            // The connections close after all their users have ended.
+            let _close = connections.clone().drop_guard();
+            let ledger = Redis::start(settings, &TaskTracker::new(), connections)?;
+            serve(config, bounds, bound, credentials, ledger, stop).await
         }
     }
 }
@@ -167,7 +137,6 @@ async fn serve<L: LedgerStore>(
     bound: Bound,
     credentials: Provider,
     ledger: L,
-    background: Background,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), env!("ENI_GATEWAY_COMMIT"))?;
@@ -175,27 +144,20 @@ async fn serve<L: LedgerStore>(
     let ledger = Arc::new(Ledger::new(ledger, bounds, observe::ledger(&metrics)));
     let limiter = RateLimiter::over(ledger.clone());
     let observer = observe::ens(&metrics);
-    let ens = Arc::new(HttpEns::new(
-        ens_settings(config),
-        credentials,
-        limiter.clone(),
-        observer,
-    )?);
-    let seams = Backends { ledger, ens, limiter };
-    let Background { tasks, stop: ending } = background.clone();
-    let gateway = Gateway::new(
-        seams.clone(),
-        gateway_settings(config),
-        tls,
-        metrics.clone(),
-        background,
-    )
-    .await;
+    let ens = Arc::new(HttpEns::new(ens_settings(config), credentials, limiter.clone(), observer)?);
+    let backends = Backends { ledger, ens, limiter, metrics: metrics.clone() };
+    let tasks = TaskTracker::new();
+    let gateway =
+        Gateway::new(backends.clone(), gateway_settings(config), tls.clone(), tasks.clone()).await;
 
-    let watchdog = HealthMonitor::new(seams, metrics.clone(), gateway.draining());
-    let admin = Admin::new(metrics, watchdog.readiness());
-    let admin = tasks.spawn(admin.serve(bound.admin, ending.clone().cancelled_owned()));
-    tasks.spawn(watchdog.run(gateway.health(), ending));
+    let ledger_cert = config.ledger.cert_file.as_ref().and_then(|path| std::fs::read(path).ok());
+    if let Some(expiry) = ledger_cert.and_then(|pem| certificate::expiry(&pem)) {
+        metrics.certificate_expiry("ledger.cert_file", expiry);
+    }
+    let monitor = HealthMonitor::new(backends, gateway.drain(), tls);
+    let admin = Admin::new(metrics, monitor.readiness());
+    let admin = tasks.spawn(admin.serve(bound.admin, gateway.drain().reached(Phase::Stopped)));
+    tasks.spawn(monitor.run(gateway.health()));
     let mut serving = gateway.serve(bound.grpc);
     tracing::info!(ledger = %config.ledger.url, ens = config.ens.endpoint.as_str(), "serving");
     let broken = tokio::select! {
@@ -210,7 +172,7 @@ async fn serve<L: LedgerStore>(
     }
 }
 
-/// Ends only if the admin listener breaks.
+/// Returns only if the admin listener fails.
 async fn broken(admin: tokio::task::JoinHandle<io::Result<()>>) -> Error {
     match admin.await {
         Ok(Err(source)) => Error::Admin(source),
@@ -219,46 +181,47 @@ async fn broken(admin: tokio::task::JoinHandle<io::Result<()>>) -> Error {
 }
 
 async fn tls(config: &Config) -> Result<Option<Arc<Tls>>, Error> {
-    let (Some(cert), Some(key)) = (config.grpc.tls_cert_file.clone(), config.grpc.tls_key_file.clone()) else {
+    let (Some(cert), Some(key)) =
+        (config.grpc.tls_cert_file.clone(), config.grpc.tls_key_file.clone())
+    else {
         return Ok(None);
     };
     let client_ca = config.grpc.client_ca_file.clone();
-    Ok(Some(Arc::new(
-        Tls::load(grpc::tls::Files { cert, key, client_ca }).await?,
-    )))
+    let client_crl = config.grpc.client_crl_file.clone();
+    Ok(Some(Arc::new(Tls::load(grpc::tls::Files { cert, key, client_ca, client_crl }).await?)))
 }
 
-/// Says that the ledger of these settings is new.
+/// Marks the ledger of these settings as new.
 ///
 /// # Errors
-/// It holds something, must not be used, or cannot be reached.
+/// The ledger is not empty, must not be used, or is unreachable.
 pub async fn init_ledger(config: &Config) -> Result<(), LedgerInitError> {
     let settings = redis_settings(config)?.ok_or(LedgerInitError::Memory)?;
     Ok(init(settings).await?)
 }
 
-/// Why a ledger was not made new.
+/// A reason why a ledger cannot be marked as new.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerInitError {
-    /// Its settings cannot be used.
+    /// The settings cannot be used.
     #[error(transparent)]
     Settings(#[from] Error),
-    /// There is nothing that could be made new.
-    #[error("memory:// is always new: there is nothing to initialise; ledger.url names a redis")]
+    /// A ledger in memory cannot be marked.
+    #[error("a memory:// ledger is always new and needs no init; set ledger.url to a redis")]
     Memory,
-    /// It cannot be made new.
+    /// The mark failed.
     #[error(transparent)]
     Init(#[from] InitError),
 }
 
 impl LedgerInitError {
-    /// Whether the ledger holds anything, and so is not new.
+    /// Whether the ledger is not empty.
     #[must_use]
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Init(InitError::Held(_)))
     }
 
-    /// Whether nobody answers.
+    /// Whether its servers are unreachable.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Init(InitError::Unreachable(_)))

@@ -1,4 +1,4 @@
-//! Arguments → command → exit code.
+//! The program: arguments to command to exit code.
 
 use std::process::ExitCode;
 

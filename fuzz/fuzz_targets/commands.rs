@@ -1,7 +1,8 @@
-//! Whatever is asked of a record, in whatever order and after however long: the invariants hold of every step, nothing under way is
-//! forgotten, and the record survives being stored.
+//! Whatever is asked of a record, in whatever order and after however long: the invariants hold of
+//! every step, nothing under way is forgotten, and the record survives being stored.
 //!
-//! What only a gateway says is said as a gateway says it: an answer comes once for each send, and each attempt has a uid of its own.
+//! What only a gateway says is said as a gateway says it: an answer comes once for each send, and
+//! each attempt has a uid of its own.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -10,11 +11,15 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 use eni_gateway::ledger::apply::{Context, apply};
 use eni_gateway::ledger::command::{
-    Acquire, Command, EniObservation, LockToken, Mode, ObservedEni, ObservedStatus, Reply, SendResult,
+    Acquire, Command, EniObservation, LockToken, Mode, ObservedEni, ObservedStatus, Reply,
+    SendResult,
 };
-use eni_gateway::ledger::record::{Attempt, Record, TraceContext};
+use eni_gateway::ledger::record::{Attempt, Record};
 use eni_gateway::ledger::{Bounds, Partition, RequestEntry, RequestKey, invariants};
-use eni_gateway::model::{Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Ticket, Timestamp, Uid};
+use eni_gateway::model::{
+    Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Ticket, Timestamp, TraceContext,
+    Uid,
+};
 use libfuzzer_sys::fuzz_target;
 use uuid::Uuid;
 
@@ -178,21 +183,13 @@ impl Desk {
                 self.run(&command);
             }
             Act::Resend { who, eni } => {
-                if let Some(uid) = self.record.attempts.get(&id(eni)).map(Attempt::uid) {
-                    self.run(&Command::Resend {
-                        ticket: ticket(who),
-                        uid,
-                        eni: id(eni),
-                    });
+                if let Some(uid) = self.record.attempts.get(&id(eni)).map(|attempt| attempt.uid) {
+                    self.run(&Command::Resend { ticket: ticket(who), uid, eni: id(eni) });
                 }
             }
             Act::Observe { ago, rows, then } => {
                 let then = then.map(|entry| Box::new(self.enter(entry)));
-                self.run(&Command::Observe {
-                    sent_at: self.before(ago),
-                    rows: sights(rows),
-                    then,
-                });
+                self.run(&Command::Observe { sent_at: self.before(ago), rows: sights(rows), then });
             }
             Act::Answer { which, how, release } => {
                 if self.sent.is_empty() {
@@ -212,10 +209,7 @@ impl Desk {
                     .take(8)
                     .map(|(eni, found)| (id(eni), found.into()))
                     .collect();
-                self.run(&Command::RecordStatuses {
-                    sent_at: self.before(ago),
-                    findings,
-                });
+                self.run(&Command::RecordStatuses { sent_at: self.before(ago), findings });
             }
             Act::Compare => self.run(&Command::Reconcile),
             Act::Leave(who) => self.run(&Command::Release { ticket: ticket(who) }),
@@ -268,17 +262,13 @@ impl Desk {
             now: self.now,
         };
         let step = apply(&self.record, command, context);
-        assert_eq!(
-            invariants::check(&self.record, &step.record, &context),
-            [],
-            "{command:?}"
-        );
+        assert_eq!(invariants::check(&self.record, &step.record, &context), [], "{command:?}");
         let text = serde_json::to_string(&step.record).expect("a record can be written");
         let stored: Record = serde_json::from_str(&text).expect("and read");
         assert_eq!(stored, step.record, "survives being stored");
         for attempt in step.record.attempts.values() {
-            let driven = !attempt.reserved || attempt.due_at.is_some();
-            assert!(driven, "nobody would ever look at {attempt:?} after {command:?}");
+            let driven = !attempt.is_reserved() || attempt.state.due_at().is_some();
+            assert!(driven, "no step would ever poll {attempt:?} after {command:?}");
         }
         if let Reply::Reserved { grant, attempt, .. } = step.reply {
             self.sent.push((grant.token, *attempt));
@@ -305,15 +295,7 @@ fn ticket(who: u8) -> Ticket {
 fn sights(rows: Vec<Row>) -> Vec<ObservedEni> {
     let rows = rows.into_iter().take(16).map(|Row { eni, status, primary }| {
         let (status, text) = status.read();
-        (
-            id(eni),
-            ObservedEni {
-                eni: id(eni),
-                status,
-                text,
-                primary,
-            },
-        )
+        (id(eni), ObservedEni { eni: id(eni), status, text, primary })
     });
     rows.collect::<BTreeMap<_, _>>().into_values().collect()
 }
@@ -335,9 +317,7 @@ impl From<Answer> for SendResult {
     fn from(answer: Answer) -> Self {
         let failure = |reason| Failure::new(reason, "no");
         match answer {
-            Answer::Accepted => Self::Accepted {
-                ens_request_id: "E".to_owned(),
-            },
+            Answer::Accepted => Self::Accepted { ens_request_id: "E".to_owned() },
             Answer::Refused(true) => Self::Refused(failure(Reason::EniLimitExceeded)),
             Answer::Refused(false) => Self::Refused(failure(Reason::InstanceNotStopped)),
             Answer::Conflicting => Self::StatusConflict(failure(Reason::InstanceNotStopped)),
@@ -358,13 +338,11 @@ impl From<Found> for EniObservation {
                 instance: "i-2".parse().expect("an id"),
                 text: "InUse".to_owned(),
             },
-            Found::Available => Self::Available {
-                text: "Available".to_owned(),
-            },
+            Found::Available => Self::Available { text: "Available".to_owned() },
             Found::Missing => Self::Missing,
-            Found::Unclear(named) => Self::Unclear {
-                text: if named { "Deleting".to_owned() } else { String::new() },
-            },
+            Found::Unclear(named) => {
+                Self::Unclear { text: if named { "Deleting".to_owned() } else { String::new() } }
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Whatever comes back from ENS or from a proxy on the way: what is said of an attach is no more than the answer proves.
+//! Whatever comes back from ENS or from a proxy on the way: what is said of an attach is no more
+//! than the answer proves.
 //!
 //! An input is an HTTP answer as people write it: the status, headers, an empty line, the body.
 #![no_main]
@@ -17,11 +18,11 @@ use serde_json::Value;
 const MOST: usize = 512;
 
 fuzz_target!(|data: &[u8]| {
-    let Some(response) = response(data) else { return };
+    let Some(response) = response(data) else {
+        return;
+    };
     assert!(
-        response
-            .retry_after
-            .is_none_or(|wait| !wait.is_zero() && wait <= Duration::from_secs(120))
+        response.retry_after.is_none_or(|wait| !wait.is_zero() && wait <= Duration::from_secs(120))
     );
 
     let reply = classify::response(&response);
@@ -42,7 +43,9 @@ fn response(data: &[u8]) -> Option<Response> {
         let at = header.iter().position(|byte| *byte == b':').unwrap_or(header.len());
         let (name, value) = header.split_at(at);
         let value = value.strip_prefix(b":").unwrap_or_default().trim_ascii();
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+        {
             headers.append(name, value);
         }
     }
@@ -55,9 +58,7 @@ fn line(data: &[u8]) -> (&[u8], &[u8]) {
 
 fn attach(response: &Response, reply: EnsReply) {
     let status = response.status;
-    let json = serde_json::from_slice::<Value>(&response.body)
-        .ok()
-        .filter(Value::is_object);
+    let json = serde_json::from_slice::<Value>(&response.body).ok().filter(Value::is_object);
     match reply.into_outcome() {
         Outcome::Accepted { ens_request_id } => {
             let body = json.expect("only JSON is an acceptance");
@@ -84,7 +85,9 @@ fn attach(response: &Response, reply: EnsReply) {
 
 fn describe(reply: EnsReply) {
     let label = reply.label();
-    let Ok(body) = reply.into_described() else { return };
+    let Ok(body) = reply.into_described() else {
+        return;
+    };
     assert_eq!(label, "ok", "an error holds no rows");
     match wire::interfaces(body.clone()) {
         Ok(page) => {
@@ -111,8 +114,5 @@ fn bounded(refusal: &EnsRefusal) {
 
 /// It goes into records, errors and logs.
 fn text(text: &str) {
-    assert!(
-        text.chars().count() <= MOST && !text.contains(char::is_control),
-        "{text:?}"
-    );
+    assert!(text.chars().count() <= MOST && !text.contains(char::is_control), "{text:?}");
 }

@@ -6,20 +6,20 @@ use eni_gateway::config::value::Value;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    let Ok(url) = LedgerUrl::parse(text) else { return };
+    let Ok(url) = LedgerUrl::parse(text) else {
+        return;
+    };
     let shown = url.to_string();
     assert!(!shown.contains(char::is_control), "{shown:?}");
-    let again = LedgerUrl::parse(&shown).unwrap_or_else(|problem| panic!("{text:?} is shown as {shown:?}: {problem}"));
+    let again = LedgerUrl::parse(&shown)
+        .unwrap_or_else(|problem| panic!("{text:?} is shown as {shown:?}: {problem}"));
     // A password's own Debug is the same for all of them.
-    assert_eq!(
-        format!("{again:?}"),
-        format!("{url:?}"),
-        "{text:?} is shown as {shown:?}"
-    );
+    assert_eq!(format!("{again:?}"), format!("{url:?}"), "{text:?} is shown as {shown:?}");
 
     let mut other = url.clone();
-    if let LedgerUrl::Redis { login, .. } | LedgerUrl::Sentinel { login, .. } | LedgerUrl::Cluster { login, .. } =
-        &mut other
+    if let LedgerUrl::Redis { login, .. }
+    | LedgerUrl::Sentinel { login, .. }
+    | LedgerUrl::Cluster { login, .. } = &mut other
         && let Some(password) = &mut login.password
     {
         *password = "another".into();

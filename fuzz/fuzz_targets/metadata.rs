@@ -1,5 +1,5 @@
-//! What callers write into headers and fields: deadline, trace, ids. An input is lines of `name: value`; the names of the fields
-//! are those of the API.
+//! What callers write into headers and fields: deadline, trace, ids. An input is lines of `name:
+//! value`; the names of the fields are those of the API.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -7,11 +7,11 @@ use std::sync::Once;
 use std::time::Duration;
 
 use eni_gateway::grpc::proto::{
-    AttachNetworkInterfaceRequest, GetAttachmentRequest, ListAttachmentsRequest, WatchAttachmentRequest,
+    AttachNetworkInterfaceRequest, GetAttachmentRequest, ListAttachmentsRequest,
+    WatchAttachmentRequest,
 };
 use eni_gateway::grpc::{deadline, page, parse};
-use eni_gateway::ledger::record::TraceContext;
-use eni_gateway::model::{Failure, InstanceId, Reason};
+use eni_gateway::model::{Failure, InstanceId, Reason, TraceContext};
 use eni_gateway::telemetry::context;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
@@ -28,10 +28,12 @@ fuzz_target!(
             let at = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
             let value = line[at..].strip_prefix(b":").unwrap_or_default().trim_ascii();
             let name = &line[..at];
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            let pair = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value));
+            if let (Ok(name), Ok(value)) = pair {
                 headers.append(name, value);
             }
-            fields.insert(String::from_utf8_lossy(name), String::from_utf8_lossy(value).into_owned());
+            let value = String::from_utf8_lossy(value).into_owned();
+            fields.insert(String::from_utf8_lossy(name), value);
         }
         deadline(&headers);
         trace(&headers);
@@ -56,7 +58,8 @@ fn subscribe() {
     ONCE.call_once(|| {
         let tracer = SdkTracerProvider::builder().build().tracer("fuzz");
         let layer = tracing_opentelemetry::layer().with_tracer(tracer);
-        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer)).expect("there is none yet");
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer))
+            .expect("there is none yet");
     });
 }
 
@@ -87,43 +90,35 @@ fn nanoseconds(text: &str) -> Option<u128> {
         _ => return None,
     };
     let digits = &text[..text.len() - 1];
-    let plain = (1..=8).contains(&digits.len()) && digits.chars().all(|digit| digit.is_ascii_digit());
+    let plain =
+        (1..=8).contains(&digits.len()) && digits.chars().all(|digit| digit.is_ascii_digit());
     plain.then(|| {
-        digits
-            .bytes()
-            .fold(0, |number, digit| number * 10 + u128::from(digit - b'0'))
-            * unit
+        digits.bytes().fold(0, |number, digit| number * 10 + u128::from(digit - b'0')) * unit
     })
 }
 
-/// A caller's valid trace is continued, and ours is valid whatever the caller sent; what a record keeps says the same.
+/// A caller's valid trace is continued, and ours is valid whatever the caller sent; what a record
+/// keeps says the same.
 fn trace(headers: &HeaderMap) {
     let ours = |headers: &HeaderMap| {
         let span = tracing::info_span!("call");
         context::adopt_parent(&span, headers);
-        span.in_scope(|| {
-            let mut written = HeaderMap::new();
-            context::inject(&mut written);
-            (context::current_trace().expect("a span is entered"), written)
-        })
+        span.in_scope(|| context::current_trace().expect("a span is entered"))
     };
-    let (trace, written) = ours(headers);
+    let trace = ours(headers);
     let id = trace_id(&trace.parent).expect("what we write is valid");
-    if let Some(theirs) = headers
-        .get("traceparent")
-        .and_then(|text| text.to_str().ok())
-        .and_then(trace_id)
+    if let Some(theirs) =
+        headers.get("traceparent").and_then(|text| text.to_str().ok()).and_then(trace_id)
     {
         assert_eq!(id, theirs, "the caller's trace is continued");
     }
-    let (next, _) = ours(&written);
+    let onward = [("traceparent", &trace.parent), ("tracestate", &trace.state)];
+    let onward = onward.into_iter().filter(|(_, value)| !value.is_empty());
+    let next = ours(&onward.map(header).collect());
     assert_eq!((trace_id(&next.parent), &next.state), (Some(id), &trace.state));
 
-    let stored = |name| {
-        headers
-            .get(name)
-            .map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned())
-    };
+    let stored =
+        |name| headers.get(name).map(|text| String::from_utf8_lossy(text.as_bytes()).into_owned());
     let kept = TraceContext {
         parent: stored("traceparent").unwrap_or_default(),
         state: stored("tracestate").unwrap_or_default(),
@@ -132,15 +127,27 @@ fn trace(headers: &HeaderMap) {
     context::link_to(&tracing::info_span!("later"), &kept);
 }
 
+fn header((name, value): (&'static str, &String)) -> (HeaderName, HeaderValue) {
+    let value = HeaderValue::try_from(value).expect("what we write is a header");
+    (HeaderName::from_static(name), value)
+}
+
 /// The trace's id of a `traceparent` of version 00, read strictly.
 fn trace_id(text: &str) -> Option<&str> {
     let parts: Vec<&str> = text.split('-').collect();
     let [version, trace, span, flags] = parts[..] else {
         return None;
     };
-    let hex = |text: &str, length| text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let hex = |text: &str, length| {
+        text.len() == length && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
     let some = |text: &str| text.bytes().any(|byte| byte != b'0');
-    let valid = version == "00" && hex(trace, 32) && hex(span, 16) && hex(flags, 2) && some(trace) && some(span);
+    let valid = version == "00"
+        && hex(trace, 32)
+        && hex(span, 16)
+        && hex(flags, 2)
+        && some(trace)
+        && some(span);
     valid.then_some(trace)
 }
 
@@ -157,17 +164,16 @@ fn attach(request: AttachNetworkInterfaceRequest) {
 }
 
 fn reads(instance_id: String, network_interface_id: String) {
-    let get = GetAttachmentRequest {
-        instance_id,
-        network_interface_id,
-    };
+    let get = GetAttachmentRequest { instance_id, network_interface_id };
     let watch = WatchAttachmentRequest {
         instance_id: get.instance_id.clone(),
         network_interface_id: get.network_interface_id.clone(),
         ..Default::default()
     };
     match (parse::get(&get), parse::watch(&watch)) {
-        (Ok((instance, eni)), Ok(watch)) => assert_eq!((watch.instance, watch.eni), (instance, Some(eni))),
+        (Ok((instance, eni)), Ok(watch)) => {
+            assert_eq!((watch.instance, watch.eni), (instance, Some(eni)))
+        }
         (Err(failure), Ok(watch)) => {
             assert!(watch.eni.is_none() && get.network_interface_id.is_empty());
             refused(&failure, &["network_interface_id"]);
@@ -197,15 +203,15 @@ fn list(request: ListAttachmentsRequest) {
 
 fn id(read: &str, sent: &str) {
     assert_eq!(read, sent);
-    assert!((1..=128).contains(&sent.len()) && sent.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)));
+    assert!(
+        (1..=128).contains(&sent.len())
+            && sent.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    );
 }
 
 fn refused(failure: &Failure, fields: &[&str]) {
     assert_eq!(failure.reason, Reason::InvalidField);
     assert!(!failure.fields.is_empty());
-    assert!(
-        failure.fields.iter().all(|(name, _)| fields.contains(&name.as_str())),
-        "{failure:?}"
-    );
+    assert!(failure.fields.iter().all(|(name, _)| fields.contains(&name.as_str())), "{failure:?}");
     assert!(failure.message.len() < 500, "what was sent is not repeated");
 }

@@ -1,4 +1,5 @@
-//! A stored record, of this version, another one, or damaged: it is read or refused, and what was read is written without loss.
+//! A stored record, of this version, another one, or damaged: it is read or refused, and what was
+//! read is written without loss.
 #![no_main]
 
 use std::fmt::Debug;
@@ -13,15 +14,14 @@ use serde::de::DeserializeOwned;
 
 fuzz_target!(|text: &str| {
     stable::<RequestEntry>(text);
-    let Some(record) = stable::<Record>(text) else { return };
+    let Some(record) = stable::<Record>(text) else {
+        return;
+    };
     let _ = record.observed_at();
     let bounds = Bounds::default();
     for attempt in record.attempts.values() {
-        let _ = (
-            bounds.grace_ends(attempt),
-            attempt.may_be_resent(),
-            attempt.has_status_conflict(),
-        );
+        let _ =
+            (attempt.grace_ends(&bounds), attempt.may_be_resent(), attempt.has_status_conflict());
     }
     let now = Timestamp::from_micros(1_700_000_000_000_000);
     let context = Context {

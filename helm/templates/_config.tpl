@@ -1,11 +1,11 @@
-{{/* The program's settings: what was given, and what follows from other values. */}}
+{{/* The program's settings: the given ones, and those that follow from other values. */}}
 
-{{/* Where the Secrets are mounted. */}}
+{{/* Mount path of the Secrets. */}}
 {{- define "eni-gateway.secretsDir" -}}
 /etc/eni-gateway/secrets
 {{- end }}
 
-{{/* The settings in force, as JSON: YAML would lose the difference between 10 and "10" on its way back. */}}
+{{/* The effective settings, as JSON, because YAML would not distinguish 10 and "10". */}}
 {{- define "eni-gateway.config" -}}
 {{- $secrets := include "eni-gateway.secretsDir" . -}}
 {{- $config := deepCopy .Values.config -}}
@@ -15,6 +15,9 @@
 {{- end }}
 {{- with .Values.tls.clientCaSecretName }}
 {{- $_ := set $config.grpc "client_ca_file" (printf "%s/client-ca/%s" $secrets $.Values.tls.clientCaKey) }}
+{{- with $.Values.tls.clientCrlKey }}
+{{- $_ := set $config.grpc "client_crl_file" (printf "%s/client-ca/%s" $secrets .) }}
+{{- end }}
 {{- end }}
 {{- with .Values.redis.passwordSecret }}
 {{- if .name }}{{ $_ := set $config.ledger "password_file" (printf "%s/redis-password/%s" $secrets .key) }}{{ end }}
@@ -36,7 +39,7 @@
 {{- toRawJson $config }}
 {{- end }}
 
-{{/* A table as TOML: (dict "path" "" "table" …). Not `toToml`, which writes 10 as 10.0. What is empty is left out: it is not set. */}}
+{{/* A table as TOML: (dict "path" "" "table" …). `toToml` would write 10 as 10.0. Empty values are not set. */}}
 {{- define "eni-gateway.toml" -}}
 {{- $path := .path -}}
 {{- range $key, $value := .table -}}

@@ -33,13 +33,13 @@
 {{- end }}
 {{- end }}
 
-{{/* What selects the release's pods. */}}
+{{/* Selector of the release's pods. */}}
 {{- define "eni-gateway.releaseLabels" -}}
 app.kubernetes.io/name: {{ include "eni-gateway.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
-{{/* What selects the pods of one component: (list context component). */}}
+{{/* Selector of the pods of one component: (list context component). */}}
 {{- define "eni-gateway.selectorLabels" -}}
 {{- include "eni-gateway.releaseLabels" (first .) }}
 app.kubernetes.io/component: {{ last . }}
@@ -64,7 +64,7 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* What the grpc port speaks, as Kubernetes names it. */}}
+{{/* Protocol of the grpc port, as appProtocol. */}}
 {{- define "eni-gateway.grpcProtocol" -}}
 {{- ternary "https" "kubernetes.io/h2c" (not (empty (or .Values.tls.secretName .Values.config.grpc.tls_cert_file))) }}
 {{- end }}

@@ -6,7 +6,7 @@
 {{- default (ternary "443" "80" (hasPrefix "https://" .)) $given }}
 {{- end }}
 
-{{/* Every port of the ledger's URL and of networkPolicy.redisPorts, as a JSON list; where nodes are found out, 6379 if none is set. */}}
+{{/* Every port of the ledger's URL and of networkPolicy.redisPorts, as a JSON list; with sentinels or a cluster, 6379 if none is set. */}}
 {{- define "eni-gateway.redisPorts" -}}
 {{- $url := (include "eni-gateway.config" . | fromJson).ledger.url -}}
 {{- $ports := list -}}
@@ -23,7 +23,7 @@
 {{- $ports | uniq | toJson }}
 {{- end }}
 
-{{/* Rules for what every client of Redis needs: names, and Redis. */}}
+{{/* Rules for DNS and Redis. */}}
 {{- define "eni-gateway.redisEgress" -}}
 - ports:
     - { protocol: UDP, port: 53 }
@@ -45,7 +45,7 @@
 {{- end }}
 {{- end }}
 
-{{/* Rules for where the credentials and ENS are. */}}
+{{/* Rules for the credentials' sources and ENS. */}}
 {{- define "eni-gateway.ensEgress" -}}
 {{- if .Values.simulator.enabled -}}
 - ports:
@@ -81,7 +81,7 @@
 {{- end }}
 {{- end }}
 
-{{/* Policy of a part of the simulator, which only the release's pods reach: (list context component port). */}}
+{{/* Policy of a part of the simulator, which admits only the release's pods: (list context component port). */}}
 {{- define "eni-gateway.simulatorPolicy" -}}
 {{- $root := first . -}}
 {{- $component := index . 1 -}}

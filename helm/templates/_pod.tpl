@@ -1,6 +1,6 @@
-{{/* What the gateway's pods and those of the jobs share. */}}
+{{/* Parts that the gateway's pods and the jobs' pods share. */}}
 
-{{/* Without any rights in the cluster, whatever they run: (list context serviceAccountName). */}}
+{{/* Pod settings without any right in the cluster: (list context serviceAccountName). */}}
 {{- define "eni-gateway.podSpec" -}}
 {{- $root := first . -}}
 serviceAccountName: {{ last . | quote }}
@@ -29,7 +29,7 @@ securityContext:
   {{- toYaml .Values.securityContext | nindent 2 }}
 {{- end }}
 
-{{/* Small, for what ends soon. */}}
+{{/* Small resources, for jobs. */}}
 {{- define "eni-gateway.smallResources" -}}
 resources:
   requests:
@@ -99,7 +99,7 @@ resources:
 {{- end }}
 {{- end }}
 
-{{/* The gateway's environment. The image sets the addresses, and the environment wins over the file: so they are said here. */}}
+{{/* The gateway's environment. It repeats the addresses, because the image sets them and the environment overrides the file. */}}
 {{- define "eni-gateway.env" -}}
 - name: ENI_GATEWAY_GRPC__LISTEN
   value: {{ .Values.config.grpc.listen | quote }}
@@ -183,7 +183,7 @@ resources:
 {{- end }}
 {{- end }}
 
-{{/* The same of everything. */}}
+{{/* Mounts and volumes of the configuration and all Secrets. */}}
 {{- define "eni-gateway.mounts" -}}
 {{- $secrets := include "eni-gateway.secretsDir" . -}}
 {{- include "eni-gateway.redisMounts" . }}

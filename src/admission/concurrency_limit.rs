@@ -1,92 +1,229 @@
-//! One cap, and the share of it that any one instance may have.
+//! A limit on calls of one kind, shared fairly between peers and connections, and bounded for each
+//! instance.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::peer::Peer;
 use crate::model::InstanceId;
 
-/// Where calls of one kind enter.
+/// Maximum time for which a call waits for a place.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a limit leaves to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sharing {
+    /// One peer may have all places while no other waits. A call waits for a place for a second,
+    /// and a place that becomes free goes to the peer, then to the connection, that has the fewest.
+    /// For places that are held briefly.
+    WorkConserving,
+    /// One peer may have this many, and a call never waits. For places that are held long.
+    PerPeer(usize),
+}
+
+/// The limit.
 #[derive(Debug)]
 pub(super) struct ConcurrencyLimit {
     kind: &'static str,
     cap: usize,
-    share: usize,
-    inside: Arc<Mutex<InFlight>>,
+    sharing: Sharing,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
-struct InFlight {
-    all: usize,
-    /// Only those with somebody inside.
-    by_instance: BTreeMap<InstanceId, usize>,
+struct State {
+    per_instance: usize,
+    places: Counts<()>,
+    by_instance: Counts<InstanceId>,
+    by_peer: Counts<std::net::IpAddr>,
+    by_connection: Counts<u64>,
+    /// In the order of arrival.
+    waiters: Vec<Waiter>,
 }
 
-/// Why nobody more may enter, for people.
+#[derive(Debug)]
+struct Waiter {
+    peer: Peer,
+    instance: Option<InstanceId>,
+    /// Takes the place. Fails if the call is gone or has waited too long.
+    grant: oneshot::Sender<AdmissionPermit>,
+}
+
+/// Number of places by their holder; holders of none are left out.
+#[derive(Debug)]
+struct Counts<K>(BTreeMap<K, usize>);
+
+/// Why a call is not admitted, as a sentence for the caller.
 pub(super) struct LimitExceeded(pub(super) String);
 
-/// The right to be inside, until it is dropped.
+/// One place, until it is dropped.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped admits the next call"]
 pub struct AdmissionPermit {
-    inside: Arc<Mutex<InFlight>>,
+    state: Arc<Mutex<State>>,
+    peer: Peer,
     instance: Option<InstanceId>,
 }
 
 impl ConcurrencyLimit {
-    /// For `cap` calls of this kind, and a `part`-th of them for one instance, but at least one.
-    pub(super) fn new(kind: &'static str, cap: usize, part: usize) -> Self {
+    /// A limit of `cap` calls of this kind, `per_instance` of them for one instance.
+    pub(super) fn new(
+        kind: &'static str,
+        cap: usize,
+        per_instance: usize,
+        sharing: Sharing,
+    ) -> Self {
         Self {
             kind,
             cap,
-            share: cap.div_ceil(part),
-            inside: Arc::default(),
+            sharing,
+            state: Arc::new(Mutex::new(State { per_instance, ..State::default() })),
         }
     }
 
-    pub(super) fn acquire(&self, instance: Option<&InstanceId>) -> Result<AdmissionPermit, LimitExceeded> {
-        let Self { kind, cap, share, .. } = self;
-        let mut inside = lock(&self.inside);
-        if inside.all >= *cap {
+    /// A place for a call of this peer, about this instance if the kind counts instances.
+    pub(super) async fn acquire(
+        &self,
+        peer: Peer,
+        instance: Option<&InstanceId>,
+    ) -> Result<AdmissionPermit, LimitExceeded> {
+        let Self { kind, cap, .. } = self;
+        let full =
+            || LimitExceeded(format!("this replica has its maximum of {cap} {kind} in flight"));
+        let granted = {
+            let mut state = lock(&self.state);
+            self.check_shares(&state, &peer, instance)?;
+            if state.places.of(&()) < *cap {
+                return Ok(state.admit(&self.state, peer, instance.cloned()));
+            }
+            if self.sharing != Sharing::WorkConserving || state.waiters.len() >= *cap {
+                return Err(full());
+            }
+            let (grant, granted) = oneshot::channel();
+            state.waiters.push(Waiter { peer, instance: instance.cloned(), grant });
+            granted
+        };
+        timeout(PATIENCE, granted).await.ok().and_then(Result::ok).ok_or_else(full)
+    }
+
+    fn check_shares(
+        &self,
+        state: &State,
+        peer: &Peer,
+        instance: Option<&InstanceId>,
+    ) -> Result<(), LimitExceeded> {
+        let (kind, per_instance) = (self.kind, state.per_instance);
+        if state.has_its_share(instance) {
             return Err(LimitExceeded(format!(
-                "this replica has {cap} {kind} in flight, its most"
+                "this replica has its maximum of {per_instance} {kind} in flight for one instance"
             )));
         }
-        if let Some(instance) = instance {
-            let mine = inside.by_instance.get(instance).copied().unwrap_or_default();
-            if mine >= *share {
-                return Err(LimitExceeded(format!(
-                    "this replica has {share} {kind} in flight for this instance, the most for one instance"
-                )));
+        match self.sharing {
+            Sharing::PerPeer(share) if state.by_peer.of(&peer.address) >= share => {
+                Err(LimitExceeded(format!(
+                    "this replica has its maximum of {share} {kind} in flight for one client address"
+                )))
             }
-            inside.by_instance.insert(instance.clone(), mine + 1);
+            _ => Ok(()),
         }
-        inside.all += 1;
-        Ok(AdmissionPermit {
-            inside: self.inside.clone(),
-            instance: instance.cloned(),
-        })
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        lock(&self.inside).all
+        lock(&self.state).places.of(&())
+    }
+}
+
+impl State {
+    fn has_its_share(&self, instance: Option<&InstanceId>) -> bool {
+        instance.is_some_and(|instance| self.by_instance.of(instance) >= self.per_instance)
+    }
+
+    fn admit(
+        &mut self,
+        shared: &Arc<Mutex<Self>>,
+        peer: Peer,
+        instance: Option<InstanceId>,
+    ) -> AdmissionPermit {
+        self.places.add(());
+        self.by_peer.add(peer.address);
+        self.by_connection.add(peer.connection);
+        if let Some(instance) = &instance {
+            self.by_instance.add(instance.clone());
+        }
+        AdmissionPermit { state: shared.clone(), peer, instance }
+    }
+
+    fn release(&mut self, permit: &AdmissionPermit) {
+        self.places.remove(&());
+        self.by_peer.remove(&permit.peer.address);
+        self.by_connection.remove(&permit.peer.connection);
+        if let Some(instance) = &permit.instance {
+            self.by_instance.remove(instance);
+        }
+    }
+
+    /// The waiter whose peer, and then whose connection, has the fewest places; of several the
+    /// first that came. A waiter whose instance has its share by now waits on.
+    fn next_waiter(&mut self) -> Option<Waiter> {
+        self.waiters.retain(|waiter| !waiter.grant.is_closed());
+        let places = |waiter: &Waiter| {
+            let Peer { address, connection } = &waiter.peer;
+            (self.by_peer.of(address), self.by_connection.of(connection))
+        };
+        let waiters = self.waiters.iter().enumerate();
+        let mut grantable =
+            waiters.filter(|(_, waiter)| !self.has_its_share(waiter.instance.as_ref()));
+        let (next, _) = grantable.by_ref().min_by_key(|(_, waiter)| places(waiter))?;
+        Some(self.waiters.remove(next))
     }
 }
 
 impl Drop for AdmissionPermit {
     fn drop(&mut self) {
-        let mut inside = lock(&self.inside);
-        inside.all -= 1;
-        let Some(instance) = &self.instance else { return };
-        if let Some(mine) = inside.by_instance.get_mut(instance) {
-            *mine -= 1;
-            if *mine == 0 {
-                inside.by_instance.remove(instance);
+        let refused = {
+            let mut state = lock(&self.state);
+            state.release(self);
+            state.next_waiter().and_then(|waiter| {
+                let permit = state.admit(&self.state, waiter.peer, waiter.instance);
+                waiter.grant.send(permit).err()
+            })
+        };
+        // A waiter that left in this moment: its permit is dropped outside the lock and goes to the
+        // next.
+        drop(refused);
+    }
+}
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord> Counts<K> {
+    fn of(&self, key: &K) -> usize {
+        self.0.get(key).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, key: K) {
+        *self.0.entry(key).or_default() += 1;
+    }
+
+    fn remove(&mut self, key: &K) {
+        if let Some(count) = self.0.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(key);
             }
         }
     }
 }
 
-fn lock(inside: &Mutex<InFlight>) -> MutexGuard<'_, InFlight> {
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     // Counting cannot panic half-way.
-    inside.lock().unwrap_or_else(PoisonError::into_inner)
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

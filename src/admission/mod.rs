@@ -1,60 +1,73 @@
-//! May it enter? Caps over the whole process, a share of each for any one instance, and the gate that a drain closes.
+//! Limits on the calls in flight, and the gate that a drain closes.
 //!
-//! A cap per connection would not hold: callers open many connections, and a stream outlives its handler. So the permits are
-//! RAII and global; a watch keeps its own inside the stream that it returns. Callers are not told apart, instances are: a crowd at
-//! one of them fills its share, and the rest stays free for the others.
+//! A limit per connection would not hold: callers open many connections, and a stream outlives its
+//! handler. So the permits are RAII and count over the whole process. A watch keeps its own permit
+//! inside the stream that it returns. A crowd at one instance fills that instance's share, and a
+//! busy peer does not keep places from others.
 
 mod concurrency_limit;
+mod peer;
 
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
+use crate::drain::{self, Phase};
 use crate::model::{Failure, InstanceId, Reason, random};
 
-use concurrency_limit::{ConcurrencyLimit, LimitExceeded};
+use concurrency_limit::{ConcurrencyLimit, LimitExceeded, Sharing};
 
 pub use concurrency_limit::AdmissionPermit;
+pub use peer::Peer;
 
-/// How many may be inside at once, by kind.
+/// Number of calls of the health and reflection services at once.
+const DIAGNOSTIC: usize = 256;
+
+/// Maximum concurrent calls, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Attach calls in flight; most of them wait for their instance's turn. A quarter of them for one instance. Default: 1024.
+    /// Attach calls in flight, a quarter of them for one instance. Default: 1024.
     pub attaches: usize,
-    /// Get and List calls, half of them for one instance, and watches that are being opened. Default: 1024.
+    /// Get and List calls in flight, half of them for one instance, and watches that are being
+    /// opened. Default: 1024.
     pub reads: usize,
-    /// Open watch streams; half of them for one instance. Default: 10 000.
+    /// Open watch streams, half of them for one instance. Default: 10 000.
     pub streams: usize,
+    /// Open watch streams of one peer. Default: 8000.
+    pub streams_per_peer: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            attaches: 1024,
-            reads: 1024,
-            streams: 10_000,
-        }
+        Self { attaches: 1024, reads: 1024, streams: 10_000, streams_per_peer: 8000 }
     }
 }
 
-/// Lets calls in, one [`AdmissionPermit`] each.
+/// Admits calls, each with an [`AdmissionPermit`].
 #[derive(Debug)]
 pub struct Admission {
     attaches: ConcurrencyLimit,
     reads: ConcurrencyLimit,
     streams: ConcurrencyLimit,
-    draining: CancellationToken,
+    diagnostic: ConcurrencyLimit,
+    drain: drain::Watch,
 }
 
 impl Admission {
-    /// An open gate with these caps.
+    /// A gate with these limits, open until [`Phase::Draining`]. Calls that were admitted before
+    /// finish.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, drain: drain::Watch) -> Self {
+        let brief = |kind, cap: usize, part| {
+            ConcurrencyLimit::new(kind, cap, cap.div_ceil(part), Sharing::WorkConserving)
+        };
+        let long = |kind, cap: usize, part, per_peer| {
+            ConcurrencyLimit::new(kind, cap, cap.div_ceil(part), Sharing::PerPeer(per_peer))
+        };
         Self {
-            attaches: ConcurrencyLimit::new("attach calls", limits.attaches, 4),
-            reads: ConcurrencyLimit::new("reads", limits.reads, 2),
-            streams: ConcurrencyLimit::new("watch streams", limits.streams, 2),
-            draining: CancellationToken::new(),
+            attaches: brief("attach calls", limits.attaches, 4),
+            reads: brief("reads", limits.reads, 2),
+            streams: long("watch streams", limits.streams, 2, limits.streams_per_peer),
+            diagnostic: long("health and reflection calls", DIAGNOSTIC, 1, DIAGNOSTIC / 5 * 4),
+            drain,
         }
     }
 
@@ -62,71 +75,89 @@ impl Admission {
     ///
     /// # Errors
     /// `DRAINING` or `OVERLOADED`.
-    pub fn attach(&self, instance: &InstanceId) -> Result<AdmissionPermit, Failure> {
-        self.enter(&self.attaches, Some(instance))
+    pub async fn attach(
+        &self,
+        peer: Peer,
+        instance: &InstanceId,
+    ) -> Result<AdmissionPermit, Failure> {
+        self.enter(&self.attaches, peer, Some(instance)).await
     }
 
     /// Admits a Get or a List.
     ///
     /// # Errors
     /// `DRAINING` or `OVERLOADED`.
-    pub fn read(&self, instance: &InstanceId) -> Result<AdmissionPermit, Failure> {
-        self.enter(&self.reads, Some(instance))
+    pub async fn read(
+        &self,
+        peer: Peer,
+        instance: &InstanceId,
+    ) -> Result<AdmissionPermit, Failure> {
+        self.enter(&self.reads, peer, Some(instance)).await
     }
 
-    /// Admits the opening of a watch, among the reads. A crowd of watchers comes to one instance at once: their streams have a
-    /// share, and one read serves them all.
+    /// Admits the opening of a watch, among the reads. Many watchers of one instance come at once:
+    /// their streams have a share, and one read serves them all.
     ///
     /// # Errors
     /// `DRAINING` or `OVERLOADED`.
-    pub fn opening(&self) -> Result<AdmissionPermit, Failure> {
-        self.enter(&self.reads, None)
+    pub async fn opening(&self, peer: Peer) -> Result<AdmissionPermit, Failure> {
+        self.enter(&self.reads, peer, None).await
     }
 
-    /// Admits a watch stream; the permit belongs into the stream.
+    /// Admits a watch stream, which must hold the permit.
     ///
     /// # Errors
     /// `DRAINING` or `OVERLOADED`.
-    pub fn stream(&self, instance: &InstanceId) -> Result<AdmissionPermit, Failure> {
-        self.enter(&self.streams, Some(instance))
+    pub async fn stream(
+        &self,
+        peer: Peer,
+        instance: &InstanceId,
+    ) -> Result<AdmissionPermit, Failure> {
+        self.enter(&self.streams, peer, Some(instance)).await
     }
 
-    /// Closes the gate for good: who comes is turned away with `DRAINING`, who is inside finishes.
-    pub fn drain(&self) {
-        self.draining.cancel();
+    /// Admits a call of the health or reflection service, until its end. A drain does not refuse
+    /// it.
+    ///
+    /// # Errors
+    /// `OVERLOADED`.
+    pub async fn diagnostic(&self, peer: Peer) -> Result<AdmissionPermit, Failure> {
+        self.diagnostic.acquire(peer, None).await.map_err(overloaded)
     }
 
-    /// Resolves when the gate is closed.
-    pub fn drained(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.draining.clone().cancelled_owned()
-    }
-
-    /// How many watch streams are open.
+    /// Number of open watch streams.
     #[must_use]
     pub fn open_streams(&self) -> usize {
         self.streams.in_flight()
     }
 
-    /// What a call gets that meets the closed gate.
-    #[must_use]
-    pub fn draining_failure() -> Failure {
-        Failure::draining("; call again, and another one answers")
-    }
-
-    fn enter(&self, door: &ConcurrencyLimit, instance: Option<&InstanceId>) -> Result<AdmissionPermit, Failure> {
-        if self.draining.is_cancelled() {
-            return Err(Self::draining_failure());
+    async fn enter(
+        &self,
+        limit: &ConcurrencyLimit,
+        peer: Peer,
+        instance: Option<&InstanceId>,
+    ) -> Result<AdmissionPermit, Failure> {
+        if self.drain.has_reached(Phase::Draining) {
+            return Err(Failure::draining("; call again: another replica answers"));
         }
-        door.acquire(instance).map_err(|LimitExceeded(why)| {
-            let delay = Duration::from_millis(random::between(200..=1000));
-            Failure::new(Reason::Overloaded, why).retry_after(delay)
-        })
+        limit.acquire(peer, instance).await.map_err(overloaded)
     }
+}
+
+fn overloaded(LimitExceeded(why): LimitExceeded) -> Failure {
+    let delay = Duration::from_millis(random::between(200..=1000));
+    Failure::new(Reason::Overloaded, why).retry_after(delay)
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::try_join_all;
+
     use super::*;
+
+    fn open(limits: Limits) -> Admission {
+        Admission::new(limits, drain::Watch::default())
+    }
 
     fn one() -> InstanceId {
         "i-1".parse().unwrap()
@@ -136,44 +167,39 @@ mod tests {
         "i-2".parse().unwrap()
     }
 
-    fn tight() -> Admission {
-        Admission::new(Limits {
-            attaches: 1,
-            reads: 1,
-            streams: 2,
-        })
-    }
+    const TIGHT: Limits = Limits { attaches: 1, reads: 1, streams: 2, streams_per_peer: 2 };
 
-    #[test]
-    fn a_place_is_free_again_when_its_permit_is_dropped() {
-        let admission = tight();
-        let first = admission.attach(&one()).expect("the first place");
-        let refused = admission.attach(&one()).expect_err("there is one place");
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_free_again_when_its_permit_is_dropped() {
+        let admission = open(TIGHT);
+        let first = admission.attach(Peer::LOCAL, &one()).await.expect("the first place");
+        let refused = admission.attach(Peer::LOCAL, &one()).await.expect_err("there is one place");
         assert_eq!(refused.reason, Reason::Overloaded);
         assert!(refused.retry_after.is_some());
         drop(first);
-        assert!(admission.attach(&one()).is_ok());
+        assert!(admission.attach(Peer::LOCAL, &one()).await.is_ok());
     }
 
-    #[test]
-    fn each_kind_has_its_own_cap() {
-        let admission = tight();
-        let _attach = admission.attach(&one()).expect("an attach");
-        let _read = admission.read(&one()).expect("a read beside it");
-        let _stream = admission.stream(&one()).expect("a stream beside them");
+    #[tokio::test(start_paused = true)]
+    async fn each_kind_has_its_own_cap() {
+        let admission = open(TIGHT);
+        let _attach = admission.attach(Peer::LOCAL, &one()).await.expect("an attach");
+        let _read = admission.read(Peer::LOCAL, &one()).await.expect("a read beside it");
+        let _stream = admission.stream(Peer::LOCAL, &one()).await.expect("a stream beside them");
         assert_eq!(admission.open_streams(), 1);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_drain_turns_newcomers_away_and_lets_the_others_finish() {
-        let admission = tight();
-        let inside = admission.stream(&one()).expect("admitted before the drain");
-        admission.drain();
-        admission.drained().await;
+        let signal = drain::Signal::default();
+        let admission = Admission::new(TIGHT, signal.watch());
+        let inside =
+            admission.stream(Peer::LOCAL, &one()).await.expect("admitted before the drain");
+        signal.enter(Phase::Draining);
         for refused in [
-            admission.attach(&one()),
-            admission.read(&one()),
-            admission.stream(&one()),
+            admission.attach(Peer::LOCAL, &one()).await,
+            admission.read(Peer::LOCAL, &one()).await,
+            admission.stream(Peer::LOCAL, &one()).await,
         ] {
             assert_eq!(refused.expect_err("the gate is closed").reason, Reason::Draining);
         }
@@ -182,24 +208,69 @@ mod tests {
         assert_eq!(admission.open_streams(), 0);
     }
 
-    #[test]
-    fn a_crowd_at_one_instance_leaves_room_for_the_others() {
-        let admission = Admission::new(Limits {
-            attaches: 8,
-            reads: 8,
-            streams: 8,
-        });
-        let crowd: Vec<AdmissionPermit> = (0..2).map(|_| admission.attach(&one()).unwrap()).collect();
-        let refused = admission.attach(&one()).expect_err("its share is a quarter");
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_at_one_instance_leaves_room_for_the_others() {
+        let admission = open(Limits { attaches: 8, reads: 8, streams: 8, streams_per_peer: 8 });
+        let one_instance = one();
+        let crowd = try_join_all((0..2).map(|_| admission.attach(Peer::LOCAL, &one_instance)))
+            .await
+            .unwrap();
+        let refused =
+            admission.attach(Peer::LOCAL, &one()).await.expect_err("its share is a quarter");
         assert_eq!(refused.reason, Reason::Overloaded);
         assert!(refused.message.contains("one instance"), "{}", refused.message);
-        let _quiet = admission.attach(&other()).expect("the others have room");
+        let _quiet = admission.attach(Peer::LOCAL, &other()).await.expect("the others have room");
         drop(crowd);
-        let _again = admission.attach(&one()).expect("its share is free again");
+        let _again = admission.attach(Peer::LOCAL, &one()).await.expect("its share is free again");
 
-        let _readers: Vec<AdmissionPermit> = (0..4).map(|_| admission.read(&one()).unwrap()).collect();
-        assert!(admission.read(&one()).is_err(), "its share is half");
-        let _opening: Vec<AdmissionPermit> = (0..4).map(|_| admission.opening().unwrap()).collect();
-        assert!(admission.read(&other()).is_err(), "full");
+        let _readers =
+            try_join_all((0..4).map(|_| admission.read(Peer::LOCAL, &one_instance))).await.unwrap();
+        assert!(admission.read(Peer::LOCAL, &one()).await.is_err(), "its share is half");
+        let _opening = try_join_all((0..4).map(|_| admission.opening(Peer::LOCAL))).await.unwrap();
+        assert!(admission.read(Peer::LOCAL, &other()).await.is_err(), "full");
+    }
+
+    fn peer(host: u8, connection: u64) -> Peer {
+        Peer { address: [10, 0, 0, host].into(), connection }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_free_place_goes_to_the_peer_and_then_the_connection_with_the_fewest() {
+        let admission = open(Limits { reads: 4, ..Limits::default() });
+        let mut busy = try_join_all((0..4).map(|_| admission.opening(peer(1, 1)))).await.unwrap();
+        let order = std::sync::Mutex::new(Vec::new());
+        let wait = async |peer: Peer| {
+            let _place = admission.opening(peer).await.expect("a place becomes free");
+            order.lock().unwrap().push(peer.connection);
+        };
+        let free = async {
+            tokio::task::yield_now().await;
+            busy.pop();
+        };
+        tokio::join!(wait(peer(1, 1)), wait(peer(1, 2)), wait(peer(2, 3)), free);
+        assert_eq!(order.into_inner().unwrap(), [3, 2, 1]);
+        let refused = admission.opening(peer(2, 3)).await.map(drop);
+        assert!(refused.is_ok(), "the places are free again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_waits_for_a_place_for_a_second() {
+        let admission = open(TIGHT);
+        let _place = admission.opening(peer(1, 1)).await.expect("the place");
+        let refused = admission.opening(peer(2, 2)).await.expect_err("full");
+        assert_eq!(refused.reason, Reason::Overloaded);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_leaves_a_fifth_of_the_streams_to_others() {
+        let admission = open(Limits { streams: 10, streams_per_peer: 8, ..Limits::default() });
+        let instances: Vec<InstanceId> =
+            (0..9).map(|n| format!("i-{n}").parse().unwrap()).collect();
+        let _open = try_join_all(instances[..8].iter().map(|i| admission.stream(peer(1, 1), i)))
+            .await
+            .unwrap();
+        let refused = admission.stream(peer(1, 2), &instances[8]).await.expect_err("its share");
+        assert!(refused.message.contains("address"), "{}", refused.message);
+        assert!(admission.stream(peer(2, 3), &instances[8]).await.is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! Tries a configuration, part by part: what works, what does not, and what to do. Changes nothing anywhere.
+//! Checks of a configuration, part by part, each with a remedy. They change nothing.
 
 mod cloud;
 mod coordination;
@@ -8,65 +8,59 @@ use crate::config::Config;
 pub use cloud::cloud;
 pub use coordination::coordination;
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckResult {
-    /// What it is part of: `tls`, `ledger`, `credentials`, `ens`, `clock`.
+    /// The part: `tls`, `ledger`, `credentials`, `ens` or `clock`.
     pub part: &'static str,
-    /// Whether it works.
+    /// The status.
     pub status: CheckStatus,
-    /// What was found.
+    /// The finding.
     pub message: String,
-    /// What to do about it; empty where nothing needs doing.
+    /// The remedy; empty if none is needed.
     pub remedy: String,
 }
 
-/// Whether something works.
+/// Status of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckStatus {
-    /// Yes.
+    /// Works.
     Good,
-    /// Yes, but.
+    /// Works, with a warning.
     Warning,
-    /// No, for this kind of reason.
+    /// Fails.
     Failed(CheckFailure),
 }
 
-/// What kind of reason, for the exit code.
+/// Cause of a failed check, for the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CheckFailure {
     /// Any other.
     Other,
     /// ENS refuses the key, or the account lacks a right.
     NotAllowed,
-    /// Redis or ENS cannot be reached.
+    /// Redis or ENS is unreachable.
     Unreachable,
-    /// Something has to be set.
+    /// A setting is missing or wrong.
     Configuration,
 }
 
 impl CheckResult {
-    /// It works.
+    /// A passed check.
     pub fn good(part: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            part,
-            status: CheckStatus::Good,
-            message: message.into(),
-            remedy: String::new(),
-        }
+        Self { part, status: CheckStatus::Good, message: message.into(), remedy: String::new() }
     }
 
-    /// It works, but.
-    pub fn warning(part: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            part,
-            status: CheckStatus::Warning,
-            message: message.into(),
-            remedy: remedy.into(),
-        }
+    /// A passed check with a warning.
+    pub fn warning(
+        part: &'static str,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self { part, status: CheckStatus::Warning, message: message.into(), remedy: remedy.into() }
     }
 
-    /// It does not work.
+    /// A failed check.
     pub fn failed(
         part: &'static str,
         failure: CheckFailure,
@@ -82,11 +76,11 @@ impl CheckResult {
     }
 }
 
-/// The certificate to serve with, where there is one.
+/// Checks the certificate, if one is configured.
 pub async fn tls(config: &Config) -> Option<CheckResult> {
     config.grpc.tls_cert_file.as_ref()?;
     Some(match super::tls(config).await {
-        Ok(_) => CheckResult::good("tls", "certificate and key belong together"),
+        Ok(_) => CheckResult::good("tls", "certificate and key match"),
         Err(error) => {
             let remedy = "correct grpc.tls_cert_file, grpc.tls_key_file or grpc.client_ca_file";
             CheckResult::failed("tls", CheckFailure::Configuration, error.to_string(), remedy)

@@ -1,19 +1,19 @@
-//! The account's credentials, for the command line, which knows nothing of `ens`.
+//! The account's credentials, for the command line, which does not use `ens`.
 
 use crate::ens::credentials::{Credentials, ProviderContext};
 
 pub use crate::ens::credentials::Provider;
 pub use crate::ens::credentials::chain::DiscoverError;
 
-/// From the first source that this process' surroundings set up. Takes a second at most.
+/// The provider of the first source that the environment sets up. Takes at most a second.
 ///
 /// # Errors
-/// None is, or no HTTP client can be built.
+/// No source is set up, or no HTTP client can be built.
 pub async fn discover() -> Result<Provider, DiscoverError> {
     Provider::discover(&ProviderContext::of_process()).await
 }
 
-/// Always this key: for the embedded simulator.
+/// A provider of this key, for the embedded simulator.
 ///
 /// # Errors
 /// No HTTP client can be built.

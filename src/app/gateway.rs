@@ -1,5 +1,5 @@
-//! One gateway, put together over its two seams. Nothing here knows which ledger, which cloud and which connections it gets:
-//! what is served and what is simulated is put together by the same code.
+//! One gateway, wired over its backends. Ledger, cloud and connections are generic, so the same
+//! code wires production and simulation.
 
 use std::io;
 use std::sync::Arc;
@@ -9,202 +9,150 @@ use futures_util::Stream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::server::Connected;
 
-use super::drain::Drain;
+use super::drain::{Drain, DrainTimeouts};
 use super::{Error, observe};
 use crate::admission::{Admission, Limits};
 use crate::attach::Attacher;
+use crate::backends::Backends;
+use crate::drain::{self, Phase};
 use crate::ens::Ens;
 use crate::grpc::{self, AttachmentService, Health, Server, Tls};
-use crate::ledger::{Ledger, LedgerStore};
-use crate::rate_limit::RateLimiter;
-use crate::telemetry::Metrics;
+use crate::ledger::LedgerStore;
 use crate::tracker::Tracker;
 use crate::watch::{self, Hub};
 
-pub use super::drain::DrainTimeouts;
-
-/// What a gateway stands on.
-pub struct Backends<L, E> {
-    /// The ledger with its rules.
-    pub ledger: Arc<Ledger<L>>,
-    /// The cloud.
-    pub ens: Arc<E>,
-    /// The limiter of the calls to it.
-    pub limiter: RateLimiter,
-}
-
-impl<L, E> Clone for Backends<L, E> {
-    fn clone(&self) -> Self {
-        Self {
-            ledger: self.ledger.clone(),
-            ens: self.ens.clone(),
-            limiter: self.limiter.clone(),
-        }
-    }
-}
-
-/// How a gateway behaves, beside the bounds that its book goes by.
+/// Settings of a gateway, besides the bounds of its ledger.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// `ens.attempt_timeout`: one Attach call, connect included.
+    /// `ens.attempt_timeout`: timeout of one Attach call, connect included.
     pub attempt_timeout: Duration,
-    /// How streams behave.
+    /// Settings of streams.
     pub watch: watch::Settings,
-    /// How many may be inside.
+    /// Concurrency limits.
     pub limits: Limits,
-    /// How connections are treated.
+    /// Limits of connections.
     pub server: grpc::server::Settings,
-    /// How long the end may take.
+    /// Time limits of the shutdown.
     pub drain: DrainTimeouts,
 }
 
-/// What runs for as long as the process does.
-#[derive(Debug, Clone, Default)]
-pub struct Background {
-    /// All of it.
-    pub tasks: TaskTracker,
-    /// Tells it to end.
-    pub stop: CancellationToken,
-}
-
-/// A gateway, put together and not started.
+/// A gateway that is built and not started.
 pub struct Gateway<L, E> {
     server: Server<L, E>,
     tracker: Arc<Tracker<L, E>>,
-    drain: Drain<L, E>,
+    drain: Drain,
 }
 
 impl<L: LedgerStore, E: Ens> Gateway<L, E> {
-    /// Puts a gateway together; what it does all the time runs on `background`. With `tls`, it serves a listener under that identity.
+    /// A gateway over `backends`. `background` runs the tasks that live until [`Phase::Stopped`].
+    /// With `tls`, listeners use that identity.
     pub async fn new(
-        seams: Backends<L, E>,
+        backends: Backends<L, E>,
         settings: Settings,
         tls: Option<Arc<Tls>>,
-        metrics: Metrics,
-        background: Background,
+        background: TaskTracker,
     ) -> Self {
-        let Backends { ledger, ens, limiter } = seams;
-        let (attempts, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let (attempts, signal) = (TaskTracker::new(), drain::Signal::default());
         let attacher = Arc::new(Attacher::new(
-            ledger.clone(),
-            ens.clone(),
-            limiter.clone(),
+            backends.clone(),
             settings.attempt_timeout,
-            metrics.clone(),
             attempts.clone(),
+            signal.watch(),
         ));
-        let tracker = Arc::new(Tracker::new(
-            ledger.clone(),
-            ens.clone(),
-            limiter.clone(),
-            attacher.clone(),
-            metrics.clone(),
-            attempts.clone(),
-        ));
-        let hub = Hub::new(
-            ledger,
-            ens,
-            limiter,
-            tracker.clone(),
-            metrics.clone(),
-            settings.watch,
-            background.tasks.clone(),
-            stopping.clone(),
-        );
+        let tracker = Arc::new(Tracker::new(backends.clone(), attacher.clone(), attempts.clone()));
+        let observers = observe::rpc(&backends.metrics);
+        let hub =
+            Hub::new(backends, tracker.clone(), settings.watch, background.clone(), signal.watch());
         let health = Health::new().await;
-        let service = AttachmentService::new(attacher.clone(), hub, Arc::new(Admission::new(settings.limits)));
+        let admission = Arc::new(Admission::new(settings.limits, signal.watch()));
         Self {
             server: Server {
-                service,
+                service: AttachmentService::new(attacher, hub, admission),
                 health: health.clone(),
                 tls,
                 settings: settings.server,
-                observers: observe::rpc(&metrics),
+                observers,
             },
             tracker,
-            drain: Drain {
-                times: settings.drain,
-                leaving: CancellationToken::new(),
-                stopping,
-                health,
-                attacher,
-                attempts,
-                background,
-            },
+            drain: Drain { times: settings.drain, signal, health, attempts, background },
         }
     }
 
-    /// What it says of itself over gRPC: NOT_SERVING until told otherwise.
+    /// The gRPC health service: NOT_SERVING until it is set.
     #[must_use]
     pub fn health(&self) -> Health {
         self.drain.health.clone()
     }
 
-    /// Cancelled as soon as it begins to end.
+    /// The shutdown's phases.
     #[must_use]
-    pub fn draining(&self) -> CancellationToken {
-        self.drain.leaving.clone()
+    pub fn drain(&self) -> drain::Watch {
+        self.drain.signal.watch()
     }
 
-    /// Serves a listener, and tracks what is under way.
-    pub fn serve(self, listener: TcpListener) -> Serving<L, E> {
-        self.start(|server, stop| server.serve(listener, stop.cancelled_owned()))
+    /// Serves a listener, and tracks attempts in flight.
+    pub fn serve(self, listener: TcpListener) -> Serving {
+        self.start(|server, drain| server.serve(listener, drain.reached(Phase::Draining)))
     }
 
-    /// The same over connections that come from elsewhere, and are open.
-    pub fn serve_connections<C>(self, incoming: impl Stream<Item = io::Result<C>> + Send + 'static) -> Serving<L, E>
+    /// Serves connections that are already open, like [`Self::serve`].
+    pub fn serve_connections<C>(
+        self,
+        incoming: impl Stream<Item = io::Result<C>> + Send + 'static,
+    ) -> Serving
     where
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
-        self.start(|server, stop| server.serve_connections(incoming, stop.cancelled_owned()))
+        self.start(|server, drain| {
+            server.serve_connections(incoming, drain.reached(Phase::Draining))
+        })
     }
 
-    fn start<F>(self, serve: impl FnOnce(Server<L, E>, CancellationToken) -> F) -> Serving<L, E>
+    fn start<F>(self, serve: impl FnOnce(Server<L, E>, drain::Watch) -> F) -> Serving
     where
         F: Future<Output = Result<(), grpc::server::ServeError>> + Send + 'static,
     {
         let Self { server, tracker, drain } = self;
-        let Background { tasks, stop } = &drain.background;
-        tasks.spawn(tracker.clone().reconcile(stop.clone()));
-        tasks.spawn(tracker.run(stop.clone()));
-        let serving = serve(server, drain.stopping.clone());
+        let (tasks, phases) = (&drain.background, drain.signal.watch());
+        tasks.spawn(tracker.clone().reconcile(phases.clone()));
+        tasks.spawn(tracker.run(phases.clone()));
+        let serving = serve(server, phases);
         let serving = tasks.spawn(async move { serving.await.map_err(Error::from) });
         Serving { serving, drain }
     }
 }
 
 /// A gateway that serves.
-pub struct Serving<L, E> {
+pub struct Serving {
     serving: JoinHandle<Result<(), Error>>,
-    drain: Drain<L, E>,
+    drain: Drain,
 }
 
-impl<L: LedgerStore, E: Ens> Serving<L, E> {
-    /// Resolves if the server ends without having been told to. Safe to cancel.
+impl Serving {
+    /// Resolves if the server ends by itself. Safe to cancel.
     ///
     /// # Errors
-    /// Why it ended.
+    /// The cause of its end.
     pub async fn ended(&mut self) -> Result<(), Error> {
-        // A panic is logged where it struck.
+        // A panic is logged where it occurs.
         (&mut self.serving).await.unwrap_or(Ok(()))
     }
 
-    /// Ends it in order. What is unfinished when the time is over is left to other replicas.
+    /// Shuts down in order. Other replicas settle attempts that are unfinished at the deadline.
     ///
     /// # Errors
-    /// The server failed on its way out.
+    /// The server failed while it ended.
     pub async fn drain(self) -> Result<(), Error> {
         self.drain.run(self.serving).await
     }
 
-    /// Ends it at once, because nobody can be answered any more; `broken` says why.
+    /// Ends at once, because no caller can be answered.
     ///
     /// # Errors
-    /// What `broken` says.
+    /// `broken`.
     pub async fn abandon(self, broken: Result<(), Error>) -> Result<(), Error> {
         self.drain.abandon(broken).await
     }

@@ -1,28 +1,30 @@
-//! What this replica says of itself: on the admin port, over gRPC health, and as gauges.
+//! The health of this replica on the admin port, over gRPC health, and in gauges.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
-use super::gateway::Backends;
+use super::readiness::Readiness;
+use crate::backends::Backends;
+use crate::drain::{self, Phase};
 use crate::ens::HttpEns;
-use crate::grpc::Health;
+use crate::grpc::{Health, Tls};
 use crate::ledger::{ClockSteps, LedgerStore};
-use crate::telemetry::{Metrics, Readiness};
+use crate::telemetry::Metrics;
+use crate::telemetry::admin::Report;
 
-/// How often it is looked at.
+/// Interval between checks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks at everything that readiness depends on.
+/// Checks every condition of readiness.
 pub(super) struct HealthMonitor<L> {
     parts: Arc<Parts<L>>,
     metrics: Metrics,
+    tls: Option<Arc<Tls>>,
 }
 
 struct Parts<L> {
-    seams: Backends<L, HttpEns>,
-    leaving: CancellationToken,
+    backends: Backends<L, HttpEns>,
+    drain: drain::Watch,
 }
 
 impl<L: LedgerStore> Parts<L> {
@@ -30,19 +32,19 @@ impl<L: LedgerStore> Parts<L> {
         Readiness {
             configured: true,
             bound: true,
-            draining: self.leaving.is_cancelled(),
-            ledger: self.seams.ledger.store().health(),
+            draining: self.drain.has_reached(Phase::NotReady),
+            ledger: self.backends.ledger.store().health(),
             ens: self.ens_error(),
         }
     }
 
     fn ens_error(&self) -> Option<String> {
-        if let Some(off) = self.seams.ens.clock_offset() {
+        if let Some(off) = self.backends.ens.clock_offset() {
             return Some(format!(
                 "this machine's clock and ens's differ by {off:#}: nothing is sent"
             ));
         }
-        self.seams
+        self.backends
             .limiter
             .breaker_open()
             .then(|| "ens throttles the account: one probe at a time".to_owned())
@@ -50,25 +52,27 @@ impl<L: LedgerStore> Parts<L> {
 }
 
 impl<L: LedgerStore> HealthMonitor<L> {
-    pub(super) fn new(seams: Backends<L, HttpEns>, metrics: Metrics, leaving: CancellationToken) -> Self {
-        Self {
-            parts: Arc::new(Parts { seams, leaving }),
-            metrics,
-        }
+    pub(super) fn new(
+        backends: Backends<L, HttpEns>,
+        drain: drain::Watch,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
+        Self { metrics: backends.metrics.clone(), parts: Arc::new(Parts { backends, drain }), tls }
     }
 
-    /// What `/readyz` asks.
-    pub(super) fn readiness(&self) -> impl Fn() -> Readiness + Send + Sync + 'static {
+    /// The report that `/readyz` serves.
+    pub(super) fn readiness(&self) -> impl Fn() -> Report + Send + Sync + 'static {
         let parts = self.parts.clone();
-        move || parts.readiness()
+        move || parts.readiness().report()
     }
 
-    /// Keeps gRPC health and the gauges up to date until `stop`. Health is stricter than readiness: it says NOT_SERVING while the
-    /// ledger cannot be reached.
-    pub(super) async fn run(self, health: Health, stop: CancellationToken) {
+    /// Updates gRPC health and the gauges until [`Phase::Stopped`]. Health is stricter than
+    /// readiness: NOT_SERVING while the ledger is unreachable.
+    pub(super) async fn run(self, health: Health) {
+        let drain = &self.parts.drain;
         let (mut serving, mut recovering) = (None, false);
         let mut clock_steps = ClockSteps::default();
-        while !stop.is_cancelled() {
+        while !drain.has_reached(Phase::Stopped) {
             let readiness = self.parts.readiness();
             let now = readiness.is_ready() && readiness.ledger.up;
             if serving != Some(now) && !readiness.draining {
@@ -90,25 +94,29 @@ impl<L: LedgerStore> HealthMonitor<L> {
             if readiness.ledger.recovering > 0 && !recovering {
                 tracing::warn!(
                     partitions = readiness.ledger.recovering,
-                    hold = ?self.parts.seams.ledger.bounds().recovery_hold_down(),
-                    "the ledger restarted, failed over or lost data: partitions grant nothing until their hold is over"
+                    hold = ?self.parts.backends.ledger.bounds().recovery_hold_down(),
+                    "the ledger restarted, failed over or lost data: partitions are in a recovery hold-down"
                 );
                 recovering = true;
             } else if readiness.ledger.recovering == 0 && recovering && now {
-                tracing::info!("the ledger has recovered: every partition grants again");
+                tracing::info!("the ledger has recovered: every partition is open");
                 recovering = false;
             }
             self.metrics.ready(readiness.is_ready());
-            self.metrics.clock_offset(self.parts.seams.ens.clock_offset());
+            if let Some(expiry) = self.tls.as_ref().and_then(|tls| tls.expiry()) {
+                self.metrics.certificate_expiry("grpc.tls_cert_file", expiry);
+            }
+            self.metrics.clock_offset(self.parts.backends.ens.clock_offset());
             let ledger = &readiness.ledger;
-            self.metrics.clock_stepped(ledger.clock_steps.since(clock_steps));
+            let steps = ledger.clock_steps.since(clock_steps);
+            self.metrics.clock_stepped(steps.back, steps.forward);
             clock_steps = ledger.clock_steps;
             self.metrics.ledger_up(ledger.up && ledger.refusing.is_empty());
             self.metrics.ledger_misconfigured(readiness.ledger.misconfigured.len());
             self.metrics.partitions_recovering(readiness.ledger.recovering);
-            self.metrics.breaker_open(self.parts.seams.limiter.breaker_open());
-            // Stopped or not, the condition of the loop says.
-            let _ = tokio::time::timeout(CHECK_INTERVAL, stop.cancelled()).await;
+            self.metrics.breaker_open(self.parts.backends.limiter.breaker_open());
+            // The loop's condition checks the phase.
+            let _ = tokio::time::timeout(CHECK_INTERVAL, drain.reached(Phase::Stopped)).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What happens, told to those who measure: metrics, spans, logs.
+//! Observers that turn reports into metrics, spans and log lines.
 
 use std::sync::Arc;
 
@@ -6,26 +6,30 @@ use crate::ens::report;
 use crate::grpc::trace::Observers;
 use crate::ledger::command::Change;
 use crate::ledger::execute::{LedgerEvent, Observer};
+use crate::ledger::invariants::Violation;
 use crate::model::{Attachment, State};
+use crate::names::{AUDIT, INVARIANT_VIOLATED};
 use crate::telemetry::Metrics;
 use crate::telemetry::context::{adopt_parent, emit_attachment_span};
 use crate::telemetry::metrics::Ended;
-use crate::telemetry::names::AUDIT;
 
-/// Committed changes of attachments.
+/// The observer of committed changes.
 pub(super) fn ledger(metrics: &Metrics) -> Observer {
     let metrics = metrics.clone();
+    for violation in Violation::ALL {
+        metrics.invariant_violated(violation.id(), 0);
+    }
     Arc::new(move |event| match event {
         LedgerEvent::Changed(change) => changed(&metrics, change),
         LedgerEvent::InvariantViolated(instance, violation) => {
-            metrics.invariant_violated(violation);
-            tracing::error!(%instance, invariant = violation.id(), "an invariant was broken: please report this");
+            metrics.invariant_violated(violation.id(), 1);
+            tracing::error!(%instance, invariant = violation.id(), "{INVARIANT_VIOLATED}");
         }
     })
 }
 
 fn changed(metrics: &Metrics, change: &Change) {
-    let (attempt, attachment) = (&change.attempt, &change.attempt.attachment);
+    let (attempt, attachment) = (&change.attempt, &change.attempt.attachment());
     if let (Some(ended), true) = (ended(change), attempt.is_from_gateway()) {
         metrics.attempt_ended(ended);
         audit(attachment);
@@ -42,7 +46,7 @@ fn changed(metrics: &Metrics, change: &Change) {
             ens_status = attachment.ens_status,
             ens_request_id = attachment.ens_request_id,
             since = %attachment.created_at,
-            "an attempt is stuck: it is under way for longer than tracker.stuck_after"
+            "an attempt is stuck: it is in flight for longer than tracker.stuck_after"
         );
     }
     tracing::debug!(
@@ -55,9 +59,9 @@ fn changed(metrics: &Metrics, change: &Change) {
     );
 }
 
-/// How this change ended an attempt, if it did.
+/// The end of an attempt in this change, if any.
 fn ended(Change { attempt, from, .. }: &Change) -> Option<Ended> {
-    match (from, attempt.attachment.state) {
+    match (from, attempt.state.kind()) {
         (Some(from), to) if *from == to || !from.is_attaching() => None,
         (_, State::Attached) => Some(Ended::Attached),
         (_, State::Failed) => Some(Ended::Failed),
@@ -65,7 +69,7 @@ fn ended(Change { attempt, from, .. }: &Change) -> Option<Ended> {
     }
 }
 
-/// What became of an attempt, whatever its caller was told before.
+/// Logs the outcome of an attempt, which may differ from its caller's answer.
 fn audit(attachment: &Attachment) {
     let error = attachment.error.as_ref();
     tracing::info!(
@@ -79,17 +83,35 @@ fn audit(attachment: &Attachment) {
     );
 }
 
-/// Calls of ENS.
+/// The observer of ENS calls.
 pub(super) fn ens(metrics: &Metrics) -> report::Observer {
     let metrics = metrics.clone();
     Arc::new(move |call| metrics.ens_answered(call.action.name(), call.outcome, call.duration))
 }
 
-/// RPCs.
+/// The observer of RPCs.
 pub(super) fn rpc(metrics: &Metrics) -> Observers {
     let metrics = metrics.clone();
     Observers {
-        report: Arc::new(move |rpc| metrics.rpc_answered(rpc.method, rpc.status, rpc.reason, rpc.duration)),
+        report: Arc::new(move |rpc| {
+            metrics.rpc_answered(rpc.method, rpc.status, rpc.reason, rpc.duration)
+        }),
         parent: Arc::new(adopt_parent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_invariant_has_a_series_from_the_start() {
+        let metrics = Metrics::new("1.2.3", "abc").expect("metrics can be set up");
+        drop(ledger(&metrics));
+        let text = metrics.exposition().expect("it can be written");
+        for id in Violation::ALL.map(Violation::id) {
+            let line = format!("eni_gateway_invariant_violations_total{{invariant=\"{id}\"}} 0");
+            assert!(text.lines().any(|other| other == line), "{line} is missing from:\n{text}");
+        }
     }
 }

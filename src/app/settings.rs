@@ -1,39 +1,40 @@
-//! The configuration, in the terms of those who are put together from it.
+//! Conversion of the configuration to the modules' settings.
 
 use std::path::PathBuf;
 
-use super::drain::kept_for_traces;
-use super::{Error, gateway};
+use super::drain::{DrainTimeouts, kept_for_traces};
+use super::{Error, descriptors, gateway};
 use crate::admission::Limits;
 use crate::config::{Config, LedgerUrl, Server};
 use crate::ledger::Bounds;
-use crate::ledger::redis::{Identity, Login, RedisSettings, RedisTls, ServerAddr, Servers, SharedSettings};
+use crate::ledger::redis::{
+    Identity, Login, RedisSettings, RedisTls, ServerAddr, Servers, SharedSettings,
+};
+use crate::listen::ConnectionLimits;
 use crate::rate_limit::{InvalidRate, Rates};
 use crate::{ens, grpc, watch};
 
-/// How the gateway behaves.
+/// The gateway's settings.
 pub(super) fn gateway_settings(config: &Config) -> gateway::Settings {
+    let share = |of: usize| (of * config.grpc.peer_share).div_ceil(100);
+    let connections = config.grpc.max_connections.min(descriptors::for_connections());
     let drain_timeout = config.grpc.drain_timeout - kept_for_traces(config.grpc.drain_timeout);
     gateway::Settings {
         attempt_timeout: config.ens.attempt_timeout,
-        watch: watch::Settings {
-            heartbeat: config.watch.heartbeat,
-            max_age: config.watch.max_age,
-        },
+        watch: watch::Settings { heartbeat: config.watch.heartbeat, max_age: config.watch.max_age },
         limits: Limits {
             attaches: config.grpc.max_in_flight,
             reads: config.grpc.max_in_flight,
             streams: config.watch.max_streams,
+            streams_per_peer: share(config.watch.max_streams),
         },
         server: grpc::server::Settings {
+            connections: ConnectionLimits { total: connections, per_peer: share(connections) },
             max_connection_age: config.grpc.max_connection_age,
             drain_timeout: drain_timeout.saturating_sub(config.grpc.drain_delay),
             ..grpc::server::Settings::default()
         },
-        drain: gateway::DrainTimeouts {
-            delay: config.grpc.drain_delay,
-            timeout: drain_timeout,
-        },
+        drain: DrainTimeouts { delay: config.grpc.drain_delay, timeout: drain_timeout },
     }
 }
 
@@ -49,7 +50,11 @@ pub(super) fn ens_settings(config: &Config) -> ens::Settings {
     }
 }
 
-/// The bounds of the ledger's rules.
+/// The ledger's bounds.
+#[cfg_attr(
+    not(feature = "mutations"),
+    expect(clippy::needless_update, reason = "only a build with mutations has a further field")
+)]
 pub(super) fn bounds(config: &Config) -> Bounds {
     Bounds {
         lag: config.ens.visibility_lag,
@@ -66,13 +71,10 @@ pub(super) fn bounds(config: &Config) -> Bounds {
 
 /// The account's rates.
 pub(super) fn rates(config: &Config) -> Result<Rates, InvalidRate> {
-    Rates::new(
-        config.ens.attach_per_second.into(),
-        config.ens.describe_per_second.into(),
-    )
+    Rates::new(config.ens.attach_per_second.into(), config.ens.describe_per_second.into())
 }
 
-/// The settings of a ledger in Redis; `None` for one in this process.
+/// The settings of a Redis ledger; `None` for one in memory.
 ///
 /// # Errors
 /// A file cannot be read, or a rate is out of bounds.
@@ -83,14 +85,14 @@ pub(super) fn redis_settings(config: &Config) -> Result<Option<RedisSettings>, E
         LedgerUrl::Memory => return Ok(None),
         LedgerUrl::Redis { server, db, .. } => (Servers::One(place(server)), *db),
         LedgerUrl::Unix { path, db } => (Servers::One(ServerAddr::Unix(path.clone())), *db),
-        LedgerUrl::Sentinel {
-            sentinels, master, db, ..
-        } => {
+        LedgerUrl::Sentinel { sentinels, master, db, .. } => {
             let sentinels = sentinels.iter().map(place).collect();
             let master = master.clone();
             (Servers::Sentinels { sentinels, master }, *db)
         }
-        LedgerUrl::Cluster { nodes, .. } => (Servers::Cluster(nodes.iter().map(place).collect()), 0),
+        LedgerUrl::Cluster { nodes, .. } => {
+            (Servers::Cluster(nodes.iter().map(place).collect()), 0)
+        }
     };
     let read = |setting, path: &Option<PathBuf>| {
         let read = path.as_ref().map(std::fs::read).transpose();
@@ -103,10 +105,9 @@ pub(super) fn redis_settings(config: &Config) -> Result<Option<RedisSettings>, E
         let authorities = read("ledger.ca_file", &ledger.ca_file)?;
         Ok::<_, Error>(RedisTls { authorities, identity })
     });
-    let password = ledger.password().map_err(|source| Error::File {
-        setting: "ledger.password_file",
-        source,
-    })?;
+    let password = ledger
+        .password()
+        .map_err(|source| Error::File { setting: "ledger.password_file", source })?;
     let user = ledger.url.login().and_then(|login| login.user.clone());
     Ok(Some(RedisSettings {
         tls: tls.transpose()?,

@@ -1,33 +1,33 @@
-//! The state that a waiting caller and its attempt share.
+//! The state that a waiting caller and its attempt share, and the end of the caller's wait.
 //!
-//! Before the send the caller decides: an expired or cancelled call closes the session, and then nothing is sent. After the send has
-//! begun the attempt continues without the caller, who receives `OUTCOME_UNKNOWN` at the deadline.
+//! Before the send the caller decides: an expired or cancelled call closes the session, and nothing
+//! is sent. Its error is the attempt's pending error. After the send has begun the attempt
+//! continues without the caller, which receives `OUTCOME_UNKNOWN` at the deadline.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::ledger::LedgerError;
+use crate::drain::{self, Phase};
+use crate::failures::{LEDGER_OUTAGE, Operation, attach as failures};
 use crate::model::{Attachment, Code, Failure, Reason, SendEffect};
 
-use super::failures;
-use super::lock_queue::InstanceQueue;
+use super::lock_queue::{InstanceQueue, QueueGuard};
 
-/// Minimum time until the deadline for a send: with less the answer could not be returned.
+/// Minimum time until the deadline for a send, so that the answer can be returned.
 const LEAST_TIME_TO_SEND: Duration = Duration::from_millis(200);
 
-/// How long an outage of the ledger is waited out, by each call and from its beginning. A longer one is answered at once, so that calls
-/// do not fill the replica while nothing can be done for them.
-pub(super) const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
+/// The caller's answer.
+pub(super) type Answer = Result<Attachment, Failure>;
 
 /// The session of one call.
 pub(super) struct CallerSession {
     deadline: Instant,
     closed: CancellationToken,
-    ledger_lost: CancellationToken,
     state: Mutex<SessionState>,
 }
 
@@ -35,27 +35,33 @@ struct SessionState {
     phase: SessionPhase,
     /// The error that the caller receives at the deadline.
     pending_error: Failure,
-    /// The queue whose first caller this is: its pending error is passed on to the callers behind.
-    leads: Option<Arc<InstanceQueue>>,
-    /// Since when the ledger cannot be reached.
-    unreached_since: Option<Instant>,
+    /// The queue of the attempt. Its pending error is then that of the queue's first caller.
+    waits_in: Option<Arc<InstanceQueue>>,
     /// A copy was sent without effect.
     sent_without_effect: bool,
-    /// The attach was sent again with fresh credentials.
-    credentials_refreshed: bool,
     /// The caller was answered or has cancelled: no new send begins for it.
     abandoned: bool,
 }
 
 enum SessionPhase {
-    /// Nothing was sent, and no send is written.
+    /// Nothing was sent, and no send is recorded.
     Waiting,
     /// A send is or may be recorded, or is in flight, or the attempt of another call was joined.
     Sending,
     /// ENS has answered.
-    Known(Box<Result<Attachment, Failure>>),
+    Known(Box<Answer>),
     /// Nothing was sent, and nothing will be.
     Closed,
+}
+
+impl SessionState {
+    /// Sets the pending error. After a copy was sent without effect, "nothing was sent" does not
+    /// replace its error.
+    fn replace_error(&mut self, failure: Failure) {
+        if !self.sent_without_effect || failure.reason.send_effect() != SendEffect::Nothing {
+            self.pending_error = failure;
+        }
+    }
 }
 
 impl CallerSession {
@@ -63,18 +69,11 @@ impl CallerSession {
         let state = Mutex::new(SessionState {
             phase: SessionPhase::Waiting,
             pending_error: failures::queue_wait(),
-            leads: None,
-            unreached_since: None,
+            waits_in: None,
             sent_without_effect: false,
-            credentials_refreshed: false,
             abandoned: false,
         });
-        Arc::new(Self {
-            deadline,
-            closed: CancellationToken::new(),
-            ledger_lost: CancellationToken::new(),
-            state,
-        })
+        Arc::new(Self { deadline, closed: CancellationToken::new(), state })
     }
 
     fn state(&self) -> MutexGuard<'_, SessionState> {
@@ -85,53 +84,37 @@ impl CallerSession {
         self.deadline
     }
 
-    /// Sets the error that the caller receives at the deadline. After a copy was sent that ENS throttled or refused for the moment, an
-    /// error that reports that nothing was sent does not replace it.
+    /// Waits for the caller's answer: the attempt's, or the session's at the deadline or at the
+    /// drain's end.
+    pub(super) async fn wait_for_answer(
+        &self,
+        attempt: oneshot::Receiver<Answer>,
+        drain: &drain::Watch,
+    ) -> Answer {
+        tokio::select! {
+            biased;
+            answer = attempt => answer.unwrap_or_else(|_| {
+                tracing::error!("an attempt ended by a panic");
+                Err(failures::outcome_unknown())
+            }),
+            () = sleep_until(self.deadline) => self.close(),
+            () = drain.reached(Phase::Closing) => self.close_for_drain(),
+        }
+    }
+
+    /// Sets the error that the caller receives at the deadline.
     pub(super) fn set_pending_error(&self, failure: Failure) {
-        let mut state = self.state();
-        if let Some(line) = &state.leads {
-            line.set_blocked_by(&failure);
-        }
-        if !state.sent_without_effect || failure.reason.send_effect() != SendEffect::Nothing {
-            state.pending_error = failure;
-        }
+        self.state().replace_error(failure);
     }
 
-    /// Makes the attempt the first of this queue, or of none.
-    pub(super) fn set_leading(&self, line: Option<Arc<InstanceQueue>>) {
-        self.state().leads = line;
-    }
-
-    /// The error that the caller receives when this one ends the call before a send.
+    /// Sets the error with which the call ends before a send, and returns it.
     pub(super) fn refuse(&self, failure: Failure) -> Failure {
-        self.set_pending_error(failure);
-        self.state().pending_error.clone()
+        let mut state = self.state();
+        state.replace_error(failure);
+        state.pending_error.clone()
     }
 
-    /// The ledger answered.
-    pub(super) fn ledger_reached(&self) {
-        self.state().unreached_since = None;
-    }
-
-    /// Returns the error for the pause before the next try to reach the ledger.
-    ///
-    /// # Errors
-    /// It has been out of reach for so long, or is unusable for good, that asking again is of no use.
-    pub(super) fn ledger_unreached(&self, error: &LedgerError) -> Result<Failure, Failure> {
-        let why = failures::unavailable(error);
-        let since = *self.state().unreached_since.get_or_insert_with(Instant::now);
-        match error.is_misconfigured() || error.outage().down_for.max(since.elapsed()) >= LEDGER_PATIENCE {
-            true => Err(self.refuse(why)),
-            false => Ok(why),
-        }
-    }
-
-    /// Whether the attach may be sent again with fresh credentials: once for each call.
-    pub(super) fn try_refresh_credentials(&self) -> bool {
-        !std::mem::replace(&mut self.state().credentials_refreshed, true)
-    }
-
-    /// A copy went out and came to nothing, for this reason.
+    /// Records that a copy was sent without effect, for this reason.
     pub(super) fn mark_sent(&self, why: &Failure) {
         let mut state = self.state();
         state.sent_without_effect = true;
@@ -144,7 +127,9 @@ impl CallerSession {
     /// The pending error: the session is closed, or too little time is left to return the answer.
     pub(super) fn begin_send(&self) -> Result<(), Failure> {
         let mut state = self.state();
-        if matches!(state.phase, SessionPhase::Closed) || Instant::now() + LEAST_TIME_TO_SEND > self.deadline {
+        if matches!(state.phase, SessionPhase::Closed)
+            || Instant::now() + LEAST_TIME_TO_SEND > self.deadline
+        {
             state.phase = SessionPhase::Closed;
             return Err(state.pending_error.clone());
         }
@@ -152,7 +137,7 @@ impl CallerSession {
         Ok(())
     }
 
-    /// Joins the attempt of another call.
+    /// Records that the attempt joined that of another call.
     pub(super) fn mark_joined(&self) {
         let mut state = self.state();
         if !matches!(state.phase, SessionPhase::Closed) {
@@ -160,7 +145,7 @@ impl CallerSession {
         }
     }
 
-    /// Returns to the state before the send: nothing was sent after all. An abandoned session closes.
+    /// Undoes [`Self::begin_send`] because nothing was sent. An abandoned session closes.
     pub(super) fn reopen(&self) {
         let mut state = self.state();
         if matches!(state.phase, SessionPhase::Sending) {
@@ -172,23 +157,28 @@ impl CallerSession {
         }
     }
 
-    /// Whether no caller waits for the answer any more.
+    /// Whether the caller no longer waits for the answer.
     pub(super) fn is_abandoned(&self) -> bool {
         self.state().abandoned
     }
 
-    /// Sets ENS's answer: the caller receives it even if recording it takes longer than the deadline.
-    pub(super) fn set_result(&self, answer: Result<Attachment, Failure>) {
+    /// Sets ENS's answer. The caller receives it even if its record takes longer than the deadline.
+    pub(super) fn set_result(&self, answer: Answer) {
         self.state().phase = SessionPhase::Known(Box::new(answer));
     }
 
-    /// The caller leaves, or cannot wait any longer.
-    pub(super) fn close(&self) -> Result<Attachment, Failure> {
+    /// Ends the caller's wait and returns its answer.
+    pub(super) fn close(&self) -> Answer {
         let mut state = self.state();
         state.abandoned = true;
+        if let Some(queue) = state.waits_in.take() {
+            state.replace_error(queue.blocked_by());
+        }
         let answer = match &state.phase {
             SessionPhase::Known(answer) => return (**answer).clone(),
-            SessionPhase::Sending => return Err(outcome_unknown().code(Code::DeadlineExceeded)),
+            SessionPhase::Sending => {
+                return Err(failures::outcome_unknown().code(Code::DeadlineExceeded));
+            }
             SessionPhase::Waiting | SessionPhase::Closed => Err(state.pending_error.clone()),
         };
         state.phase = SessionPhase::Closed;
@@ -197,64 +187,74 @@ impl CallerSession {
         answer
     }
 
-    /// The replica leaves: as [`CallerSession::close`], but it is not the deadline that struck.
-    pub(super) fn close_for_drain(&self) -> Result<Attachment, Failure> {
-        self.set_pending_error(failures::draining());
+    /// As [`CallerSession::close`], for a drain.
+    fn close_for_drain(&self) -> Answer {
+        self.wait_in(None);
+        self.set_pending_error(Operation::Attach.draining());
         self.close_before_deadline()
     }
 
-    /// Reports that the result of the send cannot be recorded yet. The caller does not wait for that.
-    pub(super) fn report_ledger_lost(&self) {
-        self.ledger_lost.cancel();
-    }
-
-    /// Resolves after [`CallerSession::report_ledger_lost`].
-    pub(super) async fn ledger_lost(&self) {
-        self.ledger_lost.cancelled().await;
-    }
-
-    /// As [`CallerSession::close`], before the deadline: ENS's answer, or that the outcome is unknown.
-    pub(super) fn close_for_outage(&self) -> Result<Attachment, Failure> {
+    /// As [`CallerSession::close`], when the result cannot be recorded yet: ENS's answer, or
+    /// `OUTCOME_UNKNOWN`.
+    pub(super) fn close_for_outage(&self) -> Answer {
         self.close_before_deadline().map_err(|failure| match failure.reason {
-            Reason::OutcomeUnknown => failure.retry_after(failures::LEDGER_OUTAGE),
+            Reason::OutcomeUnknown => failure.retry_after(LEDGER_OUTAGE),
             _ => failure,
         })
     }
 
-    fn close_before_deadline(&self) -> Result<Attachment, Failure> {
+    fn close_before_deadline(&self) -> Answer {
         self.close().map_err(|failure| match failure.reason {
             Reason::OutcomeUnknown => failure.code(Code::Unavailable),
             _ => failure,
         })
     }
 
-    /// Runs `work` until the deadline, or until the caller hangs up before anything was sent.
+    /// Runs `work` until the deadline, or until the caller leaves before a send.
     ///
     /// # Errors
-    /// As [`CallerSession::close`] would answer.
-    pub(super) async fn until_deadline<T>(&self, work: impl Future<Output = T>) -> Result<T, Failure> {
+    /// The error of [`CallerSession::close`].
+    pub(super) async fn until_deadline<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Failure> {
         tokio::select! {
             biased;
             () = self.closed.cancelled() => Err(self.state().pending_error.clone()),
             output = work => Ok(output),
             () = sleep_until(self.deadline) => match self.close() {
                 Err(failure) => Err(failure),
-                Ok(_) => Err(outcome_unknown()),
+                Ok(_) => Err(failures::outcome_unknown()),
             },
         }
     }
 
-    /// Pauses with this pending error; returns at once if the pause would outlast the deadline.
+    /// Sleeps; returns at once if the pause would outlast the deadline.
     ///
     /// # Errors
     /// As [`CallerSession::until_deadline`].
-    pub(super) async fn pause(&self, pause: Duration, why: Failure) -> Result<(), Failure> {
-        self.set_pending_error(why);
+    pub(super) async fn sleep(&self, pause: Duration) -> Result<(), Failure> {
         if Instant::now() + pause >= self.deadline {
-            // Waiting would not help.
+            // A pause past the deadline is of no use.
             return self.close().map(drop);
         }
-        self.until_deadline(tokio::time::sleep(pause)).await
+        self.until_deadline(sleep(pause)).await
+    }
+
+    /// Waits for the head of the queue.
+    ///
+    /// # Errors
+    /// As [`CallerSession::until_deadline`], or the ledger outage that ends the wait of all callers
+    /// in the queue.
+    pub(super) async fn head_of(&self, queue: &Arc<InstanceQueue>) -> Result<QueueGuard, Failure> {
+        self.wait_in(Some(queue.clone()));
+        let head = self.until_deadline(queue.lock()).await;
+        self.wait_in(None);
+        head?.map_err(|outage| self.refuse(outage))
+    }
+
+    fn wait_in(&self, queue: Option<Arc<InstanceQueue>>) {
+        self.state().waits_in = queue;
     }
 }
 
@@ -268,20 +268,12 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// Sent, and not settled in time.
-pub(super) fn outcome_unknown() -> Failure {
-    Failure::new(
-        Reason::OutcomeUnknown,
-        "the attach was sent and is not settled yet; the attempt goes on: watch it, or call again, which joins it",
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn whoever_was_throttled_does_not_hear_that_nothing_was_sent() {
+    async fn a_throttled_caller_does_not_receive_that_nothing_was_sent() {
         let session = CallerSession::new(Instant::now() + Duration::from_secs(1));
         session.mark_sent(&Failure::new(Reason::EnsThrottled, "ens throttles the account"));
         session.set_pending_error(failures::lock_wait(1));
@@ -289,7 +281,8 @@ mod tests {
 
         let session = CallerSession::new(Instant::now() + Duration::from_secs(1));
         session.mark_sent(&Failure::new(Reason::EnsThrottled, "ens throttles the account"));
-        let misconfigured = Failure::new(Reason::CoordinationUnavailable, "the ledger cannot be used");
+        let misconfigured =
+            Failure::new(Reason::CoordinationUnavailable, "the ledger cannot be used");
         assert_eq!(session.refuse(misconfigured).reason, Reason::EnsThrottled);
 
         let session = CallerSession::new(Instant::now() + Duration::from_secs(1));

@@ -1,21 +1,24 @@
-//! The FIFO queue of one replica's callers for one instance. The replica as a whole holds one ticket in the ledger's queue. The first
-//! caller takes the lock, and hands it over to callers that already waited when it was granted: four at most, then other replicas
-//! follow.
+//! The FIFO queue of one replica's callers for one instance. The replica holds one ticket in the
+//! ledger's queue. The first caller takes the lock and hands it over to callers that waited when it
+//! was granted, at most four in all. Then other replicas follow.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedMutexGuard};
 use tokio::time::Instant;
 
+use crate::failures::attach as failures;
 use crate::ledger::BootInstant;
 use crate::ledger::command::{LeaseGrant, LockToken, Reply};
 use crate::ledger::execute::CommandOutcome;
 use crate::model::{Failure, InstanceId, Reason, Ticket, random};
+use crate::sync::WeakMap;
 
-use super::weak_map::WeakMap;
+use super::retry::LEDGER_PATIENCE;
 
-/// Most callers that one grant serves.
+/// Maximum number of callers that one grant serves.
 const MOST_PER_GRANT: usize = 4;
 
 /// The queues of all instances that callers of this replica wait for.
@@ -24,148 +27,169 @@ pub(super) type InstanceQueues = WeakMap<InstanceId, InstanceQueue>;
 /// The queue of one instance.
 #[derive(Default)]
 pub(super) struct InstanceQueue {
-    guard: Arc<tokio::sync::Mutex<LockState>>,
-    waiting: Mutex<Waiters>,
-    /// What blocks the first caller, where it blocks all of them.
-    reason: Mutex<Option<Failure>>,
-    told: Notify,
+    /// Held by the first caller. tokio's mutex is fair: its waiters are the queue.
+    head: Arc<tokio::sync::Mutex<()>>,
+    state: Mutex<QueueState>,
+    /// Wakes all waiters after a long outage of the ledger.
+    aborted: Notify,
 }
 
 #[derive(Default)]
-struct Waiters {
-    last: u64,
-    since: BTreeMap<u64, Instant>,
+struct QueueState {
+    lock: LockState,
+    /// Arrival times of the waiters, in their order.
+    waiting: BTreeMap<u64, Instant>,
+    last_waiter: u64,
+    /// The pending error of the first caller, if it blocks all of them.
+    blocked_by: Option<Failure>,
+    /// Beginning of the current ledger outage.
+    outage_since: Option<Instant>,
 }
 
-/// The place in the ledger's queue, or the lock.
+/// The replica's place in the ledger's queue, or the lock.
 #[derive(Default)]
-pub(super) struct LockState {
+struct LockState {
     ticket: Option<Ticket>,
-    standing: QueuePosition,
-}
-
-/// The ledger's last reply about this replica's ticket.
-#[derive(Default)]
-enum QueuePosition {
-    /// Nothing yet.
-    #[default]
-    Unknown,
-    /// So many stand before it.
-    Queued(usize),
-    /// It has the lock.
-    Granted(HeldLock),
+    /// Number of tickets known to be ahead.
+    ahead: usize,
+    held: Option<HeldLock>,
 }
 
 /// The lock, held by this replica.
 #[derive(Clone, Copy)]
-pub(super) struct HeldLock {
-    pub(super) hold: LockToken,
-    /// When the lease ends, by this machine's clock.
-    pub(super) ends: BootInstant,
-    came: Instant,
+struct HeldLock {
+    token: LockToken,
+    /// The end of the lease, by this machine's clock.
+    ends: BootInstant,
+    granted_at: Instant,
+    /// Number of callers that it may still serve.
     left: usize,
 }
 
-/// The place at the head of the queue.
+/// The place at the head of the queue, shared by its clones. The last drop frees it.
+#[derive(Clone)]
 pub(super) struct QueueGuard {
-    line: Arc<InstanceQueue>,
-    state: OwnedMutexGuard<LockState>,
+    queue: Arc<InstanceQueue>,
+    _head: Arc<OwnedMutexGuard<()>>,
 }
 
-struct WaiterEntry<'a> {
-    line: &'a InstanceQueue,
+/// One caller's entry among the waiters, until it is dropped.
+struct Waiter<'a> {
+    queue: &'a InstanceQueue,
     place: u64,
 }
 
-impl Drop for WaiterEntry<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.line
-            .waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .since
-            .remove(&self.place);
+        self.queue.state().waiting.remove(&self.place);
     }
 }
 
 impl InstanceQueue {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
+        // No critical section leaves the state inconsistent.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The head of the queue, if it is free.
     pub(super) fn try_lock(self: &Arc<Self>) -> Option<QueueGuard> {
-        let state = self.guard.clone().try_lock_owned().ok()?;
-        Some(QueueGuard {
-            line: self.clone(),
-            state,
-        })
+        let head = self.head.clone().try_lock_owned().ok()?;
+        Some(self.guard(head))
     }
 
-    /// Waits for the head of the queue.
-    pub(super) async fn lock(self: &Arc<Self>) -> QueueGuard {
-        let _waiter = {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.last += 1;
-            let place = waiting.last;
-            waiting.since.insert(place, Instant::now());
-            WaiterEntry { line: self, place }
-        };
-        let state = self.guard.clone().lock_owned().await;
-        QueueGuard {
-            line: self.clone(),
-            state,
+    /// Waits for the head of the queue, in the order of arrival.
+    ///
+    /// # Errors
+    /// The ledger outage that blocks the first caller, once it has lasted too long.
+    pub(super) async fn lock(self: &Arc<Self>) -> Result<QueueGuard, Failure> {
+        let aborted = self.aborted.notified();
+        let _waiter = self.register_waiter();
+        tokio::select! {
+            biased;
+            () = aborted => Err(self.blocked_by()),
+            head = self.head.clone().lock_owned() => Ok(self.guard(head)),
         }
     }
 
-    /// Publishes what blocks the first caller to those behind, where it blocks all of them.
-    pub(super) fn set_blocked_by(&self, why: &Failure) {
-        let keeps_everybody = matches!(
-            why.reason,
-            Reason::CoordinationUnavailable | Reason::CoordinationRecovering | Reason::EnsThrottled
-        );
-        let reason = keeps_everybody.then(|| why.clone());
-        let mut told = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
-        if *told != reason {
-            *told = reason;
-            self.told.notify_waiters();
-        }
+    fn guard(self: &Arc<Self>, head: OwnedMutexGuard<()>) -> QueueGuard {
+        QueueGuard { queue: self.clone(), _head: Arc::new(head) }
     }
 
-    /// Waits until what blocks all callers differs from `known`.
-    pub(super) async fn blocked_by_changed(&self, known: Option<&Failure>) -> Option<Failure> {
-        loop {
-            let told = self.told.notified();
-            tokio::pin!(told);
-            // What changes between the look and the wait is not missed.
-            told.as_mut().enable();
-            let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if reason.as_ref() != known {
-                return reason;
-            }
-            told.await;
-        }
+    fn register_waiter(&self) -> Waiter<'_> {
+        let mut state = self.state();
+        state.last_waiter += 1;
+        let place = state.last_waiter;
+        state.waiting.insert(place, Instant::now());
+        Waiter { queue: self, place }
+    }
+
+    /// The error of a waiting caller: the first caller's, if it blocks all of them.
+    pub(super) fn blocked_by(&self) -> Failure {
+        self.state().blocked_by.clone().unwrap_or_else(failures::queue_wait)
     }
 
     fn has_waiter_since(&self, time: Instant) -> bool {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.since.first_key_value().is_some_and(|(_, since)| *since <= time)
+        let state = self.state();
+        state.waiting.first_key_value().is_some_and(|(_, since)| *since <= time)
     }
 }
 
 impl QueueGuard {
-    /// The ticket for the ledger's queue: the same one until its grant is over.
-    pub(super) fn ticket(&mut self) -> Ticket {
-        *self.state.ticket.get_or_insert_with(|| Ticket(random::uuid()))
+    /// The ticket for the ledger's queue, the same until its grant ends.
+    pub(super) fn ticket(&self) -> Ticket {
+        let mut state = self.queue.state();
+        *state.lock.ticket.get_or_insert_with(|| Ticket(random::uuid()))
     }
 
-    /// The queue that this is the head of.
-    pub(super) fn line(&self) -> Arc<InstanceQueue> {
-        self.line.clone()
+    /// Sets the error that blocks the queue. All callers wait out a ledger outage as long as the
+    /// first one.
+    pub(super) fn set_blocked_by(&self, why: &Failure) {
+        let blocks_all = matches!(
+            why.reason,
+            Reason::CoordinationUnavailable | Reason::CoordinationRecovering | Reason::EnsThrottled
+        );
+        let is_outage = why.reason == Reason::CoordinationUnavailable;
+        let mut state = self.queue.state();
+        state.blocked_by = blocks_all.then(|| why.clone());
+        let since = state.outage_since.unwrap_or_else(Instant::now);
+        state.outage_since = is_outage.then_some(since);
+        if is_outage && since.elapsed() >= LEDGER_PATIENCE {
+            self.queue.aborted.notify_waiters();
+        }
     }
 
-    /// Takes over what the ledger's reply reports about the lock and the tickets ahead.
-    pub(super) fn apply_reply(&mut self, answer: &CommandOutcome) {
+    /// Clears the error that blocks the queue.
+    pub(super) fn set_unblocked(&self) {
+        let mut state = self.queue.state();
+        (state.blocked_by, state.outage_since) = (None, None);
+    }
+
+    /// Records that the ledger answered. The callers behind wait out a later outage in full.
+    pub(super) fn ledger_reached(&self) {
+        let mut state = self.queue.state();
+        if state.outage_since.take().is_some() {
+            state.blocked_by = None;
+        }
+    }
+
+    /// Ends the wait of all callers behind with this ledger outage.
+    pub(super) fn abort_waiters(&self, why: &Failure) {
+        self.set_blocked_by(why);
+        self.queue.aborted.notify_waiters();
+    }
+
+    /// Applies a ledger reply's lock and queue position.
+    pub(super) fn apply_reply(&self, answer: &CommandOutcome) {
+        let granted = |grant: LeaseGrant, room| {
+            self.set_granted(grant, answer.deadline(grant.expires_at), room)
+        };
         match answer.reply {
-            Reply::Granted { grant, room, .. } => self.granted(grant, answer.deadline(grant.expires_at), room),
-            Reply::Reserved { grant, room, .. } => self.granted(grant, answer.deadline(grant.expires_at), room + 1),
-            Reply::Queued { ahead } => self.state.standing = QueuePosition::Queued(ahead),
+            Reply::Granted { grant, room, .. } => granted(grant, room),
+            Reply::Reserved { grant, room, .. } => granted(grant, room + 1),
+            Reply::Queued { ahead } => {
+                let lock = &mut self.queue.state().lock;
+                (lock.ahead, lock.held) = (ahead, None);
+            }
             Reply::CapacityExceeded(_) => {
                 self.reset();
             }
@@ -173,53 +197,65 @@ impl QueueGuard {
         }
     }
 
-    /// The ledger granted the lock, with so many slots free.
-    fn granted(&mut self, lease: LeaseGrant, ends: BootInstant, room: usize) {
-        match &mut self.state.standing {
-            QueuePosition::Granted(held) if held.hold == lease.token => held.ends = held.ends.min(ends),
-            standing => {
-                *standing = QueuePosition::Granted(HeldLock {
-                    hold: lease.token,
+    /// Records a grant, with the number of free slots.
+    fn set_granted(&self, lease: LeaseGrant, ends: BootInstant, room: usize) {
+        let lock = &mut self.queue.state().lock;
+        lock.ahead = 0;
+        match &mut lock.held {
+            Some(held) if held.token == lease.token => held.ends = held.ends.min(ends),
+            held => {
+                *held = Some(HeldLock {
+                    token: lease.token,
                     ends,
-                    came: Instant::now(),
+                    granted_at: Instant::now(),
                     left: room.clamp(1, MOST_PER_GRANT),
                 });
             }
         }
     }
 
-    /// The lock, if it is held.
-    pub(super) fn held(&self) -> Option<HeldLock> {
-        match self.state.standing {
-            QueuePosition::Granted(held) => Some(held),
-            QueuePosition::Unknown | QueuePosition::Queued(_) => None,
-        }
+    fn held(&self) -> Option<HeldLock> {
+        self.queue.state().lock.held
     }
 
-    /// Counts one send under this grant, and says whether another caller may have its turn under it, with so much of the lease
-    /// needed.
-    pub(super) fn should_hand_over(&mut self, needed: std::time::Duration) -> bool {
-        let QueuePosition::Granted(held) = &mut self.state.standing else {
-            return false;
-        };
-        held.left = held.left.saturating_sub(1);
-        held.left > 0 && BootInstant::now() + needed < held.ends && self.line.has_waiter_since(held.came)
-    }
-
-    /// Whether no caller is left to take over the lock or the ticket.
-    pub(super) fn has_no_waiters(&self) -> bool {
-        let came = self.held().map_or_else(Instant::now, |held| held.came);
-        !self.line.has_waiter_since(came)
-    }
-
-    /// Whether no other ticket is known to come before this one.
+    /// Whether no other ticket is known to be ahead.
     pub(super) fn is_next(&self) -> bool {
-        !matches!(self.state.standing, QueuePosition::Queued(1..))
+        self.queue.state().lock.ahead == 0
     }
 
-    /// Forgets the ticket: the next caller takes a new one. Returns the old one, if the ledger may know it.
-    pub(super) fn reset(&mut self) -> Option<Ticket> {
-        std::mem::take(&mut *self.state).ticket
+    /// Whether the lock is held, with at least this much of its lease left.
+    pub(super) fn lease_lasts(&self, needed: Duration) -> bool {
+        self.held().is_some_and(|held| BootInstant::now() + needed <= held.ends)
+    }
+
+    /// Counts one send under this grant. Returns whether another caller may take the lock over,
+    /// with `needed` of the lease left.
+    pub(super) fn count_send(&self, needed: Duration) -> bool {
+        let held = {
+            let mut state = self.queue.state();
+            let Some(held) = &mut state.lock.held else {
+                return false;
+            };
+            held.left = held.left.saturating_sub(1);
+            *held
+        };
+        held.left > 0
+            && BootInstant::now() + needed < held.ends
+            && self.queue.has_waiter_since(held.granted_at)
+    }
+
+    /// Whether a caller behind can use the lock or ticket, with `needed` of a lease left.
+    pub(super) fn is_wanted(&self, needed: Duration) -> bool {
+        let held = self.held();
+        let since = held.map_or_else(Instant::now, |held| held.granted_at);
+        held.is_none_or(|held| BootInstant::now() + needed < held.ends)
+            && self.queue.has_waiter_since(since)
+    }
+
+    /// Discards the ticket, so that the next caller takes a new one. Returns the old one, if the
+    /// ledger may know it.
+    pub(super) fn reset(&self) -> Option<Ticket> {
+        std::mem::take(&mut self.queue.state().lock).ticket
     }
 }
 
@@ -242,16 +278,10 @@ mod tests {
     }
 
     fn granted(ticket: Ticket) -> CommandOutcome {
-        let hold = LockToken {
-            ticket,
-            fence: Fence::default().next(Timestamp::default()),
-        };
-        let expires_at = Timestamp::default() + std::time::Duration::from_secs(15);
+        let hold = LockToken { ticket, fence: Fence::default().next(Timestamp::default()) };
+        let expires_at = Timestamp::default() + Duration::from_secs(15);
         answer(Reply::Granted {
-            grant: LeaseGrant {
-                token: hold,
-                expires_at,
-            },
+            grant: LeaseGrant { token: hold, expires_at },
             stale: true,
             room: 10,
         })
@@ -259,14 +289,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_grant_ends_the_place_in_the_queue() {
-        let mut guard = Arc::new(InstanceQueue::default())
-            .try_lock()
-            .expect("the line is empty");
+        let guard = Arc::new(InstanceQueue::default()).try_lock().expect("the line is empty");
         let ticket = guard.ticket();
         assert!(guard.is_next(), "nothing is known yet");
         guard.apply_reply(&answer(Reply::Queued { ahead: 1 }));
         assert!(!guard.is_next());
-        // The one in front left.
+        // The caller in front left.
         guard.apply_reply(&granted(ticket));
         assert!(guard.is_next() && guard.held().is_some());
         guard.apply_reply(&answer(Reply::Queued { ahead: 2 }));
@@ -276,5 +304,35 @@ mod tests {
         guard.apply_reply(&granted(ticket));
         assert_eq!(guard.reset(), Some(ticket));
         assert!(guard.is_next() && guard.held().is_none() && guard.reset().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_ends_the_wait_of_all_callers_that_wait_then() {
+        let queue = Arc::new(InstanceQueue::default());
+        let head = queue.try_lock().expect("the queue is empty");
+        let outage = Failure::new(Reason::CoordinationUnavailable, "the ledger cannot be reached");
+        let (first, second) = (queue.lock(), queue.lock());
+        tokio::pin!(first, second);
+        assert!(
+            futures_util::poll!(&mut first).is_pending()
+                && futures_util::poll!(&mut second).is_pending()
+        );
+        head.set_blocked_by(&outage);
+        assert!(futures_util::poll!(&mut first).is_pending(), "it has only begun");
+        tokio::time::advance(LEDGER_PATIENCE).await;
+        head.set_blocked_by(&outage);
+        let reason = |ended: Result<QueueGuard, Failure>| ended.map(drop).unwrap_err().reason;
+        assert_eq!(reason(first.await), Reason::CoordinationUnavailable);
+        assert_eq!(reason(second.await), Reason::CoordinationUnavailable);
+        head.ledger_reached();
+        assert_eq!(queue.blocked_by().reason, Reason::LockWait);
+        let third = queue.lock();
+        tokio::pin!(third);
+        head.set_blocked_by(&outage);
+        assert!(futures_util::poll!(&mut third).is_pending(), "another outage has only begun");
+        head.set_unblocked();
+        drop(head);
+        assert!(third.await.is_ok(), "it came after the outage");
+        assert_eq!(queue.blocked_by().reason, Reason::LockWait);
     }
 }

@@ -1,196 +1,153 @@
-//! Acquires the lock, a slot and the record of a send, with a describe of the instance in between if the last observation is too old.
-//! Releases the lock again.
+//! The lock, a slot and the record of a send, in one commit. If the last observation is too old,
+//! the instance is observed first.
 
-use std::time::Duration;
-
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::ens::Ens;
-use crate::ledger::bounds::LEASE_MARGIN;
+use crate::failures::{Operation, attach as failures};
 use crate::ledger::command::{Command, Mode, Reply};
 use crate::ledger::execute::CommandOutcome;
-use crate::ledger::{BootInstant, LedgerError, LedgerStore};
-use crate::model::{Failure, InstanceId, Uid, random};
-use crate::rate_limit::{Permit, RateClass};
+use crate::ledger::{LedgerError, LedgerStore};
+use crate::model::{Failure, Ticket, Uid, random};
+use crate::rate_limit::RateClass;
 
-use super::caller_session::{self, CallerSession};
-use super::describe::DESCRIBE_PAUSE;
-use super::lock_queue::QueueGuard;
-use super::send_permit::{SendPermit, SendPermits};
-use super::steps::{NextStep, ReserveRequest, Reserved};
-use super::{Attacher, AttemptStep, AttemptTask, LEDGER_RETRY, failures};
-
-/// Outcome of a try to reserve.
-pub(super) enum ReserveOutcome {
-    /// The slot is reserved and the send recorded.
-    Reserved(Reserved),
-    /// The ledger replied otherwise.
-    Denied(Box<CommandOutcome>),
-    /// The instance must be described, and no permit for that is at hand.
-    NoDescribePermit,
-    /// The instance could not be described. The inner error is worth another try after a pause.
-    DescribeFailed(Result<(Duration, Failure), Failure>),
-    /// The ledger could not be reached.
-    LedgerUnavailable(LedgerError),
-    /// The caller left, or has too little time left.
-    Closed(Failure),
-}
+use super::AttemptTask;
+use super::flow::{Reserving, Step};
+use super::retry::{DESCRIBE_PAUSE, LEDGER_RETRY};
+use super::send_permit::SendPermit;
+use super::steps::ReserveRequest;
 
 impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
-    /// Takes the lock and a slot, describes the instance if the last observation is too old, and sends. Unused permits stay in
-    /// `permits`.
-    pub(super) async fn reserve(
-        &self,
-        guard: &mut QueueGuard,
-        permit_for_send: SendPermit,
-        permits: &mut SendPermits,
-    ) -> Result<AttemptStep, Failure> {
-        let (attacher, instance) = (&self.attacher, &self.request.instance);
-        // What was taken back may have been ended meanwhile: it does not come again under its old uid.
-        let enter = self.enter(guard.ticket(), Uid(random::uuid()), Mode::Reserve);
-        let reserving = ReserveRequest::new(enter);
-        let outcome = attacher
-            .reserve(guard, instance, reserving, &mut permits.describe, Some(&self.session))
-            .await;
-        if let ReserveOutcome::Reserved(reserved) = outcome {
-            attacher.metrics.lock_waited(self.arrived.elapsed());
-            return self.send(guard, reserved, permit_for_send).await;
-        }
-        permits.send = Some(permit_for_send);
-        match outcome {
-            ReserveOutcome::Reserved(_) => Ok(AttemptStep::Continue),
-            ReserveOutcome::Closed(failure) => Err(failure),
-            ReserveOutcome::Denied(answer) if matches!(answer.reply, Reply::Granted { .. }) => {
-                attacher.release(guard, instance).await;
-                let why = failures::not_sent("its answer came too late to go by");
-                Ok(AttemptStep::Retry(DESCRIBE_PAUSE, why))
+    /// The request for a reservation with this permit.
+    pub(super) fn reserving(&self, ticket: Ticket, permit: SendPermit) -> Box<Reserving> {
+        let want = match self.resends {
+            Some(uid) => Command::Resend { ticket, uid, eni: self.request.eni.clone() },
+            // A withdrawn uid may have been ended meanwhile, so it is not reused.
+            None => {
+                let uid = Uid(random::uuid());
+                self.request.acquire_command(ticket, uid, Mode::Reserve, self.confirmed_since())
             }
-            ReserveOutcome::Denied(answer) => self.without_send(guard, *answer).await,
-            ReserveOutcome::NoDescribePermit => {
-                attacher.release(guard, instance).await;
-                attacher.return_probes(permits).await;
-                permits.describe = Some(attacher.permit(RateClass::Describe, &self.session).await?);
-                Ok(AttemptStep::Continue)
-            }
-            ReserveOutcome::DescribeFailed(error) => {
-                attacher.release(guard, instance).await;
-                let (pause, why) = error?;
-                Ok(AttemptStep::Retry(pause, why))
-            }
-            // If it was written the tracker settles it.
-            ReserveOutcome::LedgerUnavailable(error) if error.maybe_applied() => Err(caller_session::outcome_unknown()),
-            ReserveOutcome::LedgerUnavailable(_) if Instant::now() >= self.session.deadline() => {
-                self.session.close().map(|known| AttemptStep::Done(Box::new(known)))
-            }
-            ReserveOutcome::LedgerUnavailable(error) => {
-                Ok(AttemptStep::Retry(LEDGER_RETRY, self.session.ledger_unreached(&error)?))
-            }
-        }
+        };
+        Box::new(Reserving { request: ReserveRequest::new(want), permit, in_doubt: false })
     }
-}
 
-impl<L: LedgerStore, E: Ens> Attacher<L, E> {
-    /// Tries to reserve, for the caller of this session if there is one. The session counts as sending only while a command that may
-    /// record a send is in flight, and after one is recorded. A describe uses the permit that was passed in, or one that is available
-    /// at once.
-    pub(super) async fn reserve(
-        &self,
-        guard: &mut QueueGuard,
-        instance: &InstanceId,
-        mut reserving: ReserveRequest,
-        describe: &mut Option<Permit>,
-        caller: Option<&CallerSession>,
-    ) -> ReserveOutcome {
-        loop {
-            if let Some(Err(closed)) = caller.map(CallerSession::begin_send) {
-                return ReserveOutcome::Closed(closed);
-            }
-            let command = reserving.command();
-            let answer = match caller {
-                Some(session) => self.execute_until_known(instance, &command, session).await,
-                None => self.ledger.execute(instance, &command).await,
-            };
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(error) => {
-                    if let (Some(session), false) = (caller, error.maybe_applied()) {
-                        session.reopen();
-                    }
-                    return ReserveOutcome::LedgerUnavailable(error);
+    /// Acquires the lock, reserves a slot and records a send. The session counts as sending while
+    /// such a command is in flight, and after its commit.
+    pub(super) async fn reserve(&mut self, mut reserving: Box<Reserving>) -> Result<Step, Failure> {
+        if !reserving.in_doubt {
+            self.session.begin_send()?;
+        }
+        let (command, deadline) = (reserving.request.command(), self.session.deadline());
+        let ledger = self.backends().ledger.clone();
+        let answer = match ledger.execute_until(&self.request.instance, &command, deadline).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                reserving.in_doubt |= error.maybe_applied();
+                if reserving.in_doubt {
+                    return self.request_again(reserving, &error).await;
                 }
-            };
-            if let Some(session) = caller {
-                session.ledger_reached();
-            }
-            guard.apply_reply(&answer);
-            let heard = match reserving.on_reply(&answer.reply, &answer.record.epoch) {
-                NextStep::Reserved(reserved) => return ReserveOutcome::Reserved(reserved),
-                heard => heard,
-            };
-            if let Some(session) = caller {
-                session.reopen();
-            }
-            if !matches!(heard, NextStep::Describe) {
-                return ReserveOutcome::Denied(Box::new(answer));
-            }
-            let permit = match describe.take() {
-                Some(permit) => permit,
-                None => match self.limiter.try_permit(RateClass::Describe).await {
-                    Ok(permit) => permit,
-                    Err(_) => return ReserveOutcome::NoDescribePermit,
-                },
-            };
-            if let Some(session) = caller {
-                session.set_pending_error(failures::not_sent("its answer about the instance did not come in time"));
-            }
-            match self.describe(instance, permit).await {
-                Ok((sent_at, rows)) => reserving.on_observation(sent_at, rows),
-                Err(error) => return ReserveOutcome::DescribeFailed(error),
-            }
-        }
-    }
-
-    /// Executes a command that may record a send, while the caller waits. A caller that left, or received `OUTCOME_UNKNOWN`, may call
-    /// again, and that call's answer must stay true. A lost reply is requested again until it is known: before that the caller must not
-    /// receive "nothing will be sent". The tracker settles what was recorded nevertheless.
-    async fn execute_until_known(
-        &self,
-        instance: &InstanceId,
-        command: &Command,
-        session: &CallerSession,
-    ) -> Result<CommandOutcome, LedgerError> {
-        let mut in_doubt = false;
-        while !session.is_abandoned() {
-            match self.ledger.execute_until(instance, command, session.deadline()).await {
-                Err(error) if in_doubt || error.maybe_applied() => {
-                    in_doubt = true;
-                    session.set_pending_error(failures::unavailable(&error));
+                self.session.reopen();
+                if Instant::now() >= deadline {
+                    return self.session.close().map(|known| Step::Done(Box::new(known)));
                 }
-                answer => return answer,
+                self.pause_for_ledger(&error).await?;
+                return Ok(Step::Prepare);
             }
-            tokio::time::sleep(LEDGER_RETRY).await;
-        }
-        Err(match in_doubt {
-            true => LedgerError::outcome_unknown("its answer was lost"),
-            false => LedgerError::not_applied("its caller left"),
-        })
+        };
+        self.on_reserve_reply(reserving, answer).await
     }
 
-    /// Releases the lock, or the ticket, unless another caller takes it over.
-    pub(super) async fn release_if_idle(&self, guard: &mut QueueGuard, instance: &InstanceId) {
-        let enough = guard
-            .held()
-            .is_none_or(|held| BootInstant::now() + self.attempt_timeout + LEASE_MARGIN < held.ends);
-        if guard.has_no_waiters() || !enough {
-            self.release(guard, instance).await;
+    async fn on_reserve_reply(
+        &mut self,
+        mut reserving: Box<Reserving>,
+        answer: CommandOutcome,
+    ) -> Result<Step, Failure> {
+        reserving.in_doubt = false;
+        self.ledger_reached();
+        if let Some(lock) = &self.lock {
+            lock.apply_reply(&answer);
+        }
+        let Reserving { request, .. } = &mut *reserving;
+        if let Some(reserved) = request.on_reply(&answer.reply, &answer.record.epoch) {
+            if self.resends.is_none() {
+                self.attacher.record_lock_wait(self.arrived);
+            }
+            return Ok(Step::Send(Box::new(reserved), reserving.permit));
+        }
+        self.session.reopen();
+        if request.needs_observation() {
+            return Ok(Step::Observe(reserving));
+        }
+        match answer.reply {
+            Reply::Granted { .. } => {
+                self.release_lock().await;
+                self.pause(
+                    DESCRIBE_PAUSE,
+                    failures::not_sent("the describe took longer than its result is valid"),
+                )
+                .await?;
+                Ok(Step::Prepare)
+            }
+            _ => {
+                self.permits.send = Some(reserving.permit.permit);
+                self.follow_reply(answer).await
+            }
         }
     }
 
-    /// Releases the lock, or the ticket. If the ledger cannot be reached both expire.
-    pub(super) async fn release(&self, guard: &mut QueueGuard, instance: &InstanceId) {
-        if let Some(ticket) = guard.reset() {
-            // A lease that is not given back lapses.
-            let _ = self.ledger.execute(instance, &Command::Release { ticket }).await;
+    /// Repeats a reservation whose reply was lost. While the reply is unknown, the gateway must not
+    /// report that nothing was sent. A caller that left or received `OUTCOME_UNKNOWN` may call
+    /// again, and that call's answer must stay true. So the gateway then stops, and the tracker
+    /// settles a possible record. A long outage of the ledger ends the wait of all callers.
+    async fn request_again(
+        &mut self,
+        reserving: Box<Reserving>,
+        error: &LedgerError,
+    ) -> Result<Step, Failure> {
+        let why = Operation::Attach.ledger_unavailable(error);
+        self.waits_for(why.clone());
+        if self.resends.is_none() {
+            if self.retry.is_ledger_lost(error) {
+                self.abort_waiters(&why);
+                let answer = self.session.close_for_outage();
+                self.send_answer(answer);
+            } else {
+                sleep(LEDGER_RETRY).await;
+            }
+            if !self.session.is_abandoned() {
+                return Ok(Step::Reserve(reserving));
+            }
+        }
+        Err(failures::outcome_unknown())
+    }
+
+    /// Observes the instance under the lock, with a permit that is available at once. The
+    /// observation is recorded with the reservation.
+    pub(super) async fn observe(&mut self, mut reserving: Box<Reserving>) -> Result<Step, Failure> {
+        let permit = match self.permits.describe.take() {
+            Some(permit) => Some(permit),
+            None => self.try_permit(RateClass::Describe).await,
+        };
+        let Some(permit) = permit else {
+            self.permits.send = Some(reserving.permit.permit);
+            self.release_lock().await;
+            self.permits.return_probes();
+            self.permits.describe = self.permit(RateClass::Describe).await?;
+            return Ok(Step::Prepare);
+        };
+        self.waits_for(failures::not_sent("the describe of the instance got no answer in time"));
+        let backends = self.backends().clone();
+        match backends.observe_instance(&self.request.instance, permit.spend()).await {
+            Ok(seen) => {
+                reserving.request.on_observation(seen.sent_at, seen.rows);
+                Ok(Step::Reserve(reserving))
+            }
+            Err(error) => {
+                self.release_lock().await;
+                let retry = self.retry.after_describe(&error)?;
+                self.pause_for(retry).await?;
+                Ok(Step::Prepare)
+            }
         }
     }
 }

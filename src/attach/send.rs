@@ -1,237 +1,211 @@
-//! The send itself: under the lock, with the lease checked last, and its answer written whatever it takes.
+//! The send, under the lock and after the lease check, and the record of its result.
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::ens::{Ens, EnsRefusal, Outcome};
-use crate::ledger::bounds::LEASE_MARGIN;
+use crate::failures::{Operation, attach as failures};
 use crate::ledger::command::{Reply, SendResult};
-use crate::ledger::record::Attempt;
-use crate::ledger::{BootInstant, LedgerError, LedgerStore};
-use crate::model::{Attachment, Failure, Reason, SendEffect, State};
+use crate::ledger::record::{Attempt, AttemptState};
+use crate::ledger::{LedgerStore, SafetyCheck};
+use crate::model::{Attachment, Failure, Reason, SendEffect};
 use crate::telemetry::metrics::RefusedBy;
 
-use super::caller_session::LEDGER_PATIENCE;
-use super::lock_queue::QueueGuard;
+use super::AttemptTask;
+use super::flow::{NoEffect, Sent, Step};
+use super::retry::{LEDGER_PATIENCE, LEDGER_RETRY};
 use super::send_permit::SendPermit;
 use super::steps::{Completed, Reserved};
-use super::{Attacher, AttemptStep, AttemptTask, LEDGER_RETRY, PendingOutcome, failures};
 
-/// How long the answer of a send is tried to be written: past every bound after which the tracker has settled it from ENS's own
-/// status.
-const WRITE_FOR: Duration = Duration::from_secs(120);
-/// The pause after a throttling answer without a time of its own.
+/// How long the gateway tries to record a result. By then the tracker has settled the attempt from
+/// ENS's status.
+const RECORD_FOR: Duration = Duration::from_secs(120);
+/// Pause after a throttling answer that gives no time.
 const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
-
-/// The pause before an attach is sent again with fresh credentials.
+/// Pause before a retry with fresh credentials.
 const CREDENTIALS_PAUSE: Duration = Duration::from_millis(300);
 
-/// Why it is as if never sent, and how long to wait before another try.
-type RetryReason = (Duration, Failure);
-
-/// What a send came to, for the ledger and for the caller.
-pub(super) struct SendOutcome {
-    pub(super) completed: Completed,
-    retry: Option<RetryReason>,
-}
-
-impl SendOutcome {
-    fn void(answered: Completed, pause: Duration, why: Failure) -> Self {
-        let void = Some((pause, why));
-        Self {
-            completed: answered,
-            retry: void,
-        }
-    }
-}
-
 impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
-    /// Sends what was reserved, and the ledger remembers even if it fails over, and writes the answer.
-    pub(super) async fn send(
-        &self,
-        guard: &mut QueueGuard,
-        reserved: Reserved,
-        permits: SendPermit,
-    ) -> Result<AttemptStep, Failure> {
-        let retry = || self.session.try_refresh_credentials();
-        let SendOutcome {
-            completed: answered,
-            retry: void,
-        } = self.attacher.send_once(guard, reserved, permits, retry).await;
-        self.report_result(&answered);
-        let written = {
-            let write = self.attacher.write(guard, &answered);
-            tokio::pin!(write);
-            match timeout(LEDGER_PATIENCE, &mut write).await {
-                Ok(written) => written,
-                Err(_) => {
-                    self.session.report_ledger_lost();
-                    write.await
-                }
-            }
-        };
-        let uid = answered.attempt().uid();
-        match (answered.answer(), void, written) {
-            (SendResult::Refused(failure), ..) => Err(failure.clone()),
-            (SendResult::Accepted { .. }, _, Ok(Some(attachment))) => Ok(AttemptStep::Done(Box::new(attachment))),
-            (_, Some((pause, why)), Ok(None)) => {
-                if why.reason.send_effect() != SendEffect::Nothing {
-                    self.session.mark_sent(&why);
-                }
-                self.session.reopen();
-                Ok(AttemptStep::Retry(pause, why))
-            }
-            // The tracker was faster, and ended it: that stands.
-            (_, Some(_), Ok(Some(_))) => Ok(AttemptStep::AwaitOutcome(PendingOutcome { uid, sent: false })),
-            // The ledger still counts it as a send and settles it as one: no caller may receive "nothing was sent".
-            _ => Ok(AttemptStep::AwaitOutcome(PendingOutcome { uid, sent: true })),
-        }
+    /// Sends what is reserved, and reports a definite answer to the session.
+    pub(super) async fn send(&mut self, reserved: Reserved, permit: SendPermit) -> Step {
+        let (completed, no_effect) = self.send_once(reserved, permit).await;
+        self.report_result(&completed);
+        let hands_over = self.lock.as_ref().is_some_and(|lock| lock.should_hand_over());
+        Step::Record(Box::new(Sent {
+            completed,
+            no_effect,
+            release: !hands_over,
+            at: Instant::now(),
+        }))
     }
 
-    /// A definite answer is the caller's even if the ledger cannot be reached before the deadline.
-    fn report_result(&self, answered: &Completed) {
-        match answered.answer() {
-            SendResult::Accepted { ens_request_id } => {
-                let mut attachment = answered.attempt().attachment.clone();
-                let (revision, time) = (attachment.revision, attachment.updated_at);
-                attachment.ens_request_id.clone_from(ens_request_id);
-                attachment.enter(State::Attaching, revision, time);
-                self.session.set_result(Ok(attachment));
-            }
-            SendResult::Refused(failure) => self.session.set_result(Err(failure.clone())),
-            SendResult::StatusConflict(_) | SendResult::Unproven(_) | SendResult::NoEffect | SendResult::NoResponse => {
-            }
-        }
-    }
-}
-
-impl<L: LedgerStore, E: Ens> Attacher<L, E> {
-    /// One send, if the ledger will remember it whatever happens, and the lease lasts for it. Nothing is awaited between this last
-    /// check and the signature. `retry`: whether it is sent again with fresh credentials where ENS refuses these.
-    pub(super) async fn send_once(
-        &self,
-        guard: &QueueGuard,
+    /// Sends once, if the record is confirmed and the lease lasts. Nothing is awaited between that
+    /// check and the signature.
+    async fn send_once(
+        &mut self,
         reserved: Reserved,
-        permits: SendPermit,
-        retry: impl FnOnce() -> bool,
-    ) -> SendOutcome {
-        let instance = &reserved.attempt().attachment.instance;
-        let confirmation = self.ledger.store().confirm(instance, reserved.epoch()).await;
+        permit: SendPermit,
+    ) -> (Completed, Option<NoEffect>) {
+        let backends = self.backends().clone();
+        let store = backends.ledger.store();
+        let confirmation = store.confirm(&self.request.instance, reserved.epoch()).await;
         let confirmed = match reserved.confirmed(confirmation) {
             Ok(confirmed) => confirmed,
-            Err((answered, error)) => {
-                self.limiter.give_back(permits.permit).await;
-                return SendOutcome::void(answered, LEDGER_RETRY, failures::unconfirmed(&error));
+            Err((completed, error)) => {
+                return (completed, Some((LEDGER_RETRY, failures::unconfirmed(&error))));
             }
         };
-        let needed = self.attempt_timeout + LEASE_MARGIN;
-        let lasts = guard
-            .held()
-            .is_some_and(|held| BootInstant::now() + needed <= held.ends);
-        let under_way = match confirmed.check_lease(lasts, &self.ledger.bounds().checks) {
-            Ok(under_way) => under_way,
-            Err(answered) => {
-                self.limiter.give_back(permits.permit).await;
-                return SendOutcome::void(answered, LEDGER_RETRY, failures::lock_wait(0));
-            }
+        let lasts = self.lock.as_ref().is_some_and(|lock| lock.lasts_for_send());
+        let lasts = lasts || !backends.ledger.bounds().enabled(SafetyCheck::Lease);
+        let in_flight = match confirmed.check_lease(lasts) {
+            Ok(in_flight) => in_flight,
+            Err(completed) => return (completed, Some((LEDGER_RETRY, failures::lock_wait(0)))),
         };
-        let Attachment { instance, eni, .. } = &under_way.attempt().attachment;
-        let outcome = self.ens.attach(&permits.prepared, permits.permit, instance, eni).await;
-        let (answer, void) = self.to_send_result(under_way.attempt(), outcome, retry);
-        let answered = under_way.complete(answer);
-        SendOutcome {
-            completed: answered,
-            retry: void,
-        }
+        let SendPermit { permit, prepared } = permit;
+        let Attempt { instance, eni, .. } = in_flight.attempt();
+        let outcome = backends.ens.attach(&prepared, permit.spend(), instance, eni).await;
+        let (result, no_effect) = self.send_result(in_flight.attempt(), outcome);
+        (in_flight.complete(result), no_effect)
     }
 
-    /// What ENS's answer is to the ledger; and, where it is as if nothing had been sent, to the caller.
-    fn to_send_result(
-        &self,
+    /// The ledger's result for ENS's answer and, if the send had no effect, the caller's error.
+    fn send_result(
+        &mut self,
         attempt: &Attempt,
         outcome: Outcome,
-        retry: impl FnOnce() -> bool,
-    ) -> (SendResult, Option<RetryReason>) {
-        let Attachment { instance, eni, uid, .. } = &attempt.attachment;
+    ) -> (SendResult, Option<NoEffect>) {
+        let Attempt { instance, eni, uid, .. } = attempt;
+        let refused =
+            |refusal: &EnsRefusal| Operation::Attach.refused(refusal).about(instance, eni);
+        let no_effect =
+            |pause, why: Failure| (SendResult::NoEffect, Some((pause, why.about(instance, eni))));
         match outcome {
             Outcome::Accepted { ens_request_id } => (SendResult::Accepted { ens_request_id }, None),
-            Outcome::Refused(refusal) if refusal.rejects_the_key() && retry() => {
-                let why = failures::refused(&refusal).about(instance, eni);
-                (SendResult::NoEffect, Some((CREDENTIALS_PAUSE, why)))
+            Outcome::Refused(refusal)
+                if refusal.rejects_the_key() && self.retry.try_refresh_credentials() =>
+            {
+                no_effect(CREDENTIALS_PAUSE, refused(&refusal))
             }
-            Outcome::Refused(refusal) => (self.refused(attempt, &refusal), None),
-            Outcome::Conflict(refusal) => (
-                SendResult::StatusConflict(failures::refused(&refusal).about(instance, eni)),
-                None,
-            ),
+            Outcome::Refused(refusal) => {
+                let mut failure = refused(&refusal);
+                if failure.reason == Reason::EniLimitExceeded {
+                    self.backends().metrics.limit_rejected(RefusedBy::Ens);
+                    failure =
+                        failure.with("limit", self.backends().ledger.bounds_of(instance).limit);
+                }
+                (SendResult::Refused(failure), None)
+            }
+            Outcome::Conflict(refusal) => (SendResult::StatusConflict(refused(&refusal)), None),
             Outcome::Unproven(refusal) => {
                 tracing::warn!(%instance, %eni, %uid, code = refusal.code, message = refusal.message,
-                    "ens refused an attach by an unknown code; settling it from ens's own status");
-                (
-                    SendResult::Unproven(failures::refused(&refusal).about(instance, eni)),
-                    None,
-                )
+                    "ens refused an attach by an unlisted code; the attempt settles from the status in ens");
+                (SendResult::Unproven(refused(&refusal)), None)
             }
             Outcome::Throttled { refusal, retry_after } => {
                 let pause = retry_after.unwrap_or(THROTTLE_PAUSE);
-                let why = failures::throttled(&refusal).about(instance, eni).retry_after(pause);
-                (SendResult::NoEffect, Some((pause, why)))
+                no_effect(pause, Operation::Attach.throttled(&refusal, Some(pause)))
             }
-            Outcome::NotSent { why } => {
-                let why = failures::not_sent(&why).about(instance, eni);
-                (SendResult::NoEffect, Some((THROTTLE_PAUSE, why)))
-            }
+            Outcome::NotSent { why } => no_effect(THROTTLE_PAUSE, failures::not_sent(&why)),
             Outcome::Unanswered { why, .. } => {
-                tracing::warn!(%instance, %eni, %uid, %why, "an attach went unanswered; settling it from ens's own status");
+                tracing::warn!(%instance, %eni, %uid, %why, "an attach was not answered; the attempt settles from the status in ens");
                 (SendResult::NoResponse, None)
             }
         }
     }
 
-    fn refused(&self, attempt: &Attempt, refusal: &EnsRefusal) -> SendResult {
-        let mut failure = failures::refused(refusal).about(&attempt.attachment.instance, &attempt.attachment.eni);
-        if failure.reason == Reason::EniLimitExceeded {
-            self.metrics.limit_rejected(RefusedBy::Ens);
-            failure = failure.with("limit", self.ledger.bounds_of(&attempt.attachment.instance).limit);
+    /// Reports a definite answer to the session, even if the ledger fails before the deadline.
+    fn report_result(&self, completed: &Completed) {
+        match completed.answer() {
+            SendResult::Accepted { ens_request_id } => {
+                let mut accepted = completed.attempt().clone();
+                accepted.ens_request_id.clone_from(ens_request_id);
+                accepted.state.advance(AttemptState::Attaching);
+                accepted.stamp(accepted.revision, accepted.updated_at);
+                self.session.set_result(Ok(accepted.attachment()));
+            }
+            SendResult::Refused(failure) => self.session.set_result(Err(failure.clone())),
+            SendResult::StatusConflict(_)
+            | SendResult::Unproven(_)
+            | SendResult::NoEffect
+            | SendResult::NoResponse => {}
         }
-        SendResult::Refused(failure)
     }
 
-    /// Records the result of a send, and releases the lock with it unless another caller takes the lock over. The attachment
-    /// as it stands then; `None` if it is gone; an error if the ledger could not be reached for two minutes.
-    pub(super) async fn write(
-        &self,
-        guard: &mut QueueGuard,
-        answered: &Completed,
-    ) -> Result<Option<Attachment>, LedgerError> {
-        let release = !guard.should_hand_over(self.attempt_timeout + LEASE_MARGIN * 2);
-        let command = answered.command(release);
-        let Attachment { instance, eni, uid, .. } = &answered.attempt().attachment;
-        let until = Instant::now() + WRITE_FOR;
-        let reply = loop {
-            match self.ledger.execute(instance, &command).await {
-                Ok(answer) => break Ok(answer.reply),
-                Err(error) if Instant::now() < until => {
-                    // The callers behind wait for this one and cannot reach the ledger themselves.
-                    guard.line().set_blocked_by(&failures::unavailable(&error));
-                    sleep(LEDGER_RETRY).await;
+    /// Records the result of a send. The commit also releases the lock, unless another caller takes
+    /// it over.
+    pub(super) async fn record(&mut self, sent: Box<Sent>) -> Result<Step, Failure> {
+        let command = sent.completed.command(sent.release);
+        match self.execute(&command).await {
+            Ok(answer) => {
+                self.end_of_send(&sent, true);
+                let attachment = match answer.reply {
+                    Reply::Attempts(attempts) => {
+                        attempts.into_iter().next().map(|update| update.attempt.attachment())
+                    }
+                    _ => None,
+                };
+                self.after_record(*sent, attachment).await
+            }
+            Err(error) if sent.at.elapsed() < RECORD_FOR => {
+                // The callers behind cannot reach the ledger either.
+                let why = Operation::Attach.ledger_unavailable(&error);
+                self.waits_for(why);
+                if sent.at.elapsed() >= LEDGER_PATIENCE {
+                    // The caller does not wait for the record either.
+                    let answer = self.session.close_for_outage();
+                    self.send_answer(answer);
                 }
-                Err(error) => {
-                    tracing::error!(%instance, %eni, %uid, %error, "the answer of a send could not be written; the tracker settles it from ens's own status");
-                    break Err(error);
+                sleep(LEDGER_RETRY).await;
+                Ok(Step::Record(sent))
+            }
+            Err(error) => {
+                let Attempt { instance, eni, uid, .. } = sent.completed.attempt();
+                tracing::error!(%instance, %eni, %uid, %error, "the result of a send was not recorded; the tracker settles the attempt from the status in ens");
+                self.end_of_send(&sent, false);
+                match sent.completed.answer() {
+                    SendResult::Refused(failure) => Err(failure.clone()),
+                    _ => Ok(Step::AwaitOutcome(sent.pending(true))),
                 }
             }
-        };
-        if reply.is_ok() {
-            guard.line().set_blocked_by(&failures::queue_wait());
         }
-        if release {
-            guard.reset();
+    }
+
+    fn end_of_send(&self, sent: &Sent, recorded: bool) {
+        if let Some(lock) = &self.lock {
+            if recorded {
+                lock.set_unblocked();
+            }
+            if sent.release {
+                lock.reset();
+            }
         }
-        Ok(match reply? {
-            Reply::Attempts(attempts) => attempts.into_iter().next().map(|settled| settled.attempt.attachment),
-            _ => None,
-        })
+    }
+
+    /// The step after a recorded result. `attachment` is the attempt's current one, `None` if it is
+    /// gone.
+    async fn after_record(
+        &mut self,
+        sent: Sent,
+        attachment: Option<Attachment>,
+    ) -> Result<Step, Failure> {
+        let pending = sent.pending(sent.no_effect.is_none());
+        match (sent.completed.answer(), sent.no_effect, attachment) {
+            (SendResult::Refused(failure), ..) => Err(failure.clone()),
+            (SendResult::Accepted { .. }, _, Some(attachment)) => {
+                Ok(Step::Done(Box::new(attachment)))
+            }
+            (_, Some((pause, why)), None) => {
+                if why.reason.send_effect() != SendEffect::Nothing {
+                    self.session.mark_sent(&why);
+                }
+                self.session.reopen();
+                self.pause(pause, why).await?;
+                Ok(Step::Prepare)
+            }
+            // A send without effect was ended by the tracker, whose result stands. Any other counts
+            // as a send, and no caller may receive "nothing was sent".
+            _ => Ok(Step::AwaitOutcome(pending)),
+        }
     }
 }

@@ -1,43 +1,32 @@
-//! The steps of an attempt's owner, from the lock to the written answer: what it asks for next, and where each answer leads. Pure;
-//! those who drive an attempt take them, and the model (`tests/model`) explores the same ones.
+//! The steps from the lock to the recorded result: the next request, and the step after each reply.
+//! Pure: attaches and resends use them, and the model (`tests/model`) explores them.
 //!
 //! ```text
-//!  Asking ─────────► Reserved ─► Confirmed ─► UnderWay ─► Answered ─► written
-//!    ▲  └► describe     │            │                       ▲
-//!    └────────┘         └────────────┴── not to be sent ─────┘
+//!  ReserveRequest ──► Reserved ─► Confirmed ─► InFlight ─► Completed ─► recorded
+//!    ▲    └► observe       │           │                        ▲
+//!    └───────┘             └───────────┴──── not to be sent ────┘
 //! ```
 
 use crate::ledger::command::{Command, LeaseGrant, ObservedEni, Reply, SendResult};
 use crate::ledger::record::Attempt;
-use crate::ledger::{SafetyCheck, SafetyChecks};
 use crate::model::Timestamp;
 
-/// Asks the ledger for the lock, a slot and the right to one send.
+/// A request for the lock, a slot and the right to one send.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReserveRequest {
     want: Command,
     observed: Option<(Timestamp, Vec<ObservedEni>)>,
-}
-
-/// Where the ledger's reply leads.
-#[derive(Debug)]
-pub enum NextStep {
-    /// To a send.
-    Reserved(Reserved),
-    /// To a describe of the instance, under the lock; then [`ReserveRequest::on_observation`].
-    Describe,
-    /// Nothing is reserved, for the reply's reason.
-    Nothing,
+    needs_observation: bool,
 }
 
 impl ReserveRequest {
-    /// For an attempt of its own ([`Command::Acquire`]), or to send one again ([`Command::Resend`]).
+    /// A request for a new attempt ([`Command::Acquire`]) or a resend ([`Command::Resend`]).
     #[must_use]
     pub fn new(want: Command) -> Self {
-        Self { want, observed: None }
+        Self { want, observed: None, needs_observation: false }
     }
 
-    /// What to ask of the ledger. While the reply is not known the same is asked again.
+    /// The command to execute. It stays the same while the reply is unknown.
     #[must_use]
     pub fn command(&self) -> Command {
         match &self.observed {
@@ -50,28 +39,33 @@ impl ReserveRequest {
         }
     }
 
-    /// The ledger replied, under this epoch.
-    pub fn on_reply(&mut self, reply: &Reply, epoch: &str) -> NextStep {
-        let saw = self.observed.take().is_some();
+    /// The reservation, if the reply under this epoch is one.
+    pub fn on_reply(&mut self, reply: &Reply, epoch: &str) -> Option<Reserved> {
+        let observed = self.observed.take().is_some();
+        // A stale observation is not repeated at once.
+        self.needs_observation = matches!(reply, Reply::Granted { stale: true, .. }) && !observed;
         match reply {
-            Reply::Reserved { grant, attempt, .. } => NextStep::Reserved(Reserved {
-                lease: *grant,
-                attempt: attempt.clone(),
-                epoch: epoch.to_owned(),
-            }),
-            // An observation that is stale already is not repeated at once.
-            Reply::Granted { stale: true, .. } if !saw => NextStep::Describe,
-            _ => NextStep::Nothing,
+            Reply::Reserved { grant, attempt, .. } => {
+                Some(Reserved { lease: *grant, attempt: attempt.clone(), epoch: epoch.to_owned() })
+            }
+            _ => None,
         }
     }
 
-    /// ENS, asked at `sent_at`, showed these ENIs on the instance: recorded with the next command.
+    /// Whether [`ReserveRequest::on_observation`] needs an observation under the lock.
+    #[must_use]
+    pub fn needs_observation(&self) -> bool {
+        self.needs_observation
+    }
+
+    /// Adds an observation of the instance, sent at `sent_at`, to the next command.
     pub fn on_observation(&mut self, sent_at: Timestamp, rows: Vec<ObservedEni>) {
         self.observed = Some((sent_at, rows));
+        self.needs_observation = false;
     }
 }
 
-/// Has the lock, a slot, and a written send. The ledger may still lose them.
+/// A reservation with lock, slot and recorded send. The ledger may still lose it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reserved {
     lease: LeaseGrant,
@@ -80,28 +74,28 @@ pub struct Reserved {
 }
 
 impl Reserved {
-    /// The grant, and when its lease ends.
+    /// The grant and the end of its lease.
     #[must_use]
     pub fn lease(&self) -> LeaseGrant {
         self.lease
     }
 
-    /// The attempt, as written.
+    /// The attempt as recorded.
     #[must_use]
     pub fn attempt(&self) -> &Attempt {
         &self.attempt
     }
 
-    /// Under which epoch it was written.
+    /// The epoch of the record.
     #[must_use]
     pub fn epoch(&self) -> &str {
         &self.epoch
     }
 
-    /// Whether the ledger remembers it whatever fails now.
+    /// The reservation that the ledger keeps whatever fails.
     ///
     /// # Errors
-    /// What is not confirmed is not sent, and taken back.
+    /// An unconfirmed reservation is not sent, and withdrawn.
     pub fn confirmed<E>(self, confirmation: Result<(), E>) -> Result<Confirmed, (Completed, E)> {
         match confirmation {
             Ok(()) => Ok(Confirmed(self)),
@@ -114,49 +108,45 @@ impl Reserved {
     }
 }
 
-/// The ledger will remember it: to be sent, if the lease lasts for it.
+/// A confirmed reservation, to be sent if the lease lasts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Confirmed(Reserved);
 
 impl Confirmed {
-    /// What is to be sent.
+    /// The reservation.
     #[must_use]
     pub fn reserved(&self) -> &Reserved {
         &self.0
     }
 
-    /// The last check before the send: whether the lease lasts for it. Nothing is awaited between the check and the send.
+    /// The last check before the send. Nothing is awaited in between.
     ///
     /// # Errors
-    /// What is too late is not sent, and taken back.
-    pub fn check_lease(self, lasts: bool, rules: &SafetyChecks) -> Result<InFlight, Completed> {
-        if lasts || !rules.enabled(SafetyCheck::Lease) {
-            Ok(InFlight(self.0))
-        } else {
-            Err(self.0.complete(SendResult::NoEffect))
-        }
+    /// The lease is too short; the reservation is withdrawn.
+    pub fn check_lease(self, lasts: bool) -> Result<InFlight, Completed> {
+        if lasts { Ok(InFlight(self.0)) } else { Err(self.0.complete(SendResult::NoEffect)) }
     }
 }
 
-/// Sent, or about to be; its answer is waited for.
+/// A send whose answer is awaited.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InFlight(Reserved);
 
 impl InFlight {
-    /// What was sent.
+    /// The attempt that was sent.
     #[must_use]
     pub fn attempt(&self) -> &Attempt {
         &self.0.attempt
     }
 
-    /// ENS answered, or will not any more.
+    /// Completes the send with its result.
     #[must_use]
     pub fn complete(self, answer: SendResult) -> Completed {
         self.0.complete(answer)
     }
 }
 
-/// Its answer is known, and to be written.
+/// A result that is to be recorded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completed {
     reserved: Reserved,
@@ -164,19 +154,20 @@ pub struct Completed {
 }
 
 impl Completed {
-    /// What was sent, or was not.
+    /// The attempt.
     #[must_use]
     pub fn attempt(&self) -> &Attempt {
         &self.reserved.attempt
     }
 
-    /// How it was answered.
+    /// The result of the send.
     #[must_use]
     pub fn answer(&self) -> &SendResult {
         &self.answer
     }
 
-    /// Writes the answer, whatever became of the lock meanwhile, and releases the lock with it if nobody goes on under it.
+    /// The command that records the result, whatever holds the lock. `release` also releases the
+    /// lock.
     #[must_use]
     pub fn command(&self, release: bool) -> Command {
         Command::RecordSendResult {

@@ -1,120 +1,107 @@
-//! `validate_only`: every check that can be made without the lock and without a slot. It sends nothing, now or later.
+//! `validate_only`: every check that needs neither lock nor slot. Nothing is sent, now or later.
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
-use tokio::time::Instant;
-
-use crate::ens::{DescribeError, EniStatus, Ens, Row};
+use crate::backends::Backends;
+use crate::ens::{EniStatus, Ens, Row};
+use crate::failures::{Operation, attach as failures};
 use crate::ledger::LedgerStore;
-use crate::ledger::command::{Command, Mode, Reply};
-use crate::model::{Failure, Reason, State, Ticket, Uid};
-use crate::rate_limit::RateClass;
+use crate::ledger::command::Reply;
+use crate::model::{Failure, State};
+use crate::rate_limit::{Permit, RateClass};
 
 use super::caller_session::CallerSession;
-use super::{Attacher, AttemptTask, Request, failures};
+use super::{Attacher, Request};
 
-/// A check that was passed, in words.
+/// The description of a check that passed.
 pub type Check = String;
 
 impl<L: LedgerStore, E: Ens> Attacher<L, E> {
-    /// Checks what an attach would meet: room by the ledger and by ENS, the ENI's state, the instance's state and network.
+    /// Checks capacity by the ledger and by ENS, the ENI's state, and the instance's state and
+    /// network.
     ///
     /// # Errors
-    /// The failure that the attach would end with, as far as it can be foreseen.
+    /// The failure that an attach would end with, as far as it is foreseeable.
     pub async fn validate(self: &Arc<Self>, request: Request) -> Result<Vec<Check>, Failure> {
-        let session = CallerSession::new(request.deadline);
-        let attempting = AttemptTask {
-            attacher: self.clone(),
-            session: session.clone(),
-            request,
-            arrived: Instant::now(),
-        };
-        session.until_deadline(attempting.validate()).await?
+        let validation = Validation { backends: &self.backends, request: &request };
+        CallerSession::new(request.deadline).until_deadline(validation.check()).await?
     }
 }
 
-impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
-    async fn validate(&self) -> Result<Vec<Check>, Failure> {
-        let Request {
-            instance, eni, caller, ..
-        } = &self.request;
+/// One `validate_only` call.
+struct Validation<'a, L, E> {
+    backends: &'a Backends<L, E>,
+    request: &'a Request,
+}
+
+impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
+    async fn check(&self) -> Result<Vec<Check>, Failure> {
+        let Request { instance, eni, caller, .. } = self.request;
         let mut checks = vec![
             "fields: the ids are well-formed".to_owned(),
             format!("identity: the caller is {caller}"),
         ];
-        let ens = &self.attacher.ens;
-        let state = ens
+        let state = self
+            .backends
+            .ens
             .instance(self.describe_permit().await?, instance)
             .await
-            .map_err(|error| final_failure(&error))?;
-        let Some(state) = state else {
-            let why = "ens knows no such instance; check the id, and the account and region that the gateway uses";
-            return Err(Failure::new(Reason::InstanceNotFound, why).about(instance, eni));
-        };
+            .map_err(|error| Operation::Attach.describe_failed(&error))?
+            .ok_or_else(|| failures::unknown_instance().about(instance, eni))?;
         if self.is_here(&mut checks).await? {
             return Ok(checks);
         }
         if state.status != "Stopped" {
-            let why = format!("the instance is {}; stop it, and try again", state.status);
-            return Err(Failure::new(Reason::InstanceNotStopped, why).about(instance, eni));
+            return Err(failures::not_stopped(&state.status).about(instance, eni));
         }
         checks.push("instance: it is Stopped".to_owned());
         let row = self.row().await?;
         check_eni(&row, &state.network).map_err(|failure| failure.about(instance, eni))?;
         checks.push("eni: it is Available, and of a type that can be attached".to_owned());
         if row.network.is_empty() || state.network.is_empty() {
-            checks.push("network: not checked, for ens names none".to_owned());
+            checks.push("network: not checked, because ens shows none".to_owned());
         } else {
             checks.push(format!("network: both are in {}", row.network));
         }
         Ok(checks)
     }
 
-    /// Whether the pair is attached or under way; otherwise checks that there is room for it.
+    /// Whether the pair is attached or in flight. If not, checks that a slot is free.
     async fn is_here(&self, checks: &mut Vec<Check>) -> Result<bool, Failure> {
-        let Request { instance, eni, .. } = &self.request;
+        let Request { instance, eni, .. } = self.request;
         let permit = self.describe_permit().await?;
-        let (sent_at, rows) = match self.attacher.describe(instance, permit).await {
-            Ok(seen) => seen,
-            Err(error) => return Err(error.map_or_else(|failure| failure, |(_, why)| why)),
-        };
-        let enter = self.enter(Ticket(Uuid::nil()), Uid(Uuid::nil()), Mode::Query);
-        let command = Command::Observe {
-            sent_at,
-            rows,
-            then: Some(Box::new(enter)),
-        };
-        let answer = self
-            .attacher
-            .ledger
-            .execute(instance, &command)
-            .await
-            .map_err(|e| failures::unavailable(&e))?;
+        // The time is taken before the describe, which then confirms an attached ENI.
+        let query = self.request.query_command(self.backends.ledger.store().now(instance));
+        let observed = self.backends.record_instance(instance, permit, Some(query)).await;
+        let (_, answer) = observed.map_err(|error| Operation::Attach.not_observed(&error))?;
         match answer.reply {
-            Reply::CapacityExceeded(fullness) => Err(failures::capacity_exceeded(&fullness, instance, eni)),
+            Reply::CapacityExceeded(fullness) => {
+                Err(failures::capacity_exceeded(&fullness, instance, eni))
+            }
             Reply::Recovering(until) => Err(failures::recovering(until, answer.now)),
             Reply::RequestIdReused(entry) => Err(failures::request_id_reused(&entry.eni)),
-            Reply::AlreadyAttached { attempt, .. } if attempt.attachment.state == State::Detaching => {
+            Reply::AlreadyAttached { attempt, .. } if attempt.state.kind() == State::Detaching => {
                 Err(failures::detaching(instance, eni))
             }
             Reply::AlreadyAttached { .. } => {
-                checks.push("eni: it is attached to this instance already; an attach would send nothing".to_owned());
+                checks.push(
+                    "eni: it is attached to this instance already; an attach would send nothing"
+                        .to_owned(),
+                );
                 Ok(true)
             }
             Reply::Joined(_) => {
-                checks.push("eni: its attach is under way; another one would join it".to_owned());
+                checks.push("eni: its attach is in flight; another one would join it".to_owned());
                 Ok(true)
             }
             Reply::Replayed(_) => {
-                checks.push("request_id: it was answered before; the same answer would be given again".to_owned());
+                checks.push("request_id: it has an outcome, which would be replayed".to_owned());
                 Ok(true)
             }
             _ => {
                 checks.push(format!(
-                    "room: the instance has a free slot (limit {})",
-                    self.attacher.ledger.bounds_of(instance).limit
+                    "slots: the instance has a free slot (limit {})",
+                    self.backends.ledger.bounds_of(instance).limit
                 ));
                 Ok(false)
             }
@@ -122,49 +109,28 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     }
 
     async fn row(&self) -> Result<Row, Failure> {
-        let Request { instance, eni, .. } = &self.request;
-        let rows = self
-            .attacher
-            .ens
-            .interfaces(self.describe_permit().await?, std::slice::from_ref(eni))
-            .await;
-        let rows = match rows {
-            Err(DescribeError::UnknownId(_)) => Vec::new(),
-            rows => rows.map_err(|error| final_failure(&error))?,
-        };
-        rows.into_iter().find(|row| row.eni == *eni).ok_or_else(|| {
-            let why = "ens knows no such eni; check the id, and the account and region that the gateway uses";
-            Failure::new(Reason::EniNotFound, why).about(instance, eni)
-        })
+        let Request { instance, eni, .. } = self.request;
+        let row = self.backends.describe_eni(eni, self.describe_permit().await?).await;
+        row.map_err(|error| Operation::Attach.describe_failed(&error))?
+            .ok_or_else(|| failures::unknown_eni().about(instance, eni))
     }
 
-    async fn describe_permit(&self) -> Result<crate::rate_limit::Permit, Failure> {
-        let limiter = &self.attacher.limiter;
-        let permit = limiter.permit(RateClass::Read, self.session.deadline()).await;
-        permit.map_err(|missing| failures::no_permit(&missing))
+    async fn describe_permit(&self) -> Result<Permit, Failure> {
+        let limiter = &self.backends.limiter;
+        let permit = limiter.permit(RateClass::Read, self.request.deadline).await;
+        permit.map_err(|missing| Operation::Attach.no_permit(&missing))
     }
 }
 
 fn check_eni(row: &Row, network: &str) -> Result<(), Failure> {
     if row.primary {
-        let why = "the eni is a primary one; only secondary enis can be attached";
-        return Err(Failure::new(Reason::EniTypeNotSupported, why));
+        return Err(failures::primary_eni());
     }
     if row.status != EniStatus::Available {
-        let on = row.instance.as_ref().map_or_else(String::new, |on| format!(" on {on}"));
-        let why = format!("the eni is {}{on}; it must be Available", row.status_text);
-        return Err(Failure::new(Reason::EniNotAvailable, why));
+        return Err(failures::eni_not_available(row));
     }
     if !row.network.is_empty() && !network.is_empty() && row.network != network {
-        let why = format!(
-            "the eni is in network {}, the instance in {network}; both must be in the same one",
-            row.network
-        );
-        return Err(Failure::new(Reason::NetworkMismatch, why));
+        return Err(failures::network_mismatch(&row.network, network));
     }
     Ok(())
-}
-
-fn final_failure(error: &DescribeError) -> Failure {
-    failures::describe_failed(error).unwrap_or_else(|failure| failure)
 }

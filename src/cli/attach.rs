@@ -1,4 +1,4 @@
-//! `attach`: asks for one attachment, and watches it to its end if told so.
+//! `attach`: attaches one ENI, and watches it to its end with `--watch`.
 
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -18,11 +18,11 @@ Examples:
   eni-gateway attach i-5p67acfmxazb4p eni-58z57orgmt6d1 --watch --timeout 5m
   eni-gateway attach i-5p67acfmxazb4p eni-58z57orgmt6d1 --validate-only -o json
 
-Without --watch it returns when ENS has accepted or refused. An attach may be repeated at any time: \
-it joins the one under way, and an ENI that is attached already is a success. The instance must be \
-stopped.";
+Without --watch it returns when ENS has accepted or refused. A repeat is safe at any time: it \
+joins the attach in flight, and an ENI that is attached already is a success. The instance must \
+be stopped.";
 
-/// What to attach.
+/// Arguments of `attach`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -30,13 +30,13 @@ pub(super) struct Args {
     instance: InstanceId,
     /// The elastic network interface
     eni: InterfaceId,
-    /// Replay the answer that this id got before, if it did; good for 24 hours
+    /// Id of the intent, a UUID: a repeat within 24 hours gets the same outcome
     #[arg(long, value_name = "UUID")]
     request_id: Option<Uuid>,
-    /// Only say whether it would be tried, and what was checked
+    /// Only check the request, and print the checks
     #[arg(long, conflicts_with = "watch")]
     validate_only: bool,
-    /// Then watch it until it is attached or has failed
+    /// Then watch it until it is attached or failed
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
@@ -63,7 +63,7 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
         }
         Err(status) => {
             let refusal = Refusal::from(status);
-            // The attempt goes on without its caller; there is nothing to show of it yet.
+            // The attempt continues without its caller, and there is nothing to show yet.
             if !(args.watch && refusal.may_go_on()) {
                 return Err(Error::Refused(Box::new(refusal)));
             }

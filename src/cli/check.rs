@@ -1,12 +1,13 @@
-//! `check`: tries a configuration, and says what works.
+//! `check`: tests a configuration and prints the results.
 
 use std::io::Write as _;
 
 use serde_json::json;
 
 use super::error::Error;
-use super::output::{BAD, BUSY, Format, GOOD, clean, paint};
+use super::output::Format;
 use super::serve::Settings;
+use super::style::{BAD, BUSY, GOOD, clean, paint};
 use crate::app::check::{self, CheckFailure, CheckResult, CheckStatus};
 use crate::app::credentials;
 use crate::config::Config;
@@ -17,34 +18,29 @@ Examples:
   eni-gateway check --config /etc/eni-gateway.toml --offline
   eni-gateway check -o json
 
-It changes nothing, anywhere. Exit codes: 0 everything works (warnings may be told), 64 the configuration is wrong, 69 Redis or ENS \
-cannot be reached, 77 ENS refuses the key or lacks a right, 1 anything else; of several, the first of these.";
+It changes nothing. Exit codes: 0 everything works (perhaps with warnings), 64 the configuration \
+is wrong, 69 Redis or ENS cannot be reached, 77 ENS refuses the key or lacks a right, 1 anything \
+else. Of several, the first in this order.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Read the settings only, and connect nowhere
+    /// Check the settings only, without connections
     #[arg(long)]
     offline: bool,
-    /// How to print: lines for people, or one JSON object a line
+    /// Output: lines for people, or one JSON object a line
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: Format,
-    // Last: its heading would cover what follows.
+    // Last, because its heading would cover further options.
     #[command(flatten)]
     settings: Settings,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Error> {
-    let loaded = args
-        .settings
-        .load()
-        .map_err(|faults| Error::Usage(faults.to_string()))?;
-    let mut findings = vec![CheckResult::good("settings", "complete, and nothing contradicts")];
+    let loaded = args.settings.load().map_err(|faults| Error::Usage(faults.to_string()))?;
+    let mut findings = vec![CheckResult::good("settings", "complete and consistent")];
     findings.extend(
-        loaded
-            .warnings
-            .iter()
-            .map(|warning| CheckResult::warning("settings", warning, "")),
+        loaded.warnings.iter().map(|warning| CheckResult::warning("settings", warning, "")),
     );
     findings.extend(check::tls(&loaded.config).await);
     if !args.offline {
@@ -64,15 +60,11 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
 }
 
 async fn online(config: &Config) -> Result<Vec<CheckResult>, Error> {
-    let mut findings = check::coordination(config)
-        .await
-        .map_err(|error| Error::failed(&error))?;
+    let mut findings = check::coordination(config).await.map_err(|error| Error::failed(&error))?;
     match credentials::discover().await {
         Ok(credentials) => {
             findings.extend(
-                check::cloud(config, credentials)
-                    .await
-                    .map_err(|error| Error::failed(&error))?,
+                check::cloud(config, credentials).await.map_err(|error| Error::failed(&error))?,
             );
         }
         Err(error) => {
@@ -89,12 +81,7 @@ async fn online(config: &Config) -> Result<Vec<CheckResult>, Error> {
 }
 
 fn print(finding: &CheckResult, format: Format) -> Result<(), Error> {
-    let CheckResult {
-        part,
-        status,
-        message,
-        remedy,
-    } = finding;
+    let CheckResult { part, status, message, remedy } = finding;
     let (name, style) = match status {
         CheckStatus::Good => ("ok", GOOD),
         CheckStatus::Warning => ("warning", BUSY),

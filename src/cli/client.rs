@@ -1,4 +1,4 @@
-//! How a client command reaches the gateway.
+//! The client commands' connection to the gateway.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -16,34 +16,34 @@ use super::error::Error;
 use super::output::Format;
 use crate::grpc::proto::attachment_service_client::AttachmentServiceClient;
 
-/// How long one connection attempt may take.
+/// Timeout of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a call may take if nothing else was said; also what the gateway assumes.
+/// Default timeout of a call, also assumed by the gateway.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The options that all client commands share.
+/// Options of all client commands.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Connection and output")]
 pub(super) struct Options {
-    /// Where the gateway listens; https:// for TLS
+    /// URL of the gateway; https:// for TLS
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
     pub(super) endpoint: String,
-    /// Trust only the certificates of this PEM file, instead of the system's
+    /// CA bundle (PEM) that verifies the gateway, instead of the system's
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// Show this certificate (PEM)
+    /// Client certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
-    /// The certificate's private key (PEM)
+    /// Private key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
     /// Send the token in this file as `authorization: Bearer`
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// How long it may take in all, such as 10s or 2m [default: 30s; for a watch, no limit]
+    /// Timeout for the command, such as 10s or 2m [default: 30s; for a watch, none]
     #[arg(long, value_name = "TIME", value_parser = some_time)]
     pub(super) timeout: Option<Duration>,
-    /// How to print: columns for people, or one JSON object a line
+    /// Output: columns for people, or one JSON object a line
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: Format,
 }
@@ -65,7 +65,7 @@ impl tonic::service::Interceptor for Bearer {
 }
 
 impl Options {
-    /// The defaults, for the gateway at this URL.
+    /// Default options for the gateway at this URL.
     pub(super) fn at(endpoint: &str) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
@@ -96,32 +96,41 @@ impl Options {
     }
 
     fn endpoint(&self) -> Result<Endpoint, Error> {
-        // A password is not repeated, wherever it stands.
+        // The endpoint may hold a password, so it is not quoted.
         if self.endpoint.contains('@') {
-            let why = "--endpoint takes no user and no password: a caller shows --cert, or the token in --token-file";
+            let why =
+                "--endpoint has no user and no password: use --cert, or the token in --token-file";
             return Err(Error::Usage(why.to_owned()));
         }
-        let usage = |problem: &dyn std::fmt::Display| Error::Usage(format!("--endpoint {}: {problem}", self.endpoint));
-        let endpoint = Endpoint::from_shared(self.endpoint.clone()).map_err(|error| usage(&error))?;
+        let usage = |problem: &dyn std::fmt::Display| {
+            Error::Usage(format!("--endpoint {}: {problem}", self.endpoint))
+        };
+        let endpoint =
+            Endpoint::from_shared(self.endpoint.clone()).map_err(|error| usage(&error))?;
         if !matches!(endpoint.uri().path(), "" | "/") || endpoint.uri().query().is_some() {
-            return Err(usage(&"must end with the port: the gateway has no paths"));
+            return Err(usage(&"must end with the port, without a path"));
         }
-        if self.token_file.is_some() && endpoint.uri().scheme_str() == Some("http") && !is_loopback(&endpoint) {
+        if self.token_file.is_some()
+            && endpoint.uri().scheme_str() == Some("http")
+            && !is_loopback(&endpoint)
+        {
             return Err(usage(
-                &"--token-file would be readable on the way: give an --endpoint that begins with https://",
+                &"--token-file would be readable on the network: use an --endpoint with https://",
             ));
         }
-        let endpoint = endpoint.connect_timeout(self.timeout.map_or(CONNECT_TIMEOUT, |most| most.min(CONNECT_TIMEOUT)));
+        let endpoint = endpoint.connect_timeout(
+            self.timeout.map_or(CONNECT_TIMEOUT, |most| most.min(CONNECT_TIMEOUT)),
+        );
         match endpoint.uri().scheme_str() {
-            Some("https") => endpoint
-                .tls_config(self.tls()?)
-                .map_err(|error| Error::Usage(innermost(&error))),
+            Some("https") => {
+                endpoint.tls_config(self.tls()?).map_err(|error| Error::Usage(innermost(&error)))
+            }
             Some("http") if self.ca.is_some() || self.cert.is_some() => Err(Error::Usage(
-                "--ca, --cert and --key need TLS: give an --endpoint that begins with https://".to_owned(),
+                "--ca, --cert and --key need TLS: use an --endpoint with https://".to_owned(),
             )),
             Some("http") => Ok(endpoint),
             _ => Err(usage(&format_args!(
-                "must begin with http:// or https://, such as http://{}",
+                "must start with http:// or https://, such as http://{}",
                 self.endpoint
             ))),
         }
@@ -141,12 +150,12 @@ impl Options {
 
 fn some_time(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(time) if time.is_zero() => Err("must be longer than nothing".to_owned()),
+        Ok(time) if time.is_zero() => Err("must be longer than 0s".to_owned()),
         time => time.map_err(|error| error.to_string()),
     }
 }
 
-/// Whether nobody else is on the way there.
+/// Whether the endpoint is on this machine.
 fn is_loopback(endpoint: &Endpoint) -> bool {
     let host = endpoint.uri().host().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -154,18 +163,16 @@ fn is_loopback(endpoint: &Endpoint) -> bool {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|error| Error::Usage(format!("cannot read {}: {error}", path.display())))
+    std::fs::read(path)
+        .map_err(|error| Error::Usage(format!("cannot read {}: {error}", path.display())))
 }
 
-/// tonic takes a file without certificates for one, and then trusts nobody.
+/// Reads a CA bundle. tonic accepts a file without certificates, and then trusts no server.
 fn authorities(path: &Path) -> Result<Certificate, Error> {
     let pem = read(path)?;
     let mut found = CertificateDer::pem_slice_iter(&pem).peekable();
     if found.peek().is_none() || found.any(|certificate| certificate.is_err()) {
-        return Err(Error::Usage(format!(
-            "{} holds no certificates in PEM form",
-            path.display()
-        )));
+        return Err(Error::Usage(format!("{} has no certificates in PEM form", path.display())));
     }
     Ok(Certificate::from_pem(pem))
 }
@@ -173,7 +180,7 @@ fn authorities(path: &Path) -> Result<Certificate, Error> {
 fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, Error> {
     let no_token = || {
         Error::Usage(format!(
-            "{} holds no token: it must be one line of visible ASCII",
+            "{} has no token: it must be one line of visible ASCII",
             path.display()
         ))
     };
@@ -182,12 +189,13 @@ fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, Error> {
     if token.is_empty() {
         return Err(no_token());
     }
-    let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| no_token())?;
+    let mut value: MetadataValue<Ascii> =
+        format!("Bearer {token}").parse().map_err(|_| no_token())?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// The cause that says most; tonic's own text is "transport error".
+/// The innermost cause; tonic's own text is "transport error".
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
@@ -198,10 +206,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
 
 /// Runs a client command to its end.
 pub(super) fn block_on(command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
-    // Fails only if there is one already.
+    // It fails only if one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(command)
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
 }

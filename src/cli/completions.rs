@@ -2,10 +2,8 @@
 
 use std::io::{self, Write as _};
 
-use clap::CommandFactory as _;
 use clap_complete::{Shell, generate};
 
-use super::Cli;
 use super::error::Error;
 
 const EXAMPLES: &str = "\
@@ -13,7 +11,7 @@ Examples:
   eni-gateway completions bash > /etc/bash_completion.d/eni-gateway
   source <(eni-gateway completions zsh)";
 
-/// For which shell.
+/// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -21,9 +19,9 @@ pub(super) struct Args {
     shell: Shell,
 }
 
-pub(super) fn run(args: Args) -> Result<(), Error> {
-    // By way of memory, for the generator panics on a closed pipe.
+pub(super) fn run(args: Args, mut cli: clap::Command) -> Result<(), Error> {
+    // Buffered, because the generator panics on a closed pipe.
     let mut script = Vec::new();
-    generate(args.shell, &mut Cli::command(), "eni-gateway", &mut script);
+    generate(args.shell, &mut cli, "eni-gateway", &mut script);
     Ok(io::stdout().write_all(&script)?)
 }

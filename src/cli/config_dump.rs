@@ -1,4 +1,4 @@
-//! `config dump`: what is in force, and where it came from.
+//! `config dump`: prints the effective configuration and its sources.
 
 use std::io::Write as _;
 
@@ -11,11 +11,11 @@ Examples:
   eni-gateway config dump --config /etc/eni-gateway.toml
   eni-gateway config dump --ledger-url memory:// > eni-gateway.toml   # all defaults, to begin with
 
-What it prints is a settings' file itself; passwords are masked in it.";
+The output is a settings file. Passwords in it are masked.";
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Print all settings as they are in force, and where each came from; secrets are masked
+    /// Print all effective settings with their sources; secrets are masked
     #[command(after_help = EXAMPLES)]
     Dump(Settings),
 }

@@ -1,4 +1,4 @@
-//! How much of an instance the gateway has checked with ENS, and how long ago, in plain words.
+//! The completeness of a read and the age of its describe, in words.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::json::rfc3339;
 use crate::grpc::proto::{Heartbeat, ListAttachmentsResponse};
 
-/// What the gateway says of a read of a whole instance.
+/// The completeness of a read of a whole instance.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Coverage {
     pub(super) observe_time: Option<Timestamp>,
@@ -18,24 +18,18 @@ pub(super) struct Coverage {
 
 impl From<&ListAttachmentsResponse> for Coverage {
     fn from(page: &ListAttachmentsResponse) -> Self {
-        Self {
-            observe_time: page.observe_time,
-            incomplete: page.incomplete,
-        }
+        Self { observe_time: page.observe_time, incomplete: page.incomplete }
     }
 }
 
 impl From<&Heartbeat> for Coverage {
     fn from(heartbeat: &Heartbeat) -> Self {
-        Self {
-            observe_time: heartbeat.observe_time,
-            incomplete: heartbeat.incomplete,
-        }
+        Self { observe_time: heartbeat.observe_time, incomplete: heartbeat.incomplete }
     }
 }
 
 impl Coverage {
-    /// Of two pages of one list: no more than either claims.
+    /// The coverage of two pages of a list: the weaker of both.
     pub(super) fn and(self, other: Self) -> Self {
         let when = |coverage: &Self| coverage.observe_time.map(|time| (time.seconds, time.nanos));
         Self {
@@ -63,8 +57,8 @@ impl fmt::Display for Coverage {
     }
 }
 
-/// How long ago that is by this machine's clock, and when: `3m 5s ago (2026-11-23T09:00:00Z)`.
-/// `None` for what is no time.
+/// A time and its age by this machine's clock: `3m 5s ago (2026-11-23T09:00:00Z)`. `None` for an
+/// invalid time.
 pub(super) fn age(time: Timestamp) -> Option<String> {
     let then = jiff::Timestamp::new(time.seconds, time.nanos).ok()?;
     let seconds = jiff::Timestamp::now().duration_since(then).as_secs();
@@ -91,14 +85,11 @@ mod tests {
     }
 
     #[test]
-    fn an_age_is_told_in_plain_words() {
+    fn an_age_is_shown_in_plain_words() {
         let time = jiff::Timestamp::now() - Duration::from_secs(3 * 24 * 3600 + 7200);
         let coverage = at(Some(time.as_second()), true);
         let text = coverage.to_string();
-        assert!(
-            text.starts_with("ENS was last asked for the whole instance 3days 2h"),
-            "{text}"
-        );
+        assert!(text.starts_with("ENS was last asked for the whole instance 3days 2h"), "{text}");
         assert_eq!(at(None, true).to_string(), "ENS was never asked for the whole instance");
         assert_eq!(at(None, true).to_json(), json!({"incomplete": true}));
     }

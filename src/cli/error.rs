@@ -1,4 +1,4 @@
-//! Why a command did not do what it was asked.
+//! Errors of commands.
 
 use std::io::{self, Write as _};
 
@@ -6,14 +6,14 @@ use serde_json::json;
 
 use super::Exit;
 use super::coverage::Coverage;
-use super::output::{ERROR, paint};
 use super::refusal::Refusal;
+use super::style::{ERROR, paint};
 use crate::app::check::CheckFailure;
 
-/// Why a command ended without success.
+/// An error that ends a command.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    /// The arguments, or a file that they name, are no good.
+    /// The arguments, or a file that they name, are invalid.
     #[error("{0}")]
     Usage(String),
     /// No connection.
@@ -21,34 +21,40 @@ pub(super) enum Error {
         "cannot reach the gateway at {endpoint}: {cause}\n  what to do: check --endpoint, and whether the gateway runs there"
     )]
     Unreachable {
-        /// Where it was looked for.
+        /// The endpoint.
         endpoint: String,
-        /// What the connection failed with.
+        /// The cause.
         cause: String,
     },
-    /// The gateway said no, or the attachment failed.
+    /// The gateway refused, or the attachment failed.
     #[error("{0}")]
     Refused(Box<Refusal>),
-    /// `--timeout` struck while watching.
-    #[error("not at its end within the --timeout\n  what to do: watch again with --after-revision {after}")]
+    /// `--timeout` passed during a watch.
+    #[error(
+        "not at its end within --timeout\n  what to do: watch again with --after-revision {after}"
+    )]
     Unfinished {
-        /// Everything up to here was shown.
+        /// The revision up to which everything was shown.
         after: u64,
     },
-    /// What was printed is what the gateway knows, and ENS could not be asked for the rest.
+    /// The output is the gateway's state, and ENS could not be described.
     #[error(
-        "the list may be incomplete: {0}; attachments that others made since may be missing\n  what to do: try again"
+        "the list may be incomplete: {0}; external attachments since then may be missing\n  what \
+         to do: try again"
     )]
     Incomplete(Coverage),
-    /// What a command other than a client needs does not answer.
+    /// A server that the command needs is unreachable. Not for client commands.
     #[error("{0}")]
     NotReached(String),
-    /// `check` found something that does not work, and has said it.
-    #[error("not everything works")]
+    /// `check` printed a failure.
+    #[error("some checks failed")]
     CheckFailed(CheckFailure),
-    /// It could not be run, or broke.
+    /// The command could not run, or failed.
     #[error("{0}")]
     Failed(String),
+    /// The command failed, and its log has the error.
+    #[error("the log has the error")]
+    Logged(Exit),
     /// The output could not be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -61,7 +67,7 @@ impl From<tonic::Status> for Error {
 }
 
 impl Error {
-    /// It could not be run, for this reason and its causes.
+    /// A command that failed, with the error's causes.
     pub(super) fn failed(error: &dyn std::error::Error) -> Self {
         let mut text = error.to_string();
         let mut cause = error.source();
@@ -75,8 +81,9 @@ impl Error {
         Self::Failed(text)
     }
 
-    fn exit(&self) -> Exit {
+    pub(super) fn exit(&self) -> Exit {
         match self {
+            Self::Logged(exit) => *exit,
             Self::Usage(_) => Exit::Usage,
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Refused(refusal) => refusal.exit(),
@@ -95,13 +102,13 @@ impl Error {
         }
     }
 
-    /// Says it on stderr, as text or as one JSON object, and returns what to exit with.
+    /// Prints the error on stderr, as text or as one JSON object, and returns the exit code.
     pub(super) fn report(&self, as_json: bool) -> Exit {
         let exit = self.exit();
-        if exit == Exit::Done {
+        if exit == Exit::Done || matches!(self, Self::Logged(_)) {
             return exit;
         }
-        // Where stderr is closed, the exit code has to do.
+        // With stderr closed, only the exit code remains.
         let _ = if as_json {
             let error = match self {
                 Self::Refused(refusal) => refusal.to_json(),

@@ -1,4 +1,4 @@
-//! What the process ends with: the kind of failure, for scripts. The numbers are those of `sysexits.h`.
+//! Exit codes by kind of failure, for scripts. The numbers are those of `sysexits.h`.
 
 use std::process::ExitCode;
 
@@ -7,13 +7,13 @@ use std::process::ExitCode;
 pub enum Exit {
     /// 0: done.
     Done,
-    /// 1: failed or refused; the same again would be refused again.
+    /// 1: failed or refused; a repeat would be refused again.
     Refused,
     /// 64: the arguments or the configuration are wrong.
     Usage,
     /// 69: the gateway cannot be reached.
     Unreachable,
-    /// 75: not now; the same again may succeed.
+    /// 75: a repeat may succeed.
     TryAgain,
     /// 77: the caller is unknown, or not allowed.
     NotAllowed,

@@ -1,4 +1,4 @@
-//! A watch that lasts: over streams that end, replicas that go away and connections that fall silent.
+//! A watch that resumes after ended streams, stopped replicas and silent connections.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -9,44 +9,44 @@ use tonic::Request;
 use super::client::{Client, Options};
 use super::coverage::Coverage;
 use super::error::Error;
-use super::output::{BUSY, GOOD, paint};
 use super::refusal::Refusal;
 use super::resume::Cursor;
+use super::style::{BUSY, GOOD, paint};
 use crate::grpc::proto::watch_attachment_response::Event;
 use crate::grpc::proto::{Attachment, WatchAttachmentRequest};
 use crate::model::random;
 
-/// How long a stream may be silent before its first heartbeat has told how often they come.
+/// Maximum silence of a stream before its first heartbeat, which has the interval.
 const FIRST_SILENCE: Duration = Duration::from_secs(45);
-/// A stream that missed so many heartbeats is dead.
+/// Number of missed heartbeats after which a stream is dead.
 const MISSED_HEARTBEATS: u32 = 3;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What to watch.
+/// The scope and limits of a watch.
 pub(super) struct Follow<'a> {
     pub(super) client: &'a Options,
     pub(super) instance: String,
-    /// Empty: the whole instance.
+    /// The ENI; empty for the whole instance.
     pub(super) eni: String,
     pub(super) after: u64,
-    /// Go on after the end of everything in scope.
+    /// Whether to continue after terminal states.
     pub(super) follow: bool,
-    /// When to give up; never, if `None`.
+    /// The end of the watch; `None` for no limit.
     pub(super) deadline: Option<Instant>,
 }
 
-/// Why a stream ended.
+/// The end of a stream.
 enum End {
-    /// Everything in scope is at its end.
+    /// Everything in scope has ended.
     Complete,
-    /// To be taken up again.
+    /// The stream broke, and can be resumed.
     Lost(Refusal),
 }
 
 impl Follow<'_> {
-    /// Hands over each change until the gateway says that all is at its end, and returns the last one. Only what was
-    /// established is resumed: a first call that fails is an error.
+    /// Passes on each change until the gateway ends the stream, and returns the last one. Only an
+    /// established watch is resumed; a first call that fails is an error.
     pub(super) async fn run(
         self,
         client: Client,
@@ -63,7 +63,9 @@ impl Follow<'_> {
         match self.deadline {
             Some(deadline) => match timeout_at(deadline, watched).await {
                 Ok(ended) => ended?,
-                Err(_) => return Err(Error::Unfinished { after: cursor.after() }),
+                Err(_) => {
+                    return Err(Error::Unfinished { after: cursor.after() });
+                }
             },
             None => watched.await?,
         }
@@ -83,8 +85,15 @@ impl Follow<'_> {
         loop {
             let ended = match client.take() {
                 Some(connected) => {
-                    self.stream(connected, cursor, &mut established, &mut pause, &mut incomplete, show)
-                        .await
+                    self.stream(
+                        connected,
+                        cursor,
+                        &mut established,
+                        &mut pause,
+                        &mut incomplete,
+                        show,
+                    )
+                    .await
                 }
                 None => match self.client.connect().await {
                     Ok(connected) => {
@@ -97,7 +106,9 @@ impl Follow<'_> {
             };
             let wish = match ended? {
                 Some(End::Complete) => return Ok(()),
-                Some(End::Lost(refusal)) if !established => return Err(Error::Refused(Box::new(refusal))),
+                Some(End::Lost(refusal)) if !established => {
+                    return Err(Error::Refused(Box::new(refusal)));
+                }
                 Some(End::Lost(refusal)) => {
                     note(&refusal, cursor.after());
                     refusal.retry_after.unwrap_or_default()
@@ -142,17 +153,19 @@ impl Follow<'_> {
             *established = true;
             *pause = SHORTEST_PAUSE;
             match message.event {
-                Some(Event::Attachment(attachment)) if cursor.attachment(&attachment) => show(attachment)?,
+                Some(Event::Attachment(attachment)) if cursor.attachment(&attachment) => {
+                    show(attachment)?
+                }
                 Some(Event::Heartbeat(heartbeat)) => {
                     cursor.heartbeat(heartbeat.revision);
                     if std::mem::replace(incomplete, heartbeat.incomplete) != heartbeat.incomplete {
                         note_coverage(Coverage::from(&heartbeat));
                     }
-                    if let Some(interval) = heartbeat
-                        .interval
-                        .and_then(|interval| Duration::try_from(interval).ok())
+                    if let Some(interval) =
+                        heartbeat.interval.and_then(|interval| Duration::try_from(interval).ok())
                     {
-                        silence = interval.saturating_mul(MISSED_HEARTBEATS).max(Duration::from_secs(1));
+                        silence =
+                            interval.saturating_mul(MISSED_HEARTBEATS).max(Duration::from_secs(1));
                     }
                 }
                 Some(Event::Attachment(_)) | None => {}
@@ -162,11 +175,7 @@ impl Follow<'_> {
 }
 
 fn lost(refusal: Refusal) -> Result<End, Error> {
-    if refusal.is_lost() {
-        Ok(End::Lost(refusal))
-    } else {
-        Err(Error::Refused(Box::new(refusal)))
-    }
+    if refusal.is_lost() { Ok(End::Lost(refusal)) } else { Err(Error::Refused(Box::new(refusal))) }
 }
 
 fn silent(duration: Duration) -> End {
@@ -175,10 +184,10 @@ fn silent(duration: Duration) -> End {
 }
 
 fn note(refusal: &Refusal, after: u64) {
-    // Where stderr is closed, nobody wants to know.
+    // A closed stderr is no error.
     let _ = writeln!(
         anstream::stderr(),
-        "{} {}; watching on after revision {after}",
+        "{} {}; continuing after revision {after}",
         paint(BUSY, "interrupted:"),
         refusal.headline()
     );
@@ -187,11 +196,11 @@ fn note(refusal: &Refusal, after: u64) {
 fn note_coverage(coverage: Coverage) {
     let note = match coverage.incomplete {
         true => format!(
-            "{} {coverage}; attachments that others made since may be missing",
+            "{} {coverage}; external attachments since then may be missing",
             paint(BUSY, "incomplete:")
         ),
         false => format!("{} {coverage}", paint(GOOD, "complete:")),
     };
-    // Where stderr is closed, nobody wants to know.
+    // A closed stderr is no error.
     let _ = writeln!(anstream::stderr(), "{note}");
 }

@@ -14,10 +14,10 @@ Examples:
   eni-gateway get i-5p67acfmxazb4p eni-58z57orgmt6d1
   eni-gateway get i-5p67acfmxazb4p eni-58z57orgmt6d1 -o json | jq -r .state
 
-It ends with 0 whatever the state is; `watch` says by its exit code whether an attach failed. An ENI that \
-the gateway does not know is looked for in ENS; if ENS could not be asked, the answer is not known (75).";
+It exits with 0 in any state; `watch` reports a failed attach by its exit code. For an unknown \
+ENI the gateway asks ENS; if ENS does not answer, the state is unknown (75).";
 
-/// What to show.
+/// Arguments of `get`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
@@ -37,7 +37,8 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
     let response = args.client.connect().await?.get_attachment(request).await?.into_inner();
     let attachment = response.attachment.unwrap_or_default();
     Output::new(args.client.output).whole(&attachment)?;
-    if let (Format::Table, Some(age)) = (args.client.output, attachment.observe_time.and_then(age)) {
+    if let (Format::Table, Some(age)) = (args.client.output, attachment.observe_time.and_then(age))
+    {
         writeln!(anstream::stderr(), "ENS was last asked for it {age}")?;
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! The proto's JSON form, for scripts: its field names, 64-bit numbers as strings, times as RFC 3339. Fields without
-//! a value are written too, except messages, so that the names on a line are always the same.
+//! The proto's JSON form, for scripts: its field names, 64-bit numbers as strings, times as RFC
+//! 3339. Empty fields are written too, except messages, so all lines have the same names.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -46,7 +46,7 @@ fn failure(error: &AttachmentError) -> Value {
     })
 }
 
-/// What `validate_only` found.
+/// The result of `validate_only`.
 pub(super) fn validated(found: Option<&Attachment>, checks: &[String]) -> Value {
     let mut object = Map::new();
     if let Some(found) = found {
@@ -56,7 +56,7 @@ pub(super) fn validated(found: Option<&Attachment>, checks: &[String]) -> Value 
     object.into()
 }
 
-/// A state's name; the number of one that a newer gateway knows.
+/// A state's name, or the number of an unknown one.
 fn state(number: i32) -> Value {
     State::try_from(number).map_or_else(|_| number.into(), |state| state.as_str_name().into())
 }
@@ -67,7 +67,7 @@ fn set_time(object: &mut Value, name: &str, time: Option<Timestamp>) {
     }
 }
 
-/// In UTC with 0, 3, 6 or 9 fractional digits; `None` for what is no time.
+/// A time in UTC with 0, 3, 6 or 9 fractional digits; `None` for an invalid one.
 pub(super) fn rfc3339(time: Timestamp) -> Option<String> {
     let precision = match time.nanos {
         0 => 0,
@@ -79,7 +79,7 @@ pub(super) fn rfc3339(time: Timestamp) -> Option<String> {
     Some(format!("{time:.precision$}"))
 }
 
-/// A duration, as proto3 JSON writes it: `1.5s`.
+/// A duration as in proto3 JSON: `1.5s`.
 pub(super) fn seconds(duration: Duration) -> String {
     format!("{}s", duration.as_secs_f64())
 }
@@ -94,24 +94,11 @@ mod tests {
     #[case(123_456_000, "2026-11-23T09:00:00.123456Z")]
     #[case(1, "2026-11-23T09:00:00.000000001Z")]
     fn times_are_written_as_proto3_json_does(#[case] nanos: i32, #[case] text: &str) {
-        assert_eq!(
-            rfc3339(Timestamp {
-                seconds: 1_795_424_400,
-                nanos
-            })
-            .as_deref(),
-            Some(text)
-        );
+        assert_eq!(rfc3339(Timestamp { seconds: 1_795_424_400, nanos }).as_deref(), Some(text));
     }
 
     #[test]
     fn what_is_no_time_is_left_out() {
-        assert_eq!(
-            rfc3339(Timestamp {
-                seconds: i64::MAX,
-                nanos: 0
-            }),
-            None
-        );
+        assert_eq!(rfc3339(Timestamp { seconds: i64::MAX, nanos: 0 }), None);
     }
 }

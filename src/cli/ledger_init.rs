@@ -1,4 +1,4 @@
-//! `ledger init`: says that a ledger is new.
+//! `ledger init`: marks a ledger as new.
 
 use std::io::Write as _;
 
@@ -7,9 +7,10 @@ use super::serve::Settings;
 use crate::app::{self, LedgerInitError};
 
 const EXAMPLES: &str = "\
-An empty ledger looks like one that lost its data: replicas then grant nothing until everything that they could have \
-forgotten has shown. This says, once, that there is nothing to forget. A ledger that holds anything is refused; to say it again of one that is \
-still empty does no harm. With --unless-used it may run before each installation; never run it when a ledger may have lost its data.
+An empty ledger looks like one that lost its data, and starts with a recovery hold-down. This \
+command declares, once, that the ledger is new. It refuses a ledger with data. A repeat on a \
+ledger that is still empty is safe. With --unless-used it can run before each installation. Never \
+run it when a ledger may have lost its data.
 
 Examples:
   eni-gateway ledger init --ledger-url redis://127.0.0.1:6379/0
@@ -17,30 +18,30 @@ Examples:
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Say that the ledger is new: nothing was lost. Refuses one that holds anything
+    /// Declare a new ledger, which lost no data. Refuses a ledger with data
     #[command(after_help = EXAMPLES)]
     Init(Args),
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Leave a ledger that holds anything as it is, and call that a success
+    /// Succeed without a change if the ledger has data
     #[arg(long)]
     unless_used: bool,
-    // Last: its heading would cover what follows.
+    // Last, because its heading would cover further options.
     #[command(flatten)]
     settings: Settings,
 }
 
 pub(super) async fn run(Command::Init(args): Command) -> Result<(), Error> {
-    let loaded = args
-        .settings
-        .load()
-        .map_err(|faults| Error::Usage(faults.to_string()))?;
+    let loaded = args.settings.load().map_err(|faults| Error::Usage(faults.to_string()))?;
     let url = &loaded.config.ledger.url;
     match app::init_ledger(&loaded.config).await {
         Ok(()) => {
-            writeln!(anstream::stdout(), "the ledger at {url} is new: replicas grant at once")?;
+            writeln!(
+                anstream::stdout(),
+                "the ledger at {url} is new: replicas start without a recovery hold-down"
+            )?;
             Ok(())
         }
         Err(error) if args.unless_used && error.is_held() => {
@@ -48,10 +49,11 @@ pub(super) async fn run(Command::Init(args): Command) -> Result<(), Error> {
             Ok(())
         }
         Err(error) if error.is_held() => Err(Error::Failed(format!(
-            "{url}: {error}\n  what to do: nothing, if it is in use: replicas go on with it, and --unless-used calls that a success"
+            "{url}: {error}\n  what to do: none, if it is in use; --unless-used counts that as success"
         ))),
         Err(error) if error.is_unreachable() => Err(Error::NotReached(format!(
-            "{url}: {error}\n  what to do: check ledger.url, and whether redis runs there and lets this machine in"
+            "{url}: {error}\n  what to do: check ledger.url, and whether redis runs there and \
+             admits this machine"
         ))),
         Err(error @ LedgerInitError::Memory) => Err(Error::Usage(error.to_string())),
         Err(error @ LedgerInitError::Init(_)) => Err(Error::Failed(format!("{url}: {error}"))),

@@ -14,9 +14,9 @@ Examples:
   eni-gateway list i-5p67acfmxazb4p
   eni-gateway list i-5p67acfmxazb4p -o json | jq -r 'select(.stuck) | .networkInterfaceId'
 
-If ENS could not be asked, it prints what the gateway knows, says how old that is, and ends with 75.";
+If ENS does not answer, it prints what the gateway knows, with its age, and exits with 75.";
 
-/// What to list.
+/// Arguments of `list`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {

@@ -1,10 +1,10 @@
-//! The command line. Each command has a file of its own: its arguments, and what it does.
+//! The command line. Each command has a file with its arguments and its code.
 //!
-//! Whatever goes wrong, the exit code says what kind of failure it was ([`Exit`]), and stderr says the rest.
+//! Every failure ends with the exit code of its kind ([`Exit`]), and a message on stderr.
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod advice;
 mod attach;
@@ -14,6 +14,7 @@ mod completions;
 mod config_dump;
 mod coverage;
 pub mod demo;
+mod descriptors;
 mod error;
 mod exit;
 mod follow;
@@ -26,6 +27,7 @@ mod refusal;
 mod resume;
 mod serve;
 mod simulate;
+mod style;
 mod table;
 mod watch;
 
@@ -41,12 +43,13 @@ Exit codes:
   1   failed or refused
   64  wrong usage or configuration
   69  the gateway, Redis or ENS cannot be reached
-  75  not now: try again
-  77  not allowed, by the gateway or by ENS
+  75  temporary: try again
+  77  not permitted, by the gateway or by ENS
 
-Colours are left out where NO_COLOR is set or the output is no terminal.";
+There are no colours if NO_COLOR is set or the output is not a terminal.";
 
-/// Attaches elastic network interfaces (ENIs) to Alibaba Cloud ENS instances, never past an instance's limit.
+/// Attaches elastic network interfaces (ENIs) to Alibaba Cloud ENS instances, never past an
+/// instance's limit.
 #[derive(Debug, Parser)]
 #[command(name = "eni-gateway", version = VERSION, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Cli {
@@ -58,9 +61,9 @@ pub struct Cli {
 enum Command {
     /// Run the gateway
     Serve(serve::Args),
-    /// See it work: simulator, gateway and many callers in one process
+    /// Run simulator, gateway and many callers in one process
     Demo(demo::Args),
-    /// Try a configuration: the ledger, the credentials, signed reads of ENS, the clocks
+    /// Test a configuration: the ledger, the credentials, signed reads of ENS, the clocks
     Check(check::Args),
     /// About the settings
     #[command(subcommand)]
@@ -72,37 +75,37 @@ enum Command {
     Simulator(crate::simulator::Args),
     /// Attach an ENI to an instance
     Attach(attach::Args),
-    /// Show how attachments go, as it happens
+    /// Show attachments as they change
     Watch(watch::Args),
     /// Show one attachment
     Get(get::Args),
     /// List an instance's attachments
     List(list::Args),
+    /// Write the API's descriptors, for programs that translate calls
+    Descriptors(descriptors::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
 
-/// Reads the arguments, the program's name first.
+/// Parses the arguments, starting with the program's name.
 ///
 /// # Errors
 ///
-/// What to exit with, everything being said already: help or the version was asked for, or the arguments are wrong.
+/// The exit code, after help, version or an error was printed.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Exit> {
     Cli::try_parse_from(arguments).map_err(|error| {
-        // A reader who closed the pipe has seen enough.
+        // A closed pipe needs no output.
         let _ = error.print();
         if error.use_stderr() { Exit::Usage } else { Exit::Done }
     })
 }
 
 impl Cli {
-    /// Does what was asked, and says on stderr what went wrong.
+    /// Runs the command, and prints a failure on stderr.
     #[must_use]
     pub fn run(self) -> Exit {
         let as_json = self.command.wants_json();
-        self.command
-            .run()
-            .map_or_else(|error| error.report(as_json), |()| Exit::Done)
+        self.command.run().map_or_else(|error| error.report(as_json), |()| Exit::Done)
     }
 }
 
@@ -119,7 +122,8 @@ impl Command {
             Self::Watch(args) => client::block_on(watch::run(args)),
             Self::Get(args) => client::block_on(get::run(args)),
             Self::List(args) => client::block_on(list::run(args)),
-            Self::Completions(args) => completions::run(args),
+            Self::Descriptors(args) => descriptors::run(args),
+            Self::Completions(args) => completions::run(args, Cli::command()),
         }
     }
 
@@ -135,18 +139,16 @@ impl Command {
             | Self::Config(_)
             | Self::Ledger(_)
             | Self::Simulator(_)
+            | Self::Descriptors(_)
             | Self::Completions(_) => return false,
         };
         client.output == Format::Json
     }
 }
 
-/// Runs a server on all cores, with the TLS that everything here uses.
+/// Runs a server on all cores, with the process's TLS provider.
 fn serve_with(command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
-    // Installed already is as good.
+    // It fails only if one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(command)
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
 }

@@ -1,4 +1,4 @@
-//! What the gateway said no with: the same from an RPC's status and from an attachment's `error`.
+//! A refusal of the gateway, from an RPC's status or an attachment's `error`.
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
@@ -12,23 +12,23 @@ use tonic_types::StatusExt as _;
 use super::Exit;
 use super::advice::advice;
 use super::json::seconds;
-use super::output::clean;
+use super::style::clean;
 use crate::grpc::code_name;
 use crate::grpc::proto::AttachmentError;
 use crate::model::Reason;
 
-/// A refusal or a failure, as the gateway told it.
+/// A refusal or a failure as the gateway returned it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Refusal {
     pub(super) code: Code,
-    /// `ErrorInfo.reason`; empty if the status carried none.
+    /// `ErrorInfo.reason`; empty without one.
     reason: String,
     message: String,
     metadata: BTreeMap<String, String>,
-    /// Bad fields of the request, with what is wrong with each.
+    /// Bad fields of the request, each with its problem.
     fields: Vec<(String, String)>,
     pub(super) retry_after: Option<Duration>,
-    /// The connection failed, or the time ran out: the gateway itself said nothing.
+    /// Whether the client made it: the connection failed, or the time ran out.
     local: bool,
 }
 
@@ -36,28 +36,20 @@ impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
         let details = status.get_error_details();
         let info = details.error_info().cloned();
-        let local = info.is_none() && (status.source().is_some() || status.code() == Code::Unavailable);
-        // tonic's timers say CANCELLED, on either side; but so does a connection that was hung up.
+        let local =
+            info.is_none() && (status.source().is_some() || status.code() == Code::Unavailable);
+        // tonic's timers return CANCELLED on either side, but so does a closed connection.
         let timed_out = info.is_none()
             && status.code() == Code::Cancelled
             && causes(&status).last().is_none_or(|cause| cause.is::<TimeoutExpired>());
-        let (reason, metadata) = info.map_or_else(Default::default, |info| (info.reason, info.metadata));
-        let fields = details
-            .bad_request()
-            .map(|bad| bad.field_violations.clone())
-            .unwrap_or_default();
+        let (reason, metadata) =
+            info.map_or_else(Default::default, |info| (info.reason, info.metadata));
+        let fields =
+            details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
         Self {
-            code: if timed_out {
-                Code::DeadlineExceeded
-            } else {
-                status.code()
-            },
+            code: if timed_out { Code::DeadlineExceeded } else { status.code() },
             reason,
-            message: if timed_out {
-                "no answer in time".to_owned()
-            } else {
-                with_causes(&status)
-            },
+            message: if timed_out { "no answer in time".to_owned() } else { with_causes(&status) },
             metadata: metadata.into_iter().collect(),
             fields: fields
                 .into_iter()
@@ -89,22 +81,16 @@ impl From<AttachmentError> for Refusal {
     }
 }
 
-/// What a status made on this side arose from, nearest first.
+/// The causes of a client-made status, nearest first.
 fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
     std::iter::successors(status.source(), |&cause| cause.source())
 }
 
-/// The message of a status made on this side names only the last step; its causes say what happened.
+/// The message with the causes of a client-made status. Its own text names only the last step.
 fn with_causes(status: &Status) -> String {
-    causes(status)
-        .map(ToString::to_string)
-        .fold(status.message().to_owned(), |message, cause| {
-            if message.contains(&cause) {
-                message
-            } else {
-                format!("{message}: {cause}")
-            }
-        })
+    causes(status).map(ToString::to_string).fold(status.message().to_owned(), |message, cause| {
+        if message.contains(&cause) { message } else { format!("{message}: {cause}") }
+    })
 }
 
 impl Refusal {
@@ -112,14 +98,15 @@ impl Refusal {
         Reason::named(&self.reason)
     }
 
-    /// Whether the connection is gone, or this replica no longer serves it: another try may go elsewhere.
+    /// Whether the connection or the replica is gone, so that a retry may reach another one.
     pub(super) fn is_lost(&self) -> bool {
         self.code == Code::Unavailable || (self.local && self.code != Code::DeadlineExceeded)
     }
 
-    /// Whether an attach that was answered so may still be under way.
+    /// Whether the refused attach may still be in flight.
     pub(super) fn may_go_on(&self) -> bool {
-        self.reason() == Some(Reason::OutcomeUnknown) || (self.reason.is_empty() && self.code == Code::DeadlineExceeded)
+        self.reason() == Some(Reason::OutcomeUnknown)
+            || (self.reason.is_empty() && self.code == Code::DeadlineExceeded)
     }
 
     pub(super) fn exit(&self) -> Exit {
@@ -129,7 +116,7 @@ impl Refusal {
             (Code::DeadlineExceeded, _) => Exit::TryAgain,
             (Code::Unavailable, _) if !self.reason.is_empty() => Exit::TryAgain,
             (Code::Unavailable, _) => Exit::Unreachable,
-            // Something listens there, but it is no gateway.
+            // The server there is no gateway.
             (Code::Unimplemented, None) => Exit::Unreachable,
             (Code::PermissionDenied | Code::Unauthenticated, _) => Exit::NotAllowed,
             _ if self.local => Exit::Unreachable,
@@ -141,7 +128,7 @@ impl Refusal {
         match self.reason() {
             Some(reason) => Some(advice(reason)),
             None if self.code == Code::DeadlineExceeded => {
-                Some("try again; an attach may go on all the same, and is joined")
+                Some("try again; an attach may still be in flight, and the call joins it")
             }
             None if self.exit() == Exit::Unreachable => {
                 Some("check --endpoint, and whether a gateway of this version runs there")
@@ -150,7 +137,7 @@ impl Refusal {
         }
     }
 
-    /// The first line of it.
+    /// The first line of the message.
     pub(super) fn headline(&self) -> String {
         let (code, message) = (code_name(self.code), clean(&self.message));
         match self.reason.as_str() {
@@ -196,12 +183,11 @@ impl fmt::Display for Refusal {
         if let Some(delay) = self.retry_after {
             write!(f, "\n  try again after: {}", humantime::format_duration(rounded(delay)))?;
         }
-        self.advice()
-            .map_or(Ok(()), |advice| write!(f, "\n  what to do: {advice}"))
+        self.advice().map_or(Ok(()), |advice| write!(f, "\n  what to do: {advice}"))
     }
 }
 
-/// Up to a whole second, or to a tenth where it is less: nobody waits by the microsecond.
+/// Rounds up to a second, or below it to a tenth.
 fn rounded(delay: Duration) -> Duration {
     let step = if delay < Duration::from_secs(1) { 100 } else { 1000 };
     let steps = delay.as_micros().div_ceil(1000 * u128::from(step));
@@ -218,7 +204,7 @@ mod tests {
 
     fn refused(code: Code, reason: &str) -> Refusal {
         let details = ErrorDetails::with_error_info(reason, "eni-gateway", HashMap::new());
-        Status::with_error_details(code, "as told", details).into()
+        Status::with_error_details(code, "refused", details).into()
     }
 
     #[rstest::rstest]
@@ -233,7 +219,11 @@ mod tests {
     #[case(Code::PermissionDenied, "CALLER_FORBIDDEN", Exit::NotAllowed)]
     #[case(Code::Unauthenticated, "CALLER_UNAUTHENTICATED", Exit::NotAllowed)]
     #[case(Code::Internal, "ENS_PERMISSION_DENIED", Exit::Refused)]
-    fn the_exit_code_follows_the_answer(#[case] code: Code, #[case] reason: &str, #[case] exit: Exit) {
+    fn the_exit_code_follows_the_answer(
+        #[case] code: Code,
+        #[case] reason: &str,
+        #[case] exit: Exit,
+    ) {
         assert_eq!(refused(code, reason).exit(), exit);
     }
 
@@ -252,11 +242,11 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_is_told_as_people_wait() {
-        let told = |delay| humantime::format_duration(rounded(delay)).to_string();
-        assert_eq!(told(Duration::from_micros(63_018_803)), "1m 4s");
-        assert_eq!(told(Duration::from_micros(250_001)), "300ms");
-        assert_eq!(told(Duration::ZERO), "0s");
+    fn a_delay_is_shown_in_plain_words() {
+        let shown = |delay| humantime::format_duration(rounded(delay)).to_string();
+        assert_eq!(shown(Duration::from_micros(63_018_803)), "1m 4s");
+        assert_eq!(shown(Duration::from_micros(250_001)), "300ms");
+        assert_eq!(shown(Duration::ZERO), "0s");
     }
 
     #[test]

@@ -1,30 +1,26 @@
-//! Where a watch may be taken up again.
+//! The position from which a watch is resumed.
 //!
-//! The trap: a snapshot comes in no promised order, so that only the heartbeat behind it says that everything up to its
-//! revision was sent. A stream that breaks within the snapshot is taken up where it was begun, and what is sent twice
-//! is shown once.
+//! Trap: a snapshot has no promised order. Only the heartbeat after it confirms that everything up
+//! to its revision was sent. A stream that breaks in the snapshot restarts from its beginning, and
+//! repeated attachments are shown once.
 
 use std::collections::HashMap;
 
 use crate::grpc::proto::Attachment;
 
-/// How far a watch has come, over all its streams.
+/// The progress of a watch over all its streams.
 #[derive(Debug)]
 pub(super) struct Cursor {
     after: u64,
     in_snapshot: bool,
-    /// The revision last shown of each ENI.
+    /// The last revision shown of each ENI.
     shown: HashMap<String, u64>,
 }
 
 impl Cursor {
-    /// From this revision on; 0 for everything.
+    /// A watch from this revision; 0 for everything.
     pub(super) fn new(after: u64) -> Self {
-        Self {
-            after,
-            in_snapshot: true,
-            shown: HashMap::new(),
-        }
+        Self { after, in_snapshot: true, shown: HashMap::new() }
     }
 
     /// The `after_revision` of the next stream.
@@ -32,23 +28,22 @@ impl Cursor {
         self.after
     }
 
-    /// A new stream begins.
+    /// Starts a new stream.
     pub(super) fn begin(&mut self) {
         self.in_snapshot = true;
     }
 
-    /// Takes note of an attachment, and says whether it is news.
+    /// Records an attachment, and returns whether it is new.
     pub(super) fn attachment(&mut self, attachment: &Attachment) -> bool {
         if !self.in_snapshot {
             self.after = attachment.revision;
         }
-        let last = self
-            .shown
-            .insert(attachment.network_interface_id.clone(), attachment.revision);
+        let last = self.shown.insert(attachment.network_interface_id.clone(), attachment.revision);
         last != Some(attachment.revision)
     }
 
-    /// Everything up to `revision` was sent. It may lie below what was asked for: then the ledger was lost.
+    /// Records that everything up to `revision` was sent. A lower value than requested means that
+    /// the ledger lost data.
     pub(super) fn heartbeat(&mut self, revision: u64) {
         self.in_snapshot = false;
         self.after = revision;
@@ -60,11 +55,7 @@ mod tests {
     use super::*;
 
     fn at(eni: &str, revision: u64) -> Attachment {
-        Attachment {
-            network_interface_id: eni.to_owned(),
-            revision,
-            ..Attachment::default()
-        }
+        Attachment { network_interface_id: eni.to_owned(), revision, ..Attachment::default() }
     }
 
     #[test]
@@ -89,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn revisions_may_begin_anew() {
+    fn revisions_may_restart() {
         let mut cursor = Cursor::new(100);
         cursor.heartbeat(2);
         assert_eq!(cursor.after(), 2);

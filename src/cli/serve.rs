@@ -2,13 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
 use crate::app::{self, credentials};
-use crate::config::{self, Fault, Faults, Loaded, Sources};
-use crate::telemetry;
+use crate::config::value::Value as _;
+use crate::config::{self, Config, Fault, Faults, Loaded, Sources};
+use crate::telemetry::{self, LogFormat};
+
+/// Maximum time to write the last log lines of a start that failed.
+const MAX_FLUSH: Duration = Duration::from_secs(3);
 
 const EXAMPLES: &str = "\
 Settings come from the file, then from ENI_GATEWAY_SECTION__KEY in the environment, then from flags; \
@@ -26,23 +31,23 @@ pub(super) struct Args {
     settings: Settings,
 }
 
-/// The settings' file, and flags for those that are set most often.
+/// The settings' file, and flags for the most common settings.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Settings")]
 pub(super) struct Settings {
     /// Read settings from this TOML file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Serve gRPC here [setting: grpc.listen]
+    /// Address of the gRPC listener [setting: grpc.listen]
     #[arg(long, value_name = "ADDR", value_parser = address)]
     listen: Option<SocketAddr>,
-    /// Serve /livez, /readyz and /metrics here [setting: admin.listen]
+    /// Address of /livez, /readyz and /metrics [setting: admin.listen]
     #[arg(long, value_name = "ADDR", value_parser = address)]
     admin_listen: Option<SocketAddr>,
-    /// Coordinate here; a password belongs into ledger.password_file [setting: ledger.url]
+    /// URL of the ledger; use ledger.password_file for a password [setting: ledger.url]
     #[arg(long, value_name = "URL")]
     ledger_url: Option<String>,
-    /// Call ENS here [setting: ens.endpoint]
+    /// URL of the OpenAPI [setting: ens.endpoint]
     #[arg(long, value_name = "URL")]
     ens_endpoint: Option<String>,
 }
@@ -60,19 +65,46 @@ impl Settings {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Error> {
-    let (loaded, credentials) = prepare(args.settings).await?;
-    let telemetry = telemetry::init().map_err(|error| Error::failed(&error))?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
-    let served = serve(&loaded, credentials).await;
-    telemetry
-        .flush(app::kept_for_traces(loaded.config.grpc.drain_timeout))
-        .await;
-    served
+    let prepared = prepare(args.settings).await;
+    let loaded = prepared.as_ref().ok().map(|(loaded, _)| loaded);
+    let settings = telemetry_settings(loaded.map(|loaded| &loaded.config));
+    let limit =
+        loaded.map_or(MAX_FLUSH, |loaded| app::kept_for_traces(loaded.config.grpc.drain_timeout));
+    let telemetry = telemetry::init(settings).map_err(|error| Error::failed(&error))?;
+    let served = match prepared {
+        Ok((loaded, credentials)) => serve(&loaded, credentials).await,
+        Err(error) => Err(error),
+    };
+    let ended = match served {
+        // One more line of JSON among the others.
+        Err(error) if settings.format == LogFormat::Json => {
+            tracing::error!("{error}");
+            Err(Error::Logged(error.exit()))
+        }
+        ended => ended,
+    };
+    telemetry.flush(limit).await;
+    ended
 }
 
-/// Settings and credentials: everything that is wrong with either is said at once.
+/// The format of log lines, and what decides about traces. Without a valid configuration, the
+/// variable of `log.format` still counts.
+fn telemetry_settings(config: Option<&Config>) -> telemetry::Settings {
+    let variable = |name: &str| std::env::var(name).ok();
+    let wanted = config.map(|config| config.log.format).or_else(|| {
+        let setting = config::settings::find("log.format")?;
+        config::LogFormat::parse(&variable(&setting.env_name())?).ok()
+    });
+    let format = match wanted {
+        Some(config::LogFormat::Json) => LogFormat::Json,
+        Some(config::LogFormat::Text) => LogFormat::text(&variable),
+        Some(config::LogFormat::Auto) | None => LogFormat::detect(&variable),
+    };
+    let follow_sampling = config.is_some_and(|config| config.grpc.follow_sampling);
+    telemetry::Settings { format, follow_sampling }
+}
+
+/// Loads settings and credentials, and reports all their faults together.
 async fn prepare(settings: Settings) -> Result<(Loaded, credentials::Provider), Error> {
     let loaded = settings.load();
     let credentials = credentials::discover().await;
@@ -89,18 +121,20 @@ async fn prepare(settings: Settings) -> Result<(Loaded, credentials::Provider), 
 }
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse()
-        .map_err(|_| "not an address of the form IP:PORT, such as 127.0.0.1:50051")
+    text.parse().map_err(|_| "not an address of the form IP:PORT, such as 127.0.0.1:50051")
 }
 
 async fn serve(loaded: &Loaded, credentials: credentials::Provider) -> Result<(), Error> {
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
     let bound = app::Bound::bind(&loaded.config).await.map_err(|error| match &error {
         app::Error::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => Error::Failed(format!(
             "{error}\n  what to do: a second replica on this machine needs --listen and --admin-listen"
         )),
         _ => Error::failed(&error),
     })?;
-    // In place before anybody is told that it runs.
+    // Installed before the start is announced.
     let stop = stop_signal()?;
     if let (Ok(grpc), Ok(admin)) = (bound.grpc_address(), bound.admin_address()) {
         tracing::info!(%grpc, %admin, credentials = credentials.source(), "listening");
@@ -109,28 +143,29 @@ async fn serve(loaded: &Loaded, credentials: credentials::Provider) -> Result<()
     served.map_err(|error| Error::failed(&error))
 }
 
-/// Cancelled by the first SIGTERM or SIGINT; the second one ends the process.
+/// A token that the first SIGTERM or SIGINT cancels; the second one ends the process.
 pub(super) fn stop_signal() -> Result<CancellationToken, Error> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| signal(kind).map_err(|error| Error::failed(&error));
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let token = stop.clone();
     #[expect(
         clippy::disallowed_methods,
-        reason = "lives as long as the process, and nobody waits for it"
+        reason = "lives as long as the process, and has no waiter"
     )]
     tokio::spawn(async move {
-        for told in [false, true] {
+        for second in [false, true] {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            if told {
-                tracing::warn!("told to stop twice: ending at once");
+            if second {
+                tracing::warn!("second stop signal: ending at once");
                 std::process::exit(1);
             }
-            tracing::info!("stopping: finishing what was begun");
+            tracing::info!("stopping: finishing attempts in flight");
             token.cancel();
         }
     });

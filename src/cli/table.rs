@@ -3,15 +3,15 @@
 use anstyle::Style;
 
 use super::json::rfc3339;
-use super::output::{BAD, BUSY, GOOD, HEAD, clean, paint};
+use super::style::{BAD, BUSY, GOOD, HEAD, clean, paint};
 use crate::grpc::proto::Attachment;
 use crate::grpc::proto::attachment::State;
 
 const COLUMNS: [&str; 6] = ["ENI", "STATE", "ENS STATUS", "UPDATED", "REVISION", "DETAIL"];
-/// Wide enough for most, where rows are printed before the next ones are known.
+/// Column widths for rows printed one by one.
 const USUAL_WIDTHS: [usize; 5] = [20, 9, 10, 27, 16];
 
-/// One attachment as it is shown.
+/// A row for one attachment.
 struct Row {
     cells: [String; 6],
     style: Style,
@@ -34,18 +34,18 @@ impl From<&Attachment> for Row {
     }
 }
 
-/// How widely the columns are set.
+/// A table's column widths.
 pub(super) struct Table {
     widths: [usize; 5],
 }
 
 impl Table {
-    /// For rows that come one by one.
+    /// A table for rows that come one by one.
     pub(super) const fn usual() -> Self {
         Self { widths: USUAL_WIDTHS }
     }
 
-    /// Just wide enough for these.
+    /// A table that fits these attachments.
     pub(super) fn fitting(attachments: &[Attachment]) -> Self {
         let rows: Vec<_> = attachments.iter().map(Row::from).collect();
         Self {
@@ -68,7 +68,7 @@ impl Table {
     fn line(&self, cells: &[String; 6], plain: Style, state: Style) -> String {
         let mut line = String::new();
         for (column, cell) in cells.iter().enumerate() {
-            // Padded first: escape sequences have no width.
+            // Padded first, because escape sequences have no width.
             let padded = self
                 .widths
                 .get(column)
@@ -96,12 +96,14 @@ pub(super) fn state(number: i32) -> (String, Style) {
 fn detail(attachment: &Attachment) -> String {
     match &attachment.error {
         Some(error) => clean(&format!("{}: {}", error.reason, error.message)),
-        None if attachment.stuck => "stuck: under way for longer than it should be".to_owned(),
+        None if attachment.stuck => {
+            "stuck: in flight for longer than tracker.stuck_after".to_owned()
+        }
         None => String::new(),
     }
 }
 
-/// One attachment with all that is known of it, one line for each.
+/// The details of one attachment, one on each line.
 pub(super) fn details(attachment: &Attachment) -> String {
     let time = |time: Option<prost_types::Timestamp>| time.and_then(rfc3339).unwrap_or_default();
     let (name, style) = state(attachment.state);
@@ -127,8 +129,5 @@ pub(super) fn details(attachment: &Attachment) -> String {
         .map(|step| format!("{:9}  {}", state(step.state).0, time(step.time)));
     lines.extend(std::iter::once("history").chain(std::iter::repeat("")).zip(steps));
     lines.retain(|(_, value)| !value.is_empty());
-    lines
-        .into_iter()
-        .map(|(name, value)| format!("{name:11}  {value}\n"))
-        .collect()
+    lines.into_iter().map(|(name, value)| format!("{name:11}  {value}\n")).collect()
 }

@@ -16,24 +16,23 @@ Examples:
   eni-gateway watch i-5p67acfmxazb4p --follow
   eni-gateway watch i-5p67acfmxazb4p --follow -o json | jq -r '.networkInterfaceId, .state'
 
-It ends when everything it watches is at its end: with 0, or with 1 if the one ENI that it watches \
-has failed. Once begun, it outlives lost connections and replicas that go away, until --timeout if \
-there is one; nothing is shown twice, unless the ledger lost writes and tells everything anew. \
-Whether attachments of the instance may be missing, because ENS could not be asked for it, is said \
-on stderr.";
+It ends when everything in scope is terminal: with 0, or with 1 if the one watched ENI has \
+failed. It resumes after lost connections and stopped replicas, until --timeout if set. It shows \
+nothing twice, unless the ledger lost writes and issues its revisions again. stderr reports \
+whether attachments may be missing because ENS did not answer.";
 
-/// What to watch.
+/// Arguments of `watch`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The instance
     instance: InstanceId,
-    /// One elastic network interface; all of the instance if left out
+    /// One elastic network interface; without it, the whole instance
     eni: Option<InterfaceId>,
-    /// Wait for what is not there yet, and go on after the end
+    /// Wait for a missing attachment, and continue after terminal states
     #[arg(long)]
     follow: bool,
-    /// Show only what is newer than this revision
+    /// Revision after which to show changes
     #[arg(long, value_name = "REVISION", default_value_t = 0)]
     after_revision: u64,
     #[command(flatten)]
@@ -51,13 +50,12 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
         follow: args.follow,
         deadline: args.client.timeout.map(|timeout| Instant::now() + timeout),
     };
-    let last = follow
-        .run(args.client.connect().await?, |attachment| output.next(attachment))
-        .await?;
+    let last =
+        follow.run(args.client.connect().await?, |attachment| output.next(attachment)).await?;
     if one { outcome(last) } else { Ok(()) }
 }
 
-/// A failed attachment is a failed command.
+/// An error if the last attachment failed.
 pub(super) fn outcome(last: Option<Attachment>) -> Result<(), Error> {
     match last {
         Some(Attachment { state, error, .. }) if state == State::Failed as i32 => {
@@ -67,7 +65,7 @@ pub(super) fn outcome(last: Option<Attachment>) -> Result<(), Error> {
     }
 }
 
-/// Whether nothing is under way any more.
+/// Whether nothing is in flight.
 pub(super) fn is_at_its_end(attachment: &Attachment) -> bool {
     matches!(attachment.state(), State::Attached | State::Failed | State::Detached)
 }

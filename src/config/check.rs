@@ -1,16 +1,14 @@
-//! What must be true of several settings together, and of the bounds that the safety of the ledger rests on.
+//! Relations between settings, and the bounds that the ledger's safety depends on.
 //!
-//! The trap: a relation must not be judged by a value that could not be read, for another one stands in its place.
+//! Trap: a relation must not be checked with an unreadable value, because a placeholder replaces
+//! it.
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use super::fault::{Fault, Origin};
+use super::fault::{Fault, Origins};
 use super::ledger_url::LedgerUrl;
-use super::load::Origins;
-use super::settings::{self, Config};
+use super::settings::Config;
 
 mod bounds;
+mod checks;
 mod cloud;
 mod edge;
 mod files;
@@ -18,14 +16,17 @@ mod ledger;
 mod ranges;
 
 pub use bounds::{LEASE_MARGIN, longest_under_lock};
+use checks::Checks;
+use edge::beyond_loopback;
 
-/// Everything that is contradictory, unsafe or not served. `unread` says which settings could not be read.
-pub(super) fn faults(config: &Config, origins: &Origins, unread: &dyn Fn(&str) -> bool) -> Vec<Fault> {
-    let mut checks = Checks {
-        origins,
-        unread,
-        faults: Vec::new(),
-    };
+/// Every contradictory, unsafe or unsupported combination. `unread` returns whether a setting was
+/// unreadable.
+pub(super) fn faults(
+    config: &Config,
+    origins: &Origins,
+    unread: &dyn Fn(&str) -> bool,
+) -> Vec<Fault> {
+    let mut checks = Checks { origins, unread, faults: Vec::new() };
     edge::listeners(config, &mut checks);
     edge::tls(config, &mut checks);
     ledger::ledger(config, &mut checks);
@@ -36,73 +37,37 @@ pub(super) fn faults(config: &Config, origins: &Origins, unread: &dyn Fn(&str) -
     checks.faults
 }
 
-/// What is allowed but worth saying.
+/// Warnings about permitted settings.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if matches!(config.ledger.url, LedgerUrl::Memory) {
         warnings.push(
-            "ledger.url is memory://: no other replica is protected from this one, and a restart forgets".to_owned(),
+            "ledger.url is memory://: replicas do not share it, and a restart loses it".to_owned(),
         );
     }
     if !config.ens.endpoint.is_encrypted() {
-        warnings.push(format!(
-            "ens.endpoint {} is not encrypted",
-            config.ens.endpoint.as_str()
-        ));
+        warnings.push(format!("ens.endpoint {} is not encrypted", config.ens.endpoint.as_str()));
     }
     if config.ledger.url.has_password() {
-        warnings.push("ledger.url holds a password: ledger.password_file is the better place".to_owned());
+        warnings.push("ledger.url has a password: use ledger.password_file instead".to_owned());
     }
     if beyond_loopback(config.grpc.listen) && config.grpc.tls_cert_file.is_none() {
-        warnings.push(format!("grpc.listen {} is served in plaintext", config.grpc.listen));
+        warnings.push(format!("grpc.listen {} serves plaintext", config.grpc.listen));
     }
     warnings
 }
 
-struct Checks<'a> {
-    origins: &'a Origins,
-    unread: &'a dyn Fn(&str) -> bool,
-    faults: Vec<Fault>,
-}
-
-impl Checks<'_> {
-    /// Demands something of these settings.
-    fn require(&mut self, paths: &[&'static str], holds: bool, problem: impl FnOnce() -> String, remedy: &str) {
-        debug_assert!(
-            paths.iter().all(|path| settings::find(path).is_some()),
-            "{paths:?} are settings"
-        );
-        if holds || paths.iter().any(|path| (self.unread)(path)) {
-            return;
-        }
-        let named = paths.iter().map(|path| match self.origins.of(path) {
-            Origin::Default if paths.len() == 1 => (*path).to_owned(),
-            origin => format!("{path} ({origin})"),
-        });
-        self.faults
-            .push(Fault::new(named.collect::<Vec<_>>().join(", "), problem(), remedy));
-    }
-}
-
-fn beyond_loopback(address: SocketAddr) -> bool {
-    !address.ip().is_loopback()
-}
-
-fn shown(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
     use super::*;
 
     fn faults_after(change: impl FnOnce(&mut Config)) -> Vec<String> {
         let mut config = Config::with_ledger(LedgerUrl::Memory);
         change(&mut config);
-        faults(&config, &Origins::default(), &|_| false)
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        faults(&config, &Origins::default(), &|_| false).iter().map(ToString::to_string).collect()
     }
 
     fn address(text: &str) -> SocketAddr {
@@ -117,15 +82,9 @@ mod tests {
 
     #[test]
     fn the_lease_outlives_everything_under_it() {
-        assert_eq!(
-            faults_after(|config| config.ledger.lease = Duration::from_secs(14)),
-            [""; 0]
-        );
+        assert_eq!(faults_after(|config| config.ledger.lease = Duration::from_secs(14)), [""; 0]);
         let faults = faults_after(|config| config.ledger.lease = Duration::from_millis(13_999));
-        assert!(
-            faults[0].contains("ledger.lease") && faults[0].contains("14s"),
-            "{faults:?}"
-        );
+        assert!(faults[0].contains("ledger.lease") && faults[0].contains("14s"), "{faults:?}");
         assert_eq!(
             faults_after(|config| config.ens.attempt_timeout = Duration::from_secs(10)).len(),
             1
@@ -134,10 +93,7 @@ mod tests {
 
     #[test]
     fn plaintext_beyond_loopback_has_to_be_wanted() {
-        assert_eq!(
-            faults_after(|config| config.grpc.listen = address("0.0.0.0:50051")).len(),
-            1
-        );
+        assert_eq!(faults_after(|config| config.grpc.listen = address("0.0.0.0:50051")).len(), 1);
         let wanted = faults_after(|config| {
             config.grpc.listen = address("0.0.0.0:50051");
             config.grpc.allow_plaintext = true;
@@ -148,10 +104,7 @@ mod tests {
     #[test]
     fn the_two_listeners_do_not_collide() {
         assert_eq!(faults_after(|config| config.admin.listen = config.grpc.listen).len(), 1);
-        assert_eq!(
-            faults_after(|config| config.admin.listen = address("0.0.0.0:50051")).len(),
-            1
-        );
+        assert_eq!(faults_after(|config| config.admin.listen = address("0.0.0.0:50051")).len(), 1);
         let both_free = faults_after(|config| {
             config.grpc.listen = address("127.0.0.1:0");
             config.admin.listen = address("127.0.0.1:0");
@@ -162,7 +115,9 @@ mod tests {
     #[test]
     fn an_unencrypted_endpoint_is_for_loopback_only() {
         use super::super::value::{Endpoint, Value};
-        let with = |text: &str| faults_after(|config| config.ens.endpoint = Endpoint::parse(text).expect(text));
+        let with = |text: &str| {
+            faults_after(|config| config.ens.endpoint = Endpoint::parse(text).expect(text))
+        };
         assert_eq!(with("http://127.0.0.1:8080"), [""; 0]);
         assert_eq!(with("http://ens.example").len(), 1);
     }
@@ -216,7 +171,7 @@ mod tests {
             config.watch.heartbeat = Duration::from_millis(999);
             config.ens.request_validity = Duration::from_secs(900);
         });
-        // The last one is above ENS's bound, and so is its grace above tracker.stuck_after.
+        // The last one exceeds ENS's bound, and its grace period exceeds tracker.stuck_after.
         assert_eq!(faults.len(), 6, "{faults:#?}");
     }
 

@@ -1,11 +1,12 @@
-//! The effective configuration as TOML: every setting with its meaning, its value and where that came from; secrets masked.
+//! The effective configuration as TOML: each setting with its meaning, value and source. Secrets
+//! are masked.
 
 use std::fmt::Write;
 
 use super::load::Loaded;
 use super::settings::ALL;
 
-/// Writes it.
+/// The configuration as TOML.
 #[must_use]
 pub fn dump(loaded: &Loaded) -> String {
     let mut text = String::new();
@@ -31,6 +32,6 @@ pub fn dump(loaded: &Loaded) -> String {
 }
 
 fn push(text: &mut String, line: std::fmt::Arguments<'_>) {
-    // Writing to a String cannot fail.
+    // A write to a String cannot fail.
     let _ = writeln!(text, "{line}");
 }

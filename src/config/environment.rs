@@ -1,36 +1,34 @@
 //! Settings from the environment: `ENI_GATEWAY_SECTION__KEY`.
 //!
-//! The trap: Kubernetes gives every pod of a namespace variables for every Service in it, and those of a Service named
-//! `eni-gateway` (or `eni-gateway-…`) begin with our prefix. They are told apart by their form; any other name under
-//! the prefix is a typing error, and must not pass silently.
+//! Trap: Kubernetes gives every pod variables for every Service of its namespace. Those of a
+//! Service `eni-gateway` begin with the same prefix, and are recognised by their form. Any other
+//! unknown name under the prefix is an error.
 
 use super::fault::{Fault, Origin};
-use super::load::Given;
-use super::settings::{ALL, Setting};
+use super::setting::{ENV_PREFIX, Given};
+use super::settings::{self, ALL, Setting};
 
-/// What every name begins with.
-pub(super) const PREFIX: &str = "ENI_GATEWAY_";
-
-/// Names under the prefix that the build uses; `cargo run` passes the first one on to the program.
+/// Names under the prefix that the build uses; `cargo run` passes the first one to the program.
 const OF_THE_BUILD: &[&str] = &["ENI_GATEWAY_COMMIT", "ENI_GATEWAY_BUILD_COMMIT"];
 
-/// Reads all settings among the variables, in the order of their names.
-pub(super) fn read(variables: impl IntoIterator<Item = (String, String)>, faults: &mut Vec<Fault>) -> Vec<Given> {
+/// Reads all settings from the variables, in the order of names.
+pub(super) fn read(
+    variables: impl IntoIterator<Item = (String, String)>,
+    faults: &mut Vec<Fault>,
+) -> Vec<Given> {
     let mut variables: Vec<_> = variables
         .into_iter()
         .filter(|(name, value)| {
-            name.starts_with(PREFIX) && !OF_THE_BUILD.contains(&name.as_str()) && !is_service_link(name, value)
+            name.starts_with(ENV_PREFIX)
+                && !OF_THE_BUILD.contains(&name.as_str())
+                && !is_service_link(name, value)
         })
         .collect();
     variables.sort();
     let mut given = Vec::new();
     for (name, text) in variables {
         match ALL.iter().find(|setting| setting.env_name() == name) {
-            Some(setting) => given.push(Given {
-                setting,
-                text,
-                origin: Origin::Environment(name),
-            }),
+            Some(setting) => given.push(Given { setting, text, origin: Origin::Environment(name) }),
             None => faults.push(unknown(&name)),
         }
     }
@@ -38,28 +36,29 @@ pub(super) fn read(variables: impl IntoIterator<Item = (String, String)>, faults
 }
 
 fn unknown(name: &str) -> Fault {
-    let problem = if name[PREFIX.len()..].contains("__") {
+    let problem = if name[ENV_PREFIX.len()..].contains("__") {
         "no such setting"
     } else {
-        "no setting: those have `__` between section and key"
+        "no such setting: a name has `__` between section and key"
     };
     Fault::new(
         name,
         problem,
         match nearest(name) {
-            Some(setting) => format!("unset it, or set {} if that is what was meant", setting.env_name()),
+            Some(setting) => format!("unset it, or set {} instead", setting.env_name()),
             None => "unset it; `eni-gateway config dump` lists all settings".to_owned(),
         },
     )
 }
 
-/// The setting whose variable looks most like this name, if any does.
+/// The setting with the most similar variable name, if any.
 fn nearest(name: &str) -> Option<&'static Setting> {
-    super::load::nearest(name, |setting| setting.env_name())
+    settings::nearest(name, |setting| setting.env_name())
 }
 
-/// Whether Kubernetes makes a variable like this for a Service: `X_SERVICE_HOST`, `X_SERVICE_PORT[_NAME]`, `X_PORT` with a
-/// URL as its value, `X_PORT_<number>_<protocol>[_PROTO|_PORT|_ADDR]`.
+/// Whether Kubernetes sets such a variable for a Service: `X_SERVICE_HOST`,
+/// `X_SERVICE_PORT[_NAME]`, `X_PORT` with a URL as its value,
+/// `X_PORT_<number>_<protocol>[_PROTO|_PORT|_ADDR]`.
 fn is_service_link(name: &str, value: &str) -> bool {
     let Some(rest) = name.strip_prefix("ENI_GATEWAY") else {
         return false;
@@ -71,9 +70,7 @@ fn is_service_link(name: &str, value: &str) -> bool {
     rest.ends_with("_SERVICE_HOST")
         || (rest.contains("_SERVICE_PORT") && is_port)
         || (rest.ends_with("_PORT")
-            && ["tcp://", "udp://", "sctp://"]
-                .iter()
-                .any(|scheme| value.starts_with(scheme)))
+            && ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme)))
         || rest
             .match_indices("_PORT_")
             .any(|(at, separator)| is_numbered_port(&rest[at + separator.len()..]))
@@ -86,9 +83,7 @@ fn is_numbered_port(text: &str) -> bool {
         .next()
         .is_some_and(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
     let protocol = parts.next().is_some_and(|part| matches!(part, "TCP" | "UDP" | "SCTP"));
-    let detail = parts
-        .next()
-        .is_none_or(|part| matches!(part, "PROTO" | "PORT" | "ADDR"));
+    let detail = parts.next().is_none_or(|part| matches!(part, "PROTO" | "PORT" | "ADDR"));
     number && protocol && detail && parts.next().is_none()
 }
 
@@ -98,9 +93,8 @@ mod tests {
 
     fn read_all(variables: &[(&str, &str)]) -> (Vec<Given>, Vec<Fault>) {
         let mut faults = Vec::new();
-        let variables = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let variables =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let given = read(variables, &mut faults);
         (given, faults)
     }
@@ -149,9 +143,6 @@ mod tests {
     fn a_setting_is_read_as_text() {
         let (given, faults) = read_all(&[("ENI_GATEWAY_LEDGER__PREFIX", "0123")]);
         assert_eq!(faults, []);
-        assert_eq!(
-            (given[0].setting.path, given[0].text.as_str()),
-            ("ledger.prefix", "0123")
-        );
+        assert_eq!((given[0].setting.path, given[0].text.as_str()), ("ledger.prefix", "0123"));
     }
 }

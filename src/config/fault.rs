@@ -1,18 +1,19 @@
-//! What is wrong with the configuration: which setting, where it came from, what to do.
+//! Faults of the configuration: setting, source and remedy.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// The table of defaults.
     Default,
     /// A line of the file.
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// The line, from 1.
         line: usize,
     },
     /// A variable of the environment.
@@ -32,22 +33,38 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong.
+/// The sources of the values.
+#[derive(Debug, Clone, Default)]
+pub struct Origins(pub(super) BTreeMap<&'static str, Origin>);
+
+impl Origins {
+    /// The source of this setting.
+    #[must_use]
+    pub fn of(&self, path: &str) -> &Origin {
+        self.0.get(path).unwrap_or(&Origin::Default)
+    }
+}
+
+/// One fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// What it is about: a setting, several of them, a variable, a file.
+    /// The subject: settings, a variable or a file.
     pub subject: String,
-    /// Where it came from, where that says more than the subject.
+    /// The source, if the subject does not show it.
     pub origin: Option<Origin>,
-    /// What is wrong. Never holds a secret.
+    /// The problem, without secrets.
     pub problem: String,
-    /// What to do.
+    /// The remedy.
     pub remedy: String,
 }
 
 impl Fault {
     /// A fault without an origin.
-    pub fn new(subject: impl Into<String>, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub fn new(
+        subject: impl Into<String>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
         Self {
             subject: subject.into(),
             origin: None,
@@ -56,7 +73,7 @@ impl Fault {
         }
     }
 
-    /// With where it came from.
+    /// Sets the source.
     #[must_use]
     pub fn from(mut self, origin: Origin) -> Self {
         self.origin = Some(origin);
@@ -74,12 +91,12 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Everything that is wrong: never empty when it is returned as an error.
+/// Every fault. It is never empty when returned as an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Faults(pub Vec<Fault>);
 
 impl Faults {
-    /// Adds another one.
+    /// Adds a fault.
     pub fn add(&mut self, fault: Fault) {
         self.0.push(fault);
     }

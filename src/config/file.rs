@@ -1,19 +1,20 @@
-//! Settings from a TOML file. Scalars are taken as text, numbers as they were written; every fault names its line.
+//! Settings from a TOML file. Scalars are taken as text, numbers as written. Every fault names its
+//! line.
 
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{Fault, Origin};
-use super::load::{Given, nearest};
-use super::settings::ALL;
+use super::setting::Given;
+use super::settings::{self, ALL, nearest};
 
 /// Reads all settings of the file.
 pub(super) fn read(path: &Path, faults: &mut Vec<Fault>) -> Vec<Given> {
     match std::fs::read_to_string(path) {
         Ok(text) => parse(path, &text, faults),
         Err(error) => {
-            let remedy = "give another path with --config, or leave it out";
+            let remedy = "set another path with --config, or omit it";
             faults.push(Fault::new(
                 path.display().to_string(),
                 format!("cannot be read ({error})"),
@@ -31,7 +32,8 @@ fn parse(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<Given> {
     };
     let (document, errors) = DeTable::parse_recoverable(text);
     faults.extend(errors.iter().map(|error| {
-        let fault = Fault::new("syntax", error.message().trim().replace('\n', ", "), "correct the TOML");
+        let fault =
+            Fault::new("syntax", error.message().trim().replace('\n', ", "), "correct the TOML");
         fault.from(at(error.span().unwrap_or_default()))
     }));
     let mut given = Vec::new();
@@ -53,13 +55,17 @@ fn parse(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<Given> {
         for (key, value) in keys {
             let origin = at(key.span());
             let subject = format!("{name}.{}", key.get_ref());
-            match (super::settings::find(&subject), scalar(value.get_ref())) {
+            match (settings::find(&subject), scalar(value.get_ref())) {
                 (None, _) => faults.push(unknown_key(&subject).from(origin)),
                 (Some(setting), Some(text)) => given.push(Given { setting, text, origin }),
                 (Some(_), None) => {
                     faults.push(
-                        Fault::new(subject, "is not a single value", "give a text, a number, true or false")
-                            .from(origin),
+                        Fault::new(
+                            subject,
+                            "is not a single value",
+                            "set a text, a number, true or false",
+                        )
+                        .from(origin),
                     );
                 }
             }
@@ -99,7 +105,7 @@ fn unknown_key(subject: &str) -> Fault {
         subject,
         "no such setting",
         match nearest(subject, |setting| setting.path.to_owned()) {
-            Some(setting) => format!("remove it, or write {} if that is what was meant", setting.path),
+            Some(setting) => format!("remove it, or write {} instead", setting.path),
             None => "remove it; `eni-gateway config dump` lists all settings".to_owned(),
         },
     )
@@ -112,10 +118,7 @@ mod tests {
     fn read_text(text: &str) -> (Vec<(&'static str, String)>, Vec<String>) {
         let mut faults = Vec::new();
         let given = parse(Path::new("gateway.toml"), text, &mut faults);
-        let given = given
-            .into_iter()
-            .map(|given| (given.setting.path, given.text))
-            .collect();
+        let given = given.into_iter().map(|given| (given.setting.path, given.text)).collect();
         (given, faults.iter().map(ToString::to_string).collect())
     }
 
@@ -125,15 +128,9 @@ mod tests {
             "limit.enis_per_instance = 1_0\n[ledger]\nprefix = 0x1f\nfresh = true\nurl = 'memory://'\n[ens]\nattach_per_second = 10.0\n",
         );
         assert_eq!(faults, [""; 0]);
-        assert!(
-            given.contains(&("limit.enis_per_instance", "10".to_owned())),
-            "{given:?}"
-        );
+        assert!(given.contains(&("limit.enis_per_instance", "10".to_owned())), "{given:?}");
         assert!(given.contains(&("ledger.prefix", "31".to_owned())), "{given:?}");
-        assert!(
-            given.contains(&("ens.attach_per_second", "10.0".to_owned())),
-            "{given:?}"
-        );
+        assert!(given.contains(&("ens.attach_per_second", "10.0".to_owned())), "{given:?}");
     }
 
     #[test]
@@ -145,13 +142,11 @@ mod tests {
         assert!(all.contains("grpc (gateway.toml:1): is a section"), "{all}");
         assert!(all.contains("ledgr (gateway.toml:2): no such section"), "{all}");
         assert!(
-            all.contains("ens.visibilty_lag (gateway.toml:5): no such setting") && all.contains("ens.visibility_lag"),
+            all.contains("ens.visibilty_lag (gateway.toml:5): no such setting")
+                && all.contains("ens.visibility_lag"),
             "{all}"
         );
-        assert!(
-            all.contains("ens.endpoint (gateway.toml:6): is not a single value"),
-            "{all}"
-        );
+        assert!(all.contains("ens.endpoint (gateway.toml:6): is not a single value"), "{all}");
         assert!(all.contains("(gateway.toml:8)"), "{all}");
     }
 

@@ -1,4 +1,5 @@
-//! `ledger.url`: where records are kept, as a URL. Its errors and its `Display` never show the password.
+//! `ledger.url`: the ledger's storage, as a URL. Its errors and its `Display` never show the
+//! password.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use secrecy::SecretString;
 
 mod parse;
 
-/// Where records are kept.
+/// The ledger's storage.
 #[derive(Clone, Debug)]
 pub enum LedgerUrl {
     /// `memory://`: in this process.
@@ -19,16 +20,16 @@ pub enum LedgerUrl {
         tls: bool,
         /// The server.
         server: Server,
-        /// Who signs in.
+        /// Credentials.
         login: Login,
-        /// Number of the database.
+        /// Database number.
         db: u32,
     },
     /// `unix:///path[?db=N]`.
     Unix {
         /// The socket.
         path: PathBuf,
-        /// Number of the database.
+        /// Database number.
         db: u32,
     },
     /// `redis[s]-sentinel://[user[:password]@]host[:port],…[/db]?master=NAME`.
@@ -37,9 +38,9 @@ pub enum LedgerUrl {
         tls: bool,
         /// The sentinels.
         sentinels: Vec<Server>,
-        /// Who signs in at the primary.
+        /// Credentials for the primary.
         login: Login,
-        /// Number of the database.
+        /// Database number.
         db: u32,
         /// The primary's name.
         master: String,
@@ -48,9 +49,9 @@ pub enum LedgerUrl {
     Cluster {
         /// Whether over TLS.
         tls: bool,
-        /// Where to begin.
+        /// The first nodes to contact.
         nodes: Vec<Server>,
-        /// Who signs in.
+        /// Credentials.
         login: Login,
     },
 }
@@ -74,22 +75,24 @@ impl fmt::Display for Server {
     }
 }
 
-/// Who signs in at Redis.
+/// Credentials for Redis.
 #[derive(Clone, Debug, Default)]
 pub struct Login {
-    /// The user of an ACL; Redis' default user if there is none.
+    /// The ACL user; without it, Redis' default user.
     pub user: Option<String>,
-    /// The password in the URL; `ledger.password_file` is the better place.
+    /// The password in the URL; prefer `ledger.password_file`.
     pub password: Option<SecretString>,
 }
 
 impl LedgerUrl {
-    /// Who signs in, where that can be.
+    /// The credentials, if the form has any.
     #[must_use]
     pub fn login(&self) -> Option<&Login> {
         match self {
             Self::Memory | Self::Unix { .. } => None,
-            Self::Redis { login, .. } | Self::Sentinel { login, .. } | Self::Cluster { login, .. } => Some(login),
+            Self::Redis { login, .. }
+            | Self::Sentinel { login, .. }
+            | Self::Cluster { login, .. } => Some(login),
         }
     }
 
@@ -104,7 +107,9 @@ impl LedgerUrl {
     pub fn is_tls(&self) -> bool {
         match self {
             Self::Memory | Self::Unix { .. } => false,
-            Self::Redis { tls, .. } | Self::Sentinel { tls, .. } | Self::Cluster { tls, .. } => *tls,
+            Self::Redis { tls, .. } | Self::Sentinel { tls, .. } | Self::Cluster { tls, .. } => {
+                *tls
+            }
         }
     }
 
@@ -122,16 +127,16 @@ impl LedgerUrl {
     }
 }
 
-/// What stands in a name as it is; any other character might end it where the URL is read again.
+/// Characters that names escape, because they could end the name when the URL is parsed.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// The same in a path.
+/// Characters that paths escape.
 const ESCAPED_IN_PATH: &AsciiSet = &ESCAPED.remove(b'/');
 
 fn escaped(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, ESCAPED)
 }
 
-/// The URL with its password masked; but for that, it is read as the same again.
+/// The URL with its password masked. Otherwise it parses to the same value.
 impl fmt::Display for LedgerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.scheme())?;
@@ -150,9 +155,9 @@ impl fmt::Display for LedgerUrl {
                 let path = path.to_string_lossy();
                 write!(f, "{}?db={db}", utf8_percent_encode(&path, ESCAPED_IN_PATH))
             }
-            Self::Sentinel {
-                sentinels, db, master, ..
-            } => write!(f, "{}/{db}?master={}", joined(sentinels), escaped(master)),
+            Self::Sentinel { sentinels, db, master, .. } => {
+                write!(f, "{}/{db}?master={}", joined(sentinels), escaped(master))
+            }
             Self::Cluster { nodes, .. } => f.write_str(&joined(nodes)),
         }
     }

@@ -1,10 +1,10 @@
-//! The settings: what they are, where they come from, and what is wrong with them.
+//! The settings, their sources and their faults.
 //!
-//! [`settings`] is the one table: every setting with its type, default and documentation. [`load()`] lays the sources over one
-//! another (defaults < file < environment < flags) and reports *every* fault at once; [`check`] holds what must be true of several
-//! settings together.
+//! [`settings`] is the table of all settings with type, default and documentation. [`load()`]
+//! merges the sources (defaults < file < environment < flags) and reports *every* fault at once.
+//! [`check`] checks relations between settings.
 //!
-//! All values are text until their own type reads them: a password or a prefix that is made of digits stays what it is.
+//! Values are text until their type parses them, so a password or prefix of digits stays unchanged.
 
 pub mod check;
 pub mod dump;
@@ -14,6 +14,8 @@ mod file;
 pub mod ledger_url;
 pub mod load;
 mod password;
+mod reader;
+mod setting;
 pub mod settings;
 mod table;
 pub mod value;
@@ -21,4 +23,5 @@ pub mod value;
 pub use fault::{Fault, Faults, Origin};
 pub use ledger_url::{LedgerUrl, Server};
 pub use load::{Flag, Loaded, Sources, load};
-pub use settings::{Admin, Config, Ens, Grpc, Ledger, Limit, Tracker, Watch};
+pub use settings::{Admin, Config, Ens, Grpc, Ledger, Limit, Log, Tracker, Watch};
+pub use value::LogFormat;

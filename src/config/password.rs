@@ -1,4 +1,4 @@
-//! The ledger's password, from where it is kept.
+//! The ledger's password.
 
 use std::io;
 
@@ -7,8 +7,8 @@ use secrecy::SecretString;
 use super::settings::Ledger;
 
 impl Ledger {
-    /// The password: the content of `password_file` without the line end that editors leave, or else the one in the URL. The file
-    /// is read at each call, so that a password that was changed is found.
+    /// The content of `password_file` without a final line end, or else the URL's password. Each
+    /// call reads the file, so a changed password takes effect.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -35,9 +35,7 @@ mod tests {
         let url = LedgerUrl::parse("redis://:from-url@h").expect("it is a URL");
         let mut ledger = Config::with_ledger(url).ledger;
         let password = |ledger: &crate::config::Ledger| {
-            ledger
-                .password()
-                .map(|secret| secret.map(|s| s.expose_secret().to_owned()))
+            ledger.password().map(|secret| secret.map(|s| s.expose_secret().to_owned()))
         };
         assert_eq!(password(&ledger).ok().flatten().as_deref(), Some("from-url"));
 

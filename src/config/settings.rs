@@ -1,35 +1,53 @@
-//! The table of all settings. What stands here is what operators rely on: names, meanings, defaults.
+//! The table of all settings. Names, meanings and defaults are a contract with operators.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ledger_url::LedgerUrl;
-pub use super::table::Setting;
+use super::reader::Reader;
+pub use super::setting::Setting;
 use super::table::settings;
-use super::value::Endpoint;
+use super::value::{Endpoint, LogFormat};
 
 settings! {
     /// The gRPC listener.
     grpc: Grpc {
         /// Address of the gRPC listener, as `IP:PORT`.
         listen: SocketAddr = "127.0.0.1:50051",
-        /// Whether plaintext may be served beyond loopback. Without it, another address than loopback needs TLS.
+        /// Whether to serve plaintext beyond loopback. Without it, such an address needs TLS.
         allow_plaintext: bool = "false",
-        /// Certificate chain to serve TLS with (PEM). Needs `tls_key_file`.
+        /// File with the server's certificate chain (PEM). Enables TLS, and needs `tls_key_file`.
+        /// The gateway reads a renewed file without a restart.
         tls_cert_file: Option<PathBuf> = unset,
-        /// Private key of the certificate (PEM).
+        /// File with the private key of the certificate (PEM).
         tls_key_file: Option<PathBuf> = unset,
-        /// Certificate authorities (PEM) one of which must have signed the client's certificate. Needs TLS.
+        /// File with the CA certificates (PEM) that verify clients' certificates. Needs TLS, and
+        /// makes a client certificate mandatory.
         client_ca_file: Option<PathBuf> = unset,
-        /// Most attaches, and most reads, that are answered at once; more are turned away with `OVERLOADED`, and so is more than a
-        /// quarter of the attaches for one instance.
+        /// File with certificate revocation lists (PEM), one of each authority that signs clients'
+        /// certificates. Needs `client_ca_file`.
+        client_crl_file: Option<PathBuf> = unset,
+        /// Whether a caller's `traceparent` decides whether the call's trace is exported.
+        /// Otherwise the gateway's sampler decides, and callers cannot raise its share.
+        follow_sampling: bool = "false",
+        /// Maximum number of concurrent attaches, and of concurrent reads, on a replica. One
+        /// instance gets a quarter of the attaches and half of the reads. More calls receive
+        /// `OVERLOADED`.
         max_in_flight: usize = "1024",
-        /// Age at which a client is asked to connect anew, so that load spreads over new replicas; varied by up to a tenth.
+        /// Maximum number of connections. Beyond it a new connection takes the place of the one
+        /// that has been opening longest, or of an idle one.
+        max_connections: usize = "2000",
+        /// Maximum share of the connections and of the watch streams for one client address, in
+        /// percent. Raise it behind a proxy, which is one address for many callers.
+        peer_share: usize = "80",
+        /// Maximum age of a client's connection, varied by up to a tenth. Clients reconnect, so
+        /// load spreads over new replicas.
         max_connection_age: Duration = "30m",
-        /// How long a stopping replica, not ready any more, goes on taking calls: until those who send them have heard.
+        /// Time to keep accepting calls after readiness turns off at shutdown.
         drain_delay: Duration = "0s",
-        /// How long stopping may take in all: what has begun is finished by then, or left to other replicas.
+        /// Time limit for the whole shutdown, `drain_delay` included. Other replicas settle the
+        /// attempts that are unfinished then.
         drain_timeout: Duration = "25s",
     }
 
@@ -39,89 +57,103 @@ settings! {
         listen: SocketAddr = "127.0.0.1:9090",
     }
 
-    /// Where the replicas coordinate.
+    /// Log lines, on standard error.
+    log: Log {
+        /// Format of log lines: `text`, `json`, or `auto`, which is text on a terminal.
+        format: LogFormat = "auto",
+    }
+
+    /// The ledger, which replicas share.
     ledger: Ledger {
-        /// Where records are kept: `memory://` (one replica, nothing survives a restart), `redis[s]://[user[:password]@]host[:port][/db]`,
-        /// `unix:///path[?db=N]`, `redis[s]-sentinel://host[:port],…[/db]?master=NAME` or `redis[s]-cluster://host[:port],…`.
+        /// URL of the ledger: `redis[s]://[user[:password]@]host[:port][/db]`,
+        /// `unix:///path[?db=N]`, `redis[s]-sentinel://host[:port],…[/db]?master=NAME`,
+        /// `redis[s]-cluster://host[:port],…`, or `memory://` for one replica that loses its
+        /// records at a restart.
         url: LedgerUrl = unset,
-        /// File that holds the password, and nothing else; takes the place of the one in the URL.
+        /// File with the password of Redis, and nothing else. Replaces the one in the URL.
         password_file: Option<PathBuf> = unset,
-        /// Certificate authorities (PEM) that Redis' certificate is checked against; the system's if not set.
+        /// File with the CA certificates (PEM) that verify Redis. Without it, the system's.
         ca_file: Option<PathBuf> = unset,
-        /// Certificate chain to show to Redis (PEM), where it asks for one. Needs `key_file`, and a URL with TLS.
+        /// File with the client certificate chain for Redis (PEM). Needs `key_file`, and a URL with
+        /// TLS.
         cert_file: Option<PathBuf> = unset,
-        /// Private key of that certificate (PEM).
+        /// File with the private key of that certificate (PEM).
         key_file: Option<PathBuf> = unset,
-        /// What every key begins with.
+        /// Prefix of every key in Redis.
         prefix: String = "eni-gateway:",
-        /// Longest stretch of writes that a failover of Redis can lose.
+        /// Maximum time span of writes that a failover of Redis can lose.
         failover_window: Duration = "15s",
-        /// Redis replicas that must have a reservation before it is sent: all that the primary has. Then a failover needs no hold.
-        /// 0: none. On for all replicas of the gateway, or off for all.
+        /// Number of Redis replicas that must have a reservation before its attach is sent: all
+        /// replicas of the primary. A failover then needs no recovery hold-down. `0` is off.
         sync_replicas: usize = "0",
-        /// Whether an empty ledger is a new one at start, and not one that lost its data.
+        /// Whether to take an empty ledger at start for a new one, and not for one that lost its
+        /// data.
         fresh: bool = "false",
-        /// How long an instance's lock is held at most; longer than everything that is done under it.
+        /// Maximum time for which an instance's lock is held. Must be longer than the critical
+        /// section.
         lease: Duration = "15s",
-        /// Time for one round trip to Redis, connect included.
+        /// Timeout for one round trip to Redis, connect included.
         timeout: Duration = "1s",
     }
 
-    /// The cloud.
+    /// The OpenAPI of ENS.
     ens: Ens {
         /// URL of the OpenAPI.
         endpoint: Endpoint = "https://ens.aliyuncs.com",
-        /// Whether the endpoint may be `http://` beyond loopback.
+        /// Whether to permit an `http://` endpoint beyond loopback.
         allow_plaintext: bool = "false",
-        /// How long after a change a describe may still show the old state.
+        /// Maximum time after a change for which a describe may show the old state.
         visibility_lag: Duration = "10s",
-        /// How long after its signature an unanswered request may still be applied. Below 15m, ENS's own bound.
+        /// Maximum time after its date at which an unanswered request may still be applied. Must be
+        /// below 15m, ENS's own bound.
         request_validity: Duration = "30s",
-        /// Whether requests are dated back so that ENS itself keeps `request_validity`. Needs good clocks.
+        /// Whether to date requests back, so that ENS itself enforces `request_validity`. Needs
+        /// synchronised clocks.
         enforce_validity: bool = "false",
-        /// Time for one Attach call, connect included.
+        /// Timeout for one Attach request, connect included.
         attempt_timeout: Duration = "8s",
-        /// Time for one describe, connect included.
+        /// Timeout for one Describe request, connect included.
         describe_timeout: Duration = "3s",
-        /// Attach calls a second that the account allows, all replicas together.
+        /// Maximum number of Attach requests a second, of all replicas together.
         attach_per_second: u32 = "5",
-        /// Describes a second that the account allows, all replicas together; at least half of them are the tracker's.
+        /// Maximum number of Describe requests a second, of all replicas together. At least half of
+        /// them are for the tracker.
         describe_per_second: u32 = "20",
     }
 
-    /// How many ENIs an instance may have.
+    /// The limit of ENIs.
     limit: Limit {
-        /// ENIs that one instance may have. The same on every replica.
+        /// Maximum number of ENIs on one instance.
         enis_per_instance: usize = "10",
-        /// Whether the primary ENI is one of them. The same on every replica.
+        /// Whether to count the primary ENI.
         count_primary: bool = "false",
     }
 
-    /// What drives attempts to their end.
+    /// The tracker, which drives attempts to their end.
     tracker: Tracker {
-        /// Age at which an attempt that is still under way is called stuck.
+        /// Time in flight after which an attempt is reported as stuck.
         stuck_after: Duration = "5m",
-        /// Time after the last change of an instance at which the ledger is compared with what ENS shows: once then, and again
-        /// after 5 and 30 times as long.
+        /// Time after an instance's last change until its record is compared with ENS. Compared
+        /// again after 5 and 30 times as long.
         reconcile_after: Duration = "1m",
     }
 
-    /// What tells callers how it goes.
+    /// Watch streams.
     watch: Watch {
-        /// Time after a stream's last message at which it gets a heartbeat.
+        /// Time after a stream's last message until a heartbeat is sent.
         heartbeat: Duration = "15s",
-        /// Most streams that are open at once; more are turned away with `OVERLOADED`.
+        /// Maximum number of open streams on a replica. More streams receive `OVERLOADED`.
         max_streams: usize = "10000",
-        /// Age at which a stream ends with `STREAM_TOO_OLD`, to be resumed.
+        /// Maximum age of a stream. It then ends with `STREAM_TOO_OLD`, and the client resumes it.
         max_age: Duration = "1h",
     }
 }
 
 impl Config {
-    /// Every default, with this ledger: it has none of its own.
+    /// The defaults, with this ledger, which has none.
     #[must_use]
     pub fn with_ledger(url: LedgerUrl) -> Self {
-        let mut config = Self::read(&mut super::load::Reader::default());
+        let mut config = Self::read(&mut Reader::default());
         config.ledger.url = url;
         config
     }
@@ -131,6 +163,23 @@ impl Config {
 #[must_use]
 pub fn find(path: &str) -> Option<&'static Setting> {
     ALL.iter().find(|setting| setting.path == path)
+}
+
+/// The setting with the most similar name, if any.
+pub(super) fn nearest(
+    name: &str,
+    name_of: impl Fn(&Setting) -> String,
+) -> Option<&'static Setting> {
+    const FAR: usize = 4;
+    // Setting names are short; comparing a long one would take time.
+    if name.len() > 100 {
+        return None;
+    }
+    ALL.iter()
+        .map(|setting| (strsim::damerau_levenshtein(name, &name_of(setting)), setting))
+        .filter(|(distance, _)| *distance < FAR)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, setting)| setting)
 }
 
 #[cfg(test)]

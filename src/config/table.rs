@@ -1,29 +1,7 @@
-//! Turns the table of [`settings`](super::settings) into structs, their defaults, and the list of all settings.
+//! Macros that turn the table of [`settings`](super::settings) into structs, defaults, and a list
+//! of all settings.
 
-/// One line of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Setting {
-    /// Its section, such as `grpc`.
-    pub section: &'static str,
-    /// Its key in the section, such as `listen`.
-    pub key: &'static str,
-    /// `section.key`.
-    pub path: &'static str,
-    /// Its default, as text; empty where there is none.
-    pub default: &'static str,
-    /// What it means.
-    pub doc: &'static [&'static str],
-}
-
-impl Setting {
-    /// Its name in the environment.
-    #[must_use]
-    pub fn env_name(&self) -> String {
-        format!("{}{}__{}", super::environment::PREFIX, self.section, self.key).to_ascii_uppercase()
-    }
-}
-
-/// A default as text: that of a setting without one is empty.
+/// A default as text; empty if there is none.
 macro_rules! default_text {
     (unset) => {
         ""
@@ -39,6 +17,19 @@ macro_rules! default_doc {
     };
     ($text:literal) => {
         concat!("\n\nDefault: `", $text, "`.")
+    };
+}
+
+/// One row of the table as a value.
+macro_rules! setting {
+    ($section:ident, $key:ident, $default:tt, $($doc:literal)+) => {
+        $crate::config::setting::Setting {
+            section: stringify!($section),
+            key: stringify!($key),
+            path: concat!(stringify!($section), ".", stringify!($key)),
+            default: $crate::config::table::default_text!($default),
+            doc: &[$($doc),+],
+        }
     };
 }
 
@@ -64,24 +55,23 @@ macro_rules! settings {
         )+
 
         /// Every setting, in the order of the table.
-        pub const ALL: &[$crate::config::settings::Setting] = &[$($($crate::config::settings::Setting {
-            section: stringify!($section),
-            key: stringify!($key),
-            path: concat!(stringify!($section), ".", stringify!($key)),
-            default: $crate::config::table::default_text!($default),
-            doc: &[$($doc),+],
-        },)+)+];
+        pub const ALL: &[$crate::config::setting::Setting] = &[
+            $($($crate::config::table::setting!($section, $key, $default, $($doc)+),)+)+
+        ];
 
         impl Config {
-            pub(super) fn read(reader: &mut $crate::config::load::Reader) -> Self {
+            pub(super) fn read(reader: &mut $crate::config::reader::Reader) -> Self {
                 Self {
                     $($section: $Section {
-                        $($key: reader.read(concat!(stringify!($section), ".", stringify!($key))),)+
+                        $($key: reader.read(
+                            &$crate::config::table::setting!($section, $key, $default, $($doc)+)
+                        ),)+
                     },)+
                 }
             }
 
-            /// Every value as TOML, secrets masked, in the order of [`ALL`]; `None` where an optional one is not set.
+            /// Every value as TOML, secrets masked, in the order of [`ALL`]; `None` for an unset
+            /// optional one.
             pub(super) fn values(&self) -> Vec<Option<String>> {
                 vec![$($($crate::config::value::Value::render(&self.$section.$key),)+)+]
             }
@@ -89,4 +79,4 @@ macro_rules! settings {
     };
 }
 
-pub(super) use {default_doc, default_text, settings};
+pub(super) use {default_doc, default_text, setting, settings};

@@ -1,4 +1,4 @@
-//! How a setting's text becomes its value, and how the value is shown again.
+//! Parsers and renderers of settings' values.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use url::Url;
 
-/// A type that settings may have.
+/// A type of a setting's value.
 pub trait Value: Sized {
-    /// A text that parses: shown where another one does not.
+    /// A valid example, for error messages.
     const EXAMPLE: &'static str;
 
-    /// Reads it.
+    /// Parses a value.
     ///
     /// # Errors
-    /// What is wrong with the text. It repeats the text only where that cannot be a secret.
+    /// The problem. It quotes the text only if that cannot be a secret.
     fn parse(text: &str) -> Result<Self, String>;
 
-    /// As TOML, secrets masked; `None` where an optional one is not set.
+    /// The value as TOML, secrets masked; `None` for an unset optional one.
     fn render(&self) -> Option<String>;
 }
 
-/// The text as people may see it in an error: escaped and not endless.
+/// The text for an error message: escaped and cut.
 fn shown(text: &str) -> String {
     const MOST: usize = 60;
     match text.char_indices().nth(MOST) {
@@ -39,8 +39,7 @@ impl Value for bool {
     const EXAMPLE: &'static str = "true";
 
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse()
-            .map_err(|_| format!("{} is neither true nor false", shown(text)))
+        text.parse().map_err(|_| format!("{} is neither true nor false", shown(text)))
     }
 
     fn render(&self) -> Option<String> {
@@ -75,7 +74,7 @@ macro_rules! whole_number {
 
 whole_number!(u32, usize);
 
-/// Longest duration that a setting may have: sums of durations cannot overflow.
+/// Maximum duration of a setting, so that sums cannot overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 impl Value for Duration {
@@ -83,7 +82,9 @@ impl Value for Duration {
 
     fn parse(text: &str) -> Result<Self, String> {
         match humantime::parse_duration(text) {
-            Ok(duration) if duration > LONGEST => Err(format!("{} is longer than a year", shown(text))),
+            Ok(duration) if duration > LONGEST => {
+                Err(format!("{} is longer than a year", shown(text)))
+            }
             Ok(duration) => Ok(duration),
             Err(error) => Err(format!("{} is not a duration ({error})", shown(text))),
         }
@@ -98,8 +99,7 @@ impl Value for SocketAddr {
     const EXAMPLE: &'static str = "127.0.0.1:50051";
 
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse()
-            .map_err(|_| format!("{} is not an address of the form IP:PORT", shown(text)))
+        text.parse().map_err(|_| format!("{} is not an address of the form IP:PORT", shown(text)))
     }
 
     fn render(&self) -> Option<String> {
@@ -135,16 +135,12 @@ impl Value for PathBuf {
     }
 }
 
-/// An optional setting: an empty text means that it is not set, as an empty variable does elsewhere.
+/// An optional setting. An empty text means unset, as an empty variable does.
 impl<T: Value> Value for Option<T> {
     const EXAMPLE: &'static str = T::EXAMPLE;
 
     fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() {
-            Ok(None)
-        } else {
-            T::parse(text).map(Some)
-        }
+        if text.is_empty() { Ok(None) } else { T::parse(text).map(Some) }
     }
 
     fn render(&self) -> Option<String> {
@@ -152,7 +148,39 @@ impl<T: Value> Value for Option<T> {
     }
 }
 
-/// An `http://` or `https://` URL without credentials, query or fragment: whatever is shown of it is no secret.
+/// The format of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// Text.
+    Text,
+    /// JSON.
+    Json,
+}
+
+impl Value for LogFormat {
+    const EXAMPLE: &'static str = "json";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("{} is none of auto, text and json", shown(text))),
+        }
+    }
+
+    fn render(&self) -> Option<String> {
+        quoted(match self {
+            Self::Auto => "auto",
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// An `http://` or `https://` URL without credentials, query or fragment, so it is no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint(Url);
 
@@ -197,7 +225,9 @@ impl Value for Endpoint {
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(
-                "a URL of ens holds no user or password; the account's keys have variables of their own".to_owned(),
+                "a URL of ens has no user and no password; the account's keys are in their own \
+                 variables"
+                    .to_owned(),
             );
         }
         if url.query().is_some() || url.fragment().is_some() {
@@ -229,6 +259,7 @@ mod tests {
         holds::<String>();
         holds::<Option<PathBuf>>();
         holds::<Endpoint>();
+        holds::<LogFormat>();
         holds::<LedgerUrl>();
     }
 
@@ -248,21 +279,15 @@ mod tests {
 
     #[test]
     fn an_endpoint_holds_no_secret_and_knows_where_it_is() {
-        for bad in [
-            "ens.aliyuncs.com",
-            "ftp://x",
-            "https://user:hunter2@x",
-            "https://x/?key=hunter2",
-            "",
-        ] {
+        for bad in
+            ["ens.aliyuncs.com", "ftp://x", "https://user:hunter2@x", "https://x/?key=hunter2", ""]
+        {
             let problem = Endpoint::parse(bad).expect_err(bad);
             assert!(!problem.contains("hunter2"), "{problem}");
         }
-        for (text, loopback) in [
-            ("http://127.0.0.1:8080", true),
-            ("http://[::1]:80", true),
-            ("http://10.0.0.1", false),
-        ] {
+        for (text, loopback) in
+            [("http://127.0.0.1:8080", true), ("http://[::1]:80", true), ("http://10.0.0.1", false)]
+        {
             assert_eq!(Endpoint::parse(text).expect(text).is_loopback(), loopback, "{text}");
         }
     }
@@ -271,10 +296,6 @@ mod tests {
     fn a_long_or_strange_text_is_shown_safely() {
         let problem = bool::parse(&"x".repeat(500)).expect_err("it is no bool");
         assert!(problem.len() < 120, "{problem}");
-        assert!(
-            bool::parse("a\u{1b}[31m")
-                .expect_err("it is no bool")
-                .contains("\\u{1b}")
-        );
+        assert!(bool::parse("a\u{1b}[31m").expect_err("it is no bool").contains("\\u{1b}"));
     }
 }

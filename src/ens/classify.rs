@@ -1,8 +1,8 @@
-//! What one exchange with ENS proves. The one question that matters for an Attach is whether it may have been applied; where that
-//! is in doubt the answer is [`EnsReply::Unsettled`], and ENS's own status settles it later.
+//! Classification of ENS's replies. For an Attach the question is whether it may have been applied.
+//! In doubt the reply is [`EnsReply::Unsettled`], and a later status settles it.
 //!
-//! The `Code` decides, not the HTTP status: documents of Alibaba Cloud's products give different statuses for the same code.
-//! The exception is 5xx, whose maker may be a machine on the way: it never proves that nothing was applied.
+//! The `Code` decides, not the HTTP status, which Alibaba Cloud's documents give differently. The
+//! exception is 5xx: a proxy may have sent it, so it proves nothing.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use super::transport::{Fault, Response};
 use super::{DescribeError, EnsRefusal, Outcome, wire};
 use crate::model::Reason;
 
-/// Codes that say nothing about whether the call was applied, at any HTTP status. `ens.interface.error` is ENS's catch-all;
-/// a nonce is "used" also when the network delivered the first copy twice.
+/// Codes that do not show whether the call was applied, at any HTTP status. `ens.interface.error`
+/// is ENS's catch-all. A nonce is also "used" if the network delivered the request twice.
 const UNSETTLED: &[&str] = &[
     "ens.interface.error",
     "SignatureNonceUsed",
@@ -22,41 +22,41 @@ const UNSETTLED: &[&str] = &[
     "UnknownError",
 ];
 
-/// What came of one exchange.
+/// The result of one exchange.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EnsReply {
-    /// 2xx with JSON that is ENS's own: it carries a RequestId and no error.
+    /// 2xx with ENS's JSON: it has a RequestId and no error.
     Answer {
         /// The body.
         body: Value,
         /// `RequestId`.
         request_id: String,
     },
-    /// ENS said no.
+    /// ENS refused.
     Refused(EnsRefusal),
     /// ENS throttles the account, by its code, its HTTP status or `x-acs-retry-after`.
     Throttled {
-        /// ENS's words.
+        /// ENS's error.
         refusal: EnsRefusal,
         /// `x-acs-retry-after`.
         retry_after: Option<Duration>,
     },
-    /// No byte of the request left the machine.
+    /// No byte of the request left this machine.
     NotSent {
         /// `dns`, `connect` or `request`.
         kind: &'static str,
-        /// What failed.
+        /// The cause.
         why: String,
     },
-    /// It was sent, and nothing that came back settles it.
+    /// The request was sent, and the reply does not settle it.
     Unsettled {
-        /// `timeout`, `connection`, `status`, `body`, `code`: what is missing.
+        /// The missing part: `timeout`, `connection`, `status`, `body` or `code`.
         kind: &'static str,
-        /// What happened instead.
+        /// The cause.
         why: String,
-        /// ENS's words, if there were any.
+        /// ENS's error, if any.
         refusal: Option<EnsRefusal>,
-        /// The account is throttled all the same.
+        /// Set if ENS also throttles the account.
         throttling: Option<Throttling>,
     },
 }
@@ -64,20 +64,19 @@ pub enum EnsReply {
 /// ENS throttles the account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Throttling {
-    /// `x-acs-retry-after`, where ENS sent one.
+    /// `x-acs-retry-after`, if ENS sent one.
     pub retry_after: Option<Duration>,
 }
 
-/// What an HTTP response proves.
+/// Classifies an HTTP response.
 #[must_use]
 pub fn response(response: &Response) -> EnsReply {
     let status = response.status;
-    let body = serde_json::from_slice::<Value>(&response.body)
-        .ok()
-        .filter(Value::is_object);
+    let body = serde_json::from_slice::<Value>(&response.body).ok().filter(Value::is_object);
     let refusal = body.as_ref().map(wire::refusal);
     let retry_after = response.retry_after;
-    let throttled = status >= 400 && (status == 429 || retry_after.is_some() || is_throttling(refusal.as_ref()));
+    let throttled = status >= 400
+        && (status == 429 || retry_after.is_some() || is_throttling(refusal.as_ref()));
     let unsettled = |kind: &'static str, why: String| EnsReply::Unsettled {
         kind,
         why,
@@ -91,77 +90,67 @@ pub fn response(response: &Response) -> EnsReply {
         200..=299 if !refusal.code.is_empty() && !is_success(&refusal.code) => {
             unsettled("code", format!("ens answered {status} with the error {}", refusal.code))
         }
-        // Any proxy can say 200 and `{}`; what ENS took, it gave a RequestId.
+        // A proxy can answer 200 and `{}`. ENS's answers have a RequestId.
         200..=299 if refusal.request_id.is_empty() => {
             unsettled("body", format!("ens answered {status} without a RequestId"))
         }
-        200..=299 => EnsReply::Answer {
-            body,
-            request_id: refusal.request_id.clone(),
-        },
-        400..=499 if refusal.code.is_empty() => unsettled("body", format!("ens answered {status} without a Code")),
+        200..=299 => EnsReply::Answer { body, request_id: refusal.request_id.clone() },
+        400..=499 if refusal.code.is_empty() => {
+            unsettled("body", format!("ens answered {status} without a Code"))
+        }
         400..=499 if is_unsettled(&refusal.code) => {
             unsettled("code", format!("ens answered {}: {}", refusal.code, refusal.message))
         }
-        400..=499 if throttled => EnsReply::Throttled {
-            refusal: refusal.clone(),
-            retry_after,
-        },
+        400..=499 if throttled => EnsReply::Throttled { refusal: refusal.clone(), retry_after },
         400..=499 => EnsReply::Refused(refusal.clone()),
         _ => unsettled("status", format!("ens answered {status}")),
     }
 }
 
-/// What a transport error proves.
+/// Classifies a transport error.
 #[must_use]
 pub fn fault(fault: Fault) -> EnsReply {
     let Fault { sent, kind, why } = fault;
     if sent {
-        EnsReply::Unsettled {
-            kind,
-            why,
-            refusal: None,
-            throttling: None,
-        }
+        EnsReply::Unsettled { kind, why, refusal: None, throttling: None }
     } else {
         EnsReply::NotSent { kind, why }
     }
 }
 
 fn is_success(code: &str) -> bool {
-    ["0", "200", "ok", "success"]
-        .iter()
-        .any(|success| code.eq_ignore_ascii_case(success))
+    ["0", "200", "ok", "success"].iter().any(|success| code.eq_ignore_ascii_case(success))
 }
 
 fn is_throttling(refusal: Option<&EnsRefusal>) -> bool {
     refusal.is_some_and(|refusal| refusal.code.contains("Throttling"))
 }
 
-/// `code` itself, or a finer one of it, such as `InternalError.Timeout`.
+/// Whether `code` is unsettled, or a subcode such as `InternalError.Timeout`.
 fn is_unsettled(code: &str) -> bool {
     UNSETTLED.iter().any(|known| {
-        code.get(..known.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(known))
+        code.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known))
             && matches!(code.as_bytes().get(known.len()), None | Some(b'.'))
     })
 }
 
 impl EnsReply {
-    /// The throttling that the budget has to hear of.
+    /// The throttling that ENS reports.
     pub(super) fn throttling(&self) -> Option<Throttling> {
         match self {
-            Self::Throttled { retry_after, .. } => Some(Throttling {
-                retry_after: *retry_after,
-            }),
+            Self::Throttled { retry_after, .. } => Some(Throttling { retry_after: *retry_after }),
             Self::Unsettled { throttling, .. } => *throttling,
             _ => None,
         }
     }
 
-    /// ENS answered, and neither throttled nor fell over.
-    pub(super) fn passed(&self) -> bool {
-        matches!(self, Self::Answer { .. } | Self::Refused(_))
+    /// Whether ENS itself answered, also with an error.
+    pub(super) fn is_from_ens(&self) -> bool {
+        match self {
+            Self::Answer { .. } | Self::Refused(_) | Self::Throttled { .. } => true,
+            Self::Unsettled { refusal, .. } => refusal.is_some(),
+            Self::NotSent { .. } => false,
+        }
     }
 
     /// ENS's error code, if there is one.
@@ -169,9 +158,7 @@ impl EnsReply {
         match self {
             Self::Refused(refusal)
             | Self::Throttled { refusal, .. }
-            | Self::Unsettled {
-                refusal: Some(refusal), ..
-            } => Some(&refusal.code),
+            | Self::Unsettled { refusal: Some(refusal), .. } => Some(&refusal.code),
             _ => None,
         }
     }
@@ -182,15 +169,13 @@ impl EnsReply {
             Self::Answer { request_id, .. } => request_id,
             Self::Refused(refusal)
             | Self::Throttled { refusal, .. }
-            | Self::Unsettled {
-                refusal: Some(refusal), ..
-            } => &refusal.request_id,
+            | Self::Unsettled { refusal: Some(refusal), .. } => &refusal.request_id,
             _ => return None,
         };
         Some(id.as_str()).filter(|id| !id.is_empty())
     }
 
-    /// `error.type` of the call's span; `None`: it is no error.
+    /// `error.type` of the call's span; `None` without an error.
     pub(super) fn error_type(&self) -> Option<&str> {
         match self {
             Self::Answer { .. } => None,
@@ -205,8 +190,10 @@ impl EnsReply {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Answer { .. } => "ok",
-            // The gateway's own fault, whoever called: somebody has to act.
-            Self::Refused(refusal) if Reason::of_ens_code(&refusal.code).is_of_account() => "denied",
+            // The gateway's account is at fault, for every caller, so its operators must act.
+            Self::Refused(refusal) if Reason::of_ens_code(&refusal.code).is_of_account() => {
+                "denied"
+            }
             Self::Refused(_) => "refused",
             Self::Throttled { .. } => "throttled",
             Self::NotSent { .. } => "not_sent",
@@ -214,14 +201,12 @@ impl EnsReply {
         }
     }
 
-    /// As what became of an Attach. Only a code that the error table knows proves that nothing was applied, and only where its HTTP
-    /// status and headers do not contradict it.
+    /// The outcome of an Attach. Only a code in the error table proves that nothing was applied,
+    /// and only if HTTP status and headers agree.
     #[must_use]
     pub fn into_outcome(self) -> Outcome {
         match self {
-            Self::Answer { request_id, .. } => Outcome::Accepted {
-                ens_request_id: request_id,
-            },
+            Self::Answer { request_id, .. } => Outcome::Accepted { ens_request_id: request_id },
             Self::Refused(refusal) => match Reason::of_ens_code(&refusal.code) {
                 reason if reason.proves_refusal() => Outcome::Refused(refusal),
                 Reason::EniNotAvailable => Outcome::Conflict(refusal),
@@ -231,7 +216,7 @@ impl EnsReply {
                 Outcome::Throttled { refusal, retry_after }
             }
             Self::Throttled { refusal, .. } => Outcome::Unanswered {
-                why: format!("ens answered {} as if it throttled", refusal.code),
+                why: format!("ens answered {} with signs of throttling", refusal.code),
                 refusal: Some(refusal),
             },
             Self::NotSent { why, .. } => Outcome::NotSent { why },
@@ -239,17 +224,23 @@ impl EnsReply {
         }
     }
 
-    /// As the body of a describe's answer.
+    /// The body of a describe's answer.
     ///
     /// # Errors
-    /// Why there is none.
+    /// There is no usable answer.
     pub fn into_described(self) -> Result<Value, DescribeError> {
         match self {
             Self::Answer { body, .. } => Ok(body),
-            Self::Refused(refusal) if refusal.code == "InvalidEniId.NotFound" => Err(DescribeError::UnknownId(refusal)),
+            Self::Refused(refusal) if refusal.code == "InvalidEniId.NotFound" => {
+                Err(DescribeError::UnknownId(refusal))
+            }
             Self::Refused(refusal) => Err(DescribeError::Refused(refusal)),
-            Self::Throttled { refusal, retry_after } => Err(DescribeError::Throttled { refusal, retry_after }),
-            Self::NotSent { why, .. } | Self::Unsettled { why, .. } => Err(DescribeError::Unavailable(why)),
+            Self::Throttled { refusal, retry_after } => {
+                Err(DescribeError::Throttled { refusal, retry_after })
+            }
+            Self::NotSent { why, .. } | Self::Unsettled { why, .. } => {
+                Err(DescribeError::Unavailable(why))
+            }
         }
     }
 }
@@ -271,7 +262,8 @@ mod tests {
     }
 
     fn error(code: &str) -> String {
-        json!({"Code": code, "Message": "why", "RequestId": "R", "HostId": "ens.aliyuncs.com"}).to_string()
+        json!({"Code": code, "Message": "why", "RequestId": "R", "HostId": "ens.aliyuncs.com"})
+            .to_string()
     }
 
     #[rstest]
@@ -292,7 +284,11 @@ mod tests {
     #[case::forbidden_html(403, "<html>", "unanswered")]
     #[case::no_code(400, r#"{"RequestId":"R"}"#, "unanswered")]
     #[case::number_code(403, r#"{"code":403,"message":"proxy"}"#, "unanswered")]
-    fn a_response_settles_only_what_it_proves(#[case] status: u16, #[case] body: &str, #[case] label: &str) {
+    fn a_response_settles_only_what_it_proves(
+        #[case] status: u16,
+        #[case] body: &str,
+        #[case] label: &str,
+    ) {
         assert_eq!(reply(status, body).label(), label);
     }
 
@@ -392,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_id_is_told_apart() {
+    fn an_unknown_id_is_distinguished() {
         let got = reply(400, &error("InvalidEniId.NotFound")).into_described();
         assert!(matches!(got, Err(DescribeError::UnknownId(_))), "{got:?}");
         let got = reply(400, &error("NoPermission")).into_described();

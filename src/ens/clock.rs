@@ -1,7 +1,8 @@
-//! Whether this machine's clock agrees with ENS's, learnt from the `Date` header of ENS's own answers.
+//! The offset of this machine's clock from ENS's, from the `Date` header of ENS's answers.
 //!
-//! The header has a resolution of one second, and says a moment somewhere between send and answer. So each answer bounds the
-//! offset from both sides, and only what lies outside the tolerance as a whole counts as off: a slow answer accuses nobody.
+//! The header has a resolution of one second, and its time lies between send and answer. So each
+//! answer bounds the offset from both sides. Only a range wholly outside the tolerance counts as
+//! off, so a slow answer is no offset.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,9 +10,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-/// How far the clocks may be apart before nothing is sent any more.
+/// Maximum offset at which requests are sent.
 pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(5);
-/// Shortest time between two questions that serve only to see whether the clock is right again.
+/// Minimum interval between requests that only check the clock.
 const RECHECK_AFTER: Duration = Duration::from_secs(5);
 
 /// This machine's wall clock.
@@ -19,13 +20,13 @@ const RECHECK_AFTER: Duration = Duration::from_secs(5);
 pub struct WallClock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
 
 impl WallClock {
-    /// The system's.
+    /// The system's clock.
     #[must_use]
     pub fn system() -> Self {
         Self(Arc::new(Timestamp::now))
     }
 
-    /// Another one, for tests.
+    /// Another clock, for tests.
     #[must_use]
     pub fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
@@ -38,7 +39,7 @@ impl WallClock {
     }
 }
 
-/// The offset, as far as ENS's answers tell.
+/// The known offset.
 #[derive(Debug, Default)]
 pub(super) struct Offset {
     state: Mutex<State>,
@@ -46,13 +47,14 @@ pub(super) struct Offset {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How far ENS's clock is ahead of ours, where that is more than the tolerance.
+    /// How far ENS's clock is ahead, if that exceeds the tolerance.
     off: Option<SignedDuration>,
     rechecked: Option<Instant>,
 }
 
 impl Offset {
-    /// ENS wrote `date` (cut to the second) on an answer to a request sent at `sent` and answered at `answered`, by our clock.
+    /// Learns from an answer with `date` (cut to the second), sent and answered at these local
+    /// times.
     pub(super) fn learn(&self, date: Timestamp, sent: Timestamp, answered: Timestamp) {
         let least = date.duration_since(answered);
         let most = date.duration_since(sent) + SignedDuration::from_secs(1);
@@ -64,15 +66,15 @@ impl Offset {
         } else if least >= -TOLERANCE && most <= TOLERANCE {
             state.off = None;
         }
-        // Anything else shows neither: what was known stays.
+        // Otherwise the known offset stays.
     }
 
-    /// How far ENS's clock is ahead of ours (behind it, if negative), where that is too far.
+    /// How far ENS's clock is ahead (negative: behind), if that exceeds the tolerance.
     pub(super) fn off(&self) -> Option<SignedDuration> {
         self.state().off
     }
 
-    /// Whether the caller is the one who shall ask ENS again.
+    /// Whether this caller shall check the clock again.
     pub(super) fn may_recheck(&self) -> bool {
         let mut state = self.state();
         let due = state.rechecked.is_none_or(|at| at.elapsed() >= RECHECK_AFTER);
@@ -97,7 +99,7 @@ mod tests {
         Timestamp::from_millisecond(SENT + millis).expect("a time")
     }
 
-    /// An answer after `latency` ms, written half-way by a clock that is `offset` ms ahead.
+    /// An answer after `latency` ms, written half-way by a clock that is `ahead` ms ahead.
     fn answer(offset: &Offset, ahead: i64, latency: i64) {
         let date = at(latency / 2 + ahead).as_second();
         offset.learn(Timestamp::from_second(date).expect("a time"), at(0), at(latency));

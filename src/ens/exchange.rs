@@ -1,4 +1,4 @@
-//! One call of ENS: sign, send once, read, classify, report. No call is made anywhere else, and none without a [`Permit`].
+//! The only call of ENS: sign, send once, read, classify, report. It requires a [`Permit`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use super::report::{Action, CallReport, Observer};
 use super::settings::Invalid;
 use super::{Settings, rejects_the_key, signer, transport};
 use crate::model::random;
+use crate::names::{attribute, otel, span};
 use crate::rate_limit::{Permit, RateLimiter};
 
 const VERSION: &str = "2017-11-10";
@@ -23,7 +24,7 @@ const VERSION: &str = "2017-11-10";
 /// Parameters of a call.
 pub(super) type Parameters<'a> = Vec<(&'a str, &'a str)>;
 
-/// All that a call needs, and all that hears of it.
+/// The dependencies and observers of a call.
 pub(super) struct Exchange {
     pub(super) settings: Settings,
     pub(super) credentials: Provider,
@@ -49,19 +50,10 @@ impl Exchange {
         };
         let http = transport::client(limits).map_err(Invalid::Client)?;
         let (clock, offset) = (WallClock::system(), Offset::default());
-        Ok(Self {
-            settings,
-            credentials,
-            limiter,
-            clock,
-            offset,
-            host,
-            http,
-            observer,
-        })
+        Ok(Self { settings, credentials, limiter, clock, offset, host, http, observer })
     }
 
-    /// Signs, sends once, and says what that proves.
+    /// Signs, sends once, and classifies the reply.
     pub(super) async fn call(
         &self,
         action: Action,
@@ -75,7 +67,9 @@ impl Exchange {
         let request = self.request(action, parameters, credentials, date);
         let timeout = match action {
             Action::AttachNetworkInterface => self.settings.attempt_timeout,
-            Action::DescribeNetworkInterfaces | Action::DescribeInstances => self.settings.describe_timeout,
+            Action::DescribeNetworkInterfaces | Action::DescribeInstances => {
+                self.settings.describe_timeout
+            }
         };
         let response = transport::send(request, timeout).instrument(span.clone()).await;
         let duration = began.elapsed();
@@ -83,27 +77,17 @@ impl Exchange {
             .as_ref()
             .map_or((None, None), |response| (Some(response.status), response.date));
         let reply = response.map_or_else(classify::fault, |response| classify::response(&response));
-        // Only what ENS itself said: a proxy's clock is nobody's business.
+        // A proxy's clock does not count.
         if let Some(date) = date.filter(|_| reply.request_id().is_some()) {
             self.offset.learn(date, sent, self.clock.now());
         }
         record(&span, status, &reply);
         drop(span);
-        (self.observer)(CallReport {
-            action,
-            outcome: reply.label(),
-            duration,
-        });
+        (self.observer)(CallReport { action, outcome: reply.label(), duration });
         if reply.code().is_some_and(rejects_the_key) {
             self.credentials.reject(credentials);
         }
-        match reply.throttling() {
-            Some(throttling) => self.limiter.throttled(&permit, throttling.retry_after).await,
-            None if reply.passed() => self.limiter.passed(&permit).await,
-            // A probe that proved nothing: the next one need not wait until its permit expires.
-            None if permit.is_probe() => self.limiter.give_back(permit).await,
-            None => {}
-        }
+        reply.report(permit, &self.limiter).await;
         reply
     }
 
@@ -130,7 +114,7 @@ impl Exchange {
         let request = self
             .http
             .post(url)
-            // hyper leaves it out, and some proxies answer 411 then.
+            // hyper omits it, and some proxies then answer 411.
             .header("content-length", "0")
             .header("accept", "application/json")
             .header("user-agent", &self.settings.user_agent);
@@ -141,35 +125,35 @@ impl Exchange {
 
     fn span(&self, action: Action) -> Span {
         tracing::info_span!(
-            "ens.call",
-            otel.kind = "client",
-            otel.name = action.name(),
-            otel.status_code = field::Empty,
-            http.request.method = "POST",
-            server.address = self.settings.endpoint.host_str(),
-            server.port = self.settings.endpoint.port_or_known_default(),
-            http.response.status_code = field::Empty,
-            "error.type" = field::Empty,
-            ens.action = action.name(),
-            ens.request_id = field::Empty,
+            span::ENS_CALL,
+            { otel::KIND } = "client",
+            { otel::NAME } = action.name(),
+            { otel::STATUS } = field::Empty,
+            { attribute::HTTP_METHOD } = "POST",
+            { attribute::SERVER_ADDRESS } = self.settings.endpoint.host_str(),
+            { attribute::SERVER_PORT } = self.settings.endpoint.port_or_known_default(),
+            { attribute::HTTP_STATUS } = field::Empty,
+            { attribute::ERROR_TYPE } = field::Empty,
+            { attribute::ENS_ACTION } = action.name(),
+            { attribute::ENS_REQUEST_ID } = field::Empty,
         )
     }
 }
 
 fn record(span: &Span, status: Option<u16>, reply: &EnsReply) {
     if let Some(status) = status {
-        span.record("http.response.status_code", status);
+        span.record(attribute::HTTP_STATUS, status);
     }
     if let Some(id) = reply.request_id() {
-        span.record("ens.request_id", id);
+        span.record(attribute::ENS_REQUEST_ID, id);
     }
     if let Some(error) = reply.error_type() {
-        span.record("error.type", error);
-        span.record("otel.status_code", "ERROR");
+        span.record(attribute::ERROR_TYPE, error);
+        span.record(otel::STATUS, "ERROR");
     }
 }
 
-/// `Host` as it goes over the wire, of an endpoint that is nothing but scheme, host and port.
+/// `Host` as on the wire, of an endpoint with only scheme, host and port.
 fn authority(endpoint: &Url) -> Result<String, Invalid> {
     let bare = matches!(endpoint.scheme(), "http" | "https")
         && endpoint.path() == "/"
@@ -180,7 +164,7 @@ fn authority(endpoint: &Url) -> Result<String, Invalid> {
     match (endpoint.host_str(), endpoint.port()) {
         (Some(host), Some(port)) if bare => Ok(format!("{host}:{port}")),
         (Some(host), None) if bare => Ok(host.to_owned()),
-        // The URL itself might hold a password.
+        // The URL may hold a password.
         _ => Err(Invalid::Endpoint(format!(
             "{}://{}",
             endpoint.scheme(),

@@ -1,6 +1,7 @@
-//! ENS over HTTP: [`Ens`] as it is in production, made of single exchanges.
+//! The production [`Ens`], over HTTP.
 //!
-//! An Attach awaits nothing before it is signed and sent; what it needs was fixed by [`Ens::prepare`] before the lock.
+//! An Attach awaits nothing before it is signed and sent. [`Ens::prepare`] fixed its inputs before
+//! the lock.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,15 +16,18 @@ use super::credentials::{Credentials, Provider};
 use super::exchange::{Exchange, Parameters};
 use super::report::{Action, Observer};
 use super::settings::Invalid;
-use super::{DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Prepared, Row, Settings, rejects_the_key, wire};
+use super::{
+    DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Prepared, Row, Settings, rejects_the_key,
+    wire,
+};
 use crate::model::{Failure, InstanceId, InterfaceId, Reason};
 use crate::rate_limit::{Permit, PermitError, RateClass, RateLimiter};
 
-/// How old an `x-acs-date` may be for ENS.
+/// Maximum age of an `x-acs-date` at ENS.
 const DATE_WINDOW: Duration = Duration::from_secs(15 * 60);
-/// Inside what every version of the documents allows.
+/// Page size within the limits of every documented version.
 const PAGE_SIZE: &str = "50";
-/// More ENIs than any answer here can have: an instance has ten, a batch fifty.
+/// Maximum number of pages, above any real answer: an instance has ten ENIs, a batch fifty.
 const MAX_PAGES: usize = 20;
 
 /// The ENS client.
@@ -32,10 +36,10 @@ pub struct HttpEns {
 }
 
 impl HttpEns {
-    /// A client. Connects to nothing yet.
+    /// A client. It does not connect yet.
     ///
     /// # Errors
-    /// The settings contradict themselves, or no HTTP client can be built.
+    /// The settings are inconsistent, or no HTTP client can be built.
     pub fn new(
         settings: Settings,
         credentials: Provider,
@@ -49,26 +53,31 @@ impl HttpEns {
         Ok(Self { exchange })
     }
 
-    /// Where the credentials come from, without secrets.
+    /// The credentials' source, without secrets.
     #[must_use]
     pub fn credential_source(&self) -> String {
         self.exchange.credentials.source()
     }
 
-    /// How far ENS's clock is ahead of this machine's (behind it, if negative), where that is too far to send.
+    /// How far ENS's clock is ahead (negative: behind), if that stops sends.
     #[must_use]
     pub fn clock_offset(&self) -> Option<SignedDuration> {
         self.exchange.offset.off()
     }
 
-    /// One signed read whose `x-acs-date` is `offset` away from now: whether ENS takes such a date.
+    /// Sends one signed read whose `x-acs-date` is `offset` from now.
     ///
     /// # Errors
-    /// ENS did not take it, or gave no usable answer.
-    pub async fn probe_date(&self, permit: Permit, offset: SignedDuration) -> Result<(), DescribeError> {
+    /// ENS refused the date, or gave no usable answer.
+    pub async fn probe_date(
+        &self,
+        permit: Permit,
+        offset: SignedDuration,
+    ) -> Result<(), DescribeError> {
         let credentials = self.credentials().await.map_err(DescribeError::NotReady)?;
         let parameters = vec![("PageNumber", "1"), ("PageSize", "1")];
-        let (action, date) = (Action::DescribeNetworkInterfaces, self.exchange.clock.now() + offset);
+        let (action, date) =
+            (Action::DescribeNetworkInterfaces, self.exchange.clock.now() + offset);
         self.exchange
             .call(action, parameters, &credentials, date, permit)
             .await
@@ -86,8 +95,8 @@ impl HttpEns {
         })
     }
 
-    /// Asks ENS for the time, if nobody did so just now: where the clock was off and nothing else is asked, nothing else would
-    /// show that it is right again.
+    /// Checks ENS's clock, unless that was done just now. No other call is made while the clock is
+    /// off.
     async fn recheck_clock(&self) {
         if !self.exchange.offset.may_recheck() {
             return;
@@ -95,7 +104,7 @@ impl HttpEns {
         let Ok(permit) = self.exchange.limiter.try_permit(RateClass::Describe).await else {
             return;
         };
-        // What matters is the answer's `Date`, which a refusal has too.
+        // A refusal has a `Date` header too.
         let _ = self.probe_date(permit, SignedDuration::ZERO).await;
     }
 
@@ -103,20 +112,18 @@ impl HttpEns {
         let Some(off) = self.exchange.offset.off() else {
             return Ok(());
         };
-        let (seconds, side) = (
-            off.as_secs().abs(),
-            if off.is_negative() { "ahead of" } else { "behind" },
-        );
+        let (seconds, side) =
+            (off.as_secs().abs(), if off.is_negative() { "ahead of" } else { "behind" });
         Err(Failure::new(
             Reason::EnsCredentialsRejected,
             format!(
-                "this gateway's clock is about {seconds} s {side} ens's, and nothing is sent beyond 5 s: \
-                 synchronise it (ntp); the gateway notices by itself"
+                "this gateway's clock is about {seconds} s {side} ens's, and nothing is sent \
+                 beyond 5 s; synchronise it (ntp)"
             ),
         ))
     }
 
-    /// One describe, and a second one where ENS refused the credentials and there are fresh ones.
+    /// One describe, repeated once with fresh credentials if ENS refused the first.
     async fn describe(
         &self,
         action: Action,
@@ -127,13 +134,7 @@ impl HttpEns {
         let credentials = self.credentials().await.map_err(DescribeError::NotReady)?;
         let reply = self
             .exchange
-            .call(
-                action,
-                parameters.clone(),
-                &credentials,
-                self.exchange.clock.now(),
-                permit,
-            )
+            .call(action, parameters.clone(), &credentials, self.exchange.clock.now(), permit)
             .await;
         if !reply.code().is_some_and(rejects_the_key) {
             return reply.into_described();
@@ -149,19 +150,23 @@ impl HttpEns {
             .into_described()
     }
 
-    /// A permit for one more call of the same kind.
+    /// A permit for a further call of the same class.
     async fn further(&self, purpose: RateClass) -> Result<Permit, DescribeError> {
         let deadline = Instant::now() + self.exchange.settings.describe_timeout;
         self.exchange.limiter.permit(purpose, deadline).await.map_err(|error| {
             let message = error.to_string();
             DescribeError::NotReady(match error {
-                PermitError::DeadlineExceeded { wait } => Failure::new(Reason::EnsThrottled, message).retry_after(wait),
-                PermitError::CounterUnreachable(_) => Failure::new(Reason::CoordinationUnavailable, message),
+                PermitError::DeadlineExceeded { wait } => {
+                    Failure::new(Reason::EnsThrottled, message).retry_after(wait)
+                }
+                PermitError::CounterUnreachable(_) => {
+                    Failure::new(Reason::CoordinationUnavailable, message)
+                }
             })
         })
     }
 
-    /// All pages of `DescribeNetworkInterfaces`, as far as `enough` wants them: the whole answer, or none.
+    /// The pages of `DescribeNetworkInterfaces` until `enough`: the whole answer, or an error.
     async fn all_interfaces(
         &self,
         filter: Parameters<'_>,
@@ -179,18 +184,20 @@ impl HttpEns {
             let number = number.to_string();
             let mut parameters = filter.clone();
             parameters.extend([("PageNumber", number.as_str()), ("PageSize", PAGE_SIZE)]);
-            let body = self
-                .describe(Action::DescribeNetworkInterfaces, parameters, permit)
-                .await?;
-            let page = wire::interfaces(body).map_err(|error| DescribeError::Unavailable(error.to_string()))?;
+            let body = self.describe(Action::DescribeNetworkInterfaces, parameters, permit).await?;
+            let page = wire::interfaces(body)
+                .map_err(|error| DescribeError::Unavailable(error.to_string()))?;
             let came = page.rows.len();
             let all_new = page.rows.iter().all(|row| seen.insert(row.eni.clone()));
             rows.extend(page.rows);
             if all_new && enough(&seen) {
                 return Ok(rows);
             }
-            // A count that changes between pages, a row that comes twice: something moved while we turned the page.
-            if !all_new || page.total != *expected.get_or_insert(page.total) || rows.len() > page.total {
+            // A changed count or a repeated row: the data changed between two pages.
+            if !all_new
+                || page.total != *expected.get_or_insert(page.total)
+                || rows.len() > page.total
+            {
                 return Err(DescribeError::Incomplete);
             }
             if rows.len() == page.total {
@@ -213,14 +220,24 @@ impl Ens for HttpEns {
         let credentials = self.credentials().await?;
         let mut date = self.exchange.clock.now();
         if self.exchange.settings.enforce_validity {
-            // A clock that is ahead of ENS's, by as much as is tolerated, makes a request look younger: the bound holds all the same.
-            date = date - DATE_WINDOW.saturating_sub(self.exchange.settings.request_validity) - TOLERANCE;
+            // A clock that is ahead, within the tolerance, makes a request look younger. The bound
+            // must still hold.
+            date = date
+                - DATE_WINDOW.saturating_sub(self.exchange.settings.request_validity)
+                - TOLERANCE;
         }
         Ok(Prepared::new(credentials, date))
     }
 
-    async fn attach(&self, prepared: &Prepared, permit: Permit, instance: &InstanceId, eni: &InterfaceId) -> Outcome {
-        let parameters = vec![("InstanceId", instance.as_str()), ("NetworkInterfaceId", eni.as_str())];
+    async fn attach(
+        &self,
+        prepared: &Prepared,
+        permit: Permit,
+        instance: &InstanceId,
+        eni: &InterfaceId,
+    ) -> Outcome {
+        let parameters =
+            vec![("InstanceId", instance.as_str()), ("NetworkInterfaceId", eni.as_str())];
         let Prepared { credentials, date } = prepared;
         // A describe since `prepare` may have shown it.
         if let Err(failure) = self.clock_is_off() {
@@ -233,43 +250,52 @@ impl Ens for HttpEns {
             .into_outcome()
     }
 
-    async fn interfaces(&self, permit: Permit, ids: &[InterfaceId]) -> Result<Vec<Row>, DescribeError> {
-        // Those beyond are missing from the answer, and a missing one is asked for alone.
+    async fn interfaces(
+        &self,
+        permit: Permit,
+        ids: &[InterfaceId],
+    ) -> Result<Vec<Row>, DescribeError> {
+        // Further ids are missing from the answer, and described alone.
         let ids: BTreeSet<&InterfaceId> = ids.iter().take(MAX_IDS).collect();
         if ids.is_empty() {
-            // Without a filter ENS would show the whole account.
+            // Without a filter ENS would return the whole account.
             self.exchange.limiter.give_back(permit).await;
             return Ok(Vec::new());
         }
-        let names: Vec<String> = (1..=ids.len())
-            .map(|number| format!("NetworkInterfaceIds.{number}"))
-            .collect();
-        let filter = names
-            .iter()
-            .map(String::as_str)
-            .zip(ids.iter().map(|id| id.as_str()))
-            .collect();
-        // What was shown of every id is true, whatever else the answer counts.
+        let names: Vec<String> =
+            (1..=ids.len()).map(|number| format!("NetworkInterfaceIds.{number}")).collect();
+        let filter =
+            names.iter().map(String::as_str).zip(ids.iter().map(|id| id.as_str())).collect();
+        // The rows of these ids count, whatever total the answer gives.
         let all_seen = |seen: &BTreeSet<InterfaceId>| ids.iter().all(|id| seen.contains(*id));
         let mut rows = self.all_interfaces(filter, permit, all_seen).await?;
         rows.retain(|row| ids.contains(&row.eni));
         Ok(rows)
     }
 
-    async fn interfaces_of(&self, permit: Permit, instance: &InstanceId) -> Result<Vec<Row>, DescribeError> {
-        let mut rows = self
-            .all_interfaces(vec![("InstanceId", instance.as_str())], permit, |_| false)
-            .await?;
-        // A row without an instance came for our filter, and may be on its way here.
+    async fn interfaces_of(
+        &self,
+        permit: Permit,
+        instance: &InstanceId,
+    ) -> Result<Vec<Row>, DescribeError> {
+        let mut rows =
+            self.all_interfaces(vec![("InstanceId", instance.as_str())], permit, |_| false).await?;
+        // A row without an instance matched the filter, and may be attaching here.
         rows.retain(|row| row.instance.as_ref().is_none_or(|shown| shown == instance));
         Ok(rows)
     }
 
-    async fn instance(&self, permit: Permit, instance: &InstanceId) -> Result<Option<InstanceRow>, DescribeError> {
+    async fn instance(
+        &self,
+        permit: Permit,
+        instance: &InstanceId,
+    ) -> Result<Option<InstanceRow>, DescribeError> {
         let ids = serde_json::json!([instance]).to_string();
-        let parameters = vec![("InstanceIds", ids.as_str()), ("PageNumber", "1"), ("PageSize", "10")];
+        let parameters =
+            vec![("InstanceIds", ids.as_str()), ("PageNumber", "1"), ("PageSize", "10")];
         match self.describe(Action::DescribeInstances, parameters, permit).await {
-            Ok(body) => wire::instance(body, instance).map_err(|error| DescribeError::Unavailable(error.to_string())),
+            Ok(body) => wire::instance(body, instance)
+                .map_err(|error| DescribeError::Unavailable(error.to_string())),
             Err(DescribeError::Refused(refusal)) if refusal.code == "InstanceNotFound" => Ok(None),
             Err(error) => Err(error),
         }

@@ -1,4 +1,4 @@
-//! The cloud: what the gateway asks of ENS, and what may come back. The trait is one of the two seams.
+//! The ENS client: its trait, and the replies of ENS.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -22,18 +22,18 @@ pub mod wire;
 pub use http::HttpEns;
 pub use settings::Settings;
 
-/// ENS as the gateway uses it. Each call consumes a [`Permit`] of the account's budget: there is no way round it.
+/// ENS as the gateway uses it. Every call consumes a [`Permit`] of the account's budget.
 pub trait Ens: Send + Sync + 'static {
-    /// Waits for what one attach needs besides a permit: credentials that outlive it, and a clock that agrees with ENS's. Called
-    /// before the lock is held, never under it, and as late as that allows: with `ens.enforce_validity` ENS refuses an attach
-    /// that was prepared longer than `ens.request_validity` ago.
+    /// Waits for credentials that outlive one attach, and checks the clock. It is called before the
+    /// lock, as late as possible. With `ens.enforce_validity` ENS refuses an attach that was
+    /// prepared longer than `ens.request_validity` ago.
     ///
     /// # Errors
-    /// `ENS_CREDENTIALS_REJECTED` where no credentials can be had or the clock is off. Nothing was sent.
+    /// `ENS_CREDENTIALS_REJECTED`: there are no credentials, or the clock is off. Nothing was sent.
     fn prepare(&self) -> impl Future<Output = Result<Prepared, Failure>> + Send;
 
-    /// Signs and sends one `AttachNetworkInterface`, exactly once: no retry, no redirect. Awaits nothing before it signs.
-    /// Bounded by `ens.attempt_timeout`, connect included.
+    /// Signs and sends one `AttachNetworkInterface`, exactly once: no retry, no redirect. Awaits
+    /// nothing before it signs. `ens.attempt_timeout` bounds it, connect included.
     fn attach(
         &self,
         prepared: &Prepared,
@@ -42,8 +42,8 @@ pub trait Ens: Send + Sync + 'static {
         eni: &InterfaceId,
     ) -> impl Future<Output = Outcome> + Send;
 
-    /// The rows of these ENIs, at most [`MAX_IDS`]. An id that is missing from the answer may be unknown to ENS, or may
-    /// only be hidden by another id's fault: ask for it alone before believing it.
+    /// The rows of these ENIs, at most [`MAX_IDS`]. A missing id may be unknown to ENS, or hidden
+    /// by another id's error; describe it alone.
     fn interfaces(
         &self,
         permit: Permit,
@@ -57,7 +57,7 @@ pub trait Ens: Send + Sync + 'static {
         instance: &InstanceId,
     ) -> impl Future<Output = Result<Vec<Row>, DescribeError>> + Send;
 
-    /// One instance; `None` where ENS does not know it.
+    /// One instance; `None` if ENS does not know it.
     fn instance(
         &self,
         permit: Permit,
@@ -65,11 +65,11 @@ pub trait Ens: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<InstanceRow>, DescribeError>> + Send;
 }
 
-/// Most ids that one describe asks for: inside the page size of every version of the API's documents.
+/// Maximum number of ids in one describe, within the page size of every API version.
 pub const MAX_IDS: usize = 50;
 
-/// What one attach needs beside its permit: credentials, and the `x-acs-date` it will carry. The date is fixed here, before
-/// the send is written to the ledger, so that no pause afterwards makes the request younger than its record says.
+/// Credentials and `x-acs-date` of one attach. The date is fixed before the send is recorded. So no
+/// later pause makes the request younger than its record says.
 #[derive(Clone)]
 pub struct Prepared {
     credentials: Arc<Credentials>,
@@ -77,7 +77,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// With these credentials and this `x-acs-date`.
+    /// An attach with these credentials and this `x-acs-date`.
     #[must_use]
     pub fn new(credentials: Arc<Credentials>, date: jiff::Timestamp) -> Self {
         Self { credentials, date }
@@ -90,39 +90,39 @@ impl Prepared {
     }
 }
 
-/// What became of one Attach call.
+/// The outcome of one Attach call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// ENS took it. It attaches asynchronously.
+    /// ENS accepted, and attaches asynchronously.
     Accepted {
         /// ENS's RequestId.
         ens_request_id: String,
     },
-    /// ENS answered that it will not, by a code that proves it: no copy was applied.
+    /// ENS refused with a code that proves that no copy was applied.
     Refused(EnsRefusal),
-    /// ENS answered that it will not, for the ENI's status: a copy that was sent again on the way may have been refused for what the
-    /// first one did.
+    /// ENS refused because of the ENI's status. A repeated copy may have been refused because of
+    /// the first one.
     Conflict(EnsRefusal),
-    /// ENS answered that it will not, by a code that the error table does not know: it may have been applied, or may be yet.
+    /// ENS refused with a code that the error table does not know. It may be applied, now or later.
     Unproven(EnsRefusal),
     /// ENS throttled the account. Nothing was applied.
     Throttled {
-        /// ENS's words.
+        /// ENS's error.
         refusal: EnsRefusal,
-        /// `x-acs-retry-after`, where ENS sent one.
+        /// `x-acs-retry-after`, if ENS sent one.
         retry_after: Option<Duration>,
     },
-    /// No byte reached ENS: DNS, connect or TLS failed, or the clocks turned out to differ too much to send.
+    /// No byte reached ENS: DNS, connect or TLS failed, or the clocks differ too much.
     NotSent {
-        /// What failed, without secrets.
+        /// The cause, without secrets.
         why: String,
     },
-    /// Sent, and no answer that settles it: timeout, reset, 5xx, an answer that is no JSON, `ens.interface.error`,
-    /// `SignatureNonceUsed`. It may have been applied, or may be yet.
+    /// Sent without an answer that settles it: timeout, reset, 5xx, no JSON, `ens.interface.error`,
+    /// `SignatureNonceUsed`. It may be applied, now or later.
     Unanswered {
-        /// What happened instead.
+        /// The cause.
         why: String,
-        /// ENS's code and RequestId, where the answer held them.
+        /// ENS's code and RequestId, if the answer had them.
         refusal: Option<EnsRefusal>,
     },
 }
@@ -139,7 +139,7 @@ pub struct EnsRefusal {
 }
 
 impl EnsRefusal {
-    /// Whether ENS refused the credentials as such, so that fresh ones may do better.
+    /// Whether ENS refused the credentials, so that fresh ones may succeed.
     #[must_use]
     pub fn rejects_the_key(&self) -> bool {
         rejects_the_key(&self.code)
@@ -150,30 +150,30 @@ fn rejects_the_key(code: &str) -> bool {
     code.starts_with("InvalidSecurityToken") || code.starts_with("InvalidAccessKeyId")
 }
 
-/// Why a describe gave no answer. Describes change nothing, so that all of these may be tried again.
+/// A failed describe. Describes change nothing, so all of these may be retried.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum DescribeError {
     /// ENS throttled the account.
     #[error("ens throttles the account: {}", .refusal.code)]
     Throttled {
-        /// ENS's words.
+        /// ENS's error.
         refusal: EnsRefusal,
-        /// `x-acs-retry-after`, where ENS sent one.
+        /// `x-acs-retry-after`, if ENS sent one.
         retry_after: Option<Duration>,
     },
-    /// ENS refused: a key, a right, a parameter.
+    /// ENS refused a key, a right or a parameter.
     #[error("ens refused the describe: {} ({})", .0.message, .0.code)]
     Refused(EnsRefusal),
-    /// One of several ids is unknown to ENS, and failed the whole answer.
+    /// One of several ids is unknown to ENS, which failed the whole answer.
     #[error("ens does not know one of the ids: {}", .0.message)]
     UnknownId(EnsRefusal),
-    /// No usable answer: network, timeout, 5xx, an answer that is no JSON.
+    /// No usable answer: network, timeout, 5xx, no JSON.
     #[error("ens gave no usable answer: {0}")]
     Unavailable(String),
-    /// The pages did not make up the whole: no observation.
-    #[error("ens's pages did not make up the whole answer")]
+    /// The pages are not a consistent whole.
+    #[error("ens returned an incomplete set of pages")]
     Incomplete,
-    /// The gateway could not sign: no credentials, or its clock is off.
+    /// The gateway cannot sign: no credentials, or its clock is off.
     #[error("{0}")]
     NotReady(Failure),
 }
@@ -187,15 +187,15 @@ pub struct Row {
     pub status: EniStatus,
     /// Its status, verbatim.
     pub status_text: String,
-    /// The instance it is on; `None` where ENS names none (absent or empty).
+    /// Its instance; `None` if ENS names none (absent or empty).
     pub instance: Option<InstanceId>,
     /// Whether it is its instance's primary ENI.
     pub primary: bool,
-    /// `NetworkId`; empty where ENS names none.
+    /// `NetworkId`; empty if ENS names none.
     pub network: String,
 }
 
-/// An ENI's status. Compared without case and without `_`: documents say `InUse`, an example says `In_use`.
+/// An ENI's status, compared without case and `_`: documents have `InUse`, an example `In_use`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "ENS's own words")]
 pub enum EniStatus {
@@ -204,19 +204,16 @@ pub enum EniStatus {
     InUse,
     Detaching,
     Deleting,
-    /// A word that the documents do not know: it occupies, and one goes on asking.
+    /// An undocumented status. It uses a slot, and is described again.
     Other,
 }
 
 impl EniStatus {
-    /// Reads ENS's word.
+    /// Parses ENS's status.
     #[must_use]
     pub fn parse(text: &str) -> Self {
-        let plain: String = text
-            .chars()
-            .filter(|c| *c != '_')
-            .collect::<String>()
-            .to_ascii_lowercase();
+        let plain: String =
+            text.chars().filter(|c| *c != '_').collect::<String>().to_ascii_lowercase();
         match plain.as_str() {
             "available" => Self::Available,
             "attaching" => Self::Attaching,
@@ -233,6 +230,6 @@ impl EniStatus {
 pub struct InstanceRow {
     /// Its status, verbatim: `Stopped`, `Running`, …
     pub status: String,
-    /// `NetworkAttributes.NetworkId`; empty where ENS names none.
+    /// `NetworkAttributes.NetworkId`; empty if ENS names none.
     pub network: String,
 }

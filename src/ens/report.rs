@@ -1,7 +1,11 @@
-//! What is told of each call, for whoever measures.
+//! Reports of calls, for the rate limiter and the observers.
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use crate::rate_limit::{Permit, RateLimiter};
+
+use super::classify::EnsReply;
 
 /// An operation of ENS that the gateway uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -24,16 +28,31 @@ impl Action {
     }
 }
 
-/// One call of ENS, ended.
+/// The report of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallReport {
-    /// Which operation.
+    /// The operation.
     pub action: Action,
-    /// `ok`, `refused`, `denied` (the gateway's own key, signature, clock or right), `throttled`, `not_sent` or `unanswered`.
+    /// `ok`, `refused`, `denied` (the gateway's own key, signature, clock or right), `throttled`,
+    /// `not_sent` or `unanswered`.
     pub outcome: &'static str,
-    /// From signing to the last byte.
+    /// Time from signing to the last byte.
     pub duration: Duration,
 }
 
-/// Hears of every call.
+/// An observer of every call.
 pub type Observer = Arc<dyn Fn(CallReport) + Send + Sync>;
+
+impl EnsReply {
+    /// Reports the reply to the call of this permit. Any answer of ENS that is no throttling closes
+    /// the breaker, also an error.
+    pub async fn report(&self, permit: Permit, limiter: &RateLimiter) {
+        match self.throttling() {
+            Some(throttling) => limiter.throttled(&permit, throttling.retry_after).await,
+            None if self.is_from_ens() => limiter.passed(&permit).await,
+            // The probe proved nothing, so the next one need not wait for its expiry.
+            None if permit.is_probe() => limiter.give_back(permit).await,
+            None => {}
+        }
+    }
+}

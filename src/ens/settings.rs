@@ -1,4 +1,4 @@
-//! What the ENS client needs to know.
+//! Settings of the ENS client.
 
 use std::time::Duration;
 
@@ -7,15 +7,17 @@ use url::Url;
 /// The ENS client's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The OpenAPI: scheme, host and port, nothing else. Default `https://ens.aliyuncs.com`.
+    /// The OpenAPI's scheme, host and port. Default `https://ens.aliyuncs.com`.
     pub endpoint: Url,
-    /// One Attach call, from DNS to the last byte of the answer. Default 8 s.
+    /// Timeout of one Attach call, from DNS to the last byte of the answer. Default 8 s.
     pub attempt_timeout: Duration,
-    /// One describe, likewise. Default 3 s.
+    /// Timeout of one describe, likewise. Default 3 s.
     pub describe_timeout: Duration,
-    /// B: how long after its signature an unanswered request may still be applied. Default 30 s.
+    /// Request validity: how long after its signature an unanswered request may be applied. Default
+    /// 30 s.
     pub request_validity: Duration,
-    /// Whether ENS itself shall keep that bound: `x-acs-date` is set back, so that it ends 15 minutes after it. Default false.
+    /// Whether ENS shall enforce that bound: `x-acs-date` is set back, so that it expires 15
+    /// minutes later. Default false.
     pub enforce_validity: bool,
     /// `User-Agent`.
     pub user_agent: String,
@@ -24,7 +26,8 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            endpoint: Url::parse("https://ens.aliyuncs.com").expect("the default endpoint is a URL"),
+            endpoint: Url::parse("https://ens.aliyuncs.com")
+                .expect("the default endpoint is a URL"),
             attempt_timeout: Duration::from_secs(8),
             describe_timeout: Duration::from_secs(3),
             request_validity: Duration::from_secs(30),
@@ -34,16 +37,21 @@ impl Default for Settings {
     }
 }
 
-/// Why no client can be built from the settings.
+/// A reason why no client can be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// The endpoint is more, or less, than scheme, host and port.
-    #[error("ens.endpoint must be http:// or https:// with a host, and neither path, query nor user: {0}")]
+    /// The endpoint is not exactly scheme, host and port.
+    #[error(
+        "ens.endpoint must be http:// or https:// with a host, without path, query and user: {0}"
+    )]
     Endpoint(String),
-    /// B is as long as ENS's own window, so that no date could keep it.
+    /// The request validity is as long as ENS's window, so no date can enforce it.
     #[error("ens.request_validity must be below 15 minutes")]
     Validity,
-    /// The HTTP client cannot be built, such as without CA certificates.
-    #[error("the http client cannot be built: {0} (are there CA certificates? SSL_CERT_FILE names a bundle)")]
+    /// The HTTP client cannot be built, for example without CA certificates.
+    #[error(
+        "the http client cannot be built: {0}; install CA certificates, or set SSL_CERT_FILE \
+        to a CA bundle"
+    )]
     Client(String),
 }

@@ -1,8 +1,9 @@
-//! ACS3-HMAC-SHA256, the signature of Alibaba Cloud's OpenAPI ("V3"). Pure: date and nonce come from outside.
+//! ACS3-HMAC-SHA256, the signature of Alibaba Cloud's OpenAPI ("V3"). Pure: the caller gives date
+//! and nonce.
 //!
-//! The key is the raw secret: no derived key, no scope, no region. What is signed is `host` and `x-acs-*` only, so that
-//! nothing which an HTTP client or a proxy adds can break it. The query on the wire must be [`canonical_query`] itself:
-//! form encoders turn a space into `+` and leave `*` alone.
+//! The key is the raw secret, without derivation, scope or region. Only `host` and `x-acs-*` are
+//! signed, so headers that a client or proxy adds are harmless. The query on the wire must be
+//! [`canonical_query`] itself: form encoders turn a space into `+` and keep `*`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,19 +16,19 @@ use sha2::{Digest, Sha256};
 
 use super::credentials::Credentials;
 
-/// The algorithm's name, as it stands in `Authorization` and in the string to sign.
+/// The algorithm's name in `Authorization` and in the string to sign.
 pub const ALGORITHM: &str = "ACS3-HMAC-SHA256";
 
-/// Everything but RFC 3986's unreserved characters.
+/// All characters except RFC 3986's unreserved ones.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Headers by their lower-case names.
 pub type Headers = BTreeMap<&'static str, String>;
 
-/// One call in RPC style: path `/`, method POST, parameters in the query, no body.
+/// One RPC-style call: path `/`, method POST, parameters in the query, no body.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
-    /// `Host` as it goes over the wire: with the port where that is not the scheme's own.
+    /// `Host` as on the wire, with the port if it is not the scheme's default.
     pub host: &'a str,
     /// `x-acs-action`.
     pub action: &'a str,
@@ -37,12 +38,13 @@ pub struct Call<'a> {
     pub query: &'a str,
     /// `x-acs-date`, sent with a resolution of one second.
     pub date: Timestamp,
-    /// `x-acs-signature-nonce`: never used before.
+    /// `x-acs-signature-nonce`: unique.
     pub nonce: &'a str,
 }
 
 impl Call<'_> {
-    /// All headers that the call needs, `host` and `authorization` included. They hold the security token: not for logs.
+    /// All headers of the call, with `host` and `authorization`. They hold the security token, so
+    /// they must not be logged.
     #[must_use]
     pub fn headers(&self, credentials: &Credentials) -> Headers {
         let body = hex_sha256(b"");
@@ -65,7 +67,7 @@ impl Call<'_> {
     }
 }
 
-/// The value of `Authorization`. `headers` are those to sign: lower-case, sorted, each name once.
+/// The value of `Authorization`. `headers` are signed: lower-case, sorted, unique names.
 #[must_use]
 pub fn authorization<'a>(
     method: &str,
@@ -78,28 +80,24 @@ pub fn authorization<'a>(
     let names = headers.clone().map(|(name, _)| name).collect::<Vec<_>>().join(";");
     let mut canonical = format!("{method}\n{path}\n{query}\n");
     for (name, value) in headers {
-        // Writing to a String cannot fail.
+        // A write to a String cannot fail.
         let _ = writeln!(canonical, "{name}:{}", value.trim());
     }
     let _ = write!(canonical, "\n{names}\n{body_sha256}");
     let to_sign = format!("{ALGORITHM}\n{}", hex_sha256(canonical.as_bytes()));
-    let signature = hex_hmac(
-        credentials.access_key_secret().expose_secret().as_bytes(),
-        to_sign.as_bytes(),
-    );
+    let signature =
+        hex_hmac(credentials.access_key_secret().expose_secret().as_bytes(), to_sign.as_bytes());
     format!(
         "{ALGORITHM} Credential={},SignedHeaders={names},Signature={signature}",
         credentials.access_key_id()
     )
 }
 
-/// Parameters sorted by name, byte by byte, and encoded once: also the query on the wire.
+/// Parameters sorted by name, byte by byte, and encoded once; also the query on the wire.
 #[must_use]
 pub fn canonical_query<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let sorted: BTreeMap<&str, &str> = parameters.into_iter().collect();
-    let pairs = sorted
-        .iter()
-        .map(|(name, value)| format!("{}={}", encode(name), encode(value)));
+    let pairs = sorted.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value)));
     pairs.collect::<Vec<_>>().join("&")
 }
 
@@ -152,14 +150,13 @@ mod tests {
 
     fn vectors() -> Vec<Vector> {
         let text = include_str!("../../tests/data/acs3-vectors.json");
-        serde_json::from_str::<Vectors>(text)
-            .expect("the vectors are JSON")
-            .acs3
+        serde_json::from_str::<Vectors>(text).expect("the vectors are JSON").acs3
     }
 
     impl Vector {
         fn credentials(&self) -> Credentials {
-            let credentials = Credentials::new(self.access_key_id.clone(), self.access_key_secret.clone());
+            let credentials =
+                Credentials::new(self.access_key_id.clone(), self.access_key_secret.clone());
             match &self.security_token {
                 Some(token) => credentials.with_token(token.clone()),
                 None => credentials,
@@ -170,9 +167,10 @@ mod tests {
             canonical_query(self.query.iter().map(|(name, value)| (name.as_str(), value.as_str())))
         }
 
-        /// Whether it is a call as this gateway makes them.
+        /// Whether the call has this gateway's form.
         fn is_ours(&self) -> bool {
-            let has_ids = self.security_token.is_none() || self.headers_in.contains_key("x-acs-accesskey-id");
+            let has_ids =
+                self.security_token.is_none() || self.headers_in.contains_key("x-acs-accesskey-id");
             self.kind != "sdk-client" && self.method == "POST" && self.body.is_empty() && has_ids
         }
     }
@@ -184,10 +182,8 @@ mod tests {
         for vector in vectors {
             let query = vector.canonical_query();
             assert_eq!(query, vector.canonical_query_string, "{}", vector.name);
-            let headers = vector
-                .headers_in
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str()));
+            let headers =
+                vector.headers_in.iter().map(|(name, value)| (name.as_str(), value.as_str()));
             let body = hex_sha256(vector.body.as_bytes());
             let got = authorization(
                 &vector.method,
@@ -221,10 +217,8 @@ mod tests {
                 "{}",
                 vector.name
             );
-            let sent: BTreeMap<_, _> = headers
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), value.clone()))
-                .collect();
+            let sent: BTreeMap<_, _> =
+                headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
             assert_eq!(sent, vector.headers_in, "{}", vector.name);
         }
     }

@@ -1,6 +1,7 @@
-//! One HTTP request, sent once. The trap: HTTP clients like to send again by themselves, and one Attach must never go out twice
-//! behind the lease check. So: no retries, no redirects, HTTP/1.1 (whose client learns of no "refused streams"), no proxy from the
-//! environment. A request that met a closed connection of the pool before a byte was written is all that is sent anew.
+//! One HTTP request, sent once. Trap: HTTP clients may resend by themselves, which would bypass the
+//! lease check. So: no retries, no redirects, HTTP/1.1 (without "refused streams"), and no proxy
+//! from the environment. A request is resent only if a pooled connection was closed before its
+//! first byte was written.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -10,31 +11,29 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, RequestBuilder, redirect, retry};
 
-/// Longest answer that is read, in bytes.
+/// Maximum length of an answer, in bytes.
 const MAX_ANSWER: usize = 8 << 20;
-/// Longest `x-acs-retry-after` that is obeyed, as in the official SDKs.
+/// Maximum `x-acs-retry-after`, as in the official SDKs.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
 /// Bounds of a client's connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
-    /// DNS, TCP and TLS together.
+    /// Timeout for DNS, TCP and TLS together.
     pub(super) connect: Duration,
-    /// How long sent data may go unacknowledged: also on a socket that we gave up, so that it bounds how late a request arrives.
+    /// Maximum time that sent data stays unacknowledged, also on an abandoned socket. So it bounds
+    /// how late a request arrives.
     pub(super) unacknowledged: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(2),
-            unacknowledged: Duration::from_secs(8),
-        }
+        Self { connect: Duration::from_secs(2), unacknowledged: Duration::from_secs(8) }
     }
 }
 
-/// A client that sends what it is given once. CA certificates are the system's; `SSL_CERT_FILE` is honoured. Needs the process's
-/// default provider of cryptography for rustls.
+/// A client that sends once. It uses the system's CA certificates or `SSL_CERT_FILE`, and the
+/// process's rustls provider.
 pub(super) fn client(limits: Limits) -> Result<Client, String> {
     Client::builder()
         .retry(retry::never())
@@ -43,7 +42,7 @@ pub(super) fn client(limits: Limits) -> Result<Client, String> {
         .no_proxy()
         .http1_only()
         .connect_timeout(limits.connect)
-        // Below the keep-alive of any upstream, so that the race for a closing connection is rare.
+        // Below the keep-alive of any upstream, to make the race with a closing connection rare.
         .pool_idle_timeout(Duration::from_secs(5))
         .pool_max_idle_per_host(16)
         .tcp_nodelay(true)
@@ -53,40 +52,35 @@ pub(super) fn client(limits: Limits) -> Result<Client, String> {
         .map_err(explain)
 }
 
-/// One response, whole.
+/// A complete response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
-    /// `x-acs-retry-after`, 120 s at most.
+    /// `x-acs-retry-after`, at most 120 s.
     pub retry_after: Option<Duration>,
     /// `Date`.
     pub date: Option<Timestamp>,
-    /// The body, to its end.
+    /// The whole body.
     pub body: Vec<u8>,
 }
 
-/// Why there is no response.
+/// A missing response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// Whether a byte of the request may have reached ENS.
     pub sent: bool,
     /// `dns`, `connect`, `request` (not sent); `timeout`, `connection`, `body`.
     pub kind: &'static str,
-    /// What happened, without the URL.
+    /// The cause, without the URL.
     pub why: String,
 }
 
 impl Response {
-    /// Of these parts; a header that cannot be read counts as none.
+    /// A response of these parts. An unreadable header counts as absent.
     #[must_use]
     pub fn new(status: u16, headers: &HeaderMap, body: Vec<u8>) -> Self {
-        Self {
-            status,
-            retry_after: retry_after(headers),
-            date: date(headers),
-            body,
-        }
+        Self { status, retry_after: retry_after(headers), date: date(headers), body }
     }
 }
 
@@ -97,11 +91,7 @@ pub(super) async fn send(request: RequestBuilder, timeout: Duration) -> Result<R
     while let Some(chunk) = response.chunk().await.map_err(Fault::in_body)? {
         if answer.body.len() + chunk.len() > MAX_ANSWER {
             let why = format!("the answer is longer than {MAX_ANSWER} bytes");
-            return Err(Fault {
-                sent: true,
-                kind: "body",
-                why,
-            });
+            return Err(Fault { sent: true, kind: "body", why });
         }
         answer.body.extend_from_slice(&chunk);
     }
@@ -110,7 +100,7 @@ pub(super) async fn send(request: RequestBuilder, timeout: Duration) -> Result<R
 
 impl From<reqwest::Error> for Fault {
     fn from(error: reqwest::Error) -> Self {
-        // Connecting is DNS, TCP and TLS. Whatever is not known to have failed there counts as sent.
+        // Connecting is DNS, TCP and TLS. Any other failure counts as sent.
         let (sent, kind) = if error.is_dns() {
             (false, "dns")
         } else if error.is_connect() {
@@ -122,23 +112,15 @@ impl From<reqwest::Error> for Fault {
         } else {
             (true, "connection")
         };
-        Self {
-            sent,
-            kind,
-            why: explain(error),
-        }
+        Self { sent, kind, why: explain(error) }
     }
 }
 
 impl Fault {
-    /// Whatever breaks off in the answer, the request was sent.
+    /// A failure in the answer: the request was sent.
     fn in_body(error: reqwest::Error) -> Self {
         let kind = if error.is_timeout() { "timeout" } else { "body" };
-        Self {
-            sent: true,
-            kind,
-            why: explain(error),
-        }
+        Self { sent: true, kind, why: explain(error) }
     }
 }
 
@@ -164,9 +146,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 fn date(headers: &HeaderMap) -> Option<Timestamp> {
-    DateTimeParser::new()
-        .parse_timestamp(headers.get(reqwest::header::DATE)?.to_str().ok()?)
-        .ok()
+    DateTimeParser::new().parse_timestamp(headers.get(reqwest::header::DATE)?.to_str().ok()?).ok()
 }
 
 #[cfg(test)]

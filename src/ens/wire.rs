@@ -1,5 +1,5 @@
-//! ENS's JSON, read tolerantly: documents and examples disagree on spellings, and what this version does not know is let pass.
-//! What an answer *must* show to be believed is strict: ids, and how many rows there are.
+//! ENS's JSON. Reading is tolerant of spellings, on which documents and examples disagree, and of
+//! unknown fields. It is strict about ids and the number of rows.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -7,34 +7,34 @@ use serde_json::Value;
 use super::{EniStatus, EnsRefusal, InstanceRow, Row};
 use crate::model::{InstanceId, InterfaceId};
 
-/// Longest text of ENS's that is kept, in characters: it goes into records and errors.
+/// Maximum length of ENS's texts in records and errors, in characters.
 const MAX_TEXT: usize = 512;
 
-/// Why an answer cannot be read.
+/// A reason why an answer cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
     /// It has another shape.
-    #[error("the answer has another shape than documented: {0}")]
+    #[error("the answer differs from its documented form: {0}")]
     Shape(String),
-    /// An id in it is none.
-    #[error("the answer holds an id that is none: it {0}")]
+    /// It holds an invalid id.
+    #[error("the answer has an invalid id: it {0}")]
     Id(#[from] crate::model::ids::InvalidId),
-    /// It does not say how many rows there are.
-    #[error("the answer holds no TotalCount")]
+    /// It does not give the number of rows.
+    #[error("the answer has no TotalCount")]
     NoTotal,
 }
 
 /// One page of `DescribeNetworkInterfaces`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InterfacesPage {
-    /// How many rows all pages have together.
+    /// Number of rows of all pages.
     pub total: usize,
-    /// This page's.
+    /// The rows of this page.
     pub rows: Vec<Row>,
 }
 
-/// `Code`, `Message` and `RequestId` of any answer, in capitals or not; empty where absent. A `Code` that is no text is none:
-/// `DescribeInstances` answers with the number 0.
+/// `Code`, `Message` and `RequestId` of any answer, in either case; empty if absent. A `Code` that
+/// is no text counts as absent: `DescribeInstances` answers with the number 0.
 #[must_use]
 pub fn refusal(answer: &Value) -> EnsRefusal {
     EnsRefusal {
@@ -45,33 +45,24 @@ pub fn refusal(answer: &Value) -> EnsRefusal {
 }
 
 fn text(answer: &Value, names: &[&str]) -> String {
-    let found = names
-        .iter()
-        .find_map(|name| answer.get(name)?.as_str())
-        .unwrap_or_default();
+    let found = names.iter().find_map(|name| answer.get(name)?.as_str()).unwrap_or_default();
     kept(found)
 }
 
-/// As much of a text as goes into records, errors and logs.
+/// The part of a text that records, errors and logs keep.
 fn kept(text: &str) -> String {
-    text.chars()
-        .take(MAX_TEXT)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().take(MAX_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Reads one page of `DescribeNetworkInterfaces`.
 ///
 /// # Errors
-/// [`Unreadable`]: nothing of the page is to be believed.
+/// [`Unreadable`]; no part of the page counts.
 pub fn interfaces(answer: Value) -> Result<InterfacesPage, Unreadable> {
     let page: Interfaces = shape(answer)?;
     let total = page.total_count.ok_or(Unreadable::NoTotal)?;
-    let rows = page
-        .network_interface_sets
-        .unwrap_or_default()
-        .network_interface_set
-        .unwrap_or_default();
+    let rows =
+        page.network_interface_sets.unwrap_or_default().network_interface_set.unwrap_or_default();
     Ok(InterfacesPage {
         total,
         rows: rows.into_iter().map(Interface::row).collect::<Result<_, _>>()?,
@@ -89,21 +80,17 @@ pub fn instance(answer: Value, wanted: &InstanceId) -> Result<Option<InstanceRow
         .ok_or_else(|| Unreadable::Shape("no Instances".into()))?
         .instance
         .unwrap_or_default();
-    let row = rows
-        .into_iter()
-        .find(|row| row.instance_id.as_deref() == Some(wanted.as_str()));
+    let row = rows.into_iter().find(|row| row.instance_id.as_deref() == Some(wanted.as_str()));
     Ok(row.map(|row| InstanceRow {
         status: kept(&row.status.unwrap_or_default()),
         network: kept(
-            &row.network_attributes
-                .and_then(|network| network.network_id)
-                .unwrap_or_default(),
+            &row.network_attributes.and_then(|network| network.network_id).unwrap_or_default(),
         ),
     }))
 }
 
 fn shape<T: for<'a> Deserialize<'a>>(answer: Value) -> Result<T, Unreadable> {
-    // The error repeats what was there instead.
+    // The error quotes the answer.
     serde_json::from_value(answer).map_err(|error| Unreadable::Shape(kept(&error.to_string())))
 }
 
@@ -235,7 +222,8 @@ mod tests {
             json!({}),
             Value::Null,
         ] {
-            let read = interfaces(json!({"TotalCount": "0", "NetworkInterfaceSets": empty})).expect("a page");
+            let read = interfaces(json!({"TotalCount": "0", "NetworkInterfaceSets": empty}))
+                .expect("a page");
             assert_eq!(read, InterfacesPage { total: 0, rows: vec![] });
         }
     }
@@ -243,11 +231,9 @@ mod tests {
     #[test]
     fn a_page_without_a_count_or_with_a_bad_id_is_none() {
         assert_eq!(interfaces(json!({"RequestId": "R"})), Err(Unreadable::NoTotal));
-        assert!(matches!(
-            interfaces(page(json!({"Status": "InUse"}))),
-            Err(Unreadable::Id(_))
-        ));
-        let bad_instance = json!({"NetworkInterfaceId": "eni-1", "Status": "InUse", "InstanceId": "i 1"});
+        assert!(matches!(interfaces(page(json!({"Status": "InUse"}))), Err(Unreadable::Id(_))));
+        let bad_instance =
+            json!({"NetworkInterfaceId": "eni-1", "Status": "InUse", "InstanceId": "i 1"});
         assert!(matches!(interfaces(page(bad_instance)), Err(Unreadable::Id(_))));
         assert!(matches!(interfaces(json!([])), Err(Unreadable::Shape(_))));
     }
@@ -260,13 +246,7 @@ mod tests {
             {"InstanceId": "i-1", "Status": "Stopped", "NetworkAttributes": {"NetworkId": "n-1"}},
         ]}});
         let found = instance(answer, &wanted).expect("an answer");
-        assert_eq!(
-            found,
-            Some(InstanceRow {
-                status: "Stopped".into(),
-                network: "n-1".into()
-            })
-        );
+        assert_eq!(found, Some(InstanceRow { status: "Stopped".into(), network: "n-1".into() }));
         assert_eq!(instance(json!({"Instances": {"Instance": []}}), &wanted), Ok(None));
         assert!(
             instance(json!({"Code": 0}), &wanted).is_err(),
@@ -281,11 +261,7 @@ mod tests {
         assert_eq!(upper, lower);
         assert_eq!(
             upper,
-            EnsRefusal {
-                code: "C".into(),
-                message: "M".into(),
-                request_id: "R".into()
-            }
+            EnsRefusal { code: "C".into(), message: "M".into(), request_id: "R".into() }
         );
         assert_eq!(refusal(&json!({"Code": 0, "Message": "a\nb"})).code, "");
         assert_eq!(refusal(&json!({"Message": "a\nb"})).message, "a b");

@@ -1,4 +1,4 @@
-//! The names of the canonical codes, which tonic does not give.
+//! Names of the canonical codes, which tonic does not provide.
 
 use tonic::Code;
 

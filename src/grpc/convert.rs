@@ -1,4 +1,4 @@
-//! The model's words in the API's; what callers send is read by [`super::parse`].
+//! Conversion of the model's types to protobuf; [`super::parse`] converts requests.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl From<State> for attachment::State {
 }
 
 impl attachment::State {
-    /// The state in the model's words, for who reads what a gateway sent; `None` for one that it did not name.
+    /// The model's state, for clients; `None` for an unknown number or `UNSPECIFIED`.
     #[must_use]
     pub const fn known(self) -> Option<State> {
         match self {
@@ -83,28 +83,26 @@ impl From<&Failure> for pb::AttachmentError {
 
 impl From<Event> for pb::WatchAttachmentResponse {
     fn from(event: Event) -> Self {
-        use pb::watch_attachment_response::Event as Told;
-        let told = match event {
-            Event::Attachment(attachment) => Told::Attachment(attachment.as_ref().into()),
-            Event::Heartbeat {
-                revision,
-                interval,
-                coverage,
-            } => Told::Heartbeat(pb::Heartbeat {
-                revision: revision.0,
-                interval: Some(duration(interval)),
-                observe_time: coverage.observed_at.map(timestamp),
-                incomplete: coverage.incomplete,
-            }),
+        use pb::watch_attachment_response::Event as WireEvent;
+        let event = match event {
+            Event::Attachment(attachment) => WireEvent::Attachment(attachment.as_ref().into()),
+            Event::Heartbeat { revision, interval, coverage } => {
+                WireEvent::Heartbeat(pb::Heartbeat {
+                    revision: revision.0,
+                    interval: Some(duration(interval)),
+                    observe_time: coverage.observed_at.map(timestamp),
+                    incomplete: coverage.incomplete,
+                })
+            }
         };
-        Self { event: Some(told) }
+        Self { event: Some(event) }
     }
 }
 
 pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     let micros = time.as_micros();
     let seconds = i64::try_from(micros / 1_000_000).unwrap_or(i64::MAX);
-    // Below 1 000 000 000, which an i32 holds.
+    // Below 1 000 000 000, which fits an i32.
     let nanos = i32::try_from(micros % 1_000_000 * 1_000).unwrap_or_default();
     prost_types::Timestamp { seconds, nanos }
 }
@@ -140,18 +138,13 @@ mod tests {
             updated_at: time,
             ens_request_id: "REQ".to_owned(),
             error: Some(
-                Failure::new(Reason::AttachFailed, "free again")
-                    .ens("E", "R")
-                    .with("limit", 10),
+                Failure::new(Reason::AttachFailed, "free again").ens("E", "R").with("limit", 10),
             ),
             transitions: vec![Transition::new(State::Pending, time)],
             stuck: true,
             unknown: Unknown::default(),
         };
-        let wire_time = Some(prost_types::Timestamp {
-            seconds: 1_700_000_000,
-            nanos: 123_456_000,
-        });
+        let wire_time = Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 123_456_000 });
         let expected = pb::Attachment {
             instance_id: "i-1".to_owned(),
             network_interface_id: "eni-1".to_owned(),
@@ -201,15 +194,9 @@ mod tests {
         assert_eq!(heartbeat.revision, 3);
         assert_eq!(
             heartbeat.interval,
-            Some(prost_types::Duration {
-                seconds: 1,
-                nanos: 500_000_000
-            })
+            Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 })
         );
         let observed = heartbeat.observe_time.map(|time| (time.seconds, time.nanos));
-        assert_eq!(
-            (observed, heartbeat.incomplete),
-            (Some((1_700_000_000, 123_456_000)), true)
-        );
+        assert_eq!((observed, heartbeat.incomplete), (Some((1_700_000_000, 123_456_000)), true));
     }
 }

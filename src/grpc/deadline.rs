@@ -1,41 +1,38 @@
-//! The caller's deadline, as `grpc-timeout` says it, and the promise that *we* answer before it strikes.
+//! The caller's deadline (`grpc-timeout`). The gateway answers before it ends.
 //!
-//! tonic reads the same header and answers CANCELLED when it strikes, without a reason. So handlers get a deadline that lies a
-//! margin before it, and this layer answers for a handler that is late all the same. A stream outlives its handler: its
-//! deadline is kept by whoever feeds it.
+//! tonic reads the same header, and answers CANCELLED without a reason. So handlers get an earlier
+//! deadline, and this layer answers for a late handler. A stream outlives its handler, so its
+//! sender keeps the deadline.
 
-use std::convert::Infallible;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use http::{HeaderMap, Request, Response};
+use http::HeaderMap;
 use tokio::time::{Instant, timeout_at};
-use tonic::Status;
-use tonic::body::Body;
-use tower::{Layer, Service};
 
 use super::method::Method;
 use crate::model::{Code, Failure, Reason};
 
-/// A unary call's, if the caller names none.
+/// Deadline of a unary call without `grpc-timeout`.
 const DEFAULT: Duration = Duration::from_secs(30);
 
-/// The longest that a unary call gets.
+/// Maximum deadline of a unary call.
 const MAX: Duration = Duration::from_secs(600);
 
-/// Longer than this is taken for none: an `Instant` cannot hold everything that the header can say.
+/// A timeout of at least this long counts as none, because an `Instant` cannot hold every header
+/// value.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Time for the answer to reach the client before its deadline, unless that is more than half of the timeout.
-const MARGIN: Duration = Duration::from_millis(50);
+/// Bounds of the time for the answer to reach the client before its deadline. Long timeouts can
+/// spare more of it, for a client on a busy machine.
+const LEAST_MARGIN: Duration = Duration::from_millis(50);
+const MOST_MARGIN: Duration = Duration::from_millis(250);
 
-/// The part of `grpc-timeout` by which a client may have rounded it up: 1/80. gRPC's C core (Python, C++, Ruby, PHP) sends a timeout
-/// with three significant digits, so up to 1 % more than the caller asked for: 100.001 s as 101 s. Go, Java, Rust and JavaScript send it
-/// as it is.
+/// Fraction by which a client may have rounded `grpc-timeout` up. gRPC's C core (Python, C++, Ruby,
+/// PHP) sends three significant digits, so up to 1 % too much: 100.001 s becomes 101 s. Go, Java,
+/// Rust and JavaScript send the exact value.
 const ROUNDING: u32 = 80;
 
-/// When a call arrived, and how long it may take.
+/// Arrival of a call, and its timeout.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Deadline {
     arrived: Instant,
@@ -43,26 +40,47 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// The deadline of a request that passed the layer.
+    /// The deadline of a request that passed the edge.
     pub(super) fn of<T>(request: &tonic::Request<T>) -> Self {
-        request.extensions().get().copied().unwrap_or_else(|| Self {
-            arrived: Instant::now(),
-            timeout: None,
-        })
+        request
+            .extensions()
+            .get()
+            .copied()
+            .unwrap_or_else(|| Self { arrived: Instant::now(), timeout: None })
     }
 
-    /// When a unary call's answer is due.
+    /// The time at which a unary call's answer is due.
     pub(super) fn unary(self) -> Instant {
         let timeout = self.timeout.unwrap_or(DEFAULT).min(MAX);
         self.arrived + timeout - margin(timeout)
     }
 
-    /// When a stream's end is due; `None`: it has no deadline.
+    /// The time at which a stream must end; `None` without a deadline.
     pub(super) fn stream(self) -> Option<Instant> {
         self.timeout.map(|timeout| self.arrived + timeout - margin(timeout))
     }
 
-    /// When the layer answers for a handler that is late.
+    /// The deadline of a call that arrives now with these headers.
+    ///
+    /// # Errors
+    /// As [`parse`].
+    pub(super) fn new(headers: &HeaderMap) -> Result<Self, Failure> {
+        Ok(Self { arrived: Instant::now(), timeout: parse(headers)? })
+    }
+
+    /// The handler's answer, or a failure shortly before the deadline of a late one.
+    pub(super) async fn bound<A>(
+        self,
+        method: Option<Method>,
+        answer: impl Future<Output = A>,
+    ) -> Result<A, Failure> {
+        match self.overdue(method) {
+            None => Ok(answer.await),
+            Some(overdue) => timeout_at(overdue, answer).await.map_err(|_| late(method)),
+        }
+    }
+
+    /// The time at which the edge answers for a late handler.
     fn overdue(self, method: Option<Method>) -> Option<Instant> {
         let timeout = match (self.timeout, method) {
             (Some(timeout), Some(method)) if !method.is_streaming() => timeout.min(MAX),
@@ -74,21 +92,26 @@ impl Deadline {
     }
 }
 
-/// How long before the end of `grpc-timeout` an answer is due.
+/// Time for the answer to reach the client: a fortieth of the timeout, within bounds.
+fn delivery(timeout: Duration) -> Duration {
+    (timeout / 40).clamp(LEAST_MARGIN, MOST_MARGIN)
+}
+
+/// Time between the answer's due time and the end of `grpc-timeout`.
 fn margin(timeout: Duration) -> Duration {
-    (timeout / ROUNDING + MARGIN).min(timeout / 2)
+    (timeout / ROUNDING + delivery(timeout)).min(timeout / 2)
 }
 
-/// How long before the end of `grpc-timeout` the layer answers for a late handler: after the handler's answer is due, and before the
-/// caller's own deadline, however it was rounded.
+/// Time between the edge's answer and the end of `grpc-timeout`. It is after the handler's due
+/// time, and before the caller's deadline, however that was rounded.
 fn overdue_margin(timeout: Duration) -> Duration {
-    (timeout / ROUNDING + MARGIN / 2).min(timeout / 4)
+    (timeout / ROUNDING + delivery(timeout) / 2).min(timeout / 4)
 }
 
-/// Reads `grpc-timeout`: up to eight digits and a unit; a year or more is none.
+/// Reads `grpc-timeout`: up to eight digits and a unit. A year or more counts as none.
 ///
 /// # Errors
-/// `INVALID_FIELD`.
+/// `INVALID_FIELD` if the header is malformed.
 pub fn parse(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
     let Some(value) = headers.get("grpc-timeout") else {
         return Ok(None);
@@ -119,69 +142,16 @@ fn timeout(text: &str) -> Option<Duration> {
     }
 }
 
-/// Gives each request its [`Deadline`], and answers if nobody else does.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct DeadlineLayer;
-
-impl<S> Layer<S> for DeadlineLayer {
-    type Service = DeadlineService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        DeadlineService { inner }
-    }
-}
-
-/// See [`DeadlineLayer`].
-#[derive(Debug, Clone)]
-pub(super) struct DeadlineService<S> {
-    inner: S,
-}
-
-impl<S> Service<Request<Body>> for DeadlineService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let timeout = match parse(request.headers()) {
-            Ok(timeout) => timeout,
-            Err(failure) => return Box::pin(async { Ok(Status::from(failure).into_http()) }),
-        };
-        let deadline = Deadline {
-            arrived: Instant::now(),
-            timeout,
-        };
-        let method = Method::of_path(request.uri().path());
-        request.extensions_mut().insert(deadline);
-        let answer = self.inner.call(request);
-        match deadline.overdue(method) {
-            None => Box::pin(answer),
-            Some(overdue) => Box::pin(async move {
-                timeout_at(overdue, answer)
-                    .await
-                    .unwrap_or_else(|_| Ok(Status::from(late(method)).into_http()))
-            }),
-        }
-    }
-}
-
 fn late(method: Option<Method>) -> Failure {
     let failure = match method {
         Some(Method::Attach) => Failure::new(
             Reason::OutcomeUnknown,
-            "the deadline came before an answer; an attempt that has begun goes on: watch it, or call again, which joins it",
+            "the deadline ended before an answer; an attempt in flight continues: watch it, or \
+             call again, which joins it",
         ),
         _ => Failure::new(
             Reason::CoordinationUnavailable,
-            "the deadline came before an answer; call again with a longer one",
+            "the deadline ended before an answer; retry with a longer deadline",
         ),
     };
     failure.code(Code::DeadlineExceeded)
@@ -215,26 +185,24 @@ mod tests {
     }
 
     fn deadline(timeout: Option<Duration>) -> Deadline {
-        Deadline {
-            arrived: Instant::now(),
-            timeout,
-        }
+        Deadline { arrived: Instant::now(), timeout }
     }
 
     #[tokio::test(start_paused = true)]
     async fn answers_are_due_a_margin_before() {
         let now = Instant::now();
         let due = |timeout| deadline(timeout).unary() - now;
-        assert_eq!(due(None), Duration::from_millis(29_575));
+        assert_eq!(due(None), Duration::from_millis(29_375));
         assert_eq!(due(Some(Duration::from_secs(1))), Duration::from_micros(937_500));
         assert_eq!(due(Some(Duration::from_millis(10))), Duration::from_millis(5));
         assert_eq!(due(Some(Duration::ZERO)), Duration::ZERO);
-        assert_eq!(due(Some(NEVER)), MAX - MAX / 80 - MARGIN);
+        assert_eq!(due(Some(NEVER)), MAX - MAX / 80 - MOST_MARGIN);
         assert_eq!(deadline(None).stream(), None);
-        assert_eq!(deadline(Some(NEVER)).stream(), Some(now + NEVER - NEVER / 80 - MARGIN));
+        assert_eq!(deadline(Some(NEVER)).stream(), Some(now + NEVER - NEVER / 80 - MOST_MARGIN));
     }
 
-    /// The C core rounds up to a multiple of 10 ms below 10 s, of 100 ms below 100 s, of 1 s below 1000 s.
+    /// The C core rounds up to a multiple of 10 ms below 10 s, of 100 ms below 100 s, of 1 s below
+    /// 1000 s.
     #[rstest]
     #[case(5_000, 5_010)]
     #[case(9_999, 10_000)]
@@ -245,32 +213,28 @@ mod tests {
     #[case(110_000, 111_000)]
     #[case(120_000, 121_000)]
     #[tokio::test(start_paused = true)]
-    async fn answers_are_due_before_a_deadline_that_was_rounded_up(#[case] asked: u64, #[case] sent: u64) {
+    async fn answers_are_due_before_a_deadline_that_was_rounded_up(
+        #[case] asked: u64,
+        #[case] sent: u64,
+    ) {
         let now = Instant::now();
         let deadline = deadline(Some(Duration::from_millis(sent)));
-        let (due, overdue) = (
-            deadline.unary(),
-            deadline.overdue(Some(Method::Attach)).expect("it has one"),
-        );
+        let (due, overdue) =
+            (deadline.unary(), deadline.overdue(Some(Method::Attach)).expect("it has one"));
         let end = now + Duration::from_millis(asked);
-        assert!(due + MARGIN <= end, "{:?}", end - due);
-        assert!(due < overdue && overdue + MARGIN / 2 <= end, "{:?}", overdue - now);
-        assert!(due > now + Duration::from_millis(asked * 97 / 100), "time is wasted");
+        let delivery = delivery(Duration::from_millis(asked));
+        assert!(due + delivery <= end, "{:?}", end - due);
+        assert!(due < overdue && overdue + delivery / 2 <= end, "{:?}", overdue - now);
+        assert!(due > now + Duration::from_millis(asked * 96 / 100), "time is wasted");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_late_handler_is_answered_for_before_the_deadline() {
-        let silent = tower::service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>());
-        let mut service = DeadlineLayer.layer(silent);
         let began = Instant::now();
-        let request = Request::builder()
-            .uri(format!("/{}", Method::Attach.name()))
-            .header("grpc-timeout", "100m")
-            .body(Body::default())
-            .expect("a request");
-        let Ok(response) = service.call(request).await;
-        let status = Status::from_header_map(response.headers()).expect("a status");
-        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+        let deadline = deadline(Some(Duration::from_millis(100)));
+        let answer = deadline.bound(Some(Method::Attach), std::future::pending::<()>());
+        let late = answer.await.expect_err("it never answers");
+        assert_eq!((late.reason, late.code), (Reason::OutcomeUnknown, Code::DeadlineExceeded));
         assert!(began.elapsed() < Duration::from_millis(100));
     }
 }

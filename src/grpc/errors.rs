@@ -1,6 +1,7 @@
-//! The error table on the wire: a [`Failure`] becomes a status with `google.rpc` details.
+//! Maps a [`Failure`] to a status with `google.rpc` details.
 //!
-//! All of it travels in HTTP/2 trailers, which clients take up to 8 KiB of: texts from ENS are cut to size here.
+//! The status travels in HTTP/2 trailers, which clients accept up to 8 KiB. So texts from ENS are
+//! cut.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,16 +15,17 @@ use crate::model::{Failure, Reason};
 /// `ErrorInfo.domain`.
 pub const DOMAIN: &str = "eni-gateway";
 
-/// Where each reason is explained: a path in the source tree, good for every copy of it.
+/// Path of the explanation of each reason, relative to the source tree.
 pub const HELP: &str = "docs/errors.md";
 
 /// The trailer that gRPC's own retry policies obey; they ignore `RetryInfo`.
 pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
-/// Longest message, in bytes. In `grpc-message` a byte may take three, and it stands in the details once more.
+/// Maximum length of the message, in bytes. In `grpc-message` a byte may take three, and the
+/// details repeat the message.
 const MAX_MESSAGE: usize = 1024;
 
-/// Longest value of metadata, in bytes.
+/// Maximum length of a metadata value, in bytes.
 const MAX_VALUE: usize = 256;
 
 impl From<Failure> for Status {
@@ -35,24 +37,24 @@ impl From<Failure> for Status {
             trailers.insert(PUSHBACK, u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).into());
         }
         let details = details(&failure, message, retry_after);
-        Self::with_error_details_and_metadata(Code::from_i32(failure.code.number()), message, details, trailers)
+        Self::with_error_details_and_metadata(
+            Code::from_i32(failure.code.number()),
+            message,
+            details,
+            trailers,
+        )
     }
 }
 
-/// `ErrorInfo.metadata`: the failure's own with ENS's words for it.
+/// `ErrorInfo.metadata`: the failure's metadata and ENS's error.
 pub(super) fn metadata(failure: &Failure) -> HashMap<String, String> {
-    let ens = [
-        ("ensCode", &failure.ens_code),
-        ("ensRequestId", &failure.ens_request_id),
-    ];
+    let ens = [("ensCode", &failure.ens_code), ("ensRequestId", &failure.ens_request_id)];
     let ens = ens
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
         .map(|(key, value)| (key.to_owned(), value));
     let own = failure.metadata.iter().map(|(key, value)| (key.clone(), value));
-    own.chain(ens)
-        .map(|(key, value)| (key, cut(value, MAX_VALUE).to_owned()))
-        .collect()
+    own.chain(ens).map(|(key, value)| (key, cut(value, MAX_VALUE).to_owned())).collect()
 }
 
 fn details(failure: &Failure, message: &str, retry_after: Option<Duration>) -> ErrorDetails {
@@ -76,7 +78,12 @@ fn details(failure: &Failure, message: &str, retry_after: Option<Duration>) -> E
         Reason::EniLimitExceeded => _ = details.add_quota_failure_violation(instance(), message),
         Reason::CallerQuotaExceeded => _ = details.add_quota_failure_violation("caller", message),
         Reason::InstanceNotFound => {
-            details.set_resource_info("ens.aliyuncs.com/Instance", value("instanceId"), "", message);
+            details.set_resource_info(
+                "ens.aliyuncs.com/Instance",
+                value("instanceId"),
+                "",
+                message,
+            );
         }
         Reason::EniNotFound => {
             details.set_resource_info(
@@ -93,7 +100,10 @@ fn details(failure: &Failure, message: &str, retry_after: Option<Duration>) -> E
         Reason::InstanceNotStopped | Reason::InstanceNotSupported => {
             details.add_precondition_failure_violation(reason.name(), instance(), message);
         }
-        Reason::EniNotAvailable | Reason::NetworkMismatch | Reason::EniTypeNotSupported | Reason::EniServiceManaged => {
+        Reason::EniNotAvailable
+        | Reason::NetworkMismatch
+        | Reason::EniTypeNotSupported
+        | Reason::EniServiceManaged => {
             details.add_precondition_failure_violation(reason.name(), eni(), message);
         }
         _ => {}
@@ -106,7 +116,7 @@ fn details(failure: &Failure, message: &str, retry_after: Option<Duration>) -> E
     details
 }
 
-/// How long to wait where whoever failed knew no better.
+/// The retry delay of a reason, where the failure has none of its own.
 const fn usual_delay(reason: Reason) -> Option<Duration> {
     match reason {
         Reason::StreamTooOld | Reason::Draining => Some(Duration::from_millis(100)),
@@ -124,7 +134,7 @@ const fn usual_delay(reason: Reason) -> Option<Duration> {
     }
 }
 
-/// The longest beginning of at most `most` bytes.
+/// The longest prefix of at most `most` bytes.
 fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }
@@ -140,21 +150,23 @@ mod tests {
     fn sample(reason: Reason) -> Failure {
         let (instance, eni) = ("i-1".parse().expect("an id"), "eni-1".parse().expect("an id"));
         let failure = match reason {
-            Reason::InvalidField => return Failure::invalid_field("instance_id", "must not be empty"),
-            Reason::EniLimitExceeded => Failure::new(reason, "10 of 10 ENIs")
-                .with("limit", 10)
-                .with("attached", 10),
+            Reason::InvalidField => {
+                return Failure::invalid_field("instance_id", "must not be empty");
+            }
+            Reason::EniLimitExceeded => {
+                Failure::new(reason, "10 of 10 ENIs").with("limit", 10).with("attached", 10)
+            }
             _ => Failure::new(reason, "what happened"),
         };
         match reason.ens_codes().first() {
-            Some(code) => failure
-                .ens(code.replace('*', "X"), "ENS-REQUEST-ID")
-                .about(&instance, &eni),
+            Some(code) => {
+                failure.ens(code.replace('*', "X"), "ENS-REQUEST-ID").about(&instance, &eni)
+            }
             None => failure.about(&instance, &eni),
         }
     }
 
-    /// One status as a client decodes it, a line for each detail.
+    /// A status as a client decodes it, with one line for each detail.
     fn render(status: &Status) -> String {
         let mut text = format!("{:?} {:?}\n", status.code(), status.message());
         let details = status.get_error_details();
@@ -173,14 +185,14 @@ mod tests {
             let _ = writeln!(text, "  BadRequest {}: {}", violation.field, violation.description);
         }
         for violation in details.quota_failure().iter().flat_map(|quota| &quota.violations) {
-            let _ = writeln!(text, "  QuotaFailure {}: {}", violation.subject, violation.description);
+            let _ =
+                writeln!(text, "  QuotaFailure {}: {}", violation.subject, violation.description);
         }
-        for violation in details
-            .precondition_failure()
-            .iter()
-            .flat_map(|failure| &failure.violations)
+        for violation in
+            details.precondition_failure().iter().flat_map(|failure| &failure.violations)
         {
-            let _ = writeln!(text, "  PreconditionFailure {} {}", violation.r#type, violation.subject);
+            let _ =
+                writeln!(text, "  PreconditionFailure {} {}", violation.r#type, violation.subject);
         }
         if let Some(resource) = details.resource_info() {
             let _ = writeln!(
@@ -200,31 +212,26 @@ mod tests {
 
     #[test]
     fn the_table() {
-        let table: Vec<String> = Reason::ALL
-            .iter()
-            .map(|reason| render(&sample(*reason).into()))
-            .collect();
+        let table: Vec<String> =
+            Reason::ALL.iter().map(|reason| render(&sample(*reason).into())).collect();
         insta::assert_snapshot!(table.join("\n"));
     }
 
     #[test]
     fn what_ens_says_fits_into_trailers() {
-        let failure = Failure::new(Reason::EnsError, "弹".repeat(4_000)).ens("C".repeat(9_000), "R".repeat(9_000));
+        let failure = Failure::new(Reason::EnsError, "弹".repeat(4_000))
+            .ens("C".repeat(9_000), "R".repeat(9_000));
         let mut headers = http::HeaderMap::new();
-        Status::from(failure)
-            .add_header(&mut headers)
-            .expect("only printable characters");
-        let size: usize = headers
-            .iter()
-            .map(|(name, value)| name.as_str().len() + value.len() + 32)
-            .sum();
+        Status::from(failure).add_header(&mut headers).expect("only printable characters");
+        let size: usize =
+            headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
         assert!(size < 8 * 1024, "{size} bytes");
     }
 
     #[test]
     fn every_reason_is_documented() {
         let proto = include_str!("../../proto/eni/gateway/v1/attachment_service.proto");
-        let help = include_str!("../../docs/errors.md");
+        let help = include_str!("../../docs/errors.md").replace("\n  ", " ");
         for reason in Reason::ALL {
             assert!(
                 proto.contains(&format!("//   - {reason}: ")),
@@ -240,20 +247,16 @@ mod tests {
                 );
             }
         }
-        assert_eq!(
-            help.matches("\n## ").count(),
-            Reason::ALL.len(),
-            "{HELP} speaks of more"
-        );
+        assert_eq!(help.matches("\n## ").count(), Reason::ALL.len(), "{HELP} speaks of more");
     }
 
-    /// What the documentation says of a reason, as the table has it.
+    /// The row of a reason in the documentation's table.
     fn facts(reason: Reason) -> String {
         let code = serde_json::to_value(reason.code()).expect("a name");
         let codes: Vec<_> = reason.ens_codes().iter().map(|code| format!("`{code}`")).collect();
         let from_ens = match codes.is_empty() {
             true => String::new(),
-            false => format!("- **ENS said:** {}\n", codes.join(", ")),
+            false => format!("- **ENS codes:** {}\n", codes.join(", ")),
         };
         let code = code.as_str().expect("text");
         let (sent, repeat) = (reason.send_effect(), reason.retry_advice());
@@ -261,7 +264,7 @@ mod tests {
         let rpcs: Vec<_> = rpcs.map(|method| format!("`{}`", method.short_name())).collect();
         let rpcs = rpcs.join(", ");
         format!(
-            "\n## {reason}\n\n- **Code:** `{code}`\n- **RPCs:** {rpcs}\n{from_ens}- **Sent?** {sent}\n- **Again?** {repeat}\n"
+            "\n## {reason}\n\n- **Code:** `{code}`\n- **RPCs:** {rpcs}\n{from_ens}- **Sent:** {sent}\n- **Retry:** {repeat}\n"
         )
     }
 }

@@ -1,5 +1,5 @@
-//! Gives a reason to the refusals that tonic makes by itself before a handler runs: a request too large, or one that is no message
-//! of the API. Its codes for them, OUT_OF_RANGE and INTERNAL, would tell callers that the fault is not theirs.
+//! Adds a reason to the errors that tonic returns before a handler runs: a request too large or
+//! malformed. tonic's codes OUT_OF_RANGE and INTERNAL would blame the server.
 
 use http::Response;
 use tonic::body::Body;
@@ -7,14 +7,16 @@ use tonic::{Code, Status};
 
 use crate::model::Failure;
 
-/// Replaces such a refusal by `INVALID_FIELD`, and lets everything else pass.
+/// Replaces such an error by `INVALID_FIELD`; passes everything else.
 pub(super) fn explain(response: Response<Body>) -> Response<Body> {
-    // Only a refusal has its status in the headers; what handlers refuse has details.
-    let Some(status) = Status::from_header_map(response.headers()).filter(|status| status.details().is_empty()) else {
+    // Only a refusal has its status in the headers. Those of handlers have details.
+    let Some(status) =
+        Status::from_header_map(response.headers()).filter(|status| status.details().is_empty())
+    else {
         return response;
     };
     let problem = match status.code() {
-        Code::OutOfRange => "is larger than the gateway takes",
+        Code::OutOfRange => "is larger than the gateway accepts",
         Code::Internal => "cannot be decoded",
         _ => return response,
     };

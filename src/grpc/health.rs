@@ -1,4 +1,5 @@
-//! The standard gRPC health service. tonic's starts with the whole server SERVING; this one starts with NOT_SERVING.
+//! The standard gRPC health service. tonic's reports SERVING at first; this one reports
+//! NOT_SERVING.
 
 use tonic::server::NamedService;
 use tonic_health::ServingStatus;
@@ -7,38 +8,33 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use super::proto::attachment_service_server::AttachmentServiceServer;
 
-/// The names whose health is told: the server as a whole, and the service.
+/// The names with a status: the whole server, and the service.
 const NAMES: [&str; 2] = ["", <AttachmentServiceServer<()> as NamedService>::NAME];
 
-/// Says whether callers should come here.
+/// The health service of this replica.
 #[derive(Debug, Clone)]
 pub struct Health {
     reporter: HealthReporter,
 }
 
 impl Health {
-    /// NOT_SERVING.
+    /// A health service that reports NOT_SERVING.
     pub async fn new() -> Self {
-        let health = Self {
-            reporter: HealthReporter::new(),
-        };
+        let health = Self { reporter: HealthReporter::new() };
         health.set(false).await;
         health
     }
 
-    /// Tells those who ask, and those who watch, if it changed.
+    /// Sets the status. Watchers receive it if it changed.
     pub async fn set(&self, serving: bool) {
-        let status = if serving {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
+        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
         for name in NAMES {
             self.reporter.set_service_status(name, status).await;
         }
     }
 
-    /// Says NOT_SERVING and then ends the streams of those who watch it: an open one would hold up a graceful stop for ever.
+    /// Reports NOT_SERVING, then ends the health streams. An open one would delay a graceful stop
+    /// without bound.
     pub(super) async fn end(mut self) {
         self.set(false).await;
         for name in NAMES {

@@ -1,5 +1,5 @@
-//! The RPCs of the service, and the reasons that each may return. A closed set: a path from outside
-//! never becomes a span's name or a metric's label.
+//! The RPCs of the service, and the reasons that each may return. The set is closed, so a path from
+//! outside never becomes a span name or a metric label.
 
 use crate::model::Reason;
 
@@ -42,8 +42,8 @@ impl Method {
         }
     }
 
-    /// Whether the RPC's status may carry this reason. `Attachment.error` may carry those of an
-    /// attach, whatever RPC shows it.
+    /// Whether the RPC's status may carry this reason. `Attachment.error` may carry every reason of
+    /// an attach, in any RPC.
     #[must_use]
     pub const fn may_return(self, reason: Reason) -> bool {
         match reason {
@@ -82,10 +82,7 @@ impl Method {
 
     /// The reasons that the RPC's status may carry, in the order of the error table.
     pub fn reasons(self) -> impl Iterator<Item = Reason> {
-        Reason::ALL
-            .iter()
-            .copied()
-            .filter(move |reason| self.may_return(*reason))
+        Reason::ALL.iter().copied().filter(move |reason| self.may_return(*reason))
     }
 
     /// `rpc.method`.
@@ -116,10 +113,7 @@ mod tests {
         let files = prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET)
             .expect("the build's own descriptors")
             .file;
-        let ours = files
-            .iter()
-            .find(|file| file.package() == "eni.gateway.v1")
-            .expect("the api");
+        let ours = files.iter().find(|file| file.package() == "eni.gateway.v1").expect("the api");
         let service = &ours.service[0];
         assert_eq!(service.method.len(), Method::ALL.len());
         for method in &service.method {
@@ -133,7 +127,7 @@ mod tests {
         }
     }
 
-    /// The reasons that the comment of an RPC lists behind `Errors:`.
+    /// The reasons after `Errors:` in the comment of an RPC.
     fn listed(comment: &str) -> Vec<Reason> {
         let (_, list) = comment.split_once("Errors:").expect("a list of errors");
         let names = list.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
@@ -147,14 +141,10 @@ mod tests {
     fn the_proto_lists_what_each_rpc_may_return() {
         let proto = include_str!("../../proto/eni/gateway/v1/attachment_service.proto");
         for method in Method::ALL {
-            let (before, _) = proto
-                .split_once(&format!("\n  rpc {}(", method.short_name()))
-                .expect("the rpc");
-            let comment: Vec<_> = before
-                .lines()
-                .rev()
-                .map_while(|line| line.strip_prefix("  //"))
-                .collect();
+            let (before, _) =
+                proto.split_once(&format!("\n  rpc {}(", method.short_name())).expect("the rpc");
+            let comment: Vec<_> =
+                before.lines().rev().map_while(|line| line.strip_prefix("  //")).collect();
             let comment: Vec<_> = comment.into_iter().rev().collect();
             let expected: Vec<Reason> = method.reasons().collect();
             assert_eq!(listed(&comment.join("\n")), expected, "{method:?}");

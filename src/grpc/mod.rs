@@ -1,7 +1,8 @@
-//! The edge: everything that knows gRPC. A call passes [`server`] (TCP, TLS, HTTP/2), the layers [`trace`] and [`deadline`], then
-//! [`service`], which [parses](parse) it, asks for admission and hands it on; [`errors`] says what went wrong.
+//! The gRPC edge. A call passes [`server`] (TCP, TLS, HTTP/2), one layer (`edge`) with its
+//! [`trace`] and [`deadline`], then [`service`]. The service [parses](parse) it, admits it and
+//! passes it on. [`errors`] maps failures to statuses.
 //!
-//! Generated protobuf types stay in here and in the command-line clients.
+//! Only this module and the command-line clients use the generated protobuf types.
 
 pub mod deadline;
 pub mod errors;
@@ -15,12 +16,18 @@ pub mod service;
 pub mod tls;
 pub mod trace;
 
-mod accept;
+mod client_certs;
 mod code;
 mod convert;
+mod descriptors;
+mod edge;
 mod explain;
+mod failure_log;
+mod http_rules;
+mod receive;
 
 pub use code::code_name;
+pub use descriptors::descriptors;
 pub use health::Health;
 pub use server::Server;
 pub use service::AttachmentService;

@@ -1,32 +1,37 @@
-//! Pages of a list. The token says where the page before ended, not how many rows it passed over: what comes and goes between
-//! two pages neither hides a row nor shows one twice.
+//! Pages of a list. A token names the last ENI of the previous page, not an offset. So changes
+//! between two pages neither hide nor repeat a row.
 
 use sha2::{Digest, Sha256};
 
 use crate::model::{Attachment, InstanceId, InterfaceId};
 
-/// Attachments on a page unless the caller says otherwise.
+/// Default page size.
 pub const DEFAULT_SIZE: usize = 50;
 
-/// Most attachments on a page.
+/// Maximum page size.
 pub const MAX_SIZE: usize = 100;
 
-/// Bytes of the instance's digest in a token: enough to catch a mix-up; a token gives no rights.
+/// Bytes of the instance's digest in a token: enough to detect a mix-up. A token grants no rights.
 const BINDING: usize = 6;
 
-/// Which page.
+/// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Most attachments on it.
+    /// Maximum number of attachments.
     pub size: usize,
-    /// The last ENI of the page before; `None` for the first page.
+    /// The last ENI of the previous page; `None` for the first page.
     pub after: Option<InterfaceId>,
 }
 
 impl Page {
-    /// Cuts this page out of all attachments, sorted by ENI, and says how to get the next one: empty on the last.
+    /// The attachments of this page, out of all attachments sorted by ENI, and the next page's
+    /// token. The token is empty on the last page.
     #[must_use]
-    pub fn cut(&self, instance: &InstanceId, mut all: Vec<Attachment>) -> (Vec<Attachment>, String) {
+    pub fn cut(
+        &self,
+        instance: &InstanceId,
+        mut all: Vec<Attachment>,
+    ) -> (Vec<Attachment>, String) {
         if let Some(after) = &self.after {
             let seen = all.partition_point(|attachment| attachment.eni <= *after);
             all.drain(..seen);
@@ -41,7 +46,7 @@ impl Page {
 /// Reads `page_size`.
 ///
 /// # Errors
-/// It is negative.
+/// The size is negative.
 pub fn size(asked: i32) -> Result<usize, &'static str> {
     match usize::try_from(asked) {
         Ok(0) => Ok(DEFAULT_SIZE),
@@ -57,20 +62,13 @@ fn token(instance: &InstanceId, last: &InterfaceId) -> String {
 /// Reads `page_token`.
 ///
 /// # Errors
-/// It is none, or of another instance.
+/// The token is malformed, or belongs to another instance.
 pub fn read_token(token: &str, instance: &InstanceId) -> Result<InterfaceId, &'static str> {
     const FOREIGN: &str = "must be a next_page_token of the same instance";
     let bytes = hex::decode(token).map_err(|_| FOREIGN)?;
     let (bound, last) = bytes.split_at_checked(BINDING).ok_or(FOREIGN)?;
-    let last = std::str::from_utf8(last)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .ok_or(FOREIGN)?;
-    if bound == binding(instance) {
-        Ok(last)
-    } else {
-        Err(FOREIGN)
-    }
+    let last = std::str::from_utf8(last).ok().and_then(|text| text.parse().ok()).ok_or(FOREIGN)?;
+    if bound == binding(instance) { Ok(last) } else { Err(FOREIGN) }
 }
 
 fn binding(instance: &InstanceId) -> [u8; BINDING] {

@@ -1,4 +1,4 @@
-//! The way in: what callers send becomes ids, or one `INVALID_FIELD` that names every bad field at once.
+//! Parses requests. One `INVALID_FIELD` names every bad field.
 
 use std::str::FromStr;
 
@@ -9,36 +9,36 @@ use super::proto as pb;
 use crate::model::ids::InvalidId;
 use crate::model::{Failure, InstanceId, InterfaceId, Reason, RequestId, Revision};
 
-/// What an attach asks for.
+/// A parsed attach request.
 #[derive(Debug, PartialEq)]
 pub struct Attach {
     /// The instance.
     pub instance: InstanceId,
     /// The ENI.
     pub eni: InterfaceId,
-    /// The idempotency key, if there is one.
+    /// The idempotency key, if any.
     pub request_id: Option<RequestId>,
-    /// Whether only to check.
+    /// Whether to check only.
     pub validate_only: bool,
 }
 
-/// What a watch asks for.
+/// A parsed watch request.
 #[derive(Debug, PartialEq)]
 pub struct Watch {
     /// The instance.
     pub instance: InstanceId,
-    /// One ENI, or all.
+    /// The ENI; `None` for all.
     pub eni: Option<InterfaceId>,
-    /// Only what is newer.
+    /// The revision after which attachments are sent.
     pub after: Revision,
-    /// Go on after terminal states.
+    /// Whether to continue after terminal states.
     pub follow: bool,
 }
 
 /// Reads an attach.
 ///
 /// # Errors
-/// `INVALID_FIELD`.
+/// `INVALID_FIELD` names the bad fields.
 pub fn attach(request: &pb::AttachNetworkInterfaceRequest) -> Result<Attach, Failure> {
     let mut fields = Fields::default();
     let instance = fields.id("instance_id", &request.instance_id);
@@ -48,20 +48,13 @@ pub fn attach(request: &pb::AttachNetworkInterfaceRequest) -> Result<Attach, Fai
         text => fields.check("request_id", uuid(text)).map(RequestId),
     };
     let validate_only = request.validate_only;
-    fields.finish(|| {
-        Some(Attach {
-            instance: instance?,
-            eni: eni?,
-            request_id,
-            validate_only,
-        })
-    })
+    fields.finish(|| Some(Attach { instance: instance?, eni: eni?, request_id, validate_only }))
 }
 
 /// Reads a watch.
 ///
 /// # Errors
-/// `INVALID_FIELD`.
+/// `INVALID_FIELD` names the bad fields.
 pub fn watch(request: &pb::WatchAttachmentRequest) -> Result<Watch, Failure> {
     let mut fields = Fields::default();
     let instance = fields.id("instance_id", &request.instance_id);
@@ -70,20 +63,13 @@ pub fn watch(request: &pb::WatchAttachmentRequest) -> Result<Watch, Failure> {
         text => fields.id("network_interface_id", text),
     };
     let (after, follow) = (Revision(request.after_revision), request.follow);
-    fields.finish(|| {
-        Some(Watch {
-            instance: instance?,
-            eni,
-            after,
-            follow,
-        })
-    })
+    fields.finish(|| Some(Watch { instance: instance?, eni, after, follow }))
 }
 
 /// Reads a get.
 ///
 /// # Errors
-/// `INVALID_FIELD`.
+/// `INVALID_FIELD` names the bad fields.
 pub fn get(request: &pb::GetAttachmentRequest) -> Result<(InstanceId, InterfaceId), Failure> {
     let mut fields = Fields::default();
     let instance = fields.id("instance_id", &request.instance_id);
@@ -94,12 +80,12 @@ pub fn get(request: &pb::GetAttachmentRequest) -> Result<(InstanceId, InterfaceI
 /// Reads a list.
 ///
 /// # Errors
-/// `INVALID_FIELD`.
+/// `INVALID_FIELD` names the bad fields.
 pub fn list(request: &pb::ListAttachmentsRequest) -> Result<(InstanceId, Page), Failure> {
     let mut fields = Fields::default();
     let instance: Option<InstanceId> = fields.id("instance_id", &request.instance_id);
     let size = fields.check("page_size", page::size(request.page_size));
-    // Without its instance a token cannot be judged.
+    // A token can only be checked against its instance.
     let after = match (&instance, request.page_token.as_str()) {
         (_, "") | (None, _) => None,
         (Some(instance), token) => fields.check("page_token", page::read_token(token, instance)),
@@ -108,14 +94,14 @@ pub fn list(request: &pb::ListAttachmentsRequest) -> Result<(InstanceId, Page), 
 }
 
 fn uuid(text: &str) -> Result<Uuid, &'static str> {
-    // The crate also takes braces, "urn:uuid:" and 32 bare digits; the API takes the one usual form.
+    // `Uuid` also parses braces, "urn:uuid:" and 32 bare digits. The API takes only the usual form.
     match Uuid::try_parse(text) {
         Ok(id) if text.len() == uuid::fmt::Hyphenated::LENGTH && !id.is_nil() => Ok(id),
         _ => Err("must be a hyphenated UUID other than the nil one"),
     }
 }
 
-/// Collects what is wrong.
+/// Collects the bad fields.
 #[derive(Default)]
 struct Fields {
     bad: Vec<(String, String)>,
@@ -127,21 +113,16 @@ impl Fields {
     }
 
     fn check<T, P: ToString>(&mut self, name: &str, parsed: Result<T, P>) -> Option<T> {
-        parsed
-            .map_err(|problem| self.bad.push((name.to_owned(), problem.to_string())))
-            .ok()
+        parsed.map_err(|problem| self.bad.push((name.to_owned(), problem.to_string()))).ok()
     }
 
-    /// `whole` gives `None` only where a field was bad.
+    /// The parsed request, or every bad field. `whole` may return `None` only if a field was bad.
     fn finish<T>(self, whole: impl FnOnce() -> Option<T>) -> Result<T, Failure> {
         match whole() {
             Some(request) if self.bad.is_empty() => Ok(request),
             _ => {
-                let sentences: Vec<String> = self
-                    .bad
-                    .iter()
-                    .map(|(name, problem)| format!("{name} {problem}"))
-                    .collect();
+                let sentences: Vec<String> =
+                    self.bad.iter().map(|(name, problem)| format!("{name} {problem}")).collect();
                 let mut failure = Failure::new(Reason::InvalidField, sentences.join("; "));
                 failure.fields = self.bad;
                 Err(failure)
@@ -172,10 +153,7 @@ mod tests {
         assert_eq!(read.eni.as_str(), "eni-1");
         assert_eq!(read.request_id.expect("an id").to_string(), request().request_id);
         assert!(read.validate_only);
-        let without = pb::AttachNetworkInterfaceRequest {
-            request_id: String::new(),
-            ..request()
-        };
+        let without = pb::AttachNetworkInterfaceRequest { request_id: String::new(), ..request() };
         assert_eq!(attach(&without).expect("the id is optional").request_id, None);
     }
 
@@ -202,10 +180,7 @@ mod tests {
     #[case::short("7f3c2a52-6c0f-4c8b-9a53-0f8f5a3e8d1")]
     #[case::not_hexadecimal("zf3c2a52-6c0f-4c8b-9a53-0f8f5a3e8d11")]
     fn a_request_id_is_a_plain_uuid(#[case] text: &str) {
-        let bad = pb::AttachNetworkInterfaceRequest {
-            request_id: text.to_owned(),
-            ..request()
-        };
+        let bad = pb::AttachNetworkInterfaceRequest { request_id: text.to_owned(), ..request() };
         assert_eq!(attach(&bad).expect_err(text).fields[0].0, "request_id");
     }
 
@@ -218,10 +193,7 @@ mod tests {
         };
         let read = watch(&all).expect("no eni means all");
         assert_eq!((read.eni, read.after, read.follow), (None, Revision(9), false));
-        let bad = pb::WatchAttachmentRequest {
-            network_interface_id: "é".to_owned(),
-            ..all
-        };
+        let bad = pb::WatchAttachmentRequest { network_interface_id: "é".to_owned(), ..all };
         assert_eq!(watch(&bad).expect_err("not ascii").fields[0].0, "network_interface_id");
     }
 

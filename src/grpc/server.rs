@@ -1,52 +1,49 @@
-//! The gRPC server: HTTP/2 with its limits, the service with health and reflection beside it, and an end that is certain.
+//! The gRPC server: HTTP/2 with limits; the service, health and reflection; a bounded stop.
 //!
-//! The traps: tonic's graceful stop waits for ever on an open stream and on a silent connection, so that streams are ended and the
-//! stop has a deadline; `max_connection_age` with a grace cuts connections without a GOAWAY, so that only the age is set.
+//! Traps: tonic's graceful stop waits without bound for an open stream and a silent connection. So
+//! the drain ends streams, and the stop has a deadline. `max_connection_age` with a grace period
+//! cuts connections without a GOAWAY, so only the age is set.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::Stream;
-use http::Response;
+use futures_util::{FutureExt, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
 use tonic::transport::server::{Connected, Router};
 use tower::layer::util::{Identity, Stack};
-use tower::util::MapResponseLayer;
 
-use super::accept;
-use super::deadline::DeadlineLayer;
-use super::explain::explain;
+use super::edge::EdgeLayer;
 use super::proto::FILE_DESCRIPTOR_SET;
 use super::proto::attachment_service_server::AttachmentServiceServer;
-use super::trace::{Observers, TraceLayer};
+use super::receive::MAX_REQUEST;
+use super::trace::Observers;
 use super::{AttachmentService, Health, Tls};
 use crate::ens::Ens;
 use crate::ledger::LedgerStore;
+use crate::listen::{self, ConnectionLimits, Connections, Opening};
 use crate::model::random;
 
-/// Largest request, in bytes. Three ids and a token are far below it; an id that is a little too long is to be named, not cut off.
-const MAX_REQUEST: usize = 256 * 1024;
-
-/// Largest message sent, in bytes: what clients take by default. A full page of attachments stays below it.
+/// Maximum size of a response, in bytes: the clients' default limit. A full page of attachments is
+/// smaller.
 const MAX_RESPONSE: usize = 4 * 1024 * 1024;
 
-/// How connections are treated.
+/// Limits of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// A quiet connection is pinged after this long. Default: 30 s.
+    /// Idle time after which a connection is pinged. Default: 30 s.
     pub keepalive_interval: Duration,
-    /// A ping unanswered for this long ends its connection. Default: 10 s.
+    /// Timeout for a ping's answer; then the connection closes. Default: 10 s.
     pub keepalive_timeout: Duration,
-    /// After this long, up to a tenth more or less, a connection gets a GOAWAY: its calls finish, new ones go over a new
-    /// connection, perhaps to another replica. Default: 30 min.
+    /// Age at which a connection gets a GOAWAY, varied by up to a tenth. Its calls finish. New
+    /// calls use a new connection, perhaps to another replica. Default: 30 min.
     pub max_connection_age: Duration,
-    /// Most calls at once on one connection. Default: 1024.
+    /// Maximum number of connections. Default: 2000, and 1600 of one peer.
+    pub connections: ConnectionLimits,
+    /// Maximum number of concurrent calls on one connection. Default: 1024.
     pub max_concurrent_streams: u32,
-    /// Longest that a stop waits for calls to finish. Default: 25 s.
+    /// Maximum time that a stop waits for calls to finish. Default: 25 s.
     pub drain_timeout: Duration,
 }
 
@@ -56,13 +53,14 @@ impl Default for Settings {
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(10),
             max_connection_age: Duration::from_secs(30 * 60),
+            connections: ConnectionLimits { total: 2000, per_peer: 1600 },
             max_concurrent_streams: 1024,
             drain_timeout: Duration::from_secs(25),
         }
     }
 }
 
-/// Why the server ended other than by a stop.
+/// An error that ends the server.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The descriptors cannot be served.
@@ -73,49 +71,56 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// A server, ready to run.
+/// A server that is ready to run.
 pub struct Server<L, E> {
-    /// What it serves.
+    /// The service.
     pub service: AttachmentService<L, E>,
-    /// What it says of itself. NOT_SERVING until told otherwise.
+    /// The health service: NOT_SERVING until it is set.
     pub health: Health,
-    /// Its identity on a listener; `None`: plaintext.
+    /// TLS of the listener; `None` for plaintext.
     pub tls: Option<Arc<Tls>>,
-    /// Its limits.
+    /// The limits of connections.
     pub settings: Settings,
-    /// Who hears of each RPC.
+    /// Observers of each RPC.
     pub observers: Observers,
 }
 
 impl<L: LedgerStore, E: Ens> Server<L, E> {
-    /// Serves on `listener` until `stop` resolves; then turns newcomers away, ends the streams, and lets calls finish for at most
-    /// `drain_timeout`.
+    /// Serves on `listener` until `stop` resolves. Then each connection closes when its calls have
+    /// finished, and after `drain_timeout` at the latest. Trap: `stop` refuses no call and ends no
+    /// stream. The drain's phase does both.
     ///
     /// # Errors
-    /// [`ServeError`].
+    /// The descriptors cannot be served, or the transport fails.
     pub async fn serve(
         mut self,
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send,
     ) -> Result<(), ServeError> {
+        let connections = Connections::new(self.settings.connections);
+        let closing = connections.clone();
+        let stop = async move {
+            stop.await;
+            closing.drain();
+        };
         let Some(tls) = self.tls.take() else {
-            return self
-                .serve_connections(accept::accept(listener, accept::plain), stop)
-                .await;
+            let incoming = listen::accept(listener, connections, Opening::Http2, listen::plaintext);
+            return self.serve_connections(incoming, stop).await;
         };
         let handshakes = Arc::clone(&tls);
-        let incoming = accept::accept(listener, move |tcp| handshakes.open(tcp));
+        let open = move |tcp| handshakes.open(tcp);
+        let incoming = listen::accept(listener, connections.clone(), Opening::Http2, open);
         tokio::select! {
             biased;
             ended = self.serve_connections(incoming, stop) => ended,
-            never = tls.follow() => match never {},
+            never = tls.follow(&connections) => match never {},
         }
     }
 
-    /// The same over connections that are open.
+    /// Serves on connections that are already open, like [`Self::serve`].
     ///
     /// # Errors
-    /// [`ServeError`].
+    /// The descriptors cannot be served, or the transport fails.
     pub async fn serve_connections<C>(
         self,
         incoming: impl Stream<Item = io::Result<C>> + Send,
@@ -124,17 +129,14 @@ impl<L: LedgerStore, E: Ens> Server<L, E> {
     where
         C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
     {
-        let admission = self.service.admission();
         let router = router(self.service, &self.health, &self.settings, self.observers)?;
-        let stopping = CancellationToken::new();
+        let stop = stop.shared();
         let signal = async {
-            stop.await;
-            admission.drain();
+            stop.clone().await;
             self.health.end().await;
-            stopping.cancel();
         };
         let overdue = async {
-            stopping.cancelled().await;
+            stop.clone().await;
             tokio::time::sleep(self.settings.drain_timeout).await;
         };
         tokio::select! {
@@ -148,19 +150,17 @@ impl<L: LedgerStore, E: Ens> Server<L, E> {
     }
 }
 
-type Explain = MapResponseLayer<fn(Response<Body>) -> Response<Body>>;
-type Layers = Stack<Explain, Stack<DeadlineLayer, Stack<TraceLayer, Identity>>>;
-
 fn router<L: LedgerStore, E: Ens>(
     service: AttachmentService<L, E>,
     health: &Health,
     settings: &Settings,
     observers: Observers,
-) -> Result<Router<Layers>, ServeError> {
+) -> Result<Router<Stack<EdgeLayer, Identity>>, ServeError> {
+    let admission = service.admission();
     let service = AttachmentServiceServer::new(service)
         .max_decoding_message_size(MAX_REQUEST)
         .max_encoding_message_size(MAX_RESPONSE);
-    // grpcurl speaks only v1alpha; it prints error details if it finds their types.
+    // grpcurl uses only v1alpha, and prints error details if it finds their types.
     let v1 = reflection().build_v1()?;
     let v1alpha = reflection().build_v1alpha()?;
     Ok(tonic::transport::Server::builder()
@@ -168,9 +168,10 @@ fn router<L: LedgerStore, E: Ens>(
         .http2_keepalive_timeout(Some(settings.keepalive_timeout))
         .max_connection_age(settings.max_connection_age.mul_f64(random::between(0.9..1.1)))
         .max_concurrent_streams(settings.max_concurrent_streams)
-        .layer(TraceLayer(observers))
-        .layer(DeadlineLayer)
-        .layer(Explain::new(explain))
+        // Callers whose deadlines end together reset as many calls as they have open, in one
+        // segment.
+        .http2_max_pending_accept_reset_streams(Some(settings.max_concurrent_streams as usize * 2))
+        .layer(EdgeLayer::new(observers, admission))
         .add_service(service)
         .add_service(health.server())
         .add_service(v1)

@@ -1,23 +1,23 @@
-//! The four RPCs: read the request, be admitted, hand it on, say it in the API's words.
+//! The four RPCs: parse, admit, pass on, convert.
 
 use std::sync::Arc;
 
+use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use futures_util::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::deadline::Deadline;
 use super::proto as pb;
 use super::proto::attachment_service_server::AttachmentService as Rpcs;
 use super::{convert, parse, trace};
-use crate::admission::{Admission, AdmissionPermit};
+use crate::admission::{Admission, Peer};
 use crate::attach::{self, Attacher};
 use crate::ens::Ens;
 use crate::ledger::LedgerStore;
-use crate::model::{Caller, Failure};
-use crate::watch::{Event, Hub, Listing, Scope};
+use crate::model::Caller;
+use crate::watch::{Hub, Listing, Scope};
 
-/// The service.
+/// The attachment service.
 pub struct AttachmentService<L, E> {
     attacher: Arc<Attacher<L, E>>,
     hub: Arc<Hub<L, E>>,
@@ -25,14 +25,14 @@ pub struct AttachmentService<L, E> {
 }
 
 impl<L: LedgerStore, E: Ens> AttachmentService<L, E> {
-    /// Over these; `admission` is the gate that the server's stop closes.
+    /// A service over `attacher` and `hub`, for calls that `admission` admits.
     #[must_use]
-    pub fn new(attacher: Arc<Attacher<L, E>>, hub: Arc<Hub<L, E>>, admission: Arc<Admission>) -> Self {
-        Self {
-            attacher,
-            hub,
-            admission,
-        }
+    pub fn new(
+        attacher: Arc<Attacher<L, E>>,
+        hub: Arc<Hub<L, E>>,
+        admission: Arc<Admission>,
+    ) -> Self {
+        Self { attacher, hub, admission }
     }
 
     pub(super) fn admission(&self) -> Arc<Admission> {
@@ -46,13 +46,13 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         &self,
         request: Request<pb::AttachNetworkInterfaceRequest>,
     ) -> Result<Response<pb::AttachNetworkInterfaceResponse>, Status> {
-        let deadline = Deadline::of(&request).unary();
-        // Where this process stood still the end of a call may have been read with its beginning: it shows after the first poll, and then
-        // nothing must have begun.
+        let (deadline, peer) = (Deadline::of(&request).unary(), peer(&request));
+        // After a pause of the process, a request and its cancellation may be read together. The
+        // cancellation shows after one yield, so no attach starts before it.
         tokio::task::yield_now().await;
         let asked = parse::attach(request.get_ref())?;
         trace::about(&asked.instance, Some(&asked.eni));
-        let _inside = self.admission.attach(&asked.instance)?;
+        let _inside = self.admission.attach(peer, &asked.instance).await?;
         let validate_only = asked.validate_only;
         let request = attach::Request {
             instance: asked.instance,
@@ -63,10 +63,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         };
         let response = if validate_only {
             let checks = self.attacher.validate(request).await?;
-            pb::AttachNetworkInterfaceResponse {
-                checks,
-                ..Default::default()
-            }
+            pb::AttachNetworkInterfaceResponse { checks, ..Default::default() }
         } else {
             let attachment = self.attacher.attach(request).await?;
             pb::AttachNetworkInterfaceResponse {
@@ -84,11 +81,11 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         &self,
         request: Request<pb::WatchAttachmentRequest>,
     ) -> Result<Response<Self::WatchAttachmentStream>, Status> {
-        let until = Deadline::of(&request).stream();
+        let (until, peer) = (Deadline::of(&request).stream(), peer(&request));
         let asked = parse::watch(request.get_ref())?;
         trace::about(&asked.instance, asked.eni.as_ref());
-        let place = self.admission.stream(&asked.instance)?;
-        let _opening = self.admission.opening()?;
+        let permit = self.admission.stream(peer, &asked.instance).await?;
+        let _opening = self.admission.opening(peer).await?;
         let scope = Scope {
             instance: asked.instance,
             eni: asked.eni,
@@ -96,32 +93,34 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             follow: asked.follow,
             until,
         };
-        let events = self.hub.watch(scope).await?;
-        Ok(Response::new(answer(events, place, self.admission.drained()).boxed()))
+        let messages = self.hub.watch(scope).await?.map(move |event| {
+            // The stream holds its permit until it ends.
+            let _permit = &permit;
+            Ok(event?.into())
+        });
+        Ok(Response::new(messages.boxed()))
     }
 
     async fn get_attachment(
         &self,
         request: Request<pb::GetAttachmentRequest>,
     ) -> Result<Response<pb::GetAttachmentResponse>, Status> {
-        let deadline = Deadline::of(&request).unary();
+        let (deadline, peer) = (Deadline::of(&request).unary(), peer(&request));
         let (instance, eni) = parse::get(request.get_ref())?;
         trace::about(&instance, Some(&eni));
-        let _inside = self.admission.read(&instance)?;
+        let _inside = self.admission.read(peer, &instance).await?;
         let attachment = self.hub.get(&instance, &eni, deadline).await?;
-        Ok(Response::new(pb::GetAttachmentResponse {
-            attachment: Some((&attachment).into()),
-        }))
+        Ok(Response::new(pb::GetAttachmentResponse { attachment: Some((&attachment).into()) }))
     }
 
     async fn list_attachments(
         &self,
         request: Request<pb::ListAttachmentsRequest>,
     ) -> Result<Response<pb::ListAttachmentsResponse>, Status> {
-        let deadline = Deadline::of(&request).unary();
+        let (deadline, peer) = (Deadline::of(&request).unary(), peer(&request));
         let (instance, page) = parse::list(request.get_ref())?;
         trace::about(&instance, None);
-        let _inside = self.admission.read(&instance)?;
+        let _inside = self.admission.read(peer, &instance).await?;
         let Listing { attachments, coverage } = self.hub.list(&instance, deadline).await?;
         let (attachments, next_page_token) = page.cut(&instance, attachments);
         Ok(Response::new(pb::ListAttachmentsResponse {
@@ -133,26 +132,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
     }
 }
 
-/// The stream that a watcher gets: it holds its place while it lives, ends with the first failure, and with `DRAINING` when the
-/// gate closes, for an open stream would hold up a graceful stop for ever.
-fn answer(
-    events: impl Stream<Item = Result<Event, Failure>> + Send + 'static,
-    place: AdmissionPermit,
-    drained: impl Future<Output = ()> + Send + 'static,
-) -> impl Stream<Item = Result<pb::WatchAttachmentResponse, Status>> + Send + 'static {
-    async_stream::try_stream! {
-        let _place = place;
-        tokio::pin!(events, drained);
-        loop {
-            let next = tokio::select! {
-                biased;
-                () = &mut drained => Some(Err(Admission::draining_failure())),
-                event = events.next() => event,
-            };
-            match next {
-                Some(event) => yield event?.into(),
-                None => break,
-            }
-        }
-    }
+/// The peer of a request that passed the receive layer.
+fn peer<T>(request: &Request<T>) -> Peer {
+    request.extensions().get().copied().unwrap_or(Peer::LOCAL)
 }

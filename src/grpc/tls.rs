@@ -1,7 +1,9 @@
-//! TLS with certificates that may be renewed while the server runs. Open connections keep what they began with.
+//! TLS with certificates that can be renewed while the server runs. Open connections keep theirs,
+//! and are closed if their caller's certificate is not accepted any more.
 //!
-//! tonic's own TLS holds one identity for ever; so the configuration here is replaced as a whole when its files change, and
-//! kept as it is while they are bad: half of a renewal must not take the server down.
+//! tonic's own TLS never replaces its identity. So this module replaces the whole configuration
+//! when its files change. It keeps the old one while the files are invalid, for example during a
+//! renewal.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,71 +11,81 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// How often the files are looked at.
+use super::client_certs::ClientCerts;
+use crate::listen::{Connections, Opened, certificate};
+
+/// Interval between checks of the files.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// Where the server's identity is.
+/// Paths of the server's identity.
 #[derive(Debug, Clone)]
 pub struct Files {
     /// The certificate chain, PEM.
     pub cert: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
-    /// The authorities that callers' certificates must come from, PEM; `None`: callers need none.
+    /// The authorities that sign callers' certificates, PEM; `None`: callers need no certificate.
     pub client_ca: Option<PathBuf>,
+    /// The authorities' revocation lists, PEM.
+    pub client_crl: Option<PathBuf>,
 }
 
-/// Why there is no TLS.
+/// A reason why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file could not be read.
     #[error("{path} cannot be read")]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A file holds something else than it should.
-    #[error("{path} holds no usable {what} in PEM form")]
+    /// A file does not hold the expected PEM.
+    #[error("{path} has no usable {what} in PEM form")]
     Pem {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected content.
         what: &'static str,
     },
-    /// Certificate and key do not fit together, or rustls takes them for unusable.
+    /// Certificate and key do not match, or rustls rejects them.
     #[error("the certificate and its key cannot be used together")]
     Identity(#[source] rustls::Error),
     /// The authorities cannot be used.
-    #[error("{path} holds no usable authorities")]
+    #[error("{path} has no usable CA certificates")]
     Authorities {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// The server's TLS, as its files last said.
+/// The server's TLS, from the last valid state of its files.
 #[derive(Debug)]
 pub struct Tls {
     files: Files,
     current: ArcSwap<Loaded>,
+    renewed: Notify,
 }
 
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ServerConfig>,
+    /// `None`: callers need no certificate.
+    callers: Option<Arc<ClientCerts>>,
+    expiry: Option<i64>,
     digest: [u8; 32],
 }
 
@@ -81,77 +93,97 @@ impl Tls {
     /// Reads the files.
     ///
     /// # Errors
-    /// [`TlsError`], which names the file.
+    /// [`TlsError`], with the file.
     pub async fn load(files: Files) -> Result<Self, TlsError> {
         let loaded = Contents::read(&files).await?.load(&files)?;
-        Ok(Self {
-            files,
-            current: ArcSwap::from_pointee(loaded),
-        })
+        Ok(Self { files, current: ArcSwap::from_pointee(loaded), renewed: Notify::new() })
     }
 
-    /// Reads the files again; says whether they had changed.
+    /// Reads the files again, and returns whether they had changed.
     ///
     /// # Errors
-    /// [`TlsError`]; the old configuration stays.
+    /// [`TlsError`], with the file. The old configuration stays.
     pub async fn reload(&self) -> Result<bool, TlsError> {
         let contents = Contents::read(&self.files).await?;
         if contents.digest() == self.current.load().digest {
             return Ok(false);
         }
         self.current.store(Arc::new(contents.load(&self.files)?));
+        self.renewed.notify_one();
         Ok(true)
     }
 
-    /// Follows the files, for ever.
-    pub(super) async fn follow(&self) -> std::convert::Infallible {
+    /// Unix time at which the server's certificate expires.
+    #[must_use]
+    pub fn expiry(&self) -> Option<i64> {
+        self.current.load().expiry
+    }
+
+    /// Reloads the files when they change, and closes the connections of callers whose certificate
+    /// is not accepted any more. Never returns.
+    pub(super) async fn follow(&self, connections: &Connections) -> std::convert::Infallible {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::select! {
+                biased;
+                () = self.renewed.notified() => {
+                    if let Some(callers) = &self.current.load().callers {
+                        connections.close_unless(|chain| callers.accept(chain));
+                    }
+                    continue;
+                }
+                () = tokio::time::sleep(LOOK) => {}
+            }
             match self.reload().await {
-                Ok(true) => tracing::info!(cert = %self.files.cert.display(), "the certificate was renewed"),
+                Ok(true) => {
+                    tracing::info!(cert = %self.files.cert.display(), "the certificate was renewed")
+                }
                 Ok(false) => {}
                 Err(error) => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "the old certificate stays in use"
+                        "the gateway cannot read the renewed certificate, and continues to use the old one"
                     );
                 }
             }
         }
     }
 
-    /// Shakes hands on a new connection.
-    pub(super) fn open(&self, tcp: TcpStream) -> impl Future<Output = io::Result<TlsStream<TcpStream>>> + Send + use<> {
-        TlsAcceptor::from(Arc::clone(&self.current.load().config)).accept(tcp)
+    /// Completes the TLS handshake of a new connection.
+    pub(super) fn open(
+        &self,
+        tcp: TcpStream,
+    ) -> impl Future<Output = io::Result<Opened<TlsStream<TcpStream>>>> + Send + use<> {
+        let accepted = TlsAcceptor::from(Arc::clone(&self.current.load().config)).accept(tcp);
+        async move {
+            let io = accepted.await?;
+            let certificates = io.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+            Ok(Opened { io, certificates })
+        }
     }
 }
 
-/// The files' bytes, read together.
+/// The files' bytes, from one reading.
 struct Contents {
     cert: Vec<u8>,
     key: Vec<u8>,
     client_ca: Option<Vec<u8>>,
+    client_crl: Option<Vec<u8>>,
 }
 
 impl Contents {
     async fn read(files: &Files) -> Result<Self, TlsError> {
-        let client_ca = match &files.client_ca {
-            Some(path) => Some(read(path).await?),
-            None => None,
-        };
         Ok(Self {
             cert: read(&files.cert).await?,
             key: read(&files.key).await?,
-            client_ca,
+            client_ca: read_any(files.client_ca.as_ref()).await?,
+            client_crl: read_any(files.client_crl.as_ref()).await?,
         })
     }
 
     fn digest(&self) -> [u8; 32] {
         let mut digest = Sha256::new();
-        for part in [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()]
-            .into_iter()
-            .flatten()
-        {
+        let (ca, crl) = (self.client_ca.as_ref(), self.client_crl.as_ref());
+        for part in [Some(&self.cert), Some(&self.key), ca, crl].into_iter().flatten() {
             digest.update(part.len().to_be_bytes());
             digest.update(part);
         }
@@ -160,54 +192,70 @@ impl Contents {
 
     fn load(&self, files: &Files) -> Result<Loaded, TlsError> {
         let chain = certificates(&self.cert, &files.cert)?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| TlsError::Pem {
-            path: files.key.clone(),
-            what: "private key",
-        })?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|_| TlsError::Pem { path: files.key.clone(), what: "private key" })?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Identity)?;
-        let builder = match (&self.client_ca, &files.client_ca) {
-            (Some(bytes), Some(path)) => {
-                let bad = |source| TlsError::Authorities {
-                    path: path.clone(),
-                    source,
-                };
-                let mut roots = RootCertStore::empty();
-                for authority in certificates(bytes, path)? {
-                    roots.add(authority).map_err(|error| bad(error.into()))?;
-                }
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                    .build()
-                    .map_err(|error| bad(error.into()))?;
-                builder.with_client_cert_verifier(verifier)
-            }
-            _ => builder.with_no_client_auth(),
+        let callers = self.callers(files, provider)?;
+        let builder = match &callers {
+            Some(callers) => builder.with_client_cert_verifier(callers.clone()),
+            None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_single_cert(chain, key).map_err(TlsError::Identity)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Loaded {
-            config: Arc::new(config),
-            digest: self.digest(),
-        })
+        let expiry = certificate::expiry(&self.cert);
+        Ok(Loaded { config: Arc::new(config), callers, expiry, digest: self.digest() })
+    }
+
+    fn callers(
+        &self,
+        files: &Files,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Option<Arc<ClientCerts>>, TlsError> {
+        let (Some(bytes), Some(path)) = (&self.client_ca, &files.client_ca) else {
+            return Ok(None);
+        };
+        let bad = |source| TlsError::Authorities { path: path.clone(), source };
+        let mut roots = RootCertStore::empty();
+        for authority in certificates(bytes, path)? {
+            roots.add(authority).map_err(|error| bad(error.into()))?;
+        }
+        let revoked = match (&self.client_crl, &files.client_crl) {
+            (Some(bytes), Some(path)) => revocation_lists(bytes, path)?,
+            _ => Vec::new(),
+        };
+        let callers = ClientCerts::new(roots, revoked, provider);
+        Ok(Some(Arc::new(callers.map_err(|error| bad(error.into()))?)))
+    }
+}
+
+async fn read_any(path: Option<&PathBuf>) -> Result<Option<Vec<u8>>, TlsError> {
+    match path {
+        Some(path) => read(path).await.map(Some),
+        None => Ok(None),
     }
 }
 
 async fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    tokio::fs::read(path).await.map_err(|source| TlsError::Read {
-        path: path.to_owned(),
-        source,
-    })
+    tokio::fs::read(path).await.map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
 fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let bad = || TlsError::Pem {
-        path: path.to_owned(),
-        what: "certificate",
-    };
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
+    let bad = || TlsError::Pem { path: path.to_owned(), what: "certificate" };
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| bad())?;
+    if chain.is_empty() { Err(bad()) } else { Ok(chain) }
+}
+
+fn revocation_lists(
+    pem: &[u8],
+    path: &Path,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let bad = || TlsError::Pem { path: path.to_owned(), what: "revocation list" };
+    let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
         .map_err(|_| bad())?;
-    if chain.is_empty() { Err(bad()) } else { Ok(chain) }
+    if lists.is_empty() { Err(bad()) } else { Ok(lists) }
 }

@@ -1,63 +1,61 @@
-//! One server span, one measurement and one log line for each RPC, in OpenTelemetry's stable conventions.
+//! One server span, one measurement and one log line for each RPC, after OpenTelemetry's stable
+//! conventions.
 //!
-//! The trap: an RPC ends with its trailers, not with its handler. For a stream that is much later, and a caller who hangs up
-//! sends none. So a call travels with the response's body and reports when it is dropped at the latest.
+//! Trap: an RPC ends with its trailers, not with its handler. A stream ends much later, and a
+//! caller that disconnects sends none. So the `Call` travels with the response's body, and is
+//! reported when that is dropped at the latest.
 
 use std::fmt;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use http::{HeaderMap, Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use prost::bytes::Bytes;
+use http::{HeaderMap, Request};
 use tokio::time::Instant;
 use tonic::body::Body;
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
-use tower::{Layer, Service};
+use tracing::Span;
 use tracing::field::Empty;
-use tracing::{Instrument, Span};
 
 use super::code::code_name;
+use super::failure_log::{FailureLog, Kind};
 use super::method::Method;
+use crate::listen::ConnectionRef;
 use crate::model::{InstanceId, InterfaceId, Reason};
+use crate::names::{attribute, otel, span};
 
-/// The log line of an RPC that returned a reason which its documentation does not list: a defect of
-/// the gateway.
+/// Log line for an RPC that returned a reason that its documentation does not list: a gateway
+/// defect.
 pub const UNDOCUMENTED: &str = "an rpc returned a reason that its documentation does not list";
 
-/// One RPC, ended.
+/// The result of one RPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RpcReport {
-    /// `rpc.method`: one of the service's, or `_OTHER`.
+    /// `rpc.method`: one of the service's methods, or `_OTHER`.
     pub method: &'static str,
     /// `rpc.response.status_code`: the canonical name.
     pub status: &'static str,
-    /// `error.type`: the canonical name, if it is a fault of the server.
+    /// `error.type`: the canonical name, if the code counts as a server fault.
     pub error_type: Option<&'static str>,
-    /// Why it failed, where the status says so.
+    /// The reason in the status, if any.
     pub reason: Option<Reason>,
-    /// From the arrival of the headers to the end of the response.
+    /// Time from the arrival of the headers to the end of the response.
     pub duration: Duration,
 }
 
-/// Takes the report of an RPC that ended.
+/// Receives the report of each RPC that ended.
 pub type Report = Arc<dyn Fn(RpcReport) + Send + Sync>;
 
-/// Gives a new span the parent that a request's headers name.
+/// Sets a new span's parent from a request's headers.
 pub type Parent = Arc<dyn Fn(&Span, &HeaderMap) + Send + Sync>;
 
-/// What the layer tells others: where to measure, and how a span gets its parent.
+/// Callbacks of the layer: the measurement, and a span's parent.
 #[derive(Clone)]
 pub struct Observers {
     /// Called at the end of each RPC.
     pub report: Report,
-    /// Gives a new span the parent that the request's metadata names. Called before the span is entered: later is too late.
+    /// Sets a new span's parent from the request's metadata. It must run before the span is
+    /// entered.
     pub parent: Parent,
 }
 
@@ -68,124 +66,74 @@ impl fmt::Debug for Observers {
 }
 
 impl Default for Observers {
-    /// Nobody.
+    /// Observers that do nothing.
     fn default() -> Self {
-        Self {
-            report: Arc::new(|_| {}),
-            parent: Arc::new(|_, _| {}),
-        }
+        Self { report: Arc::new(|_| {}), parent: Arc::new(|_, _| {}) }
     }
 }
 
-/// Names what an RPC is about, in its span.
+/// Records an RPC's instance and ENI in its span.
 pub(super) fn about(instance: &InstanceId, eni: Option<&InterfaceId>) {
     let span = Span::current();
-    span.record("eni_gateway.instance_id", instance.as_str());
+    span.record(attribute::INSTANCE_ID, instance.as_str());
     if let Some(eni) = eni {
-        span.record("eni_gateway.network_interface_id", eni.as_str());
+        span.record(attribute::INTERFACE_ID, eni.as_str());
     }
 }
 
-/// The layer. Health and reflection pass unseen: probes would drown the rest.
-#[derive(Debug, Clone)]
-pub(super) struct TraceLayer(pub(super) Observers);
-
-impl<S> Layer<S> for TraceLayer {
-    type Service = TraceService<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        TraceService {
-            inner,
-            observers: self.0.clone(),
-        }
-    }
-}
-
-/// See [`TraceLayer`].
-#[derive(Debug, Clone)]
-pub(super) struct TraceService<S> {
-    inner: S,
-    observers: Observers,
-}
-
-impl<S> Service<Request<Body>> for TraceService<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response<Body>, S::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if request.uri().path().starts_with("/grpc.") {
-            return Box::pin(self.inner.call(request));
-        }
-        let mut call = Call::begin(&request, &self.observers);
-        let span = call.span.clone();
-        // The handler is made inside the span too: it may look at the current span before its first await.
-        let answer = span.in_scope(|| self.inner.call(request));
-        Box::pin(
-            async move {
-                let response = answer.await?;
-                // A refusal has no body; its status stands in the headers.
-                call.see(response.headers());
-                Ok(response.map(|body| Body::new(Observed { body, call })))
-            }
-            .instrument(span),
-        )
-    }
-}
-
-/// An RPC under way. Reports once: when a status was seen, or as CANCELLED when it is dropped without one.
-struct Call {
+/// An RPC in progress. Reports once: when it has a status, or as CANCELLED when it is dropped
+/// without one.
+pub(super) struct Call {
     rpc: Option<Method>,
     method: &'static str,
-    peer: Option<SocketAddr>,
+    connection: Option<ConnectionRef>,
+    failures: FailureLog,
     began: Instant,
-    span: Span,
+    pub(super) span: Span,
     report: Report,
     ended: bool,
 }
 
 impl Call {
-    fn begin(request: &Request<Body>, observers: &Observers) -> Self {
+    /// Begins the span of an RPC.
+    pub(super) fn begin(
+        request: &Request<Body>,
+        observers: &Observers,
+        failures: FailureLog,
+    ) -> Self {
         let path = request.uri().path();
         let rpc = Method::of_path(path);
         let method = rpc.map_or("_OTHER", Method::name);
-        let peer = peer(request.extensions());
+        let connection = request.extensions().get::<ConnectionRef>().cloned();
         let span = tracing::info_span!(
-            "rpc",
-            "otel.name" = method,
-            "otel.kind" = "server",
-            "otel.status_code" = Empty,
-            "rpc.system.name" = "grpc",
-            "rpc.method" = method,
-            "rpc.method_original" = Empty,
-            "rpc.response.status_code" = Empty,
-            "error.type" = Empty,
-            "network.peer.address" = Empty,
-            "network.peer.port" = Empty,
-            "eni_gateway.reason" = Empty,
-            "eni_gateway.instance_id" = Empty,
-            "eni_gateway.network_interface_id" = Empty,
+            span::RPC,
+            { otel::NAME } = method,
+            { otel::KIND } = "server",
+            { otel::STATUS } = Empty,
+            { attribute::RPC_SYSTEM } = "grpc",
+            { attribute::RPC_METHOD } = method,
+            { attribute::RPC_METHOD_ORIGINAL } = Empty,
+            { attribute::RPC_STATUS } = Empty,
+            { attribute::ERROR_TYPE } = Empty,
+            { attribute::PEER_ADDRESS } = Empty,
+            { attribute::PEER_PORT } = Empty,
+            { attribute::REASON } = Empty,
+            { attribute::INSTANCE_ID } = Empty,
+            { attribute::INTERFACE_ID } = Empty,
         );
         (observers.parent)(&span, request.headers());
         if method == "_OTHER" {
-            span.record("rpc.method_original", path.trim_start_matches('/'));
+            span.record(attribute::RPC_METHOD_ORIGINAL, path.trim_start_matches('/'));
         }
-        if let Some(peer) = peer {
-            span.record("network.peer.address", tracing::field::display(peer.ip()));
-            span.record("network.peer.port", peer.port());
+        if let Some(peer) = connection.as_ref().map(|connection| connection.peer()) {
+            span.record(attribute::PEER_ADDRESS, tracing::field::display(peer.ip()));
+            span.record(attribute::PEER_PORT, peer.port());
         }
         Self {
             rpc,
             method,
-            peer,
+            connection,
+            failures,
             began: Instant::now(),
             span,
             report: Arc::clone(&observers.report),
@@ -193,14 +141,15 @@ impl Call {
         }
     }
 
-    /// Looks for a status, in headers or trailers.
-    fn see(&mut self, headers: &HeaderMap) {
+    /// Reads the status from headers or trailers.
+    pub(super) fn see(&mut self, headers: &HeaderMap) {
         if let Some(status) = Status::from_header_map(headers) {
             self.end(&status);
         }
     }
 
-    fn end(&mut self, status: &Status) {
+    /// Ends the RPC with its status, unless it has ended.
+    pub(super) fn end(&mut self, status: &Status) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
@@ -209,38 +158,57 @@ impl Call {
         let duration = self.began.elapsed();
         let reason = match status.code() {
             Code::Ok => None,
-            _ => status
-                .get_details_error_info()
-                .and_then(|info| Reason::named(&info.reason)),
+            _ => status.get_details_error_info().and_then(|info| Reason::named(&info.reason)),
         };
-        self.span.record("rpc.response.status_code", name);
+        self.span.record(attribute::RPC_STATUS, name);
         if let Some(reason) = reason {
-            self.span.record("eni_gateway.reason", reason.name());
+            self.span.record(attribute::REASON, reason.name());
             if self.rpc.is_some_and(|rpc| !rpc.may_return(reason)) {
                 tracing::error!(parent: &self.span, method = self.method, %reason, "{UNDOCUMENTED}");
             }
         }
         if let Some(error_type) = error_type {
-            self.span.record("error.type", error_type);
-            self.span.record("otel.status_code", "ERROR");
+            self.span.record(attribute::ERROR_TYPE, error_type);
+            self.span.record(otel::STATUS, "ERROR");
         }
-        let (peer, why) = (self.peer.map(tracing::field::display), reason.map(Reason::name));
-        let (method, ms) = (self.method, duration.as_micros() as f64 / 1000.0);
-        // So rollouts and long watches look.
-        let usual = matches!(reason, Some(Reason::Draining | Reason::StreamTooOld));
-        // At the cause of a fault stands what went wrong; here stands that it reached a caller.
-        if error_type.is_some() && !usual {
-            tracing::warn!(parent: &self.span, method, status = name, reason = why, peer, duration_ms = ms, "rpc");
-        } else {
-            tracing::info!(parent: &self.span, method, status = name, reason = why, peer, duration_ms = ms, "rpc");
+        if status.code() == Code::Ok || self.failures.is_first(self.kind(name, reason)) {
+            self.log(name, reason, error_type, duration);
         }
         (self.report)(RpcReport {
-            method,
+            method: self.method,
             status: name,
             error_type,
             reason,
             duration,
         });
+    }
+}
+
+impl Call {
+    fn kind(&self, status: &'static str, reason: Option<Reason>) -> Kind {
+        let peer = self.connection.as_ref().map(|connection| connection.network());
+        Kind { peer, method: self.method, status, reason: reason.map(Reason::name) }
+    }
+
+    fn log(
+        &self,
+        status: &'static str,
+        reason: Option<Reason>,
+        error_type: Option<&'static str>,
+        duration: Duration,
+    ) {
+        let peer =
+            self.connection.as_ref().map(|connection| tracing::field::display(connection.peer()));
+        let (method, ms) = (self.method, duration.as_micros() as f64 / 1000.0);
+        let why = reason.map(Reason::name);
+        // Rollouts and long watches end so.
+        let usual = matches!(reason, Some(Reason::Draining | Reason::StreamTooOld));
+        // The cause has its own log line. This one reports that a fault reached a caller.
+        if error_type.is_some() && !usual {
+            tracing::warn!(parent: &self.span, method, status, reason = why, peer, duration_ms = ms, "rpc");
+        } else {
+            tracing::info!(parent: &self.span, method, status, reason = why, peer, duration_ms = ms, "rpc");
+        }
     }
 }
 
@@ -250,54 +218,7 @@ impl Drop for Call {
     }
 }
 
-/// A response's body with its RPC.
-struct Observed {
-    body: Body,
-    call: Call,
-}
-
-impl HttpBody for Observed {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        // What feeds a stream runs in here, long after the handler.
-        let _entered = this.call.span.clone().entered();
-        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(trailers) = frame.trailers_ref() {
-                    this.call.see(trailers);
-                }
-            }
-            Some(Err(status)) => this.call.end(status),
-            None => {}
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-fn peer(extensions: &http::Extensions) -> Option<SocketAddr> {
-    let plain = || extensions.get::<TcpConnectInfo>()?.remote_addr();
-    let tls = || {
-        extensions
-            .get::<TlsConnectInfo<TcpConnectInfo>>()?
-            .get_ref()
-            .remote_addr()
-    };
-    plain().or_else(tls)
-}
-
-/// The conventions' list of what is the server's fault; the rest is the caller's.
+/// Whether the conventions count a code as the server's fault, not the caller's.
 const fn is_server_fault(code: Code) -> bool {
     matches!(
         code,

@@ -1,7 +1,8 @@
-//! This machine's clock, with the time in which the machine was suspended.
+//! This machine's clock, including the time during which the machine was suspended.
 //!
-//! Rust's and tokio's `Instant` stand still while a virtual machine is suspended or migrated; the ledger's clock and its leases
-//! do not. So leases and the age of answers are counted here. The rest of the time it is tokio's clock, paused or not.
+//! Rust's and tokio's `Instant` do not advance while a virtual machine is suspended or migrated.
+//! The ledger's clock and its leases do. Leases and the age of responses are therefore measured
+//! here. Otherwise the clock is tokio's, paused or not.
 
 use std::ops::Add;
 use std::sync::OnceLock;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A moment by a clock that neither stands still nor jumps.
+/// A time of a clock that neither stops nor jumps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BootInstant(Instant);
 
@@ -21,13 +22,13 @@ impl BootInstant {
         Self(Instant::now() + suspended())
     }
 
-    /// How long ago it was; zero if it is yet to come.
+    /// Time since then. Zero if it is in the future.
     #[must_use]
     pub fn elapsed(self) -> Duration {
         Self::now().since(self)
     }
 
-    /// The time from `earlier` until this moment; zero if it was not earlier.
+    /// Time from `earlier` to this time. Zero if it was not earlier.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_duration_since(earlier.0)
@@ -41,17 +42,20 @@ impl Add<Duration> for BootInstant {
     }
 }
 
-/// What is less than this is taken for the time between two readings, and not for a suspension: a simulation must replay.
+/// Smallest difference that counts as a suspension. Less is the time between two readings: a
+/// simulation must replay.
 const GRAIN: Duration = Duration::from_millis(10);
-/// How often the clocks are read to have them read at nearly one moment.
+/// How often the clocks are read to get two readings at nearly the same time.
 const READINGS: usize = 8;
 
-/// How long this machine was suspended since this was asked first.
+/// Time for which this machine was suspended since the first call of this function.
 fn suspended() -> Duration {
     static FIRST: OnceLock<Duration> = OnceLock::new();
-    /// In microseconds. It never falls.
+    /// In microseconds. It never decreases.
     static SUSPENDED: AtomicU64 = AtomicU64::new(0);
-    let Some(ahead) = ahead() else { return Duration::ZERO };
+    let Some(ahead) = ahead() else {
+        return Duration::ZERO;
+    };
     let measured = ahead.saturating_sub(*FIRST.get_or_init(|| ahead));
     let known = Duration::from_micros(SUSPENDED.load(Ordering::Relaxed));
     let suspended = if measured > known + GRAIN { measured } else { known };
@@ -60,7 +64,8 @@ fn suspended() -> Duration {
     Duration::from_micros(before.max(micros)) + pretended()
 }
 
-/// How far the clock that counts suspensions is ahead of the one that does not; `None` where there is none.
+/// Lead of the clock that counts suspensions over the one that does not. `None` if the platform has
+/// no such clock.
 #[cfg(target_os = "linux")]
 fn ahead() -> Option<Duration> {
     use rustix::time::{ClockId, clock_gettime};
@@ -70,7 +75,7 @@ fn ahead() -> Option<Duration> {
         let before = read(ClockId::Monotonic)?;
         let boot = read(ClockId::Boottime)?;
         let after = read(ClockId::Monotonic)?;
-        // Whatever passed between two readings is not counted.
+        // Time that passed between two readings is not counted.
         best = best.max(Some(boot.saturating_sub(after)));
         if after.saturating_sub(before) < GRAIN / 10 {
             break;
@@ -103,7 +108,7 @@ mod pretend {
         static PRETENDED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     }
 
-    /// As if the machine had just been suspended for so long, as far as this thread sees.
+    /// Simulates a suspension of this length, for this thread only.
     pub(crate) fn suspend(time: Duration) {
         PRETENDED.set(PRETENDED.get() + time);
     }

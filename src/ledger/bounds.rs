@@ -4,69 +4,73 @@ use std::time::Duration;
 
 use crate::model::Timestamp;
 
-use super::record::{Attempt, SendEntry};
-use super::safety_checks::{SafetyCheck, SafetyChecks};
+use super::safety_checks::SafetyCheck;
 
-/// A handed-over grant lapses unless its holder polls within this time.
+/// How long a handed-over grant waits for the poll that confirms it.
 pub const PROVISIONAL_GRANT: Duration = Duration::from_secs(1);
-/// A place in the queue is dead unless polled within this time.
+/// How long a place in the queue lasts without a poll.
 pub const WAITER_LIFE: Duration = Duration::from_secs(1);
-/// How long an observation is good for.
+/// How long an observation is valid.
 pub const OBSERVATION_LIFE: Duration = Duration::from_secs(2);
-/// How long at most, doubled while the instance stays full.
+/// Maximum validity of an observation, which doubles while the instance stays full.
 pub const OBSERVATION_LIFE_MAX: Duration = Duration::from_secs(30);
-/// How long ENS's own limit is believed at most.
+/// How long a limit learned from ENS is in force.
 pub const LEARNED_LIMIT_LIFE: Duration = Duration::from_secs(60);
-/// Most sends of one attempt.
+/// Maximum number of sends of one attempt.
 pub const MAX_SENDS: usize = 3;
-/// How long ended attempts are remembered.
+/// How long ended attempts are kept.
 pub const ENDED_LIFE: Duration = Duration::from_secs(24 * 3600);
-/// Most ended attempts that one instance remembers: the newest.
+/// Maximum number of ended attempts in one record. The newest are kept.
 pub const MAX_ENDED: usize = 20;
-/// About how many bytes they take at most, all together. Each commit writes them.
+/// Approximate maximum size of all ended attempts of one record, in bytes. Each commit writes them.
 pub const MAX_ENDED_SIZE: usize = 16 * 1024;
-/// Most request ids that one instance remembers, of all callers together.
+/// Maximum number of request ids in one record, of all callers together.
 pub const MAX_REQUESTS: usize = 32;
-/// How long the record of an instance is kept on which something is attached and nothing happens.
+/// How long a record is kept that has an attachment and does not change.
 pub const IDLE_LIFE: Duration = Duration::from_secs(48 * 3600);
-/// How long a record without attempts is kept: longer than any lock, observation or step of a clock that is worth a thought.
+/// How long a record without attempts is kept. Longer than any lock, observation or realistic clock
+/// step.
 pub const EMPTY_LIFE: Duration = Duration::from_secs(300);
-/// What a lease must have left beside a send's timeout when the send goes out, and how long after its lease an owner is given up.
+/// Time that must be left of a lease beyond a send's timeout when the send goes out. Also the time
+/// from the end of a lease until its owner counts as gone.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(1);
-/// The first look at an accepted attempt comes this long after its acceptance.
+/// Time from acceptance to the first poll of an accepted attempt.
 pub const FIRST_POLL: Duration = Duration::from_secs(1);
-/// The longest pause between two looks at an attempt: that of a stuck one.
+/// Longest pause between two polls of an attempt. A stuck attempt reaches it.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How far a record's times may lie in the future without another clock: two replicas may each be off by
-/// [`MAX_CLOCK_DIFFERENCE`](super::MAX_CLOCK_DIFFERENCE).
+/// Tolerance for times in the future. Two replicas may each be off by
+/// [`MAX_CLOCK_DIFFERENCE`](super::MAX_CLOCK_DIFFERENCE). A later time was written by another
+/// clock.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_millis(500);
-/// An attempt that was due so long ago has lost its place in the queue, or those who drive it are stuck: it is put there anew.
+/// Delay after which a due attempt is scheduled again. It has lost its place in the queue, or no
+/// tracker makes progress.
 pub const OVERDUE: Duration = Duration::from_secs(15);
-/// How often `tracker.reconcile_after` after the last change an instance is compared with ENS: a few times, ever more seldom.
+/// Delays between reconciliations after the last change, in units of `tracker.reconcile_after`. The
+/// list is short, and the delays grow.
 const RECONCILE_ROUNDS: [u32; 3] = [1, 5, 30];
-/// The same while something is under way: again and again.
+/// Delay between reconciliations while an attempt is in flight. It repeats without end.
 const RECONCILE_ROUNDS_LIVE: u32 = 5;
 
-/// The part of the bounds that all replicas of a ledger act by. Each replica has settings of its own; while they differ, as in a
-/// rolling change, the safer one of each is in force.
+/// The bounds that all replicas of a ledger share. Each replica has its own settings. While they
+/// differ, as in a rolling update, the safer value of each is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedBounds {
-    /// As [`Bounds::limit`]: the smallest is in force.
+    /// As [`Bounds::limit`]. The smallest is in force.
     pub limit: usize,
-    /// As [`Bounds::count_primary`]: in force if any replica has it.
+    /// As [`Bounds::count_primary`]. In force if any replica sets it.
     pub count_primary: bool,
-    /// As [`Bounds::lag`]: the largest is in force.
+    /// As [`Bounds::lag`]. The largest is in force.
     pub lag: Duration,
-    /// As [`Bounds::validity`]: the largest is in force.
+    /// As [`Bounds::validity`]. The largest is in force.
     pub validity: Duration,
-    /// As [`Bounds::lease`]: the largest is in force.
+    /// As [`Bounds::lease`]. The largest is in force.
     pub lease: Duration,
-    /// As [`Bounds::failover_window`]: the largest is in force.
+    /// As [`Bounds::failover_window`]. The largest is in force.
     pub failover_window: Duration,
 }
 
 impl SharedBounds {
-    /// The safer one of each.
+    /// The safer value of each bound.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
         Self {
@@ -79,8 +83,8 @@ impl SharedBounds {
         }
     }
 
-    /// How long a partition stays closed after it may have lost writes: until nothing that it forgot can still arrive
-    /// or be hidden.
+    /// Duration of the hold-down after a possible loss of writes. At its end every forgotten send
+    /// has arrived and is visible.
     #[must_use]
     pub fn recovery_hold_down(&self) -> Duration {
         self.failover_window + self.lease + self.validity + self.lag
@@ -90,13 +94,15 @@ impl SharedBounds {
 /// The configured bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// `ens.visibility_lag`: how long after a change a describe may still show the old state. Default 10 s.
+    /// `ens.visibility_lag`: how long after a change a Describe call may still show the old state.
+    /// Default 10 s.
     pub lag: Duration,
-    /// `ens.request_validity`: how long after its signature an unanswered request may still be applied. Default 30 s.
+    /// `ens.request_validity`: how long after its signature a request without a response may still
+    /// be applied. Default 30 s.
     pub validity: Duration,
-    /// How long a confirmed grant lasts. 15 s: longer than the longest critical section.
+    /// Lease of a confirmed grant. 15 s is longer than the longest critical section.
     pub lease: Duration,
-    /// `ledger.failover_window`: the longest stretch of writes that a failover can lose. Default 15 s.
+    /// `ledger.failover_window`: longest period of writes that a failover can lose. Default 15 s.
     pub failover_window: Duration,
     /// `limit.enis_per_instance`. Default 10.
     pub limit: usize,
@@ -106,8 +112,9 @@ pub struct Bounds {
     pub stuck_after: Duration,
     /// `tracker.reconcile_after`. Default 1 min.
     pub reconcile_after: Duration,
-    /// All of them, but in tests that look what a rule is for.
-    pub checks: SafetyChecks,
+    /// The safety check that a mutation test switches off.
+    #[cfg(feature = "mutations")]
+    pub without: Option<SafetyCheck>,
 }
 
 impl Default for Bounds {
@@ -121,13 +128,28 @@ impl Default for Bounds {
             count_primary: false,
             stuck_after: Duration::from_secs(300),
             reconcile_after: Duration::from_secs(60),
-            checks: SafetyChecks::default(),
+            #[cfg(feature = "mutations")]
+            without: None,
         }
     }
 }
 
 impl Bounds {
-    /// What of them replicas share.
+    /// Whether a safety check is on. Only a mutation test switches one off.
+    #[cfg(not(feature = "mutations"))]
+    #[must_use]
+    pub const fn enabled(&self, _check: SafetyCheck) -> bool {
+        true
+    }
+
+    /// Whether a safety check is on.
+    #[cfg(feature = "mutations")]
+    #[must_use]
+    pub fn enabled(&self, check: SafetyCheck) -> bool {
+        self.without != Some(check)
+    }
+
+    /// The part that replicas share.
     #[must_use]
     pub fn shared(&self) -> SharedBounds {
         SharedBounds {
@@ -140,82 +162,46 @@ impl Bounds {
         }
     }
 
-    /// These bounds where replicas share `shared`.
+    /// These bounds, with the values of `shared` in force.
     #[must_use]
     pub fn among(&self, shared: Option<SharedBounds>) -> Self {
-        let SharedBounds {
-            limit,
-            count_primary,
-            lag,
-            validity,
-            lease,
-            failover_window,
-        } = shared.map_or_else(|| self.shared(), |shared| self.shared().join(shared));
-        Self {
-            limit,
-            count_primary,
-            lag,
-            validity,
-            lease,
-            failover_window,
-            ..self.clone()
-        }
+        let SharedBounds { limit, count_primary, lag, validity, lease, failover_window } =
+            shared.map_or_else(|| self.shared(), |shared| self.shared().join(shared));
+        Self { limit, count_primary, lag, validity, lease, failover_window, ..self.clone() }
     }
 
-    /// How long a partition stays closed after it may have lost writes.
+    /// Duration of the hold-down after a possible loss of writes.
     #[must_use]
     pub fn recovery_hold_down(&self) -> Duration {
         self.shared().recovery_hold_down()
     }
 
-    /// The farthest in the future that a comparison is ever due.
+    /// The farthest future time at which a reconciliation is ever due.
     #[must_use]
     pub fn reconcile_horizon(&self) -> Duration {
         let times = RECONCILE_ROUNDS.iter().copied().fold(RECONCILE_ROUNDS_LIVE, u32::max);
         self.reconcile_after * times + Duration::from_secs(60)
     }
 
-    /// The farthest in the future that an attempt is ever due.
+    /// The farthest future time at which an attempt is ever due.
     #[must_use]
     pub fn due_horizon(&self) -> Duration {
         let longest = LONGEST_PAUSE.max(self.lease + LEASE_MARGIN).max(self.lag);
         longest + Duration::from_secs(1) + CLOCK_TOLERANCE
     }
 
-    /// When an instance that last changed at `changed_at` is compared with ENS next; `live`: something is under way on it.
+    /// The next reconciliation of an instance that last changed at `changed_at`. `live`: an attempt
+    /// on it is in flight.
     #[must_use]
-    pub fn next_reconciliation(&self, changed_at: Timestamp, live: bool, now: Timestamp) -> Option<Timestamp> {
+    pub fn next_reconciliation(
+        &self,
+        changed_at: Timestamp,
+        live: bool,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
         let live = live.then(|| now + self.reconcile_after * RECONCILE_ROUNDS_LIVE);
-        let rounds = RECONCILE_ROUNDS
-            .iter()
-            .map(|times| changed_at + self.reconcile_after * *times);
+        let rounds =
+            RECONCILE_ROUNDS.iter().map(|times| changed_at + self.reconcile_after * *times);
         rounds.chain(live).filter(|at| *at > now).min()
-    }
-
-    /// When a describe that shows the ENI free, elsewhere or gone proves that no send of this attempt took or will take effect:
-    /// one sent after this time. A copy that was answered was applied before the answer, and shows one lag later at most; one that was
-    /// not may be applied for as long as ENS takes it, and shows one lag after that.
-    #[must_use]
-    pub fn grace_ends(&self, attempt: &Attempt) -> Timestamp {
-        let ends = attempt.sends.iter().map(|send| match send.answered_at {
-            Some(answered_at) if self.checks.enabled(SafetyCheck::GraceOfAccepted) => answered_at + self.lag,
-            None if self.checks.enabled(SafetyCheck::GraceOfUnanswered) => self.copy_shows(send),
-            Some(_) | None => send.at,
-        });
-        ends.max().unwrap_or(attempt.in_flight_since() + self.lag)
-    }
-
-    /// When whatever became of every unanswered copy shows in every describe; long ago, if all were answered.
-    #[must_use]
-    pub fn open_copies_show(&self, attempt: &Attempt) -> Timestamp {
-        let unanswered = attempt.sends.iter().filter(|send| send.answered_at.is_none());
-        unanswered.map(|send| self.copy_shows(send)).max().unwrap_or_default()
-    }
-
-    /// When whatever became of an unanswered copy shows in every describe: it may be applied for as long as ENS takes it, and
-    /// shows one lag after that.
-    #[must_use]
-    pub fn copy_shows(&self, send: &SendEntry) -> Timestamp {
-        send.counts_from() + self.validity + self.lag
     }
 }

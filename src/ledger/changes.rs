@@ -1,119 +1,66 @@
-//! "Look again": per instance, inside this process. A hint may come late, twice or for nothing; the record is the truth.
-//! What must not happen is that one is lost between two looks: a [`ChangeSubscription`] remembers what it has seen, not when it waited.
+//! Change notifications: per instance, inside this process.
+//!
+//! A notification may come late, twice or for nothing; the record is the truth. None is lost
+//! between two waits: a [`ChangeSubscription`] remembers which changes it has seen, not when it
+//! waited.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::Notify;
+use std::sync::Arc;
 
 use crate::model::InstanceId;
+use crate::sync::{WeakMap, watch};
 
-/// Who listens for what. Clones share their subscribers.
+/// Passes change notifications to the subscriptions of their instance. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct ChangeNotifier {
-    topics: Arc<Mutex<BTreeMap<Box<str>, Topic>>>,
-}
-
-#[derive(Debug, Default)]
-struct Topic {
-    count: Arc<Count>,
-    subscribers: usize,
-}
-
-/// Counts hints: a subscriber is behind when it has seen another number. Who waited first is woken first.
-#[derive(Debug, Default)]
-struct Count {
-    changes: AtomicU64,
-    risen: Notify,
-}
-
-impl Count {
-    fn rise(&self) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
-        self.risen.notify_waiters();
-    }
-
-    fn now(&self) -> u64 {
-        self.changes.load(Ordering::Acquire)
-    }
-}
+pub struct ChangeNotifier(Arc<WeakMap<InstanceId, watch::Sender<u64>>>);
 
 impl ChangeNotifier {
-    /// Listens for hints about an instance, from now on until the [`ChangeSubscription`] is dropped.
+    /// Subscribes to an instance, from now on until the [`ChangeSubscription`] is dropped.
     #[must_use]
     pub fn subscribe(&self, instance: &InstanceId) -> ChangeSubscription {
-        let mut topics = self.lock();
-        let topic = topics.entry(instance.as_str().into()).or_default();
-        topic.subscribers += 1;
-        ChangeSubscription {
-            instance: instance.clone(),
-            seen: topic.count.now(),
-            count: topic.count.clone(),
-            changes: self.clone(),
-        }
+        let changes = self.0.of(instance);
+        let seen = *changes.borrow();
+        ChangeSubscription { changes, seen }
     }
 
-    /// Tells those who listen for this instance.
+    /// Notifies the subscriptions of this instance.
     pub fn notify(&self, instance: &InstanceId) {
-        self.notify_text(instance.as_str());
+        if let Some(changes) = self.0.get(instance) {
+            changes.send_modify(|count| *count += 1);
+        }
     }
 
-    /// As [`ChangeNotifier::notify`], for an id off the wire: one that nobody listens for costs a look-up.
+    /// As [`ChangeNotifier::notify`], for an id off the wire. What is not an id has no
+    /// subscription.
     pub(super) fn notify_text(&self, instance: &str) {
-        if let Some(topic) = self.lock().get(instance) {
-            topic.count.rise();
+        if let Ok(instance) = instance.parse() {
+            self.notify(&instance);
         }
     }
 
-    /// Tells everybody: hints may have been missed.
+    /// Notifies every subscription, because notifications may have been missed.
     pub fn notify_all(&self) {
-        for topic in self.lock().values() {
-            topic.count.rise();
+        for (_, changes) in self.0.live() {
+            changes.send_modify(|count| *count += 1);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Topic>> {
-        // Every critical section leaves the map whole.
-        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One subscription to the hints about one instance.
+/// A subscription to the changes of one instance.
 #[derive(Debug)]
 pub struct ChangeSubscription {
-    instance: InstanceId,
+    /// Counts the changes. It has no other owners than the subscriptions.
+    changes: Arc<watch::Sender<u64>>,
     seen: u64,
-    count: Arc<Count>,
-    changes: ChangeNotifier,
 }
 
 impl ChangeSubscription {
-    /// Resolves when a hint came since the last time this resolved, or since the subscription. Safe to cancel.
+    /// Resolves when a change came since this resolved last, or since the subscription. Safe to
+    /// cancel.
     pub async fn changed(&mut self) {
-        loop {
-            let risen = self.count.risen.notified();
-            tokio::pin!(risen);
-            // A hint between the look and the wait is not missed.
-            risen.as_mut().enable();
-            let now = self.count.now();
-            if now != self.seen {
-                self.seen = now;
-                return;
-            }
-            risen.await;
-        }
-    }
-}
-
-impl Drop for ChangeSubscription {
-    fn drop(&mut self) {
-        let mut topics = self.changes.lock();
-        if let Some(topic) = topics.get_mut(self.instance.as_str()) {
-            topic.subscribers -= 1;
-            if topic.subscribers == 0 {
-                topics.remove(self.instance.as_str());
-            }
+        let newer = self.changes.subscribe();
+        // The sender lives as long as the subscription.
+        if let Ok(seen) = newer.wait_for(|count| *count != self.seen).await {
+            self.seen = seen;
         }
     }
 }
@@ -140,19 +87,20 @@ mod tests {
         changes.notify(&id("i-2"));
         assert!(hint.changed().now_or_never().is_none(), "about another instance");
         changes.notify_all();
-        hint.changed().now_or_never().expect("told with everybody");
+        hint.changed().now_or_never().expect("notified with all");
     }
 
     #[tokio::test]
-    async fn every_subscriber_is_told_and_the_last_one_clears_up() {
+    async fn every_subscription_is_notified_and_the_last_one_clears_up() {
         let changes = ChangeNotifier::default();
-        let (mut first, mut second) = (changes.subscribe(&id("i-1")), changes.subscribe(&id("i-1")));
+        let (mut first, mut second) =
+            (changes.subscribe(&id("i-1")), changes.subscribe(&id("i-1")));
         changes.notify(&id("i-1"));
         first.changed().now_or_never().expect("first");
         drop(first);
         second.changed().now_or_never().expect("second");
-        assert_eq!(changes.lock().len(), 1);
+        assert_eq!(changes.0.live().len(), 1);
         drop(second);
-        assert_eq!(changes.lock().len(), 0);
+        assert_eq!(changes.0.live().len(), 0);
     }
 }

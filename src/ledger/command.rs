@@ -1,70 +1,73 @@
-//! What may be done to an instance's record, and what comes back.
+//! Commands on an instance's record, and their replies.
 
 use std::time::Duration;
 
-use crate::model::{Failure, Fence, InstanceId, InterfaceId, Ticket, Timestamp, Uid};
+use crate::model::{Failure, Fence, InstanceId, InterfaceId, Ticket, Timestamp, TraceContext, Uid};
 
-use super::record::{Attempt, RequestEntry, RequestKey, TraceContext};
+use super::record::{Attempt, RequestEntry, RequestKey};
 
 /// One step on one instance's record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Reads, and changes nothing.
     Read,
-    /// Answers an attach from what is known, or takes a place in the queue, the lock, a slot and the right to one send: as far
-    /// as it gets.
+    /// Answers an attach from what is known. Otherwise takes, as far as possible, a place in the
+    /// queue, the lock, a slot and the right to one send.
     Acquire(Acquire),
-    /// Takes the right to another send for an attempt that went unanswered, as for a first one.
+    /// Takes the right to another send for an attempt without a response, under the rules of a
+    /// first send.
     Resend {
-        /// Who wants the lock.
+        /// The caller's ticket for the lock.
         ticket: Ticket,
-        /// Whose resend.
+        /// The attempt to resend.
         uid: Uid,
-        /// Of which ENI.
+        /// The attempt's ENI.
         eni: InterfaceId,
     },
-    /// Records what a describe of the whole instance showed, and goes on with `then` in the same commit.
+    /// Records what a Describe call for the whole instance showed, then runs `then` in the same
+    /// commit.
     Observe {
-        /// When the describe was sent, by the ledger's clock.
+        /// When the Describe call was sent, by the ledger's clock.
         sent_at: Timestamp,
-        /// Every row of the answer.
+        /// Every row of the response.
         rows: Vec<ObservedEni>,
-        /// What the holder of the lock wanted it for.
+        /// The command for which the lock holder needed the observation.
         then: Option<Box<Command>>,
     },
-    /// Records how a send was answered.
+    /// Records the result of a send.
     RecordSendResult {
-        /// The attempt as it was when it was sent: written anew if the ledger lost it.
+        /// The attempt as it was when it was sent. Restored from here if the ledger lost it.
         attempt: Box<Attempt>,
         /// The grant under which it was sent.
         grant: LockToken,
-        /// How it was answered.
+        /// The result.
         answer: SendResult,
         /// Whether the lock is released in the same commit.
         release: bool,
     },
-    /// Records what describes by id showed of attempts under way.
+    /// Records what Describe calls by id showed of attempts in flight.
     RecordStatuses {
-        /// When the describe was sent, by the ledger's clock.
+        /// When the Describe call was sent, by the ledger's clock.
         sent_at: Timestamp,
-        /// What it showed.
+        /// The observation of each ENI.
         findings: Vec<(InterfaceId, EniObservation)>,
     },
-    /// After an observation that was made for nothing else: puts what nobody drives back into the queue, and says what differed.
+    /// Follows an observation made only for reconciliation. Schedules attempts that are missing
+    /// from the due queue, and reports the drift.
     Reconcile,
     /// Leaves the queue, or releases the lock.
     Release {
-        /// Whose place.
+        /// The ticket to remove.
         ticket: Ticket,
     },
 }
 
-/// The parts of [`Command::Acquire`].
+/// The fields of [`Command::Acquire`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Acquire {
-    /// Who wants the lock.
+    /// The caller's ticket for the lock.
     pub ticket: Ticket,
-    /// The attempt, should it come to one.
+    /// The uid of the attempt, if one begins.
     pub uid: Uid,
     /// The ENI.
     pub eni: InterfaceId,
@@ -72,38 +75,38 @@ pub struct Acquire {
     pub request: Option<RequestKey>,
     /// The trace of the RPC.
     pub trace: Option<TraceContext>,
-    /// How far it may go.
+    /// The last step that it may take.
     pub mode: Mode,
-    /// What ENS was asked before this time does not affirm that the ENI is attached.
+    /// Describe calls sent before this time do not confirm that the ENI is attached.
     pub confirmed_since: Timestamp,
 }
 
-/// How far an [`Acquire`] may go.
+/// The last step that an [`Acquire`] may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Answers from what is known; takes nothing.
     Query,
     /// Takes a place in the queue, or the lock; reserves nothing.
     Enqueue,
-    /// Reserves a slot and writes the send: the permit for it is at hand.
+    /// Reserves a slot and records the send. The caller already has the permit.
     Reserve,
 }
 
-/// A grant as its holder names it.
+/// A grant as its holder identifies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LockToken {
-    /// Whose it is.
+    /// The holder's ticket.
     pub ticket: Ticket,
-    /// Which grant it is.
+    /// The fencing token of the grant.
     pub fence: Fence,
 }
 
-/// One row of a describe of the instance.
+/// One row of a Describe call for the instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedEni {
     /// The ENI.
     pub eni: InterfaceId,
-    /// What its row says of it.
+    /// The status in its row.
     pub status: ObservedStatus,
     /// Its status, verbatim.
     pub text: String,
@@ -120,37 +123,38 @@ pub enum ObservedStatus {
     InUse,
     /// Being detached.
     Detaching,
-    /// Not on it (`Available`), though the row stood in the answer.
+    /// Not attached (`Available`), although the response had its row.
     Available,
-    /// Another word: it occupies.
+    /// An unknown status. The ENI occupies a slot.
     Other,
 }
 
-/// What a describe by id showed of one ENI.
+/// What a Describe call by id showed of one ENI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EniObservation {
-    /// It names this instance.
+    /// The row has this instance.
     Here {
-        /// How.
+        /// The status.
         status: ObservedStatus,
         /// Verbatim.
         text: String,
     },
-    /// It names another instance.
+    /// The row has another instance.
     Elsewhere {
-        /// Which.
+        /// The other instance.
         instance: InstanceId,
         /// Verbatim.
         text: String,
     },
-    /// It is free.
+    /// The ENI is free.
     Available {
         /// Verbatim.
         text: String,
     },
-    /// Asked for alone, it was not there.
+    /// A Describe call for this ENI alone returned no row.
     Missing,
-    /// Nothing that settles anybody: attaching without an instance, deleting, an unknown word, a failed describe.
+    /// A result that settles nothing: attaching without an instance, deleting, an unknown status,
+    /// or a failed Describe call.
     Unclear {
         /// Verbatim; empty after a failed describe.
         text: String,
@@ -158,7 +162,7 @@ pub enum EniObservation {
 }
 
 impl EniObservation {
-    /// The ENI's status, verbatim; empty where there was none.
+    /// The ENI's status, verbatim. Empty where there was none.
     #[must_use]
     pub fn text(&self) -> &str {
         match self {
@@ -170,7 +174,7 @@ impl EniObservation {
 }
 
 impl Command {
-    /// The request id that it decides by.
+    /// The request id whose entry the command needs.
     #[must_use]
     pub fn request(&self) -> Option<&RequestKey> {
         match self {
@@ -181,99 +185,102 @@ impl Command {
     }
 }
 
-/// How one send was answered.
+/// The result of one send.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SendResult {
-    /// ENS took it.
+    /// ENS accepted it.
     Accepted {
         /// ENS's RequestId.
         ens_request_id: String,
     },
     /// ENS refused it.
     Refused(Failure),
-    /// ENS refused it for the ENI's status: a re-read says what that means.
+    /// ENS refused it for the ENI's status. Another Describe call shows what that means.
     StatusConflict(Failure),
-    /// ENS refused it by a code that proves nothing: it may still be applied, and is not sent again.
+    /// ENS refused it with a code that proves nothing. It may still be applied, and is not sent
+    /// again.
     Unproven(Failure),
-    /// It never went out, nothing reached ENS, or ENS throttled it: as if it had never been written.
+    /// It was not sent, did not reach ENS, or ENS throttled it. The record drops the send.
     NoEffect,
-    /// Nobody knows.
+    /// No usable response. The outcome is unknown.
     NoResponse,
 }
 
-/// What a command came to.
+/// The reply to a command.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
-    /// To [`Command::Read`], and to whatever else has nothing more to say.
+    /// The reply to [`Command::Read`], and to every command without more to report.
     Ok,
-    /// This request id had its definite answer before.
+    /// This request id already has a definite answer.
     Replayed(RequestEntry),
-    /// This request id came before with another ENI.
+    /// This request id was already used with another ENI.
     RequestIdReused(RequestEntry),
-    /// The same pair is under way: joined.
+    /// An attempt for the same ENI and instance is in flight. The caller joined it.
     Joined(Box<Attempt>),
-    /// The ledger has it on the instance. If not `fresh`, look before believing it.
+    /// The ledger has the ENI attached. If not `fresh`, the caller confirms it with a Describe
+    /// call.
     AlreadyAttached {
-        /// The attempt or foreign attachment.
+        /// The attempt or external attachment.
         attempt: Box<Attempt>,
-        /// Whether ENS showed it there since [`Acquire::confirmed_since`].
+        /// Whether a Describe call sent since [`Acquire::confirmed_since`] showed the ENI attached.
         fresh: bool,
     },
-    /// The ledger has it attached, and ENS, asked since, does not show it there: either may be the past.
+    /// The ledger has the ENI attached, but a later Describe call does not show it. Either may be
+    /// out of date.
     Unconfirmed {
-        /// From when on a describe settles it.
+        /// A Describe call sent from this time on settles it.
         until: Timestamp,
     },
     /// No slot is free.
     CapacityExceeded(CapacityExceeded),
-    /// Not before this time: the ledger recovers from a loss.
+    /// Nothing is granted before this time, because the ledger recovers from a loss.
     Recovering(Timestamp),
-    /// Somebody else holds the lock.
+    /// Another ticket holds the lock.
     Queued {
-        /// How many stand before.
+        /// Number of tickets ahead.
         ahead: usize,
     },
-    /// To [`Mode::Query`]: nothing known stands against it.
+    /// The reply to [`Mode::Query`]: nothing known prevents the attach.
     Admissible,
     /// The lock is held, and nothing is reserved yet.
     Granted {
         /// The grant.
         grant: LeaseGrant,
-        /// Whether the observation is too old: describe the instance first.
+        /// Whether the observation is too old. The caller describes the instance first.
         stale: bool,
-        /// Slots that are left by what is known.
+        /// Free slots, as far as known.
         room: usize,
     },
-    /// The lock is held, a slot reserved, the send written: send it.
+    /// The lock is held, a slot is reserved and the send is recorded. The caller sends the request.
     Reserved {
         /// The grant.
         grant: LeaseGrant,
-        /// As written.
+        /// The attempt as recorded.
         attempt: Box<Attempt>,
-        /// Slots that are left after this one.
+        /// Free slots after this reservation.
         room: usize,
     },
-    /// The attempts that the command spoke of, as they stand now.
+    /// The attempts that the command named, as they are now.
     Attempts(Vec<AttemptUpdate>),
-    /// To [`Command::Reconcile`]: what differed, and is put right.
+    /// The reply to [`Command::Reconcile`]: the drift that was found and corrected.
     Reconciled(ReconcileReport),
     /// The grant or the attempt that the command named is gone.
     NotFound,
 }
 
-/// In what the ledger and ENS differed.
+/// The drift between the ledger and ENS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReconcileReport {
     /// ENIs that ENS shows on the instance and the ledger did not have.
     pub adopted: usize,
-    /// ENIs that the ledger had attached and ENS shows no more.
+    /// ENIs that the ledger had attached and ENS no longer shows.
     pub detached: usize,
-    /// Attempts under way that nobody drove.
+    /// Attempts in flight that were missing from the due queue.
     pub requeued: usize,
 }
 
 impl ReconcileReport {
-    /// How many in all.
+    /// The total.
     #[must_use]
     pub fn total(&self) -> usize {
         self.adopted + self.detached + self.requeued
@@ -283,13 +290,13 @@ impl ReconcileReport {
 /// One attempt after [`Command::RecordStatuses`] or [`Command::RecordSendResult`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttemptUpdate {
-    /// As it stands now.
+    /// The attempt as it is now.
     pub attempt: Attempt,
-    /// Whether ENS was asked and shows it free: it may be sent again.
+    /// Whether a Describe call shows the ENI free, so that the attempt may be sent again.
     pub resend: bool,
 }
 
-/// The lock, held: until when, by the ledger's clock.
+/// A held lock, and the end of its lease by the ledger's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseGrant {
     /// The grant.
@@ -303,23 +310,23 @@ pub struct LeaseGrant {
 pub struct CapacityExceeded {
     /// The limit in force.
     pub limit: usize,
-    /// ENIs that ENS shows, or was seen to have taken.
+    /// ENIs that ENS shows, or whose attach was confirmed since.
     pub attached: usize,
-    /// Slots reserved beside them.
+    /// Slots reserved for other attempts.
     pub in_flight: usize,
-    /// When ENS was asked.
+    /// When the Describe call was sent.
     pub observed_at: Timestamp,
-    /// How long that is good for.
+    /// How long this result is valid.
     pub retry_after: Duration,
 }
 
-/// What changed, for those who tell of it.
+/// One change of an attempt, for metrics, spans and logs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
-    /// The attempt after it.
+    /// The attempt after the change.
     pub attempt: Attempt,
-    /// Its state before; `None` if it is new.
+    /// Its state before the change. `None` for a new attempt.
     pub from: Option<crate::model::State>,
-    /// Whether it was found stuck only now.
+    /// Whether the change marked it as stuck.
     pub turned_stuck: bool,
 }

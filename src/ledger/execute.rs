@@ -1,15 +1,16 @@
-//! One step on one record, committed: read, apply, compare-and-set, again if somebody was faster.
+//! Runs one step on one record: read, apply, compare-and-set. Repeats after a conflict.
 //!
-//! The last record seen of an instance is tried first, so that an uncontended step is one round trip. An answer that changes
-//! nothing is never given from memory: it is verified against the ledger.
+//! The last known record of an instance is tried first, so that a step without contention is one
+//! round trip. An answer that changes nothing is never given from memory, but verified against the
+//! ledger.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::{InstanceId, Timestamp, random};
-use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, StoreUnreachable};
+use crate::model::{InstanceId, Outage, Timestamp, random};
+use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore};
 
 use super::apply::{Context, apply};
 use super::bounds::Bounds;
@@ -19,22 +20,23 @@ use super::record::Record;
 use super::seen::Seen;
 use super::{BootInstant, LedgerError, LedgerStore, Proposal, Snapshot, Verdict};
 
-/// Tries of one step before the ledger counts as out of reach.
+/// Maximum tries of one step before the ledger counts as unreachable.
 const MAX_TRIES: u32 = 50;
 
-/// What a committed step means to others: metrics, spans, logs.
+/// An event of a committed step, for metrics, spans and logs.
 #[derive(Debug)]
 pub enum LedgerEvent<'a> {
     /// An attachment changed.
     Changed(&'a Change),
-    /// A commit would break an invariant: a defect of the gateway, or of what it stands on.
+    /// A commit would break an invariant. A defect of the gateway, or of a system on which it
+    /// depends.
     InvariantViolated(&'a InstanceId, Violation),
 }
 
-/// Who is told of every [`LedgerEvent`].
+/// The receiver of every [`LedgerEvent`].
 pub type Observer = Arc<dyn Fn(LedgerEvent<'_>) + Send + Sync>;
 
-/// The ledger with its rules.
+/// A ledger store with the rules of the ledger.
 pub struct Ledger<L> {
     store: L,
     bounds: Bounds,
@@ -42,21 +44,21 @@ pub struct Ledger<L> {
     observer: Observer,
 }
 
-/// The answer to a command.
+/// The outcome of a command.
 #[derive(Debug, Clone)]
 pub struct CommandOutcome {
-    /// What it came to.
+    /// The reply.
     pub reply: Reply,
-    /// The record after it.
+    /// The record after the command.
     pub record: Arc<Record>,
-    /// The ledger's clock when it was decided.
+    /// The ledger's clock when the command was decided.
     pub now: Timestamp,
-    /// This machine's clock before the deciding call: what is left of a lease counts down from here.
+    /// This machine's clock before the deciding call. The rest of a lease counts from here.
     pub requested_at: BootInstant,
 }
 
 impl CommandOutcome {
-    /// When, by this machine's clock, something that the ledger ends at `expires_at` has ended at the latest.
+    /// The latest time, by this machine's clock, at which a ledger time `expires_at` has passed.
     #[must_use]
     pub fn deadline(&self, expires_at: Timestamp) -> BootInstant {
         self.requested_at + expires_at.since(self.now)
@@ -64,17 +66,12 @@ impl CommandOutcome {
 }
 
 impl<L: LedgerStore> Ledger<L> {
-    /// Keeps records in `ledger`, by these bounds.
+    /// A ledger over this store, with these bounds.
     pub fn new(ledger: L, bounds: Bounds, observer: Observer) -> Self {
-        Self {
-            store: ledger,
-            bounds,
-            seen: Mutex::default(),
-            observer,
-        }
+        Self { store: ledger, bounds, seen: Mutex::default(), observer }
     }
 
-    /// Where the records are kept.
+    /// The store of the records.
     pub fn store(&self) -> &L {
         &self.store
     }
@@ -84,24 +81,29 @@ impl<L: LedgerStore> Ledger<L> {
         &self.bounds
     }
 
-    /// The bounds in force for an instance, as far as this replica knows: the safer of its own and what other replicas share.
+    /// The bounds in force for an instance, as far as this replica knows. For each bound, the safer
+    /// of its own value and that of other replicas.
     pub fn bounds_of(&self, instance: &InstanceId) -> Bounds {
         self.bounds.among(self.store.partition(instance).shared)
     }
 
-    /// Performs one command.
+    /// Runs one command.
     ///
     /// # Errors
-    /// The ledger cannot be reached. The command may have been applied all the same: tried again, it shows.
-    pub async fn execute(&self, instance: &InstanceId, command: &Command) -> Result<CommandOutcome, LedgerError> {
+    /// The ledger cannot be reached. The command may have been applied, which a retry shows.
+    pub async fn execute(
+        &self,
+        instance: &InstanceId,
+        command: &Command,
+    ) -> Result<CommandOutcome, LedgerError> {
         self.perform(instance, command, None).await
     }
 
-    /// Performs one command, but not after this time, even if this process stands still meanwhile: what is then on its way to the
-    /// ledger is turned back for its time.
+    /// Runs one command, but not after this time. This holds even if the process is suspended
+    /// meanwhile: the ledger then rejects the commit because of its time.
     ///
     /// # Errors
-    /// As [`Ledger::execute`]; nothing was applied if the time was over before.
+    /// As [`Ledger::execute`]. Nothing was applied if the time had passed before.
     pub async fn execute_until(
         &self,
         instance: &InstanceId,
@@ -118,7 +120,7 @@ impl<L: LedgerStore> Ledger<L> {
         until: Option<Instant>,
     ) -> Result<CommandOutcome, LedgerError> {
         let mut asked = BootInstant::now();
-        // Whether a request id came before is not remembered here.
+        // The cache does not show whether a request id was used before.
         let mut verified = command.request().is_some();
         let mut snapshot = if verified {
             self.store.read(instance, command.request()).await?
@@ -127,7 +129,8 @@ impl<L: LedgerStore> Ledger<L> {
         };
         for tries in 0..MAX_TRIES {
             let now = self.store.now(instance).max(snapshot.now);
-            // After `now` is taken: a standstill between the two shows here, and one after this makes `now` too old to be taken.
+            // After `now` is taken. A suspension between the two is detected here. A later one
+            // makes `now` too old for the commit.
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Err(LedgerError::not_applied("the time for it was over"));
             }
@@ -171,13 +174,8 @@ impl<L: LedgerStore> Ledger<L> {
                     self.notify_observer(&snapshot.record, &proposal.record, &context, &changes);
                     let record = proposal.record;
                     let partition = snapshot.partition;
-                    let seen = Snapshot {
-                        record: record.clone(),
-                        version,
-                        request: None,
-                        partition,
-                        now,
-                    };
+                    let seen =
+                        Snapshot { record: record.clone(), version, request: None, partition, now };
                     self.remember(instance, seen);
                     return Ok(CommandOutcome {
                         reply: step.reply,
@@ -210,7 +208,13 @@ impl<L: LedgerStore> Ledger<L> {
     }
 
     /// Reports a commit that was computed under `context`.
-    fn notify_observer(&self, before: &Record, after: &Record, context: &Context<'_>, changes: &[Change]) {
+    fn notify_observer(
+        &self,
+        before: &Record,
+        after: &Record,
+        context: &Context<'_>,
+        changes: &[Change],
+    ) {
         for violation in invariants::check(before, after, context) {
             (self.observer)(LedgerEvent::InvariantViolated(context.instance, violation));
         }
@@ -219,81 +223,27 @@ impl<L: LedgerStore> Ledger<L> {
         }
     }
 
+    /// The last known record, if the partition's epoch is still the same. Versions count within an
+    /// epoch: while the clock is behind them, a lost record may have the version of another one.
     fn remembered(&self, instance: &InstanceId) -> Snapshot {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = seen.get(instance).unwrap_or_default();
-        Snapshot {
-            partition: self.store.partition(instance),
-            ..snapshot
-        }
+        let partition = self.store.partition(instance);
+        let snapshot = seen.get(instance);
+        let snapshot = snapshot.filter(|snapshot| snapshot.partition.epoch == partition.epoch);
+        Snapshot { partition, ..snapshot.unwrap_or_default() }
     }
 
     fn remember(&self, instance: &InstanceId, snapshot: Snapshot) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.put(
-            instance,
-            Snapshot {
-                request: None,
-                ..snapshot
-            },
-        );
+        seen.put(instance, Snapshot { request: None, ..snapshot });
     }
 }
 
 impl<L: LedgerStore> RateLimitStore for Ledger<L> {
-    async fn take(&self, request: RateLimitRequest) -> Result<RateLimitDecision, StoreUnreachable> {
+    async fn take(&self, request: RateLimitRequest) -> Result<RateLimitDecision, Outage> {
         self.store.take(request).await
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::ledger::Memory;
-    use crate::ledger::boot::suspend;
-    use crate::ledger::command::{Acquire, Mode};
-    use crate::model::{Ticket, Uid};
-
-    /// Its deadline is compared with no other clock: the types do not allow it.
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_goes_on_ending_while_the_machine_is_suspended() {
-        let bounds = Bounds::default();
-        let lease = bounds.lease;
-        let ledger = Ledger::new(
-            Memory::new(crate::rate_limit::Rates::default()),
-            bounds,
-            Arc::new(|_| {}),
-        );
-        let enter = Command::Acquire(Acquire {
-            ticket: Ticket(Uuid::nil()),
-            uid: Uid(Uuid::nil()),
-            eni: "eni-1".parse().unwrap(),
-            request: None,
-            trace: None,
-            mode: Mode::Enqueue,
-            confirmed_since: crate::model::Timestamp::default(),
-        });
-        let instance = "i-1".parse().unwrap();
-        let answer = ledger.execute(&instance, &enter).await.unwrap();
-        let Reply::Granted { grant, .. } = answer.reply else {
-            panic!()
-        };
-        let left = || answer.deadline(grant.expires_at).since(BootInstant::now());
-        assert_eq!(left(), lease);
-        tokio::time::advance(Duration::from_secs(4)).await;
-        suspend(Duration::from_secs(5));
-        assert_eq!(left(), lease - Duration::from_secs(9));
-        suspend(lease);
-        assert_eq!(left(), Duration::ZERO);
-        let again = ledger.execute(&instance, &enter).await.unwrap();
-        let Reply::Granted { grant: next, .. } = again.reply else {
-            panic!()
-        };
-        assert!(
-            next.token.fence > grant.token.fence,
-            "another grant: the ledger's clock went on too"
-        );
-    }
-}
+mod tests;

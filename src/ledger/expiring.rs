@@ -1,10 +1,10 @@
-//! A map whose entries end, as keys in Redis do.
+//! A map whose entries expire, as keys in Redis do.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::Timestamp;
 
-/// Entries end exactly at their time; what has ended is cleared away by the next [`Expiring::set`].
+/// Entries expire exactly at their time. The next [`Expiring::set`] removes expired entries.
 #[derive(Debug, Clone)]
 pub(super) struct Expiring<K, V> {
     entries: BTreeMap<K, (V, Option<Timestamp>)>,
@@ -13,10 +13,7 @@ pub(super) struct Expiring<K, V> {
 
 impl<K, V> Default for Expiring<K, V> {
     fn default() -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            ends: BTreeSet::new(),
-        }
+        Self { entries: BTreeMap::new(), ends: BTreeSet::new() }
     }
 }
 
@@ -26,14 +23,14 @@ impl<K: Ord + Clone, V> Expiring<K, V> {
         end.is_none_or(|end| end > now).then_some(value)
     }
 
-    /// Ends an entry now.
+    /// Removes an entry.
     pub(super) fn remove(&mut self, key: &K) {
         if let Some((_, Some(end))) = self.entries.remove(key) {
             self.ends.remove(&(end, key.clone()));
         }
     }
 
-    /// Sets an entry, and when it ends; `None`: never.
+    /// Sets an entry and its end. `None` means without end.
     pub(super) fn set(&mut self, key: K, value: V, end: Option<Timestamp>, now: Timestamp) {
         self.remove(&key);
         self.ends.extend(end.map(|end| (end, key.clone())));

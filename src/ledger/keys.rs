@@ -1,7 +1,7 @@
-//! Every key and channel in Redis, named here and nowhere else.
+//! All keys and channels in Redis. No other module builds one.
 //!
-//! The tag in braces puts all that one commit touches into one slot of a cluster. `v1` is the version of the rules: rules that
-//! cannot run beside the old ones take another one.
+//! The tag in braces puts all keys of one commit into one slot of a cluster. `v2` is the version of
+//! the stored layout. An incompatible layout needs a new version.
 
 use sha2::{Digest as _, Sha256};
 
@@ -9,7 +9,7 @@ use crate::model::{InstanceId, InterfaceId};
 
 use super::{Due, RequestKey};
 
-/// How many partitions there are. Part of the stored layout: it never changes.
+/// Number of partitions. Part of the stored layout, so it never changes.
 pub const PARTITIONS: u8 = 64;
 
 /// One of the [`PARTITIONS`].
@@ -26,41 +26,37 @@ impl PartitionId {
         Self((hash % u64::from(PARTITIONS)) as u8)
     }
 
-    /// All of them.
+    /// All partitions.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..PARTITIONS).map(Self)
     }
 
-    /// Its place among all of them.
+    /// Index among all partitions.
     #[must_use]
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// Why a text cannot begin the keys.
+/// Why a text cannot be the key prefix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the prefix of the keys must not hold braces: they would decide the cluster slot")]
 pub struct InvalidPrefix;
 
-/// Names keys under one prefix.
+/// Builds keys with one prefix.
 #[derive(Debug, Clone)]
 pub struct Keys {
     prefix: String,
 }
 
 impl Keys {
-    /// Keys that begin with `prefix`.
+    /// Builds keys that begin with `prefix`.
     ///
     /// # Errors
-    /// The prefix holds a brace.
+    /// The prefix contains a brace.
     pub fn new(prefix: impl Into<String>) -> Result<Self, InvalidPrefix> {
         let prefix = prefix.into();
-        if prefix.contains(['{', '}']) {
-            Err(InvalidPrefix)
-        } else {
-            Ok(Self { prefix })
-        }
+        if prefix.contains(['{', '}']) { Err(InvalidPrefix) } else { Ok(Self { prefix }) }
     }
 
     /// The epoch of a partition (string).
@@ -69,19 +65,19 @@ impl Keys {
         self.of(partition, "epoch")
     }
 
-    /// The attempts of a partition by when they are due (sorted set of [`due_member`]).
+    /// The attempts of a partition by due time (sorted set of [`due_member`]).
     #[must_use]
     pub fn due(&self, partition: PartitionId) -> String {
         self.of(partition, "due")
     }
 
-    /// The instances of a partition by when they are compared with ENS (sorted set of ids).
+    /// The instances of a partition by time of the next reconciliation (sorted set of ids).
     #[must_use]
     pub fn reconciliations(&self, partition: PartitionId) -> String {
         self.of(partition, "reconciliations")
     }
 
-    /// Where changes of a partition's instances are told (sharded channel).
+    /// The change notifications of a partition's instances (sharded channel).
     #[must_use]
     pub fn channel(&self, partition: PartitionId) -> String {
         self.of(partition, "changes")
@@ -93,35 +89,35 @@ impl Keys {
         self.of(PartitionId::of(instance), &format!("record:{instance}"))
     }
 
-    /// The entry of a request id (string). The caller's name may hold anything and be long, so its hash stands for it.
+    /// The entry of a request id (string). The caller's name may be long and hold any character, so
+    /// the key has its hash.
     #[must_use]
     pub fn request(&self, instance: &InstanceId, request: &RequestKey) -> String {
         let caller = hex::encode(&Sha256::digest(request.caller.0.as_bytes())[..16]);
-        self.of(
-            PartitionId::of(instance),
-            &format!("request:{instance}:{caller}:{}", request.id),
-        )
+        self.of(PartitionId::of(instance), &format!("request:{instance}:{caller}:{}", request.id))
     }
 
-    /// What is written to see how far Redis' replicas have come (string).
+    /// Scratch value that shows how far the Redis replicas have come (string).
     #[must_use]
     pub fn scratch(&self, partition: PartitionId) -> String {
         self.of(partition, "scratch")
     }
 
-    /// The settings of the replicas that use a server, by when each was last seen (sorted set, in µs by the server's clock).
+    /// The settings of the replicas that use a server, by the time each was last seen (sorted set,
+    /// in µs by the server's clock).
     #[must_use]
     pub fn members(&self, partition: PartitionId) -> String {
         self.of(partition, "members")
     }
 
-    /// When a server was last used as the primary that it is (string, in µs by its own clock).
+    /// When a server was last used as a primary (string, in µs by its own clock).
     #[must_use]
     pub fn primary_seen_at(&self, partition: PartitionId) -> String {
         self.of(partition, "primary_seen_at")
     }
 
-    /// What is tried out on a server, and gone at once (string, sorted set, hash).
+    /// Scratch values that test the user's rights, and are removed at once (string, sorted set,
+    /// hash).
     #[must_use]
     pub fn scratches(&self, partition: PartitionId) -> [String; 3] {
         ["string", "set", "hash"].map(|kind| self.of(partition, &format!("scratch:{kind}")))
@@ -133,7 +129,7 @@ impl Keys {
         format!("{}{{budget}}:v2:tokens", self.prefix)
     }
 
-    /// A pattern for SCAN that matches every key of ours.
+    /// A SCAN pattern that matches every key of the gateway.
     #[must_use]
     pub fn pattern(&self) -> String {
         let mut pattern = String::with_capacity(self.prefix.len() + 2);
@@ -152,20 +148,17 @@ impl Keys {
     }
 }
 
-/// How an attempt stands in the queue of due ones. No id holds a slash.
+/// The member of an attempt in the due queue. No id contains a slash.
 #[must_use]
 pub fn due_member(instance: &InstanceId, eni: &InterfaceId) -> String {
     format!("{instance}/{eni}")
 }
 
-/// The reverse of [`due_member`]; `None` for what this version did not write.
+/// The reverse of [`due_member`]. `None` for a member that this version did not write.
 #[must_use]
 pub fn parse_due_member(member: &str) -> Option<Due> {
     let (instance, eni) = member.split_once('/')?;
-    Some(Due {
-        instance: instance.parse().ok()?,
-        eni: eni.parse().ok()?,
-    })
+    Some(Due { instance: instance.parse().ok()?, eni: eni.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -182,7 +175,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// These strings are data on people's disks: a change of one loses their records.
+    /// Stored data uses these strings. A changed string loses its records.
     #[test]
     fn keys_are_literally_these() {
         let id = instance("i-5p67acfmxazb4p");
@@ -190,13 +183,11 @@ mod tests {
         assert_eq!(keys().record(&id), "eni-gateway:{p51}:v2:record:i-5p67acfmxazb4p");
         assert_eq!(keys().epoch(partition), "eni-gateway:{p51}:v2:epoch");
         assert_eq!(keys().due(partition), "eni-gateway:{p51}:v2:due");
-        assert_eq!(
-            keys().reconciliations(partition),
-            "eni-gateway:{p51}:v2:reconciliations"
-        );
+        assert_eq!(keys().reconciliations(partition), "eni-gateway:{p51}:v2:reconciliations");
         assert_eq!(keys().channel(partition), "eni-gateway:{p51}:v2:changes");
         assert_eq!(keys().budget(), "eni-gateway:{budget}:v2:tokens");
-        let request = RequestKey::new(Caller("spiffe://a/{b}\n".into()), RequestId(uuid::Uuid::from_u128(7)));
+        let request =
+            RequestKey::new(Caller("spiffe://a/{b}\n".into()), RequestId(uuid::Uuid::from_u128(7)));
         assert_eq!(
             keys().request(&id, &request),
             "eni-gateway:{p51}:v2:request:i-5p67acfmxazb4p:a4c01527a95a6b4a2fa0344482094689:00000000-0000-0000-0000-000000000007"
@@ -206,10 +197,7 @@ mod tests {
     #[test]
     fn an_instance_stays_in_its_partition() {
         let of = |text: &str| PartitionId::of(&instance(text)).index();
-        assert_eq!(
-            [of("i-1"), of("i-2"), of("a"), of("i-5p67acfmxazb4p")],
-            [14, 27, 12, 51]
-        );
+        assert_eq!([of("i-1"), of("i-2"), of("a"), of("i-5p67acfmxazb4p")], [14, 27, 12, 51]);
     }
 
     #[test]
@@ -223,10 +211,7 @@ mod tests {
 
     #[test]
     fn a_due_member_comes_back_as_it_was() {
-        let due = Due {
-            instance: instance("i-1.a_b"),
-            eni: "eni-2".parse().unwrap(),
-        };
+        let due = Due { instance: instance("i-1.a_b"), eni: "eni-2".parse().unwrap() };
         assert_eq!(parse_due_member(&due_member(&due.instance, &due.eni)), Some(due));
         assert_eq!(parse_due_member("nonsense"), None);
         assert_eq!(parse_due_member("a b/c"), None);

@@ -1,22 +1,23 @@
-//! Records in this process: for the demo, for tests, and for one replica that may forget everything when it ends. Clones share
-//! their records, as replicas share a Redis.
+//! Records in this process. For the demo, for tests, and for one replica that may lose everything
+//! when it ends. Clones share their records, as replicas share a Redis.
 //!
-//! It obeys tokio's clock, paused or not, and iterates in order, so that a simulation replays.
+//! Uses tokio's clock, paused or not, and iterates in order, so that a simulation replays.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::model::{InstanceId, Timestamp};
-use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rates, StoreUnreachable, TokenBuckets};
+use crate::model::{InstanceId, Outage, Timestamp};
+use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rates, TokenBuckets};
 
 use super::expiring::Expiring;
 use super::queue::Queue;
 use super::{
-    BootInstant, ChangeNotifier, Due, Health, LedgerError, LedgerStore, MAX_CLOCK_DIFFERENCE, Partition, Proposal,
-    REQUEST_LIFE, ReconcileSchedule, Record, RequestEntry, RequestKey, Snapshot, Verdict,
+    BootInstant, ChangeNotifier, Due, Health, LedgerError, LedgerStore, MAX_CLOCK_DIFFERENCE,
+    Partition, Proposal, REQUEST_LIFE, ReconcileSchedule, Record, RequestEntry, RequestKey,
+    Snapshot, Verdict,
 };
 
-/// Nothing restarts or fails over here: what there is, is new, and it ends with the process.
+/// The epoch never changes, because the data ends with the process.
 const EPOCH: &str = "memory";
 
 /// Records in this process.
@@ -38,14 +39,14 @@ struct State {
 }
 
 impl Memory {
-    /// An empty ledger whose clock begins at the system's.
+    /// An empty ledger whose clock starts at the system time.
     #[must_use]
     pub fn new(rates: Rates) -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::beginning_at(rates, Timestamp::default() + since_epoch)
     }
 
-    /// An empty ledger whose clock begins at `start`, for runs that must replay.
+    /// An empty ledger whose clock starts at `start`, for runs that must replay.
     #[must_use]
     pub fn beginning_at(rates: Rates, start: Timestamp) -> Self {
         Self {
@@ -56,20 +57,21 @@ impl Memory {
         }
     }
 
-    /// Its clock, one for all instances.
+    /// Its clock, the same for all instances.
     #[must_use]
     pub fn clock(&self) -> Timestamp {
         let (began, start) = self.began;
         start + began.elapsed()
     }
 
-    /// Sets its clock so many microseconds forward, or back if negative: what a time server does to a machine's clock.
+    /// Sets its clock forward by this many microseconds, or back if negative. Simulates a time
+    /// server.
     pub fn step_clock(&mut self, micros: i64) {
         let (_, start) = &mut self.began;
         *start = Timestamp::from_micros(start.as_micros().saturating_add_signed(micros));
     }
 
-    /// Puts right what another clock put into the queues: what is due farther from now than it may be is due now.
+    /// Corrects due times that another clock wrote. A time beyond the horizon becomes due now.
     pub fn repair_queues(&self, due_horizon: Duration, reconcile_horizon: Duration) {
         let now = self.clock();
         let mut state = self.lock();
@@ -77,7 +79,7 @@ impl Memory {
         state.reconciliations.repair(now, now + reconcile_horizon);
     }
 
-    /// A copy of all that is in it now, which goes a way of its own from here on: what a replica holds that replicates no more.
+    /// An independent copy of the current content. Simulates a replica that no longer replicates.
     #[must_use]
     pub fn fork(&self) -> Self {
         Self {
@@ -88,48 +90,36 @@ impl Memory {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No critical section can panic half-way: they only insert and remove.
+        // No critical section can panic half-way: each only inserts and removes.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn partition() -> Partition {
-    Partition {
-        epoch: EPOCH.to_owned(),
-        hold_down_until: Timestamp::default(),
-        shared: None,
-    }
+    Partition { epoch: EPOCH.to_owned(), hold_down_until: Timestamp::default(), shared: None }
 }
 
 impl State {
-    fn snapshot(&self, instance: &InstanceId, request: Option<&RequestKey>, now: Timestamp) -> Snapshot {
+    fn snapshot(
+        &self,
+        instance: &InstanceId,
+        request: Option<&RequestKey>,
+        now: Timestamp,
+    ) -> Snapshot {
         let (version, record) = self.records.get(instance, now).cloned().unwrap_or_default();
-        let request = request.and_then(|key| self.requests.get(&(instance.clone(), key.clone()), now).cloned());
+        let request = request
+            .and_then(|key| self.requests.get(&(instance.clone(), key.clone()), now).cloned());
         let partition = partition();
-        Snapshot {
-            record,
-            version,
-            request,
-            partition,
-            now,
-        }
+        Snapshot { record, version, request, partition, now }
     }
 
     fn store(&mut self, proposal: &Proposal, now: Timestamp) -> u64 {
-        let Proposal {
-            instance,
-            record,
-            effects,
-            ..
-        } = proposal;
+        let Proposal { instance, record, effects, .. } = proposal;
         let version = (proposal.version + 1).max(now.as_micros());
         let end = effects.expire_after.map(|life| now + life);
         self.records.set(instance.clone(), (version, record.clone()), end, now);
         for (eni, at) in &effects.due {
-            let due = Due {
-                instance: instance.clone(),
-                eni: eni.clone(),
-            };
+            let due = Due { instance: instance.clone(), eni: eni.clone() };
             self.due.set(due, *at);
         }
         match effects.reconcile {
@@ -149,26 +139,30 @@ impl State {
 }
 
 impl RateLimitStore for Memory {
-    async fn take(&self, request: RateLimitRequest) -> Result<RateLimitDecision, StoreUnreachable> {
+    async fn take(&self, request: RateLimitRequest) -> Result<RateLimitDecision, Outage> {
         let now = self.clock();
         Ok(self.lock().tokens.take(request, &self.rates, now))
     }
 }
 
 impl LedgerStore for Memory {
-    async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, LedgerError> {
+    async fn read(
+        &self,
+        instance: &InstanceId,
+        request: Option<&RequestKey>,
+    ) -> Result<Snapshot, LedgerError> {
         Ok(self.lock().snapshot(instance, request, self.clock()))
     }
 
     async fn commit(&self, proposal: &Proposal) -> Result<Verdict, LedgerError> {
         let mut state = self.lock();
         let now = self.clock();
-        let held = state
-            .records
-            .get(&proposal.instance, now)
-            .map_or(0, |(version, _)| *version);
+        let held = state.records.get(&proposal.instance, now).map_or(0, |(version, _)| *version);
         let difference = now.since(proposal.now).max(proposal.now.since(now));
-        if held != proposal.version || proposal.partition.epoch != EPOCH || difference > MAX_CLOCK_DIFFERENCE {
+        if held != proposal.version
+            || proposal.partition.epoch != EPOCH
+            || difference > MAX_CLOCK_DIFFERENCE
+        {
             let found = state.snapshot(&proposal.instance, proposal.request.as_ref(), now);
             return Ok(Verdict::Conflict(Box::new(found)));
         }
@@ -181,7 +175,7 @@ impl LedgerStore for Memory {
     }
 
     async fn confirm(&self, _instance: &InstanceId, _epoch: &str) -> Result<(), LedgerError> {
-        // Nothing survives this process: there is nothing to make sure of.
+        // Nothing survives this process, so there is nothing to confirm.
         Ok(())
     }
 
@@ -222,10 +216,6 @@ impl LedgerStore for Memory {
     }
 
     fn health(&self) -> Health {
-        Health {
-            up: true,
-            reached: true,
-            ..Health::default()
-        }
+        Health { up: true, reached: true, ..Health::default() }
     }
 }

@@ -1,13 +1,15 @@
-//! May it touch this instance now? One record per instance, one pure function over it, compare-and-set.
+//! Decides whether an instance may be changed now. One record per instance, one pure function over
+//! it, compare-and-set.
 //!
-//! [`LedgerStore`] is where records are kept (the second seam): it compares and sets, and knows no rule.
+//! [`LedgerStore`] is the storage interface. It compares and sets records, and has none of the
+//! rules.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::model::{InstanceId, InterfaceId, Timestamp};
-use crate::rate_limit::{RateLimitStore, StoreUnreachable};
+use crate::model::{InstanceId, InterfaceId, Outage, Timestamp};
+use crate::rate_limit::RateLimitStore;
 
 pub mod apply;
 mod boot;
@@ -32,128 +34,127 @@ pub use execute::Ledger;
 pub use memory::Memory;
 pub use record::{Record, RequestEntry, RequestKey};
 pub use redis::{Redis, RedisSettings};
-pub use safety_checks::{SafetyCheck, SafetyChecks};
+pub use safety_checks::SafetyCheck;
 
-/// How far a proposal's time may be from the ledger's clock when it is committed: a decision that came late is made again.
+/// Maximum difference between a proposal's time and the ledger's clock at commit. A later commit is
+/// computed again.
 pub const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_millis(250);
 
 /// How long the entry of a request id is kept.
 pub const REQUEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where records are kept: memory, or Redis.
+/// Storage for records: memory or Redis.
 pub trait LedgerStore: RateLimitStore {
-    /// Reads an instance's record, and the entry of a request id beside it.
+    /// Reads an instance's record, together with the entry of a request id.
     fn read(
         &self,
         instance: &InstanceId,
         request: Option<&RequestKey>,
     ) -> impl Future<Output = Result<Snapshot, LedgerError>> + Send;
 
-    /// Stores a record with its effects if the version is still the one that was read, the clock agrees and the epoch is
-    /// the same; otherwise says what is there. All or nothing.
-    fn commit(&self, proposal: &Proposal) -> impl Future<Output = Result<Verdict, LedgerError>> + Send;
+    /// Stores a record with its effects if the version is unchanged, the clock agrees and the epoch
+    /// is the same. Otherwise returns what is stored. All or nothing.
+    fn commit(
+        &self,
+        proposal: &Proposal,
+    ) -> impl Future<Output = Result<Verdict, LedgerError>> + Send;
 
-    /// Makes sure that what was committed for this instance under this epoch is not lost in a failover, where the ledger
-    /// is to do so (`ledger.sync_replicas`): what it cannot make sure of must not be sent.
-    fn confirm(&self, instance: &InstanceId, epoch: &str) -> impl Future<Output = Result<(), LedgerError>> + Send;
+    /// Ensures that commits for this instance under this epoch survive a failover, if
+    /// `ledger.sync_replicas` is set. After an error nothing may be sent.
+    fn confirm(
+        &self,
+        instance: &InstanceId,
+        epoch: &str,
+    ) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
-    /// The attempts that are due, earliest first and at most `most`. Takes none of them.
+    /// Attempts that are due, earliest first, at most `most`. Claims none of them.
     fn due(&self, most: usize) -> impl Future<Output = Result<Vec<Due>, LedgerError>> + Send;
 
-    /// Takes those of these attempts that are still due, and hides them from other replicas for `visibility`.
-    fn claim(&self, due: Vec<Due>, visibility: Duration) -> impl Future<Output = Result<Vec<Due>, LedgerError>> + Send;
+    /// Claims those of these attempts that are still due, and hides them from other replicas for
+    /// `visibility`.
+    fn claim(
+        &self,
+        due: Vec<Due>,
+        visibility: Duration,
+    ) -> impl Future<Output = Result<Vec<Due>, LedgerError>> + Send;
 
-    /// The instances whose comparison with ENS is due, earliest first and at most `most`. Takes none of them.
-    fn due_reconciliations(&self, most: usize) -> impl Future<Output = Result<Vec<InstanceId>, LedgerError>> + Send;
+    /// Instances whose reconciliation is due, earliest first, at most `most`. Claims none of them.
+    fn due_reconciliations(
+        &self,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<InstanceId>, LedgerError>> + Send;
 
-    /// Takes those of these instances whose comparison is still due, and hides them likewise.
+    /// Claims those of these instances whose reconciliation is still due, and hides them likewise.
     fn claim_reconciliations(
         &self,
         due: Vec<InstanceId>,
         visibility: Duration,
     ) -> impl Future<Output = Result<Vec<InstanceId>, LedgerError>> + Send;
 
-    /// Who listens for changes: told of every commit with [`Effects::notify`], whichever replica made it, and to look again
-    /// when some may have been missed.
+    /// Notifier of changes. Notifies after every commit with [`Effects::notify`], of any replica,
+    /// and also when notifications may have been missed.
     fn changes(&self) -> &ChangeNotifier;
 
-    /// The ledger's clock for an instance, as this replica estimates it; exact for the memory ledger. It is that of the server
-    /// which holds the record: those of two instances may differ.
+    /// Estimate of the ledger's clock for an instance. Exact for the memory ledger. The clock
+    /// belongs to the server with the record, so those of two instances may differ.
     fn now(&self, instance: &InstanceId) -> Timestamp;
 
-    /// What is known of an instance's partition, for a first try without a read.
+    /// The known state of an instance's partition, for a first try without a read.
     fn partition(&self, instance: &InstanceId) -> Partition;
 
-    /// Whether it can be reached and used, and what is wrong with it.
+    /// Whether the ledger is reachable and usable, with the current problems.
     fn health(&self) -> Health;
 }
 
 /// A ledger call that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
-    /// The ledger cannot be reached, or not in time. Nothing was applied.
+    /// The ledger was not reached in time. Nothing was applied.
     #[error("the ledger cannot be reached: {}", .0.why)]
     NotApplied(Outage),
-    /// The ledger must not be used, as a whole or for this instance, until its set-up changes: a retry does not help. Nothing was
-    /// applied.
+    /// The ledger must not be used, for this instance or at all, until its configuration changes. A
+    /// retry does not help. Nothing was applied.
     #[error("the ledger cannot be used: {}", .0.why)]
     Misconfigured(Outage),
-    /// The reply was lost: the call may have been applied.
+    /// The reply was lost. The call may have been applied.
     #[error("the ledger cannot be reached: {}", .0.why)]
     OutcomeUnknown(Outage),
 }
 
-/// What is known of a failed ledger call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outage {
-    /// What happened, without secrets.
-    pub why: String,
-    /// How long the server has been out of reach by now, as far as is known; zero if it was reached just now. Of a cluster it is the
-    /// node that holds the instance.
-    pub down_for: Duration,
-}
-
-impl Outage {
-    fn just_now(why: impl Into<String>) -> Self {
-        Self {
-            why: why.into(),
-            down_for: Duration::ZERO,
-        }
-    }
-}
-
 impl LedgerError {
-    /// Nothing was applied.
+    /// An error after which nothing was applied.
     pub fn not_applied(why: impl Into<String>) -> Self {
         Self::NotApplied(Outage::just_now(why))
     }
 
-    /// Nothing was applied, and nothing will be until the set-up changes.
+    /// An error after which nothing is applied until the configuration changes.
     pub fn misconfigured(why: impl Into<String>) -> Self {
         Self::Misconfigured(Outage::just_now(why))
     }
 
-    /// The call may have been applied.
+    /// An error after which the call may have been applied.
     pub fn outcome_unknown(why: impl Into<String>) -> Self {
         Self::OutcomeUnknown(Outage::just_now(why))
     }
 
-    /// The same, from a server that has been out of reach for this long.
+    /// The same error, from a server that has been unreachable for this long.
     #[must_use]
     pub fn with_outage(mut self, down_for: Duration) -> Self {
-        let (Self::NotApplied(outage) | Self::Misconfigured(outage) | Self::OutcomeUnknown(outage)) = &mut self;
+        let (Self::NotApplied(outage) | Self::Misconfigured(outage) | Self::OutcomeUnknown(outage)) =
+            &mut self;
         outage.down_for = down_for;
         self
     }
 
-    /// What is known of the failure.
+    /// The details of the failure.
     #[must_use]
     pub fn outage(&self) -> &Outage {
-        let (Self::NotApplied(outage) | Self::Misconfigured(outage) | Self::OutcomeUnknown(outage)) = self;
+        let (Self::NotApplied(outage) | Self::Misconfigured(outage) | Self::OutcomeUnknown(outage)) =
+            self;
         outage
     }
 
-    /// Whether a retry does not help.
+    /// Whether a retry is useless.
     #[must_use]
     pub fn is_misconfigured(&self) -> bool {
         matches!(self, Self::Misconfigured(_))
@@ -166,99 +167,99 @@ impl LedgerError {
     }
 }
 
-impl From<LedgerError> for StoreUnreachable {
+impl From<LedgerError> for Outage {
     fn from(error: LedgerError) -> Self {
         let (LedgerError::NotApplied(outage)
         | LedgerError::Misconfigured(outage)
         | LedgerError::OutcomeUnknown(outage)) = error;
-        let Outage { why, down_for } = outage;
-        Self { why, down_for }
+        outage
     }
 }
 
-/// A record as it was at one moment.
+/// A record as it was at one time.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// The record; the default one for an instance never seen.
+    /// The record. The default one for an instance never seen.
     pub record: Record,
-    /// What a commit compares; 0 for an instance never seen.
+    /// The version that a commit compares. 0 for an instance never seen.
     pub version: u64,
-    /// The entry of the request id that was asked for.
+    /// The entry of the requested request id.
     pub request: Option<RequestEntry>,
-    /// The partition's epoch.
+    /// The state of the partition.
     pub partition: Partition,
-    /// The ledger's clock at that moment.
+    /// The ledger's clock at that time.
     pub now: Timestamp,
 }
 
-/// What is true of all instances of a partition.
+/// State shared by all instances of a partition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Partition {
-    /// Changes with every restart, failover and loss.
+    /// Identifies one life of the data. Changes with every restart, failover and loss.
     pub epoch: String,
-    /// Until when nothing is granted or reserved after such a change.
+    /// End of the recovery hold-down, during which nothing is granted or reserved.
     pub hold_down_until: Timestamp,
-    /// What its replicas share; `None` where there is only one.
+    /// The bounds that replicas share. `None` where there is only one replica.
     pub shared: Option<SharedBounds>,
 }
 
-/// A change of one record, to be made if nothing else changed it.
+/// A change of one record, committed only if the record is unchanged.
 #[derive(Debug, Clone)]
 pub struct Proposal {
-    /// Whose record.
+    /// The instance of the record.
     pub instance: InstanceId,
-    /// The version it was computed from.
+    /// The version from which it was computed.
     pub version: u64,
-    /// The epoch it was computed under.
+    /// The partition state under which it was computed.
     pub partition: Partition,
-    /// The time it was computed for.
+    /// The time for which it was computed.
     pub now: Timestamp,
     /// The new record.
     pub record: Record,
-    /// The request id whose entry a conflict brings back with the record.
+    /// The request id whose entry a conflict returns with the record.
     pub request: Option<RequestKey>,
-    /// What else changes with it.
+    /// The other changes of the commit.
     pub effects: Effects,
 }
 
-/// What a commit changes beside the record.
+/// The changes of a commit beside the record.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Effects {
-    /// The places in the queue of due attempts that change: when to look, or no more.
+    /// Changes of the due queue: the next poll, or `None` for removal.
     pub due: BTreeMap<InterfaceId, Option<Timestamp>>,
-    /// When the instance is compared with ENS next.
+    /// The next reconciliation of the instance.
     pub reconcile: ReconcileSchedule,
-    /// The entries of request ids that change: what to keep for 24 hours, or nothing any more.
+    /// Changed entries of request ids: the entry to keep for 24 hours, or `None` for removal.
     pub requests: Vec<(RequestKey, Option<RequestEntry>)>,
-    /// Whether to tell others: an attachment changed, or the lock was handed over.
+    /// Whether to notify other replicas: an attachment changed, or the lock was handed over.
     pub notify: bool,
-    /// How long the record is kept when nobody touches it; `None`: for ever, because something in it is live.
+    /// How long the record is kept without a change. `None` means without limit, because something
+    /// in it is live.
     pub expire_after: Option<Duration>,
 }
 
-/// What a commit changes of its instance's place in the queue of reconciliations.
+/// The change of the instance's place in the reconciliation queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ReconcileSchedule {
-    /// Nothing.
+    /// No change.
     #[default]
     Kept,
-    /// It is due then.
+    /// Due at this time.
     At(Timestamp),
-    /// None is to come, until something changes.
+    /// None until the instance changes.
     Done,
 }
 
-/// What became of a [`Proposal`].
+/// The result of a [`Proposal`].
 #[derive(Debug, Clone)]
 pub enum Verdict {
-    /// Stored.
+    /// The record was stored.
     Committed {
         /// The record's new version.
         version: u64,
-        /// The ledger's clock at that moment.
+        /// The ledger's clock at the commit.
         now: Timestamp,
     },
-    /// Something else was there, or the clock or the epoch was another: this.
+    /// The version, the clock or the epoch did not match. Contains what is stored.
     Conflict(Box<Snapshot>),
 }
 
@@ -271,28 +272,29 @@ pub struct Due {
     pub eni: InterfaceId,
 }
 
-/// How the ledger is.
+/// Health of the ledger.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Whether it could be reached at the last try.
+    /// Whether the last try reached it.
     pub up: bool,
-    /// Whether it could ever be reached.
+    /// Whether any try ever reached it.
     pub reached: bool,
-    /// Why it cannot be reached, where it is not up; empty while it was not tried yet.
+    /// Why it is unreachable. Empty if it is up, or was not tried yet.
     pub down: Vec<String>,
-    /// Why it takes no writes at the moment, though it can be reached: its memory is full, for example. Nothing is sent meanwhile.
+    /// Why it currently refuses writes although it is reachable, for example because its memory is
+    /// full. Nothing is sent meanwhile.
     pub refusing: Vec<String>,
-    /// Why it must not be used: a wrong eviction policy, a version too old, a right that lacks.
+    /// Why it must not be used: a wrong eviction policy, an unsupported version, a missing right.
     pub misconfigured: Vec<String>,
-    /// What it does not guarantee as it is set up: no reason to refuse, but worth saying.
+    /// Guarantees that its configuration does not give. No reason to refuse calls.
     pub warnings: Vec<String>,
-    /// Partitions that recover from a loss.
+    /// Number of partitions that recover from a loss.
     pub recovering: usize,
-    /// How often its clock was seen to be set, back and forward, since this process began.
+    /// Clock steps seen since this process started, back and forward.
     pub clock_steps: ClockSteps,
 }
 
-/// How often a ledger's clock was set.
+/// Number of clock steps of a ledger.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClockSteps {
     /// To an earlier time.
@@ -302,7 +304,7 @@ pub struct ClockSteps {
 }
 
 impl ClockSteps {
-    /// Those that came since `earlier`.
+    /// Steps since `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Self {
         Self {
@@ -315,9 +317,6 @@ impl ClockSteps {
 impl std::ops::Add for ClockSteps {
     type Output = Self;
     fn add(self, other: Self) -> Self {
-        Self {
-            back: self.back + other.back,
-            forward: self.forward + other.forward,
-        }
+        Self { back: self.back + other.back, forward: self.forward + other.forward }
     }
 }

@@ -1,58 +1,75 @@
-//! The protective rules by name, so that a test can switch one off and see what it protects from.
+//! The safety checks by name. A mutation test switches one off and must find the violation that
+//! the check prevents.
 //!
-//! A rule that can be taken away without anything breaking is no protection, and a test that does not notice is no proof. No
-//! setting, variable or flag leads here: whoever serves has all of them.
+//! The switch exists only with the cargo feature `mutations`, which the tests `model`, `sim` and
+//! `fault` are built with. In the product [`Bounds::enabled`](super::Bounds::enabled) is constant.
 
-use std::fmt;
-
-/// A rule without which something breaks.
+/// A rule of the protocol that a mutation test can switch off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SafetyCheck {
-    /// A slot is reserved only if what occupies one and what is reserved leave room for it. Without it: one too many (L1).
+    /// Slots in use and reserved slots together stay within the limit. Without it: one attachment
+    /// too many (L1).
     Limit,
-    /// An ENI that was settled here occupies until a describe must show it. Without it a describe that lags frees its slot (L1).
+    /// An ENI confirmed as attached occupies a slot until a Describe call must show it. Without it
+    /// a lagging Describe call frees its slot (L1).
     SettledOccupies,
-    /// An observation older than the recorded one is discarded. Without it an answer that was held up hides an ENI (L1).
+    /// An observation older than the recorded one is discarded. Without it a delayed response hides
+    /// an ENI (L1).
     NewestObservation,
-    /// An observation is good for a short while only. Without it what others attach meanwhile is not counted (L1).
+    /// An observation is valid only for a short time. Without it external attachments made since
+    /// are not counted (L1).
     ObservationLife,
-    /// An ENI on its way off occupies until it is gone. Without it its slot is given away too early (L1).
+    /// A detaching ENI occupies its slot until it is gone. Without it the slot is reused too early
+    /// (L1).
     DetachingOccupies,
-    /// An unanswered send may be applied for a while, and show later still. Without it: its slot is given away before (L1, A1).
+    /// A send without a response may be applied for a while, and show even later. Without it its
+    /// slot is reused too early (L1, A1).
     GraceOfUnanswered,
-    /// An accepted attach shows only after a while. Without it: a working attach is called failed (A1), and its slot given away.
+    /// An accepted attach shows only after a while. Without it a working attach is reported as
+    /// failed (A1), and its slot is reused.
     GraceOfAccepted,
-    /// A refusal of one copy proves nothing about another one that is unanswered. Without it: as [`SafetyCheck::GraceOfUnanswered`].
+    /// The refusal of one copy proves nothing about another copy without a response. Without it: as
+    /// [`SafetyCheck::GraceOfUnanswered`].
     OtherCopies,
-    /// What went unanswered is sent again only when ENS, asked after the lag, shows the ENI free (L6).
+    /// A send without a response is repeated only when a Describe call after the lag shows the ENI
+    /// free (L6).
     AskBeforeResend,
-    /// Every send is written down before it goes out. Without it another one's grace begins too early (L2).
+    /// Every send is recorded before it goes out. Without it the grace period of another copy
+    /// begins too early (L2).
     SendWritten,
-    /// A describe that was sent before the attempt's last send says nothing of it (A1).
+    /// A Describe call sent before the attempt's last send proves nothing about it (A1).
     SettleOrder,
-    /// An ENI that was here lately is shown here for a while. Without it: a detached ENI is taken for attached (A1).
+    /// An ENI that was recently attached is still shown for a while. Without it a detached ENI is
+    /// reported as attached (A1).
     SeenBefore,
-    /// After the ledger may have lost writes nothing is reserved until what it forgot must show (L1).
+    /// After a possible loss of writes nothing is reserved until every forgotten send must show
+    /// (L1).
     Hold,
-    /// Nothing is sent with too little of the lease left: the owner may have been given up (L4).
+    /// Nothing is sent with too little of the lease left, because the lock may pass to another
+    /// owner (L4).
     Lease,
-    /// ENS refused the attach for the ENI's status, and does not show the ENI here: only a describe after the lag settles it.
-    /// Without it an attach whose replayed copy was refused is called failed, and its slot given away (L1, A1).
+    /// ENS refused the attach for the ENI's status, and does not show the ENI here. Only a Describe
+    /// call after the lag settles it. Without it an attach whose replayed copy was refused is
+    /// reported as failed, and its slot is reused (L1, A1).
     ConflictWaits,
-    /// During a hold nothing is settled as not applied: the ledger may have lost a resend (L1, A1).
+    /// During a hold-down nothing is settled as not applied, because the ledger may have lost a
+    /// resend (L1, A1).
     AbsenceInHold,
-    /// An attached ENI keeps its slot, and is not detached, while another copy of its attach may be applied (L1).
+    /// An attached ENI keeps its slot, and is not settled as detached, while another copy of its
+    /// attach may be applied (L1).
     OpenCopies,
-    /// Times that another clock wrote restart when the epoch changes. Without it a grace ends too early, or never (L1, A1).
+    /// Times written by another clock restart when the epoch changes. Without it a grace period
+    /// ends too early, or never (L1, A1).
     TimesRestart,
-    /// An attached ENI that a newer describe does not show in use is affirmed to no caller. Without it a detached ENI is reported as
-    /// attached (A1).
+    /// An attached ENI that a newer Describe call does not show in use is confirmed to no caller.
+    /// Without it a detached ENI is reported as attached (A1).
     Doubt,
 }
 
+#[cfg(feature = "mutations")]
 impl SafetyCheck {
-    /// All of them.
+    /// All safety checks.
     pub const ALL: [Self; 19] = [
         Self::Limit,
         Self::SettledOccupies,
@@ -74,61 +91,4 @@ impl SafetyCheck {
         Self::TimesRestart,
         Self::Doubt,
     ];
-
-    const fn bit(self) -> u32 {
-        1 << self as u32
-    }
-}
-
-/// Which rules are in force. All, unless a test says otherwise.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct SafetyChecks(u32);
-
-impl SafetyChecks {
-    /// All but this one.
-    #[must_use]
-    pub const fn without(rule: SafetyCheck) -> Self {
-        Self(!rule.bit())
-    }
-
-    /// Whether this one is in force.
-    #[must_use]
-    pub const fn enabled(self, rule: SafetyCheck) -> bool {
-        self.0 & rule.bit() != 0
-    }
-}
-
-impl Default for SafetyChecks {
-    fn default() -> Self {
-        Self(u32::MAX)
-    }
-}
-
-impl fmt::Debug for SafetyChecks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match SafetyCheck::ALL.into_iter().find(|rule| !self.enabled(*rule)) {
-            None => f.write_str("all"),
-            Some(rule) => write!(f, "all but {rule:?}"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_but_one() {
-        for rule in SafetyCheck::ALL {
-            assert!(SafetyChecks::default().enabled(rule));
-            let without = SafetyChecks::without(rule);
-            assert_eq!(
-                SafetyCheck::ALL
-                    .into_iter()
-                    .filter(|other| !without.enabled(*other))
-                    .collect::<Vec<_>>(),
-                [rule]
-            );
-        }
-    }
 }

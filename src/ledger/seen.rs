@@ -1,4 +1,4 @@
-//! The records that one replica saw last, to be tried first: as many as fit into a bounded piece of memory.
+//! The records that this replica saw last, in bounded memory. A step tries them first.
 
 use lru::LruCache;
 
@@ -6,10 +6,11 @@ use crate::model::InstanceId;
 
 use super::Snapshot;
 
-/// About how many bytes they take, all together.
+/// Approximate maximum of their total size, in bytes.
 const MOST: usize = 64 * 1024 * 1024;
 
-/// What is dropped first is what was used longest ago; so a run that is repeated drops the same.
+/// Snapshots by last use. Drops the least recently used one first, so a repeated run drops the same
+/// ones.
 #[derive(Debug)]
 pub(super) struct Seen {
     snapshots: LruCache<InstanceId, (Snapshot, usize)>,
@@ -25,19 +26,15 @@ impl Default for Seen {
 
 impl Seen {
     fn of(most: usize) -> Self {
-        Self {
-            snapshots: LruCache::unbounded(),
-            size: 0,
-            most,
-        }
+        Self { snapshots: LruCache::unbounded(), size: 0, most }
     }
 
-    /// What was seen last of an instance.
+    /// The last snapshot of an instance.
     pub(super) fn get(&mut self, instance: &InstanceId) -> Option<Snapshot> {
         self.snapshots.get(instance).map(|(snapshot, _)| snapshot.clone())
     }
 
-    /// Keeps what was seen, at the cost of others if there is no room left.
+    /// Keeps a snapshot, and drops others if there is no room.
     pub(super) fn put(&mut self, instance: &InstanceId, snapshot: Snapshot) {
         let size = snapshot.record.size();
         let before = self.snapshots.put(instance.clone(), (snapshot, size));

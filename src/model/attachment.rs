@@ -1,22 +1,21 @@
-//! One ENI on one instance, as callers see it, and the states that it goes through.
+//! An ENI on an instance as callers see it, and its states.
 
 use serde::{Deserialize, Serialize};
 
-use super::failure::{MAX_WORD, cut};
 use super::stored::{Open, stored};
 use super::{Failure, InstanceId, InterfaceId, Revision, Timestamp, Uid, Unknown};
 
-/// Most transitions that an attachment remembers; the oldest after the first are forgotten.
+/// Maximum number of kept transitions. The first one stays; the oldest after it are dropped.
 pub const MAX_TRANSITIONS: usize = 32;
 
-/// Where an attachment stands. `Attached`, `Failed` and `Detached` are terminal: within one [`Uid`] only
-/// `Attached → Detaching → Detached` follows one.
+/// State of an attachment. `Attached`, `Failed` and `Detached` are terminal. Within one [`Uid`]
+/// only `Attached → Detaching → Detached` follows one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// A slot is reserved, nothing was answered yet.
+    /// A slot is reserved; ENS has not answered.
     Pending,
-    /// A send went unanswered; ENS's own status will settle it.
+    /// A send is unanswered; ENS's status will settle it.
     Verifying,
     /// ENS accepted and is attaching.
     Attaching,
@@ -28,8 +27,8 @@ pub enum State {
     Detaching,
     /// ENS no longer shows the ENI on this instance.
     Detached,
-    /// A state that a newer version wrote, and this one does not know: under way, as far as this version can say. It is left to
-    /// the newer version.
+    /// A newer version's state. This version treats it as in flight, and leaves it to the newer
+    /// one.
     Unknown,
 }
 
@@ -38,7 +37,7 @@ impl Open for State {
 }
 
 impl State {
-    /// Its name in the API, without the prefix.
+    /// The API's name, without the prefix.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -53,13 +52,13 @@ impl State {
         }
     }
 
-    /// Whether nothing is under way any more.
+    /// Whether nothing is in flight.
     #[must_use]
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Attached | Self::Failed | Self::Detached)
     }
 
-    /// Whether an attach is under way.
+    /// Whether an attach is in flight.
     #[must_use]
     pub const fn is_attaching(self) -> bool {
         matches!(self, Self::Pending | Self::Verifying | Self::Attaching)
@@ -80,18 +79,18 @@ impl State {
 }
 
 stored! {
-    /// One state and when it began.
+    /// A state and the time of its beginning.
     #[derive(Clone, PartialEq, Eq, Debug)]
     pub struct Transition {
         /// The state entered.
         pub state: State = open,
-        /// When.
+        /// The time.
         pub time: Timestamp,
     }
 }
 
 impl Transition {
-    /// `state` was entered at `time`.
+    /// The transition to `state` at `time`.
     #[must_use]
     pub fn new(state: State, time: Timestamp) -> Self {
         let unknown = Unknown::default();
@@ -100,80 +99,40 @@ impl Transition {
 }
 
 stored! {
-    /// One attempt to attach one ENI to one instance, or an attachment that others made and ENS shows.
+    /// One attempt to attach an ENI to an instance, or an attachment that others made.
     #[derive(Clone, PartialEq, Debug)]
     pub struct Attachment {
         /// The instance.
         pub instance: InstanceId,
         /// The ENI.
         pub eni: InterfaceId,
-        /// This attempt.
+        /// The attempt's id.
         pub uid: Uid,
-        /// Where it stands.
+        /// The current state.
         pub state: State = open,
-        /// The ENI's status in ENS's own words; empty before the first look.
+        /// The ENI's status in ENS's words; empty before the first describe.
         pub ens_status: String = optional,
-        /// When the describe that showed `ens_status` was sent.
+        /// Time at which the describe that showed `ens_status` was sent.
         pub observed_at: Option<Timestamp> = optional,
         /// The instance's revision at the last change of this attachment.
         pub revision: Revision,
-        /// When the slot was reserved, or the attachment first seen.
+        /// Time of the reservation, or of the first observation.
         pub created_at: Timestamp,
-        /// When it last changed.
+        /// Time of the last change.
         pub updated_at: Timestamp,
-        /// ENS's RequestId of the accepted Attach call; empty where its reply was lost or nothing was sent.
+        /// ENS's RequestId of the accepted call; empty without a reply.
         pub ens_request_id: String = optional,
-        /// Why it failed.
+        /// The cause of a failure.
         pub error: Option<Failure> = optional,
         /// Every state with its time, oldest first, at most [`MAX_TRANSITIONS`].
         pub transitions: Vec<Transition>,
-        /// Under way for longer than `tracker.stuck_after`.
+        /// Whether it is in flight for longer than `tracker.stuck_after`.
         pub stuck: bool = optional,
     }
 }
 
 impl Attachment {
-    /// Enters `state` at `now`, with a new `revision`. The first transition is kept when the list is full.
-    pub fn enter(&mut self, state: State, revision: Revision, now: Timestamp) {
-        self.state = state;
-        self.touch(revision, now);
-        if self.transitions.len() == MAX_TRANSITIONS {
-            self.transitions.remove(1);
-        }
-        self.transitions.push(Transition::new(state, now));
-    }
-
-    /// Takes in ENS's own word for the ENI, from a describe sent at `time`; an empty one says nothing.
-    pub fn show(&mut self, ens_status: &str, time: Timestamp) {
-        if !ens_status.is_empty() {
-            self.observed_at = Some(time);
-            ens_status.clone_into(&mut self.ens_status);
-        }
-    }
-
-    /// Cuts what ENS wrote into it to what a record has room for.
-    pub fn trim(&mut self) {
-        cut(&mut self.ens_status, MAX_WORD);
-        cut(&mut self.ens_request_id, MAX_WORD);
-        self.error.iter_mut().for_each(Failure::trim);
-    }
-
-    /// About how many bytes it takes as JSON.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        let texts = [
-            self.instance.as_str(),
-            self.eni.as_str(),
-            &self.ens_status,
-            &self.ens_request_id,
-        ];
-        let transitions = self.transitions.iter().map(|transition| 45 + transition.unknown.size());
-        let error = self.error.as_ref().map_or(0, Failure::size);
-        let texts = texts.iter().map(|text| text.len()).sum::<usize>();
-        270 + texts + transitions.sum::<usize>() + error + self.unknown.size()
-    }
-
-    /// ENS's RequestId of the accepted call, or of the refusal that ended it; empty if ENS answered nothing.
+    /// ENS's RequestId of the accepted or refused call; empty without an answer.
     #[must_use]
     pub fn last_request_id(&self) -> &str {
         let refusal = self.error.as_ref().map_or("", |error| &error.ens_request_id);
@@ -181,11 +140,5 @@ impl Attachment {
             "" => refusal,
             accepted => accepted,
         }
-    }
-
-    /// Records a change that is no change of state.
-    pub fn touch(&mut self, revision: Revision, now: Timestamp) {
-        self.revision = revision;
-        self.updated_at = now;
     }
 }

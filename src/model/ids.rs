@@ -1,4 +1,4 @@
-//! Newtypes for everything that has an identity. Parsing is the only way in from outside.
+//! Newtypes for ids. Text from outside must be parsed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,20 +7,20 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Longest id that the gateway takes, in bytes.
+/// Maximum length of an id, in bytes.
 pub const MAX_ID_LENGTH: usize = 128;
 
-/// Why a text is not an id. The text itself is not repeated: it may hold anything.
+/// A reason why a text is not an id. It does not repeat the text, which may hold anything.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
-    /// Nothing was given.
+    /// The text is empty.
     #[error("must not be empty")]
     Empty,
     /// Longer than [`MAX_ID_LENGTH`] bytes.
     #[error("must be at most {MAX_ID_LENGTH} characters long, but has {0}")]
     TooLong(usize),
-    /// Another character than `A-Za-z0-9._-`: which one, counted from 1.
-    #[error("may hold only letters, digits, '.', '_' and '-', but character {0} is another one")]
+    /// The position, from 1, of a character other than `A-Za-z0-9._-`.
+    #[error("may have only letters, digits, '.', '_' and '-', but character {0} is another one")]
     Character(usize),
 }
 
@@ -33,7 +33,7 @@ fn parse_id(text: &str) -> Result<Arc<str>, InvalidId> {
     }
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     match text.as_bytes().iter().position(|byte| !allowed(byte)) {
-        // All before it are one byte long.
+        // All characters before it are one byte long.
         Some(before) => Err(InvalidId::Character(before + 1)),
         None => Ok(text.into()),
     }
@@ -119,11 +119,11 @@ macro_rules! uuid_id {
 }
 
 uuid_id! {
-    /// One attempt. A later attach of the same pair has another one.
+    /// The id of an attempt. A later attach of the same pair has another one.
     Uid
 }
 uuid_id! {
-    /// A place in an instance's queue and, once it is granted, the lock's owner.
+    /// A place in an instance's queue; after the grant, the lock's owner.
     Ticket
 }
 uuid_id! {
@@ -139,7 +139,8 @@ macro_rules! counter {
         pub struct $name(pub u64);
 
         impl $name {
-            /// The next one: rises through loss of the record too, for it never falls behind the clock.
+            /// The next revision. It is never behind the clock, so it also rises after a loss of
+            /// the record.
             #[must_use]
             pub fn next(self, now: super::Timestamp) -> Self {
                 Self((self.0 + 1).max(now.as_micros()))
@@ -155,21 +156,22 @@ macro_rules! counter {
 }
 
 counter! {
-    /// Rises over all attachments of an instance, for ever.
+    /// A number that rises with every change of an instance's attachments.
     Revision
 }
 counter! {
-    /// Rises with every grant of an instance's lock; with the ticket it makes a grant unmistakable.
+    /// The fencing token: it rises with every grant of an instance's lock, and with the ticket
+    /// identifies one.
     Fence
 }
 
-/// Who calls: scopes request ids and quotas, and stands in the audit line.
+/// The caller's identity: the scope of request ids and quotas, and part of the audit line.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Caller(pub Arc<str>);
 
 impl Caller {
-    /// A caller that showed no identity.
+    /// A caller without an identity.
     #[must_use]
     pub fn anonymous() -> Self {
         Self("anonymous".into())
@@ -193,20 +195,10 @@ mod tests {
         }
         assert_eq!("".parse::<InterfaceId>(), Err(InvalidId::Empty));
         assert_eq!("x".repeat(129).parse::<InterfaceId>(), Err(InvalidId::TooLong(129)));
-        for (bad, position) in [
-            ("i-1 ", 4),
-            ("i{p1}", 2),
-            ("ü", 1),
-            ("a\nb", 2),
-            ("a\0", 2),
-            ("a/b", 2),
-            ("a:b", 2),
-        ] {
-            assert_eq!(
-                bad.parse::<InterfaceId>(),
-                Err(InvalidId::Character(position)),
-                "{bad:?}"
-            );
+        for (bad, position) in
+            [("i-1 ", 4), ("i{p1}", 2), ("ü", 1), ("a\nb", 2), ("a\0", 2), ("a/b", 2), ("a:b", 2)]
+        {
+            assert_eq!(bad.parse::<InterfaceId>(), Err(InvalidId::Character(position)), "{bad:?}");
         }
     }
 

@@ -1,5 +1,5 @@
-//! Every random draw of the gateway: ids, nonces, jitter. Drawn here and nowhere else, so that a simulation that seeds its
-//! thread meets the same ids and the same pauses again.
+//! Every random draw of the gateway: ids, nonces, jitter. A simulation that seeds its thread
+//! repeats the same ids and pauses.
 
 use std::cell::RefCell;
 
@@ -9,16 +9,16 @@ use rand::{Rng, RngExt, SeedableRng};
 use uuid::Uuid;
 
 thread_local! {
-    /// Where this thread draws from; `None`: from the generator that the system seeds.
+    /// This thread's generator; `None`: the system's.
     static SEEDED: RefCell<Option<StdRng>> = const { RefCell::new(None) };
 }
 
-/// A number from `range`, such as a factor of jitter.
+/// A random number from `range`.
 pub fn between<T: SampleUniform>(range: impl SampleRange<T>) -> T {
     draw(|rng| rng.random_range(range))
 }
 
-/// A number in `0.0..1.0`.
+/// A random number in `0.0..1.0`.
 #[must_use]
 pub fn fraction() -> f64 {
     draw(|rng| rng.random())
@@ -30,9 +30,10 @@ pub fn uuid() -> Uuid {
     uuid::Builder::from_random_bytes(draw(|rng| rng.random())).into_uuid()
 }
 
-/// Runs `run` with whatever this thread draws meanwhile following from `seed`. Other threads draw as ever.
+/// Runs `run` with all random numbers of this thread drawn from `seed`. Other threads are not
+/// affected.
 pub fn seeded<T>(seed: u64, run: impl FnOnce() -> T) -> T {
-    /// Puts back what was there before, even if `run` panics.
+    /// Restores the previous generator, even if `run` panics.
     struct Before(Option<StdRng>);
     impl Drop for Before {
         fn drop(&mut self) {
@@ -67,11 +68,7 @@ mod tests {
             seeded(2, some);
             some()
         });
-        assert_eq!(
-            after_inner,
-            seeded(1, some),
-            "an inner run leaves the outer one as it was"
-        );
+        assert_eq!(after_inner, seeded(1, some), "an inner run leaves the outer one as it was");
     }
 
     #[test]

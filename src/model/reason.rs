@@ -1,4 +1,4 @@
-//! The error table: every reason, its canonical code, and the ENS codes that lead to it. The one place where they stand.
+//! The error table: every reason, its canonical code and its ENS codes.
 
 use std::fmt;
 
@@ -38,7 +38,7 @@ impl Code {
 
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $code:ident, [$($ens:literal),*];)+) => {
-        /// Why something failed: `ErrorInfo.reason`. Each name is part of the contract.
+        /// The reason of a failure: `ErrorInfo.reason`. The names are part of the contract.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
         pub enum Reason {
             $($(#[doc = $doc])+ #[serde(rename = $name)] $variant,)+
@@ -54,13 +54,13 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $name),+ }
             }
 
-            /// The canonical code that goes with it, unless a deadline decides otherwise.
+            /// The canonical code, unless a deadline decides otherwise.
             #[must_use]
             pub const fn code(self) -> Code {
                 match self { $(Self::$variant => Code::$code),+ }
             }
 
-            /// The ENS error codes that lead to it: exact, or a prefix where they end in `*`.
+            /// The ENS error codes of this reason. A trailing `*` makes one a prefix.
             #[must_use]
             pub const fn ens_codes(self) -> &'static [&'static str] {
                 match self { $(Self::$variant => &[$($ens),*]),+ }
@@ -100,7 +100,7 @@ reasons! {
     AttachFailed = "ATTACH_FAILED", Aborted, [];
     /// Sent without an answer, asked, sent again, and still not applied; nothing is attached.
     NotApplied = "NOT_APPLIED", Unavailable, [];
-    /// Sent without an answer and not yet settled; the attempt goes on.
+    /// Sent without an answer and not yet settled; the attempt continues.
     OutcomeUnknown = "OUTCOME_UNKNOWN", Unavailable, [];
     /// The instance's lock was not reached in time; nothing was sent.
     LockWait = "LOCK_WAIT", DeadlineExceeded, [];
@@ -140,28 +140,29 @@ impl Open for Reason {
 }
 
 impl Reason {
-    /// Whether ENS refused the gateway's own account, whatever the request said.
+    /// Whether ENS refused the gateway's own account, whatever the request.
     #[must_use]
     pub const fn is_of_account(self) -> bool {
         matches!(self, Self::EnsCredentialsRejected | Self::EnsPermissionDenied)
     }
 
-    /// Whether ENS's refusal of an attach for this reason proves that no copy of the attach was applied. It does where an applied
-    /// copy cannot have brought the refusal about. `InvalidOperation.InvalidEniStatus` may be the answer to a copy of our own
-    /// request, sent a second time on the way, whose first copy ENS took; a code that the table does not know may be anything.
+    /// Whether ENS's refusal of an attach for this reason proves that no copy was applied, because
+    /// an applied copy cannot cause it. `InvalidOperation.InvalidEniStatus` can answer a copy that
+    /// the network repeated after ENS accepted the first. A code that the table does not know
+    /// proves nothing.
     #[must_use]
     pub const fn proves_refusal(self) -> bool {
         !matches!(self, Self::EniNotAvailable | Self::EnsError | Self::EnsThrottled)
     }
 
-    /// The reason of this name; `None` for one that a newer gateway knows.
+    /// The reason of this name; `None` for an unknown one.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|reason| reason.name() == name)
     }
 
-    /// Whether a repeat of the same request would meet the same answer: not where the gateway's own account, or a limit
-    /// that a detach lifts, stood in the way.
+    /// Whether a repeat of the request would get the same answer. Not for reasons of the gateway's
+    /// account, or for a limit that a detach lifts.
     #[must_use]
     pub const fn is_definite(self) -> bool {
         !matches!(
@@ -170,7 +171,7 @@ impl Reason {
         )
     }
 
-    /// The reason for an error code of ENS: an exact match first, then the longest pattern; `EnsError` for any other.
+    /// The reason for an ENS error code: an exact match, else the longest pattern, else `EnsError`.
     #[must_use]
     pub fn of_ens_code(code: &str) -> Self {
         Self::ALL

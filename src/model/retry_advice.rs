@@ -1,43 +1,43 @@
-//! What a caller who was refused most needs to know: whether anything was sent to ENS, and whether to call again.
+//! The effect of a refused call on ENS, and whether to retry it.
 
 use std::fmt;
 
 use super::reason::{Code, Reason};
 
-/// What an attach that was answered so has sent to ENS.
+/// The effect of an attach with this reason on ENS.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SendEffect {
-    /// Nothing, and nothing will be.
+    /// Nothing was sent or will be.
     Nothing,
-    /// Nothing, or what ENS refused: nothing was applied.
+    /// Nothing was sent, or ENS refused. Nothing was applied.
     Refused,
-    /// It could not be sent, or went unanswered and ENS shows that it was not applied.
+    /// The send failed or went unanswered, and ENS shows that it was not applied.
     NotApplied,
-    /// ENS accepted, and took it back.
+    /// ENS accepted, and showed the ENI free later.
     TakenBack,
     /// It may be applied now or later.
     Unknown,
 }
 
-/// Whether to make the same call again.
+/// Whether to repeat the call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RetryAdvice {
-    /// Not before something else has changed.
+    /// Only after the cause has changed.
     AfterChange,
-    /// Not before whoever runs the gateway has acted.
+    /// Only after the gateway's operators have acted.
     AfterRepair,
     /// After the delay in `RetryInfo`.
     AfterDelay,
-    /// With more time.
+    /// With a longer deadline.
     Longer,
-    /// Yes: it joins the attempt that goes on.
+    /// At once: it joins the attempt in flight.
     Join,
-    /// Yes: it is a new attempt.
+    /// At once: it is a new attempt.
     Immediately,
 }
 
 impl Reason {
-    /// What was sent.
+    /// The effect on ENS.
     #[must_use]
     pub const fn send_effect(self) -> SendEffect {
         match self {
@@ -50,7 +50,7 @@ impl Reason {
         }
     }
 
-    /// Whether to call again.
+    /// The retry advice.
     #[must_use]
     pub const fn retry_advice(self) -> RetryAdvice {
         match (self, self.code()) {
@@ -69,9 +69,11 @@ impl fmt::Display for SendEffect {
         f.write_str(match self {
             Self::Nothing => "no attach was sent to ENS",
             Self::Refused => "no attach was applied: it was not sent, or ENS refused it",
-            Self::NotApplied => "no attach was applied: it could not be sent, or ENS shows that it came to nothing",
-            Self::TakenBack => "ENS accepted the attach and took it back: nothing is attached",
-            Self::Unknown => "the attach may have been applied, or may be yet",
+            Self::NotApplied => {
+                "no attach was applied: it could not be sent, or ENS shows that it had no effect"
+            }
+            Self::TakenBack => "ENS accepted the attach and then gave it up: nothing is attached",
+            Self::Unknown => "the attach may have been applied, or may still be applied",
         })
     }
 }
@@ -79,12 +81,12 @@ impl fmt::Display for SendEffect {
 impl fmt::Display for RetryAdvice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::AfterChange => "repeat it only when what stood in its way has changed",
-            Self::AfterRepair => "repeat it when the gateway's operators have acted",
-            Self::AfterDelay => "repeat it after the delay in RetryInfo",
-            Self::Longer => "repeat it with a longer deadline",
-            Self::Join => "repeat it at will: that joins the attempt, and sends nothing twice",
-            Self::Immediately => "repeat it at will",
+            Self::AfterChange => "do not retry until the cause is fixed",
+            Self::AfterRepair => "do not retry until the gateway's operators have fixed the cause",
+            Self::AfterDelay => "retry after the delay in RetryInfo",
+            Self::Longer => "retry with a longer deadline",
+            Self::Join => "retry at any time: the call joins the attempt, and sends nothing twice",
+            Self::Immediately => "retry at any time",
         })
     }
 }

@@ -1,9 +1,12 @@
-//! Structs that are stored as JSON objects, and keep what this version does not know: fields that a newer version wrote, and its
-//! new variants. During a rolling change of versions both read and write the same records.
+//! Types stored as JSON objects that keep unknown fields and enum variants of a newer version.
+//! During a rolling upgrade both versions read and write the same records.
 //!
-//! `stored!` takes the struct as it stands and adds the field `unknown`. A field is written and needed, unless a word follows
-//! its type: `= optional` leaves it out at its default; `= open` is for an enum that may grow. Written by hand, because
-//! `#[serde(flatten)]` reads every object twice.
+//! `stored!` adds the field `unknown` to a struct. A field is written and required, unless a word
+//! follows its type. `= optional` omits it at its default; `= open` is for a plain enum that may
+//! grow. `#[serde(flatten)]` would read every object twice.
+//!
+//! `stored!` also takes an enum whose variants own such structs, and adds the variant `Unknown`. It
+//! is stored as the struct's object with the variant's name in the field `kind`.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,17 +17,17 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-/// What a newer version wrote into an object: fields, and variants of known fields, verbatim. Written back with the object.
+/// Fields and variants of a newer version, verbatim. They are written back with the object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unknown(Option<Box<Map<String, Value>>>);
 
 impl Unknown {
-    /// Keeps a field.
+    /// Adds a field.
     pub fn insert(&mut self, name: String, value: Value) {
         self.0.get_or_insert_default().insert(name, value);
     }
 
-    /// Forgets a field.
+    /// Removes a field.
     pub fn remove(&mut self, name: &str) {
         if let Some(fields) = &mut self.0 {
             fields.remove(name);
@@ -32,7 +35,7 @@ impl Unknown {
         self.0.take_if(|fields| fields.is_empty());
     }
 
-    /// A field that is kept.
+    /// The value of a field.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.as_ref()?.get(name)
@@ -44,19 +47,20 @@ impl Unknown {
         self.0.is_none()
     }
 
-    /// About how many bytes it takes as JSON.
+    /// Approximate size as JSON, in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.0.as_ref().map_or(0, |fields| {
-            fields
-                .iter()
-                .map(|(name, value)| name.len() + value.to_string().len() + 4)
-                .sum()
+            fields.iter().map(|(name, value)| name.len() + value.to_string().len() + 4).sum()
         })
     }
 
-    /// Writes every field but those that `known` names: they were written already.
-    pub(crate) fn write<M: SerializeMap>(&self, known: &[&str], map: &mut M) -> Result<(), M::Error> {
+    /// Writes every field except `known`, which are written already.
+    pub(crate) fn write<M: SerializeMap>(
+        &self,
+        known: &[&str],
+        map: &mut M,
+    ) -> Result<(), M::Error> {
         let fields = self.0.iter().flat_map(|fields| fields.iter());
         for (name, value) in fields.filter(|(name, _)| !known.contains(&name.as_str())) {
             map.serialize_entry(name, value)?;
@@ -65,13 +69,43 @@ impl Unknown {
     }
 }
 
-/// An enum that may grow: what this version does not know is read as [`Open::OTHER`], and its text is kept beside.
+/// The field that names the variant of an enum.
+pub(crate) const KIND: &str = "kind";
+
+/// An enum that is stored as the object of its variant.
+pub(crate) trait Kinds: Sized {
+    /// Reads the variant `kind` from the other fields of its object.
+    fn of<'de, D: Deserializer<'de>>(kind: String, fields: D) -> Result<Self, D::Error>;
+}
+
+/// Reads an enum from its object. An object that this crate wrote begins with [`KIND`], and is read
+/// in one go.
+pub(crate) fn read_kind<'de, A: MapAccess<'de>, T: Kinds>(mut map: A) -> Result<T, A::Error> {
+    let first: Option<String> = map.next_key()?;
+    if first.as_deref() == Some(KIND) {
+        let kind = map.next_value()?;
+        return T::of(kind, MapAccessDeserializer::new(map));
+    }
+    let mut fields = Map::new();
+    if let Some(name) = first {
+        fields.insert(name, map.next_value()?);
+    }
+    while let Some((name, value)) = map.next_entry()? {
+        fields.insert(name, value);
+    }
+    match fields.remove(KIND) {
+        Some(Value::String(kind)) => T::of(kind, Value::Object(fields)).map_err(A::Error::custom),
+        _ => Err(A::Error::missing_field(KIND)),
+    }
+}
+
+/// An enum that may grow. An unknown variant is read as [`Open::OTHER`], and its text is kept.
 pub(crate) trait Open: PartialEq {
-    /// What stands for a variant that this version does not know.
+    /// The placeholder of an unknown variant.
     const OTHER: Self;
 }
 
-/// A variant, or what a newer version wrote in its place.
+/// A variant, or a newer version's value.
 pub(crate) enum Variant<T> {
     Known(T),
     Unknown(Value),
@@ -104,22 +138,29 @@ macro_rules! stored {
     (
         $(#[$meta:meta])*
         $vis:vis struct $name:ident {
-            $($(#[$doc:meta])* $field_vis:vis $field:ident: $type:ty $(= $how:ident)?,)+
+            $($(#[$doc:meta])* $field_vis:vis $field:ident: $type:ty $(= $how:ident)?,)*
         }
     ) => {
         $(#[$meta])*
         $vis struct $name {
-            $($(#[$doc])* $field_vis $field: $type,)+
-            /// What a newer version wrote.
+            $($(#[$doc])* $field_vis $field: $type,)*
+            /// Data of a newer version.
             $vis unknown: $crate::model::Unknown,
+        }
+
+        impl $name {
+            /// Writes every field into an object.
+            pub(crate) fn write<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+                $($crate::model::stored::stored!(@write self map $field: $type $(= $how)?);)*
+                self.unknown.write(&[$(stringify!($field)),*], map)
+            }
         }
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 use serde::ser::SerializeMap as _;
                 let mut map = serializer.serialize_map(None)?;
-                $($crate::model::stored::stored!(@write self map $field: $type $(= $how)?);)+
-                self.unknown.write(&[$(stringify!($field)),+], &mut map)?;
+                self.write(&mut map)?;
                 map.end()
             }
         }
@@ -129,7 +170,7 @@ macro_rules! stored {
                 #[derive(serde::Deserialize)]
                 #[serde(field_identifier)]
                 #[allow(non_camel_case_types)]
-                enum Field { $($field,)+ Unknown(String) }
+                enum Field { $($field,)* Unknown(String) }
 
                 struct Read;
                 impl<'de> serde::de::Visitor<'de> for Read {
@@ -141,17 +182,85 @@ macro_rules! stored {
 
                     fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
                         let mut unknown = $crate::model::Unknown::default();
-                        $(let mut $field: Option<$type> = None;)+
+                        $(let mut $field: Option<$type> = None;)*
                         while let Some(field) = map.next_key()? {
                             match field {
                                 $(Field::$field => {
                                     $crate::model::stored::stored!(@read map unknown $field: $type $(= $how)?);
-                                })+
+                                })*
                                 Field::Unknown(name) => unknown.insert(name, map.next_value()?),
                             }
                         }
-                        $(let $field = $crate::model::stored::stored!(@need $field: $type $(= $how)?);)+
-                        Ok($name { $($field,)+ unknown })
+                        $(let $field = $crate::model::stored::stored!(@need $field: $type $(= $how)?);)*
+                        Ok($name { $($field,)* unknown })
+                    }
+                }
+                deserializer.deserialize_map(Read)
+            }
+        }
+    };
+
+    (
+        $(#[$meta:meta])*
+        $vis:vis enum $name:ident {
+            $($(#[$doc:meta])* $variant:ident($data:ty) = $kind:literal,)+
+        }
+    ) => {
+        $(#[$meta])*
+        $vis enum $name {
+            $($(#[$doc])* $variant($data),)+
+            /// The object of a variant that this version does not know, as a newer version wrote
+            /// it.
+            Unknown(serde_json::Map<String, serde_json::Value>),
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                use serde::ser::SerializeMap as _;
+                let mut map = serializer.serialize_map(None)?;
+                match self {
+                    $(Self::$variant(data) => {
+                        map.serialize_entry($crate::model::stored::KIND, $kind)?;
+                        data.write(&mut map)?;
+                    })+
+                    Self::Unknown(fields) => {
+                        for (name, value) in fields {
+                            map.serialize_entry(name, value)?;
+                        }
+                    }
+                }
+                map.end()
+            }
+        }
+
+        impl $crate::model::stored::Kinds for $name {
+            fn of<'de, D: serde::Deserializer<'de>>(kind: String, fields: D) -> Result<Self, D::Error> {
+                match kind.as_str() {
+                    $($kind => <$data as serde::Deserialize>::deserialize(fields).map(|mut data| {
+                        // If a field occurs twice, the first value is used.
+                        data.unknown.remove($crate::model::stored::KIND);
+                        Self::$variant(data)
+                    }),)+
+                    _ => <serde_json::Map<_, _> as serde::Deserialize>::deserialize(fields).map(|mut fields| {
+                        fields.insert($crate::model::stored::KIND.to_owned(), kind.into());
+                        Self::Unknown(fields)
+                    }),
+                }
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Read;
+                impl<'de> serde::de::Visitor<'de> for Read {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str(concat!("an object: ", stringify!($name)))
+                    }
+
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<$name, A::Error> {
+                        $crate::model::stored::read_kind(map)
                     }
                 }
                 deserializer.deserialize_map(Read)
@@ -180,7 +289,7 @@ macro_rules! stored {
     };
     (@read $map:ident $unknown:ident $field:ident: $type:ty = open) => {
         $field = Some(match $map.next_value()? {
-            // Of a field that stands there twice, the last one counts.
+            // The last of duplicate fields counts.
             $crate::model::stored::Variant::Known(known) => {
                 $unknown.remove(stringify!($field));
                 known
@@ -200,82 +309,4 @@ macro_rules! stored {
 pub(crate) use stored;
 
 #[cfg(test)]
-mod tests {
-    use serde::Serialize;
-    use serde_json::json;
-
-    use super::*;
-
-    #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-    enum Colour {
-        Red,
-        Other,
-    }
-
-    impl Open for Colour {
-        const OTHER: Self = Self::Other;
-    }
-
-    stored! {
-        /// Anything.
-        #[derive(Clone, Debug, PartialEq)]
-        struct Thing {
-            /// Needed.
-            number: u32,
-            /// Not written if empty.
-            text: String = optional,
-            /// May grow.
-            colour: Colour = open,
-        }
-    }
-
-    fn read(value: Value) -> Thing {
-        serde_json::from_value(value).unwrap()
-    }
-
-    #[test]
-    fn what_is_not_known_comes_back_as_it_was() {
-        for value in [
-            json!({"number": 1, "colour": "Red"}),
-            json!({"number": 1, "text": "t", "colour": "Red", "more": {"deep": [1, null, 0.1]}}),
-            json!({"number": 1, "colour": "Blue", "n": null}),
-            json!({"number": 1, "colour": {"Mixed": ["Red", 2]}}),
-            json!({"number": 1, "colour": ["Red"]}),
-        ] {
-            assert_eq!(serde_json::to_value(read(value.clone())).unwrap(), value);
-        }
-        assert_eq!(read(json!({"number": 1, "colour": "Blue"})).colour, Colour::Other);
-    }
-
-    #[test]
-    fn what_is_set_replaces_a_variant_that_was_not_known() {
-        let mut thing = read(json!({"number": 1, "colour": "Blue"}));
-        thing.colour = Colour::Red;
-        let stored = serde_json::to_value(&thing).unwrap();
-        assert_eq!(stored, json!({"number": 1, "colour": "Red"}));
-    }
-
-    #[test]
-    fn of_a_field_that_stands_there_twice_the_last_one_counts() {
-        let read = |text| serde_json::from_str::<Thing>(text).unwrap();
-        let thing = read(r#"{"number": 1, "colour": "Blue", "colour": "Red"}"#);
-        assert_eq!((thing.colour, thing.unknown.is_empty()), (Colour::Red, true));
-        let thing = read(r#"{"number": 1, "colour": "Red", "colour": "Blue"}"#);
-        assert_eq!(
-            serde_json::to_value(&thing).unwrap(),
-            json!({"number": 1, "colour": "Blue"})
-        );
-    }
-
-    #[test]
-    fn what_is_missing_or_of_another_type_is_refused() {
-        for value in [
-            json!({"colour": "Red"}),
-            json!({"number": "1", "colour": "Red"}),
-            json!([]),
-            json!({"number": 1, "colour": 7}),
-        ] {
-            assert!(serde_json::from_value::<Thing>(value).is_err());
-        }
-    }
-}
+mod tests;

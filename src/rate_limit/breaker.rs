@@ -1,21 +1,23 @@
-//! What this process knows of a breaker: enough to report to the store, which keeps the breaker itself. Pure.
+//! This process's view of a breaker, for reports to the store, which keeps the breaker itself.
+//! Pure.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// First pause after throttling without `x-acs-retry-after`; doubles with every further one.
+/// First pause after throttling without `x-acs-retry-after`; doubles each time.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-/// Longest such pause.
+/// Maximum pause.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 pub(super) struct Breaker {
-    /// Since when it is known to be open.
+    /// Since when the breaker is known to be open.
     opened: Option<Instant>,
-    /// Until when everybody stops.
+    /// The end of the current pause.
     stopped_until: Option<Instant>,
-    /// How often it was tripped in a row.
+    /// Number of consecutive trips without `x-acs-retry-after`. A pause that ENS names is no sign
+    /// of the length of the others.
     trips: u32,
 }
 
@@ -24,11 +26,17 @@ impl Breaker {
         self.opened.is_some()
     }
 
-    /// ENS throttled. How long everybody is to stop, unless a stop as long as that is under way; `jitter` is in `0.0..1.0`.
-    pub(super) fn trip(&mut self, now: Instant, retry_after: Option<Duration>, jitter: f64) -> Option<Duration> {
+    /// Records throttling by ENS. Returns the pause to report, unless one as long is running.
+    /// `jitter` is in `0.0..1.0`.
+    pub(super) fn trip(
+        &mut self,
+        now: Instant,
+        retry_after: Option<Duration>,
+        jitter: f64,
+    ) -> Option<Duration> {
         let stopped = self.stopped_until.filter(|until| *until > now);
         if stopped.is_some() && retry_after.is_none() {
-            // Another call of the same burst said so already.
+            // Another call of the same burst has reported it.
             return None;
         }
         let backoff = FIRST_BACKOFF.saturating_mul(1 << self.trips.min(5)).min(MAX_BACKOFF);
@@ -36,7 +44,7 @@ impl Breaker {
         if stopped.is_some_and(|until| until >= now + pause) {
             return None;
         }
-        if stopped.is_none() {
+        if stopped.is_none() && retry_after.is_none() {
             self.trips = self.trips.saturating_add(1);
         }
         self.opened = Some(now);
@@ -44,18 +52,39 @@ impl Breaker {
         Some(pause)
     }
 
-    /// The store granted a probe: the breaker is open, whichever replica opened it.
+    /// Records a probe: the breaker is open, on whichever replica it tripped.
     pub(super) fn probe(&mut self, now: Instant) {
         self.opened.get_or_insert(now);
     }
 
-    /// A call whose permit was taken at `taken` passed: whether that closes the breaker. One that began before it opened proves
-    /// nothing about it.
+    /// Records a success. Returns whether it closes the breaker. A call whose permit is older than
+    /// the trip proves nothing.
     pub(super) fn passed(&mut self, taken: Instant, probe: bool) -> bool {
         let closes = self.opened.is_some_and(|opened| probe || taken > opened);
         if closes {
             *self = Self::default();
         }
         closes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_pauses_that_ens_does_not_name_double() {
+        let mut breaker = Breaker::default();
+        let mut now = Instant::now();
+        let mut trip = |retry_after: Option<Duration>| {
+            now += Duration::from_secs(60);
+            breaker.trip(now, retry_after, 0.0).map(|pause| pause.as_millis())
+        };
+        for _ in 0..8 {
+            assert_eq!(trip(Some(Duration::from_millis(500))), Some(500));
+        }
+        assert_eq!(trip(None), Some(1_000));
+        assert_eq!(trip(Some(Duration::from_millis(500))), Some(500));
+        assert_eq!(trip(None), Some(2_000));
     }
 }

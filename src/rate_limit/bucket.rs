@@ -1,8 +1,10 @@
-//! The account's budget of ENS calls: pure bookkeeping, in memory. `ledger/redis/take.lua` decides the same on the server.
+//! The account's budget of ENS calls: pure and in memory. `ledger/redis/take.lua` implements the
+//! same rules on the server.
 //!
-//! Each lane is a leaky bucket kept as one number, the time at which it would be empty again (GCRA): over any stretch it lets
-//! through its rate and at most its burst more. A breaker stands before the lanes of a family: once ENS throttled, no call
-//! passes for a while, then one probe at a time, until a call went through.
+//! Each lane is a leaky bucket, kept as the time at which it would be empty (GCRA). Over any period
+//! it passes its rate plus at most its burst. A breaker guards the lanes of a family. After
+//! throttling it stops all calls for a while, then passes one probe at a time until a call
+//! succeeds.
 
 use std::time::Duration;
 
@@ -13,65 +15,63 @@ use super::{RateClass, RateLimitDecision, RateLimitRequest, Waits};
 #[cfg(test)]
 mod tests;
 
-/// How much of a second's worth may go out at once after a pause. Small, for ENS counts by the second too.
+/// The burst after a pause, in seconds of the rate. It is small, because ENS also counts by the
+/// second.
 const BURST_SECONDS: f64 = 0.2;
-/// The least burst, in tokens. One alone would lose whatever time passes between a token's being due and its being asked for; the
-/// half makes up for it.
+/// Minimum burst, in tokens. With one, the time between a token's due time and its request would be
+/// lost.
 const LEAST_BURST: f64 = 1.5;
-/// A chunk is a hundredth of a second's worth: from two hundred calls a second on, one request to the store is for several.
+/// Chunks per second: from two hundred calls a second on, one store request covers several.
 const CHUNKS_PER_SECOND: f64 = 100.0;
 
-/// Tokens that are due this far apart, or farther, go to the request that has waited longest, over all replicas. Faster ones come so
-/// soon that the order does not matter.
+/// Minimum interval of tokens that go to the longest-waiting request of all replicas. For faster
+/// tokens the order does not matter.
 const ORDERED: u64 = 20_000;
-/// Requests that arrived this close to each other came together.
+/// Requests that arrived within this time count as simultaneous.
 const TOGETHER: Duration = Duration::from_millis(20);
-/// How long a due token is kept for the request that has waited longest: this, and an eighth of the wait that was announced. A caller
-/// that left, or died with its replica, costs this time and no more.
+/// How long a due token is kept for the longest-waiting request, plus an eighth of its announced
+/// wait. A caller that left or died costs no more than this.
 const KEPT: Duration = Duration::from_millis(100);
-/// No token is kept for longer than this: by a clock that was set back it would be.
+/// Maximum time that a token is kept, also after a clock step back.
 const KEPT_AT_MOST: Duration = Duration::from_secs(10);
 
-/// The share of the describes that attaches get at most. Half of all are the tracker's, whatever callers ask.
+/// Maximum share of describes for attaches. The tracker always has half.
 const ATTACHES: f64 = 3.0 / 8.0;
-/// The share that reads get at most: a lane of their own, so that attaches never wait behind them.
+/// Maximum share for reads, in a lane of their own, so that attaches never wait behind them.
 const READS: f64 = 1.0 / 8.0;
-/// The share that reconciliations get at most: little, because no caller waits for them.
+/// Maximum share for reconciliations: small, because no caller waits for them.
 const RECONCILIATIONS: f64 = 1.0 / 20.0;
 
-/// How long a probe may take before another one goes out.
+/// Lifetime of a probe; then another one may be sent.
 pub const PROBE_PERMIT: Duration = Duration::from_secs(10);
 
-/// How soon to ask again while another probe is out.
+/// Wait while another probe is out.
 pub const PROBE_RETRY: Duration = Duration::from_millis(250);
 
-/// Calls a second, all replicas together.
+/// Calls a second, of all replicas together.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
     attach_per_second: f64,
     describe_per_second: f64,
 }
 
-/// A rate that is not a rate.
+/// A rate out of range.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("a rate must be between 0.001 and 100000 calls a second, but is {0}")]
 pub struct InvalidRate(pub f64);
 
 impl Rates {
-    /// So many attaches and so many describes a second.
+    /// Rates for attaches and describes, in calls a second.
     ///
     /// # Errors
-    /// One of them is not within 0.001..=100000.
+    /// A rate is not within 0.001..=100000.
     pub fn new(attach_per_second: f64, describe_per_second: f64) -> Result<Self, InvalidRate> {
         for rate in [attach_per_second, describe_per_second] {
             if !(0.001..=100_000.0).contains(&rate) {
                 return Err(InvalidRate(rate));
             }
         }
-        Ok(Self {
-            attach_per_second,
-            describe_per_second,
-        })
+        Ok(Self { attach_per_second, describe_per_second })
     }
 
     /// Maximum number of tokens of this class that one request takes.
@@ -86,18 +86,22 @@ impl Rates {
         (rate / CHUNKS_PER_SECOND).max(1.0) as u64
     }
 
-    /// Whether the tokens of this class go to the request that has waited longest.
+    /// Whether tokens of this class go to the longest-waiting request.
     pub fn is_ordered(&self, class: RateClass) -> bool {
         self.lanes(class).first().is_some_and(|lane| lane.interval >= ORDERED)
     }
 
-    /// The lanes that a token of this class must come from, all of them; its own first.
+    /// The lanes of this class. A token needs all of them; the class's own is first.
     pub fn lanes(&self, class: RateClass) -> Vec<Lane> {
         let describe = Lane::new("describe", self.describe_per_second);
         match class {
             RateClass::Attach => vec![Lane::new("attach", self.attach_per_second)],
-            RateClass::Describe => vec![Lane::new("callers", self.describe_per_second * ATTACHES), describe],
-            RateClass::Read => vec![Lane::new("readers", self.describe_per_second * READS), describe],
+            RateClass::Describe => {
+                vec![Lane::new("callers", self.describe_per_second * ATTACHES), describe]
+            }
+            RateClass::Read => {
+                vec![Lane::new("readers", self.describe_per_second * READS), describe]
+            }
             RateClass::Track => vec![describe],
             RateClass::Reconcile => vec![
                 Lane::new("reconciliations", self.describe_per_second * RECONCILIATIONS),
@@ -110,21 +114,18 @@ impl Rates {
 impl Default for Rates {
     /// 5 attaches and 20 describes a second.
     fn default() -> Self {
-        Self {
-            attach_per_second: 5.0,
-            describe_per_second: 20.0,
-        }
+        Self { attach_per_second: 5.0, describe_per_second: 20.0 }
     }
 }
 
-/// A stream of tokens.
+/// A token bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lane {
-    /// What its state is stored under.
+    /// Its key in the store.
     pub name: &'static str,
-    /// Microseconds from token to token.
+    /// Microseconds between tokens.
     pub interval: u64,
-    /// Microseconds' worth of tokens that may go out at once.
+    /// The burst, in microseconds of the rate.
     pub burst: u64,
 }
 
@@ -132,54 +133,52 @@ impl Lane {
     fn new(name: &'static str, rate: f64) -> Self {
         let interval = (1e6 / rate).round() as u64;
         let burst = (rate * BURST_SECONDS).max(LEAST_BURST);
-        Self {
-            name,
-            interval,
-            burst: (burst * interval as f64).round() as u64,
-        }
+        Self { name, interval, burst: (burst * interval as f64).round() as u64 }
     }
 }
 
-/// What one breaker stands before: attaches and describes trip apart.
+/// The breaker of a class: attaches and describes trip apart.
 pub fn family(class: RateClass) -> &'static str {
     match class {
         RateClass::Attach => "attach",
-        RateClass::Describe | RateClass::Read | RateClass::Track | RateClass::Reconcile => "describe",
+        RateClass::Describe | RateClass::Read | RateClass::Track | RateClass::Reconcile => {
+            "describe"
+        }
     }
 }
 
 /// The token buckets of all classes, and the breakers that are open.
 #[derive(Debug, Default, Clone)]
 pub struct TokenBuckets {
-    /// By lane: when it would be empty again.
+    /// By lane: the time at which it would be empty.
     empty_at: std::collections::BTreeMap<&'static str, u64>,
-    /// By class: the request that has waited longest.
+    /// By class: the longest-waiting request.
     first: std::collections::BTreeMap<&'static str, First>,
-    /// By family, where ENS throttled.
+    /// By family: the open breaker.
     tripped: std::collections::BTreeMap<&'static str, OpenBreaker>,
 }
 
 #[derive(Debug, Default, Clone)]
 struct OpenBreaker {
-    /// No token before.
+    /// The end of the pause.
     blocked_until: u64,
-    /// How long that was from the throttling on: by a clock that was set back since, it is no longer than this from now.
+    /// The pause's length. It bounds `blocked_until` after a clock step back.
     pause: u64,
-    /// When the permit of the probe that is out expires; 0: none is.
+    /// Expiry of the current probe's permit; 0 without one.
     probe_until: u64,
 }
 
-/// For whom the next token of a bucket is kept.
+/// The request that a bucket's next token is kept for.
 #[derive(Debug, Clone, Copy)]
 struct First {
-    /// When it arrived.
+    /// Its arrival.
     since: u64,
-    /// How long the token is kept for it.
+    /// The end of the time for which the token is kept.
     until: u64,
 }
 
 impl OpenBreaker {
-    /// Ends nothing later than if it had begun now: the clock may have been set back.
+    /// Bounds the end times as if the pause began now, after a clock step back.
     fn bound(&mut self, now: u64) {
         self.blocked_until = self.blocked_until.min(now + self.pause);
         self.probe_until = self.probe_until.min(now + micros(PROBE_PERMIT));
@@ -188,11 +187,18 @@ impl OpenBreaker {
 
 impl TokenBuckets {
     /// Decides one request at this time.
-    pub fn take(&mut self, request: RateLimitRequest, rates: &Rates, now: Timestamp) -> RateLimitDecision {
+    pub fn take(
+        &mut self,
+        request: RateLimitRequest,
+        rates: &Rates,
+        now: Timestamp,
+    ) -> RateLimitDecision {
         let now = now.as_micros();
         self.tripped.values_mut().for_each(|breaker| breaker.bound(now));
         match request {
-            RateLimitRequest::Take(class, waits) => return self.take_token(class, waits, rates, now),
+            RateLimitRequest::Take(class, waits) => {
+                return self.take_token(class, waits, rates, now);
+            }
             RateLimitRequest::GiveBack { class, probe } => {
                 for lane in rates.lanes(class) {
                     if let Some(empty_at) = self.empty_at.get_mut(lane.name) {
@@ -213,7 +219,8 @@ impl TokenBuckets {
                 breaker.probe_until = 0;
             }
             RateLimitRequest::Close(class) => {
-                // While nobody may pass, what went through was sent before the throttling: it proves nothing.
+                // During the pause, an answered call was sent before the throttling and proves
+                // nothing.
                 if self
                     .tripped
                     .get(family(class))
@@ -226,7 +233,13 @@ impl TokenBuckets {
         RateLimitDecision::Granted
     }
 
-    fn take_token(&mut self, class: RateClass, waits: Option<Waits>, rates: &Rates, now: u64) -> RateLimitDecision {
+    fn take_token(
+        &mut self,
+        class: RateClass,
+        waits: Option<Waits>,
+        rates: &Rates,
+        now: u64,
+    ) -> RateLimitDecision {
         let wait = |until: u64| RateLimitDecision::Wait(Duration::from_micros(until - now));
         let breaker = self.tripped.get_mut(family(class));
         if let Some(breaker) = &breaker {
@@ -242,21 +255,18 @@ impl TokenBuckets {
             .iter()
             .map(|lane| {
                 let empty_at = self.empty_at.entry(lane.name).or_default();
-                // Never above a full bucket: a clock that was set back must not block the lane.
+                // Never above a full bucket: a clock step back must not block the lane.
                 *empty_at = (*empty_at).min(now + lane.burst);
                 now.max(*empty_at) + lane.interval
             })
             .collect();
-        let ready_at = lanes
-            .iter()
-            .zip(&next)
-            .map(|(lane, next)| next - lane.burst)
-            .max()
-            .unwrap_or(now);
+        let ready_at =
+            lanes.iter().zip(&next).map(|(lane, next)| next - lane.burst).max().unwrap_or(now);
         let own = lanes.first().map_or("", |lane| lane.name);
         let ordered = breaker.is_none() && rates.is_ordered(class);
         let first = self.first.get(own).copied();
-        let first = first.filter(|first| first.until > now && first.until <= now + micros(KEPT_AT_MOST));
+        let first =
+            first.filter(|first| first.until > now && first.until <= now + micros(KEPT_AT_MOST));
         let before = |since: u64| first.is_none_or(|first| since <= first.since + micros(TOGETHER));
         let since = waits.map(|waits| now.saturating_sub(micros(waits.since)));
         if ready_at > now {
@@ -273,25 +283,23 @@ impl TokenBuckets {
             }
             self.first.remove(own);
         }
-        let room = lanes
-            .iter()
-            .zip(&next)
-            .map(|(lane, next)| (now + lane.burst - next) / lane.interval);
+        let room =
+            lanes.iter().zip(&next).map(|(lane, next)| (now + lane.burst - next) / lane.interval);
         let further = match breaker {
             Some(_) => 0,
             None => room.min().unwrap_or_default().min(rates.chunk(class) - 1),
         };
-        let taken = lanes
-            .iter()
-            .zip(next)
-            .map(|(lane, next)| (lane.name, next + further * lane.interval));
+        let taken =
+            lanes.iter().zip(next).map(|(lane, next)| (lane.name, next + further * lane.interval));
         self.empty_at.extend(taken);
         match breaker {
             Some(breaker) => {
                 breaker.probe_until = now + micros(PROBE_PERMIT);
                 RateLimitDecision::Probe
             }
-            None if further > 0 => RateLimitDecision::Chunk(u32::try_from(further).unwrap_or(u32::MAX)),
+            None if further > 0 => {
+                RateLimitDecision::Chunk(u32::try_from(further).unwrap_or(u32::MAX))
+            }
             None => RateLimitDecision::Granted,
         }
     }

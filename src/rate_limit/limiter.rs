@@ -1,9 +1,11 @@
-//! The limiter of this process: it hands out permits, first come, first served. A [`Permit`] is the only way to a call of ENS.
+//! The rate limiter of this process: permits in the order of arrival. Every call of ENS needs a
+//! [`Permit`].
 //!
-//! The first in each class's queue asks the store; the others wait behind it. Of each instance only the first attach in line asks for
-//! a permit, so that a crowd at one instance takes turns with the others. Between replicas the store keeps each token for the
-//! request that has waited longest. The breaker is in the store too: the limiter reports throttled calls, and reports a success only
-//! where that closes the breaker. So an ordinary call costs one request to the store.
+//! In each class's queue only the first caller asks the store. Of each instance only the first
+//! attach takes part, so that busy instances take turns with others. Across replicas the store
+//! keeps each token for the longest-waiting request. The breaker is in the store too. The limiter
+//! reports throttled calls, and only those successes that close the breaker. So a call usually
+//! costs one store request.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,27 +17,28 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
-use crate::model::random;
+use crate::model::{Outage, random};
 
 use super::breaker::Breaker;
-use super::{RateClass, RateLimitDecision, RateLimitRequest, RateLimitStore, StoreUnreachable, Waits};
+use super::{RateClass, RateLimitDecision, RateLimitRequest, RateLimitStore, Waits};
 
 #[cfg(test)]
 mod tests;
 
 /// Minimum pause between two requests to the store.
 const MIN_PAUSE: Duration = Duration::from_millis(10);
-/// Maximum wait that is believed: after it the store is asked again.
+/// Maximum wait that is accepted; then the store is asked again.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
-/// How long the rest of a chunk is good for; what is not used by then is a call less in that moment.
+/// Lifetime of a chunk; unused tokens of it are lost.
 const CHUNK_LIFE: Duration = Duration::from_millis(50);
-/// A store that has not answered for this long cannot be reached.
+/// Time without an answer after which the store counts as unreachable.
 const SILENT_AFTER: Duration = Duration::from_millis(500);
-/// Maximum time that a report to the store delays ENS's answer.
+/// Maximum delay of ENS's answer by a report to the store.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The right to one call of ENS. One that is dropped unused is a call less in that moment and nothing worse: buckets refill,
-/// and a breaker's probe expires. To return it at once, use [`RateLimiter::give_back`].
+/// The right to one call of ENS. Dropping an unused one loses one call and nothing more: buckets
+/// refill, and a probe expires. [`RateLimiter::give_back`] and [`RateLimiter::hold`] return it at
+/// once.
 #[derive(Debug)]
 #[must_use = "an unused permit is given back with `RateLimiter::give_back`"]
 pub struct Permit {
@@ -51,15 +54,20 @@ impl Permit {
         self.probe
     }
 
-    /// What it is for.
+    /// The class of the call.
     #[must_use]
     pub const fn class(&self) -> RateClass {
         self.class
     }
+
+    /// A copy of the permit. Only one of the two may be used.
+    pub(super) const fn copy(&self) -> Self {
+        Self { ..*self }
+    }
 }
 
-/// The store's decision, to come.
-type Answer = Pin<Box<dyn Future<Output = Result<RateLimitDecision, StoreUnreachable>> + Send>>;
+/// The store's future decision.
+type Answer = Pin<Box<dyn Future<Output = Result<RateLimitDecision, Outage>> + Send>>;
 
 /// The store as a function; see [`RateLimiter::over`].
 pub type Source = Arc<dyn Fn(RateLimitRequest) -> Answer + Send + Sync>;
@@ -67,7 +75,7 @@ pub type Source = Arc<dyn Fn(RateLimitRequest) -> Answer + Send + Sync>;
 /// A number in `0.0..1.0`, for jitter.
 pub type Random = Arc<dyn Fn() -> f64 + Send + Sync>;
 
-/// Hands out permits; its clones share the queues.
+/// Hands out permits. Clones share the queues.
 #[derive(Clone)]
 pub struct RateLimiter {
     source: Source,
@@ -83,7 +91,7 @@ struct ClassQueues {
     track: ClassQueue,
     reconcile: ClassQueue,
     attaches: Mutex<Breaker>,
-    /// Of all describes: ENS throttles them together.
+    /// Shared by all describes: ENS throttles them together.
     describes: Mutex<Breaker>,
     /// Requests whose callers have left.
     leaving: TaskTracker,
@@ -91,11 +99,11 @@ struct ClassQueues {
 
 #[derive(Default)]
 struct ClassQueue {
-    /// Held by the first in the queue. tokio's mutex is fair: its waiters are the queue.
+    /// Held by the first caller. tokio's mutex is fair, so its waiters are the queue.
     front: tokio::sync::Mutex<()>,
-    /// When the store said that the next token is due.
+    /// When the next token is due, by the store's last answer.
     due: Mutex<Option<Instant>>,
-    /// What is left of a chunk, and until when it is good.
+    /// The rest of a chunk, and its expiry.
     chunk: Mutex<Option<(u32, Instant)>>,
 }
 
@@ -104,7 +112,7 @@ impl ClassQueue {
         self.chunk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes from the chunk, if something is left of it.
+    /// Takes a token from the chunk, if any is left.
     fn leased(&self, now: Instant) -> bool {
         let mut chunk = self.chunk();
         *chunk = chunk
@@ -142,12 +150,14 @@ impl ClassQueues {
     fn breaker(&self, class: RateClass) -> MutexGuard<'_, Breaker> {
         let breaker = match class {
             RateClass::Attach => &self.attaches,
-            RateClass::Describe | RateClass::Read | RateClass::Track | RateClass::Reconcile => &self.describes,
+            RateClass::Describe | RateClass::Read | RateClass::Track | RateClass::Reconcile => {
+                &self.describes
+            }
         };
         breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those behind the same breaker.
+    /// The queues behind the same breaker.
     fn throttled_with(&self, class: RateClass) -> Vec<&ClassQueue> {
         match class {
             RateClass::Attach => vec![&self.attach],
@@ -161,39 +171,28 @@ impl ClassQueues {
     fn close(&self, spent: &Permit) -> bool {
         let closes = self.breaker(spent.class).passed(spent.taken, spent.probe);
         if closes {
-            self.throttled_with(spent.class)
-                .iter()
-                .for_each(|queue| queue.set_due(None));
+            self.throttled_with(spent.class).iter().for_each(|queue| queue.set_due(None));
         }
         closes
     }
 }
 
-/// Why there is no permit.
+/// A reason why there is no permit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PermitError {
-    /// The limiter was not reached by the deadline.
-    #[error("the account's limiter of ens calls was not reached in time")]
+    /// No permit by the deadline.
+    #[error("timed out waiting for a permit of the account's budget")]
     DeadlineExceeded {
-        /// When the next token is due, as far as is known.
+        /// Time until the next token, as far as known.
         wait: Duration,
     },
     /// The store cannot be reached.
     #[error(transparent)]
-    CounterUnreachable(StoreUnreachable),
+    CounterUnreachable(Outage),
 }
 
-impl StoreUnreachable {
-    fn just_now(why: &str) -> Self {
-        Self {
-            why: why.to_owned(),
-            down_for: Duration::ZERO,
-        }
-    }
-}
-
-/// A question to the store. Where the asker leaves before its answer, a token that is granted all the same goes back: it may be the
-/// breaker's only probe.
+/// A request to the store. If the caller leaves before the answer, a granted token is returned,
+/// because it may be the breaker's only probe.
 struct Question<'a> {
     answer: Option<Answer>,
     limiter: &'a RateLimiter,
@@ -214,22 +213,15 @@ impl Drop for Question<'_> {
             // As in `give_back`.
             let _ = source(RateLimitRequest::GiveBack { class, probe }).await;
         };
-        self.limiter
-            .queues
-            .leaving
-            .spawn_on(give_back.in_current_span(), &runtime);
+        self.limiter.spawn_on(give_back.in_current_span(), &runtime);
     }
 }
 
 impl RateLimiter {
-    /// A limiter over this counter.
+    /// A limiter over this store function.
     #[must_use]
     pub fn new(source: Source) -> Self {
-        Self {
-            source,
-            random: Arc::new(random::fraction),
-            queues: Arc::default(),
-        }
+        Self { source, random: Arc::new(random::fraction), queues: Arc::default() }
     }
 
     /// A limiter over this store.
@@ -241,23 +233,23 @@ impl RateLimiter {
         }))
     }
 
-    /// With another source of jitter, so that a run can be repeated.
+    /// The limiter with another source of jitter, for repeatable runs.
     #[must_use]
     pub fn with_random(mut self, random: Random) -> Self {
         self.random = random;
         self
     }
 
-    /// A permit, if there is one now and nobody waits for it. Does not ask the store where that has said already when the next
-    /// one is due.
+    /// A permit, if one is available and no caller waits. Sends no request while the store's last
+    /// answer names a later time.
     ///
     /// # Errors
-    /// [`PermitError::DeadlineExceeded`] with the wait, or the store cannot be reached.
+    /// [`PermitError::DeadlineExceeded`] with the wait, or the store is unreachable.
     pub async fn try_permit(&self, class: RateClass) -> Result<Permit, PermitError> {
         let queue = self.queues.queue(class);
         let is_due = || queue.due().is_none_or(|due| due <= Instant::now());
         if is_due() {
-            // Those who are being served, not those who wait.
+            // It waits for callers being served, not for waiting ones.
             let front = timeout(MIN_PAUSE, queue.front.lock()).await;
             if front.is_ok() && is_due() {
                 return self.take(class, None, 0).await;
@@ -266,8 +258,8 @@ impl RateLimiter {
         Err(PermitError::DeadlineExceeded { wait: queue.wait() })
     }
 
-    /// A permit, waited for in the order of arrival until `deadline` at most. Gives up at once when the store says that
-    /// the wait is longer than that.
+    /// Waits for a permit in the order of arrival, until `deadline`. Fails at once if the store
+    /// announces a longer wait.
     ///
     /// # Errors
     /// As [`RateLimiter::try_permit`].
@@ -286,37 +278,36 @@ impl RateLimiter {
             };
             let began = Instant::now();
             let taken = timeout_at(deadline, self.take(class, Some(waits), asked)).await;
-            // A counter that was asked only just before the deadline is not silent.
+            // A store that was asked just before the deadline does not count as unreachable.
             let silent = |_| match began.elapsed() < SILENT_AFTER {
                 true => PermitError::DeadlineExceeded { wait: queue.wait() },
-                false => PermitError::CounterUnreachable(StoreUnreachable::just_now(
-                    "the limiter's counter did not answer in time",
+                false => PermitError::CounterUnreachable(Outage::just_now(
+                    "the budget's counter did \
+                        not answer in time",
                 )),
             };
             match taken.map_err(silent)? {
-                Err(PermitError::DeadlineExceeded { wait }) if Instant::now() + wait < deadline => sleep(wait).await,
+                Err(PermitError::DeadlineExceeded { wait }) if Instant::now() + wait < deadline => {
+                    sleep(wait).await
+                }
                 other => return other,
             }
         }
         Err(PermitError::DeadlineExceeded { wait: queue.wait() })
     }
 
-    /// How long the store said that the next token is away; `None` if it said nothing of the kind.
+    /// Time until the next token, if the store announced one.
     #[must_use]
     pub fn wait(&self, class: RateClass) -> Option<Duration> {
-        let wait = self
-            .queues
-            .queue(class)
-            .due()?
-            .saturating_duration_since(Instant::now());
+        let wait = self.queues.queue(class).due()?.saturating_duration_since(Instant::now());
         Some(wait).filter(|wait| !wait.is_zero())
     }
 
-    /// Gives an unused permit back.
+    /// Returns an unused permit.
     pub async fn give_back(&self, permit: Permit) {
         let Permit { class, probe, .. } = permit;
         self.queues.queue(class).set_due(None);
-        // A token that cannot be given back is only a call less this second.
+        // A token that cannot be returned is only lost.
         let _ = (self.source)(RateLimitRequest::GiveBack { class, probe }).await;
     }
 
@@ -328,13 +319,10 @@ impl RateLimiter {
             .any(|class| self.queues.breaker(class).is_open())
     }
 
-    /// Whoever made the call of this permit says that ENS throttled it, and perhaps for how long.
+    /// Reports that ENS throttled the permit's call, perhaps with a time.
     pub async fn throttled(&self, spent: &Permit, retry_after: Option<Duration>) {
         let jitter = (self.random)();
-        let pause = self
-            .queues
-            .breaker(spent.class)
-            .trip(Instant::now(), retry_after, jitter);
+        let pause = self.queues.breaker(spent.class).trip(Instant::now(), retry_after, jitter);
         if let Some(pause) = pause {
             for queue in self.queues.throttled_with(spent.class) {
                 *queue.chunk() = None;
@@ -343,23 +331,36 @@ impl RateLimiter {
         }
     }
 
-    /// Whoever made the call of this permit says that it was answered, and not throttled.
+    /// Reports that ENS answered the permit's call without throttling.
     pub async fn passed(&self, spent: &Permit) {
         if self.queues.close(spent) {
             self.report(RateLimitRequest::Close(spent.class)).await;
         }
     }
 
+    /// Runs work that outlives its caller.
+    pub(super) fn spawn_on(
+        &self,
+        work: impl Future<Output = ()> + Send + 'static,
+        runtime: &Handle,
+    ) {
+        self.queues.leaving.spawn_on(work, runtime);
+    }
+
     async fn report(&self, request: RateLimitRequest) {
-        // A report that is lost costs time, not safety: the next throttled or successful call reports again.
+        // A lost report costs time, not safety: the next call reports again.
         let answer = timeout(REPORT_TIMEOUT, (self.source)(request)).await;
         if let Ok(Err(why)) = answer {
-            tracing::debug!(?request, %why, "the limiter's counter did not take a report");
+            tracing::debug!(?request, %why, "the budget's counter did not accept a report");
         }
     }
 
-    /// Asks the store for a token.
-    async fn ask(&self, class: RateClass, waits: Option<Waits>) -> Result<RateLimitDecision, StoreUnreachable> {
+    /// Requests a token from the store.
+    async fn ask(
+        &self,
+        class: RateClass,
+        waits: Option<Waits>,
+    ) -> Result<RateLimitDecision, Outage> {
         let mut question = Question {
             answer: Some((self.source)(RateLimitRequest::Take(class, waits))),
             limiter: self,
@@ -367,14 +368,19 @@ impl RateLimiter {
         };
         let answer = match &mut question.answer {
             Some(answer) => answer.await,
-            None => return Err(StoreUnreachable::just_now("the limiter's counter was not asked")),
+            None => return Err(Outage::just_now("the budget's counter was not asked")),
         };
         question.answer = None;
         answer
     }
 
-    /// `asked`: how often the same waiter was told to wait before.
-    async fn take(&self, class: RateClass, waits: Option<Waits>, asked: u32) -> Result<Permit, PermitError> {
+    /// Requests a token. `asked` counts the waits that this caller has received before.
+    async fn take(
+        &self,
+        class: RateClass,
+        waits: Option<Waits>,
+        asked: u32,
+    ) -> Result<Permit, PermitError> {
         let queue = self.queues.queue(class);
         let granted = |taken: Instant, probe: bool| Permit { class, taken, probe };
         if queue.leased(Instant::now()) {
@@ -394,7 +400,8 @@ impl RateLimiter {
                 Ok(granted(now, true))
             }
             RateLimitDecision::Wait(wait) => {
-                // Replicas that were told the same wait do not all come back in the same moment; who lost before, comes sooner.
+                // Spreads replicas that received the same wait. A caller that lost before comes
+                // sooner.
                 let late = (self.random)() / 10.0 / f64::from(asked.saturating_add(1)).powi(2);
                 let wait = wait.clamp(MIN_PAUSE, MAX_PAUSE).mul_f64(1.0 + late);
                 queue.set_due(Some(now + wait));

@@ -1,59 +1,69 @@
-//! The account's budget of ENS calls, shared by all replicas: a rate limiter with a circuit breaker.
+//! The account's budget of ENS calls, shared by all replicas: a rate limiter with a circuit
+//! breaker.
 //!
-//! [`RateLimiter`] hands out permits in this process, first come, first served. A [`RateLimitStore`] keeps the token buckets and
-//! the breaker that all replicas share; [`TokenBuckets`] is the one in memory, and `ledger/redis/take.lua` decides the same in Redis.
+//! [`RateLimiter`] hands out permits in this process, in the order of arrival. A [`RateLimitStore`]
+//! keeps the shared token buckets and breaker. [`TokenBuckets`] does so in memory, and
+//! `ledger/redis/take.lua` in Redis.
 
 mod breaker;
 mod bucket;
+mod held;
 mod limiter;
 
 use std::future::Future;
 use std::time::Duration;
 
-pub use bucket::{InvalidRate, Lane, PROBE_PERMIT, PROBE_RETRY, Rates, TokenBuckets, family, micros};
+use crate::model::Outage;
+
+pub use bucket::{
+    InvalidRate, Lane, PROBE_PERMIT, PROBE_RETRY, Rates, TokenBuckets, family, micros,
+};
+pub use held::HeldPermit;
 pub use limiter::{Permit, PermitError, Random, RateLimiter, Source};
 
-/// What a permit is for. Attaches and describes have budgets of their own. Of the describes, attaches get three eighths at most and
-/// reads one eighth, so that at least half are the tracker's, and reads take nothing from attaches.
+/// The purpose of a permit. Attaches and describes have separate budgets. Attaches get at most
+/// three eighths of the describes and reads one eighth, so at least half are the tracker's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RateClass {
     /// One `AttachNetworkInterface`.
     Attach,
-    /// A describe on behalf of an attach: at most three eighths of all describes.
+    /// A describe for an attach: at most three eighths of all describes.
     Describe,
-    /// A describe on behalf of a call that attaches nothing (Get, List, Watch, `validate_only`): at most an eighth.
+    /// A describe for Get, List, Watch or `validate_only`: at most an eighth.
     Read,
     /// A describe of the tracker.
     Track,
-    /// A describe that compares the ledger with ENS: at most a twentieth.
+    /// A describe for a reconciliation: at most a twentieth.
     Reconcile,
 }
 
-/// How long a request for a token waits.
+/// The wait of a request for a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waits {
-    /// How long it has waited by now.
+    /// Time waited so far.
     pub since: Duration,
-    /// How long it can wait from now on: no later token is kept for it.
+    /// Maximum further wait. No later token is kept for it.
     pub most: Duration,
 }
 
 /// A request to the shared store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RateLimitRequest {
-    /// One token, if there is one now, and no other request has waited for longer. `None`: the caller does not wait, and stands
-    /// behind all that do.
+    /// One token, if one is available and no other request has waited longer. `None`: the caller
+    /// does not wait, and yields to all that do.
     Take(RateClass, Option<Waits>),
     /// Returns an unused token.
     GiveBack {
-        /// What it was for.
+        /// Its class.
         class: RateClass,
-        /// Whether it is the breaker's probe: the next one may be taken at once.
+        /// Whether it is the breaker's probe, so that the next one may be taken at once.
         probe: bool,
     },
-    /// ENS throttled a call: no token for this long, then one probe at a time until [`RateLimitRequest::Close`].
+    /// ENS throttled a call. No tokens for this long, then one probe at a time until
+    /// [`RateLimitRequest::Close`].
     Trip(RateClass, Duration),
-    /// A call succeeded: the breaker closes, unless the pause of its trip is not over. Such a call was sent before the throttling.
+    /// A call succeeded. The breaker closes unless its pause is running: the call was then sent
+    /// before the throttling.
     Close(RateClass),
 }
 
@@ -62,22 +72,13 @@ pub enum RateLimitRequest {
 pub enum RateLimitDecision {
     /// One token.
     Granted,
-    /// One token and so many more, for use at once: above a hundred a second they are leased in chunks.
+    /// One token and this many more for use at once. Above a hundred a second tokens come in
+    /// chunks.
     Chunk(u32),
-    /// One token, and the breaker is open: this call is its probe, whose success closes it.
+    /// One token from an open breaker. The call is its probe, whose success closes it.
     Probe,
-    /// No token before this long.
+    /// No token before this time has passed.
     Wait(Duration),
-}
-
-/// The store cannot be reached.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{why}")]
-pub struct StoreUnreachable {
-    /// What happened, for people.
-    pub why: String,
-    /// How long it has been out of reach by now, as far as is known.
-    pub down_for: Duration,
 }
 
 /// Keeps the token buckets and breakers that all replicas share.
@@ -85,9 +86,9 @@ pub trait RateLimitStore: Send + Sync + 'static {
     /// Decides one request.
     ///
     /// # Errors
-    /// The store cannot be reached, or not in time. A token may have been taken all the same.
+    /// The store did not answer in time. A token may have been taken.
     fn take(
         &self,
         request: RateLimitRequest,
-    ) -> impl Future<Output = Result<RateLimitDecision, StoreUnreachable>> + Send;
+    ) -> impl Future<Output = Result<RateLimitDecision, Outage>> + Send;
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The product's version, as `x-acs-version` must say it.
+/// The API version that `x-acs-version` must have.
 pub const VERSION: &str = "2017-11-10";
 
 /// One call, by ENS's own name.
@@ -30,7 +30,7 @@ impl Action {
         Self::StartInstance,
     ];
 
-    /// The call of this name; `None` for one that the simulator does not know.
+    /// The call of this name; `None` for an unknown one.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|action| action.name() == name)

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use secrecy::SecretString;
+
 use super::auth::AccessKey;
 use super::duration_range::DurationRange;
 use super::settings::Settings;
 use super::throttle::ActionRate;
-use super::world_file::{self, WorldFile};
+use super::world::file::{self, WorldFile};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,20 +17,21 @@ Examples:
   eni-gateway simulator --listen 127.0.0.1:18080 --attach-time 1s..5s --visibility-lag 3s
   eni-gateway simulator --print-world > world.toml && eni-gateway simulator --world world.toml
   curl http://127.0.0.1:18080/_simulator/        # lists the control endpoints
-  curl http://127.0.0.1:18080/_simulator/books   # every call, and how full each instance ever was
+  curl http://127.0.0.1:18080/_simulator/books   # every call, and the occupancy of each instance
 
 The key is read from ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and \
 ALIBABA_CLOUD_SECURITY_TOKEN, as the gateway reads it. Without them the simulator knows one key, which it prints.";
 
-/// Runs a simulator of ENS: a real HTTP server that checks signatures and behaves as ENS is documented to.
+/// Runs a simulator of ENS: a real HTTP server that checks signatures and behaves as ENS is
+/// documented to.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Where to listen; port 0 takes a free one
+    /// Address of the simulator; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:18080")]
     pub listen: SocketAddr,
 
-    /// The world to begin with, as TOML or JSON [default: some of everything]
+    /// Initial world, as TOML or JSON [default: an example of each case]
     #[arg(long, value_name = "FILE")]
     pub world: Option<PathBuf>,
 
@@ -36,23 +39,23 @@ pub struct Args {
     #[arg(long)]
     pub print_world: bool,
 
-    /// From an accepted attach to InUse, such as 2s or 1s..3s
+    /// Time from an accepted attach to InUse, such as 2s or 1s..3s
     #[arg(long, value_name = "TIME")]
     pub attach_time: Option<DurationRange>,
 
-    /// From an accepted detach to Available
+    /// Time from an accepted detach to Available
     #[arg(long, value_name = "TIME")]
     pub detach_time: Option<DurationRange>,
 
-    /// How old the state is that a describe shows
+    /// Age of the state that a describe shows
     #[arg(long, value_name = "TIME")]
     pub visibility_lag: Option<DurationRange>,
 
-    /// Most ENIs that an instance may hold
+    /// Maximum number of ENIs on an instance
     #[arg(long, value_name = "N")]
     pub eni_limit: Option<usize>,
 
-    /// Let callers break the limit, to see in the books whether they would
+    /// Do not enforce the limit, to see in the journal what callers do
     #[arg(long)]
     pub no_limit: bool,
 
@@ -60,25 +63,35 @@ pub struct Args {
     #[arg(long = "rate", value_name = "ACTION=N")]
     pub rates: Vec<ActionRate>,
 
-    /// How far ENS's clock is ahead of this machine's, such as 20s or -20s
+    /// Time by which ENS's clock is ahead, such as 20s or -20s
     #[arg(long, value_name = "TIME", default_value = "0s", allow_hyphen_values = true)]
     pub clock_ahead: jiff::SignedDuration,
 
-    /// How far a request's date may be off, such as 15m
+    /// Maximum age of a request's date, such as 15m
     #[arg(long, value_name = "TIME", default_value = "15m")]
     pub date_window: jiff::SignedDuration,
 
-    /// Seed of everything drawn at random
+    /// Key of the control endpoints for other hosts, as `Authorization: Bearer KEY`; without it
+    /// only this host can use them
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "ENI_GATEWAY_SIMULATOR_CONTROL_KEY",
+        hide_env_values = true
+    )]
+    pub control_key: Option<SecretString>,
+
+    /// Seed of all random choices
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 }
 
 impl Args {
-    /// The world that they describe.
+    /// The world of these arguments.
     ///
     /// # Errors
-    /// The world file cannot be read or is not valid.
-    pub fn world(&self) -> Result<WorldFile, world_file::Error> {
+    /// The world file cannot be read or is invalid.
+    pub fn world(&self) -> Result<WorldFile, file::Error> {
         let mut world = match &self.world {
             Some(path) => WorldFile::read(path)?,
             None => WorldFile::default_world(),
@@ -94,18 +107,15 @@ impl Args {
         Ok(world)
     }
 
-    /// The settings that they describe, with this key.
+    /// The settings of these arguments, with this key.
     #[must_use]
     pub fn settings(&self, key: AccessKey) -> Settings {
         Settings {
             keys: vec![key],
-            rates: self
-                .rates
-                .iter()
-                .map(|ActionRate(action, rate)| (*action, *rate))
-                .collect(),
+            rates: self.rates.iter().map(|ActionRate(action, rate)| (*action, *rate)).collect(),
             clock_ahead: self.clock_ahead,
             date_window: self.date_window,
+            control_key: self.control_key.clone(),
             ..Settings::default()
         }
     }

@@ -1,6 +1,7 @@
-//! One call from arrival to answer: written down, authenticated, rated, struck by a fault, handed to the world.
+//! One call from arrival to answer: journal, authentication, rate limit, fault, world.
 //!
-//! Everything but the sockets is here, so that a simulation can call it without any. What waits does so on tokio's clock.
+//! It has everything but the sockets, so a simulation can call it directly. It waits on tokio's
+//! clock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use super::settings::{Clock, Settings};
 use super::throttle::Throttle;
 use super::world::{Course, World};
 
-/// ENS behind its front door. Clones are the same one.
+/// ENS without its HTTP server. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Cloud(Arc<Shared>);
 
@@ -39,23 +40,23 @@ struct State {
     faults: Faults,
 }
 
-/// What the caller gets.
+/// The caller's answer.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Answer {
     /// ENS's answer.
     Reply(HttpReply),
-    /// The first half of ENS's answer, then the end of the connection.
+    /// The first half of ENS's answer, then a closed connection.
     Truncated(HttpReply),
     /// A page of HTML with this status.
     Html(u16),
-    /// HTTP 200 and a body that is no JSON.
+    /// HTTP 200 with a body that is not JSON.
     NotJson,
     /// The connection is reset.
     Reset,
 }
 
 impl Answer {
-    /// As it stands in the books.
+    /// The outcome as in the journal.
     fn outcome(&self) -> String {
         match self {
             Self::Reply(reply) => reply.code().to_owned(),
@@ -75,7 +76,7 @@ impl Answer {
 }
 
 impl Cloud {
-    /// This world, run like this.
+    /// A cloud of this world with these settings.
     #[must_use]
     pub fn new(world: World, settings: Settings) -> Self {
         Self(Arc::new(Shared {
@@ -123,50 +124,50 @@ impl Cloud {
         self.state().faults.push(fault);
     }
 
-    /// The faults that have not struck yet.
+    /// The faults that are still queued.
     #[must_use]
     pub fn faults(&self) -> Vec<Fault> {
         self.state().faults.waiting().to_vec()
     }
 
-    /// Forgets the faults that have not struck yet.
+    /// Removes the queued faults.
     pub fn clear_faults(&self) {
         self.state().faults.clear();
     }
 
-    /// Other keys from now on.
+    /// Replaces the keys.
     pub fn set_keys(&self, keys: Vec<AccessKey>) {
         self.state().verifier.set_keys(keys);
     }
 
-    /// The books as of now.
+    /// The current journal.
     #[must_use]
     pub fn books(&self) -> CallJournal {
         self.world(|world, _| world.books().clone())
     }
 
-    /// Looks at or changes the world, past every rule, at the present time, which it is given as well.
+    /// Passes the world and the current time to `visit`, which may bypass every rule.
     pub fn world<T>(&self, visit: impl FnOnce(&mut World, Instant) -> T) -> T {
         let mut state = self.state();
-        // Read under the lock: the world wants its calls in the order of their times.
+        // Read under the lock, because the world needs calls in the order of their times.
         let now = Instant::now();
         state.world.advance(now);
         visit(&mut state.world, now)
     }
 
-    /// Back to the world as it began, with new books and no faults. Used nonces stay used.
+    /// Resets the world, the journal and the faults. Used nonces stay used.
     pub fn reset(&self) {
         let mut state = self.state();
         state.world.reset();
         state.faults.clear();
     }
 
-    /// ENS's `Date` now.
+    /// ENS's current `Date`.
     pub(super) fn date(&self) -> String {
         self.0.clock.date()
     }
 
-    /// No method panics with the lock held, so that a poisoned lock still guards a sound state.
+    /// No method panics while it holds the lock, so a poisoned lock guards a valid state.
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -182,18 +183,23 @@ impl Cloud {
                 ..Call::default()
             };
             world.books_mut().begin(&call);
-            Visit {
-                cloud: self.clone(),
-                call,
-            }
+            Visit { cloud: self.clone(), call }
         })
     }
 
-    async fn process(&self, mut visit: Visit, action: Result<Action, Refusal>, params: &Params) -> Answer {
-        let admitted = action.and_then(|action| self.admit(action, params).map(|fault| (action, fault)));
+    async fn process(
+        &self,
+        mut visit: Visit,
+        action: Result<Action, Refusal>,
+        params: &Params,
+    ) -> Answer {
+        let admitted =
+            action.and_then(|action| self.admit(action, params).map(|fault| (action, fault)));
         let answer = match admitted {
             Err(refusal) => Answer::Reply(self.state().world.reply(Err(refusal))),
-            Ok((action, None)) => Answer::Reply(self.apply(&mut visit, action, params, Course::default())),
+            Ok((action, None)) => {
+                Answer::Reply(self.apply(&mut visit, action, params, Course::default()))
+            }
             Ok((action, Some(fault))) => self.suffer(&mut visit, action, params, fault).await,
         };
         visit.call.outcome = answer.outcome();
@@ -201,7 +207,7 @@ impl Cloud {
         answer
     }
 
-    /// Past the rate limit, with the fault that will strike.
+    /// Applies the rate limit, and returns the call's fault.
     fn admit(&self, action: Action, params: &Params) -> Result<Option<Fault>, Refusal> {
         let mut state = self.state();
         let taken = state.throttle.take(action, Instant::now());
@@ -209,7 +215,13 @@ impl Cloud {
         Ok(state.faults.strike(action, params))
     }
 
-    fn apply(&self, visit: &mut Visit, action: Action, params: &Params, course: Course) -> HttpReply {
+    fn apply(
+        &self,
+        visit: &mut Visit,
+        action: Action,
+        params: &Params,
+        course: Course,
+    ) -> HttpReply {
         let world = &mut self.state().world;
         let now = Instant::now();
         let reply = match action {
@@ -220,7 +232,13 @@ impl Cloud {
         reply
     }
 
-    async fn suffer(&self, visit: &mut Visit, action: Action, params: &Params, fault: Fault) -> Answer {
+    async fn suffer(
+        &self,
+        visit: &mut Visit,
+        action: Action,
+        params: &Params,
+        fault: Fault,
+    ) -> Answer {
         wait(fault.delay).await;
         let mut apply = |course| self.apply(visit, action, params, course);
         let refuse = |refusal| Answer::Reply(self.state().world.reply(Err(refusal)));
@@ -230,12 +248,7 @@ impl Cloud {
             Effect::AttachTime { takes } => Answer::Reply(apply(Course::Takes(takes))),
             Effect::AcceptThenForget => Answer::Reply(self.state().world.reply(Ok(json!({})))),
             Effect::Refuse { code, status, message } => refuse(Refusal::new(status, code, message)),
-            Effect::RefuseApplied {
-                code,
-                status,
-                message,
-                retry_after,
-            } => {
+            Effect::RefuseApplied { code, status, message, retry_after } => {
                 apply(Course::Succeeds);
                 refuse(Refusal::new(status, code, message).retry_after(retry_after))
             }
@@ -280,7 +293,7 @@ impl Cloud {
     }
 }
 
-/// A call in processing; its end is written down when this is dropped.
+/// A call in processing. Its drop records the end.
 struct Visit {
     cloud: Cloud,
     call: Call,
@@ -307,10 +320,8 @@ async fn wait(duration: Duration) {
 /// The query's parameters and those of a form body.
 fn params_of(parts: &Parts, body: &[u8]) -> Params {
     let mut params = Params::decode(parts.uri.query().unwrap_or_default());
-    let content_type = parts
-        .headers
-        .get(http::header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let content_type =
+        parts.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     if content_type.is_some_and(|it| it.starts_with("application/x-www-form-urlencoded")) {
         params.extend(Params::decode(&String::from_utf8_lossy(body)));
     }

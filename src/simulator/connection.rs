@@ -1,7 +1,8 @@
-//! TCP connections that can be reset from within a handler.
+//! TCP connections that a handler can reset.
 //!
-//! The trap: a handler has no way to its socket. So the socket carries a switch, the handler gets it by `ConnectInfo`, and once
-//! it is thrown the next read or write fails. hyper then drops the socket, which, with a linger time of zero, sends RST.
+//! Trap: a handler has no access to its socket. So the socket has a switch, which the handler gets
+//! by `ConnectInfo`. After it is set the next read or write fails. hyper then drops the socket,
+//! whose linger time of zero sends RST.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,14 +16,17 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The switch of one connection.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Cut(Arc<AtomicBool>);
+/// The switch of one connection, and its peer.
+#[derive(Clone, Debug)]
+pub(super) struct Cut {
+    thrown: Arc<AtomicBool>,
+    pub(super) peer: SocketAddr,
+}
 
 impl Cut {
     /// Resets the connection at its next read or write, such as that of the answer.
     pub(super) fn throw(&self) {
-        self.0.store(true, Ordering::Release);
+        self.thrown.store(true, Ordering::Release);
     }
 }
 
@@ -35,15 +39,9 @@ impl Listener for ConnectionListener {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.0).await;
-        // Only latency is lost where this fails.
+        // A failure costs only latency.
         let _ = stream.set_nodelay(true);
-        (
-            Connection {
-                stream,
-                cut: Cut::default(),
-            },
-            address,
-        )
+        (Connection { stream, cut: Cut { thrown: Arc::default(), peer: address } }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -65,7 +63,7 @@ pub(super) struct Connection {
 
 impl Connection {
     fn check(&self) -> io::Result<()> {
-        if self.cut.0.load(Ordering::Acquire) {
+        if self.cut.thrown.load(Ordering::Acquire) {
             self.stream.set_zero_linger()?;
             return Err(io::ErrorKind::ConnectionReset.into());
         }
@@ -74,14 +72,22 @@ impl Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.check()?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.check()?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
@@ -103,7 +109,7 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// A socket that is to be reset must not say goodbye first.
+    /// A socket that will be reset must not close in order.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check()?;
         Pin::new(&mut self.stream).poll_shutdown(cx)

@@ -1,39 +1,49 @@
-//! The control endpoints: what tests in other processes use in place of the Rust API. JSON in, JSON out, no signature.
+//! The control endpoints: the Rust API for tests in other processes. JSON without a signature; from
+//! other hosts with a key.
 
-use axum::extract::State;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::connect_info::ConnectInfo;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use http::StatusCode;
+use http::header::AUTHORIZATION;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::auth::AccessKey;
+use super::cloud::Cloud;
+use super::connection::Cut;
 use super::faults::Fault;
 use super::journal::CallJournal;
 use super::refusal::Refusal;
 use super::rules::WorldRules;
-use super::server::Front;
-use super::world::{EniStatus, Placement};
-use super::world_file::WorldFile;
+use super::world::{EniStatus, Placement, WorldFile};
 
 const INDEX: &str = "\
-GET    /_simulator/books      what was written down: every call, each instance's occupancy
-GET    /_simulator/world      instances, ENIs and rules as they stand, in the form of a world file
-GET    /_simulator/faults     the faults that have not struck yet
+GET    /_simulator/books      the journal: every call, each instance's occupancy
+GET    /_simulator/world      the current instances, ENIs and rules, as a world file
+GET    /_simulator/faults     the pending faults
 POST   /_simulator/faults     one fault or a list: {\"action\": \"AttachNetworkInterface\", \"effect\": {\"kind\": \"drop_after\"}}
-DELETE /_simulator/faults     forgets them
-POST   /_simulator/foreign    moves an ENI past the API: {\"eni\": \"eni-0001\", \"instance\": \"i-stopped-1\", \"status\": \"InUse\"};
+DELETE /_simulator/faults     removes them
+POST   /_simulator/foreign    moves an ENI outside the API: {\"eni\": \"eni-0001\", \"instance\": \"i-stopped-1\", \"status\": \"InUse\"};
                               without an instance it is Available
-POST   /_simulator/power      gives an instance any status: {\"instance\": \"i-stopped-1\", \"status\": \"Running\"}
-POST   /_simulator/rules      changes the rules that are named: {\"lag_by_id\": \"3s\"}
+POST   /_simulator/power      sets an instance's status: {\"instance\": \"i-stopped-1\", \"status\": \"Running\"}
+POST   /_simulator/rules      changes the named rules: {\"lag_by_id\": \"3s\"}
 POST   /_simulator/keys       replaces the keys: [{\"id\": \"…\", \"secret\": \"…\", \"token\": \"…\", \"state\": \"active\"}]
-POST   /_simulator/reset      back to the beginning: world, books, faults
+POST   /_simulator/reset      restores the initial world, journal and faults
 ";
 
-pub(super) fn router() -> Router<Front> {
+pub(super) fn router<S: Clone + Send + Sync + 'static>(
+    cloud: Cloud,
+    key: Option<SecretString>,
+) -> Router<S> {
     Router::new()
-        .route("/_simulator/", get(async || INDEX))
         .route("/_simulator/books", get(books))
         .route("/_simulator/world", get(world))
         .route("/_simulator/faults", get(faults).post(add_faults).delete(clear_faults))
@@ -43,18 +53,43 @@ pub(super) fn router() -> Router<Front> {
         .route("/_simulator/keys", post(keys))
         .route("/_simulator/reset", post(reset))
         .route("/_simulator/{*unknown}", any(async || (StatusCode::NOT_FOUND, INDEX)))
+        .layer(middleware::from_fn_with_state(key.map(Arc::new), guard))
+        // Probes of other hosts may read it.
+        .route("/_simulator/", get(async || INDEX))
+        .with_state(cloud)
 }
 
-async fn books(State(front): State<Front>) -> Json<CallJournal> {
-    Json(front.cloud.books())
+/// Refuses a call from another host without the key.
+async fn guard(
+    State(key): State<Option<Arc<SecretString>>>,
+    ConnectInfo(Cut { peer, .. }): ConnectInfo<Cut>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if is_permitted(peer.ip(), given, key.as_deref()) {
+        return next.run(request).await;
+    }
+    let error = "another host needs the key of --control-key, as `Authorization: Bearer KEY`";
+    (StatusCode::UNAUTHORIZED, Json(json!({ "error": error }))).into_response()
 }
 
-async fn world(State(front): State<Front>) -> Json<WorldFile> {
-    Json(front.cloud.world(|world, _| world.snapshot()))
+fn is_permitted(peer: IpAddr, authorization: Option<&str>, key: Option<&SecretString>) -> bool {
+    let given = authorization.and_then(|value| value.strip_prefix("Bearer "));
+    let has_key = key.is_some_and(|key| given == Some(key.expose_secret()));
+    peer.to_canonical().is_loopback() || has_key
 }
 
-async fn faults(State(front): State<Front>) -> Json<Vec<Fault>> {
-    Json(front.cloud.faults())
+async fn books(State(cloud): State<Cloud>) -> Json<CallJournal> {
+    Json(cloud.books())
+}
+
+async fn world(State(cloud): State<Cloud>) -> Json<WorldFile> {
+    Json(cloud.world(|world, _| world.snapshot()))
+}
+
+async fn faults(State(cloud): State<Cloud>) -> Json<Vec<Fault>> {
+    Json(cloud.faults())
 }
 
 #[derive(Deserialize)]
@@ -64,21 +99,22 @@ enum OneOrMany {
     One(Value),
 }
 
-async fn add_faults(State(front): State<Front>, Json(faults): Json<OneOrMany>) -> Result<Json<Vec<Fault>>, Problem> {
+async fn add_faults(
+    State(cloud): State<Cloud>,
+    Json(faults): Json<OneOrMany>,
+) -> Result<Json<Vec<Fault>>, Problem> {
     let values = match faults {
         OneOrMany::Many(values) => values,
         OneOrMany::One(value) => vec![value],
     };
-    let faults = values
-        .into_iter()
-        .map(serde_json::from_value)
-        .collect::<Result<Vec<Fault>, _>>()?;
-    faults.into_iter().for_each(|fault| front.cloud.fault(fault));
-    Ok(Json(front.cloud.faults()))
+    let faults =
+        values.into_iter().map(serde_json::from_value).collect::<Result<Vec<Fault>, _>>()?;
+    faults.into_iter().for_each(|fault| cloud.fault(fault));
+    Ok(Json(cloud.faults()))
 }
 
-async fn clear_faults(State(front): State<Front>) {
-    front.cloud.clear_faults();
+async fn clear_faults(State(cloud): State<Cloud>) {
+    cloud.clear_faults();
 }
 
 #[derive(Deserialize)]
@@ -89,19 +125,10 @@ struct Foreign {
     status: Option<EniStatus>,
 }
 
-async fn foreign(State(front): State<Front>, Json(wanted): Json<Foreign>) -> Result<(), Problem> {
-    let usual = if wanted.instance.is_some() {
-        EniStatus::InUse
-    } else {
-        EniStatus::Available
-    };
-    let placement = Placement {
-        status: wanted.status.unwrap_or(usual),
-        instance: wanted.instance,
-    };
-    Ok(front
-        .cloud
-        .world(|world, now| world.force(&wanted.eni, placement, now))?)
+async fn foreign(State(cloud): State<Cloud>, Json(wanted): Json<Foreign>) -> Result<(), Problem> {
+    let usual = if wanted.instance.is_some() { EniStatus::InUse } else { EniStatus::Available };
+    let placement = Placement { status: wanted.status.unwrap_or(usual), instance: wanted.instance };
+    Ok(cloud.world(|world, now| world.force(&wanted.eni, placement, now))?)
 }
 
 #[derive(Deserialize)]
@@ -111,14 +138,15 @@ struct Power {
     status: String,
 }
 
-async fn power(State(front): State<Front>, Json(wanted): Json<Power>) -> Result<(), Problem> {
-    Ok(front
-        .cloud
-        .world(|world, now| world.force_status(&wanted.instance, &wanted.status, now))?)
+async fn power(State(cloud): State<Cloud>, Json(wanted): Json<Power>) -> Result<(), Problem> {
+    Ok(cloud.world(|world, now| world.force_status(&wanted.instance, &wanted.status, now))?)
 }
 
-async fn rules(State(front): State<Front>, Json(changes): Json<Value>) -> Result<Json<WorldRules>, Problem> {
-    let rules = front.cloud.world(|world, _| {
+async fn rules(
+    State(cloud): State<Cloud>,
+    Json(changes): Json<Value>,
+) -> Result<Json<WorldRules>, Problem> {
+    let rules = cloud.world(|world, _| {
         let mut rules = serde_json::to_value(world.rules())?;
         if let (Some(rules), Some(changes)) = (rules.as_object_mut(), changes.as_object()) {
             rules.extend(changes.clone());
@@ -130,15 +158,15 @@ async fn rules(State(front): State<Front>, Json(changes): Json<Value>) -> Result
     Ok(Json(rules))
 }
 
-async fn keys(State(front): State<Front>, Json(keys): Json<Vec<AccessKey>>) {
-    front.cloud.set_keys(keys);
+async fn keys(State(cloud): State<Cloud>, Json(keys): Json<Vec<AccessKey>>) {
+    cloud.set_keys(keys);
 }
 
-async fn reset(State(front): State<Front>) {
-    front.cloud.reset();
+async fn reset(State(cloud): State<Cloud>) {
+    cloud.reset();
 }
 
-/// Why a control call did nothing.
+/// A failed control call.
 struct Problem(String);
 
 impl From<serde_json::Error> for Problem {
@@ -156,5 +184,27 @@ impl From<Refusal> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "error": self.0 }))).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_host_needs_the_key() {
+        let key = SecretString::from("hush");
+        for (peer, authorization, key, permitted) in [
+            ("127.0.0.1", None, None, true),
+            ("::ffff:127.0.0.1", None, Some(&key), true),
+            ("10.0.0.1", None, None, false),
+            ("10.0.0.1", Some("Bearer "), None, false),
+            ("10.0.0.1", None, Some(&key), false),
+            ("10.0.0.1", Some("Bearer other"), Some(&key), false),
+            ("10.0.0.1", Some("Bearer hush"), Some(&key), true),
+        ] {
+            let found = is_permitted(peer.parse().unwrap(), authorization, key);
+            assert_eq!(found, permitted, "{peer} {authorization:?}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A duration that may vary: `2s`, or `1s..3s`.
+//! A range of durations: `2s` or `1s..3s`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
-/// A duration, drawn anew each time from `min..=max`. Written `2s` or `1s..3s`.
+/// Durations in `min..=max`. Written `2s` or `1s..3s`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DurationRange {
@@ -15,48 +15,41 @@ pub struct DurationRange {
     max: Duration,
 }
 
-/// Why a text is no [`DurationRange`].
+/// A reason why a text is not a [`DurationRange`].
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum InvalidSpread {
-    /// One of its ends is no duration.
-    #[error("`{text}` is no duration such as 2s or 250ms: {source}")]
+    /// One end is not a duration.
+    #[error("`{text}` is not a duration such as 2s or 250ms: {source}")]
     Duration {
         /// The end.
         text: String,
-        /// What is wrong with it.
+        /// The cause.
         source: humantime::DurationError,
     },
-    /// It ends before it begins.
+    /// The end is before the beginning.
     #[error("a range must not end before it begins: {0}")]
     Reversed(String),
 }
 
 impl DurationRange {
-    /// No time at all.
+    /// Zero.
     pub const ZERO: Self = Self::fixed(Duration::ZERO);
 
-    /// Always the same.
+    /// A fixed duration.
     #[must_use]
     pub const fn fixed(duration: Duration) -> Self {
-        Self {
-            min: duration,
-            max: duration,
-        }
+        Self { min: duration, max: duration }
     }
 
-    /// The longest that can be drawn.
+    /// The maximum.
     #[must_use]
     pub const fn longest(self) -> Duration {
         self.max
     }
 
-    /// One draw.
+    /// A random duration of the range.
     pub fn draw(self, rng: &mut impl Rng) -> Duration {
-        if self.min == self.max {
-            self.min
-        } else {
-            rng.random_range(self.min..=self.max)
-        }
+        if self.min == self.max { self.min } else { rng.random_range(self.min..=self.max) }
     }
 }
 
@@ -65,10 +58,8 @@ impl FromStr for DurationRange {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let end = |end: &str| {
-            humantime::parse_duration(end.trim()).map_err(|source| InvalidSpread::Duration {
-                text: end.trim().to_owned(),
-                source,
-            })
+            humantime::parse_duration(end.trim())
+                .map_err(|source| InvalidSpread::Duration { text: end.trim().to_owned(), source })
         };
         let Some((min, max)) = text.split_once("..") else {
             return Ok(Self::fixed(end(text)?));

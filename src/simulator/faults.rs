@@ -1,6 +1,6 @@
-//! Faults on demand: what shall go wrong with the next calls that match.
+//! Faults on demand, for the next calls that match.
 //!
-//! A fault strikes after signature and rate limit have passed, so that a test knows which call it meets.
+//! A fault applies after signature and rate limit, so that a test knows which call it affects.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::action::Action;
 use super::params::Params;
 use super::refusal::Refusal;
 
-/// What goes wrong, with which calls, how often. In JSON, durations read `"250ms"`:
+/// A fault: its effect, the calls it matches and their number. In JSON, durations read `"250ms"`:
 /// `{"action": "AttachNetworkInterface", "eni": "eni-0001", "effect": {"kind": "drop_after"}}`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -23,23 +23,23 @@ pub struct Fault {
     pub eni: Option<String>,
     /// Matching calls that pass first (0).
     pub skip: u32,
-    /// Matching calls that it then strikes (1).
+    /// Number of matching calls that it then applies to (1).
     pub times: u32,
-    /// Waited before anything else is done.
+    /// Delay before anything else.
     #[serde(with = "humantime_serde")]
     pub delay: Duration,
-    /// Waited after the call took effect, before the answer.
+    /// Delay between the effect and the answer.
     #[serde(with = "humantime_serde")]
     pub delay_answer: Duration,
-    /// What happens.
+    /// The effect.
     pub effect: Effect,
 }
 
-/// What a fault does. "Takes effect" means that ENS's rules decide as ever.
+/// The effect of a fault. "Takes effect" means that ENS's rules decide.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Effect {
-    /// Nothing but the delays.
+    /// Only the delays.
     #[default]
     None,
     /// The call is refused.
@@ -53,8 +53,8 @@ pub enum Effect {
         #[serde(default)]
         message: String,
     },
-    /// The call takes effect, and is answered with this error as if it had not: what a second delivery of the same request gets, or
-    /// an answer with the wrong code, status or header.
+    /// The call takes effect, but is answered with this error. A second delivery of the same
+    /// request, or a wrong code, status or header, looks like this.
     RefuseApplied {
         /// `Code` (`InvalidOperation.InvalidEniStatus`).
         #[serde(default = "eni_status")]
@@ -79,22 +79,23 @@ pub enum Effect {
     DropBefore,
     /// The call takes effect, then the connection is reset.
     DropAfter,
-    /// The connection is reset, and the call takes effect `after` later. Attach only; any other takes none.
+    /// The connection is reset, and the call takes effect `after` later. Attach only; other calls
+    /// take no effect.
     ApplyLate {
-        /// How much later.
+        /// The delay.
         #[serde(with = "humantime_serde")]
         after: Duration,
     },
-    /// The call takes effect and is answered, and a copy of it arrives `after` later, which ENS's rules may let take effect again.
-    /// Attach only; any other is not repeated.
+    /// The call takes effect and is answered. A copy arrives `after` later, and ENS's rules decide
+    /// about it. Attach only; other calls are not repeated.
     Replay {
-        /// How much later.
+        /// The delay.
         #[serde(with = "humantime_serde")]
         after: Duration,
     },
     /// The call takes effect, and is answered with `ens.interface.error`.
     Mask,
-    /// A page of HTML, as a load balancer makes it.
+    /// A page of HTML, as from a load balancer.
     Html {
         /// HTTP status (502).
         #[serde(default = "bad_gateway")]
@@ -103,17 +104,17 @@ pub enum Effect {
         #[serde(default)]
         apply: bool,
     },
-    /// HTTP 200 with a body that is no JSON.
+    /// HTTP 200 with a body that is not JSON.
     NotJson {
         /// Whether the call takes effect first.
         #[serde(default)]
         apply: bool,
     },
-    /// The call takes effect; its answer ends in the middle of the body.
+    /// The call takes effect; its answer is cut in the body.
     Truncated,
     /// The attach is accepted, and the ENI is `Available` again after the attach time.
     AcceptThenFail,
-    /// The attach is accepted, and nothing comes of it: the ENI never leaves `Available`.
+    /// The attach is accepted without effect: the ENI stays `Available`.
     AcceptThenForget,
     /// The attach is accepted, and takes this long.
     AttachTime {
@@ -124,7 +125,7 @@ pub enum Effect {
 }
 
 impl Default for Fault {
-    /// One call of any kind, and nothing happens to it.
+    /// A fault without effect for one call of any kind.
     fn default() -> Self {
         Self {
             action: None,
@@ -140,45 +141,41 @@ impl Default for Fault {
 }
 
 impl Fault {
-    /// A fault that strikes the next call of this action.
+    /// A fault for the next call of this action.
     #[must_use]
     pub fn next(action: Action, effect: Effect) -> Self {
-        Self {
-            action: Some(action),
-            effect,
-            ..Self::default()
-        }
+        Self { action: Some(action), effect, ..Self::default() }
     }
 
-    /// The same, for calls that name this instance.
+    /// Limits it to calls that name this instance.
     #[must_use]
     pub fn instance(mut self, id: impl Into<String>) -> Self {
         self.instance = Some(id.into());
         self
     }
 
-    /// The same, for calls that name this ENI.
+    /// Limits it to calls that name this ENI.
     #[must_use]
     pub fn eni(mut self, id: impl Into<String>) -> Self {
         self.eni = Some(id.into());
         self
     }
 
-    /// The same, for so many calls.
+    /// Applies it to this many calls.
     #[must_use]
     pub fn times(mut self, times: u32) -> Self {
         self.times = times;
         self
     }
 
-    /// The same, after a delay.
+    /// Adds a delay.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// The same, with the answer delayed.
+    /// Adds a delay of the answer.
     #[must_use]
     pub fn delay_answer(mut self, delay: Duration) -> Self {
         self.delay_answer = delay;
@@ -187,15 +184,12 @@ impl Fault {
 
     fn matches(&self, action: Action, params: &Params) -> bool {
         self.action.is_none_or(|wanted| wanted == action)
-            && self
-                .instance
-                .as_deref()
-                .is_none_or(|id| params.get("InstanceId") == Some(id))
+            && self.instance.as_deref().is_none_or(|id| params.get("InstanceId") == Some(id))
             && self.eni.as_ref().is_none_or(|id| params.enis().contains(id))
     }
 }
 
-/// The faults that have not struck yet, in the order in which they came.
+/// The queued faults, in order.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Vec<Fault>);
 
@@ -212,7 +206,7 @@ impl Faults {
         &self.0
     }
 
-    /// The fault that strikes this call: the first that matches and has nothing to skip.
+    /// Takes the fault for this call: the first that matches and skips none.
     pub(super) fn strike(&mut self, action: Action, params: &Params) -> Option<Fault> {
         let index = self.0.iter_mut().position(|fault| {
             let matches = fault.matches(action, params);
@@ -247,22 +241,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strikes_only_what_matches_after_what_it_skips_as_often_as_told() {
+    fn a_fault_affects_matching_calls_after_its_skips_as_often_as_set() {
         let mut faults = Faults::default();
         faults.push(Fault {
             skip: 1,
-            ..Fault::next(Action::AttachNetworkInterface, Effect::Mask)
-                .eni("eni-1")
-                .times(2)
+            ..Fault::next(Action::AttachNetworkInterface, Effect::Mask).eni("eni-1").times(2)
         });
         let attach = Params::from_iter([("InstanceId", "i-1"), ("NetworkInterfaceId", "eni-1")]);
         let other = Params::from_iter([("InstanceId", "i-1"), ("NetworkInterfaceId", "eni-2")]);
-        let mut strikes = |action, params: &Params| faults.strike(action, params).is_some();
-        assert!(!strikes(Action::AttachNetworkInterface, &other));
-        assert!(!strikes(Action::DetachNetworkInterface, &attach));
-        let hits: Vec<_> = (0..4)
-            .map(|_| strikes(Action::AttachNetworkInterface, &attach))
-            .collect();
+        let mut applies = |action, params: &Params| faults.strike(action, params).is_some();
+        assert!(!applies(Action::AttachNetworkInterface, &other));
+        assert!(!applies(Action::DetachNetworkInterface, &attach));
+        let hits: Vec<_> =
+            (0..4).map(|_| applies(Action::AttachNetworkInterface, &attach)).collect();
         assert_eq!(hits, [false, true, true, false]);
     }
 
@@ -271,12 +262,7 @@ mod tests {
         let text = r#"{"action": "AttachNetworkInterface", "delay": "250ms", "effect": {"kind": "apply_late", "after": "2s"}}"#;
         let fault: Fault = serde_json::from_str(text).unwrap();
         assert_eq!(fault.delay, Duration::from_millis(250));
-        assert_eq!(
-            fault.effect,
-            Effect::ApplyLate {
-                after: Duration::from_secs(2)
-            }
-        );
+        assert_eq!(fault.effect, Effect::ApplyLate { after: Duration::from_secs(2) });
         assert_eq!(fault.times, 1);
         let text = r#"{"effect": {"kind": "refuse_applied", "status": 429, "retry_after": "1s"}}"#;
         let fault: Fault = serde_json::from_str(text).unwrap();
@@ -287,11 +273,9 @@ mod tests {
             retry_after: Some(Duration::from_secs(1)),
         };
         assert_eq!(fault.effect, expected);
-        for bad in [
-            r#"{"effect": {"kind": "explode"}}"#,
-            r#"{"eniId": "x"}"#,
-            r#"{"action": "Attach"}"#,
-        ] {
+        for bad in
+            [r#"{"effect": {"kind": "explode"}}"#, r#"{"eniId": "x"}"#, r#"{"action": "Attach"}"#]
+        {
             assert!(serde_json::from_str::<Fault>(bad).is_err(), "{bad}");
         }
     }

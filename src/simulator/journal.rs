@@ -1,4 +1,4 @@
-//! What the simulator wrote down: every call, and how full each instance ever was. The judge in tests.
+//! The simulator's journal: every call, and the occupancy of each instance. Tests judge by it.
 //!
 //! Times are milliseconds from the beginning of the world.
 
@@ -6,129 +6,129 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-/// Most calls that are kept one by one, the newest; the counters count all.
+/// Maximum number of kept calls, the newest; the counters count all.
 pub const MAX_CALLS: usize = 50_000;
-/// Most steps of one instance's occupancy that are kept.
+/// Maximum number of kept steps of an instance's occupancy.
 pub const MAX_STEPS: usize = 10_000;
 
-/// The books.
+/// The journal.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct CallJournal {
     /// By instance.
     pub instances: BTreeMap<String, InstanceBook>,
     /// By instance and ENI, as `i-one/eni-one`.
     pub pairs: BTreeMap<String, PairBook>,
-    /// By ENI: how often an Attach took effect.
+    /// Attaches that took effect, by ENI.
     pub applied: BTreeMap<String, u64>,
-    /// By action, as the caller named it.
+    /// By action, with the caller's spelling.
     pub actions: BTreeMap<String, ActionBook>,
-    /// The newest calls in the order in which they ended, at most [`MAX_CALLS`].
+    /// The newest calls in the order of their ends, at most [`MAX_CALLS`].
     pub calls: VecDeque<Call>,
 }
 
 /// One instance.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct InstanceBook {
-    /// Places taken now: every ENI on it that is not `Available`, the primary only if the rules count it.
+    /// Used slots: every ENI that is not `Available`; the primary only if the rules count it.
     pub occupied: usize,
-    /// Most places ever taken.
+    /// Maximum of used slots.
     pub max_occupied: usize,
-    /// How many Attach calls took effect.
+    /// Attach calls that took effect.
     pub applied: u64,
     /// Attach calls that named it.
     pub attach_calls: u64,
-    /// Attach calls that name it and are in processing now.
+    /// Attach calls that name it and are in processing.
     pub attach_processing: u64,
-    /// Most Attach calls ever in processing at once.
+    /// Maximum of concurrent Attach calls.
     pub max_attach_processing: u64,
     /// Each change of `occupied`, at most [`MAX_STEPS`].
     pub occupancy: Vec<JournalStep>,
 }
 
-/// An ENI on one instance.
+/// An ENI and an instance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct PairBook {
     /// Attach calls that named both.
     pub attach_calls: u64,
-    /// How often an Attach took effect.
+    /// Attaches that took effect.
     pub applied: u64,
-    /// How many of them came to nothing after the attach time.
+    /// Attaches that failed after the attach time.
     pub failed: u64,
 }
 
 /// A change of occupancy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct JournalStep {
-    /// When.
+    /// The time.
     pub at_ms: u64,
-    /// Places taken from then on.
+    /// Used slots from then on.
     pub occupied: usize,
 }
 
 /// One action.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct ActionBook {
-    /// Calls that came.
+    /// All calls.
     pub calls: u64,
-    /// Calls in processing now.
+    /// Calls in processing.
     pub processing: u64,
-    /// Most calls ever in processing at once.
+    /// Maximum of concurrent calls.
     pub max_processing: u64,
-    /// Ended calls by [`Call::outcome`].
+    /// Ended calls, by [`Call::outcome`].
     pub outcomes: BTreeMap<String, u64>,
 }
 
-/// One call that ended.
+/// An ended call.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Call {
-    /// `x-acs-action`, as the caller named it.
+    /// `x-acs-action`, with the caller's spelling.
     pub action: String,
-    /// `InstanceId`, where the call had one.
+    /// `InstanceId`, if present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
     /// The ENIs it named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub enis: Vec<String>,
-    /// When it came.
+    /// Its arrival.
     pub at_ms: u64,
-    /// When its processing ended.
+    /// The end of its processing.
     pub until_ms: u64,
-    /// What the caller got: `ok`, an error code, or `reset`, `html-502`, `not-json`, `truncated`; `abandoned` where the simulator
-    /// was stopped meanwhile.
+    /// The caller's answer: `ok`, an error code, or `reset`, `html-502`, `not-json`, `truncated`.
+    /// `abandoned` if the simulator stopped first.
     pub outcome: String,
-    /// Whether it took effect by the time its processing ended.
+    /// Whether it took effect before its processing ended.
     pub applied: bool,
-    /// `RequestId` of the answer; empty where none was made.
+    /// `RequestId` of the answer; empty without one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub request_id: String,
 }
 
 impl CallJournal {
-    /// One instance's book; an empty one where nothing is known of it.
+    /// The entries of one instance; empty if unknown.
     #[must_use]
     pub fn instance(&self, id: &str) -> InstanceBook {
         self.instances.get(id).cloned().unwrap_or_default()
     }
 
-    /// How many calls of this action came.
+    /// The number of calls of this action.
     #[must_use]
     pub fn calls_of(&self, action: super::Action) -> u64 {
         self.actions.get(action.name()).map_or(0, |ledger| ledger.calls)
     }
 
-    /// How often an Attach of this ENI took effect.
+    /// The number of Attaches of this ENI that took effect.
     #[must_use]
     pub fn applied_to(&self, eni: &str) -> u64 {
         self.applied.get(eni).copied().unwrap_or_default()
     }
 
-    /// The book of an ENI on one instance; an empty one where nothing is known of it.
+    /// The entries of a pair; empty if unknown.
     #[must_use]
     pub fn pair(&self, instance: &str, eni: &str) -> PairBook {
         self.pairs.get(&pair(instance, eni)).copied().unwrap_or_default()
     }
 
-    /// The Attach calls that ended, in the order of their ends.
+    /// The ended Attach calls, in the order of their ends.
     pub fn attaches(&self) -> impl Iterator<Item = &Call> {
         self.calls.iter().filter(|call| is_attach(call))
     }
@@ -144,7 +144,8 @@ impl CallJournal {
         if let Some(instance) = self.attached_instance(call) {
             instance.attach_calls += 1;
             instance.attach_processing += 1;
-            instance.max_attach_processing = instance.max_attach_processing.max(instance.attach_processing);
+            instance.max_attach_processing =
+                instance.max_attach_processing.max(instance.attach_processing);
         }
     }
 
@@ -183,17 +184,14 @@ impl CallJournal {
         }
     }
 
-    /// Takes over what is in processing from the books before a reset, so that its end finds its beginning.
+    /// Takes over the calls in processing from the journal before a reset, so that their ends
+    /// match.
     pub(super) fn adopt_processing(&mut self, before: Self) {
         for (name, old) in before.actions.into_iter().filter(|(_, old)| old.processing > 0) {
             let action = self.actions.entry(name).or_default();
             (action.processing, action.max_processing) = (old.processing, old.processing);
         }
-        for (id, old) in before
-            .instances
-            .into_iter()
-            .filter(|(_, old)| old.attach_processing > 0)
-        {
+        for (id, old) in before.instances.into_iter().filter(|(_, old)| old.attach_processing > 0) {
             let instance = self.instances.entry(id).or_default();
             (instance.attach_processing, instance.max_attach_processing) =
                 (old.attach_processing, old.attach_processing);

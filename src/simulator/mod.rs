@@ -1,14 +1,16 @@
-//! A simulator of ENS on the network, faithful enough that the official SDK works against it unchanged, and the judge in tests.
+//! A simulator of ENS on the network, on which the official SDK works unchanged. Its journal judges
+//! tests.
 //!
 //! ```text
-//!  HTTP ──► server ──► cloud ──► auth       is it signed, by a key I know?
-//!             │          ├─────► throttle   is it within the account's rate?
-//!             │          ├─────► faults     shall something go wrong with it?
-//!             │          └─────► world      what ENS's rules say, now and later
-//!             └► control                    └► books   what really happened
+//!  HTTP ──► server ──► cloud ──► auth       signature and key
+//!             │          ├─────► throttle   the account's rate limit
+//!             │          ├─────► faults     faults on demand
+//!             │          └─────► world      ENS's rules, now and later
+//!             └► control                    └► journal   calls and occupancy
 //! ```
 //!
-//! It is a second opinion: it shares no code with the gateway's own ENS client, and must never import `ens` or `ledger`.
+//! It is independent: it shares no code with the gateway's ENS client, and must never import `ens`
+//! or `ledger`.
 
 mod action;
 mod args;
@@ -29,7 +31,6 @@ mod server;
 mod settings;
 mod throttle;
 pub mod world;
-pub mod world_file;
 
 pub use action::{Action, VERSION};
 pub use args::Args;
@@ -37,7 +38,9 @@ pub use auth::{AccessKey, KeyState};
 pub use cloud::{Answer, Cloud};
 pub use duration_range::{DurationRange, InvalidSpread};
 pub use faults::{Effect, Fault};
-pub use journal::{ActionBook, Call, CallJournal, InstanceBook, JournalStep, MAX_CALLS, MAX_STEPS, PairBook};
+pub use journal::{
+    ActionBook, Call, CallJournal, InstanceBook, JournalStep, MAX_CALLS, MAX_STEPS, PairBook,
+};
 pub use params::Params;
 pub use refusal::Refusal;
 pub use reply::HttpReply;
@@ -46,5 +49,4 @@ pub use run::{Error, run};
 pub use server::{Handle, Simulator};
 pub use settings::Settings;
 pub use throttle::{ActionRate, Rate};
-pub use world::{Course, EniKind, EniSpec, EniStatus, Instance, Placement, World};
-pub use world_file::WorldFile;
+pub use world::{Course, EniKind, EniSpec, EniStatus, Instance, Placement, World, WorldFile};

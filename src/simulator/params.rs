@@ -1,15 +1,16 @@
-//! The parameters of one call: the query's, and those of a form body, which ENS takes as well.
+//! The parameters of a call, from its query and its form body.
 
 use std::collections::BTreeMap;
 
 use super::refusal::Refusal;
 
-/// Decoded parameters by name. Repeat lists stand as `Name.1`, `Name.2`, …
+/// Decoded parameters by name. Repeat lists have the names `Name.1`, `Name.2`, …
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Params(BTreeMap<String, String>);
 
 impl Params {
-    /// From an `application/x-www-form-urlencoded` text, such as a raw query string. A later value of a name wins.
+    /// Parameters from an `application/x-www-form-urlencoded` text, such as a raw query string. The
+    /// last value of a name counts.
     #[must_use]
     pub fn decode(text: &str) -> Self {
         Self(url::form_urlencoded::parse(text.as_bytes()).into_owned().collect())
@@ -20,29 +21,26 @@ impl Params {
         self.0.extend(other.0);
     }
 
-    /// The value of `name`; an empty one counts as absent, as with ENS.
+    /// The value of `name`. An empty one counts as absent, as at ENS.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// The value of `name`, which must be there.
+    /// The value of a required parameter.
     ///
     /// # Errors
-    /// `InvalidParameter.<name>`.
+    /// `InvalidParameter.<name>` if it is absent.
     pub fn required(&self, name: &str) -> Result<&str, Refusal> {
         self.get(name).ok_or_else(|| Refusal::invalid_parameter(name))
     }
 
-    /// Every ENI that the call names, however.
+    /// Every ENI that the call names.
     #[must_use]
     pub fn enis(&self) -> Vec<String> {
-        let names = |key: &str| key == "NetworkInterfaceId" || key.starts_with("NetworkInterfaceIds.");
-        self.0
-            .iter()
-            .filter(|(key, _)| names(key))
-            .map(|(_, value)| value.clone())
-            .collect()
+        let names =
+            |key: &str| key == "NetworkInterfaceId" || key.starts_with("NetworkInterfaceIds.");
+        self.0.iter().filter(|(key, _)| names(key)).map(|(_, value)| value.clone()).collect()
     }
 
     /// A whole number of at least 1, or `default`.
@@ -60,11 +58,12 @@ impl Params {
     /// The repeat list `name.1`, `name.2`, …, in the order of its numbers; `None` without any.
     ///
     /// # Errors
-    /// `InvalidParameter.<name>` for a number that is none, is 0, or is above `most`.
+    /// `InvalidParameter.<name>` for an invalid number, 0, or one above `most`.
     pub fn list(&self, name: &str, most: usize) -> Result<Option<Vec<&str>>, Refusal> {
         let mut found = BTreeMap::new();
         for (key, value) in &self.0 {
-            let Some(number) = key.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')) else {
+            let Some(number) = key.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'))
+            else {
                 continue;
             };
             match number.parse::<usize>() {
@@ -75,12 +74,14 @@ impl Params {
         Ok((!found.is_empty()).then(|| found.into_values().collect()))
     }
 
-    /// A parameter that is a string holding a JSON array of strings; `None` where it is absent.
+    /// A parameter with a JSON array of strings in a string; `None` if it is absent.
     ///
     /// # Errors
-    /// `InvalidParameter.<name>` where it holds anything else, or more than `most`.
+    /// `InvalidParameter.<name>` for anything else, or more than `most` strings.
     pub fn json_list(&self, name: &str, most: usize) -> Result<Option<Vec<String>>, Refusal> {
-        let Some(text) = self.get(name) else { return Ok(None) };
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
         match serde_json::from_str::<Vec<String>>(text) {
             Ok(list) if list.len() <= most => Ok(Some(list)),
             _ => Err(Refusal::invalid_parameter(name)),
@@ -90,12 +91,7 @@ impl Params {
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Params {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        Self(
-            pairs
-                .into_iter()
-                .map(|(key, value)| (key.into(), value.into()))
-                .collect(),
-        )
+        Self(pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
     }
 }
 
@@ -120,7 +116,8 @@ mod tests {
 
     #[test]
     fn a_json_list_may_be_empty_but_nothing_else_than_a_list() {
-        let of = |text: &str| Params::from_iter([("InstanceIds", text)]).json_list("InstanceIds", 2);
+        let of =
+            |text: &str| Params::from_iter([("InstanceIds", text)]).json_list("InstanceIds", 2);
         assert_eq!(of("[]").unwrap(), Some(vec![]));
         assert_eq!(of(r#"["i-1"]"#).unwrap(), Some(vec!["i-1".to_owned()]));
         for bad in ["i-1", "[1]", r#"["a","b","c"]"#] {

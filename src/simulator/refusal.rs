@@ -1,4 +1,4 @@
-//! Every error that the simulator answers, with the code and HTTP status that ENS's documents give it.
+//! Every error that the simulator answers, with its documented code and HTTP status.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -16,7 +16,7 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
 }
 
-/// The documented errors, by what they mean.
+/// The documented errors, by meaning.
 macro_rules! refusals {
     ($($name:ident = $status:literal $code:literal $message:literal;)*) => {
         $(
@@ -33,7 +33,7 @@ macro_rules! refusals {
 
 impl Refusal {
     refusals! {
-        // The API pages of AttachNetworkInterface and DetachNetworkInterface: every one is HTTP 400.
+        // From the pages of AttachNetworkInterface and DetachNetworkInterface. All are HTTP 400.
         INSTANCE_NOT_FOUND = 400 "InstanceNotFound" "The specified parameter instancdId that is not found.";
         ENI_NOT_FOUND = 400 "InvalidEniId.NotFound" "The specified NetworkInterfaceId does not exist.";
         ENI_SERVICE_MANAGED = 400 "InvalidParameter.EniServiceManaged" "The eni is managed by service.";
@@ -64,14 +64,13 @@ impl Refusal {
         METHOD = 405 "UnsupportedHTTPMethod" "The HTTP method is not supported.";
     }
 
-    /// Any code at all.
-    pub fn new(status: u16, code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            status,
-            code: code.into(),
-            message: message.into(),
-            retry_after: None,
-        }
+    /// A refusal with any code.
+    pub fn new(
+        status: u16,
+        code: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { status, code: code.into(), message: message.into(), retry_after: None }
     }
 
     /// `InvalidParameter.<field>`.
@@ -84,24 +83,20 @@ impl Refusal {
         )
     }
 
-    /// `MissingParameter`, for a header that every call must carry.
+    /// `MissingParameter`, for a required header.
     #[must_use]
     pub fn missing(header: &str) -> Self {
-        Self::new(
-            400,
-            "MissingParameter",
-            format!("{header} is mandatory for this action."),
-        )
+        Self::new(400, "MissingParameter", format!("{header} is mandatory for this action."))
     }
 
-    /// The same with another message.
+    /// Sets another message.
     #[must_use]
     pub fn saying(mut self, message: impl Into<Cow<'static, str>>) -> Self {
         self.message = message.into();
         self
     }
 
-    /// The same with `x-acs-retry-after`.
+    /// Sets `x-acs-retry-after`.
     #[must_use]
     pub fn retry_after(mut self, delay: Option<Duration>) -> Self {
         self.retry_after = delay;

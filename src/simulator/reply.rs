@@ -1,4 +1,4 @@
-//! What goes back over the wire, before anything is done to it.
+//! ENS's answer before faults apply.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ const HOST_ID: &str = "ens.aliyuncs.com";
 pub struct HttpReply {
     /// `RequestId`.
     pub request_id: String,
-    /// The fields beside `RequestId`, or why there are none.
+    /// The fields besides `RequestId`, or the refusal.
     pub outcome: Result<Value, Refusal>,
 }
 

@@ -1,46 +1,49 @@
-//! How the simulated ENS behaves: the documented facts as defaults, and a switch for each point that the documents leave open.
+//! Rules of the simulated ENS: the documented facts as defaults, and a switch for each undocumented
+//! point.
 
 use serde::{Deserialize, Serialize};
 
 use super::duration_range::DurationRange;
 
-/// ENS's behaviour. Every field has a default, so that a world file names only what it changes.
+/// ENS's rules. Every field has a default, so that a world file has only changes.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorldRules {
-    /// Most ENIs that an instance may hold (10).
+    /// Maximum number of ENIs on an instance (10).
     pub eni_limit: usize,
-    /// Whether ENS itself refuses an ENI above the limit (yes). Off, the books show what the callers alone would have done.
+    /// Whether ENS refuses an ENI above the limit (yes). Without it, the journal shows what the
+    /// callers alone do.
     pub enforce_limit: bool,
     /// Whether the primary ENI counts towards the limit (no).
     pub count_primary: bool,
-    /// From an accepted attach to `InUse` (2 s).
+    /// Time from an accepted attach to `InUse` (2 s).
     pub attach_time: DurationRange,
-    /// From an accepted detach to `Available` (2 s).
+    /// Time from an accepted detach to `Available` (2 s).
     pub detach_time: DurationRange,
-    /// From `StopInstance` to `Stopped`, and from `StartInstance` to `Running` (1 s).
+    /// Time from `StopInstance` to `Stopped`, and from `StartInstance` to `Running` (1 s).
     pub power_time: DurationRange,
-    /// How old the state is that a describe by ENI id (or by nothing) shows (0).
+    /// Age of the state that a describe by ENI id, or without a filter, shows (0).
     pub lag_by_id: DurationRange,
-    /// How old the state is that a describe by instance shows (0).
+    /// Age of the state that a describe by instance shows (0).
     pub lag_by_instance: DurationRange,
-    /// How `InUse` is spelt.
+    /// The spelling of `InUse`.
     pub in_use: InUse,
-    /// What an unattached ENI has for `InstanceId`.
+    /// The `InstanceId` of an unattached ENI.
     pub unattached: Unattached,
     /// Whether an ENI that is still attaching names its instance (yes).
     pub attaching_names_instance: bool,
-    /// What a describe says about an id that is not there.
+    /// The answer of a describe for an unknown id.
     pub unknown_eni: UnknownEni,
-    /// Rows on a page unless the caller asks for another number (10).
+    /// Default number of rows on a page (10).
     pub default_page_size: usize,
-    /// Most rows on a page of ENIs (50; the documents say 50 and 100). A caller who asks for more gets this many.
+    /// Maximum number of ENI rows on a page (50; the documents say 50 and 100). A larger request
+    /// gets this many.
     pub max_page_size: usize,
-    /// Seed of request ids and of everything drawn.
+    /// Seed of request ids and of all random values.
     pub seed: u64,
 }
 
-/// The documents say `InUse`; an example in them says `In_use`.
+/// The spelling: the documents have `InUse`, an example `In_use`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum InUse {
     /// As documented.
@@ -56,7 +59,7 @@ pub enum InUse {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unattached {
-    /// There is none.
+    /// It is absent.
     #[default]
     Absent,
     /// It is `""`.
@@ -67,10 +70,10 @@ pub enum Unattached {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownEni {
-    /// Has no row for it.
+    /// It has no row.
     #[default]
     Omitted,
-    /// Fails as a whole, with `InvalidEniId.NotFound`.
+    /// It fails with `InvalidEniId.NotFound`.
     Error,
 }
 

@@ -1,4 +1,4 @@
-//! `eni-gateway simulator`: serves until it is told to stop.
+//! `eni-gateway simulator`: serves until it receives a stop signal.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -8,24 +8,24 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::Args;
 use super::auth::{AccessKey, DEFAULT_ID, DEFAULT_SECRET};
 use super::server::{Handle, Simulator};
+use super::world::file::{self, WorldFile};
 use super::world::{EniStatus, STOPPED, World};
-use super::world_file::{self, WorldFile};
 
-/// Why the simulator cannot run.
+/// An error of the simulator.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The world file is no good.
+    /// The world file is invalid.
     #[error(transparent)]
-    World(#[from] world_file::Error),
+    World(#[from] file::Error),
     /// The world cannot be printed.
     #[error("cannot print the world: {0}")]
     Print(#[from] toml::ser::Error),
-    /// The address cannot be had.
+    /// The address cannot be bound.
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// Standard output or a signal handler failed.
@@ -36,21 +36,19 @@ pub enum Error {
 /// Runs the simulator until SIGINT or SIGTERM, or prints the world.
 ///
 /// # Errors
-/// The world file is no good, or the address cannot be had.
+/// The world file is invalid, or the address cannot be bound.
 pub async fn run(args: Args) -> Result<(), Error> {
     let world = args.world()?;
     if args.print_world {
         return Ok(io::stdout().write_all(world.to_toml()?.as_bytes())?);
     }
-    // In place before anybody is told that it runs.
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // Installed before the start is announced.
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let own_key = AccessKey::from_lookup(|name| std::env::var(name).ok());
     let settings = args.settings(own_key.clone().unwrap_or_default());
     let started = Simulator::start(args.listen, World::new(world.clone()), settings).await;
-    let handle = started.map_err(|source| Error::Listen {
-        address: args.listen,
-        source,
-    })?;
+    let handle = started.map_err(|source| Error::Listen { address: args.listen, source })?;
     io::stdout().write_all(greeting(&handle, own_key.as_ref(), &world).as_bytes())?;
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -77,16 +75,12 @@ fn greeting(handle: &Handle, own_key: Option<&AccessKey>, world: &WorldFile) -> 
         .filter(|eni| eni.placement.status == EniStatus::Available)
         .map(|eni| eni.id.as_str());
     let few = |ids: Vec<&str>| {
-        if ids.is_empty() {
-            "none".to_owned()
-        } else {
-            ids.join(", ")
-        }
+        if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
     };
     let warning = if handle.address().ip().is_loopback() {
         ""
     } else {
-        "  warning    whoever reaches this address can use the control endpoints: they ask for no key\n"
+        "  warning    other hosts reach this address: they need --control-key for the control endpoints\n"
     };
     format!(
         "ENS simulator on {endpoint}\n\

@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -31,33 +32,27 @@ impl Simulator {
     ///
     /// # Errors
     /// The address cannot be bound.
-    pub async fn start(address: SocketAddr, world: World, settings: Settings) -> io::Result<Handle> {
+    pub async fn start(
+        address: SocketAddr,
+        world: World,
+        settings: Settings,
+    ) -> io::Result<Handle> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
+        let control_key = settings.control_key.clone();
         let cloud = Cloud::new(world, settings);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let front = Front {
-            cloud: cloud.clone(),
-            tasks: tasks.clone(),
-            stop: stop.clone(),
-        };
-        let service = router(front).into_make_service_with_connect_info::<Cut>();
+        let front = Front { cloud: cloud.clone(), tasks: tasks.clone(), stop: stop.clone() };
+        let service = router(front, control_key).into_make_service_with_connect_info::<Cut>();
         let stopped = stop.clone().cancelled_owned();
         tasks.spawn(async move {
-            axum::serve(ConnectionListener(listener), service)
-                .with_graceful_shutdown(stopped)
-                .await
+            axum::serve(ConnectionListener(listener), service).with_graceful_shutdown(stopped).await
         });
-        Ok(Handle {
-            cloud,
-            address,
-            stop,
-            tasks,
-        })
+        Ok(Handle { cloud, address, stop, tasks })
     }
 }
 
-/// A running simulator, and the cloud that it serves. Dropping it stops it.
+/// A running simulator and its cloud. Dropping it stops it.
 #[derive(Debug)]
 pub struct Handle {
     cloud: Cloud,
@@ -67,7 +62,7 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Where it listens.
+    /// Its address.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -79,7 +74,7 @@ impl Handle {
         format!("http://{}", self.address)
     }
 
-    /// Stops it and waits until nothing of it is left. Calls that are being delayed are reset.
+    /// Stops it and waits for its end. Delayed calls are reset.
     pub async fn shutdown(self) {
         self.stop.cancel();
         self.tasks.close();
@@ -100,22 +95,22 @@ impl Drop for Handle {
     }
 }
 
-/// What a handler needs.
+/// State of the handlers.
 #[derive(Clone)]
-pub(super) struct Front {
-    pub(super) cloud: Cloud,
+struct Front {
+    cloud: Cloud,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-fn router(front: Front) -> Router {
-    control::router()
+fn router(front: Front, control_key: Option<SecretString>) -> Router {
+    control::router(front.cloud.clone(), control_key)
         .fallback(open_api)
         .layer(middleware::from_fn_with_state(front.clone(), date))
         .with_state(front)
 }
 
-/// Every answer carries ENS's own time.
+/// Adds ENS's time to every answer.
 async fn date(State(front): State<Front>, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Ok(date) = HeaderValue::from_str(&front.cloud.date()) {
@@ -124,7 +119,7 @@ async fn date(State(front): State<Front>, request: Request, next: Next) -> Respo
     response
 }
 
-/// Runs the call on a task of its own: ENS goes on with a call whose caller hung up.
+/// Runs the call in its own task, because ENS completes the call of a disconnected caller.
 async fn open_api(State(front): State<Front>, cut: ConnectInfo<Cut>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, 1 << 20).await else {
@@ -149,14 +144,15 @@ fn respond(answer: Answer, cut: &Cut) -> Response {
         Answer::Truncated(reply) => json(&reply, half),
         Answer::Html(status) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-            let page = format!("<html><body><center><h1>{status}</h1></center><hr>Tengine</body></html>\n");
+            let page = format!(
+                "<html><body><center><h1>{status}</h1></center><hr>Tengine</body></html>\n"
+            );
             (status, [(header::CONTENT_TYPE, "text/html")], page).into_response()
         }
-        Answer::NotJson => (
-            [(header::CONTENT_TYPE, "application/json")],
-            "upstream says: all is well\n",
-        )
-            .into_response(),
+        Answer::NotJson => {
+            ([(header::CONTENT_TYPE, "application/json")], "upstream says: all is well\n")
+                .into_response()
+        }
         Answer::Reset => {
             cut.throw();
             Response::new(Body::empty())
@@ -175,7 +171,7 @@ fn json(reply: &HttpReply, body: impl FnOnce(Bytes) -> Body) -> Response {
     if let Some(delay) = retry_after {
         response = response.header("x-acs-retry-after", delay.as_millis().max(1).to_string());
     }
-    // Only a status that is none can fail, and it can come only from a fault that asks for it.
+    // Only a fault with an invalid status can fail here.
     response
         .body(body(Bytes::from(text)))
         .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())

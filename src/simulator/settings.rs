@@ -1,26 +1,29 @@
-//! What surrounds the world: keys, rate limits, the clock.
+//! Settings besides the world: keys, rate limits, the clock.
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
 
 use super::action::Action;
 use super::auth::AccessKey;
 use super::throttle::Rate;
 
-/// How the simulator is run.
+/// Settings of the simulator.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The keys it knows; the documented default key.
+    /// The accepted keys (the documented default key).
     pub keys: Vec<AccessKey>,
-    /// Rate limits; none.
+    /// Rate limits (none).
     pub rates: BTreeMap<Action, Rate>,
-    /// Whether a throttled call is told when to come back (yes).
+    /// Whether a throttling answer has `x-acs-retry-after` (yes).
     pub retry_after: bool,
-    /// How far ENS's clock is ahead of this machine's (0).
+    /// Time by which ENS's clock is ahead of this machine's (0).
     pub clock_ahead: SignedDuration,
-    /// How far `x-acs-date` may be off (15 min).
+    /// Maximum difference of `x-acs-date` (15 min).
     pub date_window: SignedDuration,
+    /// Key of the control endpoints for other hosts (none: they are refused).
+    pub control_key: Option<SecretString>,
 }
 
 impl Default for Settings {
@@ -31,11 +34,12 @@ impl Default for Settings {
             retry_after: true,
             clock_ahead: SignedDuration::ZERO,
             date_window: super::auth::WINDOW,
+            control_key: None,
         }
     }
 }
 
-/// The time of day in ENS: this machine's, and a bit ahead or behind.
+/// ENS's clock: this machine's with an offset.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     ahead: SignedDuration,
@@ -51,7 +55,7 @@ impl Clock {
         now.saturating_add(self.ahead).unwrap_or(now)
     }
 
-    /// Now as a `Date` header.
+    /// The current time as a `Date` header.
     pub(super) fn date(self) -> String {
         self.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
     }

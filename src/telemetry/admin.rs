@@ -1,9 +1,12 @@
-//! The admin listener: `/livez`, `/readyz` and `/metrics` over plain HTTP, for kubelet and Prometheus.
+//! The admin listener: `/livez`, `/readyz` and `/metrics` over plain HTTP, for kubelet and
+//! Prometheus.
 //!
-//! The trap: a graceful stop waits for ever for a connection that never sends anything, so it is bounded here.
+//! Trap: a graceful stop waits without bound for a silent connection, so it is bounded here.
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,34 +15,59 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use futures_util::{FutureExt, Stream, StreamExt};
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
 
-use super::{Metrics, Readiness};
+use super::Metrics;
+use crate::listen::{self, Connection, ConnectionLimits, Connections, Opening};
 
-/// How long open connections have once the listener was told to stop.
+/// Maximum number of connections. A new one takes the place of the oldest, which is done or silent.
+const CONNECTIONS: usize = 64;
+
+/// Maximum time that connections stay open after the stop has begun.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// What the listener tells of.
+/// A failing part and its cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failing {
+    /// `configuration`, `listener`, `drain`, `ledger` or `ens`.
+    pub part: &'static str,
+    /// The cause.
+    pub why: String,
+}
+
+/// The body of `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Whether the replica accepts calls.
+    pub ready: bool,
+    /// Causes of `ready: false`.
+    pub failing: Vec<Failing>,
+    /// Failures that do not affect `ready`.
+    pub degraded: Vec<Failing>,
+    /// Guarantees that the ledger's setup does not give.
+    pub warnings: Vec<String>,
+}
+
+/// Data of the listener.
 #[derive(Clone)]
 pub struct Admin {
-    readiness: Arc<dyn Fn() -> Readiness + Send + Sync>,
+    readiness: Arc<dyn Fn() -> Report + Send + Sync>,
     metrics: Metrics,
 }
 
 impl Admin {
-    /// Tells of these. `readiness` is asked at each probe.
-    pub fn new(metrics: Metrics, readiness: impl Fn() -> Readiness + Send + Sync + 'static) -> Self {
-        Self {
-            readiness: Arc::new(readiness),
-            metrics,
-        }
+    /// A listener's data. `readiness` is called at each probe.
+    pub fn new(metrics: Metrics, readiness: impl Fn() -> Report + Send + Sync + 'static) -> Self {
+        Self { readiness: Arc::new(readiness), metrics }
     }
 
-    /// Serves on a bound listener until `shutdown` ends, and for a second more where a connection is still open.
+    /// Serves on a bound listener until `shutdown` ends, then for at most a second while
+    /// connections are open.
     ///
     /// # Errors
-    /// The listener broke.
+    /// The listener failed.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -50,26 +78,54 @@ impl Admin {
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
             .with_state(self);
-        let stopping = CancellationToken::new();
-        let stop_now = stopping.clone();
-        let server = axum::serve(listener, routes).with_graceful_shutdown(async move {
-            shutdown.await;
-            stop_now.cancel();
-        });
+        let shutdown = shutdown.shared();
+        let server =
+            axum::serve(Listener::new(listener)?, routes).with_graceful_shutdown(shutdown.clone());
         tokio::select! {
             result = server => result,
-            () = async { stopping.cancelled().await; tokio::time::sleep(GRACE).await } => Ok(()),
+            () = async { shutdown.await; tokio::time::sleep(GRACE).await } => Ok(()),
         }
     }
 }
 
+/// The listener's connections, of which none can keep the others out.
+struct Listener {
+    incoming: Pin<Box<dyn Stream<Item = io::Result<Connection<TcpStream>>> + Send>>,
+    address: SocketAddr,
+}
+
+impl Listener {
+    fn new(listener: TcpListener) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let connections =
+            Connections::new(ConnectionLimits { total: CONNECTIONS, per_peer: CONNECTIONS });
+        let incoming =
+            listen::accept(listener, connections, Opening::Never, listen::plaintext).boxed();
+        Ok(Self { incoming, address })
+    }
+}
+
+impl axum::serve::Listener for Listener {
+    type Io = Connection<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+        loop {
+            if let Some(Ok(connection)) = self.incoming.next().await {
+                let peer = connection.peer();
+                return (connection, peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
+}
+
 async fn ready(State(admin): State<Admin>) -> Response {
-    let report = (admin.readiness)().report();
-    let status = if report.ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let report = (admin.readiness)();
+    let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(report)).into_response()
 }
 

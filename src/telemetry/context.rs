@@ -1,28 +1,35 @@
-//! One attach is one trace, from the caller through the asynchronous wait to its end on whichever replica sees it.
+//! One trace for each attach, from the caller through the asynchronous wait to its end on any
+//! replica.
 //!
-//! The order for a server's span: create it, [`adopt_parent`], then enter or instrument it. A parent that comes after the span was
-//! entered is refused, and the trace is split.
+//! A server's span must be created, passed to [`adopt_parent`], then entered. A parent set after
+//! the span was entered is refused, and the trace is split.
 
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::{Span as _, SpanContext, SpanKind, Status, TraceContextExt, Tracer};
-use opentelemetry::{Context, KeyValue, Value};
+use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::names::{attribute, span as span_name};
-use crate::ledger::record::TraceContext;
-use crate::model::{Attachment, Timestamp};
+use crate::model::{Attachment, Timestamp, TraceContext};
+use crate::names::{attribute, otel, span};
 
+/// Tracer of spans that are emitted after their end.
+const TRACER: &str = "eni_gateway";
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
+/// Maximum length of a caller's `tracestate`, as W3C asks to keep at least. Each attempt's record
+/// holds one.
+const MAX_TRACESTATE: usize = 512;
 
-/// Makes `span`, not yet entered, a child of the caller's span, if these headers hold W3C context.
+/// Sets the caller's span as parent of `span`, if the headers hold W3C context. `span` must not be
+/// entered yet.
 pub fn adopt_parent(span: &Span, headers: &HeaderMap) {
-    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
+    let context =
+        TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
     if context.span().span_context().is_valid()
         && let Err(error) = span.set_parent(context)
     {
@@ -30,12 +37,7 @@ pub fn adopt_parent(span: &Span, headers: &HeaderMap) {
     }
 }
 
-/// Writes the current span's W3C context into the headers of an outgoing call.
-pub fn inject(headers: &mut HeaderMap) {
-    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut HeadersMut(headers));
-}
-
-/// The current span's context, sampled flag included, in the form in which it is kept in a record; `None` outside of a span.
+/// The current span's context for a record, with the sampled flag; `None` outside of a span.
 #[must_use]
 pub fn current_trace() -> Option<TraceContext> {
     let mut trace = TraceContext::default();
@@ -50,20 +52,34 @@ pub fn link_to(span: &Span, trace: &TraceContext) {
     }
 }
 
-/// Sets an attribute that the span did not declare.
-pub fn set(span: &Span, name: &'static str, value: impl Into<Value>) {
-    span.set_attribute(name, value);
+/// The span of one describe for this many attempts or instances. It is a separate trace, because it
+/// serves many attempts.
+pub fn poll_span(batch: usize) -> Span {
+    tracing::info_span!(
+        parent: None,
+        span::POLL,
+        { otel::KIND } = "internal",
+        { attribute::BATCH_SIZE } = batch,
+    )
 }
 
-/// Marks `span` as failed, with the reason.
-pub fn fail(span: &Span, error_type: &'static str) {
-    span.set_attribute(attribute::ERROR_TYPE, error_type);
-    span.set_status(Status::error(error_type));
+/// Emits the `lock wait` span of a wait that ends now, as a child of the current span.
+pub fn emit_lock_wait_span(waited: Duration) {
+    let end = SystemTime::now();
+    let tracer = opentelemetry::global::tracer(TRACER);
+    tracer
+        .span_builder(span::LOCK_WAIT)
+        .with_kind(SpanKind::Internal)
+        .with_start_time(end.checked_sub(waited).unwrap_or(end))
+        .start_with_context(&tracer, &Span::current().context())
+        .end_with_timestamp(end);
 }
 
-/// Emits the `attachment` span of an attempt that ended: over its whole life, as a child of the RPC that began it.
+/// Emits the `attachment` span of an ended attempt, over its whole life, as a child of its RPC.
 pub fn emit_attachment_span(trace: &TraceContext, attachment: &Attachment) {
-    let Some(parent) = span_context(trace) else { return };
+    let Some(parent) = span_context(trace) else {
+        return;
+    };
     let mut attributes = vec![
         KeyValue::new(attribute::INSTANCE_ID, attachment.instance.to_string()),
         KeyValue::new(attribute::INTERFACE_ID, attachment.eni.to_string()),
@@ -75,15 +91,19 @@ pub fn emit_attachment_span(trace: &TraceContext, attachment: &Attachment) {
     let request_id = Some(attachment.last_request_id()).filter(|id| !id.is_empty());
     attributes.extend(request_id.map(|id| KeyValue::new(attribute::ENS_REQUEST_ID, id.to_owned())));
 
-    let tracer = opentelemetry::global::tracer("eni_gateway");
+    let tracer = opentelemetry::global::tracer(TRACER);
     let mut span = tracer
-        .span_builder(span_name::ATTACHMENT)
+        .span_builder(span::ATTACHMENT)
         .with_kind(SpanKind::Internal)
         .with_start_time(system_time(attachment.created_at))
         .with_attributes(attributes)
         .start_with_context(&tracer, &Context::new().with_remote_span_context(parent));
     for transition in &attachment.transitions {
-        span.add_event_with_timestamp(transition.state.name(), system_time(transition.time), Vec::new());
+        span.add_event_with_timestamp(
+            transition.state.name(),
+            system_time(transition.time),
+            Vec::new(),
+        );
     }
     if let Some(error) = error {
         span.set_status(Status::error(error.message.clone()));
@@ -97,7 +117,7 @@ fn system_time(time: Timestamp) -> SystemTime {
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// `None` for a context that is not valid: another version or a damaged record wrote it.
+/// The span context; `None` for another version or a damaged record.
 fn span_context(trace: &TraceContext) -> Option<SpanContext> {
     let context = TraceContextPropagator::new().extract_with_context(&Context::new(), trace);
     Some(context.span().span_context().clone()).filter(SpanContext::is_valid)
@@ -107,23 +127,17 @@ struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
+        let value = self.0.get(key)?.to_str().ok()?;
+        if key != TRACESTATE || value.len() <= MAX_TRACESTATE {
+            return Some(value);
+        }
+        // Whole members, of which the last ones are the oldest.
+        let end = value.get(..=MAX_TRACESTATE)?.rfind(',')?;
+        value.get(..end)
     }
 
     fn keys(&self) -> Vec<&str> {
         self.0.keys().map(http::HeaderName::as_str).collect()
-    }
-}
-
-struct HeadersMut<'a>(&'a mut HeaderMap);
-
-impl Injector for HeadersMut<'_> {
-    fn set(&mut self, key: &str, value: String) {
-        if let (Ok(name), Ok(value)) = (http::HeaderName::try_from(key), http::HeaderValue::try_from(value))
-            && !value.is_empty()
-        {
-            self.0.insert(name, value);
-        }
     }
 }
 

@@ -1,9 +1,12 @@
-//! Logs and traces, set up once, first thing in `main`.
+//! Setup of logs and traces, once, at the start of `main`.
 //!
-//! Logs go to standard error under `RUST_LOG` (default `info`). Traces go out over OTLP/gRPC as the standard `OTEL_*` variables say;
-//! where they name no endpoint nothing is exported, but trace ids are real and W3C context is passed on all the same.
+//! Logs go to standard error ([`log_queue`](super::log_queue)), filtered by `RUST_LOG` (default
+//! `info`). Traces go over OTLP/gRPC,
+//! configured by the `OTEL_*` variables. Without an endpoint nothing is exported, but trace ids are
+//! real and W3C context is passed on.
 //!
-//! The trap: each of the two has a filter of its own. With one filter for both, `RUST_LOG=warn` would cut every trace to pieces.
+//! Trap: logs and traces have separate filters. With a shared one, `RUST_LOG=warn` would cut every
+//! trace.
 
 use std::io::IsTerminal;
 
@@ -11,7 +14,7 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -21,88 +24,108 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use super::log_queue::LogQueues;
 use crate::model::random;
 
-/// The crate's own spans and events: what traces are made of. Those of the libraries below would double them, and those of
-/// the exporter's own calls would never end.
+/// Target of exported spans: this crate. Spans of libraries would duplicate them, and the
+/// exporter's own would never end.
 const TRACED: &str = "eni_gateway";
 
-/// What is logged where `RUST_LOG` says nothing.
+/// Log filter without `RUST_LOG`.
 const DEFAULT_LOG: &str =
     "info,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,opentelemetry=warn,opentelemetry_sdk=warn";
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people, with colours or without.
+    /// Text for people.
     Text {
-        /// Whether with colours.
+        /// Whether to use colours.
         colours: bool,
     },
     /// One JSON object a line, with `trace_id` and `span_id`.
     Json,
 }
 
+/// What the gateway's settings say about logs and traces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Format of log lines.
+    pub format: LogFormat,
+    /// Whether a caller's sampled flag decides about its trace.
+    pub follow_sampling: bool,
+}
+
 impl LogFormat {
+    /// Text for people, with colours on a terminal unless `NO_COLOR` is set.
+    #[must_use]
+    pub fn text(variable: &dyn Fn(&str) -> Option<String>) -> Self {
+        let no_color = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self::Text { colours: std::io::stderr().is_terminal() && !no_color }
+    }
+
     /// Text if standard error is a terminal, with colours unless `NO_COLOR` is set; JSON otherwise.
     #[must_use]
     pub fn detect(variable: &dyn Fn(&str) -> Option<String>) -> Self {
-        if std::io::stderr().is_terminal() {
-            Self::Text {
-                colours: variable("NO_COLOR").is_none_or(|value| value.is_empty()),
-            }
-        } else {
-            Self::Json
-        }
+        if std::io::stderr().is_terminal() { Self::text(variable) } else { Self::Json }
     }
 }
 
-/// Traces that are still on their way: see [`Telemetry::flush`](super::flush).
+/// Traces that are not exported yet; see [`Telemetry::flush`](super::flush).
 #[derive(Debug, Clone)]
 #[must_use = "spans that were not flushed are lost"]
 pub struct Telemetry {
     pub(super) provider: SdkTracerProvider,
+    pub(super) logs: Option<LogQueues>,
 }
 
 impl Telemetry {
-    /// Makes this the way out of [`emit_attachment_span`](super::context::emit_attachment_span), which belongs to no span of its own.
+    /// Sets the global exporter of [`emit_attachment_span`](super::context::emit_attachment_span),
+    /// which belongs to no span.
     pub fn make_global(&self) {
         opentelemetry::global::set_tracer_provider(self.provider.clone());
     }
 }
 
-/// Logs or traces cannot be set up.
+/// A failed setup of logs or traces.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// The exporter cannot be built from the `OTEL_*` variables.
-    #[error("traces cannot be exported as the OTEL_ variables say")]
+    #[error("traces cannot be exported with these OTEL_ variables")]
     Exporter(#[from] ExporterBuildError),
     /// `OTEL_EXPORTER_OTLP_CERTIFICATE` names a file that cannot be read.
     #[error("the certificates of OTEL_EXPORTER_OTLP_CERTIFICATE cannot be read")]
     Certificate(#[source] std::io::Error),
+    /// The thread that writes log lines cannot be started.
+    #[error("log lines cannot be written")]
+    Thread(#[source] std::io::Error),
     /// Another subscriber is installed already.
     #[error("logs were already set up")]
     Installed(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Sets logs and traces up for the whole process, from its environment. Inside a tokio runtime, which the exporter runs on.
+/// Sets up logs and traces for the whole process, from its environment. Must run inside a tokio
+/// runtime, which the exporter uses.
 ///
 /// # Errors
-/// See [`InitError`].
-pub fn init() -> Result<Telemetry, InitError> {
-    init_to(LogFormat::detect(&|name| std::env::var(name).ok()), std::io::stderr)
+/// The exporter cannot be built, or another subscriber is installed.
+pub fn init(settings: Settings) -> Result<Telemetry, InitError> {
+    let queues = LogQueues::new(std::io::stderr).map_err(InitError::Thread)?;
+    let telemetry = init_to(settings, queues.clone())?;
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    Ok(Telemetry { logs: Some(queues), ..telemetry })
 }
 
-/// The same, with logs that go elsewhere than to standard error.
+/// As [`init`], with logs written to `writer`.
 ///
 /// # Errors
-/// See [`InitError`].
-pub fn init_to<W>(format: LogFormat, writer: W) -> Result<Telemetry, InitError>
+/// As [`init`].
+pub fn init_to<W>(settings: Settings, writer: W) -> Result<Telemetry, InitError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let variable = |name: &str| std::env::var(name).ok();
-    let (subscriber, telemetry) = build(&variable, format, writer)?;
+    let (subscriber, telemetry) = build(&variable, settings, writer)?;
     subscriber.try_init()?;
     telemetry.make_global();
     for warning in warnings(&variable) {
@@ -111,22 +134,17 @@ where
     Ok(telemetry)
 }
 
-/// The same, without installing anything: logs go to `writer`, variables are asked of `variable`. Sampler, batch sizes, headers and
-/// resource attributes are read from the process' environment by the SDK itself.
+/// Builds logs and traces without installing them. Logs go to `writer`; variables come from
+/// `variable`. The SDK itself reads batch sizes, headers and resource attributes from the
+/// environment, and the sampler if callers decide.
 ///
 /// # Errors
-/// See [`InitError`].
+/// The exporter cannot be built.
 pub fn build<W>(
     variable: &dyn Fn(&str) -> Option<String>,
-    format: LogFormat,
+    settings: Settings,
     writer: W,
-) -> Result<
-    (
-        impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync + use<W>,
-        Telemetry,
-    ),
-    InitError,
->
+) -> Result<(impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync + use<W>, Telemetry), InitError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -134,9 +152,16 @@ where
     if let Some(endpoint) = endpoint(variable) {
         provider = provider.with_batch_exporter(exporter(variable, endpoint)?);
     }
+    if !settings.follow_sampling {
+        let root = sampler(variable);
+        let sampler = Sampler::parent_based(root.clone())
+            .with_remote_parent_sampled(root.clone())
+            .with_remote_parent_not_sampled(root);
+        provider = provider.with_sampler(sampler);
+    }
     let provider = provider.build();
-    // Spans carry what the code says of them: no code location, no thread, no idle time. Whether a span failed is decided by its
-    // status and not by an event of level ERROR inside it.
+    // Spans carry no code location, thread or idle time. Their status decides about failure, not an
+    // ERROR event inside.
     let traces = tracing_opentelemetry::layer()
         .with_tracer(provider.tracer(TRACED))
         .with_location(false)
@@ -145,7 +170,7 @@ where
         .with_target(false)
         .with_error_events_to_status(false)
         .with_filter(Targets::new().with_target(TRACED, LevelFilter::INFO));
-    let logs: Box<dyn Layer<Registry> + Send + Sync> = match format {
+    let logs: Box<dyn Layer<Registry> + Send + Sync> = match settings.format {
         LogFormat::Text { colours } => tracing_subscriber::fmt::layer()
             .with_ansi(colours)
             .with_writer(writer)
@@ -158,33 +183,27 @@ where
             layer.with_filter(log_filter(variable)).boxed()
         }
     };
-    Ok((
-        tracing_subscriber::registry().with(logs).with(traces),
-        Telemetry { provider },
-    ))
+    Ok((tracing_subscriber::registry().with(logs).with(traces), Telemetry { provider, logs: None }))
 }
 
-/// What the variables say that will not be done.
+/// Warnings about variables that have no effect.
 fn warnings(variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
     let mut warnings = Vec::new();
     for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
         if let Some(protocol) = set(variable, name).filter(|protocol| protocol != "grpc") {
-            warnings.push(format!("{name}={protocol:?} is not supported: traces go out over grpc"));
+            warnings.push(format!("{name}={protocol:?} is not supported: traces use grpc"));
         }
     }
-    if let Some(exporter) =
-        set(variable, "OTEL_TRACES_EXPORTER").filter(|name| !matches!(name.as_str(), "otlp" | "none"))
+    if let Some(exporter) = set(variable, "OTEL_TRACES_EXPORTER")
+        .filter(|name| !matches!(name.as_str(), "otlp" | "none"))
     {
-        warnings.push(format!(
-            "OTEL_TRACES_EXPORTER={exporter:?} is not supported: traces go out over otlp"
-        ));
+        warnings
+            .push(format!("OTEL_TRACES_EXPORTER={exporter:?} is not supported: traces use otlp"));
     }
     if let Some(filter) = set(variable, "RUST_LOG")
         && let Err(error) = EnvFilter::try_new(&filter)
     {
-        warnings.push(format!(
-            "RUST_LOG={filter:?} is not understood ({error}): logging {DEFAULT_LOG}"
-        ));
+        warnings.push(format!("RUST_LOG={filter:?} is invalid ({error}): using {DEFAULT_LOG}"));
     }
     warnings
 }
@@ -194,31 +213,49 @@ fn log_filter(variable: &dyn Fn(&str) -> Option<String>) -> EnvFilter {
     wanted.unwrap_or_else(|| EnvFilter::new(DEFAULT_LOG))
 }
 
-/// A variable that is set to something: OpenTelemetry takes an empty one for one that is not set.
+/// A variable that is set and not empty. OpenTelemetry treats an empty one as unset.
 fn set(variable: &dyn Fn(&str) -> Option<String>, name: &str) -> Option<String> {
-    variable(name)
-        .map(|value| value.trim().to_owned())
-        .filter(|value| !value.is_empty())
+    variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
 
-/// Where traces go; `None` where nothing says so, or something forbids it.
+/// The traces' endpoint; `None` if it is unset or disabled.
 fn endpoint(variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
-    let disabled = set(variable, "OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let disabled =
+        set(variable, "OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let none = set(variable, "OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
     if disabled || none {
         return None;
     }
-    set(variable, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set(variable, "OTEL_EXPORTER_OTLP_ENDPOINT"))
+    set(variable, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        .or_else(|| set(variable, "OTEL_EXPORTER_OTLP_ENDPOINT"))
 }
 
-fn exporter(variable: &dyn Fn(&str) -> Option<String>, endpoint: String) -> Result<SpanExporter, InitError> {
+/// The sampler of traces that no caller began.
+fn sampler(variable: &dyn Fn(&str) -> Option<String>) -> Sampler {
+    let name = set(variable, "OTEL_TRACES_SAMPLER").unwrap_or_default();
+    match name.trim_start_matches("parentbased_") {
+        "always_off" => Sampler::AlwaysOff,
+        "traceidratio" => {
+            let ratio = set(variable, "OTEL_TRACES_SAMPLER_ARG").and_then(|arg| arg.parse().ok());
+            Sampler::TraceIdRatioBased(ratio.unwrap_or(1.0))
+        }
+        _ => Sampler::AlwaysOn,
+    }
+}
+
+fn exporter(
+    variable: &dyn Fn(&str) -> Option<String>,
+    endpoint: String,
+) -> Result<SpanExporter, InitError> {
     let mut builder = SpanExporter::builder().with_tonic();
     if endpoint.starts_with("https://") {
         let mut tls = ClientTlsConfig::new().with_enabled_roots();
         let file = set(variable, "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE");
         if let Some(path) = file.or_else(|| set(variable, "OTEL_EXPORTER_OTLP_CERTIFICATE")) {
             let pem = std::fs::read(path).map_err(InitError::Certificate)?;
-            tls = tls.ca_certificate(opentelemetry_otlp::tonic_types::transport::Certificate::from_pem(pem));
+            tls = tls.ca_certificate(
+                opentelemetry_otlp::tonic_types::transport::Certificate::from_pem(pem),
+            );
         }
         builder = builder.with_tls_config(tls);
     }
@@ -227,18 +264,13 @@ fn exporter(variable: &dyn Fn(&str) -> Option<String>, endpoint: String) -> Resu
 
 fn resource(variable: &dyn Fn(&str) -> Option<String>) -> Resource {
     let mut resource = Resource::builder()
-        .with_attribute(opentelemetry::KeyValue::new(
-            "service.version",
-            env!("CARGO_PKG_VERSION"),
-        ))
+        .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .with_attribute(opentelemetry::KeyValue::new(
             "service.instance.id",
             random::uuid().to_string(),
         ));
     let attributes = set(variable, "OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
-    let named = attributes
-        .split(',')
-        .any(|pair| pair.trim().starts_with("service.name="));
+    let named = attributes.split(',').any(|pair| pair.trim().starts_with("service.name="));
     if !named && set(variable, "OTEL_SERVICE_NAME").is_none() {
         resource = resource.with_service_name("eni-gateway");
     }

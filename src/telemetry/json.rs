@@ -1,20 +1,22 @@
-//! One log line as one JSON object, with the ids of the trace it belongs to.
+//! Log lines as JSON objects, with the ids of their trace.
 //!
-//! The ids are taken from the active OpenTelemetry context and not from the subscriber's span: a log filter that hides a
-//! span from the log must not hide its trace.
+//! The ids come from the active OpenTelemetry context, not from the subscriber's span. A log filter
+//! that hides a span must not hide its trace.
 
 use std::fmt;
 
 use opentelemetry::Context;
 use opentelemetry::trace::TraceContextExt;
-use serde_json::{Map, Value};
+use serde::Serializer as _;
+use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Writes events as JSON lines: `timestamp`, `level`, `target`, `message`, the event's fields, `trace_id`, `span_id`.
+/// Writes events as JSON lines: `timestamp`, `level`, `target`, `message`, the event's fields,
+/// `trace_id`, `span_id`, in this order.
 pub(super) struct JsonLines;
 
 impl<S, N> FormatEvent<S, N> for JsonLines
@@ -22,29 +24,45 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut line = Fields(Map::new());
-        event.record(&mut line);
-        let Fields(mut line) = line;
-        let mut put = |key: &str, value: String| line.insert(key.to_owned(), Value::String(value));
-        put("timestamp", format!("{:.6}", jiff::Timestamp::now()));
-        put("level", event.metadata().level().to_string());
-        put("target", event.metadata().target().to_owned());
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let (metadata, mut fields) = (event.metadata(), Fields::default());
+        event.record(&mut fields);
+        let mut line = vec![
+            ("timestamp", Value::String(format!("{:.6}", jiff::Timestamp::now()))),
+            ("level", metadata.level().as_str().into()),
+            ("target", metadata.target().into()),
+        ];
+        line.extend(fields.message.map(|message| ("message", message)));
+        line.extend(fields.others);
         let context = Context::current();
         let span = context.span().span_context().clone();
         if span.is_valid() {
-            put("trace_id", span.trace_id().to_string());
-            put("span_id", span.span_id().to_string());
+            line.push(("trace_id", span.trace_id().to_string().into()));
+            line.push(("span_id", span.span_id().to_string().into()));
         }
-        writeln!(writer, "{}", Value::Object(line))
+        let mut json = Vec::new();
+        serde_json::Serializer::new(&mut json).collect_map(line).map_err(|_| fmt::Error)?;
+        writeln!(writer, "{}", String::from_utf8(json).map_err(|_| fmt::Error)?)
     }
 }
 
-struct Fields(Map<String, Value>);
+#[derive(Default)]
+struct Fields {
+    message: Option<Value>,
+    others: Vec<(&'static str, Value)>,
+}
 
 impl Fields {
     fn put(&mut self, field: &Field, value: impl Into<Value>) {
-        self.0.insert(field.name().to_owned(), value.into());
+        match field.name() {
+            "message" => self.message = Some(value.into()),
+            name => self.others.push((name, value.into())),
+        }
     }
 }
 
@@ -78,7 +96,7 @@ impl Visit for Fields {
     }
 }
 
-/// The whole chain of causes, once.
+/// The chain of causes.
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

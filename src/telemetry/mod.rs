@@ -1,14 +1,13 @@
-//! What operators see: logs, traces over OTLP, metrics and health on the admin port. The only place that names OpenTelemetry.
+//! Logs, traces over OTLP, metrics, and health on the admin port. Only this module names
+//! OpenTelemetry.
 
 pub mod admin;
 pub mod context;
 pub mod flush;
 pub mod init;
 mod json;
+pub mod log_queue;
 pub mod metrics;
-pub mod names;
-pub mod readiness;
 
-pub use init::{LogFormat, Telemetry, init, init_to};
+pub use init::{LogFormat, Settings, Telemetry, init, init_to};
 pub use metrics::Metrics;
-pub use readiness::Readiness;

@@ -1,15 +1,14 @@
-//! The comparison of ledger and ENS, for what the queue of due attempts cannot find: an attempt that lost its place there, an
-//! ENI that others attached or detached, a record that was lost.
+//! Reconciliation of the ledger with ENS. It finds what the queue of due attempts cannot: an
+//! attempt missing there, an ENI that others attached or detached, a lost record.
 //!
-//! An instance that changed is compared a few times, ever more seldom, and then no more; one replica at a time claims it, and
-//! all of them together take a small share of the account's describes. Only the record is put right: nothing is ever detached.
+//! A changed instance is reconciled a few times, at growing intervals. One replica claims it at a
+//! time, and all together use a small share of the describes. Only the record is corrected; nothing
+//! is ever detached.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
-
-use crate::attach::to_observed_enis;
+use crate::drain::{self, Phase};
 use crate::ens::Ens;
 use crate::ledger::LedgerStore;
 use crate::ledger::command::{Command, ReconcileReport, Reply};
@@ -18,34 +17,33 @@ use crate::rate_limit::{Permit, RateClass};
 
 use super::Tracker;
 
-/// How often a replica looks whether a comparison is due; jittered.
+/// Interval between checks for due reconciliations; jittered.
 const TICK: Duration = Duration::from_secs(2);
-/// How long an instance that one replica compares is hidden from the others; also, how soon one that failed is tried again.
+/// How long a claim hides an instance from other replicas; also the pause after a failure.
 const VISIBILITY: Duration = Duration::from_secs(60);
 
 impl<L: LedgerStore, E: Ens> Tracker<L, E> {
-    /// Compares what is due, one instance at a time, until `stop`.
-    pub async fn reconcile(self: Arc<Self>, stop: CancellationToken) {
-        while !stop.is_cancelled() {
+    /// Reconciles due instances, one at a time, until [`Phase::Stopped`].
+    pub async fn reconcile(self: Arc<Self>, drain: drain::Watch) {
+        while !drain.has_reached(Phase::Stopped) {
             if !self.reconcile_next().await {
                 let pause = TICK.mul_f64(random::between(0.8..1.2));
-                // Stopped or not, the condition of the loop says.
-                let _ = tokio::time::timeout(pause, stop.cancelled()).await;
+                // The loop's condition checks the phase.
+                let _ = tokio::time::timeout(pause, drain.reached(Phase::Stopped)).await;
             }
         }
     }
 
-    /// Whether there was something to compare, and a permit for it.
+    /// Reconciles one instance; `false` if none was due or no permit was free.
     async fn reconcile_next(&self) -> bool {
-        let ledger = self.ledger.store();
+        let ledger = self.backends.ledger.store();
         let claim = |due| ledger.claim_reconciliations(due, VISIBILITY);
-        let claimed = self
-            .with_permit(RateClass::Reconcile, ledger.due_reconciliations(1), claim)
-            .await;
+        let claimed =
+            self.with_permit(RateClass::Reconcile, ledger.due_reconciliations(1), claim).await;
         let Some((instances, permit)) = claimed else {
             return false;
         };
-        // One was asked for.
+        // At most one was claimed.
         let Some(instance) = instances.first() else {
             return false;
         };
@@ -54,43 +52,24 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
     }
 
     async fn reconcile_one(&self, instance: &InstanceId, permit: Permit) {
-        let sent_at = self.ledger.store().now(instance);
-        let rows = match self.ens.interfaces_of(permit, instance).await {
-            Ok(rows) => rows,
-            Err(error) => {
-                tracing::debug!(%instance, %error, "ens could not be asked for a comparison; it falls due again");
-                return;
-            }
-        };
-        let observe = Command::Observe {
-            sent_at,
-            rows: to_observed_enis(instance, rows),
-            then: Some(Box::new(Command::Reconcile)),
-        };
-        match self.ledger.execute(instance, &observe).await {
-            Ok(answer) => {
-                answer
-                    .record
-                    .attempts
-                    .values()
-                    .for_each(|attempt| self.note_stuck(attempt));
+        match self.backends.record_instance(instance, permit, Some(Command::Reconcile)).await {
+            Ok((_, answer)) => {
+                answer.record.attempts.values().for_each(|attempt| self.note_stuck(attempt));
                 if let Reply::Reconciled(differences) = answer.reply {
                     self.report(instance, &differences);
                 }
             }
-            Err(error) => tracing::debug!(%instance, %error, "a comparison could not be recorded; it falls due again"),
+            Err(error) => {
+                tracing::debug!(%instance, %error, "a reconciliation failed; it falls due again")
+            }
         }
     }
 
     fn report(&self, instance: &InstanceId, found: &ReconcileReport) {
-        let ReconcileReport {
-            adopted,
-            detached,
-            requeued,
-        } = *found;
-        self.metrics.reconciled([adopted, detached, requeued]);
+        let ReconcileReport { adopted, detached, requeued } = *found;
+        self.backends.metrics.reconciled([adopted, detached, requeued]);
         if found.total() > 0 {
-            tracing::warn!(%instance, adopted, detached, requeued, "the ledger differed from ens; the record is put right");
+            tracing::warn!(%instance, adopted, detached, requeued, "the record differed from ens, and was corrected");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a read of a whole instance was checked against.
+//! The completeness of a read of a whole instance.
 
 use std::time::Duration;
 
@@ -8,22 +8,21 @@ use crate::model::Timestamp;
 /// Maximum age of the last describe of an instance for which its attachments count as complete.
 pub(super) const OBSERVED_WITHIN: Duration = Duration::from_secs(60);
 
-/// How much a read of a whole instance claims. The default is that of a read that claims nothing of
-/// the whole instance.
+/// The completeness that a read claims. The default claims nothing about the whole instance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// When the last recorded describe of the whole instance was sent; `None`: there is none that
-    /// counts.
+    /// Time at which the last valid, recorded describe of the whole instance was sent; `None`:
+    /// none.
     pub observed_at: Option<Timestamp>,
-    /// Whether that is more than 60 s ago, or never: attachments that others made may be missing,
-    /// and detaches may not show.
+    /// Whether that is more than 60 s ago, or never. Others' attachments may be missing, and
+    /// detaches may not show.
     pub incomplete: bool,
 }
 
 impl Coverage {
-    /// The coverage, at `now`, of a read whose last describe was sent at `observed_at`. A time in
-    /// the future is the mark of a clock that went back: how old that describe is, is unknown, and
-    /// it does not count.
+    /// The coverage at `now` of a read whose last describe was sent at `observed_at`. A time in the
+    /// future shows that a clock went back. The describe's age is then unknown, so it does not
+    /// count.
     pub(super) fn at(observed_at: Option<Timestamp>, now: Timestamp) -> Self {
         let observed_at = observed_at.filter(|at| *at <= now + MAX_CLOCK_DIFFERENCE);
         Self {

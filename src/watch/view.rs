@@ -1,47 +1,47 @@
-//! One instance's attachments as they stood at one moment: made once by the reader, shared by all streams.
+//! An instance's attachments at one moment, built by the reader and shared by all streams.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ledger::{Partition, Snapshot};
-use crate::model::{Attachment, InterfaceId, Revision, State, Timestamp};
+use crate::model::{Attachment, Failure, InterfaceId, Revision, State, Timestamp};
 
 use super::Coverage;
 
 /// The attachments of one instance.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct View {
-    /// The instance's revision: no attachment has a higher one.
+    /// The instance's revision, the highest of all attachments.
     pub(super) revision: Revision,
     partition: Partition,
-    /// When the describe of the instance was sent that the ledger goes by; `None`: there is none,
+    /// Time at which the ledger's last describe of the instance was sent; `None` if there is none,
     /// or the ledger lost writes since.
     pub(super) observed_at: Option<Timestamp>,
     attachments: BTreeMap<InterfaceId, ViewEntry>,
 }
 
-/// An attachment, and when ENS was last asked for it.
+/// An attachment, and the time of its last describe.
 #[derive(Debug, PartialEq)]
 struct ViewEntry {
     attachment: Arc<Attachment>,
     described_at: Option<Timestamp>,
-    /// Whether ENS, asked last, did not show it as it stands.
+    /// Whether the last describe did not confirm its state.
     doubtful: bool,
 }
 
-/// What a stream's scope has come to from one view to a later one.
+/// The change of a scope between two views.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ViewChange {
-    /// On.
+    /// The stream continues.
     On,
-    /// The attempt that was under way was withdrawn: nothing was sent.
+    /// The attempt was withdrawn before a send.
     Withdrawn,
     /// The ledger lost writes.
     Lost,
 }
 
 impl View {
-    /// What the ledger holds now. Attachments that did not change since `before` are shared with it.
+    /// The view of a snapshot. Unchanged attachments are shared with `before`.
     pub(super) fn of(snapshot: Snapshot, before: &Self) -> Self {
         let is_current = snapshot.record.epoch == snapshot.partition.epoch;
         let observed_at = snapshot.record.observed_at().filter(|_| is_current);
@@ -52,8 +52,8 @@ impl View {
         let attachments = snapshot.record.attempts.into_iter().map(|(eni, attempt)| {
             let seen = ViewEntry {
                 described_at: attempt.described_at,
-                doubtful: attempt.unconfirmed_since.is_some(),
-                attachment: share(attempt.attachment),
+                doubtful: attempt.state.is_unconfirmed(),
+                attachment: share(attempt.attachment()),
             };
             (eni, seen)
         });
@@ -65,14 +65,14 @@ impl View {
         }
     }
 
-    /// The attachments in scope: that of one ENI, or all.
+    /// The attachments in scope.
     fn scope(&self, eni: Option<&InterfaceId>) -> impl Iterator<Item = &ViewEntry> {
         let one = eni.map(|eni| self.attachments.get(eni));
         let all = eni.is_none().then(|| self.attachments.values());
         one.flatten().into_iter().chain(all.into_iter().flatten())
     }
 
-    /// Whether it shows this ENI.
+    /// Whether it holds this ENI.
     pub(super) fn shows(&self, eni: &InterfaceId) -> bool {
         self.attachments.contains_key(eni)
     }
@@ -87,26 +87,34 @@ impl View {
         self.attachments.values().map(|seen| &seen.attachment)
     }
 
-    /// Whether the scope stands or falls with what ENS shows of the whole instance. The attachment
-    /// of one ENI says by itself how old it is.
+    /// Whether the scope depends on describes of the whole instance. An ENI's attachment has its
+    /// own observation time.
     pub(super) fn is_of_whole(&self, eni: Option<&InterfaceId>) -> bool {
         eni.is_none_or(|eni| !self.shows(eni))
     }
 
-    /// What is known of the whole instance; `asked` is when the last describe of it was sent that
-    /// this replica has recorded.
-    pub(super) fn coverage(&self, asked: Option<Timestamp>, now: Timestamp) -> Coverage {
-        Coverage::at(self.observed_at.max(asked), now)
+    /// The completeness of the instance. `asked` is this replica's last describe of it, or its
+    /// failure.
+    pub(super) fn coverage(
+        &self,
+        asked: Option<&Result<Timestamp, Failure>>,
+        now: Timestamp,
+    ) -> Coverage {
+        let sent_at = asked.and_then(|asked| asked.as_ref().ok()).copied();
+        Coverage::at(self.observed_at.max(sent_at), now)
     }
 
-    /// Whether nothing at all is known of the instance: that it shows no attachment is no answer
-    /// then.
+    /// Whether nothing is known of the instance, so that an empty view is no answer.
     pub(super) fn is_blank(&self, coverage: &Coverage) -> bool {
         self.attachments.is_empty() && coverage.observed_at.is_none()
     }
 
     /// The attachment with the lowest revision above `after`.
-    pub(super) fn next(&self, eni: Option<&InterfaceId>, after: Revision) -> Option<&Arc<Attachment>> {
+    pub(super) fn next(
+        &self,
+        eni: Option<&InterfaceId>,
+        after: Revision,
+    ) -> Option<&Arc<Attachment>> {
         let newer = self
             .scope(eni)
             .map(|seen| &seen.attachment)
@@ -114,20 +122,20 @@ impl View {
         newer.min_by_key(|attachment| attachment.revision)
     }
 
-    /// Whether nothing in scope is under way, and nothing is in doubt.
+    /// Whether nothing in scope is in flight or in doubt.
     pub(super) fn has_ended(&self, eni: Option<&InterfaceId>) -> bool {
-        self.scope(eni)
-            .all(|seen| seen.attachment.state.is_terminal() && !seen.doubtful)
+        self.scope(eni).all(|seen| seen.attachment.state.is_terminal() && !seen.doubtful)
     }
 
-    /// What has come of the scope since `before`. Ended attachments may be forgotten; one under way leaves the record only when it
-    /// is withdrawn, unless the record itself is another.
+    /// The change of the scope since `before`. Ended attachments may be forgotten. An attempt in
+    /// flight disappears only when it is withdrawn, unless the record was replaced.
     pub(super) fn change_since(&self, before: &Self, eni: Option<&InterfaceId>) -> ViewChange {
         if self.revision < before.revision {
             return ViewChange::Lost;
         }
         let mut gone = before.scope(eni).filter(|seen| {
-            !seen.attachment.state.is_terminal() && !self.attachments.contains_key(&seen.attachment.eni)
+            !seen.attachment.state.is_terminal()
+                && !self.attachments.contains_key(&seen.attachment.eni)
         });
         match gone.next() {
             None => ViewChange::On,
@@ -136,7 +144,7 @@ impl View {
         }
     }
 
-    /// The ENIs in scope that are attached and were not asked for since `time`.
+    /// The attached ENIs in scope that were not described since `time`.
     pub(super) fn attached_unseen_since(
         &self,
         eni: Option<&InterfaceId>,
@@ -155,7 +163,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::ledger::record::Attempt;
+    use crate::ledger::record::{Attempt, AttemptState, Unconfirmed};
     use crate::model::Uid;
 
     fn snapshot(epoch: &str, revision: u64, attempts: &[(&str, State)]) -> Snapshot {
@@ -166,7 +174,8 @@ mod tests {
             let eni: InterfaceId = name.parse().unwrap();
             let now = Timestamp::from_micros(revision);
             let mut attempt = Attempt::new(&"i-1".parse().unwrap(), &eni, Uid(Uuid::nil()), now);
-            attempt.attachment.enter(*state, Revision(revision), now);
+            attempt.state = AttemptState::of(*state);
+            attempt.stamp(Revision(revision), now);
             snapshot.record.attempts.insert(eni, attempt);
         }
         snapshot
@@ -204,7 +213,9 @@ mod tests {
         let mut doubtful = snapshot("a", 5, &[("eni-1", State::Attached)]);
         assert!(View::of(doubtful.clone(), &View::default()).has_ended(Some(&eni)));
         let attempt = doubtful.record.attempts.get_mut(&eni).unwrap();
-        attempt.unconfirmed_since = Some(Timestamp::from_micros(6));
+        let AttemptState::Attached(attached) = &mut attempt.state else { panic!("it is attached") };
+        let seen = Timestamp::from_micros(6);
+        attached.unconfirmed = Some(Unconfirmed::new(seen, seen));
         assert!(!View::of(doubtful, &View::default()).has_ended(Some(&eni)));
     }
 
@@ -217,9 +228,6 @@ mod tests {
         let after = View::of(same, &before);
         let attachment = |view: &View| view.next(Some(&eni), Revision(0)).unwrap().clone();
         assert!(Arc::ptr_eq(&attachment(&before), &attachment(&after)));
-        assert!(!Arc::ptr_eq(
-            &attachment(&before),
-            &attachment(&view("a", 6, &attempts))
-        ));
+        assert!(!Arc::ptr_eq(&attachment(&before), &attachment(&view("a", 6, &attempts))));
     }
 }

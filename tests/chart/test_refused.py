@@ -15,7 +15,7 @@ RELATIONS = {
     ),
     "no way in": (["config.grpc.allow_plaintext=false"], ["set tls.secretName, or config.grpc.allow_plaintext=true"]),
     "a client CA alone": (["tls.clientCaSecretName=ca"], ["tls.clientCaSecretName is set without tls.secretName"]),
-    "certificates in plaintext": (["tests.tlsSecretName=t"], ["tests.tlsSecretName is set, and callers come in plaintext"]),
+    "certificates in plaintext": (["tests.tlsSecretName=t"], ["tests.tlsSecretName is set, and calls are plaintext"]),
     "one port for both": (["config.admin.listen=0.0.0.0:50051"], ["config.grpc.listen and config.admin.listen"]),
     "a kill before the drain ends": (["config.grpc.drain_timeout=1m 30s"], ["terminationGracePeriodSeconds is 35", "95"]),
     "a delay as long as the drain": (["config.grpc.drain_delay=25s"], ["config.grpc.drain_delay is not below"]),
@@ -37,11 +37,11 @@ RELATIONS = {
     "STS in no region": (["credentials.rrsa.stsVpc=true"], ["without credentials.rrsa.stsRegion"]),
     "a listener for the pod alone": (
         ["config.grpc.listen=127.0.0.1:50051", "config.admin.listen=localhost:9090"],
-        ["config.grpc.listen is 127.0.0.1:50051, which nothing outside the pod", "config.admin.listen is localhost:9090, which"],
+        ["config.grpc.listen is 127.0.0.1:50051, which is unreachable from outside the pod", "config.admin.listen is localhost:9090, which"],
     ),
     "loopback in other words": (
         ["config.grpc.listen=[::1]:50051", "config.admin.listen=[0:0:0:0:0:0:0:1]:9090"],
-        ["config.grpc.listen is [::1]:50051, which nothing", "config.admin.listen is [0:0:0:0:0:0:0:1]:9090, which nothing"],
+        ["config.grpc.listen is [::1]:50051, which is unreachable", "config.admin.listen is [0:0:0:0:0:0:0:1]:9090, which is unreachable"],
     ),
     "a port beyond the last": (
         ["config.grpc.listen=0.0.0.0:65536", "config.admin.listen=0.0.0.0:99999999999999999999"],
@@ -61,30 +61,30 @@ RELATIONS = {
             r"service.labels.helm\.sh/chart=x",
         ],
         [
-            "commonLabels sets app.kubernetes.io/name, which is the chart's own: leave it out",
+            "commonLabels sets app.kubernetes.io/name, which the chart sets: remove it",
             "podLabels sets app.kubernetes.io/instance",
             "ledgerInit.podLabels sets app.kubernetes.io/component",
             "service.labels sets helm.sh/chart",
         ],
     ),
     "the checksum in other hands": (["podAnnotations.checksum/config=x"], ["podAnnotations sets checksum/config"]),
-    "a tag beside the tag": (["image.repository=registry:5000/gw:1"], ["with a tag: put that into image.tag"]),
-    "a digest beside the tag": (["image.repository=gw@sha256:0"], ["with a digest: put that into image.digest"]),
+    "a tag beside the tag": (["image.repository=registry:5000/gw:1"], ["with a tag: set image.tag instead"]),
+    "a digest beside the tag": (["image.repository=gw@sha256:0"], ["with a digest: set image.digest instead"]),
     "a role that the mode ignores": (
         ["credentials.rrsa.roleName=r", "credentials.rrsa.stsRegion=cn-x", "credentials.ecsRole.name=r"],
         [
             "credentials.rrsa.roleName is set, and credentials.mode is secret",
             "credentials.rrsa.stsRegion is set, and credentials.mode is secret",
-            "credentials.ecsRole.name is set, and credentials.mode is secret, which has no use for it: unset it",
+            "credentials.ecsRole.name is set, and credentials.mode is secret, which ignores it: unset it",
         ],
     ),
     "both RRSA modes": (
         ["credentials.mode=rrsa-token", "credentials.rrsa.roleName=r"],
         ["set the mode to rrsa-webhook", "credentials.secret.name is set"],
     ),
-    "a budget of nothing": (["podDisruptionBudget.maxUnavailable=0"], ["no node could be drained: set it to 1 or more"]),
-    "a budget of no share": (["podDisruptionBudget.maxUnavailable=0%"], ["podDisruptionBudget.maxUnavailable is 0%, and"]),
-    "a budget of too many": (["podDisruptionBudget.maxUnavailable=101%"], ["is 101%: write 100% or less"]),
+    "a budget of nothing": (["podDisruptionBudget.maxUnavailable=0"], ["which blocks drains of nodes: set it to 1 or more"]),
+    "a budget of no share": (["podDisruptionBudget.maxUnavailable=0%"], ["podDisruptionBudget.maxUnavailable is 0%, which"]),
+    "a budget of too many": (["podDisruptionBudget.maxUnavailable=101%"], ["is 101%: set 100% or less"]),
     "fewest above most": (["autoscaling.enabled=true", "autoscaling.minReplicas=11"], ["swap them"]),
     "half a test": (["tests.instanceId=i-1"], ["set both or none"]),
     "a simulator beside a Redis": (
@@ -136,7 +136,7 @@ def test_what_does_not_go_together_is_refused_with_what_to_do(values, expected):
 def test_everything_that_is_missing_is_said_at_once():
     for helm in HELMS:
         said = refusal(helm=helm)
-        for words in ["config.ledger.url is not set", "credentials.mode is not set", "callers have no way in"]:
+        for words in ["config.ledger.url is not set", "credentials.mode is not set", "callers cannot connect"]:
             assert words in said, said
 
 
@@ -153,13 +153,13 @@ def sections(values, path=""):
 def test_a_section_that_is_null_is_named_among_the_faults_or_taken_for_empty(path):
     for helm in HELMS:
         tried = template(*BASE, "--set", f"{path}=null", helm=helm)
-        assert tried.returncode == 0 or f"- {path}: null takes the defaults away" in tried.stderr, tried.stderr
+        assert tried.returncode == 0 or f"- {path}: null removes the defaults" in tried.stderr, tried.stderr
 
 
 def test_null_does_not_hide_the_other_faults():
     for helm in HELMS:
         said = refusal(*BASE, *setting(["config.ledger.url=null", "config.grpc=null", "tls=null", "replicaCount=1"]), helm=helm)
-        for words in ["- config.grpc, tls: null takes", "config.ledger.url is not set", "callers have no way in"]:
+        for words in ["- config.grpc, tls: null removes", "config.ledger.url is not set", "callers cannot connect"]:
             assert words in said, said
 
 

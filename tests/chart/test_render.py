@@ -1,6 +1,7 @@
 """What is rendered: the same as last time, the same by every Helm, and valid in every version of Kubernetes."""
 
 import difflib
+import re
 import warnings
 
 import pytest
@@ -299,10 +300,14 @@ def test_notes_warn_of_plaintext_and_of_what_is_not_real(tmp_path):
         assert asked.returncode == 0, asked.stderr
         return asked.stdout.split("NOTES:")[1]
 
-    assert "WARNING: callers come in plaintext" in notes("minimum")
-    assert "https://gw-eni-gateway.edge.svc:50051" in notes("tls") and "WARNING" not in notes("tls")
+    assert "WARNING: calls are plaintext" in notes("minimum")
+    assert "https://gw-eni-gateway.edge.svc:50051" in notes("tls")
+    assert re.findall("WARNING: (.*) is empty", notes("tls")) == ["networkPolicy.callers", "networkPolicy.prometheus"]
+    peer = "[0].podSelector.matchLabels.app=x"
+    named = ["--set", f"networkPolicy.callers{peer}", "--set", f"networkPolicy.prometheus{peer}"]
+    assert "WARNING" not in notes("tls", *named)
     assert "and a call from inside" in notes("minimum") and "and a call from inside" in notes("tls")
     without = notes("tls", "--set", "tests.tlsSecretName=")
-    assert "and a call" not in without and "set tests.tlsSecretName, so that it knows" in without
-    assert "Nothing is attached to anything real" in notes("simulator")
+    assert "and a call" not in without and "Set tests.tlsSecretName to a Secret" in without
+    assert "No real ENI is attached" in notes("simulator")
     assert "memory://" in notes("memory")

@@ -1,4 +1,5 @@
-//! Callers as the documentation wants them: they repeat what may be repeated, watch to the end, and take up broken streams elsewhere.
+//! Callers that follow the documentation: they retry, watch to the end, and resume broken streams
+//! at another replica.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -9,32 +10,33 @@ use eni_gateway::simulator::{Action, EniStatus, PairBook, Params};
 use rand::prelude::*;
 use tokio::time::{Instant, sleep};
 
-use crate::arena::Arena;
-use crate::episode::{End, Episode, Finding, Told};
+use crate::environment::Environment;
+use crate::episode::{End, Episode, ReportedOutcome, Violation};
 use crate::support::gateway::{attach, try_attach, within};
 use crate::support::python::{self, Foreign};
 use crate::view::{Left, View, state};
 
 /// How long a caller waits for an end. Longer than three sends with their graces, and a hold.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long an ENI that others detached may still be taken for attached: its last sight is believed for 5 s, and that may have been a
-/// lag old.
+/// How long an ENI that others detached may still be taken for attached: its last observation is
+/// believed for 5 s, and that may have been a lag old.
 const STALE: Duration = Duration::from_secs(8);
 /// Deadlines of calls, in milliseconds.
 const DEADLINES: [u64; 4] = [1_000, 3_000, 5_000, 10_000];
 
-/// How many episodes a finding is shown with.
+/// How many episodes a violation is shown with.
 const LATELY: usize = 6;
 
-/// An ENI, and how it went on each instance: judged when it goes there again, for until then something may come late.
+/// An ENI, and how it went on each instance: checked when it goes there again, for until then
+/// something may come late.
 pub(crate) struct Caller {
-    arena: Arc<Arena>,
+    environment: Arc<Environment>,
     eni: String,
     /// A client in another language, with one call at a time.
     client: Option<Foreign>,
     random: StdRng,
     episodes: BTreeMap<String, Past>,
-    /// The last few, for whoever reads a finding.
+    /// The last few, for the text of a violation.
     lately: VecDeque<String>,
 }
 
@@ -46,9 +48,9 @@ struct Past {
 }
 
 impl Caller {
-    pub(crate) fn new(arena: &Arc<Arena>, eni: String, seed: u64) -> Self {
+    pub(crate) fn new(environment: &Arc<Environment>, eni: String, seed: u64) -> Self {
         Self {
-            arena: arena.clone(),
+            environment: environment.clone(),
             eni,
             client: None,
             random: StdRng::seed_from_u64(seed),
@@ -70,11 +72,11 @@ impl Caller {
     /// Attaches here and there until the run is over; what is attached then stays.
     pub(crate) async fn run(mut self, homes: Vec<String>) {
         let mut left: BTreeMap<String, Instant> = BTreeMap::new();
-        while !self.arena.is_ending() {
+        while !self.environment.is_ending() {
             let clean = |home: &&String| left.get(*home).is_none_or(|at| at.elapsed() > STALE);
             if let Some(instance) = homes.iter().filter(clean).choose(&mut self.random) {
                 self.attach(instance, None).await;
-                if self.arena.is_ending() {
+                if self.environment.is_ending() {
                     break;
                 }
                 if let Some(instance) = self.detach().await {
@@ -84,40 +86,38 @@ impl Caller {
             sleep(Duration::from_millis(self.random.random_range(0..200))).await;
         }
         // Something may still come late.
-        self.arena.calm().await;
+        self.environment.calm().await;
         let instances: Vec<_> = self.episodes.keys().cloned().collect();
         for instance in instances {
-            self.judge(&instance).await;
+            self.check(&instance).await;
         }
     }
 
     /// One episode, first over this gateway. `true` if it was accepted.
     pub(crate) async fn attach(&mut self, instance: &str, first: Option<usize>) {
-        self.judge(instance).await;
+        self.check(instance).await;
         let (began, before) = (Instant::now(), self.books(instance));
         let mut story = Vec::new();
-        let (told, end) = self.episode(instance, first, began, &mut story).await;
+        let (answers, end) = self.episode(instance, first, began, &mut story).await;
         let shown = self.books(instance);
         let episode = Episode {
             instance: instance.to_owned(),
             eni: self.eni.clone(),
-            told,
+            answers,
             end,
-            ended: self.arena.elapsed(),
+            ended: self.environment.elapsed(),
             story,
-            lossy: self.arena.has_lost_since(began),
+            lossy: self.environment.has_lost_since(began),
             arrived: 0,
             applied: 0,
             applied_after: 0,
         };
-        let (told, end, ended) = (&episode.told, episode.end, episode.ended);
-        self.lately
-            .push_back(format!("{instance}: {told:?}, {end:?} at {ended:.1?}"));
+        let (answers, end, ended) = (&episode.answers, episode.end, episode.ended);
+        self.lately.push_back(format!("{instance}: {answers:?}, {end:?} at {ended:.1?}"));
         if self.lately.len() > LATELY {
             self.lately.pop_front();
         }
-        self.episodes
-            .insert(instance.to_owned(), Past { episode, before, shown });
+        self.episodes.insert(instance.to_owned(), Past { episode, before, shown });
     }
 
     async fn episode(
@@ -126,79 +126,90 @@ impl Caller {
         mut first: Option<usize>,
         began: Instant,
         story: &mut Vec<String>,
-    ) -> (Vec<Told>, End) {
-        let arena = self.arena.clone();
-        let mut told = Vec::new();
-        let mut waiting = arena.waits.begin(instance);
+    ) -> (Vec<ReportedOutcome>, End) {
+        let environment = self.environment.clone();
+        let mut answers = Vec::new();
+        let mut waiting = environment.waits.begin(instance);
         while began.elapsed() < PATIENCE {
-            let gateway = first.take().unwrap_or_else(|| arena.any(&mut self.random));
+            let gateway = first.take().unwrap_or_else(|| environment.any(&mut self.random));
             let deadline = Duration::from_millis(*DEADLINES.choose(&mut self.random).unwrap());
-            let asked = arena.elapsed();
+            let asked = environment.elapsed();
             let (answer, uid) = match &mut self.client {
-                Some(client) => call_by(client, &arena, gateway, deadline, instance, &self.eni).await,
-                None => call(&arena, gateway, deadline, instance, &self.eni).await,
+                Some(client) => {
+                    call_by(client, &environment, gateway, deadline, instance, &self.eni).await
+                }
+                None => call(&environment, gateway, deadline, instance, &self.eni).await,
             };
-            arena.tally.told(&answer);
-            let heard = arena.elapsed();
+            environment.counters.answered(&answer);
+            waiting.answered(answer.to_string());
+            let answered = environment.elapsed();
             story.push(format!(
-                "{asked:.1?} to {heard:.1?} gateway {gateway} within {deadline:?}: {answer:?} {uid}"
+                "{asked:.1?} to {answered:.1?} gateway {gateway} within {deadline:?}: {answer:?} \
+                 {uid}"
             ));
-            told.push(answer.clone());
+            answers.push(answer.clone());
             match answer {
-                Told::Accepted => {
+                ReportedOutcome::Accepted => {
                     waiting.served();
                     let end = self.end(instance, &uid, began, story).await;
-                    return (told, end);
+                    return (answers, end);
                 }
-                Told::Refused { reason, .. } if is_final(reason) => {
+                ReportedOutcome::Refused { reason, .. } if is_final(reason) => {
                     waiting.served();
-                    return (told, End::Refused);
+                    return (answers, End::Refused);
                 }
                 // It has its slot: what it waits for is ENS.
-                Told::Refused {
-                    reason: Reason::OutcomeUnknown,
-                    ..
-                } => waiting.gone(),
-                Told::Refused { .. } | Told::Nothing => {}
+                ReportedOutcome::Refused { reason: Reason::OutcomeUnknown, .. } => waiting.gone(),
+                ReportedOutcome::Refused { .. } | ReportedOutcome::Nothing => {}
             }
             sleep(Duration::from_millis(self.random.random_range(20..250))).await;
         }
-        (told, End::Open(PATIENCE))
+        (answers, End::Open(PATIENCE))
     }
 
     /// Watches to the end.
-    async fn end(&mut self, instance: &str, uid: &str, began: Instant, story: &mut Vec<String>) -> End {
+    async fn end(
+        &mut self,
+        instance: &str,
+        uid: &str,
+        began: Instant,
+        story: &mut Vec<String>,
+    ) -> End {
         let mut view = View::of(instance, &self.eni);
         while began.elapsed() < PATIENCE {
-            let client = self.arena.client(&mut self.random);
-            match view.watch(&self.arena, client, false).await {
+            let client = self.environment.client(&mut self.random);
+            match view.watch(&self.environment, client, false).await {
                 Left::Ended => {
                     let in_use = self.is_in_use(instance);
                     let last = view.last.get(&self.eni);
                     let end = match last {
-                        Some(last) if last.uid == uid => End::Shown {
-                            state: state(last),
-                            in_use,
-                        },
+                        Some(last) if last.uid == uid => End::Shown { state: state(last), in_use },
                         Some(_) | None => End::Unknown,
                     };
-                    story.extend(last.map(|last| format!("{:.1?} shown {last:?}", self.arena.elapsed())));
+                    story.extend(
+                        last.map(|last| {
+                            format!("{:.1?} shown {last:?}", self.environment.elapsed())
+                        }),
+                    );
                     return end;
                 }
                 Left::NotFound => return End::Unknown,
-                Left::Broken => sleep(Duration::from_millis(self.random.random_range(20..250))).await,
+                Left::Broken => {
+                    sleep(Duration::from_millis(self.random.random_range(20..250))).await
+                }
             }
         }
         End::Open(PATIENCE)
     }
 
-    /// Has it detached behind the gateway's back, once it is at rest; from where, if it was attached.
+    /// Has it detached behind the gateway's back, once it is at rest; from where, if it was
+    /// attached.
     pub(crate) async fn detach(&self) -> Option<String> {
         let mut from = None;
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
             let at = self
-                .arena
+                .environment
                 .stage
                 .ens
                 .world(|world, _| world.placement(&self.eni).cloned())
@@ -208,7 +219,7 @@ impl Caller {
                 EniStatus::InUse => {
                     from = at.instance;
                     let names = [("NetworkInterfaceId", self.eni.as_str())];
-                    self.arena
+                    self.environment
                         .stage
                         .ens
                         .call(Action::DetachNetworkInterface, &Params::from_iter(names))
@@ -222,38 +233,30 @@ impl Caller {
     }
 
     fn is_in_use(&self, instance: &str) -> bool {
-        self.arena.stage.ens.world(|world, _| {
+        self.environment.stage.ens.world(|world, _| {
             let at = world.placement(&self.eni).expect("the ENI exists");
             at.status == EniStatus::InUse && at.instance.as_deref() == Some(instance)
         })
     }
 
     fn books(&self, instance: &str) -> PairBook {
-        self.arena
-            .stage
-            .ens
-            .world(|world, _| world.books().pair(instance, &self.eni))
+        self.environment.stage.ens.world(|world, _| world.books().pair(instance, &self.eni))
     }
 
     /// The last episode there, as things stand now.
-    async fn judge(&mut self, instance: &str) {
+    async fn check(&mut self, instance: &str) {
         let now = self.books(instance);
-        let Some(Past {
-            mut episode,
-            before,
-            shown,
-        }) = self.episodes.remove(instance)
-        else {
+        let Some(Past { mut episode, before, shown }) = self.episodes.remove(instance) else {
             return;
         };
         episode.arrived = now.attach_calls - before.attach_calls;
         episode.applied = lasting(now) - lasting(before);
         episode.applied_after = lasting(now) - lasting(shown);
-        self.arena.tally.ended(&episode);
-        for (finding, what) in episode.judge() {
-            let traces = self.arena.traces(instance, &self.eni).await.join("\n    ");
-            self.arena.finding(
-                finding,
+        self.environment.counters.ended(&episode);
+        for (violation, what) in episode.check() {
+            let traces = self.environment.traces(instance, &self.eni).await.join("\n    ");
+            self.environment.violation(
+                violation,
                 format!("{what}\n  lately {:?}\n  traces:\n    {traces}", self.lately),
             );
         }
@@ -261,57 +264,70 @@ impl Caller {
 }
 
 /// The answer, and the attempt that was accepted.
-async fn call(arena: &Arena, gateway: usize, deadline: Duration, instance: &str, eni: &str) -> (Told, String) {
+async fn call(
+    environment: &Environment,
+    gateway: usize,
+    deadline: Duration,
+    instance: &str,
+    eni: &str,
+) -> (ReportedOutcome, String) {
     let request = within(deadline, attach(instance, eni));
-    let client = arena.gateways[gateway].client();
+    let client = environment.gateways[gateway].client();
     let calling = try_attach(&client, request);
-    // A process that stands still answers nobody, and the client's own timer strikes a little later.
-    let told = match tokio::time::timeout(deadline + Duration::from_millis(500), calling).await {
-        Ok(Ok(attachment)) => return (Told::Accepted, attachment.uid),
-        Err(_) => Told::Nothing,
+    // A paused process does not answer, and the client's own timer ends the call a little later.
+    let outcome = match tokio::time::timeout(deadline + Duration::from_millis(500), calling).await {
+        Ok(Ok(attachment)) => return (ReportedOutcome::Accepted, attachment.uid),
+        Err(_) => ReportedOutcome::Nothing,
         Ok(Err((status, details))) => match details.error_info() {
-            None => Told::Nothing,
-            Some(info) => told(arena, &info.reason, info.metadata.contains_key("ensCode"), &status),
+            None => ReportedOutcome::Nothing,
+            Some(info) => {
+                refused(environment, &info.reason, info.metadata.contains_key("ensCode"), &status)
+            }
         },
     };
-    (told, String::new())
+    (outcome, String::new())
 }
 
 /// The same through another client, which keeps the deadline itself.
 async fn call_by(
     client: &mut Foreign,
-    arena: &Arena,
+    environment: &Environment,
     gateway: usize,
     deadline: Duration,
     instance: &str,
     eni: &str,
-) -> (Told, String) {
-    let target = arena.gateways[gateway].target();
+) -> (ReportedOutcome, String) {
+    let target = environment.gateways[gateway].target();
     let call = python::within(deadline.as_secs_f64(), python::attach(&target, instance, eni));
     let answer = client.call_one(call).await;
     if answer["code"] == "OK" {
         let uid = answer["response"]["attachment"]["uid"].as_str().unwrap_or_default();
-        return (Told::Accepted, uid.to_owned());
+        return (ReportedOutcome::Accepted, uid.to_owned());
     }
     let by_ens = !answer["details"]["ErrorInfo"]["metadata"]["ensCode"].is_null();
-    let told = match answer["reason"].as_str() {
-        None => Told::Nothing,
-        Some(reason) => told(arena, reason, by_ens, &answer),
+    let outcome = match answer["reason"].as_str() {
+        None => ReportedOutcome::Nothing,
+        Some(reason) => refused(environment, reason, by_ens, &answer),
     };
-    (told, String::new())
+    (outcome, String::new())
 }
 
-fn told(arena: &Arena, reason: &str, by_ens: bool, answer: &impl std::fmt::Debug) -> Told {
+fn refused(
+    environment: &Environment,
+    reason: &str,
+    by_ens: bool,
+    answer: &impl std::fmt::Debug,
+) -> ReportedOutcome {
     match Reason::named(reason) {
-        Some(reason) => Told::Refused { reason, by_ens },
+        Some(reason) => ReportedOutcome::Refused { reason, by_ens },
         None => {
-            arena.finding(Finding::Wrong, format!("an unknown reason: {answer:?}"));
-            Told::Nothing
+            environment.violation(Violation::Wrong, format!("an unknown reason: {answer:?}"));
+            ReportedOutcome::Nothing
         }
     }
 }
 
-/// How many attaches took effect and lasted: of one that ENS took back nobody need have known.
+/// How many attaches took effect and lasted: a caller need not have seen one that ENS took back.
 const fn lasting(ledger: PairBook) -> u64 {
     ledger.applied - ledger.failed
 }
@@ -324,7 +340,8 @@ fn is_final(reason: Reason) -> bool {
     !retried || reason.retry_advice() == RetryAdvice::AfterChange
 }
 
-/// The instances that one ENI goes to: five of its own, as far as there are so many, and two crowded ones.
+/// The instances that one ENI goes to: five of its own, as far as there are so many, and two
+/// crowded ones.
 pub(crate) fn homes(number: usize, instances: usize, crowded: usize) -> Vec<String> {
     let own = crowded..instances;
     let own = [0, 11, 23, 41, 67].map(|step| own.start + (number + step) % own.len());

@@ -1,4 +1,4 @@
-//! One ENI from the first call to the end that its caller was shown, and what has to hold of it.
+//! One ENI from the first call to the end that its caller received, and its invariants.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use eni_gateway::model::{Reason, SendEffect, State};
 
 /// One answer to an attach.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum ReportedOutcome {
     Accepted,
     Refused {
         reason: Reason,
@@ -37,11 +37,11 @@ pub(crate) enum End {
 pub(crate) struct Episode {
     pub(crate) instance: String,
     pub(crate) eni: String,
-    pub(crate) told: Vec<Told>,
+    pub(crate) answers: Vec<ReportedOutcome>,
     pub(crate) end: End,
     /// When it ended, from the beginning of the run.
     pub(crate) ended: Duration,
-    /// Each call and what was shown last, for whoever reads a finding.
+    /// Each call and what was shown last, for the text of a violation.
     pub(crate) story: Vec<String>,
     /// Whether the ledger may have lost data meanwhile.
     pub(crate) lossy: bool,
@@ -55,18 +55,18 @@ pub(crate) struct Episode {
 
 /// What did not hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Finding {
+pub(crate) enum Violation {
     /// More on an instance than its limit, or an invariant that a gateway itself found broken.
-    Violation,
+    Invariant,
     /// Accepted, and without an end.
     Lost,
-    /// A caller or a watcher was told what is not so.
+    /// A caller or a watcher received a wrong answer.
     Wrong,
     /// Somebody waited for longer than the bound.
     Late,
 }
 
-impl Told {
+impl ReportedOutcome {
     /// What the caller may conclude.
     pub(crate) fn sent(&self) -> SendEffect {
         match self {
@@ -76,38 +76,53 @@ impl Told {
     }
 }
 
+impl fmt::Display for ReportedOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted => f.write_str("OK"),
+            Self::Nothing => f.write_str("(no answer)"),
+            Self::Refused { reason, by_ens: false } => f.write_str(reason.name()),
+            Self::Refused { reason, by_ens: true } => write!(f, "{} by ENS", reason.name()),
+        }
+    }
+}
+
 impl Episode {
     /// What does not hold of it, with the invariant's name.
-    pub(crate) fn judge(&self) -> Vec<(Finding, String)> {
+    pub(crate) fn check(&self) -> Vec<(Violation, String)> {
         let mut found = Vec::new();
-        let mut finding = |what, text: fmt::Arguments<'_>| found.push((what, format!("{text}: {self}")));
-        let certain = self.told.iter().all(|told| told.sent() == SendEffect::Nothing);
-        let last = self.told.last().map_or(SendEffect::Nothing, Told::sent);
+        let mut violation =
+            |what, text: fmt::Arguments<'_>| found.push((what, format!("{text}: {self}")));
+        let certain = self.answers.iter().all(|answer| answer.sent() == SendEffect::Nothing);
+        let last = self.answers.last().map_or(SendEffect::Nothing, ReportedOutcome::sent);
         match self.end {
             End::Refused if certain => {
                 if !world::reported_truthfully(SendEffect::Nothing, self.arrived, self.applied) {
-                    finding(Finding::Wrong, format_args!("D1: told that nothing was sent"));
+                    violation(Violation::Wrong, format_args!("D1: reported that nothing was sent"));
                 }
             }
             // What an earlier call began was over by then.
             End::Refused => {
-                let told = if last == SendEffect::Nothing {
-                    SendEffect::Refused
-                } else {
-                    last
-                };
-                if !world::reported_truthfully(told, self.arrived, self.applied) && !self.lossy {
-                    finding(Finding::Wrong, format_args!("D1: told that nothing was applied"));
+                let sent = if last == SendEffect::Nothing { SendEffect::Refused } else { last };
+                if !world::reported_truthfully(sent, self.arrived, self.applied) && !self.lossy {
+                    violation(
+                        Violation::Wrong,
+                        format_args!("D1: reported that nothing was applied"),
+                    );
                 }
             }
             End::Shown { state, in_use } => {
-                if !world::agrees(state, in_use) || (state == State::Failed && self.applied_after > 0) {
-                    finding(Finding::Wrong, format_args!("A1: shown {state:?}"));
+                if !world::agrees(state, in_use)
+                    || (state == State::Failed && self.applied_after > 0)
+                {
+                    violation(Violation::Wrong, format_args!("A1: shown {state:?}"));
                 }
             }
             End::Unknown if self.lossy => {}
-            End::Unknown => finding(Finding::Lost, format_args!("A1: nobody knows of it")),
-            End::Open(after) => finding(Finding::Lost, format_args!("A1: no end within {after:?}")),
+            End::Unknown => violation(Violation::Lost, format_args!("A1: its record is lost")),
+            End::Open(after) => {
+                violation(Violation::Lost, format_args!("A1: no end within {after:?}"))
+            }
         }
         found
     }
@@ -118,7 +133,7 @@ impl fmt::Display for Episode {
         let Self {
             instance,
             eni,
-            told,
+            answers,
             end,
             ended,
             lossy,
@@ -129,25 +144,22 @@ impl fmt::Display for Episode {
         } = self;
         write!(
             f,
-            "{eni} to {instance}, told {told:?}, then {end:?} at {ended:.1?}; {arrived} calls came to ENS, {applied} took effect, {applied_after} \
-             of them after that{}",
+            "{eni} to {instance}, answers {answers:?}, then {end:?} at {ended:.1?}; {arrived} \
+             calls came to ENS, {applied} took effect, {applied_after} of them after that{}",
             if *lossy { "; the ledger lost data meanwhile" } else { "" }
         )?;
         story.iter().try_for_each(|line| write!(f, "\n    {line}"))
     }
 }
 
-/// The judge is judged: what it must find, and what not.
+/// Tests the check itself: what it must find, and what not.
 pub(crate) fn self_test() {
-    let refused = |reason, by_ens| Told::Refused { reason, by_ens };
+    let refused = |reason, by_ens| ReportedOutcome::Refused { reason, by_ens };
     let sound = Episode {
         instance: "i-1".to_owned(),
         eni: "eni-1".to_owned(),
-        told: vec![Told::Accepted],
-        end: End::Shown {
-            state: State::Attached,
-            in_use: true,
-        },
+        answers: vec![ReportedOutcome::Accepted],
+        end: End::Shown { state: State::Attached, in_use: true },
         ended: Duration::ZERO,
         story: Vec::new(),
         lossy: false,
@@ -156,38 +168,28 @@ pub(crate) fn self_test() {
         applied_after: 0,
     };
     let full = Episode {
-        told: vec![refused(Reason::EniLimitExceeded, false)],
+        answers: vec![refused(Reason::EniLimitExceeded, false)],
         end: End::Refused,
         arrived: 0,
         applied: 0,
         ..sound.clone()
     };
-    let failed = End::Shown {
-        state: State::Failed,
-        in_use: false,
-    };
+    let failed = End::Shown { state: State::Failed, in_use: false };
     let cases = [
         (sound.clone(), None),
         (full.clone(), None),
+        (Episode { arrived: 1, applied: 1, ..full.clone() }, Some(Violation::Wrong)),
         (
             Episode {
-                arrived: 1,
-                applied: 1,
-                ..full.clone()
-            },
-            Some(Finding::Wrong),
-        ),
-        (
-            Episode {
-                told: vec![refused(Reason::InvalidField, false)],
+                answers: vec![refused(Reason::InvalidField, false)],
                 arrived: 1,
                 ..full.clone()
             },
-            Some(Finding::Wrong),
+            Some(Violation::Wrong),
         ),
         (
             Episode {
-                told: vec![Told::Nothing, full.told[0].clone()],
+                answers: vec![ReportedOutcome::Nothing, full.answers[0].clone()],
                 arrived: 1,
                 ..full.clone()
             },
@@ -195,63 +197,25 @@ pub(crate) fn self_test() {
         ),
         (
             Episode {
-                told: vec![refused(Reason::NotApplied, false)],
+                answers: vec![refused(Reason::NotApplied, false)],
                 arrived: 2,
                 applied: 1,
                 ..full
             },
-            Some(Finding::Wrong),
+            Some(Violation::Wrong),
         ),
         (
-            Episode {
-                end: End::Shown {
-                    state: State::Attached,
-                    in_use: false,
-                },
-                ..sound.clone()
-            },
-            Some(Finding::Wrong),
+            Episode { end: End::Shown { state: State::Attached, in_use: false }, ..sound.clone() },
+            Some(Violation::Wrong),
         ),
-        (
-            Episode {
-                end: failed,
-                ..sound.clone()
-            },
-            None,
-        ),
-        (
-            Episode {
-                end: failed,
-                applied_after: 1,
-                ..sound.clone()
-            },
-            Some(Finding::Wrong),
-        ),
-        (
-            Episode {
-                end: End::Unknown,
-                ..sound.clone()
-            },
-            Some(Finding::Lost),
-        ),
-        (
-            Episode {
-                end: End::Unknown,
-                lossy: true,
-                ..sound.clone()
-            },
-            None,
-        ),
-        (
-            Episode {
-                end: End::Open(Duration::from_secs(1)),
-                ..sound
-            },
-            Some(Finding::Lost),
-        ),
+        (Episode { end: failed, ..sound.clone() }, None),
+        (Episode { end: failed, applied_after: 1, ..sound.clone() }, Some(Violation::Wrong)),
+        (Episode { end: End::Unknown, ..sound.clone() }, Some(Violation::Lost)),
+        (Episode { end: End::Unknown, lossy: true, ..sound.clone() }, None),
+        (Episode { end: End::Open(Duration::from_secs(1)), ..sound }, Some(Violation::Lost)),
     ];
     for (episode, expected) in cases {
-        let found = episode.judge().first().map(|(finding, _)| *finding);
+        let found = episode.check().first().map(|(violation, _)| *violation);
         assert_eq!(found, expected, "{episode}");
     }
 }

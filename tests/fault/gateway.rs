@@ -1,4 +1,4 @@
-//! One replica of the gateway: a process on a port of its own, which may be killed, stopped and started again.
+//! One replica: a process on its own port that can be killed, paused and restarted.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -6,12 +6,13 @@ use std::time::Duration;
 use eni_gateway::app::{self, Bound, credentials};
 use eni_gateway::config::{self, Sources};
 use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
-use eni_gateway::ledger::safety_checks::{SafetyCheck, SafetyChecks};
+use eni_gateway::ledger::SafetyCheck;
+use eni_gateway::names::INVARIANT_VIOLATED;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::clock::Clock;
+use crate::support::clock::Clock;
 use crate::support::gateway::{Replica, Stage};
 use crate::support::link::Link;
 use crate::support::redis::free_port;
@@ -26,8 +27,7 @@ pub(crate) struct Gateway {
     settings: Vec<(&'static str, String)>,
     /// Its way to Redis, where that is a single server.
     pub(crate) link: Option<Link>,
-    /// Its clock, where that can be set.
-    pub(crate) clock: Option<Clock>,
+    pub(crate) clock: Clock,
     client: Client,
     replica: Mutex<Replica>,
     /// Since when it runs as it should; `None`: it does not.
@@ -42,8 +42,9 @@ impl Gateway {
         stage: &Stage,
         mut settings: Vec<(&'static str, String)>,
         link: Option<Link>,
-        clock: Option<Clock>,
+        clock: Clock,
     ) -> Self {
+        settings.extend(clock.environment());
         if let Some(link) = &link {
             settings.push(("LEDGER__URL", link.url()));
         }
@@ -119,18 +120,14 @@ impl Gateway {
     pub(crate) async fn lines_about(&self, instance: &str, eni: &str) -> Vec<String> {
         let log = self.replica.lock().await.log();
         let (instance, eni) = (format!("\"{instance}\""), format!("\"{eni}\""));
-        let about = log
-            .lines()
-            .filter(|line| line.contains(&instance) && line.contains(&eni));
+        let about = log.lines().filter(|line| line.contains(&instance) && line.contains(&eni));
         about.map(str::to_owned).collect()
     }
 
     /// The errors that it logged since it was started.
     pub(crate) async fn violations_logged(&self) -> usize {
         let log = self.replica.lock().await.log();
-        log.lines()
-            .filter(|line| line.contains("an invariant was broken"))
-            .count()
+        log.lines().filter(|line| line.contains(INVARIANT_VIOLATED)).count()
     }
 }
 
@@ -139,13 +136,13 @@ fn spawn(stage: &Stage, port: u16, settings: &[(&'static str, String)]) -> Repli
     stage.spawn_on(port, &settings)
 }
 
-/// Is a gateway without this rule, configured by the environment as any other.
-pub(crate) async fn serve_without(rule: SafetyCheck) -> ExitCode {
+/// Is a gateway without this safety check, configured by the environment as any other.
+pub(crate) async fn serve_without(check: SafetyCheck) -> ExitCode {
     let loaded = config::load(Sources::of_process(None)).expect("the settings are good");
     let credentials = credentials::discover().await.expect("there are credentials");
     let bound = Bound::bind(&loaded.config).await.expect("the ports are free");
     let stop = std::future::pending();
-    match app::run_by(SafetyChecks::without(rule), &loaded.config, bound, credentials, stop).await {
+    match app::run_without(check, &loaded.config, bound, credentials, stop).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -1,13 +1,13 @@
-//! The forms in which Redis is run, and what goes wrong with each.
+//! The forms of a Redis deployment, and the faults of each.
 
 use std::fmt;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use futures_util::future::join_all;
 use rand::prelude::*;
 use tokio::time::sleep;
 
-use crate::clock::Clock;
 use crate::support::redis::Server;
 use crate::support::redis::cluster::Cluster;
 use crate::support::redis::sentinels::Watched;
@@ -35,9 +35,13 @@ impl fmt::Display for Form {
     }
 }
 
+/// How many seconds the clock of a server may be ahead of this machine's. Apart from one second,
+/// further apart than an observation lives: its time is unambiguous by any of these clocks.
+pub(crate) const AHEAD: [i64; 7] = [0, 1, -1, 75, -75, 3600, -3600];
+
 /// The servers.
 pub(crate) enum Servers {
-    One(Box<Server>, Option<Clock>),
+    One(Box<Server>),
     Watched(Watched),
     Cluster(Cluster),
 }
@@ -46,25 +50,29 @@ pub(crate) enum Servers {
 pub(crate) const REPLICAS: usize = 2;
 
 impl Servers {
-    /// A single server has this clock, if there is one that can be set; it is a Valkey then.
-    pub(crate) async fn start(form: Form, clock: Option<Clock>) -> Self {
+    /// The clock of a single server is right as yet; those of several differ.
+    pub(crate) async fn start(form: Form, random: &mut StdRng) -> Self {
         match form {
-            // libfaketime does not work under Redis' own allocator.
-            Form::One => {
-                let server = match &clock {
-                    Some(clock) => Server::valkey_in(clock.environment.clone()).await,
-                    None => Server::start().await,
-                };
-                Self::One(Box::new(server), clock)
+            Form::One => Self::One(Box::new(Server::with_clock().await)),
+            Form::Sentinel | Form::Synced => {
+                Self::Watched(Watched::with_clocks(clocks(random)).await)
             }
-            Form::Sentinel | Form::Synced => Self::Watched(Watched::start().await),
-            Form::Cluster => Self::Cluster(Cluster::start().await),
+            Form::Cluster => Self::Cluster(Cluster::with_clocks(clocks(random)).await),
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn all(&mut self) -> &mut [Server] {
+        match self {
+            Self::One(server) => std::slice::from_mut(server),
+            Self::Watched(watched) => &mut watched.servers,
+            Self::Cluster(cluster) => &mut cluster.servers,
         }
     }
 
     pub(crate) fn url(&self) -> String {
         match self {
-            Self::One(server, _) => server.url(),
+            Self::One(server) => server.url(),
             Self::Watched(watched) => watched.url(),
             Self::Cluster(cluster) => cluster.url(),
         }
@@ -73,39 +81,38 @@ impl Servers {
     /// The port of a single server.
     pub(crate) fn port(&self) -> Option<u16> {
         match self {
-            Self::One(server, _) => Some(server.port()),
+            Self::One(server) => Some(server.port()),
             Self::Watched(_) | Self::Cluster(_) => None,
         }
     }
 
     /// Kills a server and starts it again, with what it had saved just before.
     pub(crate) async fn restart(&mut self) {
-        if let Self::One(server, _) = self {
+        if let Self::One(server) = self {
             server.restart().await;
         }
     }
 
     /// Kills a server and starts it again with nothing.
     pub(crate) async fn restart_empty(&mut self, away: Duration) {
-        if let Self::One(server, _) = self {
+        if let Self::One(server) = self {
             server.down();
             sleep(away).await;
             server.up().await;
         }
     }
 
-    /// The clock of a single server, where it can be set.
-    pub(crate) fn clock(&self) -> Option<&Clock> {
-        match self {
-            Self::One(_, clock) => clock.as_ref(),
-            Self::Watched(_) | Self::Cluster(_) => None,
+    /// Sets the clock of a single server.
+    pub(crate) fn step_clock(&self, random: &mut StdRng) {
+        if let Self::One(server) = self {
+            server.set_clock(any_clock(random));
         }
     }
 
     /// Deletes everything.
     pub(crate) async fn flush(&self, random: &mut StdRng) {
         match self {
-            Self::One(server, _) => server.ask::<()>(&["FLUSHALL"]).await,
+            Self::One(server) => server.ask::<()>(&["FLUSHALL"]).await,
             Self::Watched(watched) => watched.primary().await.ask(&["FLUSHALL"]).await,
             Self::Cluster(cluster) => {
                 let server = cluster.servers.choose(random).expect("there are servers");
@@ -115,11 +122,12 @@ impl Servers {
         }
     }
 
-    /// Stops a primary in its tracks for a while: connections stay open, and nobody answers. Where others watch over it, one of its
-    /// replicas takes its place meanwhile, if it takes long enough.
+    /// Stops a primary in its tracks for a while: connections stay open, and no server answers.
+    /// Where others watch over it, one of its replicas takes its place meanwhile, if it takes long
+    /// enough.
     pub(crate) async fn freeze(&self, lasts: Duration, random: &mut StdRng) {
         let server = match self {
-            Self::One(server, _) => server,
+            Self::One(server) => server,
             Self::Watched(watched) => watched.primary().await,
             Self::Cluster(cluster) => &cluster.servers[primary(cluster, random).await],
         };
@@ -131,9 +139,13 @@ impl Servers {
     /// Kills a primary, and waits until one of its replicas has taken its place.
     pub(crate) async fn fail_over(&mut self, random: &mut StdRng) {
         match self {
-            Self::One(..) => {}
+            Self::One(_) => {}
             Self::Watched(watched) => {
                 watched.fail_over().await;
+                // The killed one comes back with nothing: no other server may still replicate it.
+                while !is_followed(watched).await {
+                    sleep(Duration::from_millis(20)).await;
+                }
             }
             Self::Cluster(cluster) => {
                 let dying = primary(cluster, random).await;
@@ -142,23 +154,19 @@ impl Servers {
         }
     }
 
-    /// Starts whoever was killed again.
-    pub(crate) async fn revive(&mut self) {
-        let servers = match self {
-            Self::One(..) => return,
-            Self::Watched(watched) => &mut watched.servers,
-            Self::Cluster(cluster) => &mut cluster.servers,
-        };
-        for dead in servers.iter_mut().filter(|server| !server.runs()) {
+    /// Starts the servers that were killed again, each with another clock.
+    pub(crate) async fn revive(&mut self, random: &mut StdRng) {
+        for dead in self.all().iter_mut().filter(|server| !server.runs()) {
+            dead.set_clock(any_clock(random));
             dead.up().await;
         }
     }
 
-    /// Brings back whoever was killed, as a replica.
-    pub(crate) async fn mend(&mut self) {
-        self.revive().await;
+    /// Brings back the servers that were killed, as replicas.
+    pub(crate) async fn restore(&mut self, random: &mut StdRng) {
+        self.revive(random).await;
         match self {
-            Self::One(..) => {}
+            Self::One(_) => {}
             Self::Watched(watched) => watched.settle().await,
             Self::Cluster(cluster) => cluster.settle().await,
         }
@@ -176,17 +184,11 @@ impl Servers {
         };
         let place = cluster.servers[from].place().to_string();
         let (from, to) = (cluster.id(from).await, cluster.id(to).await);
-        let arguments = [
-            "--cluster",
-            "reshard",
-            &place,
-            "--cluster-from",
-            &from,
-            "--cluster-to",
-            &to,
-        ];
+        let arguments =
+            ["--cluster", "reshard", &place, "--cluster-from", &from, "--cluster-to", &to];
         let slots = ["--cluster-slots", "700", "--cluster-yes"];
-        let command: Vec<String> = arguments.iter().chain(&slots).map(ToString::to_string).collect();
+        let command: Vec<String> =
+            arguments.iter().chain(&slots).map(ToString::to_string).collect();
         cluster.cli(&command).await;
         cluster.settle().await;
     }
@@ -202,4 +204,26 @@ async fn primary(cluster: &Cluster, random: &mut StdRng) -> usize {
             return holder;
         }
     }
+}
+
+/// Whether every other server that runs replicates the primary.
+async fn is_followed(watched: &Watched) -> bool {
+    let primary = watched.primary().await.port();
+    let others = watched.servers.iter().filter(|server| server.runs() && server.port() != primary);
+    let follow = join_all(others.map(async |server| {
+        let follows = server.info("replication", "master_port").await == Some(primary.to_string());
+        follows && server.info("replication", "master_link_status").await.as_deref() == Some("up")
+    }));
+    follow.await.into_iter().all(|follows| follows)
+}
+
+fn any_clock(random: &mut StdRng) -> i64 {
+    *AHEAD.choose(random).expect("there are some")
+}
+
+/// Clocks of which no two are the same.
+fn clocks<const SERVERS: usize>(random: &mut StdRng) -> [i64; SERVERS] {
+    let mut ahead = AHEAD;
+    ahead.shuffle(random);
+    std::array::from_fn(|server| ahead[server])
 }

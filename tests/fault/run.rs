@@ -1,4 +1,4 @@
-//! A run: arenas side by side, faults one after another in each, then calm, then the verdict.
+//! A run: concurrent environments, faults one after another in each, then calm, then the verdict.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -15,136 +15,152 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::TaskTracker;
 
 use crate::Args;
-use crate::arena::{Arena, CROWDED, Plan};
 use crate::callers::{Caller, homes};
-use crate::episode::Finding;
+use crate::environment::{CROWDED, Environment, Plan};
+use crate::episode::Violation;
 use crate::faults::{self, Kind};
-use crate::others::{self, FOREIGN, READERS};
+use crate::other_programs::{self, FOREIGN, READERS};
+use crate::primaries;
 use crate::report;
 use crate::support::gateway::eni;
+use crate::support::redis::Server;
 use crate::view::{Left, View};
 
-/// How long everybody who waits may take to be served after a fault. Longer than a hold.
+/// How long the waiting callers may take to be served after a fault. Longer than a recovery
+/// hold-down.
 const RECOVERY: Duration = Duration::from_secs(45);
 /// How long attempts may be under way in a calm world.
 const SETTLING: Duration = Duration::from_secs(120);
 const WATCHERS: usize = 6;
 /// Callers through grpcio.
 const GRPCIO: usize = 2;
-/// Longest that somebody may wait for an instance while nobody is served there, outside of faults and what they leave behind: a lease
-/// that was not given back, a grant on trial, an Attach and a describe that go unanswered, and polls; twice that on a busy machine.
+/// Longest time in which callers wait for an instance and none is served there, outside of faults
+/// and what they leave behind: a lease that was not given back, a grant on trial, an Attach and a
+/// describe that go unanswered, and polls; twice that on a busy machine.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 pub(crate) async fn run(args: Args) -> ExitCode {
     let seed = args.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
-    let faketime = faketime();
     println!("seed {seed}, {} callers over each of {:?}", args.callers, args.ledger);
-    if faketime.is_none() {
-        println!("no clock jumps or steps: libfaketime is not installed");
-    }
     if !python() {
-        println!("nobody calls through grpcio, and no Redis' clock steps: there is no .venv (`tests/run` makes it)");
+        println!("no caller uses grpcio: there is no .venv (`tests/run` makes it)");
     }
-    let plans = args.ledger.iter().map(|form| Plan {
+    let plans = args.ledger.iter().enumerate().map(|(number, form)| Plan {
         form: *form,
+        seed: seed + number as u64 * 10_000,
         instances: args.instances,
         callers: args.callers,
         without: args.without,
         python: python(),
-        faketime: faketime.clone(),
     });
-    let mut arenas = Vec::new();
+    let mut environments = Vec::new();
     for plan in plans {
-        arenas.push(Arena::start(&plan).await);
+        environments.push(Environment::start(&plan).await);
     }
     let began = Instant::now();
     let kinds = match args.kinds.is_empty() {
         true => Kind::value_variants().to_vec(),
         false => args.kinds.clone(),
     };
-    let stop = || began.elapsed() >= args.lasts || (args.without.is_some() && found(&arenas).next().is_some());
-    let lives = arenas.iter().enumerate().map(|(number, arena)| {
-        let seed = seed + number as u64 * 10_000;
-        live(arena, &kinds, args.callers, seed, &stop)
-    });
+    let stop = || {
+        began.elapsed() >= args.lasts
+            || (args.without.is_some() && found(&environments).next().is_some())
+    };
+    let lives =
+        environments.iter().map(|environment| live(environment, &kinds, args.callers, &stop));
     let progress = async {
-        while !arenas.iter().all(|arena| arena.is_ending()) {
+        while !environments.iter().all(|environment| environment.is_ending()) {
             sleep(Duration::from_secs(10)).await;
-            report::progress(began.elapsed(), &arenas);
+            report::progress(began.elapsed(), &environments);
         }
     };
     tokio::join!(join_all(lives), progress);
-    report::table(&args, seed, began.elapsed(), &arenas);
-    match found(&arenas).next() {
+    report::table(&args, seed, began.elapsed(), &environments);
+    match found(&environments).next() {
         None => ExitCode::SUCCESS,
         Some(_) => ExitCode::FAILURE,
     }
 }
 
-fn found(arenas: &[Arc<Arena>]) -> impl Iterator<Item = (Finding, String)> {
-    arenas.iter().flat_map(|arena| arena.findings())
+fn found(environments: &[Arc<Environment>]) -> impl Iterator<Item = (Violation, String)> {
+    environments.iter().flat_map(|environment| environment.violations())
 }
 
-/// One arena, until `stop` says so, and then to its end.
-async fn live(arena: &Arc<Arena>, kinds: &[Kind], callers: usize, seed: u64, stop: &impl Fn() -> bool) {
+/// One environment, until `stop` says so, and then to its end.
+async fn live(
+    environment: &Arc<Environment>,
+    kinds: &[Kind],
+    callers: usize,
+    stop: &impl Fn() -> bool,
+) {
+    let seed = environment.seed;
     let tasks = TaskTracker::new();
-    let limit = tasks.spawn(arena.clone().watch_limit());
+    let limit = tasks.spawn(environment.clone().watch_limit());
     let callers: Vec<_> = (0..callers)
         .map(|number| {
-            let mut caller = Caller::new(arena, eni(number + 1), seed + 100 + number as u64);
-            if arena.python && number < GRPCIO {
+            let mut caller = Caller::new(environment, eni(number + 1), seed + 100 + number as u64);
+            if environment.python && number < GRPCIO {
                 caller = caller.over_grpcio();
             }
-            tasks.spawn(caller.run(homes(number, arena.instances, CROWDED)))
+            tasks.spawn(caller.run(homes(number, environment.instances, CROWDED)))
         })
         .collect();
     let watchers: Vec<_> = (0..WATCHERS)
         .map(|number| {
             tasks.spawn(watch(
-                arena.clone(),
+                environment.clone(),
                 number,
                 StdRng::seed_from_u64(seed + 1 + number as u64),
             ))
         })
         .collect();
-    let standing = tasks.spawn(arena.clone().watch_standing());
+    let observer = tasks.spawn(environment.clone().watch_ens());
+    let urls = environment.servers.lock().await.all().iter().map(Server::url).collect();
+    let primaries = tasks.spawn(primaries::watch(environment.clone(), urls));
     let random = |number: usize| StdRng::seed_from_u64(seed + 50 + number as u64);
-    let readers = (0..READERS).map(|number| tasks.spawn(others::read(arena.clone(), random(number))));
+    let readers = (0..READERS)
+        .map(|number| tasks.spawn(other_programs::read(environment.clone(), random(number))));
     let foreign = (1..=FOREIGN).map(|number| {
-        let own = eni(arena.callers + 1 + number);
-        tasks.spawn(others::attach(arena.clone(), own, random(READERS + number)))
+        let own = eni(environment.callers + 1 + number);
+        tasks.spawn(other_programs::attach(environment.clone(), own, random(READERS + number)))
     });
     let others: Vec<_> = readers.chain(foreign).collect();
-    let mut spare = Caller::new(arena, eni(callers.len() + 1), seed + 99);
-    let troubles = trouble(arena, kinds, &mut spare, StdRng::seed_from_u64(seed), stop);
-    tokio::join!(troubles, faults::weather(arena, StdRng::seed_from_u64(seed + 98)));
+    let mut spare = Caller::new(environment, eni(callers.len() + 1), seed + 99);
+    let injected = inject_faults(environment, kinds, &mut spare, StdRng::seed_from_u64(seed), stop);
+    tokio::join!(injected, faults::weather(environment, StdRng::seed_from_u64(seed + 98)));
     for caller in callers {
         caller.await.unwrap();
     }
     for other in others {
         other.await.unwrap();
     }
-    standing.await.unwrap();
-    let (longest, instance) = arena.waits.longest_outside();
-    if longest > LONGEST_WAIT {
-        let what = format!("P1: {longest:.1?} outside of faults nobody was served on {instance}, and somebody waited");
-        arena.finding(Finding::Late, what);
+    observer.await.unwrap();
+    environment.callers_ended();
+    primaries.await.unwrap();
+    if let Some(longest) = environment.waits.longest_outside() {
+        let what = environment.waits.summary(&longest);
+        if longest.outside > LONGEST_WAIT {
+            let details = environment.waits.details(&longest);
+            environment.violation(Violation::Late, format!("P1: {what}{details}"));
+        } else {
+            let at = environment.elapsed().as_secs_f64();
+            eprintln!("{at:>7.1} s  {}: longest wait: {what}", environment.form);
+        }
     }
-    settle(arena).await;
-    arena.leave();
+    settle(environment).await;
+    environment.leave();
     for watcher in watchers {
         let view = watcher.await.unwrap();
-        saw_the_last(arena, &view).await;
+        saw_the_last(environment, &view).await;
     }
     limit.await.unwrap();
-    for number in 0..arena.gateways.len() {
-        arena.ask_gateway(number).await;
-        let counted = arena.gateways[number]
-            .metric("eni_gateway_invariant_violations_total")
-            .await;
+    for number in 0..environment.gateways.len() {
+        environment.ask_gateway(number).await;
+        let counted =
+            environment.gateways[number].metric("eni_gateway_invariant_violations_total").await;
         if counted > 0.0 {
-            arena.finding(
-                Finding::Violation,
+            environment.violation(
+                Violation::Invariant,
                 format!("gateway {number} counts {counted} violations"),
             );
         }
@@ -152,8 +168,14 @@ async fn live(arena: &Arc<Arena>, kinds: &[Kind], callers: usize, seed: u64, sto
 }
 
 /// One fault after another, each when everybody who waited was served again.
-async fn trouble(arena: &Arc<Arena>, kinds: &[Kind], spare: &mut Caller, mut random: StdRng, stop: &impl Fn() -> bool) {
-    let kinds: Vec<Kind> = kinds.iter().copied().filter(|kind| kind.suits(arena)).collect();
+async fn inject_faults(
+    environment: &Arc<Environment>,
+    kinds: &[Kind],
+    spare: &mut Caller,
+    mut random: StdRng,
+    stop: &impl Fn() -> bool,
+) {
+    let kinds: Vec<Kind> = kinds.iter().copied().filter(|kind| kind.suits(environment)).collect();
     let mut round: Vec<Kind> = Vec::new();
     sleep(Duration::from_secs(1)).await;
     while !stop() {
@@ -166,40 +188,41 @@ async fn trouble(arena: &Arc<Arena>, kinds: &[Kind], spare: &mut Caller, mut ran
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        eprintln!("{:>7.1} s  {}: {kind}", arena.elapsed().as_secs_f64(), arena.form);
-        let began = Instant::now();
-        let struck = kind.strike(arena, spare, &mut random).await;
-        arena.waits.outage(began, Instant::now() + kind.recovery());
-        if struck {
-            let (over, waited_for) = (Instant::now(), arena.waits.waited_for());
-            while !arena.waits.all_served(&waited_for) && over.elapsed() < RECOVERY && !stop() {
+        eprintln!("{:>7.1} s  {}: {kind}", environment.elapsed().as_secs_f64(), environment.form);
+        let outage = environment.waits.outage(Instant::now(), kind.to_string());
+        let injected = kind.inject(environment, spare, &mut random).await;
+        environment.waits.outage_ends(outage, Instant::now() + kind.recovery());
+        if injected {
+            let (over, waited_for) = (Instant::now(), environment.waits.waited_for());
+            while !environment.waits.all_served(&waited_for) && over.elapsed() < RECOVERY && !stop()
+            {
                 sleep(Duration::from_millis(5)).await;
             }
-            arena.tally.recovered(kind, over.elapsed());
-            arena.servers.lock().await.mend().await;
+            environment.counters.recovered(kind, over.elapsed());
+            environment.servers.lock().await.restore(&mut random).await;
         }
         sleep(Duration::from_millis(random.random_range(0..700))).await;
     }
-    arena.end();
+    environment.end();
 }
 
 /// Follows an instance over any gateway until everybody leaves.
-async fn watch(arena: Arc<Arena>, number: usize, mut random: StdRng) -> View {
+async fn watch(environment: Arc<Environment>, number: usize, mut random: StdRng) -> View {
     let instance = match number < CROWDED {
         true => number,
-        false => random.random_range(CROWDED..arena.instances),
+        false => random.random_range(CROWDED..environment.instances),
     };
     let mut view = View::of(&format!("i-{instance}"), "");
     loop {
-        let client = arena.client(&mut random);
+        let client = environment.client(&mut random);
         let left = tokio::select! {
             biased;
-            () = arena.left() => return view,
-            left = view.watch(&arena, client, true) => left,
+            () = environment.left() => return view,
+            left = view.watch(&environment, client, true) => left,
         };
         if left == Left::Ended {
-            arena.finding(
-                Finding::Wrong,
+            environment.violation(
+                Violation::Wrong,
                 format!("W1: a stream that follows {} ended well", view.instance),
             );
         }
@@ -207,38 +230,38 @@ async fn watch(arena: Arc<Arena>, number: usize, mut random: StdRng) -> View {
     }
 }
 
-async fn list(arena: &Arena, instance: &str) -> Option<Vec<Attachment>> {
+async fn list(environment: &Environment, instance: &str) -> Option<Vec<Attachment>> {
     let request = ListAttachmentsRequest {
         instance_id: instance.to_owned(),
         page_size: 500,
         ..Default::default()
     };
     let mut random = rand::rngs::StdRng::seed_from_u64(0);
-    let listed = arena.client(&mut random).list_attachments(request).await.ok()?;
+    let listed = environment.client(&mut random).list_attachments(request).await.ok()?;
     Some(listed.into_inner().attachments)
 }
 
-/// A1, for all that is left: nothing is under way for ever, and what ENS has in use is attached.
-async fn settle(arena: &Arc<Arena>) {
+/// A1, for all that is left: every attempt ends, and what ENS has in use is attached.
+async fn settle(environment: &Arc<Environment>) {
     let began = Instant::now();
-    for number in 0..arena.instances {
+    for number in 0..environment.instances {
         let instance = format!("i-{number}");
         loop {
-            let listed = list(arena, &instance).await;
-            let open = listed.as_ref().map(|listed| differs(arena, &instance, listed));
+            let listed = list(environment, &instance).await;
+            let open = listed.as_ref().map(|listed| differs(environment, &instance, listed));
             match open {
                 Some(None) => break,
                 _ if began.elapsed() < SETTLING => sleep(Duration::from_millis(200)).await,
                 Some(Some(what)) => {
-                    arena.finding(
-                        Finding::Lost,
+                    environment.violation(
+                        Violation::Lost,
                         format!("A1: {what} on {instance}, after {SETTLING:?} of calm"),
                     );
                     break;
                 }
                 None => {
-                    arena.finding(
-                        Finding::Lost,
+                    environment.violation(
+                        Violation::Lost,
                         format!("{instance} cannot be listed, after {SETTLING:?} of calm"),
                     );
                     break;
@@ -248,7 +271,7 @@ async fn settle(arena: &Arc<Arena>) {
     }
 }
 
-fn differs(arena: &Arena, instance: &str, listed: &[Attachment]) -> Option<String> {
+fn differs(environment: &Environment, instance: &str, listed: &[Attachment]) -> Option<String> {
     let under_way = |attachment: &&Attachment| {
         !matches!(
             attachment.state(),
@@ -262,10 +285,12 @@ fn differs(arena: &Arena, instance: &str, listed: &[Attachment]) -> Option<Strin
         .iter()
         .map(|attachment| (&attachment.network_interface_id, attachment.state()))
         .collect();
-    let enis = arena.stage.ens.world(|world, _| world.snapshot().enis);
+    let enis = environment.stage.ens.world(|world, _| world.snapshot().enis);
     let here = enis.iter().filter(|eni| {
         let primary = eni.id.starts_with("eni-primary");
-        eni.placement.status == EniStatus::InUse && eni.placement.instance.as_deref() == Some(instance) && !primary
+        eni.placement.status == EniStatus::InUse
+            && eni.placement.instance.as_deref() == Some(instance)
+            && !primary
     });
     let mut missing = here.filter(|eni| shown.get(&eni.id) != Some(&State::Attached));
     missing
@@ -274,22 +299,17 @@ fn differs(arena: &Arena, instance: &str, listed: &[Attachment]) -> Option<Strin
 }
 
 /// W1: who followed an instance saw the last of each attachment.
-async fn saw_the_last(arena: &Arena, view: &View) {
-    let Some(listed) = list(arena, &view.instance).await else {
+async fn saw_the_last(environment: &Environment, view: &View) {
+    let Some(listed) = list(environment, &view.instance).await else {
         return;
     };
     for attachment in listed {
-        let seen = view
-            .last
-            .get(&attachment.network_interface_id)
-            .map(|seen| seen.revision);
+        let seen = view.last.get(&attachment.network_interface_id).map(|seen| seen.revision);
         if seen.is_none_or(|seen| seen < attachment.revision) {
-            let what = format!(
-                "{} at revision {}",
-                attachment.network_interface_id, attachment.revision
-            );
-            arena.finding(
-                Finding::Wrong,
+            let what =
+                format!("{} at revision {}", attachment.network_interface_id, attachment.revision);
+            environment.violation(
+                Violation::Wrong,
                 format!("W1: a watcher of {} saw {seen:?} and not {what}", view.instance),
             );
         }
@@ -300,13 +320,4 @@ async fn saw_the_last(arena: &Arena, view: &View) {
 fn python() -> bool {
     let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
     here.exists() || std::env::var_os("ENI_GATEWAY_TEST_PYTHON").is_some()
-}
-
-/// Debian's libfaketime.
-fn faketime() -> Option<String> {
-    let found = std::fs::read_dir("/usr/lib").ok()?.flatten();
-    let mut libraries = found.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
-    libraries
-        .find(|path| path.exists())
-        .map(|path| path.display().to_string())
 }

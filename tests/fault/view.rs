@@ -1,4 +1,4 @@
-//! What one watcher has seen, over all the streams that it took up.
+//! The attachments that one watcher received, over all its streams.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use eni_gateway::model::State;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use crate::arena::Arena;
-use crate::episode::Finding;
+use crate::environment::Environment;
+use crate::episode::Violation;
 use crate::gateway::Client;
 
 /// A stream that is silent for so long is dead: three heartbeats.
@@ -47,7 +47,12 @@ impl View {
     }
 
     /// Takes up a stream where the last one ended, until it ends.
-    pub(crate) async fn watch(&mut self, arena: &Arena, mut client: Client, follow: bool) -> Left {
+    pub(crate) async fn watch(
+        &mut self,
+        environment: &Environment,
+        mut client: Client,
+        follow: bool,
+    ) -> Left {
         let request = WatchAttachmentRequest {
             instance_id: self.instance.clone(),
             network_interface_id: self.eni.clone(),
@@ -66,7 +71,9 @@ impl View {
         let mut first = true;
         loop {
             match timeout(SILENCE, stream.message()).await {
-                Ok(Ok(Some(message))) => self.take(arena, message.event, std::mem::take(&mut first)),
+                Ok(Ok(Some(message))) => {
+                    self.take(environment, message.event, std::mem::take(&mut first))
+                }
                 Ok(Ok(None)) => return Left::Ended,
                 Ok(Err(status)) => return left(&status),
                 Err(_) => return Left::Broken,
@@ -74,10 +81,12 @@ impl View {
         }
     }
 
-    fn take(&mut self, arena: &Arena, event: Option<Event>, first: bool) {
+    fn take(&mut self, environment: &Environment, event: Option<Event>, first: bool) {
         // What the ledger lost cannot be shown again.
-        let excused = arena.rolled_back_lately();
-        let wrong = |what: String| arena.finding(Finding::Wrong, format!("{what}, watching {}", self.instance));
+        let excused = environment.rolled_back_lately();
+        let wrong = |what: String| {
+            environment.violation(Violation::Wrong, format!("{what}, watching {}", self.instance))
+        };
         match event {
             Some(Event::Attachment(next)) => {
                 let rises = world::rises(self.revision, next.revision);

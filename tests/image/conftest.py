@@ -1,4 +1,7 @@
-"""Runs the image as a cluster would: read-only, without capabilities, not as root; on a loopback of its own."""
+"""Runs the image as a cluster would: read-only, without capabilities, not as root.
+
+Each run has a loopback of its own.
+"""
 
 import os
 import socket
@@ -13,7 +16,14 @@ from network import NameServer, TlsTerminator
 ROOT = Path(__file__).parents[2]
 IMAGE = "localhost/eni-gateway:first"
 PODMAN = ["podman", "--runtime", "/usr/sbin/runc"]
-CONFINED = ["--read-only", "--read-only-tmpfs=false", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+CONFINED = [
+    "--read-only",
+    "--read-only-tmpfs=false",
+    "--cap-drop",
+    "ALL",
+    "--security-opt",
+    "no-new-privileges",
+]
 # Of nested containers: more than the outer one allows cannot be asked for.
 LIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"]
 NETWORK = ["--network", "host", "--no-hosts", "--dns", "127.0.0.1"]
@@ -46,7 +56,7 @@ def wait_for(port, process):
             return socket.create_connection(("127.0.0.1", port), 1).close()
         except OSError:
             time.sleep(0.05)
-    raise AssertionError(f"nobody listens on {port}")
+    raise AssertionError(f"nothing listens on {port}")
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +79,9 @@ def start():
 
 @pytest.fixture(scope="session", autouse=True)
 def loopback():
-    assert len(socket.if_nameindex()) == 1, "run it by tests/image/run: it needs a network of its own"
+    assert (
+        len(socket.if_nameindex()) == 1
+    ), "run it by tests/image/run: it needs a network of its own"
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
@@ -80,10 +92,25 @@ def authority(tmp_path_factory):
     paths = [directory / name for name in ("ca.pem", "ca.key", "tls.pem", "tls.key")]
     ca, ca_key, certificate, key = paths
     new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split()
-    subprocess.run([*new, "-subj", "/CN=test CA", "-keyout", ca_key, "-out", ca], check=True, capture_output=True)
-    signed = ["-CA", ca, "-CAkey", ca_key, "-subj", "/CN=ens.test", "-addext", "subjectAltName=DNS:ens.test"]
+    subprocess.run(
+        [*new, "-subj", "/CN=test CA", "-keyout", ca_key, "-out", ca],
+        check=True,
+        capture_output=True,
+    )
+    signed = [
+        "-CA",
+        ca,
+        "-CAkey",
+        ca_key,
+        "-subj",
+        "/CN=ens.test",
+        "-addext",
+        "subjectAltName=DNS:ens.test",
+    ]
     leaf = ["-addext", "basicConstraints=critical,CA:FALSE"]
-    subprocess.run([*new, *signed, *leaf, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    subprocess.run(
+        [*new, *signed, *leaf, "-keyout", key, "-out", certificate], check=True, capture_output=True
+    )
     for path in paths:
         path.chmod(0o644)
     directory.chmod(0o755)
@@ -94,10 +121,23 @@ def authority(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def cloud(start, authority):
-    """The simulator from the image, behind TLS at https://ens.test:8443, found by DNS; a Redis at redis.test."""
+    """The simulator from the image, at https://ens.test:8443, and a Redis at redis.test."""
     _, certificate, key = authority
     start(container("simulator", "--listen", "127.0.0.1:18080"), 18080)
-    start(["redis-server", "--port", "6379", "--save", "", "--maxmemory-policy", "noeviction", "--dir", "/tmp"], 6379)
+    start(
+        [
+            "redis-server",
+            "--port",
+            "6379",
+            "--save",
+            "",
+            "--maxmemory-policy",
+            "noeviction",
+            "--dir",
+            "/tmp",
+        ],
+        6379,
+    )
     names = NameServer({"ens.test": "127.0.0.1", "redis.test": "127.0.0.1"})
     TlsTerminator(8443, 18080, certificate, key)
     return names

@@ -36,7 +36,12 @@ class NameServer:
             # A pointer to the question's name; class IN; it lives for no time.
             answer = struct.pack("!HHHIH", 0xC00C, A, 1, 0, 4) + socket.inet_aton(address)
         flags = 0x8180 if address else 0x8180 | NO_SUCH_NAME
-        return query[:2] + struct.pack("!HHHHH", flags, 1, 1 if answer else 0, 0, 0) + question + answer
+        return (
+            query[:2]
+            + struct.pack("!HHHHH", flags, 1, 1 if answer else 0, 0, 0)
+            + question
+            + answer
+        )
 
 
 class TlsTerminator:
@@ -51,7 +56,9 @@ class TlsTerminator:
         assert listening.wait(10)
 
     async def serve(self, listening):
-        server = await asyncio.start_server(self.connection, "127.0.0.1", self.port, ssl=self.context)
+        server = await asyncio.start_server(
+            self.connection, "127.0.0.1", self.port, ssl=self.context
+        )
         listening.set()
         await server.serve_forever()
 

@@ -1,4 +1,4 @@
-"""What the image is, and that it does its work with nothing around it: no shell, no libraries, no files but its own."""
+"""What the image is, and that it works without a shell, libraries and files of others."""
 
 import json
 import os
@@ -24,7 +24,9 @@ GATEWAY = env(
 
 
 def inspect(image):
-    return json.loads(subprocess.run(podman("image", "inspect", image), check=True, capture_output=True).stdout)[0]
+    return json.loads(
+        subprocess.run(podman("image", "inspect", image), check=True, capture_output=True).stdout
+    )[0]
 
 
 def test_two_builds_have_the_same_digest():
@@ -40,23 +42,34 @@ def test_it_is_small_and_says_what_it_is():
     assert config["ExposedPorts"].keys() == {"50051/tcp", "9090/tcp"}
     assert "ENI_GATEWAY_GRPC__LISTEN=0.0.0.0:50051" in config["Env"]
     assert "ENI_GATEWAY_ADMIN__LISTEN=0.0.0.0:9090" in config["Env"]
-    labels = {name.removeprefix("org.opencontainers.image."): value for name, value in config["Labels"].items()}
+    labels = {
+        name.removeprefix("org.opencontainers.image."): value
+        for name, value in config["Labels"].items()
+    }
     version = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
     assert labels["title"] == "eni-gateway" and labels["licenses"] == "Apache-2.0"
     assert (labels["version"], labels["revision"]) == (version, os.environ["COMMIT"])
 
 
 def test_it_holds_two_files():
-    name = subprocess.run(podman("create", IMAGE), check=True, capture_output=True, text=True).stdout.strip()
+    name = subprocess.run(
+        podman("create", IMAGE), check=True, capture_output=True, text=True
+    ).stdout.strip()
     exported = subprocess.Popen(podman("export", name), stdout=subprocess.PIPE)
-    listed = subprocess.run(["tar", "-t"], stdin=exported.stdout, check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["tar", "-t"], stdin=exported.stdout, check=True, capture_output=True, text=True
+    ).stdout
     subprocess.run(podman("rm", name), check=True, capture_output=True)
-    ours = {line for line in listed.splitlines() if line.startswith(("usr/", "etc/ssl")) and not line.endswith("/")}
+    ours = {
+        line
+        for line in listed.splitlines()
+        if line.startswith(("usr/", "etc/ssl")) and not line.endswith("/")
+    }
     assert ours == {"usr/local/bin/eni-gateway", BUNDLE.removeprefix("/")}
 
 
 def test_the_version_names_the_commit():
-    assert os.environ["COMMIT"] in ask("--version").stdout
+    assert f"({os.environ['COMMIT']})" in ask("--version").stdout
 
 
 def test_plaintext_for_everybody_has_to_be_wanted():
@@ -76,7 +89,9 @@ def test_names_are_looked_up_and_certificates_judged_by_the_bundle(cloud, author
     # The image's own bundle does not hold the test's CA.
     stranger = check()
     assert stranger.returncode == 69, stranger.stdout + stranger.stderr
-    assert "certificate" in stranger.stdout.lower() or "UnknownIssuer" in stranger.stdout, stranger.stdout
+    assert (
+        "certificate" in stranger.stdout.lower() or "UnknownIssuer" in stranger.stdout
+    ), stranger.stdout
     unknown = check(*env(ENI_GATEWAY_ENS__ENDPOINT="https://nowhere.test"))
     assert unknown.returncode == 69
     assert ("nowhere.test", 1) in cloud.asked
@@ -84,21 +99,28 @@ def test_names_are_looked_up_and_certificates_judged_by_the_bundle(cloud, author
 
 @pytest.fixture
 def gateway(cloud, start, authority):
-    return start(container("serve", options=[*GATEWAY, "--volume", f"{authority[0]}:{BUNDLE}:ro"]), 50051)
+    return start(
+        container("serve", options=[*GATEWAY, "--volume", f"{authority[0]}:{BUNDLE}:ro"]), 50051
+    )
 
 
-def test_it_serves_a_foreign_client_and_stops_when_told(gateway):
+def test_it_serves_an_external_client_and_stops_at_sigterm(gateway):
     def call(rpc, **request):
         pair = {"instance_id": "i-stopped-1", "network_interface_id": "eni-0001", **request}
-        told = json.dumps([{"target": "127.0.0.1:50051", "rpc": rpc, "request": pair, "timeout": 30}])
+        calls = json.dumps(
+            [{"target": "127.0.0.1:50051", "rpc": rpc, "request": pair, "timeout": 30}]
+        )
         client = [sys.executable, ROOT / "tests/python/gateway_client.py"]
-        said = subprocess.run(client, input=told, check=True, capture_output=True, text=True)
-        return json.loads(said.stdout)[0]
+        output = subprocess.run(client, input=calls, check=True, capture_output=True, text=True)
+        return json.loads(output.stdout)[0]
 
     attached = call("AttachNetworkInterface")
     assert attached["code"] == "OK", attached
     watched = call("WatchAttachment")
-    assert watched["code"] == "OK" and watched["messages"][-1]["attachment"]["state"] == "STATE_ATTACHED", watched
+    assert (
+        watched["code"] == "OK"
+        and watched["messages"][-1]["attachment"]["state"] == "STATE_ATTACHED"
+    ), watched
     with urllib.request.urlopen("http://127.0.0.1:9090/readyz") as ready:
         assert ready.status == 200
     gateway.send_signal(signal.SIGTERM)
@@ -107,5 +129,7 @@ def test_it_serves_a_foreign_client_and_stops_when_told(gateway):
 
 def test_the_dockerfile_is_clean():
     hadolint = Path(sys.executable).parent / "hadolint"
-    linted = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    linted = subprocess.run(
+        [hadolint, ROOT / "Dockerfile"], capture_output=True, text=True, check=False
+    )
     assert linted.returncode == 0, linted.stdout

@@ -1,4 +1,4 @@
-//! Attempts and their owners, with ENS and the ledger in the test's hand, in virtual time.
+//! Attempts and their owners, with ENS and the ledger under the test's control, in virtual time.
 
 mod reasons;
 mod replicas;
@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eni_gateway::attach::{Attacher, Request};
+use eni_gateway::backends::Backends;
+use eni_gateway::drain;
 use eni_gateway::ledger::command::{Command, EniObservation};
 use eni_gateway::ledger::execute::LedgerEvent;
 use eni_gateway::ledger::{Bounds, Ledger, LedgerStore, Record};
@@ -29,19 +31,20 @@ struct Owner {
 
 impl Owner {
     fn new(ens: &FakeEns) -> Self {
-        let observer =
-            Arc::new(|event: LedgerEvent<'_>| assert!(matches!(event, LedgerEvent::Changed(_)), "{event:?}"));
+        let observer = Arc::new(|event: LedgerEvent<'_>| {
+            assert!(matches!(event, LedgerEvent::Changed(_)), "{event:?}")
+        });
         let ledger = Arc::new(Ledger::new(Faulty::new(), Bounds::default(), observer));
-        let attacher = Attacher::new(
-            ledger.clone(),
-            Arc::new(ens.clone()),
-            RateLimiter::new(Arc::new(|_: RateLimitRequest| {
+        let backends = Backends {
+            ledger: ledger.clone(),
+            ens: Arc::new(ens.clone()),
+            limiter: RateLimiter::new(Arc::new(|_: RateLimitRequest| {
                 async { Ok(RateLimitDecision::Granted) }.boxed()
             })),
-            Duration::from_secs(8),
-            Metrics::new("0", "test").unwrap(),
-            TaskTracker::new(),
-        );
+            metrics: Metrics::new("0", "test").unwrap(),
+        };
+        let (timeout, tasks) = (Duration::from_secs(8), TaskTracker::new());
+        let attacher = Attacher::new(backends, timeout, tasks, drain::Watch::default());
         Self {
             ledger,
             attacher: Arc::new(attacher),
@@ -71,13 +74,7 @@ async fn what_others_ended_before_it_was_taken_back_stays_ended_and_is_told_so()
     let owner = Owner::new(&ens);
     let now = || owner.ledger.store().now(&owner.instance);
     // Nobody is on the instance, so that the send comes first.
-    owner
-        .commit(Command::Observe {
-            sent_at: now(),
-            rows: Vec::new(),
-            then: None,
-        })
-        .await;
+    owner.commit(Command::Observe { sent_at: now(), rows: Vec::new(), then: None }).await;
     // The owner stands still in his send, of which he will hear that it never went out.
     ens.take(Duration::from_secs(60));
     let (told, ended) = tokio::join!(owner.attacher.attach(owner.request()), async {
@@ -90,17 +87,13 @@ async fn what_others_ended_before_it_was_taken_back_stays_ended_and_is_told_so()
             sent_at: now(),
             findings: vec![(owner.eni.clone(), finding)],
         };
-        owner.commit(settle).await.attempts[&owner.eni].attachment.clone()
+        owner.commit(settle).await.attempts[&owner.eni].attachment()
     });
     assert_eq!(ended.state, State::Failed);
     assert_eq!(told.unwrap_err().reason, Reason::EniNotAvailable);
     let record = owner.commit(Command::Read).await;
-    let attachment = &record.attempts[&owner.eni].attachment;
+    let attachment = record.attempts[&owner.eni].attachment();
     assert_eq!((attachment.uid, attachment.state), (ended.uid, State::Failed));
-    let sends = ens
-        .calls()
-        .iter()
-        .filter(|call| matches!(call, Call::Attach(..)))
-        .count();
+    let sends = ens.calls().iter().filter(|call| matches!(call, Call::Attach(..))).count();
     assert_eq!(sends, 1, "nothing is sent again for what has ended");
 }

@@ -1,4 +1,4 @@
-//! Everything that may happen next in a situation.
+//! Every possible next action in a state.
 
 use std::fmt;
 
@@ -16,26 +16,25 @@ pub(crate) enum Action {
     Tick,
     /// An owner asks the ledger for its next step; the reply may be lost.
     Ask { task: usize, lost: bool },
-    /// An owner asked ENS who is on the instance, and hears it: each ENI's place as one of those it had lately.
-    /// The reply to its recording may be lost.
-    Shown {
-        task: usize,
-        places: Vec<Place>,
-        lost: bool,
-    },
+    /// An owner described the instance and receives the answer: each ENI's place is one of those it
+    /// had lately. The reply to its recording may be lost.
+    Shown { task: usize, places: Vec<Place>, lost: bool },
     /// Redis' replicas confirm a reservation.
     Confirm { task: usize },
     /// An owner sends, if it may.
     Send { task: usize },
-    /// An owner writes the answer, and releases the lock or passes it on in its replica; the reply may be lost.
+    /// An owner writes the answer, and releases the lock or passes it on in its replica; the reply
+    /// may be lost.
     Write { task: usize, release: bool, lost: bool },
-    /// A caller's time is over, while nothing of his is sent.
+    /// A caller's deadline ends, and nothing was sent for it.
     Leave { task: usize },
     /// An attach reaches ENS, which does as it can; the answer reaches its owner, or is lost.
     Arrive { flying: usize, answered: bool },
-    /// An attach reaches ENS, which applies it if it can, and answers that the ENI's status is wrong.
+    /// An attach reaches ENS, which applies it if it can, and answers that the ENI's status is
+    /// wrong.
     Deny { flying: usize },
-    /// An attach reaches ENS, which does as it can, and answers; another delivery of it is on its way still.
+    /// An attach reaches ENS, which does as it can, and answers; another delivery of it is on its
+    /// way still.
     Replay { flying: usize },
     /// ENS refuses an attach for good.
     Refuse { flying: usize },
@@ -49,7 +48,7 @@ pub(crate) enum Action {
     Crash { replica: Replica },
     /// The tracker asks ENS for an ENI.
     Look { eni: Eni },
-    /// The tracker hears that it is, or was lately, in this place.
+    /// The tracker receives that it is, or was lately, in this place.
     Seen { look: usize, place: Place },
     /// ENS finishes what it accepted, or gives it up.
     Settle { eni: Eni, place: Place },
@@ -82,7 +81,7 @@ impl World {
         for (flying, send) in self.flying.iter().enumerate() {
             if self.now <= send.date + plan.bounds.validity.as_secs() {
                 actions.push(Action::Arrive { flying, answered: true });
-                // Nobody waits for the answer to another delivery.
+                // No task waits for the answer to another delivery.
                 if send.task.is_none() {
                     continue;
                 }
@@ -93,10 +92,7 @@ impl World {
                     actions.push(Action::Replay { flying });
                 }
                 if self.left.unanswered > 0 {
-                    actions.push(Action::Arrive {
-                        flying,
-                        answered: false,
-                    });
+                    actions.push(Action::Arrive { flying, answered: false });
                 }
                 if self.left.refused > 0 {
                     actions.push(Action::Refuse { flying });
@@ -136,10 +132,7 @@ impl World {
             _ => &[false, true],
         };
         if task.asks() && self.has_turn(index) {
-            actions.extend(may_be_lost.iter().map(|lost| Action::Ask {
-                task: index,
-                lost: *lost,
-            }));
+            actions.extend(may_be_lost.iter().map(|lost| Action::Ask { task: index, lost: *lost }));
         }
         match &task.step {
             Step::Waiting if self.left.left > 0 && task.resends.is_none() => {
@@ -157,7 +150,9 @@ impl World {
             }
             Step::Reserved(_) => actions.push(Action::Confirm { task: index }),
             Step::Confirmed(_) => actions.push(Action::Send { task: index }),
-            Step::UnderWay(_) if self.left.unanswered > 0 => actions.push(Action::TimeOut { task: index }),
+            Step::UnderWay(_) if self.left.unanswered > 0 => {
+                actions.push(Action::TimeOut { task: index })
+            }
             Step::Answered(_) => {
                 let passes_on: &[bool] = match self.in_line(task.replica).nth(1) {
                     Some(_) => &[true, false],
@@ -175,7 +170,8 @@ impl World {
         }
     }
 
-    /// What a describe of the instance may show, of all that was since `from`: each ENI's place by itself, and as free what has no row.
+    /// What a describe of the instance may show, of all that was since `from`: each ENI's place by
+    /// itself, and as free what has no row.
     fn may_be_shown(&self, from: u64) -> Vec<Vec<Place>> {
         let begin = vec![Vec::new()];
         self.cloud.iter().fold(begin, |all, track| {
@@ -185,7 +181,9 @@ impl World {
             }
             shown.sort_unstable();
             shown.dedup();
-            let longer = |places: Vec<Place>| shown.iter().map(move |place| [places.clone(), vec![*place]].concat());
+            let longer = |places: Vec<Place>| {
+                shown.iter().map(move |place| [places.clone(), vec![*place]].concat())
+            };
             all.into_iter().flat_map(longer).collect()
         })
     }
@@ -193,41 +191,26 @@ impl World {
     fn actions_of_cloud(&self, plan: &Plan, eni: Eni, track: &Track, actions: &mut Vec<Action>) {
         match track.now() {
             Place::Attaching => {
-                actions.push(Action::Settle {
-                    eni,
-                    place: Place::Here,
-                });
+                actions.push(Action::Settle { eni, place: Place::Here });
                 if self.left.failed > 0 {
-                    actions.push(Action::Settle {
-                        eni,
-                        place: Place::Free,
-                    });
+                    actions.push(Action::Settle { eni, place: Place::Free });
                 }
             }
-            Place::Detaching => actions.push(Action::Settle {
-                eni,
-                place: Place::Free,
-            }),
+            Place::Detaching => actions.push(Action::Settle { eni, place: Place::Free }),
             Place::Here | Place::Elsewhere if self.left.foreign_detaches > 0 => {
                 actions.push(Action::ForeignDetach { eni });
             }
             Place::Free if self.left.foreign_attaches > 0 => {
                 // One that comes and goes again while we attach it ourselves looks like ours.
                 if !plan.wants(eni) {
-                    actions.push(Action::ForeignAttach {
-                        eni,
-                        place: Place::Here,
-                    });
+                    actions.push(Action::ForeignAttach { eni, place: Place::Here });
                 }
-                actions.push(Action::ForeignAttach {
-                    eni,
-                    place: Place::Elsewhere,
-                });
+                actions.push(Action::ForeignAttach { eni, place: Place::Elsewhere });
             }
             _ => {}
         }
         let known = self.ledger.record().attempts.get(&id(eni));
-        let interesting = known.is_some_and(|attempt| attempt.attachment.state != State::Failed);
+        let interesting = known.is_some_and(|attempt| attempt.state.kind() != State::Failed);
         if interesting && self.looks.len() < plan.looks && !self.looks.contains(&(eni, self.now)) {
             actions.push(Action::Look { eni });
         }

@@ -1,4 +1,4 @@
-//! ENS: it applies late, and shows for a while what was.
+//! ENS: it applies late, and shows an old state for a while.
 
 use std::collections::BTreeMap;
 
@@ -33,23 +33,22 @@ impl Place {
     }
 
     /// What a describe by id says.
-    pub(crate) fn finding(self) -> EniObservation {
+    pub(crate) fn observation(self) -> EniObservation {
         let text = match self {
             Self::Free => "Available".to_owned(),
             _ => format!("{self:?}"),
         };
         match (self.status(), self) {
             (Some(status), _) => EniObservation::Here { status, text },
-            (None, Self::Elsewhere) => EniObservation::Elsewhere {
-                instance: "i-other".parse().unwrap(),
-                text,
-            },
+            (None, Self::Elsewhere) => {
+                EniObservation::Elsewhere { instance: "i-other".parse().unwrap(), text }
+            }
             (None, _) => EniObservation::Available { text },
         }
     }
 
     /// The row of a describe by instance, if there is one.
-    pub(crate) fn sight(self, eni: Eni) -> Option<ObservedEni> {
+    pub(crate) fn row(self, eni: Eni) -> Option<ObservedEni> {
         self.status().map(|status| ObservedEni {
             eni: id(eni),
             status,
@@ -59,8 +58,8 @@ impl Place {
     }
 }
 
-/// Where one ENI is, and where it was: of each earlier place, when it last left it. Their order decides nothing, for a describe
-/// shows any of them.
+/// Where one ENI is, and where it was: of each earlier place, when it last left it. Their order
+/// decides nothing, for a describe shows any of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Track {
     place: Place,

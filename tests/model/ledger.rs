@@ -1,4 +1,4 @@
-//! The ledger as the world has it: `apply` itself, its versions, and what it loses.
+//! The ledger of the model: `apply` itself, its versions, and its losses.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use eni_gateway::ledger::apply::{Context, apply};
 use eni_gateway::ledger::command::{Command, Reply};
 use eni_gateway::ledger::{Partition, Record};
 
-use crate::canon;
+use crate::equivalence;
 use crate::plan::Plan;
 use crate::world::{World, stamp};
 
@@ -20,17 +20,15 @@ pub(crate) struct Version {
 
 impl From<Record> for Version {
     fn from(record: Record) -> Self {
-        Self {
-            key: canon::of_record(&record),
-            record: Arc::new(record),
-        }
+        Self { key: equivalence::of_record(&record), record: Arc::new(record) }
     }
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger {
     pub(crate) newest: Version,
-    /// What a failover may bring back, and until when it was the newest: each once, and nothing that equals the newest.
+    /// What a failover may bring back, and until when it was the newest: each once, and nothing
+    /// that equals the newest.
     pub(crate) older: Vec<(u64, Version)>,
     pub(crate) epoch: u32,
     pub(crate) hold_until: u64,
@@ -38,12 +36,7 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new() -> Self {
-        Self {
-            newest: Record::default().into(),
-            older: Vec::new(),
-            epoch: 1,
-            hold_until: 0,
-        }
+        Self { newest: Record::default().into(), older: Vec::new(), epoch: 1, hold_until: 0 }
     }
 
     pub(crate) fn record(&self) -> &Record {
@@ -55,8 +48,8 @@ impl Ledger {
         let before = std::mem::replace(&mut self.newest, record.into());
         if may_fail_over {
             self.older.push((now, before));
-            // A failover forgets all versions but one. So their order decides nothing, and each is kept once: looks that change
-            // nothing would add to them without end.
+            // A failover forgets all versions but one. So their order decides nothing, and each is
+            // kept once: looks that change nothing would add to them without end.
             let newest = self.newest.key;
             self.older.retain(|(_, older)| older.key != newest);
         }
@@ -72,16 +65,16 @@ impl Ledger {
         if let Some(to) = to {
             self.newest = self.older.swap_remove(to).1;
         }
-        self.begins_anew(now, (!plan.synced).then_some(plan));
+        self.starts_epoch(now, (!plan.synced).then_some(plan));
     }
 
     /// Everything is lost.
     pub(crate) fn is_lost(&mut self, plan: &Plan, now: u64) {
         self.newest = Record::default().into();
-        self.begins_anew(now, Some(plan));
+        self.starts_epoch(now, Some(plan));
     }
 
-    fn begins_anew(&mut self, now: u64, holds: Option<&Plan>) {
+    fn starts_epoch(&mut self, now: u64, holds: Option<&Plan>) {
         self.older.clear();
         self.epoch += 1;
         if let Some(plan) = holds {
@@ -97,7 +90,7 @@ impl Ledger {
 }
 
 impl World {
-    /// One commit: what `apply` makes of the command, judged.
+    /// One commit: what `apply` makes of the command, checked.
     pub(crate) fn commit(&mut self, plan: &Plan, command: &Command) -> Reply {
         let partition = Partition {
             epoch: self.ledger.epoch.to_string(),
@@ -113,7 +106,7 @@ impl World {
         };
         let step = apply(self.ledger.record(), command, context);
         if step.changed {
-            self.judge(plan, &context, &step.record);
+            self.check_commit(plan, &context, &step.record);
             self.ledger.becomes(self.now, step.record, self.left.failovers > 0);
         }
         step.reply

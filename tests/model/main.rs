@@ -1,20 +1,22 @@
-//! The ledger's rules, explored: every order of steps, faults and answers, up to a stated bound.
+//! Exploration of the ledger's rules: every order of steps, faults and answers, within stated
+//! bounds.
 //!
-//! What is explored is `ledger::apply` itself. Around it stands a small world: callers' attempts step by step, a cloud that applies late
-//! and shows late, and whoever attaches and detaches beside us. Time goes in ticks of a second. Each search is exhaustive within
-//! its bounds (ticks, and how many of each fault), and prints how many situations it saw.
+//! It explores `ledger::apply` itself. The world around it is small: callers' attempts step by
+//! step, a cloud that applies and shows late, and other parties. A tick is a second. Each search is
+//! exhaustive within its bounds (ticks, and the number of each fault), and prints the number of
+//! states.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod action;
-mod canon;
+mod checks;
 mod cloud;
-mod holds;
-mod judge;
+mod equivalence;
 mod ledger;
 mod mutations;
 mod owner;
 mod plan;
+mod searches;
 mod task;
 mod world;
 
@@ -80,7 +82,7 @@ fn search(plan: Plan) -> Option<Path<World, Action>> {
 }
 
 /// A way to a violation, one line a step.
-fn told(path: &Path<World, Action>) -> String {
+fn describe(path: &Path<World, Action>) -> String {
     let mut text = String::new();
     for (world, action) in path.clone().into_vec() {
         if let Some(action) = action {

@@ -1,8 +1,10 @@
-//! What an attempt's owner does: each step of `attach::owner`, and between two of them anything else may happen.
+//! The steps of an attempt's owner, from `attach::steps`. Anything else may happen between two of
+//! them.
 
 use std::mem;
 
-use eni_gateway::attach::steps::{NextStep, ReserveRequest};
+use eni_gateway::attach::steps::ReserveRequest;
+use eni_gateway::ledger::SafetyCheck;
 use eni_gateway::ledger::command::{Command, Reply, SendResult};
 use eni_gateway::model::Ticket;
 use uuid::Uuid;
@@ -15,9 +17,7 @@ use crate::world::{Flying, SECOND, START, World, stamp};
 impl World {
     /// The place in the ledger's queue, or the lock, of a replica; a new one once it was given up.
     fn ticket(&self, replica: Replica) -> Ticket {
-        Ticket(Uuid::from_u128(
-            (replica as u128) << 64 | u128::from(self.grants[replica]),
-        ))
+        Ticket(Uuid::from_u128((replica as u128) << 64 | u128::from(self.grants[replica])))
     }
 
     /// Whether it is at the head of its replica's line.
@@ -50,17 +50,16 @@ impl World {
         }
         self.tasks[index].step = match asking.on_reply(&reply, &self.ledger.record().epoch) {
             // Without replicas to wait for nothing stands between the two.
-            NextStep::Reserved(reserved) if !plan.synced || plan.unconfirmed => {
+            Some(reserved) if !plan.synced || plan.unconfirmed => {
                 Step::Confirmed(reserved.confirmed(Ok::<_, ()>(())).unwrap())
             }
-            NextStep::Reserved(reserved) => Step::Reserved(reserved),
-            NextStep::Describe => Step::Describing {
-                asking,
-                sent_at: self.now,
-            },
-            NextStep::Nothing => match reply {
+            Some(reserved) => Step::Reserved(reserved),
+            None if asking.needs_observation() => Step::Describing { asking, sent_at: self.now },
+            None => match reply {
                 // The poll is the acquire.
-                Reply::Queued { .. } | Reply::Granted { .. } | Reply::Recovering(_) => Step::Waiting,
+                Reply::Queued { .. } | Reply::Granted { .. } | Reply::Recovering(_) => {
+                    Step::Waiting
+                }
                 _ => Step::Over,
             },
         };
@@ -71,7 +70,7 @@ impl World {
         }
     }
 
-    /// Whoever is over gives up the lock, or the place in the queue, if nobody in line goes on with it.
+    /// A task that is over releases the lock or its ticket if no other task in its line uses it.
     fn steps_aside(&mut self, plan: &Plan, index: usize) {
         let Task { replica, step, .. } = &self.tasks[index];
         let replica = *replica;
@@ -82,28 +81,29 @@ impl World {
         }
     }
 
-    /// The caller's time is over, while nothing of his is sent: he is told so.
+    /// The caller's deadline ends before its send: it receives that nothing was sent.
     pub(crate) fn leave(&mut self, plan: &Plan, index: usize) {
         self.left.left -= 1;
         let task = &mut self.tasks[index];
         task.step = Step::Over;
         let uid = task.uid();
-        self.ghosts.told(uid);
+        self.ghosts.report_unsent(uid);
         self.steps_aside(plan, index);
     }
 
-    /// ENS tells who is on the instance, and it is recorded.
+    /// The answer to a describe of the instance arrives and is recorded.
     pub(crate) fn shown(&mut self, plan: &Plan, index: usize, places: &[Place], lost: bool) {
         let Step::Describing { asking, sent_at } = &self.tasks[index].step else {
             return;
         };
         let (mut asking, sent_at) = (asking.clone(), *sent_at);
-        let rows = places.iter().enumerate().filter_map(|(eni, place)| place.sight(eni));
+        let rows = places.iter().enumerate().filter_map(|(eni, place)| place.row(eni));
         asking.on_observation(stamp(sent_at), rows.collect());
         self.asked(plan, index, asking, lost);
     }
 
-    /// The replicas have what was reserved, if the primary is still the one that it was reserved at; otherwise it is taken back.
+    /// The replicas have what was reserved, if the primary is still the one that it was reserved
+    /// at; otherwise it is taken back.
     pub(crate) fn confirm(&mut self, index: usize) {
         let Step::Reserved(reserved) = mem::replace(&mut self.tasks[index].step, Step::Over) else {
             return;
@@ -120,36 +120,38 @@ impl World {
     }
 
     pub(crate) fn send(&mut self, plan: &Plan, index: usize) {
-        let Step::Confirmed(confirmed) = mem::replace(&mut self.tasks[index].step, Step::Over) else {
+        let Step::Confirmed(confirmed) = mem::replace(&mut self.tasks[index].step, Step::Over)
+        else {
             return;
         };
-        // What a failover lost was written all the same.
+        // A send that a failover lost was written before it.
         let lost = confirmed.reserved().epoch() != self.ledger.epoch.to_string();
         let lasts = stamp(self.now + NEEDED) <= confirmed.reserved().lease().expires_at;
-        let under_way = match confirmed.check_lease(lasts, &plan.bounds.checks) {
-            Ok(under_way) => under_way,
-            Err(answered) => {
-                self.tasks[index].step = Step::Answered(answered);
-                return;
-            }
-        };
+        let under_way =
+            match confirmed.check_lease(lasts || !plan.bounds.enabled(SafetyCheck::Lease)) {
+                Ok(under_way) => under_way,
+                Err(answered) => {
+                    self.tasks[index].step = Step::Answered(answered);
+                    return;
+                }
+            };
         let attempt = under_way.attempt();
         if !lasts {
-            let eni = &attempt.attachment.eni;
+            let eni = &attempt.eni;
             self.breaks("L4", format_args!("{eni} is sent, and its lease is over"));
         }
-        self.judge_send(attempt, lost);
+        self.check_send(attempt, lost);
         let written = attempt.last_send().map(|send| (send.at.as_micros() - START) / SECOND);
         self.flying.push(Flying {
             eni: self.tasks[index].eni,
-            uid: attempt.uid(),
+            uid: attempt.uid,
             date: written.unwrap_or(self.now),
             task: Some(index),
         });
         self.tasks[index].step = Step::UnderWay(under_way);
     }
 
-    /// The answer reaches whoever waits for it.
+    /// The answer reaches the task that waits for it.
     pub(crate) fn answered(&mut self, index: Option<usize>, answer: SendResult) {
         let Some(index) = index else { return };
         let step = &mut self.tasks[index].step;
@@ -168,7 +170,7 @@ impl World {
             self.left.lost_commits -= 1;
             return;
         }
-        // Taken back, and ended by nobody meanwhile: its caller may begin anew.
+        // Taken back, and not ended meanwhile: its caller may begin again.
         let gone = !matches!(reply, Reply::Attempts(attempts) if !attempts.is_empty());
         let task = &mut self.tasks[index];
         if *answered.answer() == SendResult::NoEffect && task.resends.is_none() && gone {

@@ -1,22 +1,22 @@
-//! What one search looks at, and how far.
+//! The scope and bounds of one search.
 
 use std::time::Duration;
 
-use eni_gateway::ledger::{Bounds, SafetyChecks};
+use eni_gateway::ledger::{Bounds, SafetyCheck};
 
 /// ENIs have numbers here.
 pub(crate) type Eni = usize;
 /// So have replicas.
 pub(crate) type Replica = usize;
 
-/// How many of each kind of trouble there may be on one way.
+/// How many of each kind of fault one path may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Troubles {
+pub(crate) struct Faults {
     /// A replica dies.
     pub(crate) crashes: u8,
     /// The answer to a commit is lost.
     pub(crate) lost_commits: u8,
-    /// A caller's time is over while nothing of his is sent, and he is told so.
+    /// A caller's deadline ends before its send, and it receives that nothing was sent.
     pub(crate) left: u8,
     /// An attach's answer is lost, or comes too late.
     pub(crate) unanswered: u8,
@@ -24,7 +24,8 @@ pub(crate) struct Troubles {
     pub(crate) refused: u8,
     /// ENS throttles a copy.
     pub(crate) throttled: u8,
-    /// ENS applies a copy, and answers that the ENI's status is wrong, as to a second delivery of the same request.
+    /// ENS applies a copy, and answers that the ENI's status is wrong, as to a second delivery of
+    /// the same request.
     pub(crate) denied: u8,
     /// ENS answers a copy, and another delivery of it arrives a little later.
     pub(crate) replayed: u8,
@@ -54,20 +55,22 @@ pub(crate) struct Plan {
     pub(crate) ticks: u64,
     /// Describes by id on their way at once.
     pub(crate) looks: usize,
-    pub(crate) troubles: Troubles,
+    pub(crate) faults: Faults,
     /// Redis' replicas are waited for, and a failover needs no hold.
     pub(crate) synced: bool,
     /// They are not, although they should be.
     pub(crate) unconfirmed: bool,
     /// An owner may stand still behind its send, or with the answer, while another one sends again.
     pub(crate) stand_still: bool,
-    /// Only a send or its effect breaks an invariant, not what the record says: so a bite shows the harm that a rule prevents.
-    pub(crate) judge_effects_only: bool,
+    /// Only a send or its effect breaks an invariant, not what the record says: so a mutation test
+    /// shows the harm that a safety check prevents.
+    pub(crate) check_effects_only: bool,
     pub(crate) bounds: Bounds,
 }
 
 impl Plan {
-    /// One caller and a limit of one, one look at a time, no troubles; lag 1 s, validity 1 s, lease 2 s.
+    /// One caller and a limit of one, one look at a time, no faults; lag 1 s, validity 1 s, lease 2
+    /// s.
     pub(crate) fn new(name: &'static str) -> Self {
         let seconds = Duration::from_secs;
         Self {
@@ -77,11 +80,11 @@ impl Plan {
             enis: 2,
             ticks: 8,
             looks: 1,
-            troubles: Troubles::default(),
+            faults: Faults::default(),
             synced: false,
             unconfirmed: false,
             stand_still: false,
-            judge_effects_only: false,
+            check_effects_only: false,
             bounds: Bounds {
                 lag: seconds(1),
                 validity: seconds(1),
@@ -93,15 +96,11 @@ impl Plan {
         }
     }
 
-    /// Two replicas, four ENIs, of which one is attached already, and a limit of two: two callers for the last place.
+    /// Two replicas, four ENIs, of which one is attached already, and a limit of two: two callers
+    /// for the last place.
     pub(crate) fn of_two_for_the_last_place(name: &'static str) -> Self {
-        Self {
-            wanted: vec![vec![0], vec![1]],
-            attached: vec![3],
-            enis: 4,
-            ..Self::new(name)
-        }
-        .limit(2)
+        Self { wanted: vec![vec![0], vec![1]], attached: vec![3], enis: 4, ..Self::new(name) }
+            .limit(2)
     }
 
     /// One attempt at an ENS that denies or repeats what it applied.
@@ -109,43 +108,36 @@ impl Plan {
         Self {
             enis: 1,
             ticks: 5,
-            troubles: Troubles {
+            faults: Faults {
                 denied: 1,
                 replayed: 1,
                 unanswered: 1,
                 failed: 1,
-                ..Troubles::default()
+                ..Faults::default()
             },
             ..Self::new(name)
         }
     }
 
-    /// One attempt that is refused, but only after it was sent again; a failover may lose that it was.
+    /// One attempt that is refused, but only after it was sent again; a failover may lose that it
+    /// was.
     pub(crate) fn of_a_lost_resend(name: &'static str) -> Self {
         Self {
             enis: 1,
             ticks: 3,
-            troubles: Troubles {
-                unanswered: 1,
-                refused: 1,
-                failovers: 1,
-                ..Troubles::default()
-            },
+            faults: Faults { unanswered: 1, refused: 1, failovers: 1, ..Faults::default() },
             stand_still: true,
             ..Self::new(name)
         }
     }
 
-    /// One attempt of which two copies are on their way for long, and others who detach what the first one brought about.
+    /// One attempt of which two copies are on their way for long, and others who detach what the
+    /// first one brought about.
     pub(crate) fn of_a_detach_beside_another_copy(name: &'static str) -> Self {
         let mut plan = Self {
             enis: 1,
             ticks: 4,
-            troubles: Troubles {
-                unanswered: 1,
-                foreign_detaches: 1,
-                ..Troubles::default()
-            },
+            faults: Faults { unanswered: 1, foreign_detaches: 1, ..Faults::default() },
             ..Self::new(name)
         };
         plan.bounds.validity = Duration::from_secs(3);
@@ -157,8 +149,8 @@ impl Plan {
         self
     }
 
-    pub(crate) fn checks(mut self, checks: SafetyChecks) -> Self {
-        self.bounds.checks = checks;
+    pub(crate) fn without(mut self, check: SafetyCheck) -> Self {
+        self.bounds.without = Some(check);
         self
     }
 

@@ -1,5 +1,5 @@
-//! One attempt and how far its owner is: the steps are those of `attach::owner`, and everything that is decided about the record is
-//! decided by `apply`.
+//! One attempt and its owner's progress. The steps are those of `attach::steps`, and `apply` makes
+//! every decision about the record.
 
 use eni_gateway::attach::steps::{Completed, Confirmed, InFlight, ReserveRequest, Reserved};
 use eni_gateway::ledger::command::{Acquire, Command, Mode, SendResult};
@@ -15,7 +15,7 @@ pub(crate) fn id(eni: Eni) -> InterfaceId {
 /// Where an attempt's owner is.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// In line, or told to ask again: nothing of it stands in the ledger, as far as he knows.
+    /// In line, or has to ask again. To its owner's knowledge the ledger has nothing of it.
     Waiting,
     /// Has asked; if there is no reply, asks the same again.
     Asking(ReserveRequest),

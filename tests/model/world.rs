@@ -1,4 +1,4 @@
-//! One situation, and how each thing that may happen changes it.
+//! One state, and the effect of each action on it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
@@ -7,11 +7,11 @@ use eni_gateway::ledger::command::{Command, Reply, SendResult};
 use eni_gateway::model::{Timestamp, Uid};
 
 use crate::action::Action;
-use crate::canon;
+use crate::checks::Ghosts;
 use crate::cloud::{Place, Track};
-use crate::judge::Ghosts;
+use crate::equivalence;
 use crate::ledger::Ledger;
-use crate::plan::{Eni, Plan, Troubles};
+use crate::plan::{Eni, Faults, Plan};
 use crate::task::{Step, Task, conflict, id, refusal};
 
 pub(crate) const SECOND: u64 = 1_000_000;
@@ -27,7 +27,7 @@ pub(crate) struct Flying {
     pub(crate) uid: Uid,
     /// Its date: ENS takes it for so long, and no longer.
     pub(crate) date: u64,
-    /// Who waits for the answer; nobody does for that of another delivery of an answered one.
+    /// The task that waits for the answer. `None` for another delivery of an answered request.
     pub(crate) task: Option<usize>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct World {
     pub(crate) looks: VecDeque<(Eni, u64)>,
     /// ENIs that others attached, and when.
     pub(crate) foreign: BTreeMap<Eni, u64>,
-    pub(crate) left: Troubles,
+    pub(crate) left: Faults,
     pub(crate) ghosts: Ghosts,
     pub(crate) violation: Option<String>,
     /// Equal for situations between which nothing decides.
@@ -71,11 +71,7 @@ pub(crate) fn stamp(time: u64) -> Timestamp {
 impl World {
     pub(crate) fn new(plan: &Plan) -> Self {
         let place = |eni| {
-            if plan.attached.contains(&eni) {
-                Place::Here
-            } else {
-                Place::Free
-            }
+            if plan.attached.contains(&eni) { Place::Here } else { Place::Free }
         };
         let wanted = plan.wanted.iter().enumerate();
         let wanted = wanted.flat_map(|(replica, enis)| enis.iter().map(move |eni| (replica, *eni)));
@@ -97,12 +93,12 @@ impl World {
             flying: Vec::new(),
             looks: VecDeque::new(),
             foreign: plan.attached.iter().map(|eni| (*eni, 0)).collect(),
-            left: plan.troubles,
+            left: plan.faults,
             ghosts: Ghosts::default(),
             violation: None,
             key: 0,
         };
-        world.key = canon::of(&world);
+        world.key = equivalence::of(&world);
         world
     }
 
@@ -115,7 +111,7 @@ impl World {
         let mut world = self.clone();
         world.perform(plan, action);
         world.forget(plan);
-        world.key = canon::of(&world);
+        world.key = equivalence::of(&world);
         (world.key != self.key).then_some(world)
     }
 
@@ -253,9 +249,7 @@ impl World {
         }
         let answer = match (answered, free) {
             (false, _) => SendResult::NoResponse,
-            (true, true) => SendResult::Accepted {
-                ens_request_id: "E".to_owned(),
-            },
+            (true, true) => SendResult::Accepted { ens_request_id: "E".to_owned() },
             (true, false) => conflict(),
         };
         self.answered(send.task, answer);
@@ -266,29 +260,31 @@ impl World {
         let free = self.cloud[send.eni].now() == Place::Free;
         if free {
             self.moves(send.eni, Place::Attaching);
-            self.judge_effect(plan, send);
+            self.check_effect(plan, send);
         }
         free
     }
 
-    /// The tracker hears of an ENI, and somebody sends again what may be sent again: on a replica of his own.
+    /// The tracker receives an ENI's place. What may be sent again is sent by a task on a new
+    /// replica.
     fn seen(&mut self, plan: &Plan, eni: Eni, sent_at: u64, place: Place) {
         let settle = Command::RecordStatuses {
             sent_at: stamp(sent_at),
-            findings: vec![(id(eni), place.finding())],
+            findings: vec![(id(eni), place.observation())],
         };
         let Reply::Attempts(attempts) = self.commit(plan, &settle) else {
             return;
         };
         for settled in attempts.into_iter().filter(|settled| settled.resend) {
-            let stands_still = |task: &Task| plan.stand_still && task.resends.is_none() && task.has_sent();
-            let goes_on = |task: &Task| task.eni == eni && !task.is_over() && !stands_still(task);
-            if !self.tasks.iter().any(goes_on) {
+            let stands_still =
+                |task: &Task| plan.stand_still && task.resends.is_none() && task.has_sent();
+            let is_active = |task: &Task| task.eni == eni && !task.is_over() && !stands_still(task);
+            if !self.tasks.iter().any(is_active) {
                 self.tasks.push(Task {
                     number: 10 + self.tasks.len() as u128,
                     eni,
                     replica: self.grants.len(),
-                    resends: Some(settled.attempt.uid()),
+                    resends: Some(settled.attempt.uid),
                     taken_back: 0,
                     step: Step::Waiting,
                 });

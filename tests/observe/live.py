@@ -1,8 +1,9 @@
-"""Every query of the dashboard and of the alerts, asked of a real Prometheus that scrapes two real replicas.
+"""Sends every query of the dashboard and of the alerts to a Prometheus that scrapes two replicas.
 
-The replicas run over a Redis and a simulated ENS of their own, and meet what operators meet: successes, refusals of every kind, a
-throttled account, a right that is missing, calls that go unanswered, watchers, and a Redis that goes away. After that each query
-must be valid and must have found something. Those that find nothing while all is well stand in `QUIET`, with the reason.
+The replicas run over a Redis and a simulated ENS of their own, and meet what operators meet:
+successes, refusals of every kind, a throttled account, a right that is missing, calls that go
+unanswered, watchers, and a Redis that goes away. After that each query must be valid and must have
+found something. `QUIET` names those that find nothing while all is well, with the reason.
 """
 
 import concurrent.futures
@@ -29,6 +30,7 @@ from gateway_client import failure, generate  # noqa: E402
 # What the queries of these alerts measure is not there, and should not be.
 QUIET = {
     "EniGatewayAbsent": "replicas run",
+    "EniGatewayCertificateExpires": "the replicas serve plaintext",
 }
 # Watch streams that a replica takes.
 STREAMS = 4
@@ -50,7 +52,7 @@ WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def free_port():
-    """A port that nobody listens on now."""
+    """A port without a listener now."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return taken.getsockname()[1]
@@ -58,7 +60,11 @@ def free_port():
 
 def ask(url, body=None, form=None):
     """The answer's text."""
-    data = json.dumps(body).encode() if body is not None else urllib.parse.urlencode(form).encode() if form else None
+    data = (
+        json.dumps(body).encode()
+        if body is not None
+        else urllib.parse.urlencode(form).encode() if form else None
+    )
     headers = {"content-type": "application/json"} if body is not None else {}
     with WITHOUT_PROXY.open(urllib.request.Request(url, data, headers), timeout=10) as answer:
         return answer.read().decode()
@@ -80,7 +86,10 @@ class Stage:
 
     def __init__(self, directory):
         self.directory, self.processes = pathlib.Path(directory), []
-        self.ports = {name: free_port() for name in ("redis", "ens", "prometheus", "a", "a-admin", "b", "b-admin")}
+        self.ports = {
+            name: free_port()
+            for name in ("redis", "ens", "prometheus", "a", "a-admin", "b", "b-admin")
+        }
 
     def __enter__(self):
         return self
@@ -104,7 +113,10 @@ class Stage:
     def redis(self):
         options = ("--bind", "127.0.0.1", "--save", "", "--maxmemory-policy", "noeviction")
         process = self.start("redis-server", "--port", str(self.ports["redis"]), *options)
-        until("redis", lambda: socket.create_connection(("127.0.0.1", self.ports["redis"]), 1).close() is None)
+        until(
+            "redis",
+            lambda: socket.create_connection(("127.0.0.1", self.ports["redis"]), 1).close() is None,
+        )
         return process
 
     def gateway(self, *arguments, **settings):
@@ -150,7 +162,10 @@ class Stage:
         until("prometheus", lambda: ask(self.url("prometheus", "-/ready")))
 
     def fault(self, kind, action="AttachNetworkInterface", times=1, **more):
-        ask(self.url("ens", "_simulator/faults"), {"action": action, "times": times, "effect": {"kind": kind, **more}})
+        ask(
+            self.url("ens", "_simulator/faults"),
+            {"action": action, "times": times, "effect": {"kind": kind, **more}},
+        )
 
 
 class Traffic:
@@ -173,21 +188,28 @@ class Traffic:
                     pass
             outcome = "OK"
         except grpc.RpcError as error:
-            told = failure(error)
-            outcome = told["reason"] or told["code"]
+            error = failure(error)
+            outcome = error["reason"] or error["code"]
         self.seen[outcome] = self.seen.get(outcome, 0) + 1
         return outcome
 
     def attach(self, instance, eni, **more):
-        return self.call("AttachNetworkInterface", instance_id=instance, network_interface_id=eni, **more)
+        return self.call(
+            "AttachNetworkInterface", instance_id=instance, network_interface_id=eni, **more
+        )
 
     def reads(self):
         for replica in (0, 1):
-            self.call("GetAttachment", replica=replica, instance_id="i-stopped-1", network_interface_id="eni-0001")
+            self.call(
+                "GetAttachment",
+                replica=replica,
+                instance_id="i-stopped-1",
+                network_interface_id="eni-0001",
+            )
             self.call("ListAttachments", replica=replica, instance_id="i-stopped-1")
 
     def polls(self):
-        """Attaches until each replica had one of them to follow, or one replica had them all: whose turn it is, is chance."""
+        """Attaches until each replica polled one of them, or one polled them all."""
         for n in range(28, 41):
             self.demand("OK", self.attach(f"i-stopped-{2 + n % 2}", f"eni-{n:04}"))
             time.sleep(1.5)
@@ -207,14 +229,21 @@ class Traffic:
         self.polls()
         time.sleep(2)
         watches = [
-            self.pool.submit(self.call, "WatchAttachment", 25, n % 2, instance_id="i-stopped-1", follow=True)
+            self.pool.submit(
+                self.call, "WatchAttachment", 25, n % 2, instance_id="i-stopped-1", follow=True
+            )
             for n in range(4)
         ]
-        attaches = [self.pool.submit(self.attach, "i-stopped-1", f"eni-{n:04}", replica=n % 2) for n in range(1, 13)]
+        attaches = [
+            self.pool.submit(self.attach, "i-stopped-1", f"eni-{n:04}", replica=n % 2)
+            for n in range(1, 13)
+        ]
         outcomes = sorted(attach.result() for attach in attaches)
         self.demand(["ENI_LIMIT_EXCEEDED"] * 2 + ["OK"] * 10, outcomes)
         crowd = [
-            self.pool.submit(self.call, "WatchAttachment", 1, instance_id="i-stopped-1", follow=True)
+            self.pool.submit(
+                self.call, "WatchAttachment", 1, instance_id="i-stopped-1", follow=True
+            )
             for _ in range(STREAMS)
         ]
         self.demand(True, "OVERLOADED" in [watch.result() for watch in crowd])
@@ -238,7 +267,10 @@ class Traffic:
         time.sleep(2)
         self.stage.redis()
         # A replica that knows Redis to be down refuses at once, until it has found it again.
-        until("the hold", lambda: self.attach("i-stopped-4", "eni-0027", timeout=2) == "COORDINATION_RECOVERING")
+        until(
+            "the hold",
+            lambda: self.attach("i-stopped-4", "eni-0027", timeout=2) == "COORDINATION_RECOVERING",
+        )
         for watch in watches:
             watch.result()
 
@@ -264,7 +296,9 @@ def problems(stage, began):
             expression = expression.replace(name, value)
         form = {"query": expression, "start": began, "end": ended, "step": "1"}
         try:
-            result = json.loads(ask(stage.url("prometheus", "api/v1/query_range"), form=form))["data"]["result"]
+            result = json.loads(ask(stage.url("prometheus", "api/v1/query_range"), form=form))[
+                "data"
+            ]["result"]
             # A quantile of nothing is NaN.
             return any(value != "NaN" for series in result for _, value in series["values"]), ""
         except urllib.error.HTTPError as error:
@@ -279,7 +313,10 @@ def problems(stage, began):
             if rule["health"] != "ok":
                 yield f"{rule['name']}: {rule['lastError']}"
             page, _, section = rule["annotations"]["runbook_url"].partition("#")
-            if section != rule["name"].lower() or f"\n### {rule['name']}\n" not in (ROOT / page).read_text():
+            if (
+                section != rule["name"].lower()
+                or f"\n### {rule['name']}\n" not in (ROOT / page).read_text()
+            ):
                 yield f"{rule['name']}: {page} has no such section"
             # What is compared, each by itself: the comparisons hold only when something is wrong.
             for measured in re.split(r"\s(?:and on \([^)]*\)|and|or|>|==|!=)\s", rule["query"]):
@@ -287,15 +324,26 @@ def problems(stage, began):
                     continue
                 some, why = found(measured)
                 if some == (rule["name"] in QUIET):
-                    yield f"{rule['name']}: {why or ('finds something' if some else 'finds nothing')}: {measured}"
+                    result = "finds something" if some else "finds nothing"
+                    yield f"{rule['name']}: {why or result}: {measured}"
 
 
 def main():
     """Sets the stage, plays, and asks."""
-    with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryDirectory() as out, Stage(directory) as stage:
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        tempfile.TemporaryDirectory() as out,
+        Stage(directory) as stage,
+    ):
         redis = stage.redis()
         stage.gateway(
-            "simulator", "--listen", f"127.0.0.1:{stage.ports['ens']}", "--attach-time", "300ms", "--visibility-lag", "100ms"
+            "simulator",
+            "--listen",
+            f"127.0.0.1:{stage.ports['ens']}",
+            "--attach-time",
+            "300ms",
+            "--visibility-lag",
+            "100ms",
         )
         for name in ("a", "b"):
             stage.replica(name, **QUICK)
@@ -317,7 +365,10 @@ def main():
         for line in bad:
             print(line, file=sys.stderr)
         count = len(list(dashboard()))
-        print(f"{sum(traffic.seen.values())} calls: {traffic.seen}; {count} queries of the dashboard, {len(bad)} problems")
+        print(
+            f"{sum(traffic.seen.values())} calls: {traffic.seen}; {count} queries of the "
+            f"dashboard, {len(bad)} problems"
+        )
         sys.exit(bool(bad))
 
 

@@ -1,15 +1,19 @@
-"""Calls the gateway as told on standard input, and prints what grpcio and grpcio-status make of each answer.
+"""Makes the calls that standard input names, and prints each answer as grpcio-status reads it.
 
-Each line in is a list of calls, which are made all at once; each line out is the list of their results:
+Each input line is a list of concurrent calls. Each output line is the list of their results
+(one line each; broken here):
 
-    [{"target": "127.0.0.1:50051", "rpc": "GetAttachment", "request": {"instance_id": "i-1"}, "timeout": 10}]
-    [{"code": "INVALID_ARGUMENT", "reason": "INVALID_FIELD", "message": "...", "details": {...}, "trailers": {...}}]
+    [{"target": "127.0.0.1:50051", "rpc": "GetAttachment", "request": {"instance_id": "i-1"},
+      "timeout": 10}]
+    [{"code": "INVALID_ARGUMENT", "reason": "INVALID_FIELD", "message": "...", "details": {...},
+      "trailers": {...}}]
 
-What was answered stands in `response`; in `messages`, for a stream. The messages come from the proto, generated anew each time.
-Knows nothing of the gateway but its proto.
+The answer is in `response`, or in `messages` for a stream. The messages come from the proto,
+generated at each start. The client knows nothing of the gateway but its proto.
 
-`timeout` (in seconds; default: 60) is kept by both sides. `gateway_timeout` is sent as `grpc-timeout` and kept by the gateway alone: the
-client has no timer then. A watch with `until_attached` ends once that many ENIs were shown as attached.
+Both sides keep `timeout` (in seconds; default: 60). `gateway_timeout` is sent as `grpc-timeout`
+and kept by the gateway alone: the client has no timer then. A watch with `until_attached` ends
+once that many ENIs were shown as attached.
 """
 
 import concurrent.futures
@@ -72,7 +76,9 @@ def failure(error):
         "message": error.details(),
         "reason": details.get("ErrorInfo", {}).get("reason"),
         "details": details,
-        "trailers": {key: value for key, value in error.trailing_metadata() or () if isinstance(value, str)},
+        "trailers": {
+            key: value for key, value in error.trailing_metadata() or () if isinstance(value, str)
+        },
     }
 
 

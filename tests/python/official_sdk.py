@@ -22,14 +22,20 @@ SECRET = os.environ["ALIBABA_CLOUD_ACCESS_KEY_SECRET"]
 
 def client(**changes):
     settings = dict(
-        endpoint=ADDRESS, protocol="http", region_id="cn-hangzhou", access_key_id=KEY, access_key_secret=SECRET
+        endpoint=ADDRESS,
+        protocol="http",
+        region_id="cn-hangzhou",
+        access_key_id=KEY,
+        access_key_secret=SECRET,
     )
     return Client(Config(**{**settings, **changes}))
 
 
 def control(path, body):
     request = urllib.request.Request(
-        f"http://{ADDRESS}/_simulator/{path}", json.dumps(body).encode(), {"content-type": "application/json"}
+        f"http://{ADDRESS}/_simulator/{path}",
+        json.dumps(body).encode(),
+        {"content-type": "application/json"},
     )
     urllib.request.urlopen(request, timeout=60).close()
 
@@ -40,7 +46,11 @@ def attach(instance, eni, by=None):
 
 
 def interfaces(**filters):
-    body = client().describe_network_interfaces(models.DescribeNetworkInterfacesRequest(**filters)).body
+    body = (
+        client()
+        .describe_network_interfaces(models.DescribeNetworkInterfacesRequest(**filters))
+        .body
+    )
     return body, body.network_interface_sets.network_interface_set
 
 
@@ -66,7 +76,9 @@ class OfficialSdk(unittest.TestCase):
         self.assertRegex(attach("i-stopped-1", "eni-0001").body.request_id, "^[0-9A-F-]{36}$")
         row = wait_for("eni-0001", "InUse")
         self.assertEqual((row.instance_id, row.type), ("i-stopped-1", "Secondary"))
-        client().detach_network_interface(models.DetachNetworkInterfaceRequest(network_interface_id="eni-0001"))
+        client().detach_network_interface(
+            models.DetachNetworkInterfaceRequest(network_interface_id="eni-0001")
+        )
         self.assertIsNone(wait_for("eni-0001", "Available").instance_id)
 
     def test_describe_by_ids_by_instance_and_by_page(self):
@@ -84,13 +96,20 @@ class OfficialSdk(unittest.TestCase):
             self.assertEqual(interfaces(network_interface_name=name)[1], [], name)
 
     def test_instances(self):
-        request = models.DescribeInstancesRequest(instance_ids=json.dumps(["i-running", "i-stopped-2"]))
+        request = models.DescribeInstancesRequest(
+            instance_ids=json.dumps(["i-running", "i-stopped-2"])
+        )
         rows = client().describe_instances(request).body.instances.instance
-        self.assertEqual({row.instance_id: row.status for row in rows}, {"i-running": "Running", "i-stopped-2": "Stopped"})
+        self.assertEqual(
+            {row.instance_id: row.status for row in rows},
+            {"i-running": "Running", "i-stopped-2": "Stopped"},
+        )
         self.assertEqual(len(rows[0].network_interfaces.network_interfaces), 1)
         self.assertTrue(rows[0].network_attributes.network_id)
         client().start_instance(models.StartInstanceRequest(instance_id="i-stopped-4"))
-        error = self.refused("InvalidOperation.InvalidEnsStatus", 400, attach, "i-stopped-4", "eni-0040")
+        error = self.refused(
+            "InvalidOperation.InvalidEnsStatus", 400, attach, "i-stopped-4", "eni-0040"
+        )
         self.assertTrue(error.data["RequestId"])
 
     def test_every_refusal_of_attach(self):
@@ -115,7 +134,9 @@ class OfficialSdk(unittest.TestCase):
         control("faults", {"eni": "eni-0020", "effect": {"kind": "mask"}})
         self.refused("ens.interface.error", 400, attach, "i-stopped-2", "eni-0020")
         wait_for("eni-0020", "InUse")
-        control("faults", {"eni": "eni-0021", "effect": {"kind": "throttle", "retry_after": "1500ms"}})
+        control(
+            "faults", {"eni": "eni-0021", "effect": {"kind": "throttle", "retry_after": "1500ms"}}
+        )
         error = self.refused("Throttling.User", 400, attach, "i-stopped-2", "eni-0021")
         self.assertEqual(error.retry_after, 1500)
         control("faults", {"eni": "eni-0021", "effect": {"kind": "drop_after"}})
@@ -127,23 +148,38 @@ class OfficialSdk(unittest.TestCase):
     def test_who_cannot_be_verified(self):
         wrong = client(access_key_secret="wrong")
         self.refused("SignatureDoesNotMatch", 400, attach, "i-stopped-1", "eni-0010", by=wrong)
-        unknown = client(access_key_id="nobody")
-        self.refused("InvalidAccessKeyId.NotFound", 404, attach, "i-stopped-1", "eni-0010", by=unknown)
+        unknown = client(access_key_id="unknown")
+        self.refused(
+            "InvalidAccessKeyId.NotFound", 404, attach, "i-stopped-1", "eni-0010", by=unknown
+        )
         temporary = client(security_token="token")
-        self.refused("InvalidSecurityToken.MismatchWithAccessKey", 400, attach, "i-stopped-1", "eni-0010", by=temporary)
+        self.refused(
+            "InvalidSecurityToken.MismatchWithAccessKey",
+            400,
+            attach,
+            "i-stopped-1",
+            "eni-0010",
+            by=temporary,
+        )
         with self.assertRaises(urllib.error.HTTPError) as raised:
-            urllib.request.urlopen(f"http://{ADDRESS}/?Action=DescribeInstances&Version=2017-11-10", timeout=60)
+            urllib.request.urlopen(
+                f"http://{ADDRESS}/?Action=DescribeInstances&Version=2017-11-10", timeout=60
+            )
         self.assertEqual(json.load(raised.exception)["Code"], "IncompleteSignature")
 
     def test_temporary_credentials(self):
         sts = dict(id="STS.key", secret="sts-secret", token="CAIS/with+odd==chars")
         control("keys", [{"id": KEY, "secret": SECRET}, sts])
-        temporary = client(access_key_id=sts["id"], access_key_secret=sts["secret"], security_token=sts["token"])
+        temporary = client(
+            access_key_id=sts["id"], access_key_secret=sts["secret"], security_token=sts["token"]
+        )
         attach("i-stopped-3", "eni-0030", by=temporary)
         missing = client(access_key_id=sts["id"], access_key_secret=sts["secret"])
         self.refused("MissingSecurityToken", 400, attach, "i-stopped-3", "eni-0031", by=missing)
         control("keys", [{"id": KEY, "secret": SECRET}, {**sts, "state": "expired"}])
-        self.refused("InvalidSecurityToken.Expired", 400, attach, "i-stopped-3", "eni-0031", by=temporary)
+        self.refused(
+            "InvalidSecurityToken.Expired", 400, attach, "i-stopped-3", "eni-0031", by=temporary
+        )
 
 
 if __name__ == "__main__":

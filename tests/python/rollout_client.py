@@ -1,14 +1,15 @@
-"""Attaches and watches as the documentation tells clients to, while the replicas behind it come and go.
+"""Attaches and watches as docs/clients.md advises, while the replicas behind it come and go.
 
     rollout_client.py TARGET SERVICE_CONFIG
 
-Each line of standard input is a pair, `INSTANCE ENI`. Several workers take pairs in turn: attach, watch the attempt to its end (resuming
-wherever the stream broke off), and get it once more. They stop at the end of the input. Prints one object in the end:
+Each line of standard input is a pair, `INSTANCE ENI`. Several workers take one pair after another:
+attach, watch the attempt to its end (resuming where the stream broke off), and get it once more.
+They stop at the end of the input. Prints one object in the end:
 
     {"ends": 200, "resumed": 14, "failed": [], "lost": []}
 
-`failed` are calls that failed for good although the channel repeats what may be repeated; `lost` are attempts whose watch ended
-without an end, or whose revisions did not rise.
+`failed` are calls that failed for good although the channel repeats what may be repeated; `lost`
+are attempts whose watch ended without an end, or whose revisions did not rise.
 """
 
 import json
@@ -57,13 +58,20 @@ class Client:
     def attach_and_watch(self, instance, eni):
         """One attempt, from the call to its end."""
         pair = {"instance_id": instance, "network_interface_id": eni}
-        self.stub.AttachNetworkInterface(self.messages.AttachNetworkInterfaceRequest(**pair), timeout=30)
+        self.stub.AttachNetworkInterface(
+            self.messages.AttachNetworkInterfaceRequest(**pair), timeout=30
+        )
         end = self.watch(pair)
         if end is None:
             return
-        now = self.stub.GetAttachment(self.messages.GetAttachmentRequest(**pair), timeout=10).attachment
+        now = self.stub.GetAttachment(
+            self.messages.GetAttachmentRequest(**pair), timeout=10
+        ).attachment
         if (now.uid, now.state) != (end.uid, end.state):
-            self.note("lost", {"pair": pair, "why": f"the watch ended with {end}, and then there was {now}"})
+            self.note(
+                "lost",
+                {"pair": pair, "why": f"the watch ended with {end}, and then there was {now}"},
+            )
             return
         self.count("ends")
 
@@ -78,7 +86,13 @@ class Client:
                     if not message.HasField("attachment"):
                         continue
                     if message.attachment.revision <= revision:
-                        self.note("lost", {"pair": pair, "why": f"revision {revision}, then {message.attachment}"})
+                        self.note(
+                            "lost",
+                            {
+                                "pair": pair,
+                                "why": f"revision {revision}, then {message.attachment}",
+                            },
+                        )
                     last, revision, pause = message.attachment, message.attachment.revision, 0.05
                 if last is None or state(last.state) not in ENDED:
                     self.note("lost", {"pair": pair, "why": f"the stream ended with {last}"})

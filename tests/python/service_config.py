@@ -1,8 +1,9 @@
-"""What gRPC itself makes of the published service configuration: calls a server of its own through it, and prints what came of it.
+"""Calls a server of its own with the published service configuration, as gRPC itself applies it.
 
 Usage: service_config.py SERVICE_CONFIG.json
-Prints one JSON object: for each RPC the code that the client saw in the end, and the milliseconds between the calls that the server
-saw; `hangs`: the code of a read that nobody answers, without a deadline of the caller's.
+Prints one JSON object: for each RPC the code that the client saw in the end, and the milliseconds
+between the calls that the server saw; `hangs`: the code of a read that is never answered, without a
+deadline of the caller's.
 """
 
 import json
@@ -19,7 +20,10 @@ PUSHBACK_MS = 700
 
 
 class Server(grpc.GenericRpcHandler):
-    """Refuses the first call of each RPC with UNAVAILABLE and a pushback, and answers the second one; or answers nothing."""
+    """Refuses the first call of each RPC with UNAVAILABLE and a pushback; answers the second one.
+
+    With `hangs` it answers nothing.
+    """
 
     def __init__(self, hangs=False):
         self.seen, self.hangs = {}, hangs
@@ -38,7 +42,9 @@ class Server(grpc.GenericRpcHandler):
                 context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
             return iter(()) if streams else b""
 
-        make = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+        make = (
+            grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+        )
         return make(serve)
 
 
@@ -66,12 +72,15 @@ def main():
     options = [("grpc.service_config", pathlib.Path(sys.argv[1]).read_text())]
     hanging, address = listening(Server(hangs=True))
     hanging.start()
-    with futures.ThreadPoolExecutor(1) as aside, grpc.insecure_channel(address, options=options) as channel:
+    with (
+        futures.ThreadPoolExecutor(1) as aside,
+        grpc.insecure_channel(address, options=options) as channel,
+    ):
         hangs = aside.submit(call, channel, "GetAttachment")
-        told = each_rpc(options)
-        told["hangs"] = hangs.result()
+        seen = each_rpc(options)
+        seen["hangs"] = hangs.result()
     hanging.stop(None)
-    print(json.dumps(told))
+    print(json.dumps(seen))
 
 
 def each_rpc(options):
@@ -79,13 +88,21 @@ def each_rpc(options):
     server, address = listening(handler)
     # The first call is there before the server: it waits, and does not fail.
     threading.Timer(0.5, server.start).start()
-    told = {}
+    seen = {}
     with grpc.insecure_channel(address, options=options) as channel:
-        for rpc in ("AttachNetworkInterface", "GetAttachment", "ListAttachments", "WatchAttachment"):
+        for rpc in (
+            "AttachNetworkInterface",
+            "GetAttachment",
+            "ListAttachments",
+            "WatchAttachment",
+        ):
             code, times = call(channel, rpc), handler.seen[rpc]
-            told[rpc] = {"code": code, "pauses_ms": [round(1000 * (b - a)) for a, b in zip(times, times[1:])]}
+            seen[rpc] = {
+                "code": code,
+                "pauses_ms": [round(1000 * (b - a)) for a, b in zip(times, times[1:])],
+            }
     server.stop(None)
-    return told
+    return seen
 
 
 main()

@@ -1,13 +1,15 @@
-//! Worlds of their own: the ledger's clock steps, or ENS lies about attaches. Judged as every other run is.
+//! Special worlds: the ledger's clock steps, or ENS gives wrong answers about attaches. The checks
+//! are those of every run.
 
 use crate::plan::Plan;
 use crate::run::run_drawn;
 use crate::seeds;
 
-/// How many seeds of each run unless told otherwise.
+/// Default number of seeds of each.
 const SEEDS: u64 = if cfg!(debug_assertions) { 30 } else { 400 };
 
-/// No step of the ledger's clock, back or forward, breaks an invariant or keeps an attempt from its end.
+/// No step of the ledger's clock, back or forward, breaks an invariant or keeps an attempt from its
+/// end.
 #[test]
 fn clock_steps_hold() {
     seeds::try_each(seeds::asked_for(SEEDS), "clock_steps_hold", |seed| {

@@ -1,11 +1,14 @@
-//! Callers: attach now and then, over any gateway, with long and short deadlines; some hang up, some repeat themselves.
+//! Callers: attach over any gateway, with long and short deadlines. Some disconnect, some repeat
+//! calls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use eni_gateway::grpc::proto::attachment::State;
-use eni_gateway::grpc::proto::{AttachNetworkInterfaceRequest, GetAttachmentRequest, ListAttachmentsRequest};
+use eni_gateway::grpc::proto::{
+    AttachNetworkInterfaceRequest, GetAttachmentRequest, ListAttachmentsRequest,
+};
 use eni_gateway::model::{RequestId, random};
 use tokio::time::{sleep, timeout};
 use tonic::{Request, Status};
@@ -14,7 +17,8 @@ use tonic_types::StatusExt as _;
 use crate::node::Client;
 use crate::run::{Simulation, eni, instance};
 
-/// What a caller is told when nothing was sent. A refusal for the limit is one if ENS had no part in it.
+/// The reasons that a caller receives when nothing was sent. A refusal for the limit is one if ENS
+/// had no part in it.
 pub(crate) const NOTHING_SENT: &[&str] = &[
     "LOCK_WAIT",
     "COORDINATION_UNAVAILABLE",
@@ -65,10 +69,7 @@ async fn read(simulation: &Simulation, client: &mut Client, who: &str) {
         };
         client.get_attachment(request).await.map(drop)
     } else {
-        let request = ListAttachmentsRequest {
-            instance_id,
-            ..ListAttachmentsRequest::default()
-        };
+        let request = ListAttachmentsRequest { instance_id, ..ListAttachmentsRequest::default() };
         client.list_attachments(request).await.map(drop)
     };
     let outcome = answer.map_err(|status| reason(&status).0);
@@ -94,11 +95,9 @@ async fn attach(
     *last = Some(message.clone());
     let request_id = RequestId(message.request_id.parse().unwrap());
     let (eni, instance) = (message.network_interface_id.clone(), message.instance_id.clone());
-    simulation.judge.called(request_id);
+    simulation.checks.called(request_id);
     let deadline = Duration::from_millis(DEADLINES[random::between(0..DEADLINES.len())]);
-    simulation
-        .history
-        .note(format_args!("{who}: attach {eni} to {instance} within {deadline:?}"));
+    simulation.history.note(format_args!("{who}: attach {eni} to {instance} within {deadline:?}"));
     let (began, only_asks) = (simulation.history.elapsed(), message.validate_only);
     let mut request = Request::new(message);
     request.set_timeout(deadline);
@@ -114,7 +113,7 @@ async fn attach(
             Some(attachment) => {
                 if attachment.state() == State::Attached && !only_asks {
                     let pair = (instance.as_str(), eni.as_str());
-                    simulation.judge.affirmed(simulation, request_id, pair, began);
+                    simulation.checks.affirmed(simulation, request_id, pair, began);
                 }
                 format!("{} {}", attachment.uid, attachment.state().as_str_name())
             }
@@ -122,13 +121,9 @@ async fn attach(
         },
         Some(Err(status)) => {
             let (reason, by_ens) = reason(&status);
-            simulation
-                .judge
-                .told(simulation.history.elapsed(), request_id, &reason, by_ens);
+            simulation.checks.reported(simulation.history.elapsed(), request_id, &reason, by_ens);
             reason
         }
     };
-    simulation
-        .history
-        .note(format_args!("{who}: attach {eni} to {instance}: {outcome}"));
+    simulation.history.note(format_args!("{who}: attach {eni} to {instance}: {outcome}"));
 }

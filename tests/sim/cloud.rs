@@ -1,5 +1,6 @@
-//! One gateway's way to ENS: the simulator's world without its sockets, behind a network that is slow, loses messages, and
-//! delivers an attach long after its sender gave up. What comes back is read by the gateway's own wire code.
+//! One gateway's connection to ENS: the simulator's world behind a network that is slow and loses
+//! messages. It may deliver an attach long after its sender's timeout. The gateway's own wire code
+//! parses the answers.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,10 +14,10 @@ use eni_gateway::model::{Failure, InstanceId, InterfaceId, Timestamp, random};
 use eni_gateway::rate_limit::{Permit, RateClass, RateLimiter};
 use eni_gateway::simulator::{Action, Answer, Effect, Fault as CloudFault, Params};
 
-use crate::judge::OnItsWay;
-use crate::life::Life;
-use crate::mutations::Mutation;
+use crate::checks::OnItsWay;
+use crate::mutation::Mutation;
 use crate::network::exchange;
+use crate::process_state::ProcessState;
 use crate::run::Simulation;
 
 /// `ens.attempt_timeout` and `ens.describe_timeout`.
@@ -26,17 +27,22 @@ pub(crate) const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// One gateway's client.
 pub(crate) struct Cloud {
     simulation: Arc<Simulation>,
-    life: Life,
+    process: ProcessState,
     gateway: String,
     limiter: RateLimiter,
     credentials: Arc<Credentials>,
 }
 
 impl Cloud {
-    pub(crate) fn new(simulation: Arc<Simulation>, life: Life, gateway: String, limiter: RateLimiter) -> Self {
+    pub(crate) fn new(
+        simulation: Arc<Simulation>,
+        process: ProcessState,
+        gateway: String,
+        limiter: RateLimiter,
+    ) -> Self {
         Self {
             simulation,
-            life,
+            process,
             gateway,
             limiter,
             credentials: Arc::new(Credentials::new("id", "secret")),
@@ -62,7 +68,7 @@ impl Cloud {
         let quality = simulation.cloud_network(action);
         let world = simulation.clone();
         let work = async move { arrive(&world, action, &params, sent).await };
-        let answer = exchange(&simulation, &self.life, quality, timeout, work).await;
+        let answer = exchange(&simulation, &self.process, quality, timeout, work).await;
         if counts {
             simulation.progress.ens_call_ended(&self.gateway, instance, now());
         }
@@ -70,12 +76,7 @@ impl Cloud {
             Ok(answer) => read(&answer),
             Err(_) => fault("timeout"),
         };
-        match &reply {
-            EnsReply::Throttled { retry_after, .. } => self.limiter.throttled(&permit, *retry_after).await,
-            EnsReply::Answer { .. } | EnsReply::Refused(_) => self.limiter.passed(&permit).await,
-            _ if permit.is_probe() => self.limiter.give_back(permit).await,
-            _ => {}
-        }
+        reply.report(permit, &self.limiter).await;
         reply
     }
 
@@ -98,21 +99,25 @@ impl Cloud {
     ) -> Result<Vec<Row>, DescribeError> {
         let action = Action::DescribeNetworkInterfaces;
         let body = self.describe(action, params, permit, instance).await?;
-        let page = wire::interfaces(body).map_err(|error| DescribeError::Unavailable(error.to_string()))?;
+        let page = wire::interfaces(body)
+            .map_err(|error| DescribeError::Unavailable(error.to_string()))?;
         assert_eq!(page.rows.len(), page.total);
         Ok(page.rows)
     }
 }
 
 /// What ENS does with a call that has come through.
-async fn arrive(simulation: &Arc<Simulation>, action: Action, params: &Params, sent: Option<OnItsWay>) -> Answer {
+async fn arrive(
+    simulation: &Arc<Simulation>,
+    action: Action,
+    params: &Params,
+    sent: Option<OnItsWay>,
+) -> Answer {
     let date = sent.as_ref().map(|sent| sent.date);
     let validity = simulation.plan.bounds.validity - simulation.plan.spare;
     let left = date.map(|date| (date + validity).since(simulation.now()));
     if left.is_some_and(|left| left.is_zero()) {
-        simulation
-            .history
-            .note(format_args!("ens: {action} came too late: {params:?}"));
+        simulation.history.note(format_args!("ens: {action} came too late: {params:?}"));
         return match simulation.plan.enforce_validity {
             true => expired(),
             false => Answer::Reset,
@@ -121,12 +126,10 @@ async fn arrive(simulation: &Arc<Simulation>, action: Action, params: &Params, s
     let before = applications(simulation, params);
     let mut call = pin!(simulation.cloud.call(action, params));
     if let Some(fault) = simulation.cloud_fault(action, left) {
-        simulation
-            .history
-            .note(format_args!("ens: {:?} strikes {action}", fault.effect));
+        simulation.history.note(format_args!("ens: {:?} affects {action}", fault.effect));
         simulation.cloud.fault(fault);
     }
-    // A fault strikes in the first step, or not at all: another call must not meet it.
+    // A fault takes effect in the first step, or not at all: another call must not meet it.
     let first = futures_util::poll!(&mut call);
     simulation.cloud.clear_faults();
     let answer = match first {
@@ -135,7 +138,7 @@ async fn arrive(simulation: &Arc<Simulation>, action: Action, params: &Params, s
     };
     if let Some(sent) = sent {
         let applied = applications(simulation, params) > before;
-        simulation.judge.arrived(simulation, sent, &answer, applied);
+        simulation.checks.arrived(simulation, sent, &answer, applied);
     }
     answer
 }
@@ -144,9 +147,7 @@ async fn arrive(simulation: &Arc<Simulation>, action: Action, params: &Params, s
 fn applications(simulation: &Simulation, params: &Params) -> u64 {
     let names = params.get("InstanceId").zip(params.get("NetworkInterfaceId"));
     let pair = |(instance, eni)| {
-        simulation
-            .cloud
-            .world(|world, _| world.books().pair(instance, eni).applied)
+        simulation.cloud.world(|world, _| world.books().pair(instance, eni).applied)
     };
     names.map_or(0, pair)
 }
@@ -160,11 +161,7 @@ fn expired() -> Answer {
 }
 
 fn fault(kind: &'static str) -> EnsReply {
-    classify::fault(Fault {
-        sent: true,
-        kind,
-        why: kind.to_owned(),
-    })
+    classify::fault(Fault { sent: true, kind, why: kind.to_owned() })
 }
 
 fn read(answer: &Answer) -> EnsReply {
@@ -191,35 +188,39 @@ fn read(answer: &Answer) -> EnsReply {
 
 impl Ens for Cloud {
     async fn prepare(&self) -> Result<Prepared, Failure> {
-        self.life.pass().await;
+        self.process.pass().await;
         let micros = i64::try_from(self.simulation.now().as_micros()).unwrap();
         let date = jiff::Timestamp::from_microsecond(micros).unwrap();
         Ok(Prepared::new(self.credentials.clone(), date))
     }
 
-    async fn attach(&self, prepared: &Prepared, permit: Permit, instance: &InstanceId, eni: &InterfaceId) -> Outcome {
+    async fn attach(
+        &self,
+        prepared: &Prepared,
+        permit: Permit,
+        instance: &InstanceId,
+        eni: &InterfaceId,
+    ) -> Outcome {
         let date = Timestamp::from_micros(u64::try_from(prepared.date().as_microsecond()).unwrap());
-        let sent = self
-            .simulation
-            .judge
-            .sends(&self.simulation, &self.gateway, instance, eni, date);
+        let sent =
+            self.simulation.checks.sends(&self.simulation, &self.gateway, instance, eni, date);
         self.simulation.sending.notify_waiters();
-        let params = Params::from_iter([("InstanceId", instance.as_str()), ("NetworkInterfaceId", eni.as_str())]);
+        let params = Params::from_iter([
+            ("InstanceId", instance.as_str()),
+            ("NetworkInterfaceId", eni.as_str()),
+        ]);
         let action = Action::AttachNetworkInterface;
-        let mut reply = self
-            .call(action, params.clone(), permit, Some(instance), Some(sent))
-            .await;
-        if let (true, EnsReply::Unsettled { .. }) = (Mutation::sends_again(&self.simulation.plan), &reply)
+        let mut reply = self.call(action, params.clone(), permit, Some(instance), Some(sent)).await;
+        if let (true, EnsReply::Unsettled { .. }) =
+            (Mutation::sends_again(&self.simulation.plan), &reply)
             && let Ok(permit) = self.limiter.try_permit(RateClass::Attach).await
         {
-            let sent = self
-                .simulation
-                .judge
-                .sends(&self.simulation, &self.gateway, instance, eni, date);
+            let sent =
+                self.simulation.checks.sends(&self.simulation, &self.gateway, instance, eni, date);
             reply = self.call(action, params, permit, Some(instance), Some(sent)).await;
         }
         let outcome = reply.into_outcome();
-        let told = match &outcome {
+        let answer = match &outcome {
             Outcome::Accepted { .. } => "accepted".to_owned(),
             Outcome::Refused(refusal)
             | Outcome::Conflict(refusal)
@@ -229,11 +230,15 @@ impl Ens for Cloud {
         };
         self.simulation
             .history
-            .note(format_args!("{}: attach of {eni} to {instance}: {told}", self.gateway));
+            .note(format_args!("{}: attach of {eni} to {instance}: {answer}", self.gateway));
         outcome
     }
 
-    async fn interfaces(&self, permit: Permit, ids: &[InterfaceId]) -> Result<Vec<Row>, DescribeError> {
+    async fn interfaces(
+        &self,
+        permit: Permit,
+        ids: &[InterfaceId],
+    ) -> Result<Vec<Row>, DescribeError> {
         assert!(ids.len() <= MAX_IDS, "{} ids in one describe", ids.len());
         let names = (1..).map(|number| format!("NetworkInterfaceIds.{number}"));
         let named: Vec<_> = names.zip(ids.iter().map(|id| id.as_str())).collect();
@@ -241,40 +246,49 @@ impl Ens for Cloud {
         let params = Params::from_iter(named.chain([("PageSize", "50")]));
         let asked = self.simulation.now();
         let rows = self.rows(params, permit, None).await?;
-        self.simulation
-            .judge
-            .described(&self.simulation, &self.gateway, asked, None, ids, &rows);
+        self.simulation.checks.described(&self.simulation, &self.gateway, asked, None, ids, &rows);
         Ok(rows)
     }
 
-    async fn interfaces_of(&self, permit: Permit, instance: &InstanceId) -> Result<Vec<Row>, DescribeError> {
+    async fn interfaces_of(
+        &self,
+        permit: Permit,
+        instance: &InstanceId,
+    ) -> Result<Vec<Row>, DescribeError> {
         let params = Params::from_iter([("InstanceId", instance.as_str()), ("PageSize", "50")]);
         let asked = self.simulation.now();
         let rows = self.rows(params, permit, Some(instance)).await?;
-        self.simulation
-            .judge
-            .described(&self.simulation, &self.gateway, asked, Some(instance), &[], &rows);
+        self.simulation.checks.described(
+            &self.simulation,
+            &self.gateway,
+            asked,
+            Some(instance),
+            &[],
+            &rows,
+        );
         Ok(rows)
     }
 
-    async fn instance(&self, permit: Permit, instance: &InstanceId) -> Result<Option<InstanceRow>, DescribeError> {
+    async fn instance(
+        &self,
+        permit: Permit,
+        instance: &InstanceId,
+    ) -> Result<Option<InstanceRow>, DescribeError> {
         let ids = serde_json::json!([instance]).to_string();
         let params = Params::from_iter([("InstanceIds", ids.as_str())]);
-        let body = self
-            .describe(Action::DescribeInstances, params, permit, Some(instance))
-            .await?;
-        wire::instance(body, instance).map_err(|error| DescribeError::Unavailable(error.to_string()))
+        let body = self.describe(Action::DescribeInstances, params, permit, Some(instance)).await?;
+        wire::instance(body, instance)
+            .map_err(|error| DescribeError::Unavailable(error.to_string()))
     }
 }
 
-/// What a hostile ENS does to an attach: it takes effect, and its answer says otherwise, or another copy of it arrives.
+/// What a hostile ENS does to an attach: it takes effect, and its answer says otherwise, or another
+/// copy of it arrives.
 pub(crate) fn draw_hostile(left: Duration, spare: Duration) -> Effect {
     let code = ["InvalidOperation.InvalidEniStatus", "Operation.Unexpected", "EniBusy"];
     match random::between(0..5) {
         // ENS remembers what it has answered; a copy that overtakes that arrives soon.
-        0 => Effect::Replay {
-            after: left.min(spare).mul_f64(random::fraction()),
-        },
+        0 => Effect::Replay { after: left.min(spare).mul_f64(random::fraction()) },
         kind => Effect::RefuseApplied {
             code: code[random::between(0..code.len())].to_owned(),
             status: if kind == 1 { 429 } else { 400 },
@@ -286,11 +300,7 @@ pub(crate) fn draw_hostile(left: Duration, spare: Duration) -> Effect {
 
 /// A refusal with this code.
 pub(crate) fn refusal(code: &str) -> Effect {
-    Effect::Refuse {
-        code: code.to_owned(),
-        status: 400,
-        message: String::new(),
-    }
+    Effect::Refuse { code: code.to_owned(), status: 400, message: String::new() }
 }
 
 /// What may happen to a call in ENS. An attach that is applied late is so while its date holds.

@@ -1,12 +1,13 @@
-//! A crowd: many callers on few instances, patient ones among hasty ones, and readers that ask about instances without traffic.
-//! Each caller has an ENI of its own, and takes it off again, so that slots and permits are what they compete for. Others repeat the
-//! attach of one ENI that stays attached.
+//! Many callers on few instances, with long and short deadlines, and readers of quiet instances.
+//! Each caller attaches and detaches its own ENI, so they compete for slots and permits. Others
+//! repeat the attach of one ENI that stays attached.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use eni_gateway::grpc::proto::{
-    AttachNetworkInterfaceRequest, GetAttachmentRequest, ListAttachmentsRequest, WatchAttachmentRequest,
+    AttachNetworkInterfaceRequest, GetAttachmentRequest, ListAttachmentsRequest,
+    WatchAttachmentRequest,
 };
 use eni_gateway::model::{RequestId, random};
 use eni_gateway::simulator::{Action, EniStatus, Params};
@@ -14,9 +15,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tonic::Request;
 
-use crate::bound;
 use crate::callers::reason;
-use crate::mutations::Mutation;
+use crate::limits;
+use crate::mutation::Mutation;
 use crate::plan::Crowd;
 use crate::progress::Call;
 use crate::run::{QUIET, Simulation, eni, instance, run_drawn};
@@ -31,20 +32,27 @@ const READ_WITHIN: Duration = Duration::from_secs(15);
 
 /// Begins all calls.
 pub(crate) fn gather(simulation: &Arc<Simulation>, crowd: &Crowd) -> Vec<JoinHandle<()>> {
-    let wait = bound::wait(&simulation.plan, crowd);
+    let wait = limits::wait(&simulation.plan, crowd);
     let patient = (0..crowd.patient).map(|number| (number, Some(wait)));
     let hasty = (crowd.patient..crowd.patient + crowd.hasty).map(|number| (number, None));
     let callers = patient.chain(hasty).map(|(number, limit)| {
         let caller = call(simulation.clone(), number, limit, crowd.pause);
         simulation.tasks.spawn(caller)
     });
-    let readers = (0..crowd.readers).map(|number| simulation.tasks.spawn(read(simulation.clone(), number)));
-    let repeaters = (0..crowd.repeaters).map(|number| simulation.tasks.spawn(repeat(simulation.clone(), number)));
+    let readers =
+        (0..crowd.readers).map(|number| simulation.tasks.spawn(read(simulation.clone(), number)));
+    let repeaters = (0..crowd.repeaters)
+        .map(|number| simulation.tasks.spawn(repeat(simulation.clone(), number)));
     callers.chain(readers).chain(repeaters).collect()
 }
 
 /// One caller, until all is calm. With a limit it is patient, and has an answer within it.
-async fn call(simulation: Arc<Simulation>, number: usize, limit: Option<Duration>, pause: Duration) {
+async fn call(
+    simulation: Arc<Simulation>,
+    number: usize,
+    limit: Option<Duration>,
+    pause: Duration,
+) {
     let own = eni(number);
     loop {
         sleep(pause.mul_f64(random::between(0.3..1.0))).await;
@@ -53,23 +61,28 @@ async fn call(simulation: Arc<Simulation>, number: usize, limit: Option<Duration
             return;
         }
         let deadline = match limit {
-            Some(limit) => Duration::from_secs_f64(random::between(PATIENT)).max(limit + Duration::from_secs(5)),
+            Some(limit) => Duration::from_secs_f64(random::between(PATIENT))
+                .max(limit + Duration::from_secs(5)),
             None => Duration::from_millis(HASTY[random::between(0..HASTY.len())]),
         };
         attach(&simulation, number, &own, deadline, limit).await;
     }
 }
 
-async fn attach(simulation: &Arc<Simulation>, number: usize, own: &str, deadline: Duration, limit: Option<Duration>) {
+async fn attach(
+    simulation: &Arc<Simulation>,
+    number: usize,
+    own: &str,
+    deadline: Duration,
+    limit: Option<Duration>,
+) {
     let node = simulation.any_node();
     let on = instance(random::between(0..simulation.plan.instances));
     let request_id = RequestId(random::uuid());
     let who = format!("caller {number} to {}", node.name);
     let now = || simulation.history.elapsed();
-    simulation
-        .history
-        .note(format_args!("{who}: attach {own} to {on} within {deadline:?}"));
-    simulation.judge.called(request_id);
+    simulation.history.note(format_args!("{who}: attach {own} to {on} within {deadline:?}"));
+    simulation.checks.called(request_id);
     let call = Call {
         who: who.clone(),
         replica: node.name.clone(),
@@ -95,9 +108,7 @@ async fn attach(simulation: &Arc<Simulation>, number: usize, own: &str, deadline
         Err(status) => {
             let (reason, by_ens) = reason(&status);
             let reason = Mutation::names(&simulation.plan, reason);
-            simulation
-                .judge
-                .told(simulation.history.elapsed(), request_id, &reason, by_ens);
+            simulation.checks.reported(simulation.history.elapsed(), request_id, &reason, by_ens);
             simulation.progress.reason(simulation, &call, &reason);
             reason
         }
@@ -111,9 +122,8 @@ async fn attach(simulation: &Arc<Simulation>, number: usize, own: &str, deadline
 async fn take_off(simulation: &Simulation, own: &str) {
     let params = Params::from_iter([("NetworkInterfaceId", own)]);
     loop {
-        let status = simulation
-            .cloud
-            .world(|world, _| world.placement(own).map(|at| at.status.clone()));
+        let status =
+            simulation.cloud.world(|world, _| world.placement(own).map(|at| at.status.clone()));
         match status {
             Some(EniStatus::InUse) => {
                 simulation
@@ -137,10 +147,7 @@ async fn read(simulation: Arc<Simulation>, number: usize) {
         let reading = async {
             match random::between(0..10) {
                 0 => {
-                    let request = GetAttachmentRequest {
-                        instance_id,
-                        network_interface_id,
-                    };
+                    let request = GetAttachmentRequest { instance_id, network_interface_id };
                     client.get_attachment(request).await.map(drop)
                 }
                 1 => {
@@ -154,10 +161,8 @@ async fn read(simulation: Arc<Simulation>, number: usize) {
                     Ok(())
                 }
                 _ => {
-                    let request = ListAttachmentsRequest {
-                        instance_id,
-                        ..ListAttachmentsRequest::default()
-                    };
+                    let request =
+                        ListAttachmentsRequest { instance_id, ..ListAttachmentsRequest::default() };
                     client.list_attachments(request).await.map(drop)
                 }
             }
@@ -171,9 +176,7 @@ async fn read(simulation: Arc<Simulation>, number: usize) {
             Err(_) => "no answer".to_owned(),
         };
         simulation.progress.answered(request, now());
-        simulation
-            .history
-            .note(format_args!("reader {number} at {}: {outcome}", node.name));
+        simulation.history.note(format_args!("reader {number} at {}: {outcome}", node.name));
         // A refusal takes no time at all.
         sleep(Duration::from_millis(random::between(1..20))).await;
     }
@@ -196,7 +199,7 @@ async fn repeat(simulation: Arc<Simulation>, number: usize) {
         });
         message.set_timeout(READ_WITHIN);
         match node.client().attach_network_interface(message).await {
-            Ok(_) => simulation.judge.affirmed(&simulation, request, (&on, &own), began),
+            Ok(_) => simulation.checks.affirmed(&simulation, request, (&on, &own), began),
             Err(status) => {
                 let reason = reason(&status).0;
                 simulation.history.note(format_args!("{who}: {reason}"));
@@ -209,21 +212,21 @@ async fn repeat(simulation: Arc<Simulation>, number: usize) {
 
 /// Callers that repeat an attach without end hold up no patient caller.
 #[test]
-fn repeaters_hold_up_nobody() {
-    seeds::try_each(seeds::asked_for(REPEATERS), "repeaters_hold_up_nobody", |seed| {
+fn repeaters_delay_no_other_caller() {
+    seeds::try_each(seeds::asked_for(REPEATERS), "repeaters_delay_no_other_caller", |seed| {
         run_drawn(seed, crate::plan::Plan::draw_repeaters)
     });
 }
 
 /// No patient caller waits longer than its bound; locks, permits and calls are used as they must.
 #[test]
-fn nobody_waits_too_long() {
-    seeds::try_each(seeds::asked_for(CROWDS), "nobody_waits_too_long", |seed| {
+fn every_wait_is_within_the_limit() {
+    seeds::try_each(seeds::asked_for(CROWDS), "every_wait_is_within_the_limit", |seed| {
         run_drawn(seed, crate::plan::Plan::draw_crowd)
     });
 }
 
-/// How many seeds run unless told otherwise.
+/// Default number of seeds.
 const REPEATERS: u64 = if cfg!(debug_assertions) { 2 } else { 16 };
 
 /// The same of crowds.

@@ -1,4 +1,4 @@
-//! What happened, in order: one line an event, with its virtual time.
+//! The history: one line for each event, with its virtual time.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -22,10 +22,7 @@ pub(crate) struct Account(pub(crate) Vec<(Duration, String)>);
 
 impl History {
     pub(crate) fn new() -> Self {
-        Self {
-            began: Instant::now(),
-            lines: Mutex::default(),
-        }
+        Self { began: Instant::now(), lines: Mutex::default() }
     }
 
     pub(crate) fn elapsed(&self) -> Duration {

@@ -1,35 +1,36 @@
-//! The simulation: whole gateways with the real gRPC stack over in-memory pipes, a ledger and a cloud that misbehave, in virtual time.
-//! A seed decides everything, and the same seed gives the same history.
+//! The simulation: whole gateways with the real gRPC stack over in-memory pipes, in virtual time.
+//! The ledger and the cloud misbehave. A seed decides everything, and repeats its history.
 //!
 //! ```text
-//!  callers, watchers ──► pipes ──► gateways ──► ledger (memory, behind a faulty network and servers that fail over)
+//!  callers, watchers ──► pipes ──► gateways ──► ledger (memory, faulty network, failovers)
 //!        ▲                 ▲           │
-//!        │              troubles       └──────► cloud  (the simulator's world, behind a faulty network)
-//!        └───────────── judge ◄── every commit, send and answer
+//!        │               faults      └──────► cloud  (the simulator's world, faulty network)
+//!        └──────────── checks ◄── every commit, send and answer
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod adversity;
-mod bound;
 mod callers;
+mod checks;
 mod cloud;
 mod crowd;
-mod ending;
+mod faults;
+mod final_checks;
 mod history;
-mod judge;
 mod ledger;
-mod life;
+mod limits;
+mod mutation;
 mod mutations;
 mod network;
 mod node;
 mod pipe;
 mod plan;
+mod process_state;
 mod progress;
 mod replay;
 mod run;
 mod seeds;
-mod troubles;
 mod watchers;
 
 use run::run;

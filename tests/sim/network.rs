@@ -1,5 +1,5 @@
-//! A message and its answer between a gateway and something far away: either may be slow, or get lost. What is on its way goes
-//! on when its sender dies or gives up.
+//! A message and its answer between a gateway and a remote server. Either may be slow or lost, and
+//! both outlive their sender.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use eni_gateway::model::random;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::life::Life;
+use crate::process_state::ProcessState;
 use crate::run::Simulation;
 
 /// How bad a network is: chances in `0.0..1.0`, all of one message.
@@ -21,11 +21,7 @@ pub(crate) struct Quality {
 }
 
 impl Quality {
-    pub(crate) const GOOD: Self = Self {
-        lost: 0.0,
-        slow: 0.0,
-        slowest: Duration::ZERO,
-    };
+    pub(crate) const GOOD: Self = Self { lost: 0.0, slow: 0.0, slowest: Duration::ZERO };
 
     /// How long one message takes; `None`: it is lost.
     pub(crate) fn message(self) -> Option<Duration> {
@@ -47,12 +43,12 @@ pub(crate) struct NoAnswer;
 /// Has `work` done at the other end; waits for its answer for `patience` at most.
 pub(crate) async fn exchange<T: Send + 'static>(
     simulation: &Arc<Simulation>,
-    life: &Life,
+    process: &ProcessState,
     quality: Quality,
     patience: Duration,
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, NoAnswer> {
-    life.pass().await;
+    process.pass().await;
     let deadline = Instant::now() + patience;
     let (sender, receiver) = oneshot::channel();
     let (there, back) = (quality.message(), quality.message());
@@ -62,18 +58,18 @@ pub(crate) async fn exchange<T: Send + 'static>(
         let answer = work.await;
         let Some(back) = back else { return };
         sleep(back).await;
-        // Whoever asked may have given up.
+        // The caller may have given up.
         let _ = sender.send(answer);
     });
     let answer = match timeout_at(deadline, receiver).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_lost)) => {
-            // A lost message is silence: nobody can tell it from slowness.
+            // A lost message is silence: it looks the same as slowness.
             sleep_until(deadline).await;
             Err(NoAnswer)
         }
         Err(_late) => Err(NoAnswer),
     };
-    life.pass().await;
+    process.pass().await;
     answer
 }

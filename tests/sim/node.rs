@@ -1,11 +1,13 @@
-//! One gateway: put together as in production, over simulated seams and pipes.
+//! One gateway: wired as in production, over simulated backends and pipes.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use eni_gateway::admission::Limits;
-use eni_gateway::app::gateway::{self, Backends, Background, DrainTimeouts, Gateway, Serving};
+use eni_gateway::app::DrainTimeouts;
+use eni_gateway::app::gateway::{self, Gateway, Serving};
+use eni_gateway::backends::Backends;
 use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use eni_gateway::grpc::server;
 use eni_gateway::ledger::Ledger;
@@ -16,13 +18,14 @@ use eni_gateway::watch;
 use futures_util::stream;
 use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::cloud::Cloud;
 use crate::ledger::Link;
-use crate::life::{Life, State};
-use crate::mutations::Mutation;
+use crate::mutation::Mutation;
 use crate::pipe::{Cut, Pipe};
+use crate::process_state::{ProcessState, State};
 use crate::run::Simulation;
 
 /// So much is under way in a pipe at most.
@@ -35,18 +38,18 @@ pub(crate) type Client = AttachmentServiceClient<Channel>;
 pub(crate) struct Node {
     pub(crate) index: usize,
     pub(crate) name: String,
-    pub(crate) life: Life,
+    pub(crate) process: ProcessState,
     pub(crate) link: Link,
     generation: usize,
-    /// Something befalls it: nothing else does.
+    /// A fault affects it: no other fault does.
     taken: AtomicBool,
     channel: OnceLock<Channel>,
     incoming: mpsc::UnboundedSender<io::Result<Pipe>>,
     cuts: Mutex<Vec<Cut>>,
-    serving: Mutex<Option<Serving<Link, Cloud>>>,
+    serving: Mutex<Option<Serving>>,
 }
 
-/// Nobody reads them: one set is enough for all.
+/// They are not read: one set is enough for all.
 fn metrics() -> Metrics {
     static METRICS: OnceLock<Metrics> = OnceLock::new();
     METRICS.get_or_init(|| Metrics::new("0", "simulated").unwrap()).clone()
@@ -58,14 +61,19 @@ fn refused() -> io::Error {
 
 impl Node {
     /// Starts the gateway of this number, in its `generation`-th life.
-    pub(crate) async fn start(simulation: &Arc<Simulation>, index: usize, generation: usize) -> Arc<Self> {
-        let (name, life) = (format!("gateway {index}.{generation}"), Life::new());
-        let link = Link::new(simulation.clone(), life.clone(), name.clone(), simulation.primary());
+    pub(crate) async fn start(
+        simulation: &Arc<Simulation>,
+        index: usize,
+        generation: usize,
+    ) -> Arc<Self> {
+        let (name, process) = (format!("gateway {index}.{generation}"), ProcessState::new());
+        let link =
+            Link::new(simulation.clone(), process.clone(), name.clone(), simulation.primary());
         let observer = {
             let simulation = simulation.clone();
             Arc::new(move |event: LedgerEvent<'_>| {
                 if let LedgerEvent::InvariantViolated(instance, violation) = event {
-                    simulation.judge.violation(
+                    simulation.checks.violation(
                         &simulation,
                         violation.id(),
                         format!("a commit to {instance}: {violation:?}"),
@@ -73,11 +81,12 @@ impl Node {
                 }
             })
         };
-        let ledger = Arc::new(Ledger::new(link.clone(), Mutation::bounds(&simulation.plan), observer));
+        let ledger =
+            Arc::new(Ledger::new(link.clone(), Mutation::bounds(&simulation.plan), observer));
         let limiter = RateLimiter::over(ledger.clone());
         let ens = Arc::new(Cloud::new(
             simulation.clone(),
-            life.clone(),
+            process.clone(),
             name.clone(),
             limiter.clone(),
         ));
@@ -92,11 +101,10 @@ impl Node {
             },
         };
         let gateway = Gateway::new(
-            Backends { ledger, ens, limiter },
+            Backends { ledger, ens, limiter, metrics: metrics() },
             settings,
             None,
-            metrics(),
-            Background::default(),
+            TaskTracker::new(),
         )
         .await;
         let (incoming, connections) = mpsc::unbounded_channel();
@@ -109,7 +117,7 @@ impl Node {
         Arc::new(Self {
             index,
             name,
-            life,
+            process,
             link,
             generation,
             taken: AtomicBool::new(false),
@@ -120,12 +128,14 @@ impl Node {
         })
     }
 
-    /// A client. All share one connection: when a gateway drains, its server tells its connections in an order drawn at random.
+    /// A client. All share one connection: when a gateway drains, its server notifies its
+    /// connections in a random order.
     pub(crate) fn client(self: &Arc<Self>) -> Client {
         let channel = self.channel.get_or_init(|| {
             let node = Arc::downgrade(self);
             let connector = tower::service_fn(move |_| {
-                let connection = node.upgrade().map_or_else(|| Err(refused()), |node| node.connect());
+                let connection =
+                    node.upgrade().map_or_else(|| Err(refused()), |node| node.connect());
                 std::future::ready(connection)
             });
             Endpoint::from_static("http://gateway").connect_with_connector_lazy(connector)
@@ -134,17 +144,17 @@ impl Node {
     }
 
     fn connect(&self) -> io::Result<TokioIo<tokio::io::DuplexStream>> {
-        if self.life.state() == State::Dead {
+        if self.process.state() == State::Dead {
             return Err(refused());
         }
         let (client, server) = tokio::io::duplex(PIPE);
-        let (pipe, cut) = Pipe::new(self.life.clone(), server);
+        let (pipe, cut) = Pipe::new(self.process.clone(), server);
         self.incoming.send(Ok(pipe)).map_err(|_| refused())?;
         self.cuts.lock().unwrap().push(cut);
         Ok(TokioIo::new(client))
     }
 
-    /// Takes it for something that befalls it; not if something does already.
+    /// Reserves it for a fault, unless another fault affects it already.
     pub(crate) fn take(&self) -> bool {
         !self.taken.swap(true, Ordering::Relaxed)
     }
@@ -155,10 +165,8 @@ impl Node {
 
     /// Ends it as kill -9 does.
     pub(crate) fn crash(&self) {
-        self.life.set(State::Dead);
-        std::mem::take(&mut *self.cuts.lock().unwrap())
-            .into_iter()
-            .for_each(Cut::cut);
+        self.process.set(State::Dead);
+        std::mem::take(&mut *self.cuts.lock().unwrap()).into_iter().for_each(Cut::cut);
     }
 
     /// Ends it in order; then it is gone.

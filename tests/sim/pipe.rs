@@ -1,4 +1,4 @@
-//! A gateway's end of a connection: stands still with its process, and breaks when that dies.
+//! A gateway's end of a connection: it pauses with its process, and breaks at its death.
 
 use std::io;
 use std::pin::Pin;
@@ -8,13 +8,13 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tonic::transport::server::Connected;
 
-use crate::life::Life;
+use crate::process_state::ProcessState;
 
-/// What both a pipe and whoever cuts it hold. Empty: cut.
+/// What a pipe shares with the code that cuts it. Empty: cut.
 type End = Arc<Mutex<Option<DuplexStream>>>;
 
 pub(crate) struct Pipe {
-    life: Life,
+    process: ProcessState,
     end: End,
 }
 
@@ -28,9 +28,9 @@ impl Cut {
 }
 
 impl Pipe {
-    pub(crate) fn new(life: Life, stream: DuplexStream) -> (Self, Cut) {
+    pub(crate) fn new(process: ProcessState, stream: DuplexStream) -> (Self, Cut) {
         let end = Arc::new(Mutex::new(Some(stream)));
-        (Self { life, end: end.clone() }, Cut(end))
+        (Self { process, end: end.clone() }, Cut(end))
     }
 
     fn poll<T>(
@@ -38,7 +38,7 @@ impl Pipe {
         context: &mut Context<'_>,
         work: impl FnOnce(Pin<&mut DuplexStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        ready!(self.life.poll_pass(context));
+        ready!(self.process.poll_pass(context));
         match self.end.lock().unwrap().as_mut() {
             Some(stream) => work(Pin::new(stream), context),
             None => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
@@ -47,13 +47,21 @@ impl Pipe {
 }
 
 impl AsyncRead for Pipe {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         self.poll(cx, |stream, cx| stream.poll_read(cx, buf))
     }
 }
 
 impl AsyncWrite for Pipe {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.poll(cx, |stream, cx| stream.poll_write(cx, buf))
     }
 

@@ -1,5 +1,5 @@
-//! What a seed decides before anything runs: how large the world is, how it behaves, and what may go wrong. Each kind of trouble is
-//! left out of half of the runs, for what always strikes hides what strikes alone.
+//! The decisions of a seed: the size of the world, its behaviour, and its faults. Each fault is
+//! left out of half of the runs, because a constant one hides rare ones.
 
 use std::time::Duration;
 
@@ -7,15 +7,17 @@ use eni_gateway::ledger::Bounds;
 use eni_gateway::model::random;
 use eni_gateway::simulator::{DurationRange, InUse, Unattached, UnknownEni, WorldRules};
 
-use crate::bound;
-use crate::mutations::Mutation;
+use crate::faults::Kind;
+use crate::limits;
+use crate::mutation::Mutation;
 use crate::network::Quality;
-use crate::troubles::Kind;
 
-/// Longest time that a patient caller may have to wait for its answer, by the bound: its deadline is longer.
+/// Longest time that a patient caller may have to wait for its answer, by the bound: its deadline
+/// is longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(100);
 
-/// What the small steps of a clock within one grace add up to at most, and how late a copy of an answered request arrives.
+/// What the small steps of a clock within one grace add up to at most, and how late a copy of an
+/// answered request arrives.
 const SPARE: Duration = Duration::from_secs(5);
 
 /// One run.
@@ -31,18 +33,20 @@ pub(crate) struct Plan {
     /// The account's budget.
     pub(crate) attach_per_second: f64,
     pub(crate) describe_per_second: f64,
-    /// How long callers call and troubles strike; then all is well, and everything must come to its end.
+    /// How long callers call and faults happen. Then all is well, and everything must end.
     pub(crate) length: Duration,
     pub(crate) bounds: Bounds,
     pub(crate) cloud: WorldRules,
-    /// What the world keeps below the bounds for lag and validity: what small steps of the ledger's clock, and copies of answered
-    /// requests, may cost.
+    /// What the world keeps below the bounds for lag and validity: what small steps of the ledger's
+    /// clock, and copies of answered requests, may cost.
     pub(crate) spare: Duration,
-    /// ENS itself refuses an attach whose date is too old; otherwise the network never delivers one.
+    /// ENS itself refuses an attach whose date is too old; otherwise the network never delivers
+    /// one.
     pub(crate) enforce_validity: bool,
     pub(crate) ledger_network: Quality,
     pub(crate) cloud_network: Quality,
-    /// How often an attach is so slow that it may arrive when nobody waits for it any more; `None`: as often as others are slow.
+    /// How often an attach is so slow that its caller may have given up before it arrives. `None`:
+    /// as often as others are slow.
     pub(crate) late: Option<f64>,
     /// How often an ENS call is struck by a fault of the cloud's own.
     pub(crate) cloud_faults: f64,
@@ -56,8 +60,8 @@ pub(crate) struct Plan {
     pub(crate) deaf: f64,
     /// How often a caller hangs up.
     pub(crate) hang_ups: f64,
-    pub(crate) troubles: Vec<Kind>,
-    /// What protects nobody in this run.
+    pub(crate) faults: Vec<Kind>,
+    /// The protection that is off in this run.
     pub(crate) mutation: Option<Mutation>,
     /// The mean time between two of them.
     pub(crate) calm: Duration,
@@ -72,7 +76,8 @@ pub(crate) struct Crowd {
     pub(crate) hasty: usize,
     /// Readers without a pause, of instances that no caller attaches to.
     pub(crate) readers: usize,
-    /// Callers that repeat the attach of one attached pair, on an instance that no other caller attaches to.
+    /// Callers that repeat the attach of one attached pair, on an instance that no other caller
+    /// attaches to.
     pub(crate) repeaters: usize,
     /// Longest pause between two calls.
     pub(crate) pause: Duration,
@@ -92,26 +97,15 @@ fn seconds(range: std::ops::Range<f64>) -> Duration {
 
 fn spread(range: std::ops::Range<f64>) -> DurationRange {
     let (one, other) = (random::between(range.clone()), random::between(range));
-    let text = format!(
-        "{}ms..{}ms",
-        (one.min(other) * 1e3) as u64,
-        (one.max(other) * 1e3) as u64
-    );
+    let text = format!("{}ms..{}ms", (one.min(other) * 1e3) as u64, (one.max(other) * 1e3) as u64);
     text.parse().unwrap()
 }
 
 impl Plan {
     /// The plan of this seed. Draws from the seeded generator.
     pub(crate) fn draw(seed: u64) -> Self {
-        let bounds = Bounds {
-            limit: random::between(1..=3),
-            ..Bounds::default()
-        };
-        let quality = |slowest| Quality {
-            lost: sometimes(0.1),
-            slow: sometimes(0.2),
-            slowest,
-        };
+        let bounds = Bounds { limit: random::between(1..=3), ..Bounds::default() };
+        let quality = |slowest| Quality { lost: sometimes(0.1), slow: sometimes(0.2), slowest };
         Self {
             gateways: random::between(1..=3),
             instances: random::between(1..=2),
@@ -133,7 +127,7 @@ impl Plan {
             throttled: 0.0,
             deaf: sometimes(1.0),
             hang_ups: sometimes(0.4),
-            troubles: Kind::ALL.into_iter().filter(|_| chance(0.4)).collect(),
+            faults: Kind::ALL.into_iter().filter(|_| chance(0.4)).collect(),
             calm: seconds(4.0..30.0),
             late: None,
             mutation: None,
@@ -144,8 +138,8 @@ impl Plan {
     /// A plan of this seed in which the clock of the ledger's server steps.
     pub(crate) fn draw_clock(seed: u64) -> Self {
         let mut plan = Self::draw(seed).with_spare();
-        plan.troubles.retain(|_| chance(0.5));
-        plan.troubles.extend(Kind::CLOCK.into_iter().filter(|_| chance(0.7)));
+        plan.faults.retain(|_| chance(0.5));
+        plan.faults.extend(Kind::CLOCK.into_iter().filter(|_| chance(0.7)));
         plan.calm = plan.calm.max(Duration::from_secs(10));
         plan
     }
@@ -154,7 +148,7 @@ impl Plan {
     pub(crate) fn draw_hostile(seed: u64) -> Self {
         let mut plan = Self::draw(seed).with_spare();
         plan.hostile = random::between(0.05..0.6);
-        plan.troubles.retain(|_| chance(0.4));
+        plan.faults.retain(|_| chance(0.4));
         plan
     }
 
@@ -167,12 +161,13 @@ impl Plan {
         self
     }
 
-    /// A plan of this seed for a crowd: mostly nothing is broken, so that whoever waits too long has no excuse.
+    /// A plan of this seed for a crowd: mostly nothing is broken, so that no wait that is too long
+    /// is excused.
     pub(crate) fn draw_crowd(seed: u64) -> Self {
         loop {
             let plan = Self::draw_any_crowd(seed);
             let crowd = plan.crowd.as_ref();
-            if crowd.is_some_and(|crowd| bound::wait(&plan, crowd) <= LONGEST_WAIT) {
+            if crowd.is_some_and(|crowd| limits::wait(&plan, crowd) <= LONGEST_WAIT) {
                 return plan;
             }
         }
@@ -182,7 +177,7 @@ impl Plan {
     pub(crate) fn draw_repeaters(seed: u64) -> Self {
         let mut plan = Self::draw_crowd(seed);
         plan.length = seconds(20.0..40.0);
-        plan.troubles.clear();
+        plan.faults.clear();
         (plan.orphan, plan.throttled, plan.enis) = (false, 0.0, plan.enis + 1);
         if let Some(crowd) = &mut plan.crowd {
             crowd.readers = 0;
@@ -204,18 +199,12 @@ impl Plan {
             repeaters: 0,
             pause: seconds(0.5..4.0),
         };
-        let bounds = Bounds {
-            limit: random::between(2..=40),
-            ..plan.bounds
-        };
+        let bounds = Bounds { limit: random::between(2..=40), ..plan.bounds };
         let broken = chance(0.4);
-        let further = [Kind::TokenExpired]
-            .into_iter()
-            .chain(Kind::CLOCK)
-            .filter(|_| chance(0.2));
-        let troubles = plan.troubles.into_iter().chain(further).filter(|_| broken);
+        let further = [Kind::TokenExpired].into_iter().chain(Kind::CLOCK).filter(|_| chance(0.2));
+        let faults = plan.faults.into_iter().chain(further).filter(|_| broken);
         let outage = chance(0.3).then_some(Kind::OutageInSend);
-        let troubles = troubles.chain(outage).collect();
+        let faults = faults.chain(outage).collect();
         Self {
             instances: random::between(1..=4),
             enis: crowd.patient + crowd.hasty,
@@ -241,7 +230,7 @@ impl Plan {
             deaf: if chance(0.2) { 0.3 } else { 0.0 },
             hang_ups: 0.0,
             orphan: true,
-            troubles,
+            faults,
             calm: seconds(20.0..60.0),
             crowd: Some(crowd),
             bounds,
@@ -260,17 +249,9 @@ impl Plan {
             lag_by_id: spread(0.0..lag),
             lag_by_instance: spread(0.0..lag),
             in_use: if chance(0.5) { InUse::Documented } else { InUse::Example },
-            unattached: if chance(0.5) {
-                Unattached::Absent
-            } else {
-                Unattached::Empty
-            },
+            unattached: if chance(0.5) { Unattached::Absent } else { Unattached::Empty },
             attaching_names_instance: chance(0.7),
-            unknown_eni: if chance(0.5) {
-                UnknownEni::Omitted
-            } else {
-                UnknownEni::Error
-            },
+            unknown_eni: if chance(0.5) { UnknownEni::Omitted } else { UnknownEni::Error },
             seed,
             ..WorldRules::default()
         }

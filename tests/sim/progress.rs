@@ -1,5 +1,5 @@
-//! Judges progress, in virtual time: how long callers wait (P1), whether locks and permits are used (P2), how many calls are made
-//! for it (P3), and whether a caller's reason names what it waited for (P4). The limits are in [`bound`].
+//! Checks of progress, in virtual time: callers' waits (P1), use of locks and permits (P2), number
+//! of calls (P3). P4: a caller's reason names what it waited for. The limits are in [`limits`].
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,7 +10,7 @@ use eni_gateway::model::{Fence, InstanceId, InterfaceId, RequestId, State, Times
 use eni_gateway::rate_limit::{Permit, RateClass, RateLimitRequest};
 use tokio::time::sleep;
 
-use crate::bound;
+use crate::limits;
 use crate::run::{Simulation, instance};
 
 /// Interval between two looks at locks and callers.
@@ -18,10 +18,10 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Progress of one run.
 #[derive(Default)]
-pub(crate) struct Progress(Mutex<Books>);
+pub(crate) struct Progress(Mutex<Facts>);
 
 #[derive(Default)]
-struct Books {
+struct Facts {
     outages: Vec<(Duration, Duration)>,
     waiting: BTreeMap<RequestId, Waiting>,
     ledger_calls: BTreeMap<(String, Subject), Second>,
@@ -48,15 +48,15 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// It cannot be told yet whether the ENI is attached: ENS contradicts the ledger, or refused for the ENI's status, and a lag is not
-    /// over.
+    /// Whether the ENI is attached is not decided yet: ENS contradicts the ledger, or refused for
+    /// the ENI's status, and a lag is not over.
     fn outlasts_doubt(&self, simulation: &Simulation) -> bool {
         self.attachment.as_ref().is_some_and(|(instance, eni)| {
             let record = simulation.primary().peek(instance);
             let attempt = record.attempts.get(eni);
             attempt.is_some_and(|attempt| {
-                let refused = !attempt.attachment.state.is_terminal() && attempt.has_status_conflict();
-                attempt.unconfirmed_since.is_some() || refused
+                let refused = !attempt.state.kind().is_terminal() && attempt.has_status_conflict();
+                attempt.state.is_unconfirmed() || refused
             })
         })
     }
@@ -73,16 +73,16 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Whether it wrote a send, may have joined an attempt, or found one that ENS contradicts or must affirm.
+    /// Whether it wrote a send, may have joined an attempt, or found one that ENS contradicts or
+    /// must affirm.
     fn may_be_sent(&self, simulation: &Simulation) -> bool {
         let record = simulation.primary().peek(&self.instance);
         let since = simulation.now() - (simulation.history.elapsed() - self.began);
         let joined = record.attempts.get(&self.eni).is_some_and(|attempt| {
-            let it = &attempt.attachment;
-            let affirmed_by_ens = it.state == State::Attached || attempt.unconfirmed_since.is_some();
-            !it.state.is_terminal() || it.updated_at >= since || affirmed_by_ens
+            let state = attempt.state.kind();
+            !state.is_terminal() || attempt.updated_at >= since || state == State::Attached
         });
-        joined || simulation.judge.has_written(self.request)
+        joined || simulation.checks.has_written(self.request)
     }
 }
 
@@ -114,7 +114,7 @@ fn family(class: RateClass) -> &'static str {
     }
 }
 
-impl Books {
+impl Facts {
     /// How much of this time lies outside all outages.
     fn outside(&self, from: Duration, until: Duration) -> Duration {
         let mut outages = self.outages.clone();
@@ -132,7 +132,8 @@ impl Books {
 
     fn uses(&mut self, replica: &str, instance: Option<&InstanceId>, now: Duration) {
         let locks = self.locks.iter_mut();
-        for (_, holder) in locks.filter(|(of, holder)| holder.replica == replica && instance.is_none_or(|it| it == *of))
+        for (_, holder) in locks
+            .filter(|(of, holder)| holder.replica == replica && instance.is_none_or(|it| it == *of))
         {
             holder.used = now;
         }
@@ -140,20 +141,20 @@ impl Books {
 }
 
 impl Progress {
-    fn books(&self) -> MutexGuard<'_, Books> {
+    fn facts(&self) -> MutexGuard<'_, Facts> {
         self.0.lock().unwrap()
     }
 
     /// An outage begins. Which one, for its end.
     pub(crate) fn outage(&self, now: Duration) -> usize {
-        let mut books = self.books();
-        books.outages.push((now, Duration::MAX));
-        books.outages.len() - 1
+        let mut facts = self.facts();
+        facts.outages.push((now, Duration::MAX));
+        facts.outages.len() - 1
     }
 
     /// An outage ends then.
     pub(crate) fn outage_ends(&self, outage: usize, at: Duration) {
-        self.books().outages[outage].1 = at;
+        self.facts().outages[outage].1 = at;
     }
 
     /// A caller waits for its attach, which must be answered within this time.
@@ -165,7 +166,7 @@ impl Progress {
             limit,
             attachment: Some((call.instance.clone(), call.eni.clone())),
         };
-        self.books().waiting.insert(call.request, waiting);
+        self.facts().waiting.insert(call.request, waiting);
     }
 
     /// A reader waits for an answer.
@@ -174,57 +175,60 @@ impl Progress {
             who,
             replica: replica.to_owned(),
             began: now,
-            limit: bound::READ,
+            limit: limits::READ,
             attachment: None,
         };
-        self.books().waiting.insert(request, waiting);
+        self.facts().waiting.insert(request, waiting);
     }
 
     /// It is answered, or leaves. How long it waited, outages not counted.
     pub(crate) fn answered(&self, request: RequestId, now: Duration) -> Duration {
-        let mut books = self.books();
-        let began = books.waiting.remove(&request).map_or(now, |waiting| waiting.began);
-        books.outside(began, now)
+        let mut facts = self.facts();
+        let began = facts.waiting.remove(&request).map_or(now, |waiting| waiting.began);
+        facts.outside(began, now)
     }
 
     /// An instance's partition is closed for so long.
-    pub(crate) fn closed(&self, instance: &InstanceId, now: Duration, left: Duration, bounds: &Bounds) {
-        let mut books = self.books();
+    pub(crate) fn closed(
+        &self,
+        instance: &InstanceId,
+        now: Duration,
+        left: Duration,
+        bounds: &Bounds,
+    ) {
+        let mut facts = self.facts();
         let until = now + left;
-        let known = books
-            .holds
-            .get(instance)
-            .is_some_and(|(_, known)| known.abs_diff(until) < INTERVAL);
+        let known =
+            facts.holds.get(instance).is_some_and(|(_, known)| known.abs_diff(until) < INTERVAL);
         if !known {
-            books.holds.insert(instance.clone(), (now, until));
-            books.outages.push((now, until + bounds.lease));
+            facts.holds.insert(instance.clone(), (now, until));
+            facts.outages.push((now, until + bounds.lease));
         }
     }
 
     /// P4: the reason that a caller was given, beside what happened to its request meanwhile.
     pub(crate) fn reason(&self, simulation: &Simulation, call: &Call, reason: &str) {
-        let (books, now) = (self.books(), simulation.history.elapsed());
-        let Call {
-            began, instance, eni, ..
-        } = call;
-        let closed = books
-            .holds
-            .get(instance)
-            .is_some_and(|(from, until)| *from <= *began && now <= *until);
-        let long = now - *began >= bound::LONG_ENOUGH;
-        let calm = books.outside(*began, now) == now - *began;
-        drop(books);
+        let (facts, now) = (self.facts(), simulation.history.elapsed());
+        let Call { began, instance, eni, .. } = call;
+        let closed =
+            facts.holds.get(instance).is_some_and(|(from, until)| *from <= *began && now <= *until);
+        let long = now - *began >= limits::LONG_ENOUGH;
+        let calm = facts.outside(*began, now) == now - *began;
+        drop(facts);
         // It waited for nothing but the ledger, and longer than the product waits out an outage.
-        let cut = cut_for(simulation, &call.replica).is_some_and(|cut| cut.min(now - *began) > bound::LEDGER_PATIENCE);
+        let cut = cut_for(simulation, &call.replica)
+            .is_some_and(|cut| cut.min(now - *began) > limits::LEDGER_PATIENCE);
         let broken = match reason {
             "LOCK_WAIT" if closed && long => Some("while the ledger recovered"),
             "LOCK_WAIT" if cut => Some("while its replica did not reach the ledger"),
-            "OUTCOME_UNKNOWN" if calm && !call.may_be_sent(simulation) => Some("and nothing was reserved"),
+            "OUTCOME_UNKNOWN" if calm && !call.may_be_sent(simulation) => {
+                Some("and nothing was reserved")
+            }
             _ => None,
         };
         if let Some(broken) = broken {
-            let what = format!("{} was told {reason} of {eni} on {instance} {broken}", call.who);
-            simulation.judge.violation(simulation, "P4", what);
+            let what = format!("{} received {reason} of {eni} on {instance} {broken}", call.who);
+            simulation.checks.violation(simulation, "P4", what);
         }
     }
 
@@ -237,69 +241,64 @@ impl Progress {
         request: Option<&RequestKey>,
     ) {
         let (subject, limit) = match request {
-            Some(key) => (Subject::Request(key.id), bound::LEDGER_CALLS_PER_REQUEST),
+            Some(key) => (Subject::Request(key.id), limits::LEDGER_CALLS_PER_REQUEST),
             None => {
-                let limit = bound::ledger_calls_per_instance(&simulation.plan);
+                let limit = limits::ledger_calls_per_instance(&simulation.plan);
                 (Subject::Instance(instance.clone()), limit)
             }
         };
         let number = simulation.history.elapsed().as_secs();
-        let mut books = self.books();
-        let second = books
-            .ledger_calls
-            .entry((replica.to_owned(), subject.clone()))
-            .or_default();
+        let mut facts = self.facts();
+        let second = facts.ledger_calls.entry((replica.to_owned(), subject.clone())).or_default();
         if second.number != number {
             *second = Second { number, calls: 0 };
         }
         second.calls += 1;
         let too_many = second.calls == limit + 1;
-        drop(books);
+        drop(facts);
         if too_many {
-            let what = format!("{replica} made more than {limit} ledger calls in one second for {subject:?}");
-            simulation.judge.violation(simulation, "P3", what);
+            let what = format!(
+                "{replica} made more than {limit} ledger calls in one second for {subject:?}"
+            );
+            simulation.checks.violation(simulation, "P3", what);
         }
     }
 
     /// A replica sends an attach of this request.
     pub(crate) fn sends(&self, simulation: &Simulation, replica: &str, request: RequestId) {
         let now = simulation.history.elapsed();
-        let mut books = self.books();
-        let (first, sends) = books.sends.entry(request).or_insert((now, 0));
+        let mut facts = self.facts();
+        let (first, sends) = facts.sends.entry(request).or_insert((now, 0));
         *sends += 1;
         let (sends, elapsed) = (*sends, now - *first);
-        drop(books);
-        if sends > bound::sends(elapsed) {
+        drop(facts);
+        if sends > limits::sends(elapsed) {
             let what = format!(
                 "{replica} sends request {} for the {sends}th time within {elapsed:?}",
                 request.0
             );
-            simulation.judge.violation(simulation, "P3", what);
+            simulation.checks.violation(simulation, "P3", what);
         }
     }
 
     /// A replica committed: who holds the lock now, and whether it did something with it.
-    pub(crate) fn committed(&self, replica: &str, proposal: &Proposal, before: &Record, now: Duration) {
+    pub(crate) fn committed(
+        &self,
+        replica: &str,
+        proposal: &Proposal,
+        before: &Record,
+        now: Duration,
+    ) {
         let (instance, after) = (&proposal.instance, &proposal.record);
-        let mut books = self.books();
+        let mut facts = self.facts();
         let Some(grant) = after.lock.as_ref().filter(|grant| !grant.provisional) else {
-            books.locks.remove(instance);
+            facts.locks.remove(instance);
             return;
         };
-        let known = books
-            .locks
-            .get(instance)
-            .is_some_and(|holder| holder.fence == grant.fence);
+        let known = facts.locks.get(instance).is_some_and(|holder| holder.fence == grant.fence);
         if !known {
             let (fence, replica) = (grant.fence, replica.to_owned());
-            books.locks.insert(
-                instance.clone(),
-                Holder {
-                    fence,
-                    replica,
-                    used: now,
-                },
-            );
+            facts.locks.insert(instance.clone(), Holder { fence, replica, used: now });
         }
         // A send is written, or its answer.
         let sends = |record: &Record| {
@@ -307,11 +306,12 @@ impl Progress {
             all.map(|send| (send.at, send.answered_at)).collect::<Vec<_>>()
         };
         if sends(before) != sends(after) {
-            books.uses(replica, Some(instance), now);
+            facts.uses(replica, Some(instance), now);
         }
     }
 
-    /// An ENS call of this replica begins; of this instance, or by ENI ids. Whether it is one that a holder of a lock may make.
+    /// An ENS call of this replica begins; of this instance, or by ENI ids. Whether it is one that
+    /// a holder of a lock may make.
     pub(crate) fn ens_call(
         &self,
         replica: &str,
@@ -319,45 +319,49 @@ impl Progress {
         instance: Option<&InstanceId>,
         now: Duration,
     ) -> bool {
-        let mut books = self.books();
+        let mut facts = self.facts();
         let attach = permit.class() == RateClass::Attach;
         if permit.is_probe() {
             let family = if attach { "attach" } else { "describe" };
-            books.probes.remove(&(replica.to_owned(), family));
+            facts.probes.remove(&(replica.to_owned(), family));
         }
         let counts = attach || permit.class() == RateClass::Describe;
         if counts {
-            *books
-                .ens_calls
-                .entry((replica.to_owned(), instance.cloned()))
-                .or_default() += 1;
-            books.uses(replica, instance, now);
+            *facts.ens_calls.entry((replica.to_owned(), instance.cloned())).or_default() += 1;
+            facts.uses(replica, instance, now);
         }
         counts
     }
 
     /// It ended.
-    pub(crate) fn ens_call_ended(&self, replica: &str, instance: Option<&InstanceId>, now: Duration) {
-        let mut books = self.books();
-        if let Some(calls) = books.ens_calls.get_mut(&(replica.to_owned(), instance.cloned())) {
+    pub(crate) fn ens_call_ended(
+        &self,
+        replica: &str,
+        instance: Option<&InstanceId>,
+        now: Duration,
+    ) {
+        let mut facts = self.facts();
+        if let Some(calls) = facts.ens_calls.get_mut(&(replica.to_owned(), instance.cloned())) {
             *calls -= 1;
         }
-        books.uses(replica, instance, now);
+        facts.uses(replica, instance, now);
     }
 
     /// A replica was granted a probe.
     pub(crate) fn probe(&self, replica: &str, class: RateClass, now: Duration) {
-        self.books().probes.insert((replica.to_owned(), family(class)), now);
+        self.facts().probes.insert((replica.to_owned(), family(class)), now);
     }
 
     /// What a replica asks of the counter.
     pub(crate) fn ordered(&self, replica: &str, order: RateLimitRequest, now: Duration) {
-        let mut books = self.books();
+        let mut facts = self.facts();
         match order {
             RateLimitRequest::GiveBack { class, .. } => {
-                books.probes.remove(&(replica.to_owned(), family(class)));
+                facts.probes.remove(&(replica.to_owned(), family(class)));
             }
-            RateLimitRequest::Trip(_, pause) => books.outages.push((now, now + bound::breaker(pause))),
+            RateLimitRequest::Trip(_, pause) => {
+                facts.outages.push((now, now + limits::breaker(pause)))
+            }
             RateLimitRequest::Take(..) | RateLimitRequest::Close(_) => {}
         }
     }
@@ -371,56 +375,55 @@ impl Progress {
             sleep(INTERVAL).await;
             let broken = self.late(simulation).or_else(|| self.idle(simulation, &instances));
             if let Some((invariant, what)) = broken {
-                return simulation.judge.violation(simulation, invariant, what);
+                return simulation.checks.violation(simulation, invariant, what);
             }
         }
     }
 
     /// P1: a caller that waits for too long.
     fn late(&self, simulation: &Simulation) -> Option<(&'static str, String)> {
-        let (mut books, now) = (self.books(), simulation.history.elapsed());
-        for waiting in books.waiting.values_mut() {
+        let (mut facts, now) = (self.facts(), simulation.history.elapsed());
+        for waiting in facts.waiting.values_mut() {
             if waiting.outlasts_doubt(simulation) {
                 waiting.limit += INTERVAL;
             }
         }
-        for (
-            request,
-            Waiting {
-                who,
-                replica,
-                began,
-                limit,
-                ..
-            },
-        ) in &books.waiting
-        {
-            if books.outside(*began, now) > *limit {
-                return Some(("P1", format!("{who} has waited since {began:?}, longer than {limit:?}")));
+        for (request, Waiting { who, replica, began, limit, .. }) in &facts.waiting {
+            if facts.outside(*began, now) > *limit {
+                return Some((
+                    "P1",
+                    format!("{who} has waited since {began:?}, longer than {limit:?}"),
+                ));
             }
-            let sent = books.sends.contains_key(request);
+            let sent = facts.sends.contains_key(request);
             let cut = cut_for(simulation, replica).map(|cut| cut.min(now - *began));
-            if cut.is_some_and(|cut| cut > bound::ledger_down(sent)) {
-                let what = format!("{who} still waits, and its replica has not reached the ledger for {cut:?}");
+            if cut.is_some_and(|cut| cut > limits::ledger_down(sent)) {
+                let what = format!(
+                    "{who} still waits, and its replica has not reached the ledger for {cut:?}"
+                );
                 return Some(("P1", what));
             }
         }
         None
     }
 
-    /// P2: a lock, or a breaker's probe, that nobody uses.
-    fn idle(&self, simulation: &Simulation, instances: &[InstanceId]) -> Option<(&'static str, String)> {
-        let (mut books, now) = (self.books(), simulation.history.elapsed());
-        if books.outside(now, now + INTERVAL) < INTERVAL {
+    /// P2: a lock, or a breaker's probe, that is not used.
+    fn idle(
+        &self,
+        simulation: &Simulation,
+        instances: &[InstanceId],
+    ) -> Option<(&'static str, String)> {
+        let (mut facts, now) = (self.facts(), simulation.history.elapsed());
+        if facts.outside(now, now + INTERVAL) < INTERVAL {
             // Who cannot use it need not.
-            books.free.clear();
-            books.locks.values_mut().for_each(|holder| holder.used = now);
-            books.probes.values_mut().for_each(|since| *since = now);
+            facts.free.clear();
+            facts.locks.values_mut().for_each(|holder| holder.used = now);
+            facts.probes.values_mut().for_each(|since| *since = now);
             return None;
         }
         let names: Vec<String> = simulation.nodes().iter().map(|node| node.name.clone()).collect();
-        books.probes.retain(|(replica, _), _| names.contains(replica));
-        let kept = books.probes.iter().find(|(_, since)| now - **since > bound::PROBE);
+        facts.probes.retain(|(replica, _), _| names.contains(replica));
+        let kept = facts.probes.iter().find(|(_, since)| now - **since > limits::PROBE);
         if let Some(((replica, family), since)) = kept {
             return Some((
                 "P2",
@@ -431,36 +434,38 @@ impl Progress {
         for instance in instances {
             let (record, clock) = (server.peek(instance), server.now());
             if is_free(&record, clock) {
-                let since = *books.free.entry(instance.clone()).or_insert(now);
-                if now - since > bound::free_lock(&simulation.plan) {
+                let since = *facts.free.entry(instance.clone()).or_insert(now);
+                if now - since > limits::free_lock(&simulation.plan) {
                     return Some((
                         "P2",
-                        format!("the lock of {instance} is free since {since:?}, and its queue waits"),
+                        format!(
+                            "the lock of {instance} is free since {since:?}, and its queue waits"
+                        ),
                     ));
                 }
             } else {
-                books.free.remove(instance);
+                facts.free.remove(instance);
             }
-            let Some(grant) = record
-                .lock
-                .filter(|grant| grant.expires_at > clock && !grant.provisional)
+            let Some(grant) =
+                record.lock.filter(|grant| grant.expires_at > clock && !grant.provisional)
             else {
                 continue;
             };
-            let holder = books.locks.get(instance).filter(|holder| holder.fence == grant.fence);
+            let holder = facts.locks.get(instance).filter(|holder| holder.fence == grant.fence);
             let Some(Holder { replica, used, .. }) = holder else {
                 continue;
             };
-            let calls = |of: Option<&InstanceId>| books.ens_calls.get(&(replica.clone(), of.cloned())).copied();
-            let calling = [calls(Some(instance)), calls(None)]
-                .into_iter()
-                .flatten()
-                .sum::<usize>()
-                > 0;
-            if !calling && now - *used > bound::idle_lock(&simulation.plan) {
+            let calls = |of: Option<&InstanceId>| {
+                facts.ens_calls.get(&(replica.clone(), of.cloned())).copied()
+            };
+            let calling =
+                [calls(Some(instance)), calls(None)].into_iter().flatten().sum::<usize>() > 0;
+            if !calling && now - *used > limits::idle_lock(&simulation.plan) {
                 return Some((
                     "P2",
-                    format!("{replica} holds the lock of {instance}, and has not used it since {used:?}"),
+                    format!(
+                        "{replica} holds the lock of {instance}, and has not used it since {used:?}"
+                    ),
                 ));
             }
         }
@@ -475,7 +480,7 @@ fn cut_for(simulation: &Simulation, replica: &str) -> Option<Duration> {
     node.link.cut_for()
 }
 
-/// Whether nobody holds the lock although a live place in its queue waits.
+/// Whether the lock is free although its queue has a live ticket.
 fn is_free(record: &Record, clock: Timestamp) -> bool {
     let held = record.lock.as_ref().is_some_and(|grant| grant.expires_at > clock);
     !held && record.queue.iter().any(|waiter| waiter.expires_at > clock)

@@ -16,17 +16,10 @@ fn hash(seed: u64) -> String {
 fn a_seed_repeats_itself() {
     for seed in seeds::asked_for(100) {
         let (one, other) = (run(seed), run(seed));
-        let first = one
-            .account
-            .0
-            .iter()
-            .zip(&other.account.0)
-            .position(|(one, other)| one != other);
+        let first =
+            one.account.0.iter().zip(&other.account.0).position(|(one, other)| one != other);
         if let Some(at) = first {
-            panic!(
-                "seed {seed}, event {at}: {:?} or {:?}",
-                one.account.0[at], other.account.0[at]
-            );
+            panic!("seed {seed}, event {at}: {:?} or {:?}", one.account.0[at], other.account.0[at]);
         }
         assert_eq!(one, other, "seed {seed}");
     }
@@ -41,11 +34,7 @@ fn a_seed_repeats_itself_in_another_process() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&child.stdout).into_owned();
-        assert!(
-            said.contains(&hash(seed)),
-            "seed {seed}: {} here, and there:\n{said}",
-            hash(seed)
-        );
+        assert!(said.contains(&hash(seed)), "seed {seed}: {} here, and there:\n{said}", hash(seed));
     }
 }
 

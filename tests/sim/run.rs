@@ -10,15 +10,15 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::checks::{Checks, Clock, Violation};
 use crate::history::{Account, History};
-use crate::judge::{Clock, Judge, Violation};
 use crate::ledger::Server;
-use crate::mutations::Mutation;
+use crate::mutation::Mutation;
 use crate::network::Quality;
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::{callers, crowd, ending, troubles, watchers};
+use crate::{callers, crowd, faults, final_checks, watchers};
 
 /// Instances beyond the planned ones that a crowd's readers ask about.
 pub(crate) const QUIET: usize = 40;
@@ -30,13 +30,13 @@ const START: Timestamp = Timestamp::from_micros(1_800_000_000_000_000);
 pub(crate) struct Simulation {
     pub(crate) plan: Plan,
     pub(crate) history: History,
-    pub(crate) judge: Judge,
+    pub(crate) checks: Checks,
     pub(crate) progress: Progress,
     pub(crate) cloud: simulator::Cloud,
-    /// Messages under way, and whatever else goes on by itself.
+    /// Messages under way, and other work in the background.
     pub(crate) tasks: TaskTracker,
     /// What goes wrong now.
-    pub(crate) troubles: TaskTracker,
+    pub(crate) faults: TaskTracker,
     /// Held while one replica becomes the primary.
     pub(crate) failing_over: tokio::sync::Mutex<()>,
     /// An attach is about to be sent.
@@ -53,7 +53,7 @@ pub(crate) struct Simulation {
 pub(crate) struct Conditions {
     /// Nothing goes wrong any more.
     pub(crate) calm: bool,
-    /// Nobody reaches ENS.
+    /// No call reaches ENS.
     pub(crate) cloud_out: bool,
     /// ENS throttles everybody.
     pub(crate) throttled: bool,
@@ -88,14 +88,10 @@ fn run_plan(plan: Plan) -> Verdict {
     let text = format!("{plan:?}");
     let (account, violation) = runtime.block_on(async {
         let simulation = Simulation::begin(plan).await;
-        let violation = simulation.judge.first(simulation.live()).await;
+        let violation = simulation.checks.first(simulation.live()).await;
         (simulation.history.end(), violation)
     });
-    Verdict {
-        plan: text,
-        account,
-        violation,
-    }
+    Verdict { plan: text, account, violation }
 }
 
 pub(crate) fn instance(number: usize) -> String {
@@ -120,11 +116,11 @@ impl Simulation {
     async fn begin(plan: Plan) -> Arc<Self> {
         let simulation = Arc::new(Self {
             history: History::new(),
-            judge: Judge::new(&plan),
+            checks: Checks::new(&plan),
             progress: Progress::default(),
             cloud: simulator::Cloud::new(world(&plan), simulator::Settings::default()),
             tasks: TaskTracker::new(),
-            troubles: TaskTracker::new(),
+            faults: TaskTracker::new(),
             failing_over: tokio::sync::Mutex::default(),
             sending: Notify::new(),
             over: CancellationToken::new(),
@@ -146,7 +142,8 @@ impl Simulation {
         simulation
     }
 
-    /// Calls, watches and troubles for as long as planned; then calm, and a look at what came of it all.
+    /// Calls, watches and faults for as long as planned; then calm, and a look at what came of it
+    /// all.
     async fn live(self: &Arc<Self>) {
         let mut callers: Vec<_> = (0..self.plan.callers)
             .map(|number| self.tasks.spawn(callers::call(self.clone(), number)))
@@ -159,16 +156,15 @@ impl Simulation {
         let watchers: Vec<_> = (0..self.plan.watchers)
             .map(|number| self.tasks.spawn(watchers::watch(self.clone(), number)))
             .collect();
-        self.tasks.spawn(troubles::strike(self.clone()));
+        self.tasks.spawn(faults::inject(self.clone()));
         let watched = self.clone();
-        self.tasks
-            .spawn(async move { watched.judge.watch_occupancy(&watched).await });
+        self.tasks.spawn(async move { watched.checks.watch_occupancy(&watched).await });
         tokio::time::sleep(self.plan.length).await;
-        troubles::end(self).await;
+        faults::end(self).await;
         for caller in callers {
             caller.await.unwrap();
         }
-        ending::judge(self, watchers).await;
+        final_checks::run(self, watchers).await;
     }
 
     /// The one clock behind all others.
@@ -236,10 +232,7 @@ impl Simulation {
         let conditions = self.conditions();
         match conditions.calm {
             true => Quality::GOOD,
-            false if conditions.cloud_out => Quality {
-                lost: 0.9,
-                ..self.plan.cloud_network
-            },
+            false if conditions.cloud_out => Quality { lost: 0.9, ..self.plan.cloud_network },
             // An attach may arrive for as long as its date holds.
             false if action == Action::AttachNetworkInterface => Quality {
                 slow: self.plan.late.unwrap_or(self.plan.cloud_network.slow),
@@ -274,14 +267,20 @@ impl Simulation {
         if self.plan.throttled > 0.0 && random::fraction() < self.plan.throttled {
             return Some(Fault::next(action, simulator::Effect::Throttle { retry_after: None }));
         }
-        (random::fraction() < self.plan.cloud_faults).then(|| crate::cloud::draw_fault(action, left))
+        (random::fraction() < self.plan.cloud_faults)
+            .then(|| crate::cloud::draw_fault(action, left))
     }
 
-    /// A record was stored, on a server with this clock: judges it, and tells those who watch it.
-    pub(crate) fn committed(self: &Arc<Self>, gateway: &str, proposal: &Proposal, before: &Record, clock: Clock) {
-        self.judge.committed(self, gateway, proposal, before, clock);
-        self.progress
-            .committed(gateway, proposal, before, self.history.elapsed());
+    /// A record was stored, on a server with this clock: checks it, and notifies its watchers.
+    pub(crate) fn committed(
+        self: &Arc<Self>,
+        gateway: &str,
+        proposal: &Proposal,
+        before: &Record,
+        clock: Clock,
+    ) {
+        self.checks.committed(self, gateway, proposal, before, clock);
+        self.progress.committed(gateway, proposal, before, self.history.elapsed());
         if !proposal.effects.notify && !Mutation::hints_always(&self.plan) {
             return;
         }
@@ -290,10 +289,8 @@ impl Simulation {
             if deaf > 0.0 && random::fraction() < deaf {
                 continue;
             }
-            let (instance, delay) = (
-                proposal.instance.clone(),
-                Duration::from_micros(random::between(200..3_000)),
-            );
+            let (instance, delay) =
+                (proposal.instance.clone(), Duration::from_micros(random::between(200..3_000)));
             self.tasks.spawn(async move {
                 tokio::time::sleep(delay).await;
                 node.link.hint(&instance);

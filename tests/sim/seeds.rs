@@ -1,4 +1,4 @@
-//! Which seeds run, and what is said of one that fails. With `SIM_HISTORY=1` all of every history is printed.
+//! The seeds that run, and the report of a failed one. `SIM_HISTORY=1` prints every whole history.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::run::{Verdict, run};
 
-/// How many seeds run unless told otherwise: about a minute's worth on two cores.
+/// Default number of seeds: about a minute's worth on two cores.
 const SEEDS: u64 = if cfg!(debug_assertions) { 100 } else { 2_000 };
 
 /// After so many failures no more seeds are tried.
 const ENOUGH: usize = 10;
 
-/// The seeds that the environment asks for: `SIM_SEED=7` one, `SIM_SEEDS=500` the first so many, `SIM_SEEDS=500..900` a range.
+/// The seeds that the environment asks for: `SIM_SEED=7` one, `SIM_SEEDS=500` the first so many,
+/// `SIM_SEEDS=500..900` a range.
 pub(crate) fn asked_for(otherwise: u64) -> std::ops::Range<u64> {
     let variable = |name| std::env::var(name).ok();
     let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("`{text}` is no seed"));
@@ -38,7 +39,8 @@ pub(crate) fn report(seed: u64, verdict: &Verdict) -> Option<String> {
 fn report_of(seed: u64, verdict: &Verdict, test: &str) -> Option<String> {
     let violation = verdict.violation.as_ref()?;
     Some(format!(
-        "seed {seed} breaks {} after {:.3} s: {}\n{}\nthe last events:\n{}replay: SIM_SEED={seed} cargo nextest run --release --test sim {test}",
+        "seed {seed} breaks {} after {:.3} s: {}\n{}\nthe last events:\n{}\
+         replay: SIM_SEED={seed} tests/prove -E 'test({test})'",
         violation.invariant,
         violation.at.as_secs_f64(),
         violation.what,
@@ -52,8 +54,13 @@ pub(crate) fn try_all() {
     try_each(asked_for(SEEDS), "every_seed_holds", run);
 }
 
-/// Runs these seeds of a test, on every core; panics with the first that fails, and names the others.
-pub(crate) fn try_each(seeds: std::ops::Range<u64>, test: &str, run: impl Fn(u64) -> Verdict + Sync) {
+/// Runs these seeds of a test, on every core; panics with the first that fails, and names the
+/// others.
+pub(crate) fn try_each(
+    seeds: std::ops::Range<u64>,
+    test: &str,
+    run: impl Fn(u64) -> Verdict + Sync,
+) {
     let (next, failed) = (AtomicU64::new(seeds.start), Mutex::new(BTreeMap::new()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {

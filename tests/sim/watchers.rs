@@ -1,4 +1,4 @@
-//! Watchers: follow an instance or one ENI, resume over any gateway where a stream ends, and remember what they saw last.
+//! Watchers: follow an instance or one ENI, resume over any gateway, and keep the last state.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ async fn stream(simulation: &Arc<Simulation>, seen: &mut Seen) {
                 Ok(Ok(Some(message))) => take(simulation, &who, seen, message.event),
                 Ok(Ok(None)) => {
                     if follow {
-                        simulation.judge.violation(
+                        simulation.checks.violation(
                             simulation,
                             "W1",
                             format!("{who}: a stream that follows ended well"),
@@ -112,12 +112,12 @@ async fn stream(simulation: &Arc<Simulation>, seen: &mut Seen) {
 }
 
 fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event>) {
-    // What the ledger lost it cannot show again: then the order may begin anew, with another stream.
-    let anew = std::mem::take(&mut seen.opened) && simulation.judge.lost_lately(simulation);
+    // What the ledger lost, or no longer keeps, it cannot show again: then the order may begin
+    // again, with another stream.
+    let restarted =
+        std::mem::take(&mut seen.opened) && simulation.checks.began_again_lately(simulation);
     let violation = |invariant, what: String| {
-        simulation
-            .judge
-            .violation(simulation, invariant, format!("{who}: {what}"))
+        simulation.checks.violation(simulation, invariant, format!("{who}: {what}"))
     };
     match event {
         Some(Event::Attachment(attachment)) => {
@@ -130,25 +130,21 @@ fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event
                 "{who}: {eni} {} rev {revision}",
                 attachment.state().as_str_name()
             ));
-            if !anew && !world::rises(seen.revision, revision) {
+            if !restarted && !world::rises(seen.revision, revision) {
                 violation("W1", format!("revision {revision} after {}", seen.revision));
             }
             seen.revision = revision;
-            let last = Last {
-                uid: attachment.uid,
-                state,
-                revision,
-            };
+            let last = Last { uid: attachment.uid, state, revision };
             let before = seen.attachments.insert(eni, last.clone());
             if let Some(before) = before.filter(|before| before.uid == last.uid)
-                && !simulation.judge.lost_lately(simulation)
+                && !simulation.checks.lost_lately(simulation)
                 && !world::may_be_shown(before.state, state)
             {
                 violation("A2", format!("{:?} became {state:?} within one attempt", before.state));
             }
         }
         Some(Event::Heartbeat(heartbeat)) => {
-            if !anew && heartbeat.revision < seen.revision {
+            if !restarted && heartbeat.revision < seen.revision {
                 violation(
                     "W1",
                     format!("a heartbeat of {} after {}", heartbeat.revision, seen.revision),

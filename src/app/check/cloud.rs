@@ -1,4 +1,4 @@
-//! The credentials, and signed reads of ENS with them.
+//! Checks of credentials and of ENS, with signed reads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,31 +16,31 @@ use crate::ledger::{Ledger, Memory};
 use crate::model::Reason;
 use crate::rate_limit::{RateClass, RateLimiter};
 
-/// How old an `x-acs-date` may be for ENS.
+/// Maximum age of an `x-acs-date` at ENS.
 const WINDOW: SignedDuration = SignedDuration::from_mins(15);
-/// How far inside and outside of that window is tried: more than what a good clock and a slow network make out.
+/// Distance of the probes from that window: more than a good clock and a slow network cause.
 const MARGIN: SignedDuration = SignedDuration::from_secs(10);
 
-const RIGHTS: &str = "ens:AttachNetworkInterface, ens:DescribeNetworkInterfaces and ens:DescribeInstances";
+const RIGHTS: &str =
+    "ens:AttachNetworkInterface, ens:DescribeNetworkInterfaces and ens:DescribeInstances";
 
-/// Fetches credentials, and reads ENS with them. The few calls that it makes are beside the account's budget.
+/// Fetches credentials, and reads from ENS with them. The few calls do not count against the
+/// account's budget.
 ///
 /// # Errors
-/// No client can be built from these settings.
+/// No client can be built from the settings.
 pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<CheckResult>, Error> {
     let source = credentials.source();
     let mut findings = match credentials.get().await {
         Ok(fetched) => {
-            let until = fetched
-                .expiration()
-                .map(|end| format!(", good until {end}"))
-                .unwrap_or_default();
+            let until =
+                fetched.expiration().map(|end| format!(", valid until {end}")).unwrap_or_default();
             vec![CheckResult::good("credentials", format!("from {source}{until}"))]
         }
         Err(error) => {
             let (message, remedy) = (
                 format!("none from {source}: {error}"),
-                "put that source right, or set up another one",
+                "correct that source, or configure another one",
             );
             return Ok(vec![CheckResult::failed(
                 "credentials",
@@ -54,11 +54,11 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<CheckRe
     let began = Instant::now();
     let read = prober.read(SignedDuration::ZERO).await;
     let took = began.elapsed();
-    // An offset is known from a refusal, too.
+    // A refusal shows the offset as well.
     if let Some(off) = prober.ens.clock_offset() {
         let side = if off.is_negative() { "ahead of" } else { "behind" };
         let message = format!(
-            "this machine's clock is about {} s {side} ens's: nothing would be sent",
+            "this machine's clock is about {} s {side} ens's: nothing is sent",
             off.as_secs().abs()
         );
         findings.push(CheckResult::failed(
@@ -71,14 +71,13 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<CheckRe
         read,
         Ok(()) | Err(DescribeError::Refused(_) | DescribeError::Throttled { .. })
     ) {
-        findings.push(CheckResult::good(
-            "clock",
-            "this machine's clock agrees with ens's within 5 s",
-        ));
+        findings
+            .push(CheckResult::good("clock", "this machine's clock agrees with ens's within 5 s"));
     }
     match read {
         Ok(()) => {
-            let message = format!("{}: a signed read took {} ms", prober.endpoint, took.as_millis());
+            let message =
+                format!("{}: a signed read took {} ms", prober.endpoint, took.as_millis());
             findings.push(CheckResult::good("ens", message));
             if config.ens.enforce_validity {
                 findings.push(prober.window().await);
@@ -100,35 +99,29 @@ impl Prober {
     fn new(config: &Config, credentials: Provider) -> Result<Self, Error> {
         let ledger = Ledger::new(Memory::new(rates(config)?), bounds(config), Arc::new(|_| ()));
         let limiter = RateLimiter::over(Arc::new(ledger));
-        let ens = HttpEns::new(ens_settings(config), credentials, limiter.clone(), Arc::new(|_| ()))?;
+        let ens =
+            HttpEns::new(ens_settings(config), credentials, limiter.clone(), Arc::new(|_| ()))?;
         let endpoint = config.ens.endpoint.as_str().to_owned();
-        Ok(Self {
-            ens,
-            limiter,
-            endpoint,
-            patience: config.ens.describe_timeout,
-        })
+        Ok(Self { ens, limiter, endpoint, patience: config.ens.describe_timeout })
     }
 
-    /// Asks for one row of ENIs, with a date that is this far from now.
+    /// Requests one row of ENIs, with a date at this offset from now.
     async fn read(&self, offset: SignedDuration) -> Result<(), DescribeError> {
-        let permit = self
-            .limiter
-            .permit(RateClass::Describe, Instant::now() + self.patience)
-            .await;
+        let permit = self.limiter.permit(RateClass::Describe, Instant::now() + self.patience).await;
         match permit {
             Ok(permit) => self.ens.probe_date(permit, offset).await,
             Err(error) => Err(DescribeError::Unavailable(error.to_string())),
         }
     }
 
-    /// Whether ENS takes a date just inside its window and refuses one just outside: what `ens.enforce_validity` rests on.
+    /// Checks that ENS accepts a date just inside its window and refuses one just outside.
+    /// `ens.enforce_validity` depends on it.
     async fn window(&self) -> CheckResult {
         let outside = match self.read(MARGIN - WINDOW).await {
             Ok(()) => self.read(-(WINDOW + MARGIN)).await,
             Err(DescribeError::Refused(refusal)) => {
                 let message = format!(
-                    "ens refuses a date 15 min less {MARGIN:#} old ({}): attaches would fail",
+                    "ens refuses a date that is 15 min less {MARGIN:#} old ({}): attaches would fail",
                     refusal.code
                 );
                 return not_enforced(message);
@@ -136,12 +129,16 @@ impl Prober {
             Err(error) => return refused(&self.endpoint, &error),
         };
         match outside {
-            Err(DescribeError::Refused(refusal)) if refusal.code.starts_with("InvalidTimeStamp") => CheckResult::good(
-                "ens",
-                "keeps ens.request_validity itself: it refuses a date more than 15 min old",
-            ),
+            Err(DescribeError::Refused(refusal))
+                if refusal.code.starts_with("InvalidTimeStamp") =>
+            {
+                CheckResult::good(
+                    "ens",
+                    "enforces ens.request_validity: it refuses a date that is more than 15 min old",
+                )
+            }
             Ok(()) => not_enforced(format!(
-                "ens takes a date 15 min and {MARGIN:#} old: it does not keep ens.request_validity"
+                "ens accepts a date that is 15 min and {MARGIN:#} old: it does not enforce ens.request_validity"
             )),
             Err(error) => refused(&self.endpoint, &error),
         }
@@ -154,12 +151,13 @@ fn not_enforced(message: String) -> CheckResult {
 
 fn refused(endpoint: &str, error: &DescribeError) -> CheckResult {
     let message = format!("{endpoint}: {error}");
-    let failed = |failure, remedy: &str| CheckResult::failed("ens", failure, message.clone(), remedy);
+    let failed =
+        |failure, remedy: &str| CheckResult::failed("ens", failure, message.clone(), remedy);
     match error {
         DescribeError::Throttled { .. } => CheckResult::warning(
             "ens",
             message,
-            "try again later; if it stays so, lower ens.describe_per_second",
+            "try again later; if it persists, lower ens.describe_per_second",
         ),
         DescribeError::Refused(refusal) => match Reason::of_ens_code(&refusal.code) {
             Reason::EnsCredentialsRejected if refusal.code.starts_with("InvalidTimeStamp") => {
@@ -170,16 +168,16 @@ fn refused(endpoint: &str, error: &DescribeError) -> CheckResult {
             }
             Reason::EnsPermissionDenied => failed(
                 CheckFailure::NotAllowed,
-                &format!("give the account's RAM user or role {RIGHTS}"),
+                &format!("grant the account's RAM user or role {RIGHTS}"),
             ),
             _ => failed(
                 CheckFailure::Other,
-                "look up the code, or ask ens's support with its request id",
+                "look up the code, or quote the request id to ens's support",
             ),
         },
         DescribeError::Unavailable(_) => failed(
             CheckFailure::Unreachable,
-            "check ens.endpoint, and whether this machine may reach it",
+            "check ens.endpoint, and whether this machine can reach it",
         ),
         DescribeError::UnknownId(_) | DescribeError::Incomplete | DescribeError::NotReady(_) => {
             failed(CheckFailure::Other, "try again")

@@ -1,4 +1,4 @@
-//! The ledger's server: is it there, fit, and open?
+//! Checks of the ledger's server.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,19 +10,19 @@ use crate::ledger::redis::{InspectError, Inspection, LedgerState, inspect};
 
 const PART: &str = "ledger";
 
-/// How far the server's clock may be off before it is worth saying: times of attachments are told by it.
+/// Minimum clock difference that is reported. Attachments carry the server's times.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
-/// Looks at the ledger.
+/// Checks the ledger.
 ///
 /// # Errors
-/// It cannot be built from these settings.
+/// The ledger cannot be built from the settings.
 pub async fn coordination(config: &Config) -> Result<Vec<CheckResult>, Error> {
     let url = &config.ledger.url;
     let Some(settings) = redis_settings(config)? else {
         return Ok(vec![CheckResult::good(
             PART,
-            format!("{url} is this process' own: there is nothing to reach"),
+            format!("{url} is in this process, and needs no connection"),
         )]);
     };
     let hold = settings.agreement.recovery_hold_down();
@@ -30,7 +30,7 @@ pub async fn coordination(config: &Config) -> Result<Vec<CheckResult>, Error> {
         Ok(found) => findings(config, hold, found),
         Err(InspectError::Settings(error)) => return Err(error.into()),
         Err(error @ InspectError::Unreachable(_)) => {
-            let remedy = "check ledger.url, and whether redis runs there and lets this machine in";
+            let remedy = "check ledger.url, and whether redis runs there and admits this machine";
             vec![CheckResult::failed(
                 PART,
                 CheckFailure::Unreachable,
@@ -39,44 +39,28 @@ pub async fn coordination(config: &Config) -> Result<Vec<CheckResult>, Error> {
             )]
         }
         Err(error @ InspectError::Refused(_)) => {
-            let remedy = "check user and password (ledger.password_file), and whether the form of ledger.url is that of the server; an acl \
-                          user needs scripts, the ledger's keys and channels, scan, time and info";
-            vec![CheckResult::failed(
-                PART,
-                CheckFailure::Other,
-                format!("{url}: {error}"),
-                remedy,
-            )]
+            let remedy = "check user, password (ledger.password_file) and the scheme of \
+                ledger.url; docs/redis.md lists the rights of an acl user";
+            vec![CheckResult::failed(PART, CheckFailure::Other, format!("{url}: {error}"), remedy)]
         }
     })
 }
 
 fn findings(config: &Config, hold: Duration, found: Inspection) -> Vec<CheckResult> {
-    let Inspection {
-        server,
-        round_trip,
-        now,
-        misconfigured,
-        warnings,
-        standing,
-    } = found;
+    let Inspection { server, round_trip, now, misconfigured, warnings, standing } = found;
     let trip = round_trip.as_secs_f64() * 1e3;
     let mut findings = vec![CheckResult::good(
         PART,
         format!("{}: {server}, {trip:.1} ms a round trip", config.ledger.url),
     )];
-    let remedy = "change it in redis' configuration: nothing is granted before";
+    let remedy = "change it in redis' configuration; nothing is attached before";
     findings.extend(
         misconfigured
             .into_iter()
             .map(|why| CheckResult::failed(PART, CheckFailure::Other, why, remedy)),
     );
-    let remedy = "change it in redis' configuration or in ledger.sync_replicas, or accept what it says";
-    findings.extend(
-        warnings
-            .into_iter()
-            .map(|what| CheckResult::warning(PART, what, remedy)),
-    );
+    let remedy = "change redis' configuration or ledger.sync_replicas, or accept the risk";
+    findings.extend(warnings.into_iter().map(|what| CheckResult::warning(PART, what, remedy)));
     findings.push(epochs(standing, hold, config.ledger.fresh));
     let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     findings.push(clock(Duration::from_micros(now.as_micros()), here));
@@ -86,25 +70,29 @@ fn findings(config: &Config, hold: Duration, found: Inspection) -> Vec<CheckResu
 fn epochs(standing: LedgerState, hold: Duration, fresh: bool) -> CheckResult {
     let seconds = hold.as_secs();
     match standing {
-        LedgerState::Open => CheckResult::good(PART, "open: nothing has to recover"),
-        LedgerState::Empty if fresh => CheckResult::good(PART, "empty, and ledger.fresh says that it is new"),
+        LedgerState::Open => CheckResult::good(PART, "open: no partition is recovering"),
+        LedgerState::Empty if fresh => {
+            CheckResult::good(PART, "empty, and declared new by ledger.fresh")
+        }
         LedgerState::Empty => CheckResult::warning(
             PART,
-            format!("empty: replicas take it for one that lost its data, and grant nothing for {seconds} s"),
+            format!(
+                "empty: replicas take it for one that lost its data, and attach nothing for {seconds} s"
+            ),
             "run `eni-gateway ledger init` once if it is new",
         ),
         LedgerState::Lost(partitions) => CheckResult::warning(
             PART,
             format!(
-                "the server restarted, failed over or lost data: when a replica connects, {partitions} of its partitions \
-                 grant nothing for {seconds} s"
+                "the server restarted, failed over or lost data: when a replica connects, \
+                 {partitions} of its partitions recover for {seconds} s"
             ),
-            "nothing: they recover by themselves",
+            "none: they recover by themselves",
         ),
         LedgerState::Recovering(partitions, rest) => CheckResult::warning(
             PART,
             format!(
-                "{partitions} partitions are recovering: they grant nothing for another {:.0} s",
+                "{partitions} partitions are recovering for another {:.0} s",
                 rest.as_secs_f64()
             ),
             "wait",
@@ -113,7 +101,7 @@ fn epochs(standing: LedgerState, hold: Duration, fresh: bool) -> CheckResult {
             PART,
             CheckFailure::Other,
             why,
-            "run the version that made the ledger, or one that follows it",
+            "run the version that wrote the ledger, or the next one",
         ),
     }
 }
@@ -127,7 +115,7 @@ fn clock(server: Duration, here: Duration) -> CheckResult {
         false => CheckResult::warning(
             "clock",
             message,
-            "synchronise both (ntp): attachments' times are told by redis' clock",
+            "synchronise both (ntp): the times of attachments use redis' clock",
         ),
     }
 }

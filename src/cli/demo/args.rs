@@ -10,26 +10,27 @@ Examples:
   eni-gateway demo --keep
   eni-gateway demo --listen 127.0.0.1:0 --log demo.log
 
-Everything runs in this process: ENS (a simulator), the gateway, and the callers. It needs no account, reads no settings, and \
-ends with 0 only if the books of ENS agree with what was promised.";
+Everything runs in this process: ENS (a simulator), the gateway, and the callers. It needs no \
+account and reads no settings. It exits with 0 only if the journal of ENS agrees with the \
+guarantees.";
 
 /// Many callers at once, and one instance with too few slots for them.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// How many call at the same time, each with an ENI of its own: 1 to 200
+    /// Number of concurrent callers, each with its own ENI: 1 to 200
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=200))]
     pub callers: u16,
-    /// How many ENIs the instance may have: 1 to 100
+    /// Maximum number of ENIs on the instance: 1 to 100
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub slots: u16,
-    /// Where the gateway listens; port 0 takes a free one
+    /// Address of the gateway; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051")]
     pub listen: SocketAddr,
-    /// Go on serving afterwards, until interrupted
+    /// Continue to serve afterwards, until interrupted
     #[arg(long)]
     pub keep: bool,
-    /// Write the gateway's log to this file; RUST_LOG says how much [default: no log]
+    /// File for the gateway's log, filtered by RUST_LOG [default: no log]
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 }
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_no_demo() {
+    fn a_demo_needs_a_caller() {
         assert!(Cli::try_parse_from(["demo", "--callers", "0"]).is_err());
         assert!(Cli::try_parse_from(["demo", "--slots", "101"]).is_err());
     }

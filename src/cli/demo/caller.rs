@@ -1,4 +1,4 @@
-//! One caller: a client with a connection of its own that attaches its ENI, and watches it to its end.
+//! One caller: a client with its own connection that attaches its ENI and watches it to its end.
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
@@ -13,9 +13,9 @@ use crate::grpc::proto::attachment::State as ProtoState;
 use crate::grpc::proto::{AttachNetworkInterfaceRequest, Attachment};
 use crate::model::{InterfaceId, State};
 
-/// A caller who is connected, and has not called yet.
+/// A connected caller before its call.
 pub(super) struct Caller<'a> {
-    /// From 1.
+    /// Its number, from 1.
     pub(super) number: usize,
     pub(super) eni: InterfaceId,
     pub(super) options: &'a Options,
@@ -23,8 +23,14 @@ pub(super) struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// Attaches and watches, telling `events` of each step. What goes wrong is told too; it ends the caller, and nobody else.
-    pub(super) async fn run(self, began: Instant, deadline: Instant, events: UnboundedSender<Event>) {
+    /// Attaches, watches, and sends each step to `events`. A failure is sent too, and ends only
+    /// this caller.
+    pub(super) async fn run(
+        self,
+        began: Instant,
+        deadline: Instant,
+        events: UnboundedSender<Event>,
+    ) {
         let tell = |phase, detail: String| {
             let event = Event {
                 caller: self.number,
@@ -33,7 +39,7 @@ impl Caller<'_> {
                 at: began.elapsed(),
                 detail,
             };
-            // The screen outlives the callers, or the demo is over.
+            // The screen outlives the callers, unless the demo is over.
             let _ = events.send(event);
         };
         tell(Phase::Calling, String::new());
@@ -48,7 +54,11 @@ impl Caller<'_> {
         }
     }
 
-    async fn attach_and_watch(&self, deadline: Instant, tell: &impl Fn(Phase, String)) -> Result<(), Error> {
+    async fn attach_and_watch(
+        &self,
+        deadline: Instant,
+        tell: &impl Fn(Phase, String),
+    ) -> Result<(), Error> {
         let request = self.options.request(AttachNetworkInterfaceRequest {
             instance_id: INSTANCE.to_owned(),
             network_interface_id: self.eni.to_string(),
@@ -98,7 +108,9 @@ fn show(attachment: &Attachment, tell: &impl Fn(Phase, String)) {
         ProtoState::Failed => State::Failed,
         ProtoState::Detaching => State::Detaching,
         ProtoState::Detached => State::Detached,
-        ProtoState::Unspecified => return tell(Phase::Broken, "the gateway told no state".to_owned()),
+        ProtoState::Unspecified => {
+            return tell(Phase::Broken, "the gateway sent no state".to_owned());
+        }
     };
     tell(Phase::State(state), detail);
 }

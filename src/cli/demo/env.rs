@@ -1,6 +1,6 @@
-//! What the demo runs on: the simulator, and the gateway as `serve` runs it, both on real sockets.
+//! The demo's simulator and gateway, on real sockets. The gateway runs as under `serve`.
 //!
-//! The simulator does not enforce the limit, as ENS would: its books then judge the gateway alone.
+//! The simulator does not enforce the limit, so its journal shows whether the gateway does.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -16,27 +16,30 @@ use crate::config::value::{Endpoint, Value as _};
 use crate::config::{Config, LedgerUrl};
 use crate::model::{InstanceId, InterfaceId};
 use crate::simulator::auth::{DEFAULT_ID, DEFAULT_SECRET};
-use crate::simulator::{Action, DurationRange, Fault, Handle, Settings, Simulator, World, WorldFile};
+use crate::simulator::{
+    Action, DurationRange, Fault, Handle, Settings, Simulator, World, WorldFile,
+};
 
-/// The instance that everybody wants.
+/// The instance that all callers use.
 pub(super) const INSTANCE: &str = "i-demo";
-/// One that nobody calls, to try things on afterwards.
+/// An instance without callers, for the commands afterwards.
 pub(super) const SPARE_INSTANCE: &str = "i-spare";
-/// ENIs that no caller has, to try things with afterwards.
+/// ENIs without a caller, for the commands afterwards.
 const SPARE_ENIS: usize = 5;
 
-/// From an accepted attach to InUse.
-const ATTACH_TIME: (Duration, Duration) = (Duration::from_millis(1000), Duration::from_millis(2500));
-/// How long ENS takes to answer an attach.
+/// Time from an accepted attach to InUse.
+const ATTACH_TIME: (Duration, Duration) =
+    (Duration::from_millis(1000), Duration::from_millis(2500));
+/// Time that ENS takes to answer an attach.
 const ANSWER_TIME: Duration = Duration::from_millis(60);
-/// How old the state is that a describe may show, and how old the gateway takes it to be.
+/// Age of the state that a describe shows, and the gateway's setting for it.
 const LAG: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(1));
-/// Calls a second that the account allows: the demo is about slots, not about waiting for a budget.
+/// Calls a second of the account: enough, because the demo shows slots, not the budget.
 const RATE: u32 = 200;
-/// How long the gateway may take to stop.
+/// Time limit of the gateway's shutdown.
 const DRAIN: Duration = Duration::from_secs(3);
 
-/// Simulator and gateway, both running.
+/// The running simulator and gateway.
 pub(super) struct DemoEnv {
     simulator: Handle,
     gateway: JoinHandle<Result<(), app::Error>>,
@@ -46,7 +49,7 @@ pub(super) struct DemoEnv {
 }
 
 impl DemoEnv {
-    /// Builds both and has them listen.
+    /// Starts both.
     pub(super) async fn build(args: &Args) -> Result<Self, Error> {
         let failed = |error: &dyn std::error::Error| Error::failed(error);
         let simulator = Simulator::start(loopback(), world(args)?, Settings::default())
@@ -59,7 +62,8 @@ impl DemoEnv {
             ..Fault::default()
         });
         let config = config(args, &simulator)?;
-        let credentials = app::credentials::fixed(DEFAULT_ID, DEFAULT_SECRET).map_err(Error::Failed)?;
+        let credentials =
+            app::credentials::fixed(DEFAULT_ID, DEFAULT_SECRET).map_err(Error::Failed)?;
         let bound = app::Bound::bind(&config).await.map_err(|error| match error {
             app::Error::Bind { address, source, .. } if address == args.listen => Error::Failed(format!(
                 "cannot listen on {address}: {source}\n  what to do: --listen 127.0.0.1:0 takes a free port"
@@ -70,14 +74,9 @@ impl DemoEnv {
         let (grpc, admin) = (address(bound.grpc_address())?, address(bound.admin_address())?);
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
-        let gateway = TaskTracker::new().spawn(async move { app::run(&config, bound, credentials, stopped).await });
-        Ok(Self {
-            simulator,
-            gateway,
-            grpc,
-            admin,
-            stop,
-        })
+        let gateway = TaskTracker::new()
+            .spawn(async move { app::run(&config, bound, credentials, stopped).await });
+        Ok(Self { simulator, gateway, grpc, admin, stop })
     }
 
     /// The gateway's URL.
@@ -95,16 +94,13 @@ impl DemoEnv {
         self.simulator.endpoint()
     }
 
-    /// What the simulator wrote down.
+    /// The simulator's journal.
     pub(super) fn books(&self) -> JournalSummary {
         let books = self.simulator.books();
         let instances = books.instances.into_iter().filter_map(|(id, ledger)| {
             let attaches_at_once = ledger.max_attach_processing;
-            let held = OccupiedSlots {
-                now: ledger.occupied,
-                most: ledger.max_occupied,
-                attaches_at_once,
-            };
+            let held =
+                OccupiedSlots { now: ledger.occupied, most: ledger.max_occupied, attaches_at_once };
             Some((id.parse::<InstanceId>().ok()?, held))
         });
         JournalSummary {
@@ -113,16 +109,16 @@ impl DemoEnv {
                 .into_iter()
                 .map(|(action, ledger)| (action, ledger.calls))
                 .collect(),
-            // The spare one tells nothing.
+            // The spare instance is irrelevant.
             instances: instances.filter(|(id, _)| id.as_str() == INSTANCE).collect(),
         }
     }
 
-    /// Returns only if the gateway ends, which nobody asked it to.
+    /// Returns only if the gateway ends unexpectedly.
     pub(super) async fn broken(&mut self) -> Error {
         match (&mut self.gateway).await {
             Ok(Err(error)) => Error::failed(&error),
-            Ok(Ok(())) => Error::Failed("the gateway ended by itself".to_owned()),
+            Ok(Ok(())) => Error::Failed("the gateway ended unexpectedly".to_owned()),
             Err(error) => Error::failed(&error),
         }
     }
@@ -130,20 +126,21 @@ impl DemoEnv {
     /// Stops both: the gateway drains first, as it does on SIGTERM.
     pub(super) async fn close(self) {
         self.stop.cancel();
-        // What it ends with matters to nobody any more.
+        // The result no longer matters.
         let _ = tokio::time::timeout(DRAIN * 2, self.gateway).await;
         self.simulator.shutdown().await;
     }
 }
 
-/// The ENI of the `number`th caller, from 1; beyond the callers come the spare ones.
+/// The ENI of the `number`th caller, from 1; the spare ones follow.
 pub(super) fn eni(number: usize) -> Result<InterfaceId, Error> {
     let id = format!("eni-{number:04}");
     id.parse().map_err(|error| Error::failed(&error))
 }
 
 fn world(args: &Args) -> Result<World, Error> {
-    let mut file = WorldFile::simple(&[INSTANCE, SPARE_INSTANCE], usize::from(args.callers) + SPARE_ENIS);
+    let mut file =
+        WorldFile::simple(&[INSTANCE, SPARE_INSTANCE], usize::from(args.callers) + SPARE_ENIS);
     let (least, most) = ATTACH_TIME;
     let attach_time = format!("{}ms..{}ms", least.as_millis(), most.as_millis());
     file.rules.attach_time = attach_time.parse().map_err(|error| Error::failed(&error))?;
@@ -154,7 +151,7 @@ fn world(args: &Args) -> Result<World, Error> {
     Ok(World::new(file))
 }
 
-/// Defaults, but for what the simulator needs: neither files nor variables are read.
+/// The defaults with the simulator's addresses. Files and variables are not read.
 fn config(args: &Args, simulator: &Handle) -> Result<Config, Error> {
     let mut config = Config::with_ledger(LedgerUrl::Memory);
     config.grpc.listen = args.listen;
@@ -172,7 +169,7 @@ fn loopback() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-/// An address that a client on this machine can call: "any address" is one to listen on only.
+/// An address that a client can call; a wildcard address is only for listening.
 fn reachable(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         ip if !ip.is_unspecified() => address,
@@ -187,11 +184,9 @@ mod tests {
 
     #[test]
     fn any_address_is_called_by_loopback() {
-        for (listens, called) in [
-            ("0.0.0.0:1", "127.0.0.1:1"),
-            ("[::]:1", "[::1]:1"),
-            ("127.0.0.2:1", "127.0.0.2:1"),
-        ] {
+        for (listens, called) in
+            [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:1", "[::1]:1"), ("127.0.0.2:1", "127.0.0.2:1")]
+        {
             assert_eq!(reachable(listens.parse().unwrap()).to_string(), called);
         }
     }

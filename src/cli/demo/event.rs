@@ -1,27 +1,27 @@
-//! What happens to a caller.
+//! Events of a caller.
 
 use std::time::Duration;
 
 use anstyle::Style;
 
-use crate::cli::output::{BAD, BUSY, GOOD};
+use crate::cli::style::{BAD, BUSY, GOOD};
 use crate::model::{InterfaceId, Reason, State};
 
-/// How a caller fares.
+/// Progress of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// It has called, and nothing came back yet.
+    /// It has called, without an answer so far.
     Calling,
     /// Its attachment is in this state.
     State(State),
     /// Its call was refused.
     Refused(Reason),
-    /// Something else happened to it than the gateway's own answer: the connection broke, the time ran out.
+    /// Another failure than the gateway's answer: a broken connection or a timeout.
     Broken,
 }
 
 impl Phase {
-    /// As a word for people.
+    /// The word for people.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -49,17 +49,17 @@ impl Phase {
     }
 }
 
-/// One caller's news.
+/// An event of a caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Which caller, from 1.
+    /// The caller, from 1.
     pub caller: usize,
-    /// What it wants attached.
+    /// Its ENI.
     pub eni: InterfaceId,
-    /// How it fares now.
+    /// Its progress.
     pub phase: Phase,
-    /// Since the start of the demo.
+    /// Time since the start of the demo.
     pub at: Duration,
-    /// More about it, in a few words; may be empty.
+    /// Details; may be empty.
     pub detail: String,
 }

@@ -1,6 +1,8 @@
-//! The demo: the real gateway and a simulated ENS in one process, many callers, and what ENS's own books say in the end.
+//! The demo: the real gateway and a simulated ENS in one process, many callers, and the result by
+//! ENS's journal.
 //!
-//! [`status_table`] and [`summary`] are pure and make text; [`screen`] is where it goes; `env` is what it runs on.
+//! [`status_table`] and [`summary`] are pure and make text; [`screen`] shows it; `env` has the
+//! servers.
 
 pub mod args;
 mod caller;

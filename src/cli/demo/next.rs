@@ -1,20 +1,20 @@
-//! What to try once the demo is over and goes on serving: commands that work as they stand, on the ids of this world.
+//! Commands to try while the demo continues to serve, with its ids.
 
 use super::env::{self, DemoEnv, INSTANCE, SPARE_INSTANCE};
 use super::{Phase, StatusTable};
 use crate::cli::error::Error;
-use crate::cli::output::{HEAD, paint};
+use crate::cli::style::{HEAD, paint};
 use crate::model::State;
 
-/// The commands, one a line. `program` is how this one was called; `table` says which ENIs got a
-/// slot.
-pub(super) fn lines(program: &str, stage: &DemoEnv, table: &StatusTable, callers: usize) -> Result<Vec<String>, Error> {
-    let mut attached = table
-        .callers()
-        .filter(|event| event.phase == Phase::State(State::Attached));
-    let taken = attached
-        .next()
-        .map_or_else(|| env::eni(1), |event| Ok(event.eni.clone()))?;
+/// The commands, one a line. `program` is the binary's name; `table` shows which ENIs got a slot.
+pub(super) fn lines(
+    program: &str,
+    stage: &DemoEnv,
+    table: &StatusTable,
+    callers: usize,
+) -> Result<Vec<String>, Error> {
+    let mut attached = table.callers().filter(|event| event.phase == Phase::State(State::Attached));
+    let taken = attached.next().map_or_else(|| env::eni(1), |event| Ok(event.eni.clone()))?;
     let [free, other] = [env::eni(callers + 1)?, env::eni(callers + 2)?];
     let endpoint = stage.endpoint();
     let at = match endpoint.as_str() {
@@ -26,37 +26,25 @@ pub(super) fn lines(program: &str, stage: &DemoEnv, table: &StatusTable, callers
     let list = "eni.gateway.v1.AttachmentService/ListAttachments";
     let tries = [
         ("how it stands", format!("{program} list {INSTANCE}{at}")),
-        (
-            "one attachment with its history",
-            format!("{program} get {INSTANCE} {taken}{at}"),
-        ),
+        ("one attachment with its history", format!("{program} get {INSTANCE} {taken}{at}")),
         (
             "attach another one, and watch it",
             format!("{program} attach {SPARE_INSTANCE} {free} --watch{at}"),
         ),
-        (
-            "refused: there is no slot left",
-            format!("{program} attach {INSTANCE} {other}{at}"),
-        ),
+        ("refused: no slot is free", format!("{program} attach {INSTANCE} {other}{at}")),
         (
             "follow, while one is detached in the console (seen within a minute)",
             format!("{program} watch {INSTANCE} --follow{at}"),
         ),
-        (
-            "",
-            format!("curl {simulator}/_simulator/foreign --json '{{\"eni\": \"{taken}\"}}'"),
-        ),
+        ("", format!("curl {simulator}/_simulator/foreign --json '{{\"eni\": \"{taken}\"}}'")),
         (
             "any other client",
             format!("grpcurl -plaintext -d '{{\"instance_id\": \"{INSTANCE}\"}}' {grpc} {list}"),
         ),
-        (
-            "metrics, and ENS's own books",
-            format!("curl {}/metrics", stage.admin()),
-        ),
+        ("metrics, and ENS's own journal", format!("curl {}/metrics", stage.admin())),
         ("", format!("curl {simulator}/_simulator/books")),
     ];
-    let mut lines = vec![String::new(), paint(HEAD, "It goes on serving. In another terminal:")];
+    let mut lines = vec![String::new(), paint(HEAD, "It continues to serve. In another terminal:")];
     for (what, command) in tries {
         lines.extend((!what.is_empty()).then(|| format!("  # {what}")));
         lines.push(format!("  {command}"));

@@ -1,4 +1,4 @@
-//! `demo`: the whole path at once, on real sockets, in one process.
+//! `demo`: every part of the gateway, on real sockets, in one process.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ use crate::cli::error::Error;
 use crate::cli::serve::stop_signal;
 use crate::telemetry::{self, LogFormat, Telemetry};
 
-/// How long it may take in all: far longer than it does.
+/// Time limit of the demo, far above its usual time.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long the last traces may take to leave.
+/// Time limit for exporting the last traces.
 const FLUSH: Duration = Duration::from_secs(3);
 
-pub(in crate::cli) async fn run(args: Args) -> Result<(), Error> {
+pub(crate) async fn run(args: Args) -> Result<(), Error> {
     let telemetry = telemetry(&args)?;
     let stop = stop_signal()?;
     let mut stage = DemoEnv::build(&args).await?;
     let mut screen = Screen::of_stdout(usize::from(args.callers));
     let played = tokio::select! {
         played = play(&args, &stage, &mut screen) => played,
-        () = stop.cancelled() => Err(Error::Failed("interrupted before its end".to_owned())),
+        () = stop.cancelled() => Err(Error::Failed("interrupted before the end".to_owned())),
     };
     let ended = match played {
         Ok(table) => end(&args, &mut stage, &table, &mut screen, stop.cancelled()).await,
@@ -37,14 +37,17 @@ pub(in crate::cli) async fn run(args: Args) -> Result<(), Error> {
     ended
 }
 
-/// Logs would tear the screen apart: they go to a file, or nowhere. Traces go where the `OTEL_*` variables say.
+/// Sets up logs to a file or none, because they would break the screen, and traces by the `OTEL_*`
+/// variables.
 fn telemetry(args: &Args) -> Result<Telemetry, Error> {
-    let text = LogFormat::Text { colours: false };
+    let text =
+        telemetry::Settings { format: LogFormat::Text { colours: false }, follow_sampling: true };
     let installed = match &args.log {
         None => telemetry::init_to(text, std::io::sink),
         Some(path) => {
-            let file = std::fs::File::create(path)
-                .map_err(|error| Error::Usage(format!("--log {} cannot be written: {error}", path.display())))?;
+            let file = std::fs::File::create(path).map_err(|error| {
+                Error::Usage(format!("--log {} cannot be written: {error}", path.display()))
+            })?;
             telemetry::init_to(text, std::sync::Arc::new(file))
         }
     };
@@ -54,36 +57,32 @@ fn telemetry(args: &Args) -> Result<Telemetry, Error> {
 fn intro(args: &Args, stage: &DemoEnv) -> Vec<String> {
     let Args { callers, slots, .. } = args;
     vec![
+        format!("ENS (simulated) on {}, the gateway on {}.", stage.simulator(), stage.endpoint()),
         format!(
-            "ENS (simulated) on {}, the gateway on {}.",
-            stage.simulator(),
-            stage.endpoint()
+            "{callers} concurrent callers, each with its own ENI, for {INSTANCE}, which has \
+            {slots} slots."
         ),
-        format!("{callers} callers at once, each with an ENI of its own, for {INSTANCE}, which has {slots} slots."),
         String::new(),
     ]
 }
 
-/// Has all call at the same moment, and shows how they fare.
-async fn play(args: &Args, stage: &DemoEnv, screen: &mut Screen<std::io::Stdout>) -> Result<StatusTable, Error> {
+/// Starts all callers at once, and shows their progress.
+async fn play(
+    args: &Args,
+    stage: &DemoEnv,
+    screen: &mut Screen<std::io::Stdout>,
+) -> Result<StatusTable, Error> {
     let options = Options::at(&stage.endpoint());
     let callers = try_join_all((1..=usize::from(args.callers)).map(async |number| {
         let (eni, client) = (env::eni(number)?, options.connect().await?);
-        Ok::<_, Error>(Caller {
-            number,
-            eni,
-            options: &options,
-            client,
-        })
+        Ok::<_, Error>(Caller { number, eni, options: &options, client })
     }));
     let callers = callers.await?;
     screen.say(&intro(args, stage))?;
     let (events, shown) = mpsc::unbounded_channel();
     let began = Instant::now();
     let run = join_all(
-        callers
-            .into_iter()
-            .map(|caller| caller.run(began, began + LIMIT, events.clone())),
+        callers.into_iter().map(|caller| caller.run(began, began + LIMIT, events.clone())),
     );
     // The screen ends when the last caller does.
     drop(events);
@@ -91,7 +90,7 @@ async fn play(args: &Args, stage: &DemoEnv, screen: &mut Screen<std::io::Stdout>
     Ok(table?)
 }
 
-/// Says what it came to, and goes on serving if it was told to.
+/// Prints the result, and continues to serve with `--keep`.
 async fn end(
     args: &Args,
     stage: &mut DemoEnv,
@@ -111,6 +110,6 @@ async fn end(
     }
     match summary.faults().len() {
         0 => Ok(()),
-        _ => Err(Error::Failed("it did not come as promised".to_owned())),
+        _ => Err(Error::Failed("the result breaks a guarantee".to_owned())),
     }
 }

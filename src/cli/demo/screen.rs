@@ -1,4 +1,5 @@
-//! Where the demo shows its callers: a table that moves, on a terminal that has room for it; else a line for each change.
+//! The demo's output: an updating table on a large enough terminal, otherwise a line for each
+//! change.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::time::Duration;
@@ -14,48 +15,47 @@ use super::status_table::{self, StatusTable};
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
 /// Heading, counts, and the line that the cursor rests on.
 const LINES_BESIDE_CALLERS: usize = 3;
-/// Where the terminal does not tell.
+/// Width if the terminal does not report one.
 const USUAL_WIDTH: usize = 80;
 
-/// Where to show it.
+/// The output of the demo.
 pub struct Screen<W> {
     to: W,
     moves: bool,
     coloured: bool,
-    /// Lines above the cursor that the next drawing replaces.
+    /// Number of lines that the next drawing replaces.
     drawn: usize,
 }
 
 impl Screen<io::Stdout> {
-    /// Standard output, for this many callers.
+    /// A screen on standard output, for this many callers.
     #[must_use]
     pub fn of_stdout(callers: usize) -> Self {
         let stdout = io::stdout();
         let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
-        let has_room =
-            terminal_size().is_some_and(|(_, Height(height))| callers + LINES_BESIDE_CALLERS <= usize::from(height));
+        let has_room = terminal_size().is_some_and(|(_, Height(height))| {
+            callers + LINES_BESIDE_CALLERS <= usize::from(height)
+        });
         let coloured = AutoStream::choice(&stdout) != ColorChoice::Never;
         Self::new(stdout.is_terminal() && !dumb && has_room, coloured, stdout)
     }
 }
 
 impl<W: Write> Screen<W> {
-    /// `to`, which may or may not understand cursor movements and colours.
+    /// A screen on `to`, with or without cursor movements and colours.
     pub fn new(moves: bool, coloured: bool, to: W) -> Self {
-        Self {
-            to,
-            moves,
-            coloured,
-            drawn: 0,
-        }
+        Self { to, moves, coloured, drawn: 0 }
     }
 
-    /// Shows events until their senders are gone, and returns how all callers stand then.
+    /// Shows events until their senders are dropped, and returns the final table.
     ///
     /// # Errors
     ///
-    /// If the output cannot be written.
-    pub async fn show(&mut self, mut events: mpsc::UnboundedReceiver<Event>) -> io::Result<StatusTable> {
+    /// The output cannot be written.
+    pub async fn show(
+        &mut self,
+        mut events: mpsc::UnboundedReceiver<Event>,
+    ) -> io::Result<StatusTable> {
         let start = Instant::now();
         let mut table = StatusTable::default();
         let mut ticks = interval(REDRAW_EVERY);
@@ -71,7 +71,7 @@ impl<W: Write> Screen<W> {
                     }
                     None => break,
                 },
-                // Many events at once are one drawing.
+                // Events between two ticks share one drawing.
                 _ = ticks.tick(), if self.moves => self.draw(&table, start.elapsed())?,
             }
         }
@@ -81,11 +81,11 @@ impl<W: Write> Screen<W> {
         Ok(table)
     }
 
-    /// Shows these lines, once.
+    /// Prints these lines once.
     ///
     /// # Errors
     ///
-    /// If the output cannot be written.
+    /// The output cannot be written.
     pub fn say(&mut self, lines: &[String]) -> io::Result<()> {
         self.print(lines)
     }
@@ -119,22 +119,13 @@ mod tests {
 
     fn event(caller: usize, phase: Phase) -> Event {
         let eni = format!("eni-{caller}").parse().unwrap();
-        Event {
-            caller,
-            eni,
-            phase,
-            at: Duration::from_secs(1),
-            detail: String::new(),
-        }
+        Event { caller, eni, phase, at: Duration::from_secs(1), detail: String::new() }
     }
 
     async fn shown(moves: bool, coloured: bool) -> String {
         let (send, events) = mpsc::unbounded_channel();
-        for phase in [
-            Phase::Calling,
-            Phase::State(State::Attaching),
-            Phase::State(State::Attached),
-        ] {
+        for phase in [Phase::Calling, Phase::State(State::Attaching), Phase::State(State::Attached)]
+        {
             send.send(event(1, phase)).unwrap();
         }
         drop(send);

@@ -1,30 +1,31 @@
-//! All callers, as they stand: a pure function from events to lines of text.
+//! The table of all callers: a pure function from events to text.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Event, Phase};
-use crate::cli::output::{HEAD, clean, paint};
+use crate::cli::style::{HEAD, clean, paint};
 use crate::model::State;
 
-/// The last news of each caller.
+/// The last event of each caller.
 #[derive(Debug, Clone, Default)]
 pub struct StatusTable {
     callers: BTreeMap<usize, Event>,
 }
 
 impl StatusTable {
-    /// Takes news of a caller.
+    /// Adds an event.
     pub fn take(&mut self, event: Event) {
         self.callers.insert(event.caller, event);
     }
 
-    /// The last news of each caller, in their order.
+    /// The last event of each caller, in order.
     pub fn callers(&self) -> impl Iterator<Item = &Event> {
         self.callers.values()
     }
 
-    /// The table with its heading and a line that counts, each line at most `width` columns wide, after `elapsed`.
+    /// The table after `elapsed`, with its heading and counts. Each line has at most `width`
+    /// columns.
     #[must_use]
     pub fn lines(&self, width: usize, elapsed: Duration) -> Vec<String> {
         let eni_width = self
@@ -48,18 +49,15 @@ impl StatusTable {
             let (before, state, after) = (fit(&before), fit(&state), fit(&after));
             format!("{before}{}{}", paint(event.phase.style(), &state), after.trim_end())
         }));
-        let count = |wanted: fn(Phase) -> bool| self.callers().filter(|event| wanted(event.phase)).count();
+        let count =
+            |wanted: fn(Phase) -> bool| self.callers().filter(|event| wanted(event.phase)).count();
         let attached = count(|phase| phase == Phase::State(State::Attached));
         let refused = count(|phase| matches!(phase, Phase::Refused(_)));
         let failed = count(|phase| matches!(phase, Phase::Broken | Phase::State(State::Failed)));
         let under_way = self.callers.len() - attached - refused - failed;
-        let failed = if failed > 0 {
-            format!("{failed} failed, ")
-        } else {
-            String::new()
-        };
+        let failed = if failed > 0 { format!("{failed} failed, ") } else { String::new() };
         let counts = format!(
-            "{attached} attached, {refused} refused, {failed}{under_way} under way after {}",
+            "{attached} attached, {refused} refused, {failed}{under_way} in flight after {}",
             seconds(elapsed)
         );
         lines.push(cut(&counts, width));
@@ -67,7 +65,7 @@ impl StatusTable {
     }
 }
 
-/// One caller's news as a line of its own.
+/// An event as a line.
 #[must_use]
 pub fn line(event: &Event) -> String {
     let state = paint(event.phase.style(), &format!("{:9}", event.phase.name()));
@@ -85,15 +83,12 @@ fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
 }
 
-/// The first `width` characters, the last of them a mark if more were there.
+/// The first `width` characters. If any were cut, the last one is a mark.
 fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
-    text.chars()
-        .take(width.saturating_sub(1))
-        .chain((width > 0).then_some('…'))
-        .collect()
+    text.chars().take(width.saturating_sub(1)).chain((width > 0).then_some('…')).collect()
 }
 
 #[cfg(test)]
@@ -103,13 +98,7 @@ mod tests {
 
     fn event(caller: usize, phase: Phase, millis: u64, detail: &str) -> Event {
         let eni = format!("eni-demo-{caller:02}").parse().unwrap();
-        Event {
-            caller,
-            eni,
-            phase,
-            at: Duration::from_millis(millis),
-            detail: detail.to_owned(),
-        }
+        Event { caller, eni, phase, at: Duration::from_millis(millis), detail: detail.to_owned() }
     }
 
     fn table() -> StatusTable {
@@ -139,7 +128,7 @@ mod tests {
              2  eni-demo-02  ATTACHING    0.31 s  Attaching
              3  eni-demo-03  ATTACHED     2.34 s  InUse
             12  eni-demo-12  REFUSED      0.42 s  ENI_LIMIT_EXCEEDED: it is full
-        1 attached, 1 refused, 2 under way after 2.40 s
+        1 attached, 1 refused, 2 in flight after 2.40 s
         ");
     }
 
@@ -156,7 +145,7 @@ mod tests {
              2  eni-demo-02  ATTACHING    0.31 s  Att…
              3  eni-demo-03  ATTACHED     2.34 s  InU…
             12  eni-demo-12  REFUSED      0.42 s  ENI…
-        1 attached, 1 refused, 2 under way after 2.40…
+        1 attached, 1 refused, 2 in flight after 2.40…
         ");
     }
 

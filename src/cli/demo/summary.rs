@@ -1,53 +1,49 @@
-//! How the demo ended: what the callers were told, what ENS's own books say, and whether the two agree with the promise.
+//! The result of the demo: the callers' answers, ENS's journal, and whether both keep the
+//! guarantees.
 
 use std::collections::BTreeMap;
 
 use super::{Phase, StatusTable};
-use crate::cli::output::{BAD, GOOD, HEAD, paint};
+use crate::cli::style::{BAD, GOOD, HEAD, paint};
 use crate::model::{InstanceId, Reason, State};
 
-/// What the simulator wrote down: not the gateway's word.
+/// The simulator's own record, independent of the gateway.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JournalSummary {
-    /// How often each action was called.
+    /// Number of calls by action.
     pub calls: BTreeMap<String, u64>,
     /// Each instance's ENIs.
     pub instances: BTreeMap<InstanceId, OccupiedSlots>,
 }
 
-/// ENIs that an instance held, the primary one not counted.
+/// The ENIs of an instance, without the primary one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OccupiedSlots {
-    /// In the end.
+    /// At the end.
     pub now: usize,
-    /// At any time.
+    /// The maximum.
     pub most: usize,
-    /// Most Attach calls that were in processing at the same time.
+    /// Maximum number of concurrent Attach calls.
     pub attaches_at_once: u64,
 }
 
-/// The end of the demo.
+/// The result of the demo.
 #[derive(Debug, Clone)]
 pub struct Summary {
     callers: usize,
     slots: usize,
     attached: usize,
-    /// How many were refused with each reason.
+    /// Refusals by reason.
     refused: BTreeMap<Reason, usize>,
     books: JournalSummary,
 }
 
 impl Summary {
-    /// From what the callers were told and what ENS wrote down, for an instance with so many `slots`.
+    /// The result from the callers' answers and ENS's journal, for an instance with this many
+    /// `slots`.
     #[must_use]
     pub fn new(table: &StatusTable, slots: usize, books: JournalSummary) -> Self {
-        let mut summary = Self {
-            callers: 0,
-            slots,
-            attached: 0,
-            refused: BTreeMap::new(),
-            books,
-        };
+        let mut summary = Self { callers: 0, slots, attached: 0, refused: BTreeMap::new(), books };
         for event in table.callers() {
             summary.callers += 1;
             match event.phase {
@@ -59,7 +55,7 @@ impl Summary {
         summary
     }
 
-    /// What is not as it was promised; empty if all is.
+    /// Broken guarantees.
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
         let expected = self.callers.min(self.slots);
@@ -67,67 +63,55 @@ impl Summary {
         let held: usize = self.books.instances.values().map(|held| held.now).sum();
         let mut faults = Vec::new();
         if self.attached != expected {
-            faults.push(format!(
-                "{} callers were told ATTACHED, and should be {expected}",
-                self.attached
-            ));
+            faults
+                .push(format!("{} callers received ATTACHED, expected {expected}", self.attached));
         }
         if full != self.callers - expected {
             let should = self.callers - expected;
             faults.push(format!(
-                "{full} callers were refused with {}, and should be {should}",
+                "{full} callers were refused with {}, expected {should}",
                 Reason::EniLimitExceeded
             ));
         }
         if held != self.attached {
             faults.push(format!(
-                "ENS holds {held} ENIs attached, and {} callers were told so",
+                "ENS has {held} ENIs attached, and {} callers received ATTACHED",
                 self.attached
             ));
         }
         for (instance, held) in &self.books.instances {
             let (most, slots, at_once) = (held.most, self.slots, held.attaches_at_once);
             if most > slots {
-                faults.push(format!("{instance} held {most} ENIs, and has {slots} slots"));
+                faults.push(format!("{instance} had {most} ENIs, and has {slots} slots"));
             }
             if at_once > 1 {
                 faults.push(format!(
-                    "{at_once} Attach calls for {instance} were under way at the same time"
+                    "{at_once} Attach calls for {instance} were in flight at the same time"
                 ));
             }
         }
         faults
     }
 
-    /// All of it, for people.
+    /// The result as text.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        let mut lines = vec![String::new(), paint(HEAD, "What the callers were told")];
+        let mut lines = vec![String::new(), paint(HEAD, "Answers to the callers")];
         lines.push(format!("{:>6}  attached", self.attached));
         lines.extend(
-            self.refused
-                .iter()
-                .map(|(reason, count)| format!("{count:>6}  refused: {reason}")),
+            self.refused.iter().map(|(reason, count)| format!("{count:>6}  refused: {reason}")),
         );
-        lines.push(paint(HEAD, "What ENS's own books say"));
-        lines.extend(
-            self.books
-                .calls
-                .iter()
-                .map(|(action, count)| format!("{count:>6}  {action}")),
-        );
+        lines.push(paint(HEAD, "Journal of ENS"));
+        lines
+            .extend(self.books.calls.iter().map(|(action, count)| format!("{count:>6}  {action}")));
         for (instance, held) in &self.books.instances {
-            let OccupiedSlots {
-                now,
-                most,
-                attaches_at_once,
-            } = held;
+            let OccupiedSlots { now, most, attaches_at_once } = held;
             lines.push(format!(
-                "{now:>6}  ENIs on {instance} now, {most} at the most, of {} slots",
+                "{now:>6}  ENIs on {instance} now, at most {most}, of {} slots",
                 self.slots
             ));
             lines.push(format!(
-                "{attaches_at_once:>6}  Attach call for {instance} at a time, at the most"
+                "{attaches_at_once:>6}  Attach call for {instance} at a time, at most"
             ));
         }
         let faults = self.faults();
@@ -135,7 +119,7 @@ impl Summary {
         if faults.is_empty() {
             let refused = self.callers - self.attached;
             let verdict = format!(
-                "As promised: {} attached, {refused} refused, never above {}.",
+                "All guarantees held: {} attached, {refused} refused, never above {}.",
                 self.attached, self.slots
             );
             lines.push(paint(GOOD, &verdict));
@@ -159,13 +143,7 @@ mod tests {
                 false => Phase::Refused(Reason::EniLimitExceeded),
             };
             let eni = format!("eni-{caller}").parse().unwrap();
-            table.take(Event {
-                caller,
-                eni,
-                phase,
-                at: Duration::ZERO,
-                detail: String::new(),
-            });
+            table.take(Event { caller, eni, phase, at: Duration::ZERO, detail: String::new() });
         }
         let calls = [
             ("AttachNetworkInterface".to_owned(), 10),
@@ -173,19 +151,12 @@ mod tests {
         ];
         let instances = [(
             "i-demo".parse().unwrap(),
-            OccupiedSlots {
-                now: attached,
-                most,
-                attaches_at_once: 1,
-            },
+            OccupiedSlots { now: attached, most, attaches_at_once: 1 },
         )];
         Summary::new(
             &table,
             10,
-            JournalSummary {
-                calls: calls.into(),
-                instances: instances.into(),
-            },
+            JournalSummary { calls: calls.into(), instances: instances.into() },
         )
     }
 
@@ -197,15 +168,15 @@ mod tests {
     fn the_promise_kept() {
         insta::assert_snapshot!(plain(&summary(10, 2, 10)), @r"
 
-        What the callers were told
+        Answers to the callers
             10  attached
              2  refused: ENI_LIMIT_EXCEEDED
-        What ENS's own books say
+        Journal of ENS
             10  AttachNetworkInterface
             14  DescribeNetworkInterfaces
-            10  ENIs on i-demo now, 10 at the most, of 10 slots
-             1  Attach call for i-demo at a time, at the most
-        As promised: 10 attached, 2 refused, never above 10.
+            10  ENIs on i-demo now, at most 10, of 10 slots
+             1  Attach call for i-demo at a time, at most
+        All guarantees held: 10 attached, 2 refused, never above 10.
         ");
     }
 
@@ -215,17 +186,17 @@ mod tests {
         assert_eq!(broken.faults().len(), 3);
         insta::assert_snapshot!(plain(&broken), @r"
 
-        What the callers were told
+        Answers to the callers
             11  attached
              1  refused: ENI_LIMIT_EXCEEDED
-        What ENS's own books say
+        Journal of ENS
             10  AttachNetworkInterface
             14  DescribeNetworkInterfaces
-            11  ENIs on i-demo now, 11 at the most, of 10 slots
-             1  Attach call for i-demo at a time, at the most
-        wrong: 11 callers were told ATTACHED, and should be 10
-        wrong: 1 callers were refused with ENI_LIMIT_EXCEEDED, and should be 2
-        wrong: i-demo held 11 ENIs, and has 10 slots
+            11  ENIs on i-demo now, at most 11, of 10 slots
+             1  Attach call for i-demo at a time, at most
+        wrong: 11 callers received ATTACHED, expected 10
+        wrong: 1 callers were refused with ENI_LIMIT_EXCEEDED, expected 2
+        wrong: i-demo had 11 ENIs, and has 10 slots
         ");
     }
 

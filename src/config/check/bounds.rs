@@ -1,14 +1,15 @@
-//! The times that the safety of the ledger rests on.
+//! Times that the ledger's safety depends on.
 
 use std::time::Duration;
 
-use super::{Checks, shown};
+use super::checks::{Checks, shown};
 use crate::config::Config;
 
-/// What is left of the lease, at least, when everything under it took as long as it may.
+/// Minimum rest of the lease after the longest critical section.
 pub const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
-/// The longest time that can pass under an instance's lock: a describe, the reservation, one Attach call, and its answer's record.
+/// Maximum time under an instance's lock: a describe, the reservation, one Attach call, and the
+/// record of its result.
 #[must_use]
 pub fn longest_under_lock(config: &Config) -> Duration {
     let trips = if config.ledger.sync_replicas > 0 { 3 } else { 2 };
@@ -29,7 +30,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
         || {
             let lease = shown(config.ledger.lease);
             format!(
-                "a lease of {lease} is shorter than what may be done under it, {} with a margin of 1s",
+                "a lease of {lease} is shorter than the critical section, {} with a margin of 1s",
                 shown(needed)
             )
         },
@@ -42,7 +43,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
         || {
             let stuck = shown(config.tracker.stuck_after);
             format!(
-                "every unanswered attempt would be called stuck: it takes up to {} to settle, not {stuck}",
+                "{stuck} is too short: an unanswered attempt takes up to {} to settle",
                 shown(grace)
             )
         },
@@ -51,7 +52,7 @@ pub(super) fn bounds(config: &Config, checks: &mut Checks<'_>) {
     checks.require(
         &["grpc.drain_delay", "grpc.drain_timeout"],
         config.grpc.drain_delay < config.grpc.drain_timeout,
-        || "a stop would be over before it has turned anybody away".to_owned(),
+        || "the shutdown would end before it refuses calls".to_owned(),
         "raise grpc.drain_timeout, or lower grpc.drain_delay",
     );
     checks.require(

@@ -1,6 +1,8 @@
-//! The two listeners.
+//! Checks of the two listeners.
 
-use super::{Checks, beyond_loopback};
+use std::net::SocketAddr;
+
+use super::checks::Checks;
 use crate::config::Config;
 
 pub(super) fn listeners(config: &Config, checks: &mut Checks<'_>) {
@@ -13,7 +15,7 @@ pub(super) fn listeners(config: &Config, checks: &mut Checks<'_>) {
         &["grpc.listen", "admin.listen"],
         !overlap,
         problem,
-        "give one of them another port",
+        "change the port of one of them",
     );
 }
 
@@ -22,9 +24,13 @@ pub(super) fn tls(config: &Config, checks: &mut Checks<'_>) {
     let has_tls = grpc.tls_cert_file.is_some();
     checks.require(
         &["grpc.listen", "grpc.allow_plaintext"],
-        !beyond_loopback(grpc.listen) || has_tls || grpc.tls_key_file.is_some() || grpc.allow_plaintext,
-        || format!("{} is beyond loopback, and would be served in plaintext", grpc.listen),
-        "set grpc.tls_cert_file and grpc.tls_key_file, or grpc.allow_plaintext = true where the network protects it",
+        !beyond_loopback(grpc.listen)
+            || has_tls
+            || grpc.tls_key_file.is_some()
+            || grpc.allow_plaintext,
+        || format!("{} is beyond loopback, and would serve plaintext", grpc.listen),
+        "set grpc.tls_cert_file and grpc.tls_key_file, or grpc.allow_plaintext = true where the \
+         network encrypts",
     );
     checks.require(
         &["grpc.tls_cert_file", "grpc.tls_key_file"],
@@ -38,4 +44,15 @@ pub(super) fn tls(config: &Config, checks: &mut Checks<'_>) {
         || "client certificates need TLS".to_owned(),
         "set grpc.tls_cert_file and grpc.tls_key_file, or unset grpc.client_ca_file",
     );
+    checks.require(
+        &["grpc.client_crl_file", "grpc.client_ca_file"],
+        grpc.client_crl_file.is_none() || grpc.client_ca_file.is_some(),
+        || "revocation lists need client certificates".to_owned(),
+        "set grpc.client_ca_file, or unset grpc.client_crl_file",
+    );
+}
+
+/// Whether the address is reachable from other machines.
+pub(super) fn beyond_loopback(address: SocketAddr) -> bool {
+    !address.ip().is_loopback()
 }

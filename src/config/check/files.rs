@@ -1,8 +1,8 @@
-//! The files that settings name.
+//! Checks of the files that settings name.
 
 use std::path::PathBuf;
 
-use super::Checks;
+use super::checks::Checks;
 use crate::config::Config;
 
 pub(super) fn files(config: &Config, checks: &mut Checks<'_>) {
@@ -10,12 +10,13 @@ pub(super) fn files(config: &Config, checks: &mut Checks<'_>) {
         let Some(file) = file else { return };
         if let Err(error) = std::fs::read(file) {
             let problem = || format!("{} cannot be read ({error})", file.display());
-            checks.require(&[path], false, problem, "name a file that the gateway may read");
+            checks.require(&[path], false, problem, "set a file that the gateway can read");
         }
     };
     readable("grpc.tls_cert_file", &config.grpc.tls_cert_file);
     readable("grpc.tls_key_file", &config.grpc.tls_key_file);
     readable("grpc.client_ca_file", &config.grpc.client_ca_file);
+    readable("grpc.client_crl_file", &config.grpc.client_crl_file);
     readable("ledger.password_file", &config.ledger.password_file);
     readable("ledger.ca_file", &config.ledger.ca_file);
     readable("ledger.cert_file", &config.ledger.cert_file);

@@ -1,6 +1,6 @@
-//! The ledger's URL and what goes with it.
+//! Checks of the ledger's URL and its related settings.
 
-use super::Checks;
+use super::checks::Checks;
 use crate::config::{Config, LedgerUrl, Origin};
 
 pub(super) fn ledger(config: &Config, checks: &mut Checks<'_>) {
@@ -9,17 +9,17 @@ pub(super) fn ledger(config: &Config, checks: &mut Checks<'_>) {
     checks.require(
         &["ledger.url"],
         !(ledger.url.has_password() && matches!(checks.origins.of("ledger.url"), Origin::Flag(_))),
-        || "a password on the command line can be read by everybody on the machine".to_owned(),
+        || "every user of the machine can read a password on the command line".to_owned(),
         "put it into a file and set ledger.password_file",
     );
     checks.require(
         &["ledger.url", "ledger.password_file"],
         ledger.password_file.is_none() || !(memory || ledger.url.has_password()),
         || match memory {
-            true => "memory:// takes no password".to_owned(),
+            true => "memory:// has no password".to_owned(),
             false => "the password is given twice".to_owned(),
         },
-        "unset ledger.password_file, or take the password out of ledger.url",
+        "unset ledger.password_file, or remove the password from ledger.url",
     );
     checks.require(
         &["ledger.url", "ledger.ca_file"],
@@ -49,7 +49,7 @@ pub(super) fn ledger(config: &Config, checks: &mut Checks<'_>) {
     checks.require(
         &["ledger.prefix"],
         (1..=64).contains(&ledger.prefix.len()) && ledger.prefix.chars().all(plain),
-        || "it is not 1 to 64 printable ASCII characters without spaces and braces".to_owned(),
-        "choose a prefix such as eni-gateway:",
+        || "it must be 1 to 64 printable ASCII characters without spaces and braces".to_owned(),
+        "set a prefix such as eni-gateway:",
     );
 }

@@ -1,12 +1,12 @@
-//! What one number or duration may be.
+//! Ranges of numbers and durations.
 
 use std::time::Duration;
 
-use super::{Checks, shown};
+use super::checks::{Checks, shown};
 use crate::config::Config;
 
 pub(super) fn numbers(config: &Config, checks: &mut Checks<'_>) {
-    // So many that nobody means it: a number beyond is a typing error, and some of what is built from them would not bear it.
+    // A larger number is a typing error, and some structures cannot have that size.
     const MOST: usize = 1_000_000;
     let mut within = |path: &'static str, value: usize, least: usize, most: usize| {
         let problem = || format!("{value} is not between {least} and {most}");
@@ -18,8 +18,10 @@ pub(super) fn numbers(config: &Config, checks: &mut Checks<'_>) {
         );
     };
     within("grpc.max_in_flight", config.grpc.max_in_flight, 1, MOST);
+    within("grpc.max_connections", config.grpc.max_connections, 1, MOST);
+    within("grpc.peer_share", config.grpc.peer_share, 1, 100);
     within("ledger.sync_replicas", config.ledger.sync_replicas, 0, 100);
-    // Beyond it the budget cannot be kept exactly: it counts in microseconds.
+    // The budget counts microseconds, so it would be inexact above this.
     const FASTEST: usize = 100_000;
     let (attach, describe) = (config.ens.attach_per_second, config.ens.describe_per_second);
     within("ens.attach_per_second", attach as usize, 1, FASTEST);

@@ -1,5 +1,5 @@
-//! Reads `ledger.url`. An error never repeats what stands in the URL: an unescaped character of a password may have moved a part of
-//! it anywhere.
+//! Parser of `ledger.url`. Errors never quote the URL: an unescaped character in a password may
+//! shift it into any part.
 
 use percent_encoding::percent_decode_str;
 use secrecy::SecretString;
@@ -7,9 +7,9 @@ use secrecy::SecretString;
 use super::{LedgerUrl, Login, Server};
 use crate::config::value::Value;
 
-/// Port of a Redis server that names none.
+/// Default port of Redis.
 const REDIS_PORT: u16 = 6379;
-/// Port of a sentinel that names none.
+/// Default port of a sentinel.
 const SENTINEL_PORT: u16 = 26379;
 
 impl Value for LedgerUrl {
@@ -17,7 +17,7 @@ impl Value for LedgerUrl {
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
-            return Err("is not set, and has no default: memory:// keeps nothing beyond this process".to_owned());
+            return Err("is not set, and has no default".to_owned());
         }
         let (scheme, rest) = text.split_once("://").ok_or("it is not a URL")?;
         let parts = Parts::of(rest)?;
@@ -28,7 +28,9 @@ impl Value for LedgerUrl {
             "redis" | "rediss" => parts.redis(scheme == "rediss"),
             "redis-sentinel" | "rediss-sentinel" => parts.sentinel(scheme == "rediss-sentinel"),
             "redis-cluster" | "rediss-cluster" => parts.cluster(scheme == "rediss-cluster"),
-            _ => Err("its scheme is none of memory, redis[s], unix, redis[s]-sentinel, redis[s]-cluster".to_owned()),
+            _ => Err("its scheme must be one of memory, redis[s], unix, redis[s]-sentinel, \
+                    redis[s]-cluster"
+                .to_owned()),
         }
     }
 
@@ -37,7 +39,7 @@ impl Value for LedgerUrl {
     }
 }
 
-/// What follows the scheme. The url crate cannot be used: it knows one host only.
+/// The URL after its scheme. The url crate supports only one host.
 struct Parts<'a> {
     login: Login,
     hosts: &'a str,
@@ -58,12 +60,7 @@ impl<'a> Parts<'a> {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             decoded(value).map(|value| (key, value))
         });
-        Ok(Self {
-            login,
-            hosts,
-            path,
-            query: query.collect::<Result<_, _>>()?,
-        })
+        Ok(Self { login, hosts, path, query: query.collect::<Result<_, _>>()? })
     }
 
     fn redis(self, tls: bool) -> Result<LedgerUrl, String> {
@@ -71,30 +68,25 @@ impl<'a> Parts<'a> {
         let db = self.db()?;
         self.no_more_parameters()?;
         match (servers.pop(), servers.is_empty()) {
-            (Some(server), true) => Ok(LedgerUrl::Redis {
-                tls,
-                server,
-                login: self.login,
-                db,
-            }),
-            _ => Err("redis:// takes one host; several belong to redis-sentinel:// or redis-cluster://".to_owned()),
+            (Some(server), true) => Ok(LedgerUrl::Redis { tls, server, login: self.login, db }),
+            _ => {
+                Err("redis:// has one host; use redis-sentinel:// or redis-cluster:// for several"
+                    .to_owned())
+            }
         }
     }
 
     fn unix(mut self) -> Result<LedgerUrl, String> {
         if !self.hosts.is_empty() || self.path.len() < 2 {
-            return Err("unix:// takes an absolute path, as in unix:///run/redis.sock".to_owned());
+            return Err("unix:// needs an absolute path, as in unix:///run/redis.sock".to_owned());
         }
-        // Dropped in silence, they would be missed only when Redis asks for them.
+        // Silently dropped credentials would be missed only when Redis requires them.
         if self.login.user.is_some() || self.login.password.is_some() {
-            return Err("unix:// takes no user and no password; ledger.password_file holds the password".to_owned());
+            return Err("unix:// has no user and no password; set ledger.password_file".to_owned());
         }
         let db = self.parameter("db").map_or(Ok(0), |db| read_db(&db))?;
         self.no_more_parameters()?;
-        Ok(LedgerUrl::Unix {
-            path: decoded(self.path)?.into(),
-            db,
-        })
+        Ok(LedgerUrl::Unix { path: decoded(self.path)?.into(), db })
     }
 
     fn sentinel(mut self, tls: bool) -> Result<LedgerUrl, String> {
@@ -103,24 +95,14 @@ impl<'a> Parts<'a> {
         let master = master.ok_or("the primary's name is missing: add ?master=NAME")?;
         let db = self.db()?;
         self.no_more_parameters()?;
-        Ok(LedgerUrl::Sentinel {
-            tls,
-            sentinels,
-            login: self.login,
-            db,
-            master,
-        })
+        Ok(LedgerUrl::Sentinel { tls, sentinels, login: self.login, db, master })
     }
 
     fn cluster(self, tls: bool) -> Result<LedgerUrl, String> {
         let nodes = read_servers(self.hosts, REDIS_PORT)?;
         self.no_more_parameters()?;
         match self.db()? {
-            0 => Ok(LedgerUrl::Cluster {
-                tls,
-                nodes,
-                login: self.login,
-            }),
+            0 => Ok(LedgerUrl::Cluster { tls, nodes, login: self.login }),
             _ => Err("a cluster has only database 0".to_owned()),
         }
     }
@@ -138,7 +120,7 @@ impl<'a> Parts<'a> {
         if self.query.is_empty() {
             Ok(())
         } else {
-            Err("it has a parameter that this kind of URL does not take".to_owned())
+            Err("it has a parameter that this kind of URL does not support".to_owned())
         }
     }
 }
@@ -156,39 +138,34 @@ fn read_login(text: &str) -> Result<Login, String> {
 }
 
 fn read_servers(text: &str, default_port: u16) -> Result<Vec<Server>, String> {
-    text.split(',')
-        .map(|server| read_server(server, default_port))
-        .collect()
+    text.split(',').map(|server| read_server(server, default_port)).collect()
 }
 
 fn read_server(text: &str, default_port: u16) -> Result<Server, String> {
-    let bad_port =
-        || "a port is not a number from 1 to 65535 (escape special characters of a password as %XX)".to_owned();
+    let bad_port = || {
+        "a port is not a number from 1 to 65535 (escape special characters of a password as %XX)"
+            .to_owned()
+    };
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, "")) => (host, None),
         Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or_else(bad_port)?)),
-        None => text
-            .split_once(':')
-            .map_or((text, None), |(host, port)| (host, Some(port))),
+        None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
     };
     if host.is_empty() {
         return Err("a host is missing".to_owned());
     }
     let in_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-    // Only between brackets; an address may have a zone: fe80::1%eth0.
+    // Only in brackets; an address may have a zone: fe80::1%eth0.
     let is_address = host.contains(':');
     let in_host = |byte: u8| in_name(byte) || is_address && matches!(byte, b':' | b'%');
     if !host.bytes().all(in_host) {
-        return Err("a host has a character that neither names nor addresses have".to_owned());
+        return Err("a host has a character that is invalid in names and addresses".to_owned());
     }
     let port = match port {
         Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or_else(bad_port)?,
         None => default_port,
     };
-    Ok(Server {
-        host: host.to_owned(),
-        port,
-    })
+    Ok(Server { host: host.to_owned(), port })
 }
 
 fn read_db(text: &str) -> Result<u32, String> {
@@ -216,17 +193,11 @@ mod tests {
         for (text, shown) in [
             ("memory://", "memory://"),
             ("redis://localhost", "redis://localhost:6379/0"),
-            (
-                "rediss://user:hunter2@r.example:6380/3",
-                "rediss://user:***@r.example:6380/3",
-            ),
+            ("rediss://user:hunter2@r.example:6380/3", "rediss://user:***@r.example:6380/3"),
             ("redis://:hunter2@[::1]:6380", "redis://:***@[::1]:6380/0"),
             ("redis://user@h", "redis://user@h:6379/0"),
             ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
-            (
-                "redis-sentinel://a,b:1/2?master=main",
-                "redis-sentinel://a:26379,b:1/2?master=main",
-            ),
+            ("redis-sentinel://a,b:1/2?master=main", "redis-sentinel://a:26379,b:1/2?master=main"),
             ("rediss-cluster://:hunter2@a:1,b:2", "rediss-cluster://:***@a:1,b:2"),
         ] {
             let url = LedgerUrl::parse(text).expect(text);
@@ -240,10 +211,7 @@ mod tests {
         for (text, shown) in [
             ("redis://us%40er%3a:hunter2@h", "redis://us%40er%3A:***@h:6379/0"),
             ("unix:///run/a%3Fb%25.sock", "unix:///run/a%3Fb%25.sock?db=0"),
-            (
-                "redis-sentinel://a?master=a%26b%0a",
-                "redis-sentinel://a:26379/0?master=a%26b%0A",
-            ),
+            ("redis-sentinel://a?master=a%26b%0a", "redis-sentinel://a:26379/0?master=a%26b%0A"),
             ("redis-cluster://[fe80::1%eth0]:1", "redis-cluster://[fe80::1%eth0]:1"),
         ] {
             let url = LedgerUrl::parse(text).expect(text);
@@ -256,10 +224,8 @@ mod tests {
     #[test]
     fn a_password_may_hold_anything_once_escaped() {
         let url = LedgerUrl::parse("redis://:12%2F3%3f%40%3A@h").expect("it is a URL");
-        let password = url
-            .login()
-            .and_then(|login| login.password.as_ref())
-            .expect("it has a password");
+        let password =
+            url.login().and_then(|login| login.password.as_ref()).expect("it has a password");
         assert_eq!(password.expose_secret(), "12/3?@:");
     }
 

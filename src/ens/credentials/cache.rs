@@ -1,7 +1,7 @@
-//! Keeps credentials until they are about to end, and replaces them before.
+//! A cache of credentials that refreshes them before they expire.
 //!
-//! From 15 minutes before their end they are refreshed beside the calls, by one task at a time; if that fails, the old ones serve
-//! until a minute before their end. A call waits only where there are none at all.
+//! From 15 minutes before expiry one task refreshes them in the background. If that fails, the old
+//! ones are used until a minute before expiry. A call waits only if there are none.
 
 use std::sync::Arc;
 use std::sync::Mutex as StdMutex;
@@ -15,19 +15,19 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::chain::Source;
+use super::source::Source;
 use super::{Credentials, FetchError};
 use crate::ens::clock::WallClock;
 use crate::ens::transport;
 
-/// How long before their end credentials are refreshed; half their life, if that is less.
+/// Time before expiry at which credentials are refreshed; at most half of their life.
 const REFRESH_BEFORE: Duration = Duration::from_secs(15 * 60);
-/// How long before their end they are used no more: a call takes time, and clocks differ.
+/// Time before expiry from which they are not used: a call takes time, and clocks differ.
 const UNUSABLE_BEFORE: Duration = Duration::from_secs(60);
-/// Shortest time between two fetches that nobody waits for, and between two rejections that are acted on.
+/// Minimum interval between background fetches, and between rejections that cause one.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// One source, and what it gave last.
+/// A source and its last credentials.
 #[derive(Clone)]
 pub struct Provider {
     inner: Arc<Inner>,
@@ -38,7 +38,7 @@ struct Inner {
     http: Client,
     clock: WallClock,
     current: ArcSwapOption<CachedCredentials>,
-    /// Held while fetching: single flight.
+    /// Held during a fetch: single flight.
     fetching: Mutex<()>,
     failed: StdMutex<Option<Failed>>,
     tasks: TaskTracker,
@@ -47,13 +47,13 @@ struct Inner {
 struct CachedCredentials {
     credentials: Arc<Credentials>,
     fetched: Timestamp,
-    /// When to fetch new ones; `None`: never.
+    /// Time of the next fetch; `None`: never.
     refresh_at: Option<Timestamp>,
 }
 
 #[derive(Clone)]
 struct Failed {
-    /// Those who arrived before share it.
+    /// Callers that arrived before this share the failure.
     at: Instant,
     time: Timestamp,
     error: FetchError,
@@ -73,7 +73,7 @@ impl Provider {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Always these: for the embedded simulator and for tests.
+    /// A provider of fixed credentials, for the embedded simulator and tests.
     ///
     /// # Errors
     /// No HTTP client can be built.
@@ -82,16 +82,16 @@ impl Provider {
         Ok(Self::new(Source::Fixed(credentials), http, WallClock::system()))
     }
 
-    /// Where the credentials come from, without secrets.
+    /// The source, without secrets.
     #[must_use]
     pub fn source(&self) -> String {
         self.inner.source.to_string()
     }
 
-    /// Credentials that are good for another minute at least.
+    /// Credentials that are valid for at least another minute.
     ///
     /// # Errors
-    /// There are none, and none can be had now.
+    /// There are none, and a fetch failed.
     pub async fn get(&self) -> Result<Arc<Credentials>, FetchError> {
         let arrived = Instant::now();
         if let Some(held) = self.usable() {
@@ -110,7 +110,7 @@ impl Provider {
         }
     }
 
-    /// ENS rejected these credentials: they are not used again, unless they are only seconds old.
+    /// Discards credentials that ENS rejected, unless they are only seconds old.
     pub fn reject(&self, rejected: &Arc<Credentials>) {
         let current = self.inner.current.load_full();
         if let Some(held) = current.filter(|held| Arc::ptr_eq(&held.credentials, rejected))
@@ -123,22 +123,19 @@ impl Provider {
     fn usable(&self) -> Option<Arc<CachedCredentials>> {
         let held = self.inner.current.load_full()?;
         let now = self.inner.clock.now();
-        let usable = held
-            .credentials
-            .expiration()
-            .is_none_or(|end| now + UNUSABLE_BEFORE < end);
+        let usable = held.credentials.expiration().is_none_or(|end| now + UNUSABLE_BEFORE < end);
         usable.then_some(held)
     }
 
     fn wants_refresh(&self, held: &CachedCredentials) -> bool {
         let due = held.refresh_at.is_some_and(|at| self.inner.clock.now() >= at);
-        // A source may give the same credentials again, and may be down: neither is a reason to hurry.
+        // A source may return the same credentials or be down. Neither is urgent.
         due && self.is_past_pause(held.fetched)
             && self.last_failure().is_none_or(|failed| self.is_past_pause(failed.time))
     }
 
     fn is_past_pause(&self, time: Timestamp) -> bool {
-        // Absolute: a clock that was set back must not stop the refreshing.
+        // Absolute, because a clock step back must not stop refreshes.
         self.inner.clock.now().duration_since(time).unsigned_abs() >= PAUSE
     }
 
@@ -152,12 +149,13 @@ impl Provider {
                 return;
             }
             if let Err(error) = provider.fetch().await {
-                tracing::warn!(source = %provider.inner.source, %error, "credentials were not refreshed; the old ones are used on");
+                tracing::warn!(source = %provider.inner.source, %error, "credentials were not \
+                    refreshed; the gateway uses the old ones");
             }
         });
     }
 
-    /// Fetches, under the lock.
+    /// Fetches; the caller holds the lock.
     async fn fetch(&self) -> Result<Arc<Credentials>, FetchError> {
         let inner = &self.inner;
         let fetched = inner.source.fetch(&inner.http, inner.clock.now()).await;
@@ -179,23 +177,20 @@ impl Provider {
                 Ok(credentials)
             }
             Err(error) => {
-                let failed = Failed {
-                    at: Instant::now(),
-                    time: inner.clock.now(),
-                    error: error.clone(),
-                };
+                let failed =
+                    Failed { at: Instant::now(), time: inner.clock.now(), error: error.clone() };
                 *inner.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
                 Err(error)
             }
         }
     }
 
-    /// Credentials that nobody could use are a failure of their source; the ones held may be better.
+    /// Rejects credentials that expire too soon, because the cached ones may be better.
     fn not_ended(&self, credentials: Credentials) -> Result<Credentials, FetchError> {
         match credentials.expiration() {
-            Some(end) if end <= self.inner.clock.now() + UNUSABLE_BEFORE => Err(FetchError::new(format!(
-                "it gave credentials that end at {end:.0}, too soon to be used"
-            ))),
+            Some(end) if end <= self.inner.clock.now() + UNUSABLE_BEFORE => Err(FetchError::new(
+                format!("its credentials expire at {end:.0}, too soon for use"),
+            )),
             _ => Ok(credentials),
         }
     }

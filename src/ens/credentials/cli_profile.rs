@@ -1,11 +1,11 @@
-//! A profile of Alibaba Cloud's command line tool, in the modes `AK` and `StsToken`. The file is read at each fetch, so that a
-//! key that was replaced there is found.
+//! A profile of Alibaba Cloud's CLI, in the modes `AK` and `StsToken`. Each fetch reads the file,
+//! so a replaced key takes effect.
 
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::chain::{ProviderContext, SkipReason};
+use super::context::{ProviderContext, SkipReason};
 use super::{Credentials, FetchError};
 
 const DISABLED: &str = "ALIBABA_CLOUD_CLI_PROFILE_DISABLED";
@@ -38,22 +38,21 @@ struct Profile {
 }
 
 impl CliProfile {
-    pub(super) fn find(surroundings: &ProviderContext) -> Result<Self, SkipReason> {
-        if surroundings.is_true(DISABLED) {
+    pub(super) fn find(context: &ProviderContext) -> Result<Self, SkipReason> {
+        if context.is_true(DISABLED) {
             return Err(SkipReason::absent(format!("switched off by {DISABLED}")));
         }
-        let file = match (surroundings.var(FILE), surroundings.var("HOME")) {
+        let file = match (context.var(FILE), context.var("HOME")) {
             (Some(file), _) => PathBuf::from(file),
             (None, Some(home)) => PathBuf::from(home).join(".aliyun/config.json"),
-            (None, None) => return Err(SkipReason::absent(format!("neither {FILE} nor HOME is set"))),
+            (None, None) => {
+                return Err(SkipReason::absent(format!("neither {FILE} nor HOME is set")));
+            }
         };
         if !file.exists() {
             return Err(SkipReason::absent(format!("{} does not exist", file.display())));
         }
-        let found = Self {
-            file,
-            profile: surroundings.var(PROFILE),
-        };
+        let found = Self { file, profile: context.var(PROFILE) };
         match found.fetch() {
             Ok(_) => Ok(found),
             Err(error) => Err(SkipReason::broken(error.to_string())),
@@ -68,18 +67,21 @@ impl CliProfile {
         let file = self.file.display();
         let text = std::fs::read_to_string(&self.file)
             .map_err(|error| FetchError(format!("{file} cannot be read: {error}")))?;
-        // serde's own message may quote the input, which holds secrets.
-        let config: Config = serde_json::from_str(&text)
-            .map_err(|error| FetchError(format!("{file}, line {}: not a profile file's JSON", error.line())))?;
+        // serde's message may quote the input, which holds secrets.
+        let config: Config = serde_json::from_str(&text).map_err(|error| {
+            FetchError(format!(
+                "{file}, line {}: invalid JSON of a profile \
+                file",
+                error.line()
+            ))
+        })?;
         let name = self.profile.as_ref().unwrap_or(&config.current);
         let profile = config
             .profiles
             .into_iter()
             .find(|profile| profile.name == *name)
             .ok_or_else(|| FetchError(format!("{file} has no profile {name:?}")))?;
-        profile
-            .credentials()
-            .map_err(|why| FetchError(format!("{file}, profile {name:?}: {why}")))
+        profile.credentials().map_err(|why| FetchError(format!("{file}, profile {name:?}: {why}")))
     }
 }
 
@@ -88,12 +90,13 @@ impl Profile {
         let session = match self.mode.as_str() {
             "AK" => false,
             "StsToken" => true,
-            other => return Err(format!("its mode is {other:?}; the gateway reads AK and StsToken")),
+            other => {
+                return Err(format!("its mode is {other:?}; the gateway reads AK and StsToken"));
+            }
         };
-        for (name, value) in [
-            ("access_key_id", &self.access_key_id),
-            ("access_key_secret", &self.access_key_secret),
-        ] {
+        for (name, value) in
+            [("access_key_id", &self.access_key_id), ("access_key_secret", &self.access_key_secret)]
+        {
             if value.is_empty() {
                 return Err(format!("{name} is empty"));
             }

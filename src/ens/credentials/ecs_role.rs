@@ -1,4 +1,4 @@
-//! The RAM role of the ECS instance that the gateway runs on, from the instance's metadata service.
+//! The RAM role of the gateway's ECS instance, from its metadata service.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use reqwest::{Client, StatusCode};
 use url::Url;
 
 use super::Credentials;
-use super::chain::{ProviderContext, SkipReason};
+use super::context::{ProviderContext, SkipReason};
 use super::fetch::{FetchError, Session, ok_text, text};
 
 const DISABLED: &str = "ALIBABA_CLOUD_ECS_METADATA_DISABLED";
 const ROLE: &str = "ALIBABA_CLOUD_ECS_METADATA";
 const V1_DISABLED: &str = "ALIBABA_CLOUD_IMDSV1_DISABLED";
 
-/// The service is one hop away, or not there at all.
+/// Timeout of the service, which is one hop away or absent.
 const TIMEOUT: Duration = Duration::from_secs(1);
 const TOKEN_TTL: &str = "X-aliyun-ecs-metadata-token-ttl-seconds";
 const TOKEN: &str = "X-aliyun-ecs-metadata-token";
 const PATH: &str = "latest/meta-data/ram/security-credentials/";
 
-/// The metadata service, version 2 and, where that is not offered, version 1.
+/// The metadata service, version 2 or else version 1.
 #[derive(Debug)]
 pub(super) struct EcsRole {
     base: Url,
@@ -28,18 +28,18 @@ pub(super) struct EcsRole {
 }
 
 impl EcsRole {
-    pub(super) fn find(surroundings: &ProviderContext) -> Result<Self, SkipReason> {
-        if surroundings.is_true(DISABLED) {
+    pub(super) fn find(context: &ProviderContext) -> Result<Self, SkipReason> {
+        if context.is_true(DISABLED) {
             return Err(SkipReason::absent(format!("switched off by {DISABLED}")));
         }
         Ok(Self {
-            base: surroundings.metadata().clone(),
-            role: surroundings.var(ROLE),
-            v1_allowed: !surroundings.is_true(V1_DISABLED),
+            base: context.metadata().clone(),
+            role: context.var(ROLE),
+            v1_allowed: !context.is_true(V1_DISABLED),
         })
     }
 
-    /// Whether the role was named; otherwise nobody said that there is a metadata service at all.
+    /// Whether the role is configured; otherwise the metadata service may be absent.
     pub(super) fn is_named(&self) -> bool {
         self.role.is_some()
     }
@@ -49,19 +49,14 @@ impl EcsRole {
         let token = self.token(http).await.map_err(failed)?;
         let role = match &self.role {
             Some(role) => role.clone(),
-            None => self
-                .get(http, PATH, token.as_deref())
-                .await
-                .map_err(failed)?
-                .trim()
-                .to_owned(),
+            None => self.get(http, PATH, token.as_deref()).await.map_err(failed)?.trim().to_owned(),
         };
         let path = format!("{PATH}{role}");
         let session = self.get(http, &path, token.as_deref()).await.map_err(failed)?;
         Session::parse(&session).and_then(Session::credentials).map_err(failed)
     }
 
-    /// A token of version 2; `None`: it is not offered, and version 1 is allowed.
+    /// A token of version 2; `None` if it is not offered and version 1 is allowed.
     async fn token(&self, http: &Client) -> Result<Option<String>, FetchError> {
         let request = http.put(self.url("latest/api/token")?).header(TOKEN_TTL, "21600");
         let (status, text) = text(request, TIMEOUT).await?;
@@ -74,7 +69,12 @@ impl EcsRole {
         }
     }
 
-    async fn get(&self, http: &Client, path: &str, token: Option<&str>) -> Result<String, FetchError> {
+    async fn get(
+        &self,
+        http: &Client,
+        path: &str,
+        token: Option<&str>,
+    ) -> Result<String, FetchError> {
         let mut request = http.get(self.url(path)?);
         if let Some(token) = token {
             request = request.header(TOKEN, token);
@@ -83,8 +83,6 @@ impl EcsRole {
     }
 
     fn url(&self, path: &str) -> Result<Url, FetchError> {
-        self.base
-            .join(path)
-            .map_err(|_| FetchError(format!("{path:?} is no path")))
+        self.base.join(path).map_err(|_| FetchError(format!("{path:?} is not a path")))
     }
 }

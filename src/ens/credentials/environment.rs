@@ -1,6 +1,6 @@
 //! The key in the environment.
 
-use super::chain::{ProviderContext, SkipReason};
+use super::context::{ProviderContext, SkipReason};
 use super::{Credentials, FetchError};
 
 const ID: &str = "ALIBABA_CLOUD_ACCESS_KEY_ID";
@@ -14,15 +14,21 @@ pub(super) struct Environment {
 }
 
 impl Environment {
-    pub(super) fn find(surroundings: &ProviderContext) -> Result<Self, SkipReason> {
-        let (id, secret) = match (surroundings.var(ID), surroundings.var(SECRET)) {
+    pub(super) fn find(context: &ProviderContext) -> Result<Self, SkipReason> {
+        let (id, secret) = match (context.var(ID), context.var(SECRET)) {
             (Some(id), Some(secret)) => (id, secret),
-            (None, None) => return Err(SkipReason::absent(format!("{ID} and {SECRET} are not set"))),
-            (Some(_), None) => return Err(SkipReason::broken(format!("{ID} is set, but {SECRET} is not"))),
-            (None, Some(_)) => return Err(SkipReason::broken(format!("{SECRET} is set, but {ID} is not"))),
+            (None, None) => {
+                return Err(SkipReason::absent(format!("{ID} and {SECRET} are not set")));
+            }
+            (Some(_), None) => {
+                return Err(SkipReason::broken(format!("{ID} is set, but {SECRET} is not")));
+            }
+            (None, Some(_)) => {
+                return Err(SkipReason::broken(format!("{SECRET} is set, but {ID} is not")));
+            }
         };
         let credentials = Credentials::new(id, secret);
-        let credentials = match surroundings.var(TOKEN) {
+        let credentials = match context.var(TOKEN) {
             Some(token) => credentials.with_token(token),
             None => credentials,
         };

@@ -1,4 +1,4 @@
-//! What the sources share: one bounded HTTP exchange, and the JSON that session credentials come in.
+//! Shared by the sources: one bounded HTTP exchange, and the JSON of session credentials.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use serde::Deserialize;
 use super::Credentials;
 use crate::ens::transport::explain;
 
-/// Longest answer that is read, in bytes; a token's length is unbounded, but not like that.
+/// Maximum length of an answer, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// Why a source gave no credentials. Holds no secret.
+/// A failed fetch of credentials, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct FetchError(pub(super) String);
@@ -24,7 +24,10 @@ impl FetchError {
 }
 
 /// Sends one request, bounded from DNS to the last byte.
-pub(super) async fn text(request: RequestBuilder, timeout: Duration) -> Result<(StatusCode, String), FetchError> {
+pub(super) async fn text(
+    request: RequestBuilder,
+    timeout: Duration,
+) -> Result<(StatusCode, String), FetchError> {
     let failed = |error: reqwest::Error| FetchError(explain(error));
     let mut response = request.timeout(timeout).send().await.map_err(failed)?;
     let mut bytes = Vec::new();
@@ -34,18 +37,17 @@ pub(super) async fn text(request: RequestBuilder, timeout: Duration) -> Result<(
         }
         bytes.extend_from_slice(&chunk);
     }
-    let text = String::from_utf8(bytes).map_err(|_| FetchError::new("the answer is no text"))?;
+    let text = String::from_utf8(bytes).map_err(|_| FetchError::new("the answer is not text"))?;
     Ok((response.status(), text))
 }
 
-/// [`text`], where any status but 2xx is an error.
-pub(super) async fn ok_text(request: RequestBuilder, timeout: Duration) -> Result<String, FetchError> {
+/// As [`text`], but any status except 2xx is an error.
+pub(super) async fn ok_text(
+    request: RequestBuilder,
+    timeout: Duration,
+) -> Result<String, FetchError> {
     let (status, text) = text(request, timeout).await?;
-    if status.is_success() {
-        Ok(text)
-    } else {
-        Err(refusal(status, &text))
-    }
+    if status.is_success() { Ok(text) } else { Err(refusal(status, &text)) }
 }
 
 /// An error answer in one line: its code and message, never the whole body.
@@ -54,7 +56,9 @@ pub(super) fn refusal(status: StatusCode, body: &str) -> FetchError {
     match (refusal.code.is_empty(), refusal.message.is_empty()) {
         (true, _) => FetchError(format!("answered {status}")),
         (false, true) => FetchError(format!("answered {status}: {}", refusal.code)),
-        (false, false) => FetchError(format!("answered {status}: {} ({})", refusal.message, refusal.code)),
+        (false, false) => {
+            FetchError(format!("answered {status}: {} ({})", refusal.message, refusal.code))
+        }
     }
 }
 
@@ -65,7 +69,7 @@ struct Refusal {
     message: String,
 }
 
-/// Session credentials, as STS, the metadata service and credential URIs write them.
+/// Session credentials as STS, the metadata service and credential URIs return them.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Session {
@@ -82,17 +86,18 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn parse(text: &str) -> Result<Self, FetchError> {
-        // serde's own message may quote the input, which holds secrets.
-        serde_json::from_str(text).map_err(|_| FetchError::new("the answer is not the JSON of session credentials"))
+        // serde's message may quote the input, which holds secrets.
+        serde_json::from_str(text)
+            .map_err(|_| FetchError::new("the answer is not the JSON of session credentials"))
     }
 
-    /// The credentials, if they are whole: a session without an end or a token is none.
+    /// The credentials, if complete: a session needs an expiry and a token.
     pub(super) fn credentials(self) -> Result<Credentials, FetchError> {
         if let Some(code) = self.code.filter(|code| code != "Success") {
             return Err(FetchError(format!("the answer's Code is {code:?}, not \"Success\"")));
         }
         let Some(expiration) = self.expiration else {
-            return Err(FetchError::new("the answer holds no Expiration"));
+            return Err(FetchError::new("the answer has no Expiration"));
         };
         for (name, value) in [
             ("AccessKeyId", &self.access_key_id),
@@ -100,7 +105,7 @@ impl Session {
             ("SecurityToken", &self.security_token),
         ] {
             if value.is_empty() {
-                return Err(FetchError(format!("the answer holds no {name}")));
+                return Err(FetchError(format!("the answer has no {name}")));
             }
         }
         Ok(Credentials::new(self.access_key_id, self.access_key_secret)

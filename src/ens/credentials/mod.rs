@@ -1,7 +1,7 @@
-//! The account's credentials: where they come from, and how they stay fresh.
+//! The account's credentials: their sources and their refresh.
 //!
-//! The names and the order of the sources are the official SDKs' ([`chain`]); each source is one file; [`cache`] keeps what
-//! they gave until it is about to end. Secrets are [`SecretString`]s: `Debug` shows none.
+//! The sources' names and order are the official SDKs' ([`chain`]); each has its file. [`cache`]
+//! keeps credentials until they expire. Secrets are [`SecretString`]s, which `Debug` hides.
 
 use std::fmt;
 
@@ -11,14 +11,17 @@ use secrecy::SecretString;
 pub mod cache;
 pub mod chain;
 mod cli_profile;
+mod context;
 mod ecs_role;
 mod environment;
 mod fetch;
 mod oidc;
+mod source;
 mod uri;
 
 pub use cache::Provider;
-pub use chain::{MissingCredentials, ProviderContext};
+pub use chain::MissingCredentials;
+pub use context::ProviderContext;
 pub use fetch::FetchError;
 
 /// One set of credentials.
@@ -31,7 +34,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// A key that lasts.
+    /// A permanent key.
     #[must_use]
     pub fn new(access_key_id: impl Into<String>, access_key_secret: impl Into<String>) -> Self {
         Self {
@@ -42,21 +45,21 @@ impl Credentials {
         }
     }
 
-    /// With the token of a session.
+    /// Adds a session's token.
     #[must_use]
     pub fn with_token(mut self, token: impl Into<String>) -> Self {
         self.security_token = Some(SecretString::from(token.into()));
         self
     }
 
-    /// Ending at this time.
+    /// Sets the expiry.
     #[must_use]
     pub fn until(mut self, expiration: Timestamp) -> Self {
         self.expiration = Some(expiration);
         self
     }
 
-    /// The key's id: no secret, but an account's.
+    /// The key's id, which is not secret.
     #[must_use]
     pub fn access_key_id(&self) -> &str {
         &self.access_key_id
@@ -74,7 +77,7 @@ impl Credentials {
         self.security_token.as_ref()
     }
 
-    /// When the session ends; `None`: never.
+    /// The session's expiry; `None`: never.
     #[must_use]
     pub fn expiration(&self) -> Option<Timestamp> {
         self.expiration
@@ -97,7 +100,8 @@ mod tests {
 
     #[test]
     fn debug_shows_no_secret() {
-        let shown = format!("{:?}", Credentials::new("LTAI5t", "the-secret").with_token("the-token"));
+        let shown =
+            format!("{:?}", Credentials::new("LTAI5t", "the-secret").with_token("the-token"));
         assert!(shown.contains("LTAI5t"), "{shown}");
         assert!(!shown.contains("the-secret") && !shown.contains("the-token"), "{shown}");
     }

@@ -1,7 +1,8 @@
-//! A RAM role for a Kubernetes service account (RRSA): the kubelet's OIDC token, exchanged at STS for a session.
+//! A RAM role for a Kubernetes service account (RRSA): STS exchanges the kubelet's OIDC token for a
+//! session.
 //!
-//! The kubelet rotates the token, so that the file is read anew for each exchange. The token goes into the body, never into
-//! a URL, which proxies and servers write to their logs.
+//! The kubelet rotates the token, so each exchange reads the file. The token is sent in the body,
+//! because proxies and servers log URLs.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use url::Url;
 use url::form_urlencoded::Serializer;
 
 use super::Credentials;
-use super::chain::{ProviderContext, SkipReason};
+use super::context::{ProviderContext, SkipReason};
 use super::fetch::{FetchError, Session, ok_text};
 
 const ROLE: &str = "ALIBABA_CLOUD_ROLE_ARN";
@@ -44,17 +45,13 @@ struct Answer {
 }
 
 impl Oidc {
-    pub(super) fn find(surroundings: &ProviderContext) -> Result<Self, SkipReason> {
+    pub(super) fn find(context: &ProviderContext) -> Result<Self, SkipReason> {
         let names = [ROLE, PROVIDER, TOKEN_FILE];
-        let missing: Vec<&str> = names
-            .into_iter()
-            .filter(|name| surroundings.var(name).is_none())
-            .collect();
-        let (Some(role), Some(provider), Some(token_file)) = (
-            surroundings.var(ROLE),
-            surroundings.var(PROVIDER),
-            surroundings.var(TOKEN_FILE),
-        ) else {
+        let missing: Vec<&str> =
+            names.into_iter().filter(|name| context.var(name).is_none()).collect();
+        let (Some(role), Some(provider), Some(token_file)) =
+            (context.var(ROLE), context.var(PROVIDER), context.var(TOKEN_FILE))
+        else {
             let why = format!("not set: {}", missing.join(", "));
             return Err(if missing.len() == names.len() {
                 SkipReason::absent(why)
@@ -62,29 +59,25 @@ impl Oidc {
                 SkipReason::broken(why)
             });
         };
-        let session_name = surroundings
-            .var(SESSION_NAME)
-            .unwrap_or_else(|| "eni-gateway".to_owned());
-        let sts = sts_endpoint(surroundings).map_err(SkipReason::broken)?;
-        Ok(Self {
-            role,
-            provider,
-            token_file: token_file.into(),
-            session_name,
-            sts,
-        })
+        let session_name = context.var(SESSION_NAME).unwrap_or_else(|| "eni-gateway".to_owned());
+        let sts = sts_endpoint(context).map_err(SkipReason::broken)?;
+        Ok(Self { role, provider, token_file: token_file.into(), session_name, sts })
     }
 
     pub(super) fn role(&self) -> &str {
         &self.role
     }
 
-    pub(super) async fn fetch(&self, http: &Client, now: Timestamp) -> Result<Credentials, FetchError> {
+    pub(super) async fn fetch(
+        &self,
+        http: &Client,
+        now: Timestamp,
+    ) -> Result<Credentials, FetchError> {
         let file = self.token_file.display();
-        let token = tokio::fs::read_to_string(&self.token_file)
-            .await
-            .map(SecretString::from)
-            .map_err(|error| FetchError(format!("the token file {file} cannot be read: {error}")))?;
+        let token =
+            tokio::fs::read_to_string(&self.token_file).await.map(SecretString::from).map_err(
+                |error| FetchError(format!("the token file {file} cannot be read: {error}")),
+            )?;
         let token = token.expose_secret().trim();
         if token.is_empty() {
             return Err(FetchError(format!("the token file {file} is empty")));
@@ -112,29 +105,23 @@ impl Oidc {
             .await
             .map_err(|error| FetchError(format!("sts at {host}: {error}")))?;
         let answer: Answer = serde_json::from_str(&text).map_err(|_| {
-            FetchError(format!(
-                "sts at {host}: the answer is not the JSON of AssumeRoleWithOIDC"
-            ))
+            FetchError(format!("sts at {host}: the answer is not the JSON of AssumeRoleWithOIDC"))
         })?;
         answer.credentials.credentials()
     }
 }
 
-/// The endpoint that was named, else the region's (inside the VPC if so told), else the central one.
-fn sts_endpoint(surroundings: &ProviderContext) -> Result<Url, String> {
-    let host = match (surroundings.var(ENDPOINT), surroundings.var(REGION)) {
+/// The configured endpoint, else the region's (in the VPC if configured), else the central one.
+fn sts_endpoint(context: &ProviderContext) -> Result<Url, String> {
+    let host = match (context.var(ENDPOINT), context.var(REGION)) {
         (Some(endpoint), _) => endpoint,
-        (None, Some(region)) if surroundings.is_true(VPC) => format!("sts-vpc.{region}.aliyuncs.com"),
+        (None, Some(region)) if context.is_true(VPC) => format!("sts-vpc.{region}.aliyuncs.com"),
         (None, Some(region)) => format!("sts.{region}.aliyuncs.com"),
         (None, None) => "sts.aliyuncs.com".to_owned(),
     };
-    let text = if host.contains("://") {
-        host.clone()
-    } else {
-        format!("https://{host}")
-    };
-    let url = Url::parse(&text).map_err(|_| format!("{host:?} is no endpoint of sts"))?;
-    // The token is as good as a password.
+    let text = if host.contains("://") { host.clone() } else { format!("https://{host}") };
+    let url = Url::parse(&text).map_err(|_| format!("{host:?} is not an endpoint of sts"))?;
+    // The token is as sensitive as a password.
     let loopback = match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
@@ -145,7 +132,7 @@ fn sts_endpoint(surroundings: &ProviderContext) -> Result<Url, String> {
         "https" => Ok(url),
         "http" if loopback => Ok(url),
         _ => Err(format!(
-            "{ENDPOINT} must be https://, for the token would be readable on its way"
+            "{ENDPOINT} must be https://, because the token would be readable on the network"
         )),
     }
 }

@@ -6,7 +6,7 @@ use reqwest::Client;
 use url::Url;
 
 use super::Credentials;
-use super::chain::{ProviderContext, SkipReason};
+use super::context::{ProviderContext, SkipReason};
 use super::fetch::{FetchError, Session, ok_text};
 
 const URI: &str = "ALIBABA_CLOUD_CREDENTIALS_URI";
@@ -19,18 +19,17 @@ pub(super) struct Uri {
 }
 
 impl Uri {
-    pub(super) fn find(surroundings: &ProviderContext) -> Result<Self, SkipReason> {
-        let text = surroundings
-            .var(URI)
-            .ok_or_else(|| SkipReason::absent(format!("{URI} is not set")))?;
+    pub(super) fn find(context: &ProviderContext) -> Result<Self, SkipReason> {
+        let text =
+            context.var(URI).ok_or_else(|| SkipReason::absent(format!("{URI} is not set")))?;
         match Url::parse(&text) {
             Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(Self { url }),
-            // The text is not repeated: it may hold a secret.
-            _ => Err(SkipReason::broken(format!("{URI} is no http:// or https:// URL"))),
+            // The text may hold a secret, so it is not repeated.
+            _ => Err(SkipReason::broken(format!("{URI} is not an http:// or https:// URL"))),
         }
     }
 
-    /// Where it points, without path and query, which may hold a secret.
+    /// The URI without path and query, which may hold a secret.
     pub(super) fn origin(&self) -> String {
         self.url.origin().ascii_serialization()
     }

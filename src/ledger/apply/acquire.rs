@@ -1,10 +1,11 @@
-//! The way in: answered from what is known, or queued, or granted, or with a slot reserved and the send written.
+//! The acquire command. Answers from the record, queues, grants the lock, or reserves a slot and
+//! records the send.
 
 use crate::model::{Failure, InterfaceId, Reason, State, Ticket, Uid};
 
 use super::super::bounds::LEASE_MARGIN;
 use super::super::command::{Acquire, LeaseGrant, Mode, Reply};
-use super::super::record::{Attempt, LockGrant, RequestEntry, SendEntry};
+use super::super::record::{Attempt, AttemptState, InFlight, LockGrant, RequestEntry, SendEntry};
 use super::super::safety_checks::SafetyCheck;
 use super::RecordUpdate;
 
@@ -29,71 +30,61 @@ impl RecordUpdate<'_> {
         };
         let stale = self.recent_observation().is_none();
         if stale || enter.mode == Mode::Enqueue {
-            return Reply::Granted {
-                grant,
-                stale,
-                room: self.free_slots(),
-            };
+            return Reply::Granted { grant, stale, room: self.free_slots() };
         }
         self.reserve(enter, grant)
     }
 
-    /// What the ledger can answer without the lock: a replay, a join, an ENI that is here already. Only an id that began an attempt
-    /// is remembered: the others sent nothing, and may ask again at will.
+    /// Answers without the lock: a replay, a join, or an ENI that is already attached. Only a
+    /// request id that began an attempt is remembered. The others sent nothing and may be repeated.
     fn known(&mut self, enter: &Acquire) -> Option<Reply> {
         let attempt = self.record.attempts.get(&enter.eni);
         if let Some(entry) = self.context.request {
             if entry.eni != enter.eni {
                 return Some(Reply::RequestIdReused(entry.clone()));
             }
-            let current = attempt.filter(|attempt| attempt.uid() == entry.uid);
-            let refused = current.and_then(|attempt| attempt.attachment.error.as_ref());
+            let current = attempt.filter(|attempt| attempt.uid == entry.uid);
+            let refused = current.and_then(|attempt| attempt.state.error());
             let ended = refused.is_some_and(|failure| failure.reason.is_definite());
             if entry.answer.is_some() || ended {
-                let answer = current
-                    .map(|attempt| attempt.attachment.clone())
-                    .or_else(|| entry.answer.clone());
-                return Some(Reply::Replayed(RequestEntry {
-                    answer,
-                    ..entry.clone()
-                }));
+                let answer = current.map(Attempt::attachment).or_else(|| entry.answer.clone());
+                return Some(Reply::Replayed(RequestEntry { answer, ..entry.clone() }));
             }
         }
         let attempt = attempt?;
-        match attempt.attachment.state {
+        match attempt.state.kind() {
             State::Failed | State::Detached => None,
-            State::Attached if self.is_unconfirmed(attempt) => Some(Reply::Unconfirmed {
-                until: self.settles_at(attempt),
-            }),
+            State::Attached if self.is_unconfirmed(attempt) => {
+                Some(Reply::Unconfirmed { until: self.settles_at(attempt) })
+            }
             State::Attached | State::Detaching => {
-                let fresh = attempt
-                    .described_at
-                    .is_some_and(|asked_at| asked_at >= enter.confirmed_since);
+                let fresh =
+                    attempt.described_at.is_some_and(|asked_at| asked_at >= enter.confirmed_since);
                 let attempt = Box::new(attempt.clone());
                 Some(Reply::AlreadyAttached { attempt, fresh })
             }
-            State::Pending if attempt.uid() == enter.uid => self.reserved_before(enter.ticket, attempt.clone()),
+            State::Pending if attempt.uid == enter.uid => {
+                self.reserved_before(enter.ticket, attempt.clone())
+            }
             State::Pending | State::Verifying | State::Attaching | State::Unknown => {
                 Some(Reply::Joined(Box::new(attempt.clone())))
             }
         }
     }
 
-    /// The same command again, its reply having been lost: the same answer, as long as the grant lasts.
+    /// Repeats the answer to the same command after its reply was lost, while the grant lasts.
     fn reserved_before(&mut self, ticket: Ticket, attempt: Attempt) -> Option<Reply> {
         let is_held = |grant: &LockGrant| grant.ticket == ticket && !grant.provisional;
         let held = self.record.lock.as_ref().is_some_and(is_held);
         Some(match held.then(|| self.acquire(ticket).ok()).flatten() {
-            Some(grant) => Reply::Reserved {
-                grant,
-                attempt: Box::new(attempt),
-                room: self.free_slots(),
-            },
+            Some(grant) => {
+                Reply::Reserved { grant, attempt: Box::new(attempt), room: self.free_slots() }
+            }
             None => Reply::Joined(Box::new(attempt)),
         })
     }
 
-    /// Takes a slot and writes the send, under the grant and by a valid observation.
+    /// Reserves a slot and records the send, under the grant and with a valid observation.
     fn reserve(&mut self, enter: &Acquire, grant: LeaseGrant) -> Reply {
         let now = self.now();
         let former = self.record.attempts.get(&enter.eni).cloned();
@@ -101,29 +92,28 @@ impl RecordUpdate<'_> {
         let attempt = Attempt {
             sends: vec![SendEntry::new(now)],
             observed_attached_at: seen_here_at,
-            was_recently_attached: seen_here_at.is_some_and(|seen| seen + self.context.bounds.lag >= now),
-            due_at: Some(grant.expires_at + LEASE_MARGIN),
+            was_recently_attached: seen_here_at
+                .is_some_and(|seen| seen + self.context.bounds.lag >= now),
+            state: AttemptState::Pending(InFlight {
+                superseded: former.map(Box::new),
+                ..InFlight::new(grant.expires_at + LEASE_MARGIN)
+            }),
             trace: enter.trace.clone(),
             request: enter.request.clone(),
-            superseded: former.map(|former| {
-                Box::new(Attempt {
-                    superseded: None,
-                    ..former
-                })
-            }),
             ..Attempt::new(self.context.instance, &enter.eni, enter.uid, now)
         };
         if let Some(key) = &enter.request {
-            self.remember(key.clone(), RequestEntry::new(&attempt, None));
+            self.remember(key.clone(), RequestEntry::new(&attempt.eni, attempt.uid, None));
         }
-        self.put(attempt, Some(State::Pending));
+        self.put(attempt);
         self.reserved_reply(&enter.eni, grant)
     }
 
-    /// Another send for an attempt that went unanswered and that ENS, asked since, shows as free: by a valid observation, as a first
-    /// one, for its slot may have been taken by those who ask nobody.
+    /// Permits another send for an attempt without a response whose ENI a later Describe call shows
+    /// as free. As a first send, it needs a valid observation: an external attachment may have
+    /// taken its slot.
     pub(super) fn resend(&mut self, ticket: Ticket, uid: Uid, eni: &InterfaceId) -> Reply {
-        let may = |attempt: &&Attempt| attempt.uid() == uid && attempt.may_be_resent();
+        let may = |attempt: &&Attempt| attempt.uid == uid && attempt.may_be_resent();
         let Some(mut attempt) = self.record.attempts.get(eni).filter(may).cloned() else {
             self.release_place(ticket);
             return Reply::NotFound;
@@ -135,26 +125,26 @@ impl RecordUpdate<'_> {
             Ok(grant) => grant,
             Err(ahead) => return Reply::Queued { ahead },
         };
-        // The slot is its own, but others may have attached since, and asked nobody.
+        // The slot is reserved, but external attachments may have come since.
         if self.recent_observation().is_none() {
             let (stale, room) = (true, self.free_slots());
             return Reply::Granted { grant, stale, room };
         }
         if let Some(fullness) = self.capacity_exceeded_for(eni) {
             let why = "sent without an answer that settles it, and not again: others have filled the instance since; detach another eni first";
-            attempt.refusal = Some(Failure::new(Reason::NotApplied, why).with("limit", fullness.limit));
-            attempt.observed_free_at = None;
-            self.record.attempts.insert(eni.clone(), attempt);
+            let refusal = Failure::new(Reason::NotApplied, why).with("limit", fullness.limit);
+            attempt.state.refuse(refusal);
+            self.keep(attempt);
             self.release_place(ticket);
             return Reply::NotFound;
         }
         if self.enabled(SafetyCheck::SendWritten) {
             attempt.sends.push(SendEntry::new(self.now()));
         }
-        attempt.observed_free_at = None;
         attempt.poll_count = 0;
-        attempt.due_at = Some(grant.expires_at + LEASE_MARGIN);
-        self.record.attempts.insert(eni.clone(), attempt);
+        attempt.state.advance(AttemptState::Verifying);
+        attempt.state.schedule(grant.expires_at + LEASE_MARGIN, attempt.state.is_stuck());
+        self.keep(attempt);
         self.reserved_reply(eni, grant)
     }
 

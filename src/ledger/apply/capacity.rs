@@ -1,9 +1,9 @@
-//! How many slots are taken: what ENS shows, what was settled since it was asked, what is reserved.
+//! Counts used slots: ENIs that ENS shows, ENIs confirmed as attached since then, and reservations.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::{InterfaceId, State};
+use crate::model::InterfaceId;
 
 use super::super::bounds::{CLOCK_TOLERANCE, OBSERVATION_LIFE};
 use super::super::command::CapacityExceeded;
@@ -12,16 +12,18 @@ use super::super::safety_checks::SafetyCheck;
 use super::RecordUpdate;
 
 impl RecordUpdate<'_> {
-    /// The observation, if it is recent enough to send by. What shows a full instance lives longer, but only to refuse by: others may
-    /// have attached since.
+    /// The observation, if it is recent enough for a send. One that shows a full instance is kept
+    /// longer, but only to refuse by: external attachments may have come since.
     pub(super) fn recent_observation(&self) -> Option<&Observation> {
-        let is_recent = |observation: &&Observation| self.now() < observation.recorded_at + OBSERVATION_LIFE;
-        self.observation()
-            .filter(|observation| is_recent(observation) || !self.enabled(SafetyCheck::ObservationLife))
+        let is_recent =
+            |observation: &&Observation| self.now() < observation.recorded_at + OBSERVATION_LIFE;
+        self.observation().filter(|observation| {
+            is_recent(observation) || !self.enabled(SafetyCheck::ObservationLife)
+        })
     }
 
-    /// The observation, if it is good enough to refuse by. During a hold things may still arrive that the ledger forgot: what
-    /// was asked before its end does not show them.
+    /// The observation, if it is valid enough to refuse by. During a hold-down forgotten sends may
+    /// still arrive. An observation sent before its end does not show them.
     fn observation(&self) -> Option<&Observation> {
         let hold_until = self.hold_down_until();
         self.record
@@ -30,7 +32,8 @@ impl RecordUpdate<'_> {
             .filter(|observation| self.is_valid(observation) && observation.sent_at >= hold_until)
     }
 
-    /// One that was sent or recorded in the future was so by another clock: nobody knows how old it is.
+    /// Whether the observation's times are usable. A time in the future came from another clock, so
+    /// the age of the observation is unknown.
     fn is_valid(&self, observation: &Observation) -> bool {
         let now = self.now();
         let known = observation.sent_at.max(observation.recorded_at) <= now + CLOCK_TOLERANCE;
@@ -38,25 +41,21 @@ impl RecordUpdate<'_> {
         !observation.is_invalidated() && known && lives
     }
 
-    /// The next attach asks ENS anew: a slot came free, or the ledger may have lost something. When ENS was asked last is still
-    /// remembered: an older answer that comes late must not count.
+    /// Voids the observation, so that the next attach describes the instance again. A slot came
+    /// free, or the ledger may have lost something. Its time is kept, because a late response to an
+    /// earlier call must not count.
     pub(super) fn invalidate_observation(&mut self) {
         if let Some(observation) = &mut self.record.observation {
             observation.good_for = Duration::ZERO;
         }
     }
 
-    /// ENIs that occupy a slot by the last observation, or were settled here too lately for it to show them.
+    /// ENIs that occupy a slot by the last observation, or were confirmed too recently for it to
+    /// show them.
     pub(super) fn occupied(&self) -> BTreeSet<&InterfaceId> {
-        let observed = self
-            .record
-            .observation
-            .iter()
-            .flat_map(|observation| &observation.occupied);
+        let observed = self.record.observation.iter().flat_map(|observation| &observation.occupied);
         let settled = self.record.recently_confirmed.keys();
-        observed
-            .chain(settled.filter(|_| self.enabled(SafetyCheck::SettledOccupies)))
-            .collect()
+        observed.chain(settled.filter(|_| self.enabled(SafetyCheck::SettledOccupies))).collect()
     }
 
     fn reserved(&self) -> impl Iterator<Item = &InterfaceId> {
@@ -64,29 +63,29 @@ impl RecordUpdate<'_> {
             .attempts
             .values()
             .filter(|attempt| attempt.is_reserved() || self.has_open_copy(attempt))
-            .map(|attempt| &attempt.attachment.eni)
+            .map(|attempt| &attempt.eni)
     }
 
-    /// Whether a copy of its attach may still be applied, or was too lately for the observation to show it: the ENI may come back
-    /// without a reservation.
+    /// Whether a copy of its attach may still be applied, or was too recently for the observation
+    /// to show it. The ENI may come back without a reservation.
     fn has_open_copy(&self, attempt: &Attempt) -> bool {
         let seen_at = self.record.observation.as_ref().map(|observation| observation.sent_at);
-        let settled = matches!(attempt.attachment.state, State::Failed | State::Detached);
-        let shows = self.context.bounds.open_copies_show(attempt);
+        let settled = super::has_ended(attempt);
+        let shows = attempt.open_copies_show(self.context.bounds);
         self.enabled(SafetyCheck::OpenCopies)
             && !settled
             && seen_at.unwrap_or_default() <= shows
             && attempt.has_unanswered_send()
     }
 
-    /// Every ENI that takes a slot.
+    /// Every ENI that uses a slot.
     pub(super) fn used_slots(&self) -> BTreeSet<&InterfaceId> {
         let mut taken = self.occupied();
         taken.extend(self.reserved());
         taken
     }
 
-    /// The limit in force: the configured one, or a lower one that ENS enforced lately.
+    /// The limit in force: the configured one, or a lower one that ENS recently enforced.
     pub(super) fn limit(&self) -> usize {
         let learned = self.record.learned_limit.as_ref();
         let learned = learned.filter(|learned| self.now() < learned.until);
@@ -95,7 +94,7 @@ impl RecordUpdate<'_> {
         })
     }
 
-    /// Slots that are left.
+    /// Number of free slots.
     pub(super) fn free_slots(&self) -> usize {
         self.limit().saturating_sub(self.used_slots().len())
     }

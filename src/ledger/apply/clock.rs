@@ -1,24 +1,25 @@
-//! Times that another clock wrote. A record's times are by its server's clock, and that may be set back or forward, or be another
-//! server's after a failover: then nobody knows how long ago they were.
+//! Corrects times that another clock wrote. A record's times are by its server's clock. That clock
+//! may be set, or another server may take over after a failover. The age of these times is then
+//! unknown.
 //!
-//! What protects for a while restarts in full, what is to be done at a time is due now, and what was seen is void.
+//! Protective periods restart in full, due times become now, and observations are void.
 
 use std::time::Duration;
 
 use crate::model::Timestamp;
 
 use super::super::bounds::{CLOCK_TOLERANCE, LEARNED_LIMIT_LIFE, WAITER_LIFE};
-use super::super::record::Attempt;
+use super::super::record::{Attempt, AttemptState};
 use super::super::safety_checks::SafetyCheck;
 use super::RecordUpdate;
 
 impl RecordUpdate<'_> {
-    /// The epoch changed: every time restarts. The observation is void already.
+    /// Restarts every time after a change of the epoch. The observation is already void.
     pub(super) fn restart_times(&mut self) {
         self.restart(|_| true, self.now());
     }
 
-    /// The same for times in the future, which nothing of this epoch can have written.
+    /// Restarts times in the future, which nothing of this epoch can have written.
     pub(super) fn restart_future_times(&mut self) {
         let latest = self.now() + CLOCK_TOLERANCE;
         self.restart(|time| time > latest, self.now() + self.context.bounds.due_horizon());
@@ -31,7 +32,7 @@ impl RecordUpdate<'_> {
         }
     }
 
-    /// Attempts that are due after `latest_due` are due now.
+    /// Makes attempts that are due after `latest_due` due now.
     fn restart(&mut self, is_unknown: impl Fn(Timestamp) -> bool, latest_due: Timestamp) {
         if !self.enabled(SafetyCheck::TimesRestart) {
             return;
@@ -49,7 +50,8 @@ impl RecordUpdate<'_> {
             .as_mut()
             .filter(|seen| seen.sent_at.max(seen.recorded_at) > latest)
         {
-            // What was on the instance still counts; the next describe, whenever it was sent, is newer.
+            // What was on the instance still counts. The next Describe call, whenever it was sent,
+            // is newer.
             seen.good_for = Duration::ZERO;
             seen.sent_at = Timestamp::default();
             seen.recorded_at = Timestamp::default();
@@ -61,13 +63,15 @@ impl RecordUpdate<'_> {
         }
         for attempt in self.record.attempts.values_mut() {
             restart_attempt(attempt, now, &is_unknown);
-            if attempt.due_at.is_some_and(|due_at| due_at > latest_due) {
-                attempt.due_at = Some(now);
+            if let Some(due_at) = attempt.state.due_at_mut().filter(|due_at| **due_at > latest_due)
+            {
+                *due_at = now;
             }
         }
     }
 
-    /// An attempt as its owner remembers it, for a record that lost it. If the epoch changed its times are by another clock.
+    /// An attempt as its owner has it, for a record that lost it. After a change of the epoch its
+    /// times are by another clock.
     pub(super) fn restarted(&self, attempt: &Attempt) -> Attempt {
         let mut attempt = attempt.clone();
         if self.enabled(SafetyCheck::TimesRestart) {
@@ -78,7 +82,7 @@ impl RecordUpdate<'_> {
 }
 
 fn restart_attempt(attempt: &mut Attempt, now: Timestamp, is_unknown: &impl Fn(Timestamp) -> bool) {
-    if attempt.due_at.is_some() && is_unknown(attempt.in_flight_since()) {
+    if attempt.state.due_at().is_some() && is_unknown(attempt.in_flight_since()) {
         attempt.restarted_at = Some(now);
     }
     for send in &mut attempt.sends {
@@ -89,13 +93,15 @@ fn restart_attempt(attempt: &mut Attempt, now: Timestamp, is_unknown: &impl Fn(T
             *answered_at = now;
         }
     }
+    // When it was last seen free is no longer known.
+    if attempt.described_at.is_some_and(is_unknown) && attempt.may_be_resent() {
+        attempt.state.advance(AttemptState::Verifying);
+    }
     attempt.described_at = attempt.described_at.filter(|at| !is_unknown(*at));
-    attempt.observed_free_at = attempt.observed_free_at.filter(|at| !is_unknown(*at));
     if let Some(seen) = attempt.observed_attached_at.as_mut().filter(|at| is_unknown(**at)) {
         *seen = now;
     }
-    // Callers see these: only a time that cannot be is put right.
-    let attachment = &mut attempt.attachment;
-    attachment.created_at = attachment.created_at.min(now);
-    attachment.updated_at = attachment.updated_at.min(now);
+    // Callers see these times. Only an impossible time is corrected.
+    attempt.created_at = attempt.created_at.min(now);
+    attempt.updated_at = attempt.updated_at.min(now);
 }

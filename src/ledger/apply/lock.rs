@@ -1,7 +1,8 @@
-//! The lock and its queue: first come, first served, over replicas. The poll is the acquire.
+//! The lock and its queue: first come, first served, across replicas. An acquire is also the poll.
 //!
-//! A released lock goes straight to the first in the queue, for one second on trial: the lease begins when the grantee's
-//! next poll confirms it. Nothing renews a lease. Order and speed rest on this file; safety does not.
+//! A released lock is handed to the first ticket in the queue as a provisional grant for one
+//! second. The lease begins when that ticket's next poll confirms it. A lease is never renewed.
+//! Order and speed depend on this file. Safety does not.
 
 use crate::model::{Failure, Reason, Revision, State, Ticket, Timestamp, Unknown};
 
@@ -12,7 +13,8 @@ use super::super::safety_checks::SafetyCheck;
 use super::RecordUpdate;
 
 impl RecordUpdate<'_> {
-    /// Passes on what is over: another epoch's lock, a lease, a grant on trial, dead places in the queue.
+    /// Removes what has expired: a lock of another epoch, a lease, a provisional grant, dead places
+    /// in the queue.
     pub(super) fn expire_stale_state(&mut self) {
         let now = self.now();
         if self.record.epoch != self.context.partition.epoch {
@@ -32,39 +34,38 @@ impl RecordUpdate<'_> {
         self.hand_over();
     }
 
-    /// That a send was refused or withdrawn may be among the writes that were lost, and its caller was told: what seems unanswered is not
-    /// sent again. It is settled from ENS's own status, and its slot is kept until then.
+    /// Stops further sends of attempts without a response. A recorded rejection may be lost
+    /// although its caller saw it. These attempts settle from ENS status, and keep their slots
+    /// until then.
     fn suppress_resends(&mut self) {
         let unanswered = |attempt: &&mut Attempt| {
-            let open = matches!(attempt.attachment.state, State::Pending | State::Verifying);
-            open && attempt.has_unanswered_send() && attempt.refusal.is_none()
+            let open = matches!(attempt.state.kind(), State::Pending | State::Verifying);
+            open && attempt.has_unanswered_send() && attempt.state.refusal().is_none()
         };
         for attempt in self.record.attempts.values_mut().filter(unanswered) {
             let why = "the ledger's epoch changed before the answer was recorded, so the attach was not sent again; try again";
-            attempt.refusal = Some(Failure::new(Reason::NotApplied, why));
-            attempt.observed_free_at = None;
+            attempt.state.refuse(Failure::new(Reason::NotApplied, why));
         }
     }
 
-    /// Writes that were told may be lost: everything is told anew, above every revision that was given by them, or that an old
-    /// primary may go on giving for as long as the failover window.
+    /// Gives every attachment a new revision, because reported writes may be lost. The new
+    /// revisions exceed those that the lost writes gave, also by a clock that was ahead of the
+    /// revisions or behind them. They also exceed those that an old primary may still give within
+    /// the failover window.
     fn reissue_revisions(&mut self) {
         let reported = self.record.revision;
         if reported == Revision::default() {
             return;
         }
-        self.record.revision = reported.next(self.now() + self.context.bounds.failover_window);
+        let latest = self.now().max(Timestamp::from_micros(reported.0));
+        self.record.revision = reported.next(latest + self.context.bounds.failover_window);
         let enis: Vec<_> = self.record.attempts.keys().cloned().collect();
         for eni in enis {
             let revision = self.next_revision();
             if let Some(attempt) = self.record.attempts.get_mut(&eni) {
-                attempt.attachment.revision = revision;
-                let from = Some(attempt.attachment.state);
-                self.changes.push(Change {
-                    attempt: attempt.clone(),
-                    from,
-                    turned_stuck: false,
-                });
+                attempt.revision = revision;
+                let from = Some(attempt.state.kind());
+                self.changes.push(Change { attempt: attempt.clone(), from, turned_stuck: false });
             }
         }
     }
@@ -83,7 +84,7 @@ impl RecordUpdate<'_> {
         self.now() < self.hold_down_until()
     }
 
-    /// Until when nothing is reserved, because the ledger may have lost something.
+    /// Time until which nothing is reserved, because the ledger may have lost something.
     pub(super) fn hold_down_until(&self) -> Timestamp {
         match self.enabled(SafetyCheck::Hold) {
             true => self.context.partition.hold_down_until,
@@ -93,11 +94,7 @@ impl RecordUpdate<'_> {
 
     fn grant(&mut self, ticket: Ticket, provisional: bool) -> LockGrant {
         self.record.fence = self.record.fence.next(self.now());
-        let life = if provisional {
-            PROVISIONAL_GRANT
-        } else {
-            self.context.bounds.lease
-        };
+        let life = if provisional { PROVISIONAL_GRANT } else { self.context.bounds.lease };
         let grant = LockGrant {
             ticket,
             fence: self.record.fence,
@@ -109,8 +106,8 @@ impl RecordUpdate<'_> {
         grant
     }
 
-    /// The lock for `ticket`, or its place in the queue: how many stand before it. Asking again gives the same grant and the
-    /// rest of its lease.
+    /// Returns the lock for `ticket`, or the number of tickets ahead of it. A repeated call returns
+    /// the same grant with the rest of its lease.
     pub(super) fn acquire(&mut self, ticket: Ticket) -> Result<LeaseGrant, usize> {
         let now = self.now();
         let grant = match self.record.lock.clone() {
@@ -126,10 +123,7 @@ impl RecordUpdate<'_> {
             Some(_) => return Err(self.enqueue(ticket)),
         };
         Ok(LeaseGrant {
-            token: LockToken {
-                ticket,
-                fence: grant.fence,
-            },
+            token: LockToken { ticket, fence: grant.fence },
             expires_at: grant.expires_at,
         })
     }
@@ -143,11 +137,7 @@ impl RecordUpdate<'_> {
             }
             None => {
                 let unknown = Unknown::default();
-                self.record.queue.push_back(Waiter {
-                    ticket,
-                    expires_at,
-                    unknown,
-                });
+                self.record.queue.push_back(Waiter { ticket, expires_at, unknown });
                 self.record.queue.len() - 1
             }
         }
@@ -161,13 +151,14 @@ impl RecordUpdate<'_> {
         }
     }
 
-    /// Gives up whatever `ticket` has: its place, or the lock.
+    /// Releases the place in the queue or the lock of `ticket`.
     pub(super) fn release_place(&mut self, ticket: Ticket) {
         self.record.queue.retain(|waiter| waiter.ticket != ticket);
         self.release(ticket);
     }
 
-    /// Ends the queue: everybody in it would be told that the instance is full, and asks again if it still matters.
+    /// Clears the queue. Every ticket in it would get the reply that the instance is full. Callers
+    /// that still need the lock acquire again.
     pub(super) fn clear_queue(&mut self, ticket: Ticket) {
         self.record.queue.clear();
         self.release(ticket);

@@ -1,7 +1,9 @@
-//! The rules of the ledger, all of them, as one pure function: `apply(record, command, now) → (record', effects, reply)`.
+//! The rules of the ledger as one pure function: `apply(record, command, now) → (record', effects,
+//! reply)`.
 //!
-//! Memory, Redis, model and simulation run this same code. Nothing here reads a clock or draws a random number: tickets,
-//! uids and the time come with the call, so that a commit whose reply was lost can be tried again and shows whether it was applied.
+//! Memory, Redis, model and simulation run the same code. It reads no clock and draws no random
+//! number: tickets, uids and the time come with the call. A commit whose reply was lost can
+//! therefore be repeated, and shows whether it was applied.
 
 mod acquire;
 mod capacity;
@@ -13,6 +15,7 @@ mod record_statuses;
 mod remember;
 mod send_result;
 mod statuses;
+mod transitions;
 
 #[cfg(test)]
 mod tests;
@@ -23,39 +26,41 @@ use std::time::Duration;
 
 use crate::model::{InstanceId, InterfaceId, Revision, State, Timestamp};
 
-use super::bounds::{Bounds, EMPTY_LIFE, ENDED_LIFE, IDLE_LIFE, LONGEST_PAUSE, MAX_ENDED, MAX_ENDED_SIZE};
+use super::bounds::{
+    Bounds, EMPTY_LIFE, ENDED_LIFE, IDLE_LIFE, LONGEST_PAUSE, MAX_ENDED, MAX_ENDED_SIZE,
+};
 use super::command::{Change, Command, Reply};
 use super::record::{Attempt, Record, RequestEntry, RequestKey};
 use super::safety_checks::SafetyCheck;
 use super::{Effects, Partition};
 
-/// What a step is computed under.
+/// The inputs of a step beside the record and the command.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
     /// The configured bounds.
     pub bounds: &'a Bounds,
-    /// Whose record it is.
+    /// The instance of the record.
     pub instance: &'a InstanceId,
-    /// Its partition.
+    /// The state of its partition.
     pub partition: &'a Partition,
     /// The entry of the command's request id, if there is one.
     pub request: Option<&'a RequestEntry>,
-    /// The time it is computed for.
+    /// The time for which it is computed.
     pub now: Timestamp,
 }
 
-/// What a command comes to.
+/// The result of a command.
 #[derive(Clone, Debug)]
 pub struct Applied {
     /// The new record.
     pub record: Record,
-    /// Whether anything changed: if not, nothing need be stored.
+    /// Whether the record changed. If not, nothing need be stored.
     pub changed: bool,
-    /// What changes beside the record.
+    /// The changes beside the record.
     pub effects: Effects,
     /// The attachments that changed.
     pub changes: Vec<Change>,
-    /// The answer.
+    /// The reply.
     pub reply: Reply,
 }
 
@@ -75,13 +80,13 @@ pub fn apply(record: &Record, command: &Command, context: Context<'_>) -> Applie
     turn.finish(record, reply)
 }
 
-/// One application under way.
+/// One application of a command in progress.
 struct RecordUpdate<'a> {
     context: Context<'a>,
     record: Record,
     changes: Vec<Change>,
     requests: Vec<(RequestKey, Option<RequestEntry>)>,
-    /// Whose place in the queue of due attempts brought the command here.
+    /// ENIs whose place in the due queue caused this command.
     claimed: BTreeSet<InterfaceId>,
     handed_over: bool,
     compared: bool,
@@ -105,19 +110,16 @@ impl RecordUpdate<'_> {
                 self.observe(*sent_at, rows);
                 then.as_ref().map_or(Reply::Ok, |then| self.perform(then))
             }
-            Command::RecordSendResult {
-                attempt,
-                grant,
-                answer,
-                release,
-            } => {
+            Command::RecordSendResult { attempt, grant, answer, release } => {
                 let reply = self.record_send_result(attempt, answer);
                 if *release {
                     self.release(grant.ticket);
                 }
                 reply
             }
-            Command::RecordStatuses { sent_at, findings } => self.record_statuses(*sent_at, findings),
+            Command::RecordStatuses { sent_at, findings } => {
+                self.record_statuses(*sent_at, findings)
+            }
             Command::Reconcile => Reply::Reconciled(self.reconcile()),
             Command::Release { ticket } => {
                 self.release_place(*ticket);
@@ -130,8 +132,8 @@ impl RecordUpdate<'_> {
         self.context.now
     }
 
-    fn enabled(&self, rule: SafetyCheck) -> bool {
-        self.context.bounds.checks.enabled(rule)
+    fn enabled(&self, check: SafetyCheck) -> bool {
+        self.context.bounds.enabled(check)
     }
 
     fn next_revision(&mut self) -> Revision {
@@ -139,24 +141,20 @@ impl RecordUpdate<'_> {
         self.record.revision
     }
 
-    /// Puts an attempt into the record as changed: gives it a new revision and enters its state.
-    fn put(&mut self, mut attempt: Attempt, enter: Option<State>) {
+    /// Writes an attempt as changed, with a new revision.
+    fn put(&mut self, mut attempt: Attempt) {
         attempt.trim();
         let revision = self.next_revision();
-        let before = self.record.attempts.get(&attempt.attachment.eni);
-        let before = before.filter(|before| before.uid() == attempt.uid());
-        let from = before.map(|before| before.attachment.state);
-        let was_stuck = before.is_some_and(|before| before.attachment.stuck);
-        match enter {
-            Some(state) => attempt.attachment.enter(state, revision, self.context.now),
-            None => attempt.attachment.touch(revision, self.context.now),
-        }
+        attempt.stamp(revision, self.context.now);
+        let before = self.record.attempts.get(&attempt.eni);
+        let before = before.filter(|before| before.uid == attempt.uid);
+        let was_stuck = before.is_some_and(|before| before.state.is_stuck());
         self.changes.push(Change {
-            turned_stuck: attempt.attachment.stuck && !was_stuck,
+            turned_stuck: attempt.state.is_stuck() && !was_stuck,
             attempt: attempt.clone(),
-            from,
+            from: before.map(|before| before.state.kind()),
         });
-        self.record.attempts.insert(attempt.attachment.eni.clone(), attempt);
+        self.keep(attempt);
     }
 
     fn finish(mut self, before: &Record, reply: Reply) -> Applied {
@@ -178,24 +176,19 @@ impl RecordUpdate<'_> {
             expire_after: self.life(),
             requests: std::mem::take(&mut self.requests),
         };
-        Applied {
-            record: self.record,
-            changed: true,
-            effects,
-            changes: self.changes,
-            reply,
-        }
+        Applied { record: self.record, changed: true, effects, changes: self.changes, reply }
     }
 
     fn is_live(&self) -> bool {
         self.record
             .attempts
             .values()
-            .any(|attempt| attempt.is_reserved() || attempt.due_at.is_some())
+            .any(|attempt| attempt.is_reserved() || attempt.state.due_at().is_some())
     }
 
-    /// How long the record is kept after this commit; `None`: without limit. Without attempts it says nothing that ENS and the
-    /// clock do not say as well: revisions and fences are times.
+    /// How long the record is kept after this commit. `None` means without limit. A record without
+    /// attempts has nothing that ENS and the clock do not show as well: revisions and fences are
+    /// times.
     fn life(&self) -> Option<Duration> {
         if self.is_live() {
             return None;
@@ -205,36 +198,37 @@ impl RecordUpdate<'_> {
         if !attempts().all(has_ended) {
             return Some(IDLE_LIFE);
         }
-        let last = attempts().map(|attempt| attempt.attachment.updated_at).max();
+        let last = attempts().map(|attempt| attempt.updated_at).max();
         let ended = last.map_or(Duration::ZERO, |last| (last + ENDED_LIFE).since(self.now()));
         Some(ended.clamp(empty, ENDED_LIFE.max(empty)))
     }
 
-    /// The places in the queue of due attempts that change. What was claimed and is not due by this record has lost its attempt, or
-    /// its record: its place goes, or it would be claimed again and again.
+    /// The changes of the due queue. A claimed member that is not due by this record has lost its
+    /// attempt or its record. It is removed, or it would be claimed again and again.
     fn due_changes(&self, before: &Record) -> BTreeMap<InterfaceId, Option<Timestamp>> {
-        let due = |record: &Record, eni: &InterfaceId| record.attempts.get(eni).and_then(|attempt| attempt.due_at);
+        let due = |record: &Record, eni: &InterfaceId| {
+            record.attempts.get(eni).and_then(|attempt| attempt.state.due_at())
+        };
         let after = &self.record;
         let changed = before
             .attempts
             .keys()
             .chain(after.attempts.keys())
             .filter(|eni| due(before, eni) != due(after, eni));
-        let lost = self.claimed.iter().filter(|eni| due(after, eni).is_none());
+        // Only a newer version knows when an attempt in an unknown state is due.
+        let is_unknown = |eni: &InterfaceId| {
+            let attempt = after.attempts.get(eni);
+            attempt.is_some_and(|attempt| attempt.state.kind() == State::Unknown)
+        };
+        let lost = self.claimed.iter().filter(|eni| due(after, eni).is_none() && !is_unknown(eni));
         changed.chain(lost).map(|eni| (eni.clone(), due(after, eni))).collect()
     }
 
-    /// Forgets what ended long ago, and all but the newest that fit.
+    /// Removes attempts that ended long ago, and all but the newest that fit.
     fn prune(&mut self) {
         let ended = self.record.attempts.values().filter(|attempt| has_ended(attempt));
         let mut ended: Vec<_> = ended
-            .map(|attempt| {
-                (
-                    Reverse(attempt.attachment.updated_at),
-                    attempt.attachment.eni.clone(),
-                    attempt.size(),
-                )
-            })
+            .map(|attempt| (Reverse(attempt.updated_at), attempt.eni.clone(), attempt.size()))
             .collect();
         ended.sort_unstable();
         let oldest = self.now() - ENDED_LIFE;
@@ -249,18 +243,19 @@ impl RecordUpdate<'_> {
     }
 }
 
-/// Whether nothing is left of it but its history.
+/// Whether only history is left of it.
 fn has_ended(attempt: &Attempt) -> bool {
-    matches!(attempt.attachment.state, State::Failed | State::Detached)
+    matches!(attempt.state.kind(), State::Failed | State::Detached)
 }
 
-/// The time to look next: whole seconds, so that what is due falls together and fills the batches.
+/// The time of the next poll. Rounded to whole seconds, so that polls coincide and fill the
+/// batches.
 fn on_the_second(time: Timestamp) -> Timestamp {
     const SECOND: u64 = 1_000_000;
     Timestamp::from_micros(time.as_micros().div_ceil(SECOND) * SECOND)
 }
 
-/// How long to wait before the next look, after `looks` of them.
+/// The pause before the next poll, after `looks` of them.
 fn pause_after(looks: u32, stuck: bool) -> Duration {
     match looks {
         _ if stuck => LONGEST_PAUSE,

@@ -1,4 +1,5 @@
-//! Describes of the whole instance: who occupies it, and what that says of everybody.
+//! Records Describe calls for the whole instance: which ENIs occupy it, and what that means for
+//! each attempt.
 
 use crate::model::{InterfaceId, State, Timestamp, Unknown};
 
@@ -9,21 +10,28 @@ use super::super::safety_checks::SafetyCheck;
 use super::RecordUpdate;
 
 impl RecordUpdate<'_> {
-    /// Records an observation. One that was sent before the recorded one is discarded, and so is one from the future: the clock that
-    /// it was sent by was wrong, and how old it is nobody knows.
+    /// Records an observation. Discards one sent before the recorded one. Discards one from the
+    /// future too: its clock was wrong, so its age is unknown.
     pub(super) fn observe(&mut self, sent_at: Timestamp, rows: &[ObservedEni]) {
         if sent_at > self.now() {
             return;
         }
         let newest = self.record.observation.as_ref();
-        if newest.is_some_and(|newest| sent_at <= newest.sent_at) && self.enabled(SafetyCheck::NewestObservation) {
+        if newest.is_some_and(|newest| sent_at <= newest.sent_at)
+            && self.enabled(SafetyCheck::NewestObservation)
+        {
             return;
         }
         let bounds = self.context.bounds;
         let counted: Vec<&ObservedEni> = rows
             .iter()
-            .filter(|row| row.status != ObservedStatus::Available && (bounds.count_primary || !row.primary))
-            .filter(|row| row.status != ObservedStatus::Detaching || self.enabled(SafetyCheck::DetachingOccupies))
+            .filter(|row| {
+                row.status != ObservedStatus::Available && (bounds.count_primary || !row.primary)
+            })
+            .filter(|row| {
+                row.status != ObservedStatus::Detaching
+                    || self.enabled(SafetyCheck::DetachingOccupies)
+            })
             .collect();
         let was_full = self
             .record
@@ -31,9 +39,7 @@ impl RecordUpdate<'_> {
             .as_ref()
             .filter(|newest| self.free_slots() == 0 && !newest.is_invalidated())
             .map(|newest| newest.good_for);
-        self.record
-            .recently_confirmed
-            .retain(|_, settled_at| sent_at <= *settled_at + bounds.lag);
+        self.record.recently_confirmed.retain(|_, settled_at| sent_at <= *settled_at + bounds.lag);
         if self
             .record
             .learned_limit
@@ -49,16 +55,13 @@ impl RecordUpdate<'_> {
             good_for: OBSERVATION_LIFE,
             unknown: Unknown::default(),
         });
-        // What was held up for so long, by a replica that stood still, says nothing of now.
+        // A response that a suspended replica held for this long does not show the present.
         if self.now() > sent_at + bounds.lease {
             self.invalidate_observation();
         }
         for row in &counted {
             if self.record.attempts.contains_key(&row.eni) {
-                let finding = EniObservation::Here {
-                    status: row.status,
-                    text: row.text.clone(),
-                };
+                let finding = EniObservation::Here { status: row.status, text: row.text.clone() };
                 self.on_observation(&row.eni, sent_at, &finding);
             } else {
                 self.adopt_external(&row.eni, sent_at, row.status, &row.text);
@@ -66,31 +69,29 @@ impl RecordUpdate<'_> {
         }
         self.detect_detached(sent_at, &counted);
         let full = self.free_slots() == 0;
-        if let Some(observation) = self
-            .record
-            .observation
-            .as_mut()
-            .filter(|seen| full && !seen.is_invalidated())
+        if let Some(observation) =
+            self.record.observation.as_mut().filter(|seen| full && !seen.is_invalidated())
         {
-            observation.good_for = was_full.map_or(OBSERVATION_LIFE, |life| (life * 2).min(OBSERVATION_LIFE_MAX));
+            observation.good_for =
+                was_full.map_or(OBSERVATION_LIFE, |life| (life * 2).min(OBSERVATION_LIFE_MAX));
         }
     }
 
-    /// What was attached, and no longer stands in the answer.
+    /// An attached ENI that the response no longer has.
     fn detect_detached(&mut self, sent_at: Timestamp, rows: &[&ObservedEni]) {
         let observation = self.record.observation.clone();
         let gone: Vec<InterfaceId> = self
             .record
             .attempts
             .values()
-            .filter(|attempt| matches!(attempt.attachment.state, State::Attached | State::Detaching))
-            .map(|attempt| attempt.attachment.eni.clone())
+            .filter(|attempt| matches!(attempt.state.kind(), State::Attached | State::Detaching))
+            .map(|attempt| attempt.eni.clone())
             .filter(|eni| rows.iter().all(|row| row.eni != *eni))
             .collect();
         for eni in gone {
             self.on_observation(&eni, sent_at, &EniObservation::Available { text: String::new() });
         }
-        // This very describe has counted what went.
+        // This Describe call has counted the detached ENI.
         self.record.observation = observation;
     }
 }

@@ -1,12 +1,18 @@
-//! Describes by id: settling by compare-and-set on what each attempt was when it was asked for.
+//! Records Describe calls by id. Settles by compare-and-set on what each attempt was when the call
+//! was sent.
 
-use crate::model::{InterfaceId, State, Timestamp};
+use crate::model::{InterfaceId, Timestamp};
 
 use super::super::command::{AttemptUpdate, EniObservation, Reply};
+use super::super::record::AttemptState;
 use super::RecordUpdate;
 
 impl RecordUpdate<'_> {
-    pub(super) fn record_statuses(&mut self, sent_at: Timestamp, findings: &[(InterfaceId, EniObservation)]) -> Reply {
+    pub(super) fn record_statuses(
+        &mut self,
+        sent_at: Timestamp,
+        findings: &[(InterfaceId, EniObservation)],
+    ) -> Reply {
         let mut attempts = Vec::with_capacity(findings.len());
         for (eni, finding) in findings {
             self.claimed.insert(eni.clone());
@@ -20,16 +26,19 @@ impl RecordUpdate<'_> {
         Reply::Attempts(attempts)
     }
 
-    /// An attempt whose owner said nothing until its lease was over went unanswered.
+    /// An attempt without a result from its owner until the end of the lease has no response.
     fn overdue(&mut self, eni: &InterfaceId) {
         let now = self.now();
-        let lost = |attempt: &&super::Attempt| attempt.attachment.state == State::Pending && attempt.poll_count > 0;
-        if let Some(attempt) = self.record.attempts.get(eni).filter(lost).cloned()
+        let lost = |attempt: &&super::Attempt| {
+            matches!(attempt.state, AttemptState::Pending(_)) && attempt.poll_count > 0
+        };
+        if let Some(mut attempt) = self.record.attempts.get(eni).filter(lost).cloned()
             && attempt
                 .last_send()
                 .is_some_and(|send| send.counts_from() + self.context.bounds.lease <= now)
         {
-            self.reschedule(attempt, Some(State::Verifying));
+            attempt.state.advance(AttemptState::Verifying);
+            self.poll_again(attempt);
         }
     }
 }

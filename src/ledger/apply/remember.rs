@@ -1,12 +1,12 @@
-//! The request ids that the ledger remembers: a bounded number for each instance.
+//! The request ids of a record, a bounded number for each instance.
 
 use super::super::bounds::MAX_REQUESTS;
 use super::super::record::{RequestEntry, RequestKey};
 use super::RecordUpdate;
 
 impl RecordUpdate<'_> {
-    /// Keeps what a request id began or came to. If that is one too many, the caller with the most ids here loses the oldest one:
-    /// a caller who sends many displaces no other caller's.
+    /// Keeps the entry of a request id. If the record is full, the caller with the most ids on this
+    /// instance loses the oldest. A caller with many ids thus displaces no other caller's.
     pub(super) fn remember(&mut self, key: RequestKey, entry: RequestEntry) {
         let ids = self.record.requests.entry(key.caller.clone()).or_default();
         ids.retain(|id| *id != key.id);
@@ -15,7 +15,8 @@ impl RecordUpdate<'_> {
         while self.record.requests.values().map(Vec::len).sum::<usize>() > MAX_REQUESTS {
             let callers = self.record.requests.iter();
             let most = callers.max_by_key(|(caller, ids)| (ids.len(), **caller != key.caller));
-            let Some(oldest) = most.and_then(|(caller, ids)| Some(RequestKey::new(caller.clone(), *ids.first()?)))
+            let Some(oldest) =
+                most.and_then(|(caller, ids)| Some(RequestKey::new(caller.clone(), *ids.first()?)))
             else {
                 return;
             };

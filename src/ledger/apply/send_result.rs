@@ -1,10 +1,12 @@
-//! How a send was answered, and what that proves.
+//! Records the result of a send, and what it proves.
 
-use crate::model::{Failure, Reason, State, Unknown};
+use crate::model::{Failure, Reason, State, Timestamp, Unknown};
 
 use super::super::bounds::{FIRST_POLL, LEARNED_LIMIT_LIFE};
 use super::super::command::{AttemptUpdate, Reply, SendResult};
-use super::super::record::{Attempt, LearnedLimit, RequestEntry, RequestKey};
+use super::super::record::{
+    Attempt, AttemptState, InFlight, LearnedLimit, RequestEntry, RequestKey,
+};
 use super::super::safety_checks::SafetyCheck;
 use super::{RecordUpdate, on_the_second};
 
@@ -17,7 +19,8 @@ impl RecordUpdate<'_> {
             return Reply::NotFound;
         };
         if *answer == SendResult::NoEffect {
-            // Only this one, and only once: the command may come again because its reply was lost.
+            // Only this send, and only once: the command may be repeated because its reply was
+            // lost.
             attempt.sends.retain(|send| send.at != send_at);
         }
         if !matches!(answer, SendResult::NoResponse | SendResult::Unproven(_)) {
@@ -26,117 +29,115 @@ impl RecordUpdate<'_> {
                 send.answered_at.get_or_insert(now);
             }
         }
-        if attempt.attachment.state.is_attaching() {
+        if attempt.state.in_flight().is_some() {
             self.on_send_result(attempt, answer);
         } else {
             self.on_late_send_result(attempt, answer);
         }
-        let now = self
-            .record
-            .attempts
-            .get(&sent.attachment.eni)
-            .filter(|now| now.uid() == sent.uid());
-        let settled = now.map(|attempt| AttemptUpdate {
-            attempt: attempt.clone(),
-            resend: false,
-        });
+        let now = self.record.attempts.get(&sent.eni).filter(|now| now.uid == sent.uid);
+        let settled = now.map(|attempt| AttemptUpdate { attempt: attempt.clone(), resend: false });
         Reply::Attempts(settled.into_iter().collect())
     }
 
-    /// The attempt in the ledger; if the ledger lost it and nobody took its place, as its owner remembers it.
+    /// The attempt in the ledger. If the ledger lost it and no other took its place, the owner's
+    /// copy.
     fn find(&self, sent: &Attempt, answer: &SendResult) -> Option<Attempt> {
-        match self.record.attempts.get(&sent.attachment.eni) {
-            Some(attempt) if attempt.uid() == sent.uid() => Some(attempt.clone()),
-            Some(other) if !matches!(other.attachment.state, State::Failed | State::Detached) => None,
-            // What was never sent need not come back.
+        match self.record.attempts.get(&sent.eni) {
+            Some(attempt) if attempt.uid == sent.uid => Some(attempt.clone()),
+            Some(other) if !super::has_ended(other) => None,
+            // An attempt that was never sent need not be restored.
             _ if *answer == SendResult::NoEffect => None,
-            // Nobody knows how long ago its times were, should the epoch have changed.
+            // The age of its times is unknown if the epoch changed.
             _ => Some(self.restarted(sent)),
         }
     }
 
     fn on_send_result(&mut self, mut attempt: Attempt, answer: &SendResult) {
-        let now = self.now();
-        if *answer != SendResult::NoEffect {
+        let (now, eni) = (self.now(), attempt.eni.clone());
+        if let (true, Some(flight)) =
+            (*answer != SendResult::NoEffect, attempt.state.in_flight_mut())
+        {
             // It can no longer be withdrawn.
-            attempt.superseded = None;
+            flight.superseded = None;
         }
         match answer {
             SendResult::Accepted { ens_request_id } => {
-                attempt.attachment.ens_request_id.clone_from(ens_request_id);
-                attempt.refusal = None;
-                attempt.observed_free_at = None;
+                attempt.ens_request_id.clone_from(ens_request_id);
                 attempt.poll_count = 0;
-                attempt.due_at = Some(on_the_second(now + FIRST_POLL));
-                let enter = (attempt.attachment.state != State::Attaching).then_some(State::Attaching);
-                let key = attempt.request.clone();
-                self.put(attempt.clone(), enter);
-                if let (Some(key), Some(put)) = (key, self.record.attempts.get(&attempt.attachment.eni)) {
-                    let put = put.clone();
-                    self.remember_answer(key, &put, State::Attaching);
+                attempt.state.advance(|flight| {
+                    AttemptState::Attaching(InFlight {
+                        due_at: on_the_second(now + FIRST_POLL),
+                        refusal: None,
+                        ..flight
+                    })
+                });
+                self.put(attempt);
+                let accepted = self.record.attempts.get(&eni).cloned();
+                if let Some((key, accepted)) =
+                    accepted.and_then(|accepted| Some((accepted.request.clone()?, accepted)))
+                {
+                    self.remember_answer(key, &accepted);
                 }
             }
-            // Another copy is on its way already: what ENS says to this one is about that one.
+            // Another copy is already on its way. ENS's answer to this one concerns that one.
             SendResult::Refused(_) | SendResult::StatusConflict(_) | SendResult::Unproven(_)
-                if attempt.attachment.state == State::Attaching =>
+                if attempt.state.kind() == State::Attaching =>
             {
-                self.record.attempts.insert(attempt.attachment.eni.clone(), attempt);
+                self.keep(attempt);
             }
             SendResult::Refused(failure) => self.refused(attempt, failure),
             SendResult::StatusConflict(failure) => {
-                attempt.refusal = Some(failure.clone());
-                attempt.due_at = Some(now);
-                self.verify(attempt);
+                attempt.state.refuse(failure.clone());
+                self.verify(attempt, now);
             }
             SendResult::NoEffect => self.withdraw(attempt),
             SendResult::Unproven(failure) => {
-                attempt.refusal = Some(failure.clone());
+                attempt.state.refuse(failure.clone());
                 self.verify_after_lag(attempt);
             }
             SendResult::NoResponse => {
                 if !self.enabled(SafetyCheck::AskBeforeResend) {
-                    attempt.observed_free_at = Some(now);
+                    attempt.state.advance(AttemptState::Resendable);
                 }
                 self.verify_after_lag(attempt);
             }
         }
     }
 
-    /// A describe that is sent sooner after the last send proves nothing.
-    fn verify_after_lag(&mut self, mut attempt: Attempt) {
+    /// A Describe call sent sooner after the last send proves nothing.
+    fn verify_after_lag(&mut self, attempt: Attempt) {
         let now = self.now();
-        let shows = attempt
-            .last_send()
-            .map_or(now, |send| send.counts_from() + self.context.bounds.lag);
-        attempt.due_at = Some(on_the_second(shows.max(now)));
-        self.verify(attempt);
+        let shows =
+            attempt.last_send().map_or(now, |send| send.counts_from() + self.context.bounds.lag);
+        self.verify(attempt, on_the_second(shows.max(now)));
     }
 
-    fn verify(&mut self, attempt: Attempt) {
-        let enter = (attempt.attachment.state == State::Pending).then_some(State::Verifying);
-        self.put(attempt, enter);
+    fn verify(&mut self, mut attempt: Attempt, due_at: Timestamp) {
+        if matches!(attempt.state, AttemptState::Pending(_)) {
+            attempt.state.advance(AttemptState::Verifying);
+        }
+        attempt.state.schedule(due_at, attempt.state.is_stuck());
+        self.put(attempt);
     }
 
-    /// ENS refused this copy. That proves nothing about another copy that is unanswered, nor about one that the ledger may have lost.
+    /// ENS refused this copy. That proves nothing about another copy without a response, nor about
+    /// one that the ledger may have lost.
     fn refused(&mut self, mut attempt: Attempt, failure: &Failure) {
         if failure.reason == Reason::EniLimitExceeded {
             self.learn_limit(&attempt);
         }
         let may_lack_a_copy = self.in_hold_down() && self.enabled(SafetyCheck::AbsenceInHold);
-        if (attempt.has_unanswered_send() || may_lack_a_copy) && self.enabled(SafetyCheck::OtherCopies) {
-            attempt.refusal = Some(failure.clone());
+        if (attempt.has_unanswered_send() || may_lack_a_copy)
+            && self.enabled(SafetyCheck::OtherCopies)
+        {
+            attempt.state.refuse(failure.clone());
             return self.verify_after_lag(attempt);
         }
-        attempt.attachment.error = Some(failure.clone());
-        self.end(attempt, State::Failed);
+        self.end(attempt, AttemptState::failed(failure.clone()));
     }
 
     fn learn_limit(&mut self, attempt: &Attempt) {
-        let others = self
-            .used_slots()
-            .into_iter()
-            .filter(|eni| **eni != attempt.attachment.eni)
-            .count();
+        let others = self.used_slots().into_iter().filter(|eni| **eni != attempt.eni).count();
         let at = attempt.last_send().map_or(self.now(), |send| send.at);
         self.record.learned_limit = Some(LearnedLimit {
             limit: others,
@@ -146,45 +147,43 @@ impl RecordUpdate<'_> {
         });
     }
 
-    /// As if this send had never been written: without another one the attempt is erased, and the former state stays.
+    /// Withdraws this send. Without another send the attempt is erased, and the former state stays.
     fn withdraw(&mut self, mut attempt: Attempt) {
         if !attempt.sends.is_empty() {
-            attempt.due_at = Some(on_the_second(self.now() + FIRST_POLL));
-            return self.verify(attempt);
+            let due_at = on_the_second(self.now() + FIRST_POLL);
+            return self.verify(attempt, due_at);
         }
-        self.record.attempts.remove(&attempt.attachment.eni);
+        self.record.attempts.remove(&attempt.eni);
         if let Some(key) = attempt.request.take() {
             self.forget(key);
         }
-        match attempt.superseded.take() {
-            Some(former) => self.put(*former, None),
+        let superseded = attempt.state.in_flight_mut().and_then(|flight| flight.superseded.take());
+        match superseded {
+            Some(former) => self.put(*former),
             None => {
                 self.next_revision();
             }
         }
     }
 
-    /// The tracker was faster: the state stays; what the answer adds is ENS's RequestId.
+    /// The tracker was faster. The state stays, and the answer only adds ENS's RequestId.
     fn on_late_send_result(&mut self, mut attempt: Attempt, answer: &SendResult) {
         if let SendResult::Accepted { ens_request_id } = answer
-            && attempt.attachment.ens_request_id.is_empty()
+            && attempt.ens_request_id.is_empty()
         {
-            attempt.attachment.ens_request_id.clone_from(ens_request_id);
-            return self.put(attempt, None);
+            attempt.ens_request_id.clone_from(ens_request_id);
+            return self.put(attempt);
         }
-        self.record.attempts.insert(attempt.attachment.eni.clone(), attempt);
+        self.keep(attempt);
     }
 
-    /// Keeps the definite answer of the request that began the attempt: accepted, or refused for the caller's own reasons.
-    pub(super) fn remember_answer(&mut self, key: RequestKey, attempt: &Attempt, state: State) {
-        let refused = attempt.attachment.error.as_ref().filter(|_| state == State::Failed);
-        if refused.is_some_and(|failure| !failure.reason.is_definite()) {
-            return;
+    /// Keeps the definite answer of the request that began the attempt: accepted, or refused for
+    /// the caller's own reasons.
+    pub(super) fn remember_answer(&mut self, key: RequestKey, attempt: &Attempt) {
+        let error = attempt.state.error();
+        if error.is_none_or(|failure| failure.reason.is_definite()) {
+            let answer = Some(attempt.attachment());
+            self.remember(key, RequestEntry::new(&attempt.eni, attempt.uid, answer));
         }
-        let answer = Some(crate::model::Attachment {
-            state,
-            ..attempt.attachment.clone()
-        });
-        self.remember(key, RequestEntry::new(attempt, answer));
     }
 }

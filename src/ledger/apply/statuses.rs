@@ -1,21 +1,28 @@
-//! What one describe says of one attempt. Every rule about lag, grace and order of answers stands here.
-
-use std::time::Duration;
+//! Applies one observation to one attempt. The table itself is in
+//! [`transitions`](super::transitions).
 
 use crate::model::{Failure, InterfaceId, Reason, State, Timestamp, Uid};
 
-use super::super::bounds::MAX_SENDS;
 use super::super::command::{EniObservation, ObservedStatus};
-use super::super::record::Attempt;
+use super::super::record::{
+    Attached, Attempt, AttemptState, Detached, Detaching, InFlight, Unconfirmed,
+};
 use super::super::safety_checks::SafetyCheck;
+use super::transitions::Effect;
 use super::{RecordUpdate, on_the_second, pause_after};
 
 impl RecordUpdate<'_> {
-    /// Takes in what a describe sent at `sent_at` showed of `eni`. Ignored where the describe is older than what is known: an answer that
-    /// comes late takes nothing back. Ignored, too, where it was sent in the future, by a clock that was wrong. And an attempt in a
-    /// state that this version does not know is left to the newer one.
-    pub(super) fn on_observation(&mut self, eni: &InterfaceId, sent_at: Timestamp, finding: &EniObservation) {
-        let known = |attempt: &&Attempt| attempt.attachment.state != State::Unknown;
+    /// Applies what a Describe call sent at `sent_at` showed of `eni`. Ignored if the call is older
+    /// than what is known, so a late response reverts nothing. Ignored too if it was sent in the
+    /// future, by a wrong clock. An attempt in a state that this version does not know is left to
+    /// the newer version.
+    pub(super) fn on_observation(
+        &mut self,
+        eni: &InterfaceId,
+        sent_at: Timestamp,
+        observation: &EniObservation,
+    ) {
+        let known = |attempt: &&Attempt| attempt.state.kind() != State::Unknown;
         let Some(mut attempt) = self.record.attempts.get(eni).filter(known).cloned() else {
             return;
         };
@@ -23,344 +30,225 @@ impl RecordUpdate<'_> {
         let newest = attempt.described_at.is_none_or(|newest| sent_at > newest);
         let out_of_order = (!after_sends || !newest) && self.enabled(SafetyCheck::SettleOrder);
         if out_of_order || sent_at > self.now() {
-            self.reschedule(attempt, None);
-            return;
+            return self.poll_again(attempt);
         }
         attempt.poll_count += 1;
-        if matches!(finding, EniObservation::Unclear { text } if text.is_empty()) {
-            self.reschedule(attempt, None);
-            return;
+        if matches!(observation, EniObservation::Unclear { text } if text.is_empty()) {
+            return self.poll_again(attempt);
         }
         attempt.described_at = Some(sent_at);
-        if matches!(finding, EniObservation::Here { .. }) && !self.may_be_stale(&attempt, sent_at) {
+        if matches!(observation, EniObservation::Here { .. })
+            && !self.may_be_stale(&attempt, sent_at)
+        {
             attempt.observed_attached_at = Some(sent_at);
         }
-        match attempt.attachment.state {
-            State::Failed | State::Detached => return self.on_ended(attempt, sent_at, finding),
-            _ => attempt.attachment.show(finding.text(), sent_at),
+        if !super::has_ended(&attempt) {
+            attempt.show(observation.text(), sent_at);
         }
-        match attempt.attachment.state {
-            State::Attached | State::Detaching => self.on_attached(attempt, sent_at, finding),
-            _ if attempt.has_status_conflict() => self.on_conflict(attempt, sent_at, finding),
-            _ => self.on_attaching(attempt, sent_at, finding),
-        }
+        let effect = self.effect(&attempt, sent_at, observation);
+        self.perform_effect(effect, attempt, sent_at, observation);
     }
 
-    /// Whether a row that shows the ENI here may still be that of an earlier attachment.
-    fn may_be_stale(&self, attempt: &Attempt, sent_at: Timestamp) -> bool {
-        let lag = self.context.bounds.lag;
-        self.enabled(SafetyCheck::SeenBefore)
-            && attempt.was_recently_attached
-            && attempt
-                .last_send()
-                .is_some_and(|send| sent_at < send.counts_from() + lag)
-    }
-
-    /// ENS refused the attach by an answer that does not prove that no copy was applied: it may be the answer to a replayed copy.
-    /// What shows the ENI on its way here, or here, settles it. A row that shows it elsewhere, free or detaching may be older than
-    /// the send: it proves nothing before the end of the grace.
-    fn on_conflict(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &EniObservation) {
-        let stays_away = match finding {
-            EniObservation::Available { text } | EniObservation::Elsewhere { text, .. } => Some(text),
-            EniObservation::Here {
-                status: ObservedStatus::Detaching | ObservedStatus::Available | ObservedStatus::Other,
-                text,
-            } => Some(text),
-            EniObservation::Here { .. } | EniObservation::Missing | EniObservation::Unclear { .. } => None,
-        };
-        let Some(text) = stays_away else {
-            return self.on_attaching(attempt, sent_at, finding);
-        };
-        let why = format!("the eni cannot be attached in its status {text}; wait until it is Available");
-        if self.enabled(SafetyCheck::ConflictWaits) {
-            self.fail_if_past_grace(attempt, sent_at, Reason::EniNotAvailable, why);
-        } else {
-            self.failed(attempt, Reason::EniNotAvailable, why);
-        }
-    }
-
-    fn on_attaching(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &EniObservation) {
-        match finding {
-            EniObservation::Here { .. } if self.may_be_stale(&attempt, sent_at) => self.reschedule(attempt, None),
-            EniObservation::Here { status, .. } => match status {
-                ObservedStatus::InUse => self.attached(attempt, State::Attached),
-                ObservedStatus::Detaching => {
-                    self.attached(attempt.clone(), State::Attached);
-                    self.detaching(&attempt.attachment.eni);
+    fn perform_effect(
+        &mut self,
+        effect: Effect,
+        mut attempt: Attempt,
+        sent_at: Timestamp,
+        observation: &EniObservation,
+    ) {
+        match effect {
+            Effect::Nothing => self.keep(attempt),
+            Effect::PollAgain => self.poll_again(attempt),
+            Effect::Attaching => {
+                attempt.state.advance(AttemptState::Attaching);
+                self.poll_again(attempt);
+            }
+            Effect::Attached => self.attached(attempt),
+            Effect::AttachedAndDetaching => {
+                self.attached(attempt.clone());
+                if let Some(attached) = self.record.attempts.get(&attempt.eni).cloned() {
+                    self.detaching(attached);
                 }
-                ObservedStatus::Attaching => {
-                    let enter = (attempt.attachment.state != State::Attaching).then_some(State::Attaching);
-                    self.reschedule(attempt, enter);
+            }
+            Effect::Resendable => {
+                attempt.state.advance(AttemptState::Resendable);
+                self.poll_again(attempt);
+            }
+            Effect::Absent(reason, why) if self.proves_absence(&attempt, sent_at) => {
+                self.failed(attempt, reason, why)
+            }
+            Effect::Absent(..) => self.poll_again(attempt),
+            Effect::Confirmed => {
+                if let AttemptState::Attached(attached) = &mut attempt.state {
+                    attached.unconfirmed = None;
                 }
-                ObservedStatus::Available | ObservedStatus::Other => self.reschedule(attempt, None),
-            },
-            EniObservation::Available { .. } => self.on_free(attempt, sent_at),
-            EniObservation::Elsewhere { instance, .. } => {
-                let why = format!("the eni is attached to, or on its way to, another instance: {instance}");
-                self.fail_if_past_grace(attempt, sent_at, Reason::EniNotAvailable, why);
+                self.poll_again(attempt);
             }
-            EniObservation::Missing => {
-                let why = "ens no longer knows the eni".to_owned();
-                self.fail_if_past_grace(attempt, sent_at, Reason::EniNotFound, why);
+            Effect::Unconfirmed => self.unconfirmed(attempt, sent_at),
+            Effect::Detaching => self.detaching(attempt),
+            Effect::Detached => {
+                self.record.recently_confirmed.remove(&attempt.eni);
+                if observation.text().is_empty() {
+                    // No row has it any more, so its last ENS status is out of date.
+                    attempt.ens_status.clear();
+                }
+                self.end(attempt, AttemptState::Detached(Detached::default()));
+                self.invalidate_observation();
             }
-            EniObservation::Unclear { .. } => self.reschedule(attempt, None),
+            Effect::External => {
+                if let EniObservation::Here { status, text } = observation {
+                    self.adopt_external(&attempt.eni, sent_at, *status, text);
+                }
+            }
+            Effect::Occupies => {
+                // A lagging Describe call may not show it again.
+                self.record.recently_confirmed.insert(attempt.eni.clone(), self.now());
+                self.keep(attempt);
+            }
         }
     }
 
-    /// The ENI is free although it was sent for.
-    fn on_free(&mut self, mut attempt: Attempt, sent_at: Timestamp) {
-        let lag = self.context.bounds.lag;
-        if attempt.has_unanswered_send() && attempt.attachment.state != State::Attaching {
-            let asked_after_lag = attempt
-                .last_send()
-                .is_some_and(|send| sent_at >= send.counts_from() + lag);
-            if asked_after_lag && attempt.sends.len() < MAX_SENDS && attempt.refusal.is_none() {
-                attempt.observed_free_at = Some(sent_at);
-                let enter = (attempt.attachment.state == State::Pending).then_some(State::Verifying);
-                return self.reschedule(attempt, enter);
-            }
-            let sends = attempt.sends.len();
-            let why =
-                format!("sent {sends} times without an answer that settles it, and ens shows the eni free; try again");
-            return self.fail_if_past_grace(attempt, sent_at, Reason::NotApplied, why);
-        }
-        // That it was seen attaching proves nothing sooner: that describe may have been answered long after it was sent.
-        let why =
-            "ens accepted the attach, and then showed the eni free again; see the instance's state, and try again";
-        self.fail_if_past_grace(attempt, sent_at, Reason::AttachFailed, why.to_owned());
-    }
-
-    /// The describe shows the ENI not here.
-    fn fail_if_past_grace(&mut self, attempt: Attempt, sent_at: Timestamp, reason: Reason, why: String) {
-        if self.proves_absence(&attempt, sent_at) {
-            self.failed(attempt, reason, why);
-        } else {
-            self.reschedule(attempt, None);
-        }
-    }
-
-    /// Whether a describe sent then, which shows the ENI not here, proves that no copy of the attach took effect or will. In a hold
-    /// the record may lack a resend that the ledger lost: what was sent before its end proves nothing.
+    /// Whether a Describe call sent then, which shows the ENI not here, proves that no copy of the
+    /// attach took or will take effect. In a hold-down the record may lack a lost resend: a call
+    /// sent before its end proves nothing.
     fn proves_absence(&self, attempt: &Attempt, sent_at: Timestamp) -> bool {
-        let after_hold = sent_at >= self.hold_down_until() || !self.enabled(SafetyCheck::AbsenceInHold);
-        after_hold && sent_at > self.context.bounds.grace_ends(attempt)
+        if attempt.has_status_conflict() && !self.enabled(SafetyCheck::ConflictWaits) {
+            return true;
+        }
+        let after_hold =
+            sent_at >= self.hold_down_until() || !self.enabled(SafetyCheck::AbsenceInHold);
+        after_hold && sent_at > attempt.grace_ends(self.context.bounds)
     }
 
-    fn failed(&mut self, mut attempt: Attempt, reason: Reason, why: String) {
-        let failure = match attempt.refusal.take() {
-            Some(refusal) if refusal.reason == reason => Failure {
-                message: why,
-                ..refusal
-            },
+    fn failed(&mut self, attempt: Attempt, reason: Reason, why: String) {
+        let failure = match attempt.state.refusal().cloned() {
+            Some(refusal) if refusal.reason == reason => Failure { message: why, ..refusal },
             Some(refusal) => refusal,
-            None => Failure::new(reason, why).ens("", attempt.attachment.ens_request_id.clone()),
+            None => Failure::new(reason, why).ens("", attempt.ens_request_id.clone()),
         };
-        let mut failure = failure.about(&attempt.attachment.instance, &attempt.attachment.eni);
-        if let Some(observed_at) = attempt.attachment.observed_at {
+        let mut failure = failure.about(&attempt.instance, &attempt.eni);
+        if let Some(observed_at) = attempt.observed_at {
             failure = failure.observed_at(observed_at);
         }
-        attempt.attachment.error = Some(failure);
-        self.end(attempt, State::Failed);
+        self.end(attempt, AttemptState::failed(failure));
     }
 
-    /// Ends the reservation, by proof, in a state with nothing under way.
-    pub(super) fn end(&mut self, mut attempt: Attempt, state: State) {
-        attempt.reserved = false;
-        attempt.due_at = None;
-        attempt.attachment.stuck = false;
-        attempt.superseded = None;
+    /// Ends the reservation, by proof, in a state with nothing in flight.
+    pub(super) fn end(&mut self, mut attempt: Attempt, state: AttemptState) {
+        attempt.state = state;
         if let (true, Some(key)) = (attempt.is_from_gateway(), attempt.request.clone()) {
-            self.remember_answer(key, &attempt, state);
+            self.remember_answer(key, &attempt);
         }
-        self.put(attempt, Some(state));
+        self.put(attempt);
     }
 
-    fn attached(&mut self, mut attempt: Attempt, state: State) {
-        attempt.refusal = None;
-        self.record
-            .recently_confirmed
-            .insert(attempt.attachment.eni.clone(), self.now());
-        self.end(attempt, state);
+    fn attached(&mut self, attempt: Attempt) {
+        self.record.recently_confirmed.insert(attempt.eni.clone(), self.now());
+        self.end(attempt, AttemptState::Attached(Attached::default()));
     }
 
-    fn detaching(&mut self, eni: &InterfaceId) {
-        if let Some(mut attempt) = self.record.attempts.get(eni).cloned() {
-            attempt.poll_count = 0;
-            self.reschedule(attempt, Some(State::Detaching));
-            self.invalidate_observation();
-        }
+    fn detaching(&mut self, mut attempt: Attempt) {
+        attempt.poll_count = 0;
+        attempt.state = AttemptState::Detaching(Detaching::default());
+        self.poll_again(attempt);
+        self.invalidate_observation();
     }
 
-    fn on_attached(&mut self, mut attempt: Attempt, sent_at: Timestamp, finding: &EniObservation) {
-        let lag = self.context.bounds.lag;
-        let eni = attempt.attachment.eni.clone();
-        let detaching = attempt.attachment.state == State::Detaching;
-        match finding {
-            EniObservation::Here {
-                status: ObservedStatus::Detaching,
-                ..
-            } if !detaching => {
-                self.record.attempts.insert(eni.clone(), attempt);
-                self.detaching(&eni);
-            }
-            // What is attached does not begin to attach: it was detached meanwhile, and this is another attachment. Unless it is the
-            // past that a describe shows.
-            EniObservation::Here {
-                status: ObservedStatus::Attaching,
-                text,
-            } if !detaching => {
-                let settled = self.record.recently_confirmed.get(&eni).copied();
-                if settled.is_none_or(|settled| sent_at > settled + lag) {
-                    self.adopt_external(&eni, sent_at, ObservedStatus::Attaching, text);
-                } else {
-                    self.mark_unconfirmed(attempt, sent_at);
-                }
-            }
-            // The detach came to nothing, or the ENI was attached anew: another attachment than the one that ended.
-            EniObservation::Here {
-                status: ObservedStatus::InUse,
-                text,
-            } if detaching => {
-                if sent_at > attempt.attachment.updated_at + lag {
-                    self.adopt_external(&eni, sent_at, ObservedStatus::InUse, text);
-                } else {
-                    self.reschedule(attempt, None);
-                }
-            }
-            EniObservation::Available { .. } | EniObservation::Elsewhere { .. } | EniObservation::Missing => {
-                if sent_at > self.settles_at(&attempt) {
-                    attempt.unconfirmed_since = None;
-                    self.record.recently_confirmed.remove(&eni);
-                    if finding.text().is_empty() {
-                        // It stands in no row any more: what ENS called it there is over.
-                        attempt.attachment.ens_status.clear();
-                    }
-                    self.end(attempt, State::Detached);
-                    self.invalidate_observation();
-                } else if detaching {
-                    self.reschedule(attempt, None);
-                } else {
-                    self.mark_unconfirmed(attempt, sent_at);
-                }
-            }
-            EniObservation::Here {
-                status: ObservedStatus::InUse,
-                ..
-            } => {
-                attempt.unconfirmed_since = None;
-                attempt.due_at = None;
-                self.reschedule(attempt, None);
-            }
-            EniObservation::Here { .. } | EniObservation::Unclear { .. } if detaching => self.reschedule(attempt, None),
-            EniObservation::Here { .. } | EniObservation::Unclear { .. } => self.mark_unconfirmed(attempt, sent_at),
-        }
-    }
-
-    /// An attached ENI is not shown in use here. The row may be old, so the attempt stays attached; but nothing affirms it, and it is
-    /// looked at until a describe settles it.
-    fn mark_unconfirmed(&mut self, mut attempt: Attempt, sent_at: Timestamp) {
-        attempt.unconfirmed_since = Some(sent_at);
+    /// Records that an attached ENI is not shown in use here. The row may be old, so the attempt
+    /// stays attached. But nothing confirms it, and it is polled until a Describe call settles it.
+    fn unconfirmed(&mut self, mut attempt: Attempt, sent_at: Timestamp) {
         let again = self.now() + pause_after(attempt.poll_count, false);
-        attempt.due_at = Some(on_the_second(again.max(self.settles_at(&attempt))));
-        self.reschedule(attempt, None);
+        let due_at = on_the_second(again.max(self.settles_at(&attempt)));
+        let AttemptState::Attached(attached) = &mut attempt.state else {
+            return;
+        };
+        match &mut attached.unconfirmed {
+            Some(unconfirmed) => (unconfirmed.since, unconfirmed.due_at) = (sent_at, due_at),
+            None => attached.unconfirmed = Some(Unconfirmed::new(sent_at, due_at)),
+        }
+        self.poll_again(attempt);
     }
 
-    /// Whether ENS, asked last, did not show an attached ENI in use here.
+    /// Whether the last Describe call did not show an attached ENI in use here.
     pub(super) fn is_unconfirmed(&self, attempt: &Attempt) -> bool {
-        attempt.unconfirmed_since.is_some() && self.enabled(SafetyCheck::Doubt)
+        attempt.state.is_unconfirmed() && self.enabled(SafetyCheck::Doubt)
     }
 
-    /// From when on a describe that shows an attached ENI not here proves that it is detached.
+    /// Earliest time for a Describe call without the ENI to prove that an attached ENI is detached.
     pub(super) fn settles_at(&self, attempt: &Attempt) -> Timestamp {
         let bounds = self.context.bounds;
-        let settled = self.record.recently_confirmed.get(&attempt.attachment.eni).copied();
-        let shows = settled.map_or(Timestamp::default(), |settled| settled + bounds.lag);
+        let attached_at = self.record.recently_confirmed.get(&attempt.eni);
+        let shows =
+            attached_at.map_or(Timestamp::default(), |attached_at| *attached_at + bounds.lag);
         if !self.enabled(SafetyCheck::OpenCopies) {
             return shows;
         }
-        shows.max(bounds.open_copies_show(attempt)).max(self.hold_down_until())
+        shows.max(attempt.open_copies_show(bounds)).max(self.hold_down_until())
     }
 
-    fn on_ended(&mut self, attempt: Attempt, sent_at: Timestamp, finding: &EniObservation) {
-        let lag = self.context.bounds.lag;
-        let eni = attempt.attachment.eni.clone();
-        match finding {
-            EniObservation::Here { status, text } if sent_at > attempt.attachment.updated_at + lag => {
-                self.adopt_external(&eni, sent_at, *status, text);
-            }
-            // It came to nothing, and is here all the same: whether another attachment or the same one will be seen, but a describe
-            // that lags may not show it again.
-            EniObservation::Here { .. } if attempt.attachment.state == State::Failed => {
-                self.record.recently_confirmed.insert(eni.clone(), self.now());
-                self.record.attempts.insert(eni, attempt);
-            }
-            _ => {
-                self.record.attempts.insert(eni, attempt);
-            }
-        }
-    }
-
-    /// An attachment that this gateway did not make, first seen.
-    pub(super) fn adopt_external(&mut self, eni: &InterfaceId, sent_at: Timestamp, status: ObservedStatus, text: &str) {
+    /// Records an external attachment, first seen.
+    pub(super) fn adopt_external(
+        &mut self,
+        eni: &InterfaceId,
+        sent_at: Timestamp,
+        status: ObservedStatus,
+        text: &str,
+    ) {
         let state = match status {
             ObservedStatus::Available => return,
-            ObservedStatus::InUse => State::Attached,
-            ObservedStatus::Detaching => State::Detaching,
-            ObservedStatus::Attaching | ObservedStatus::Other => State::Attaching,
+            ObservedStatus::InUse => AttemptState::Attached(Attached::default()),
+            ObservedStatus::Detaching => AttemptState::Detaching(Detaching::default()),
+            ObservedStatus::Attaching | ObservedStatus::Other => {
+                AttemptState::Attaching(InFlight::default())
+            }
         };
-        let attempt = Attempt::external(
-            self.context.instance,
-            eni,
-            self.external_uid(eni),
-            text,
-            sent_at,
-            self.now(),
-        );
+        let uid = self.external_uid(eni);
+        let attempt =
+            Attempt::external(self.context.instance, eni, uid, state, text, sent_at, self.now());
         self.record.recently_confirmed.insert(eni.clone(), self.now());
-        if state == State::Attached {
-            self.end(attempt, state)
-        } else {
-            self.reschedule(attempt, Some(state))
-        }
+        self.poll_again(attempt);
     }
 
-    /// The uid of an attachment made by others: derived, so that replicas that see it at once give it the same one.
+    /// The uid of an external attachment. Derived, so that replicas that see it at once give it the
+    /// same one.
     fn external_uid(&self, eni: &InterfaceId) -> Uid {
         let name = format!("{}/{eni}/{}", self.context.instance, self.now().as_micros());
         Uid(uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, name.as_bytes()))
     }
 
-    /// Puts the attempt back to be looked at again, at most entering another state that is not its end.
-    pub(super) fn reschedule(&mut self, mut attempt: Attempt, enter: Option<State>) {
+    /// Writes an attempt without a change that callers see.
+    pub(super) fn keep(&mut self, attempt: Attempt) {
+        self.record.attempts.insert(attempt.eni.clone(), attempt);
+    }
+
+    /// Writes an attempt, and schedules its next poll if it is in flight.
+    pub(super) fn poll_again(&mut self, mut attempt: Attempt) {
         let now = self.now();
-        let under_way = enter.unwrap_or(attempt.attachment.state);
-        let turned_stuck = !attempt.attachment.stuck
-            && !under_way.is_terminal()
-            && now.since(attempt.in_flight_since()) >= self.context.bounds.stuck_after;
-        attempt.attachment.stuck |= turned_stuck;
-        if !under_way.is_terminal() {
-            let pause = pause_after(attempt.poll_count, attempt.attachment.stuck);
-            attempt.due_at = Some(on_the_second((now + pause).max(self.not_before(&attempt, under_way))));
-        }
-        let before = self.record.attempts.get(&attempt.attachment.eni);
-        let shown = before.is_some_and(|before| before.attachment.ens_status != attempt.attachment.ens_status);
-        if enter.is_some() || turned_stuck || shown {
-            self.put(attempt, enter);
+        let was_stuck = attempt.state.is_stuck();
+        let is_stuck =
+            was_stuck || now.since(attempt.in_flight_since()) >= self.context.bounds.stuck_after;
+        let due_at =
+            (now + pause_after(attempt.poll_count, is_stuck)).max(self.not_before(&attempt));
+        attempt.state.schedule(on_the_second(due_at), is_stuck);
+        let turned_stuck = attempt.state.is_stuck() && !was_stuck;
+        let before = self.record.attempts.get(&attempt.eni);
+        let is_shown = before.is_some_and(|before| before.ens_status != attempt.ens_status);
+        if attempt.has_new_state() || turned_stuck || is_shown {
+            self.put(attempt);
         } else {
-            self.record.attempts.insert(attempt.attachment.eni.clone(), attempt);
+            self.keep(attempt);
         }
     }
 
-    /// Before this time a look at an unanswered attempt proves nothing.
-    fn not_before(&self, attempt: &Attempt, state: State) -> Timestamp {
-        let verifying = matches!(state, State::Pending | State::Verifying) && attempt.has_unanswered_send();
-        let lag = if verifying {
-            self.context.bounds.lag
-        } else {
-            Duration::ZERO
+    /// Before this time a poll of an attempt without a response proves nothing.
+    fn not_before(&self, attempt: &Attempt) -> Timestamp {
+        let verifying = matches!(attempt.state.kind(), State::Pending | State::Verifying);
+        let Some(send) = attempt.last_send() else {
+            return Timestamp::default();
         };
-        attempt
-            .last_send()
-            .map_or(Timestamp::default(), |send| send.counts_from() + lag)
+        match verifying && attempt.has_unanswered_send() {
+            true => send.counts_from() + self.context.bounds.lag,
+            false => send.counts_from(),
+        }
     }
 }

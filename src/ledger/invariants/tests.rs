@@ -1,4 +1,4 @@
-//! What each check of a commit takes for a violation, and what not.
+//! Tests of each check of a commit, with and without a violation.
 
 use std::time::Duration;
 
@@ -7,9 +7,11 @@ use rstest::rstest;
 use super::{Violation, check};
 use crate::ledger::apply::Context;
 use crate::ledger::bounds::{LEASE_MARGIN, OBSERVATION_LIFE};
-use crate::ledger::record::{Attempt, LockGrant, Observation, Record, SendEntry};
+use crate::ledger::record::{Attempt, AttemptState, LockGrant, Observation, Record, SendEntry};
 use crate::ledger::{Bounds, Partition};
-use crate::model::{Failure, Fence, InstanceId, InterfaceId, Reason, State, Ticket, Timestamp, Uid, Unknown};
+use crate::model::{
+    Failure, Fence, InstanceId, InterfaceId, Reason, State, Ticket, Timestamp, Uid, Unknown,
+};
 
 const START: Timestamp = Timestamp::from_micros(1_000_000_000_000_000);
 
@@ -27,8 +29,7 @@ fn instance() -> InstanceId {
 
 fn attempt(state: State, sends: &[(u64, Option<u64>)]) -> Attempt {
     let mut attempt = Attempt::new(&instance(), &eni(), Uid(uuid::Uuid::nil()), at(0));
-    attempt.attachment.state = state;
-    attempt.reserved = !state.is_terminal();
+    attempt.state = AttemptState::of(state);
     attempt.sends = sends
         .iter()
         .map(|(sent, answered)| SendEntry {
@@ -40,16 +41,11 @@ fn attempt(state: State, sends: &[(u64, Option<u64>)]) -> Attempt {
 }
 
 fn of(attempts: impl IntoIterator<Item = Attempt>) -> Record {
-    let attempts = attempts
-        .into_iter()
-        .map(|attempt| (attempt.attachment.eni.clone(), attempt));
-    Record {
-        attempts: attempts.collect(),
-        ..Record::default()
-    }
+    let attempts = attempts.into_iter().map(|attempt| (attempt.eni.clone(), attempt));
+    Record { attempts: attempts.collect(), ..Record::default() }
 }
 
-/// What the step breaks, but for the order of revisions, which nothing here keeps.
+/// The violations of the step, without the order of revisions, which nothing here keeps.
 fn breaks(before: &Record, after: &Record, now: u64) -> Vec<Violation> {
     let context = Context {
         bounds: &Bounds::default(),
@@ -71,7 +67,7 @@ fn breaks(before: &Record, after: &Record, now: u64) -> Vec<Violation> {
 #[case::none(None, false)]
 fn a_send_is_written_by_a_good_observation(#[case] seen: Option<(u64, u64)>, #[case] holds: bool) {
     let mut pending = attempt(State::Pending, &[(5, None)]);
-    pending.due_at = Some(at(20) + LEASE_MARGIN);
+    pending.state.schedule(at(20) + LEASE_MARGIN, false);
     let mut after = of([pending]);
     after.fence = Fence(1);
     after.lock = Some(LockGrant {
@@ -90,9 +86,9 @@ fn a_send_is_written_by_a_good_observation(#[case] seen: Option<(u64, u64)>, #[c
     });
     let expected: &[Violation] = if holds { &[] } else { &[Violation::Observation] };
     assert_eq!(breaks(&Record::default(), &after, 5), expected);
-    // What comes back with an answer falls due otherwise.
+    // An attempt restored with an answer has another due time.
     for attempt in after.attempts.values_mut() {
-        attempt.due_at = Some(at(6));
+        attempt.state.schedule(at(6), false);
     }
     assert_eq!(breaks(&Record::default(), &after, 5), []);
 }
@@ -100,11 +96,23 @@ fn a_send_is_written_by_a_good_observation(#[case] seen: Option<(u64, u64)>, #[c
 #[rstest]
 #[case::refused_for_good(Reason::NetworkMismatch, "", Some(1), None, true)]
 #[case::another_copy_is_open(Reason::NetworkMismatch, "", None, None, false)]
-#[case::a_code_that_nobody_knows(Reason::EnsError, "", Some(1), Some(2), false)]
-#[case::a_code_that_nobody_knows_and_a_late_describe(Reason::EnsError, "", Some(1), Some(12), true)]
+#[case::an_unknown_code(Reason::EnsError, "", Some(1), Some(2), false)]
+#[case::an_unknown_code_and_a_late_describe(Reason::EnsError, "", Some(1), Some(12), true)]
 #[case::its_status_is_wrong_and_shown_so(Reason::EniNotAvailable, "InUse", Some(1), Some(2), false)]
-#[case::its_status_is_wrong_and_shown_otherwise(Reason::EniNotAvailable, "Available", Some(1), Some(2), false)]
-#[case::its_status_is_wrong_and_later_free(Reason::EniNotAvailable, "Available", Some(1), Some(12), true)]
+#[case::its_status_is_wrong_and_shown_otherwise(
+    Reason::EniNotAvailable,
+    "Available",
+    Some(1),
+    Some(2),
+    false
+)]
+#[case::its_status_is_wrong_and_later_free(
+    Reason::EniNotAvailable,
+    "Available",
+    Some(1),
+    Some(12),
+    true
+)]
 #[case::unanswered_and_free(Reason::NotApplied, "Available", None, Some(39), false)]
 #[case::unanswered_and_later_free(Reason::NotApplied, "Available", None, Some(41), true)]
 fn an_attempt_fails_by_proof(
@@ -116,8 +124,8 @@ fn an_attempt_fails_by_proof(
 ) {
     let before = of([attempt(State::Verifying, &[(0, answered)])]);
     let mut failed = attempt(State::Failed, &[(0, answered)]);
-    failed.attachment.error = Some(Failure::new(reason, ""));
-    failed.attachment.ens_status = shown.to_owned();
+    failed.state = AttemptState::failed(Failure::new(reason, ""));
+    failed.ens_status = shown.to_owned();
     failed.described_at = described.map(at);
     let expected: &[Violation] = if holds { &[] } else { &[Violation::Reservation] };
     assert_eq!(breaks(&before, &of([failed]), 50), expected);
@@ -154,11 +162,11 @@ fn a_failed_attempt_does_not_appear(
     #[case] holds: bool,
 ) {
     let mut failed = attempt(State::Failed, &[(0, Some(0))]);
-    failed.attachment.error = Some(Failure::new(reason, ""));
-    failed.attachment.ens_status = shown.to_owned();
+    failed.state = AttemptState::failed(Failure::new(reason, ""));
+    failed.ens_status = shown.to_owned();
     let uid = Uid(uuid::Uuid::from_u128(2));
-    let mut appeared = Attempt::external(&instance(), &eni(), uid, "InUse", at(seen), at(seen));
-    appeared.attachment.state = State::Attached;
+    let state = AttemptState::of(State::Attached);
+    let appeared = Attempt::external(&instance(), &eni(), uid, state, "InUse", at(seen), at(seen));
     let expected: &[Violation] = if holds { &[] } else { &[Violation::Truth] };
     assert_eq!(breaks(&of([failed]), &of([appeared]), 50), expected);
 }

@@ -1,24 +1,30 @@
-//! What has to hold of what callers were told, beside what really came of it.
+//! Invariants of what callers see, compared with what happened in ENS.
 
 use crate::model::{SendEffect, State};
 
-/// L1: ENS holds no more on an instance than its limit, as far as the gateways sent it.
+/// L1: ENS has no more ENIs on an instance than its limit, as far as the gateways sent them.
 #[must_use]
 pub const fn within_limit(occupied: usize, limit: usize) -> bool {
     occupied <= limit
 }
 
-/// A1: an end that callers are shown agrees with ENS. `in_use`: whether ENS has the ENI in use on the instance.
+/// A1: an end that callers are shown agrees with ENS. `in_use`: whether ENS has the ENI in use on
+/// the instance.
 #[must_use]
 pub const fn agrees(shown: State, in_use: bool) -> bool {
     match shown {
         State::Attached => in_use,
         State::Failed | State::Detached => !in_use,
-        State::Pending | State::Verifying | State::Attaching | State::Detaching | State::Unknown => true,
+        State::Pending
+        | State::Verifying
+        | State::Attaching
+        | State::Detaching
+        | State::Unknown => true,
     }
 }
 
-/// A2: what one attempt is shown as after it was shown as `before`; states between may have been skipped.
+/// A2: how one attempt is shown after it was shown as `before`. States between may have been
+/// skipped.
 #[must_use]
 pub fn may_be_shown(before: State, after: State) -> bool {
     before == after || before.may_become(after)
@@ -30,11 +36,11 @@ pub const fn rises(revision: u64, next: u64) -> bool {
     next > revision
 }
 
-/// D1: what a caller was told of his attach beside what came to ENS for it, then or later: `arrived` calls, of which `applied` took
-/// effect.
+/// D1: the reported effect of an attach agrees with the calls that reached ENS for it, then or
+/// later. `arrived` calls reached ENS, and `applied` of them took effect.
 #[must_use]
-pub const fn reported_truthfully(told: SendEffect, arrived: u64, applied: u64) -> bool {
-    match told {
+pub const fn reported_truthfully(reported: SendEffect, arrived: u64, applied: u64) -> bool {
+    match reported {
         SendEffect::Nothing => arrived == 0,
         SendEffect::Refused | SendEffect::NotApplied => applied == 0,
         SendEffect::TakenBack | SendEffect::Unknown => true,
@@ -46,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_was_told_that_nothing_was_sent_is_owed_more_than_who_was_told_of_a_refusal() {
+    fn a_report_of_nothing_sent_is_stricter_than_a_report_of_refusal() {
         assert!(reported_truthfully(SendEffect::Nothing, 0, 0));
         assert!(!reported_truthfully(SendEffect::Nothing, 1, 0));
         assert!(reported_truthfully(SendEffect::Refused, 1, 0));
@@ -63,7 +69,13 @@ mod tests {
 
     #[test]
     fn an_end_is_shown_again_or_followed_by_a_detach() {
-        assert!(may_be_shown(State::Attached, State::Attached) && may_be_shown(State::Attached, State::Detached));
-        assert!(!may_be_shown(State::Failed, State::Attached) && !may_be_shown(State::Detached, State::Detaching));
+        assert!(
+            may_be_shown(State::Attached, State::Attached)
+                && may_be_shown(State::Attached, State::Detached)
+        );
+        assert!(
+            !may_be_shown(State::Failed, State::Attached)
+                && !may_be_shown(State::Detached, State::Detaching)
+        );
     }
 }

@@ -1,8 +1,8 @@
--- Hides what is due from others for a while, by this server's clock.
+-- Hides due members from other replicas for a while, by this server's clock.
 --
 -- KEYS: due queue, or reconciliations
 -- ARGV: visibility in us, member*
--- Returns: those that were still due
+-- Returns: the members that were still due
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local claimed = {}

@@ -1,4 +1,4 @@
--- Compares and sets one record, and knows no rule. Whatever does not agree changes nothing and is answered with what is there.
+-- Compares and sets one record, without any rule. On a mismatch nothing changes, and the reply has what is stored.
 --
 -- KEYS: epoch [, record, due queue, channel, reconciliations [, request entry to read { , request entry to write }*]]
 -- ARGV: 'look'
@@ -6,8 +6,8 @@
 --    or 'epoch', epoch that was seen ('' if none), replication id that was seen, hold in us, settings
 --    or 'attend' (then the second key is the members'): settings of a replica that is alive, us after which one counts as gone
 --    or 'tend' (then the second and third key are the due queue and the reconciliations): the farthest from now that each may be due, in us
---    or 'commit', version, epoch, now in us, record, life in ms ('' for ever), notice ('SPUBLISH', 'PUBLISH' or ''),
---       instance, its next comparison in us ('' as it is, '-' none), number of request entries, { request entry ('' for none any more) }*,
+--    or 'commit', version, epoch, now in us, record, life in ms ('' without limit), notice ('SPUBLISH', 'PUBLISH' or ''),
+--       instance, its next reconciliation in us ('' as it is, '-' none), number of request entries, { request entry ('' for none any more) }*,
 --       { due member, due in us ('' for no more) }*
 -- Returns: { 'committed', time in us, version }
 --    or    { 'found', time in us, epoch, replication id [, version, record, request entry] }
@@ -49,7 +49,7 @@ if ARGV[1] == 'attend' then
 end
 
 if ARGV[1] == 'tend' then
-  -- What is due later than it may be was put there by another clock.
+  -- Another clock wrote times that are later than allowed.
   for i = 2, 3 do
     local latest = '(' .. text(now + tonumber(ARGV[i]))
     for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[i], latest, '+inf', 'LIMIT', 0, 1000)) do
@@ -64,7 +64,7 @@ if ARGV[1] == 'commit'
   and epoch == ARGV[3] and string.match(epoch, '^%x+') == replid
   and math.abs(now - tonumber(ARGV[4])) <= 250000 then
   local version = text(math.max(tonumber(ARGV[2]) + 1, now))
-  -- First, for it is what a server that may not write refuses: out of memory, too few replicas.
+  -- First, because a server that may not write refuses it: out of memory, too few replicas.
   if ARGV[6] == '' then
     redis.call('SET', KEYS[2], version .. '\n' .. ARGV[5])
   else
@@ -76,7 +76,7 @@ if ARGV[1] == 'commit'
     redis.call('ZADD', KEYS[5], ARGV[9], ARGV[8])
   end
   local requests = tonumber(ARGV[10])
-  -- Not DEL: it would be one more right that the user of the ACL needs.
+  -- Not DEL, which would be one more right for the ACL user.
   for i = 1, requests do redis.call('SET', KEYS[6 + i], ARGV[10 + i], 'PX', ARGV[10 + i] == '' and 1 or 86400000) end
   for i = 11 + requests, #ARGV, 2 do
     if ARGV[i + 1] == '' then
@@ -85,7 +85,7 @@ if ARGV[1] == 'commit'
       redis.call('ZADD', KEYS[3], ARGV[i + 1], ARGV[i])
     end
   end
-  -- A notice is a hint: that it cannot be sent fails nothing.
+  -- A notification is only a hint, so a failure to send it is ignored.
   if ARGV[7] ~= '' then redis.pcall(ARGV[7], KEYS[4], ARGV[8]) end
   return { 'committed', text(now), version }
 end

@@ -1,19 +1,20 @@
-//! Connecting to one server, wherever it is: over TCP, TLS or a socket of this machine, signed in.
+//! Connects to one server over TCP, TLS or a Unix socket, and authenticates.
 
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo as _,
-    ProtocolVersion, RedisConnectionInfo, RedisResult, TlsCertificates,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind,
+    IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo, RedisResult, TlsCertificates,
 };
 use secrecy::ExposeSecret as _;
 use socket2::TcpKeepalive;
 
+use super::errors::describe;
 use super::settings::{InvalidSettings, Login, RedisSettings, RedisTls, ServerAddr};
 
-/// Connects to servers of one ledger.
+/// Connects to the servers of one ledger.
 #[derive(Debug, Clone)]
 pub(super) struct Dialer {
     tls: Option<RedisTls>,
@@ -32,10 +33,10 @@ impl Dialer {
             connect_timeout: settings.connect_timeout,
             response_timeout: settings.response_timeout,
         };
-        // Certificates that cannot be read are known now, and not at each try to connect.
+        // Certificates that cannot be read fail here, and not at each try to connect.
         let anywhere = ServerAddr::Tcp("localhost".to_owned(), 1);
         let built = dialer.client(&anywhere, RedisConnectionInfo::default());
-        built.map_err(|error| InvalidSettings::Tls(super::describe(&error)))?;
+        built.map_err(|error| InvalidSettings::Tls(describe(&error)))?;
         Ok(dialer)
     }
 
@@ -44,7 +45,7 @@ impl Dialer {
         self.connect_with(place, self.signed_in(), self.config()).await
     }
 
-    /// A connection that also hears what the server pushes; `config` says who listens.
+    /// A connection that also receives pushed messages. `config` names the receiver.
     pub(super) async fn listen(
         &self,
         place: &ServerAddr,
@@ -54,19 +55,22 @@ impl Dialer {
         self.connect_with(place, resp3, config).await
     }
 
-    /// A connection to a sentinel: it has no databases, and perhaps no password where the servers have one.
-    pub(super) async fn connect_sentinel(&self, place: &ServerAddr) -> RedisResult<MultiplexedConnection> {
+    /// A connection to a sentinel. It has no databases, and may have no password where the servers
+    /// have one.
+    pub(super) async fn connect_sentinel(
+        &self,
+        place: &ServerAddr,
+    ) -> RedisResult<MultiplexedConnection> {
         let signed_in = self.signed_in().set_db(0);
         match self.connect_with(place, signed_in, self.config()).await {
             Err(error) if error.kind() == ErrorKind::AuthenticationFailed => {
-                self.connect_with(place, RedisConnectionInfo::default(), self.config())
-                    .await
+                self.connect_with(place, RedisConnectionInfo::default(), self.config()).await
             }
             connected => connected,
         }
     }
 
-    /// How a connection behaves.
+    /// The settings of a connection.
     pub(super) fn config(&self) -> AsyncConnectionConfig {
         AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
@@ -94,7 +98,7 @@ impl Dialer {
         redis
     }
 
-    /// The kernel gives a silent peer up too, for connections on which nothing is asked.
+    /// The kernel also detects a silent peer, for connections without requests.
     fn client(&self, place: &ServerAddr, redis: RedisConnectionInfo) -> RedisResult<Client> {
         let keepalive = TcpKeepalive::new()
             .with_time(Duration::from_secs(5))
@@ -114,10 +118,7 @@ impl Dialer {
                 tls_params: None,
             },
         };
-        let info = address
-            .into_connection_info()?
-            .set_redis_settings(redis)
-            .set_tcp_settings(tcp);
+        let info = address.into_connection_info()?.set_redis_settings(redis).set_tcp_settings(tcp);
         match &self.tls {
             None => Client::open(info),
             Some(tls) => Client::build_with_tls(info, certificates(tls)),

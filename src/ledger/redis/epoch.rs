@@ -1,5 +1,5 @@
-//! The epoch of a partition, as its epoch key holds it: which server wrote it, until when the partition is closed, and
-//! the settings that all replicas act by. One line of text, compared as a whole by the commit script.
+//! The epoch of a partition, as stored: the server that wrote it, the end of the hold-down, and the
+//! settings of all replicas. One line of text, which the commit script compares as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,40 +11,40 @@ use crate::ledger::keys::{PARTITIONS, PartitionId};
 use crate::ledger::record::FORMAT;
 use crate::model::Timestamp;
 
-/// What all replicas that share a ledger act by: with two limits there would be none.
+/// The settings that all replicas of a ledger share. Two replicas with different limits would
+/// enforce neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SharedSettings {
-    /// The bounds of the rules.
+    /// The shared bounds of the rules.
     pub bounds: SharedBounds,
     /// Whether every replica waits for Redis' replicas before each send.
     pub synced: bool,
 }
 
 impl SharedSettings {
-    /// The safer one of each.
+    /// The safer value of each setting.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
-        Self {
-            bounds: self.bounds.join(other.bounds),
-            synced: self.synced && other.synced,
-        }
+        Self { bounds: self.bounds.join(other.bounds), synced: self.synced && other.synced }
     }
 
-    /// Whether a replica with these settings may act by it.
+    /// Whether a replica with these settings may use it.
     #[must_use]
     pub fn covers(&self, ours: &Self) -> bool {
         self.join(*ours) == *self
     }
 
-    /// How long a partition stays closed after data may have been lost.
+    /// How long a partition stays closed after a possible loss of data.
     #[must_use]
     pub fn recovery_hold_down(&self) -> Duration {
         self.bounds.recovery_hold_down()
     }
 
-    /// Reads what [`Display`](fmt::Display) wrote. `None` for what this version does not understand.
+    /// Parses the output of [`Display`](fmt::Display). `None` for text that this version does not
+    /// understand.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let fields: BTreeMap<&str, &str> = text.split(' ').filter_map(|field| field.split_once('=')).collect();
+        let fields: BTreeMap<&str, &str> =
+            text.split(' ').filter_map(|field| field.split_once('=')).collect();
         let millis = |name: &str| Some(Duration::from_millis(fields.get(name)?.parse().ok()?));
         (fields.get("format")?.parse() == Ok(FORMAT)).then_some(())?;
         Some(Self {
@@ -62,7 +62,7 @@ impl SharedSettings {
 }
 
 impl fmt::Display for SharedSettings {
-    /// As it stands at the end of an epoch.
+    /// The form at the end of an epoch's text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { bounds, synced } = self;
         write!(
@@ -78,32 +78,36 @@ impl fmt::Display for SharedSettings {
     }
 }
 
-/// An epoch, read: `<replication id> <hold until, us> <agreement>`.
+/// A parsed epoch: `<replication id> <hold until, us> <agreement>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Epoch<'a> {
     pub(super) replication_id: &'a str,
     pub(super) hold_until: Timestamp,
-    /// What replicas share, where this version understands it.
+    /// The shared settings, if this version understands them.
     pub(super) agreement: Option<SharedSettings>,
     text: &'a str,
 }
 
 impl<'a> Epoch<'a> {
-    /// `None` for a missing one, and for what nobody here wrote: as good as missing.
+    /// `None` for a missing epoch, and for a text that no gateway wrote. Both count as missing.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.splitn(3, ' ');
         let replication_id = parts.next()?;
         let hold_until = Timestamp::from_micros(parts.next()?.parse().ok()?);
         let agreement = SharedSettings::parse(parts.next()?);
-        Some(Self {
-            replication_id,
-            hold_until,
-            agreement,
-            text,
-        })
+        Some(Self { replication_id, hold_until, agreement, text })
     }
 
-    /// Why this replica must not write here, if another version made it.
+    /// The partition state that it gives.
+    pub(super) fn partition(&self) -> Partition {
+        Partition {
+            epoch: self.text.to_owned(),
+            hold_down_until: self.hold_until,
+            shared: self.agreement.map(|agreement| agreement.bounds),
+        }
+    }
+
+    /// Why this replica must not write here, if another version wrote it.
     pub(super) fn disagreement(&self) -> Option<String> {
         self.agreement.is_none().then(|| {
             format!(
@@ -114,7 +118,7 @@ impl<'a> Epoch<'a> {
         })
     }
 
-    /// In what the shared settings differ from a replica's own, in words.
+    /// The differences between the shared settings and a replica's own, as text.
     pub(super) fn difference(&self, ours: &SharedSettings) -> Option<String> {
         let shared = self.agreement.filter(|shared| shared != ours)?;
         Some(format!(
@@ -124,7 +128,7 @@ impl<'a> Epoch<'a> {
     }
 }
 
-/// What is known of each partition, for [`Health`](crate::ledger::Health).
+/// The known state of each partition, for [`Health`](crate::ledger::Health).
 #[derive(Debug)]
 pub(super) struct Views([View; PARTITIONS as usize]);
 
@@ -144,34 +148,32 @@ impl Default for Views {
 impl Views {
     pub(super) fn saw(&mut self, partition: PartitionId, epoch: &Epoch<'_>, ours: &SharedSettings) {
         self.0[partition.index()] = View {
-            partition: Partition {
-                epoch: epoch.text.to_owned(),
-                hold_down_until: epoch.hold_until,
-                shared: epoch.agreement.map(|agreement| agreement.bounds),
-            },
+            partition: epoch.partition(),
             disagreement: epoch.disagreement(),
             difference: epoch.difference(ours),
         };
     }
 
-    /// How many partitions are closed, each by the clock of its own server.
+    /// Number of closed partitions, each by the clock of its own server.
     pub(super) fn recovering(&self, now: impl Fn(PartitionId) -> Timestamp) -> usize {
         PartitionId::all()
-            .filter(|&partition| self.0[partition.index()].partition.hold_down_until > now(partition))
+            .filter(|&partition| {
+                self.0[partition.index()].partition.hold_down_until > now(partition)
+            })
             .count()
     }
 
-    /// As it was seen last.
+    /// The last known state.
     pub(super) fn partition(&self, partition: PartitionId) -> Partition {
         self.0[partition.index()].partition.clone()
     }
 
-    /// Each disagreement once.
+    /// Each disagreement, without duplicates.
     pub(super) fn disagreements(&self) -> BTreeSet<String> {
         self.0.iter().filter_map(|view| view.disagreement.clone()).collect()
     }
 
-    /// Each difference once.
+    /// Each difference, without duplicates.
     pub(super) fn differences(&self) -> BTreeSet<String> {
         self.0.iter().filter_map(|view| view.difference.clone()).collect()
     }
@@ -183,10 +185,7 @@ mod tests {
     use crate::ledger::Bounds;
 
     fn ours() -> SharedSettings {
-        SharedSettings {
-            bounds: Bounds::default().shared(),
-            synced: false,
-        }
+        SharedSettings { bounds: Bounds::default().shared(), synced: false }
     }
 
     #[test]

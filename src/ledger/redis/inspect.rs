@@ -1,68 +1,69 @@
-//! Looking at a ledger without touching it: what `check` reports of a server, and of the epochs on it.
+//! Inspects a ledger without changing it. `check` reports the state of a server and of its epochs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
-use redis::aio::MultiplexedConnection;
-use redis::{RedisError, RedisResult, cmd};
+use redis::{RedisError, cmd};
 use tokio::time::Instant;
 
 use crate::model::Timestamp;
 
 use super::epoch::Epoch;
-use super::node::Node;
-use super::node::connection::{describe, is_answer};
-use super::node::preflight::{self, fact};
+use super::errors::{describe, is_answer};
+use super::info::field;
 use super::scripts::StoredRecord;
-use super::{InvalidSettings, RedisSettings, Shared, init, topology};
+use super::settings::{InvalidSettings, RedisSettings};
+use super::shared::Shared;
+use super::topology;
 
-/// Round trips that are measured.
+/// Number of round trips that are measured.
 const TRIPS: usize = 5;
 
-/// What was found.
+/// The result of an inspection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
     /// Its name and version, such as `redis 7.0.15`.
     pub server: String,
-    /// The quickest of a few round trips.
+    /// The shortest of a few round trips.
     pub round_trip: Duration,
     /// The server's clock, estimated at the end of the inspection.
     pub now: Timestamp,
     /// Why it must not be used.
     pub misconfigured: Vec<String>,
-    /// What it does not guarantee.
+    /// Guarantees that it does not give.
     pub warnings: Vec<String>,
-    /// What would happen to a replica that connects now.
+    /// The state that a replica that connects now would find.
     pub standing: LedgerState,
 }
 
-/// How the epochs stand.
+/// The state of the epochs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LedgerState {
-    /// It would be granted to.
+    /// Grants would be given.
     Open,
-    /// There is nothing at all. Unless it is told that the ledger is new, a replica takes it for one that lost everything.
+    /// Nothing is stored. A replica treats it as a ledger that lost everything, unless
+    /// `ledger.fresh` is set.
     Empty,
-    /// These many partitions lost their epoch, or have one of another server: a hold would begin.
+    /// This number of partitions lost their epoch, or have one of another server. A hold-down would
+    /// begin.
     Lost(usize),
-    /// These many partitions are in a hold that ends in this time.
+    /// This number of partitions are in a hold-down that ends in this time.
     Recovering(usize, Duration),
-    /// Another version made it: this one would not be ready.
+    /// Another version created it. This replica would not be ready.
     Disagrees(String),
 }
 
-/// Why nothing was found.
+/// Why an inspection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// No connection could ever be made so.
+    /// No connection could ever be made with these settings.
     #[error(transparent)]
     Settings(#[from] InvalidSettings),
-    /// Nobody answers.
+    /// No server answers.
     #[error("it cannot be reached: {0}")]
     Unreachable(String),
-    /// It answers, and does not let this user do what a ledger needs.
+    /// The server answers, but this user lacks a right that a ledger needs.
     #[error("it refuses: {0}")]
     Refused(String),
 }
@@ -76,32 +77,32 @@ impl From<RedisError> for InspectError {
     }
 }
 
-/// Looks at the ledger of these settings. Writes nothing but the scripts into the server's cache.
+/// Inspects the ledger of these settings. Writes nothing but the scripts into the server's cache.
 ///
 /// # Errors
 /// It cannot be reached, or refuses.
 pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError> {
     let shared = Arc::new(Shared::new(settings)?);
-    let mut nodes = topology::connect_all(&shared).await?;
+    let nodes = topology::connect_all(&shared).await?;
     let mut names = BTreeSet::new();
     let (mut misconfigured, mut warnings) = (BTreeSet::new(), BTreeSet::new());
     let (mut round_trip, mut now) = (Duration::MAX, Timestamp::default());
     let (mut found, mut empty) = (Vec::new(), true);
-    for (node, connection) in &mut nodes {
+    for (node, connection) in &nodes {
         for _ in 0..TRIPS {
             let sent = Instant::now();
-            let () = cmd("PING").query_async(connection).await?;
+            let () = cmd("PING").query_async(&mut connection.clone()).await?;
             round_trip = round_trip.min(sent.elapsed());
         }
-        let info: String = cmd("INFO").query_async(connection).await?;
+        let info: String = cmd("INFO").query_async(&mut connection.clone()).await?;
         names.insert(server(&info));
-        let fitness = preflight::inspect(node, connection).await?;
-        misconfigured.extend(fitness.errors);
-        warnings.extend(fitness.warnings);
+        let preflight = node.preflight.inspect(connection).await?;
+        misconfigured.extend(preflight.errors);
+        warnings.extend(preflight.warnings);
         warnings.extend(persistence(&info));
-        found.extend(epochs(node, connection).await?);
-        empty &= init::find_stored(node, connection).await?.is_none();
-        now = node.clock.now();
+        found.extend(node.epochs.read_all(connection).await?);
+        empty &= node.epochs.find_stored(connection).await?.is_none();
+        now = node.epochs.now();
     }
     let epochs = found.iter().filter_map(|found| Epoch::parse(&found.epoch));
     warnings.extend(epochs.filter_map(|epoch| epoch.difference(&shared.settings.agreement)));
@@ -121,15 +122,6 @@ pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError
         warnings: warnings.into_iter().collect(),
         standing,
     })
-}
-
-async fn epochs(node: &Node, connection: &MultiplexedConnection) -> RedisResult<Vec<StoredRecord>> {
-    let partitions = node.partitions();
-    let looked = partitions.iter().map(|&partition| {
-        let (mut connection, keys) = (connection.clone(), [node.shared.keys.epoch(partition)]);
-        async move { node.read_epoch(&mut connection, &keys).await }
-    });
-    try_join_all(looked).await
 }
 
 fn evaluate(found: &[StoredRecord]) -> LedgerState {
@@ -157,24 +149,24 @@ fn evaluate(found: &[StoredRecord]) -> LedgerState {
 }
 
 fn server(info: &str) -> String {
-    match (fact(info, "valkey_version"), fact(info, "redis_version")) {
+    match (field(info, "valkey_version"), field(info, "redis_version")) {
         (Some(version), _) => format!("valkey {version}"),
         (None, Some(version)) => format!("redis {version}"),
-        (None, None) => "a server that does not tell its version".to_owned(),
+        (None, None) => "a server that does not report its version".to_owned(),
     }
 }
 
-/// Safety does not rest on it, for a restart is noticed; what is remembered of attachments does.
+/// Safety does not depend on it, because a restart is detected. The stored attachments do.
 fn persistence(info: &str) -> Vec<String> {
     let mut warnings = Vec::new();
-    if fact(info, "aof_enabled") == Some("0") {
+    if field(info, "aof_enabled") == Some("0") {
         warnings.push(
             "appendonly is off: a restart of redis forgets attachments and request ids, at least the latest ones"
                 .to_owned(),
         );
     }
     for name in ["aof_last_write_status", "rdb_last_bgsave_status"] {
-        if let Some(status) = fact(info, name).filter(|status| *status != "ok") {
+        if let Some(status) = field(info, name).filter(|status| *status != "ok") {
             warnings.push(format!("the server cannot write to its disk ({name} is {status})"));
         }
     }
@@ -189,12 +181,7 @@ mod tests {
 
     fn found(epoch: &str) -> StoredRecord {
         let (now, replication_id) = (Timestamp::from_micros(10_000_000), SERVER.to_owned());
-        StoredRecord {
-            now,
-            epoch: epoch.to_owned(),
-            replication_id,
-            ..StoredRecord::default()
-        }
+        StoredRecord { now, epoch: epoch.to_owned(), replication_id, ..StoredRecord::default() }
     }
 
     fn standing(epochs: &[&str]) -> LedgerState {
@@ -203,15 +190,14 @@ mod tests {
 
     #[test]
     fn the_worst_partition_speaks_for_all() {
-        let ours = RedisSettings::new(super::super::Servers::Cluster(Vec::new())).agreement;
+        let ours =
+            RedisSettings::new(super::super::settings::Servers::Cluster(Vec::new())).agreement;
         let epoch = |server: &str, hold_until: u64| format!("{server} {hold_until} {ours}");
-        let (open, past, held) = (epoch(SERVER, 0), epoch(SERVER, 9_000_000), epoch(SERVER, 12_000_000));
+        let (open, past, held) =
+            (epoch(SERVER, 0), epoch(SERVER, 9_000_000), epoch(SERVER, 12_000_000));
         let other_server = epoch("ffffffff", 0);
         assert_eq!(standing(&[&open, &past]), LedgerState::Open);
-        assert_eq!(
-            standing(&[&open, &held]),
-            LedgerState::Recovering(1, Duration::from_secs(2))
-        );
+        assert_eq!(standing(&[&open, &held]), LedgerState::Recovering(1, Duration::from_secs(2)));
         assert_eq!(standing(&[&open, &held, "", &other_server]), LedgerState::Lost(2));
         let other_version = standing(&["", "0123abcd 0 format=2"]);
         assert!(

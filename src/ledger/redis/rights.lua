@@ -1,5 +1,5 @@
--- Tries every command that the other scripts use, on keys of its own, and leaves nothing behind for long: a script that lacks a right
--- fails half-way, when a record is written and its place in the queue is not.
+-- Tries every command that the other scripts use, on scratch keys that it removes or that expire soon. A script that lacks a
+-- right would fail half-way, after it wrote a record and before the record's place in the queue.
 --
 -- KEYS: a string, a sorted set, a hash
 -- Returns: the commands that this user may not run

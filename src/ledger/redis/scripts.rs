@@ -1,8 +1,8 @@
-//! The three scripts, and how what they answer is read. All are loaded when a connection is made; a cold cache is met all the same. A fourth
-//! one only tries whether they may run.
+//! The scripts, and the parsing of their replies. All are loaded when a connection is made. The
+//! driver reloads one that the server forgot. `rights` only tests whether the others may run.
 
 use redis::aio::MultiplexedConnection;
-use redis::{RedisResult, Script};
+use redis::{ErrorKind, RedisError, RedisResult, Script};
 
 use crate::model::Timestamp;
 
@@ -24,15 +24,15 @@ impl Scripts {
         }
     }
 
-    pub(super) async fn load(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    pub(super) async fn load(&self, connection: &MultiplexedConnection) -> RedisResult<()> {
         for script in [&self.commit, &self.claim, &self.take, &self.rights] {
-            script.load_async(connection).await?;
+            script.load_async(&mut connection.clone()).await?;
         }
         Ok(())
     }
 }
 
-/// What `commit.lua` answered.
+/// A reply of `commit.lua`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ScriptReply {
     Committed {
@@ -40,19 +40,19 @@ pub(super) enum ScriptReply {
         version: u64,
     },
     Found(StoredRecord),
-    /// And the settings of every replica that is alive.
+    /// The same, with the settings of every replica that is alive.
     Attended(StoredRecord, Vec<String>),
 }
 
-/// What is there.
+/// The stored state.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct StoredRecord {
     pub(super) now: Timestamp,
-    /// Empty if there is none.
+    /// The epoch. Empty if there is none.
     pub(super) epoch: String,
-    /// The server's own.
+    /// The server's replication id.
     pub(super) replication_id: String,
-    /// 0 if there is no record, or none was asked for.
+    /// 0 if there is no record, or none was requested.
     pub(super) version: u64,
     /// JSON; empty as above.
     pub(super) record: String,
@@ -69,16 +69,21 @@ impl ScriptReply {
         }
     }
 
-    /// `None` for what the script never answers.
+    /// The stored record. An error if the script replied otherwise.
+    pub(super) fn found(self) -> RedisResult<StoredRecord> {
+        match self {
+            Self::Found(found) => Ok(found),
+            Self::Committed { .. } | Self::Attended(..) => Err(unexpected()),
+        }
+    }
+
+    /// `None` for a reply that the script never gives.
     pub(super) fn read(reply: Vec<String>) -> Option<Self> {
         let mut reply = reply.into_iter();
         let kind = reply.next()?;
         let now = Timestamp::from_micros(reply.next()?.parse().ok()?);
         match kind.as_str() {
-            "committed" => Some(Self::Committed {
-                now,
-                version: reply.next()?.parse().ok()?,
-            }),
+            "committed" => Some(Self::Committed { now, version: reply.next()?.parse().ok()? }),
             "attended" => Some(Self::Attended(
                 StoredRecord {
                     now,
@@ -99,6 +104,12 @@ impl ScriptReply {
             _ => None,
         }
     }
+}
+
+/// The error for a reply that the commit script does not give.
+pub(super) fn unexpected() -> RedisError {
+    let why = "the commit script gave an unexpected answer";
+    (ErrorKind::UnexpectedReturnType, why).into()
 }
 
 #[cfg(test)]
@@ -126,10 +137,7 @@ mod tests {
         let Some(ScriptReply::Found(found)) = read(&["found", "5", "", "r", "9", "{}", ""]) else {
             panic!("not found")
         };
-        assert_eq!(
-            (found.version, found.record.as_str(), found.request.as_str()),
-            (9, "{}", "")
-        );
+        assert_eq!((found.version, found.record.as_str(), found.request.as_str()), (9, "{}", ""));
         let found = StoredRecord {
             now,
             epoch: "e".into(),
@@ -154,27 +162,16 @@ mod tests {
     #[test]
     fn every_command_of_the_scripts_is_tried() {
         let commands = |script: &str| -> std::collections::BTreeSet<String> {
-            let calls = script
-                .split("redis.call('")
-                .flat_map(|part| part.split("\ntry('"))
-                .skip(1);
-            calls
-                .map(|call| call.split('\'').next().expect("a name").to_owned())
-                .collect()
+            let calls = script.split("redis.call('").flat_map(|part| part.split("\ntry('")).skip(1);
+            calls.map(|call| call.split('\'').next().expect("a name").to_owned()).collect()
         };
         let mut tried = commands(include_str!("rights.lua"));
-        // Every look at an epoch tries these.
+        // Every check of an epoch tries these.
         tried.extend(["INFO", "TIME"].map(str::to_owned));
-        for script in [
-            include_str!("commit.lua"),
-            include_str!("claim.lua"),
-            include_str!("take.lua"),
-        ] {
-            assert!(
-                commands(script).is_subset(&tried),
-                "{:?} and {tried:?}",
-                commands(script)
-            );
+        for script in
+            [include_str!("commit.lua"), include_str!("claim.lua"), include_str!("take.lua")]
+        {
+            assert!(commands(script).is_subset(&tried), "{:?} and {tried:?}", commands(script));
         }
     }
 
@@ -182,7 +179,10 @@ mod tests {
     #[test]
     fn the_commit_script_says_what_the_contract_says() {
         let script = include_str!("commit.lua");
-        assert!(script.contains(&format!("<= {} then", crate::ledger::MAX_CLOCK_DIFFERENCE.as_micros())));
+        assert!(
+            script
+                .contains(&format!("<= {} then", crate::ledger::MAX_CLOCK_DIFFERENCE.as_micros()))
+        );
         assert!(script.contains(&format!(" or {})", crate::ledger::REQUEST_LIFE.as_millis())));
     }
 }

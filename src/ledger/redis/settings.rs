@@ -1,4 +1,4 @@
-//! What a [`Redis`](super::Redis) ledger needs to know.
+//! Settings of a [`Redis`](super::Redis) ledger.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,60 +9,62 @@ use secrecy::{SecretSlice, SecretString};
 use crate::ledger::{Bounds, keys::InvalidPrefix};
 use crate::rate_limit::Rates;
 
-use super::SharedSettings;
+use super::epoch::SharedSettings;
 
-/// How to reach a Redis, and what all replicas that share it agree on.
+/// How to reach a Redis, and the settings on which all its replicas agree.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
     /// Where the records are.
     pub servers: Servers,
-    /// Set: over TLS, to sentinels too.
+    /// TLS settings, for sentinels too. `None` means without TLS.
     pub tls: Option<RedisTls>,
-    /// Who signs in. Sentinels that take no password are asked without it.
+    /// The credentials. Sentinels that take no password are used without them.
     pub login: Login,
-    /// The database; a cluster has only 0.
+    /// The database. A cluster has only 0.
     pub db: u32,
-    /// What every key begins with; no braces. Default `eni-gateway:`.
+    /// The prefix of every key, without braces. Default `eni-gateway:`.
     pub prefix: String,
-    /// What this replica brings to the settings that all replicas share. Default: the bounds' defaults.
+    /// This replica's part of the settings that all replicas share. Default: the defaults of the
+    /// bounds.
     pub agreement: SharedSettings,
-    /// How many Redis replicas must have a reservation before it is sent: all that the primary has. Then a failover needs no
-    /// hold. Default 0.
+    /// Number of Redis replicas that must have a reservation before it is sent: all that the
+    /// primary has. A failover then needs no hold-down. Default 0.
     pub sync_replicas: usize,
-    /// The farthest in the future that a comparison is ever due. Default 31 min.
+    /// The farthest future time at which a reconciliation is ever due. Default 31 min.
     pub reconcile_horizon: Duration,
-    /// Whether an empty ledger, found at the first connect, is a new one, which needs no hold. Default false.
+    /// Whether an empty ledger, found at the first connect, is new and needs no hold-down. Default
+    /// false.
     pub fresh: bool,
     /// The account's budget of ENS calls. Default 5 attaches and 20 describes a second.
     pub rates: Rates,
-    /// How long one call of the ledger may take, all its trips together. Default 500 ms.
+    /// Timeout for one call of the ledger, for all its trips together. Default 500 ms.
     pub response_timeout: Duration,
-    /// How long connecting may take. Default 1 s.
+    /// Timeout for connecting. Default 1 s.
     pub connect_timeout: Duration,
 }
 
-/// Where the records are.
+/// The servers of the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Servers {
     /// On one server.
     One(ServerAddr),
     /// On the primary that these sentinels name.
     Sentinels {
-        /// Where sentinels are.
+        /// The sentinels of a primary.
         sentinels: Vec<ServerAddr>,
         /// The primary's name.
         master: String,
     },
-    /// On the primaries of a cluster, which these nodes know.
+    /// On the primaries of a cluster that contains these nodes.
     Cluster(Vec<ServerAddr>),
 }
 
-/// Where a server listens.
+/// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ServerAddr {
     /// A host, by name or address, and its port.
     Tcp(String, u16),
-    /// A socket of this machine.
+    /// A Unix socket.
     Unix(PathBuf),
 }
 
@@ -76,25 +78,25 @@ impl fmt::Display for ServerAddr {
     }
 }
 
-/// Who signs in.
+/// Credentials.
 #[derive(Debug, Clone, Default)]
 pub struct Login {
-    /// A user of the ACL; the default one if there is none.
+    /// A user of the ACL. `None` means the default user.
     pub user: Option<String>,
     /// The password.
     pub password: Option<SecretString>,
 }
 
-/// How a server proves who it is, and how we do. All in PEM.
+/// TLS certificates, all in PEM.
 #[derive(Debug, Clone, Default)]
 pub struct RedisTls {
-    /// The certificate authorities that are believed; the system's if not set.
+    /// The CA bundle used to verify the server. The system's if not set.
     pub authorities: Option<Vec<u8>>,
-    /// Our certificate chain and its key, where the server asks for one.
+    /// The client certificate chain and its key, where the server requires one.
     pub identity: Option<Identity>,
 }
 
-/// A certificate of our own.
+/// A client certificate.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The chain, in PEM.
@@ -107,7 +109,9 @@ pub struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidSettings {
     /// The certificates or the key cannot be used.
-    #[error("tls to the ledger cannot be set up (ledger.ca_file, ledger.cert_file, ledger.key_file): {0}")]
+    #[error(
+        "tls to the ledger cannot be set up (ledger.ca_file, ledger.cert_file, ledger.key_file): {0}"
+    )]
     Tls(String),
     /// The prefix cannot be used.
     #[error(transparent)]
@@ -124,10 +128,7 @@ impl RedisSettings {
             login: Login::default(),
             db: 0,
             prefix: "eni-gateway:".to_owned(),
-            agreement: SharedSettings {
-                bounds: Bounds::default().shared(),
-                synced: false,
-            },
+            agreement: SharedSettings { bounds: Bounds::default().shared(), synced: false },
             sync_replicas: 0,
             reconcile_horizon: Bounds::default().reconcile_horizon(),
             fresh: false,
@@ -144,7 +145,8 @@ mod tests {
 
     #[test]
     fn secrets_are_never_shown() {
-        let mut settings = RedisSettings::new(Servers::One(ServerAddr::Tcp("localhost".to_owned(), 6379)));
+        let mut settings =
+            RedisSettings::new(Servers::One(ServerAddr::Tcp("localhost".to_owned(), 6379)));
         settings.login.password = Some(SecretString::from("hunter2"));
         settings.tls = Some(RedisTls {
             authorities: None,

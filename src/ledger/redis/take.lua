@@ -22,8 +22,7 @@ local function bounded(field, most)
 end
 
 local order, blocked, paused, probe = ARGV[1], ARGV[2] .. ':blocked', ARGV[2] .. ':paused', ARGV[2] .. ':probe'
--- An older version does not write how long a pause is: 120 s at most.
-local blocked_until = bounded(blocked, tonumber(redis.call('HGET', KEYS[1], paused) or 120000000))
+local blocked_until = bounded(blocked, tonumber(redis.call('HGET', KEYS[1], paused) or 0))
 
 if order == 'trip' then
   local pause = tonumber(ARGV[3])
@@ -61,7 +60,7 @@ for i = 9, #ARGV, 3 do
   wait = math.max(wait, after[i] - burst - now)
 end
 if blocked_until == 0 and ARGV[6] == '1' then
-  -- The token is kept for who has waited longest: for 100 ms, and an eighth of the wait that it was told; 10 s at most.
+  -- The token is kept for the caller that has waited longest: for 100 ms plus an eighth of the wait it was given, 10 s at most.
   local first, kept, left = ARGV[9] .. ':first', ARGV[9] .. ':kept', tonumber(ARGV[8])
   local kept_until, since = read(kept), now - tonumber(ARGV[7])
   local is_kept = kept_until > now and kept_until <= now + 10000000

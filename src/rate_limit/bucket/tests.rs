@@ -16,7 +16,7 @@ impl Desk {
     fn pass(&mut self, time: Duration) {
         self.2 += micros(time);
     }
-    /// How many tokens one who always waits as told gets in this long.
+    /// The tokens that a waiter gets in this time, if it always waits as long as the bucket asks.
     fn count(&mut self, class: RateClass, time: Duration) -> u64 {
         let end = self.2 + micros(time);
         let mut count = 0;
@@ -106,9 +106,13 @@ fn reads_that_never_pause_take_nothing_from_attaches() {
     let mut attaches = 0;
     let end = books.2 + micros(Duration::from_secs(60));
     while books.2 < end {
-        while books.order(RateLimitRequest::Take(RateClass::Read, None)) == RateLimitDecision::Granted {}
-        attaches +=
-            u64::from(books.order(RateLimitRequest::Take(RateClass::Describe, None)) == RateLimitDecision::Granted);
+        while books.order(RateLimitRequest::Take(RateClass::Read, None))
+            == RateLimitDecision::Granted
+        {}
+        attaches += u64::from(
+            books.order(RateLimitRequest::Take(RateClass::Describe, None))
+                == RateLimitDecision::Granted,
+        );
         books.pass(Duration::from_millis(1));
     }
     assert!(attaches >= 449, "{attaches}");
@@ -126,10 +130,7 @@ fn a_token_given_back_is_there_again_but_never_more_than_the_burst() {
         RateLimitDecision::Wait(Duration::from_millis(100))
     );
     for _ in 0..10 {
-        assert_eq!(
-            books.order(give_back(RateClass::Attach, false)),
-            RateLimitDecision::Granted
-        );
+        assert_eq!(books.order(give_back(RateClass::Attach, false)), RateLimitDecision::Granted);
     }
     assert_eq!(books.count(RateClass::Attach, Duration::from_millis(1)), 1);
 }
@@ -178,14 +179,8 @@ fn no_token_is_kept_for_who_cannot_wait_for_it() {
     let mut books = Desk::new(1.0, 20.0);
     let take = |waits| RateLimitRequest::Take(RateClass::Attach, waits);
     assert_eq!(books.order(take(None)), RateLimitDecision::Granted);
-    let hasty = Some(Waits {
-        since: Duration::from_secs(9),
-        most: Duration::from_millis(499),
-    });
-    assert_eq!(
-        books.order(take(hasty)),
-        RateLimitDecision::Wait(Duration::from_millis(500))
-    );
+    let hasty = Some(Waits { since: Duration::from_secs(9), most: Duration::from_millis(499) });
+    assert_eq!(books.order(take(hasty)), RateLimitDecision::Wait(Duration::from_millis(500)));
     books.pass(Duration::from_millis(500));
     assert_eq!(books.order(take(None)), RateLimitDecision::Granted);
 }
@@ -217,17 +212,9 @@ fn after_a_throttling_one_probe_at_a_time_goes_out_until_one_gets_through() {
         "what was taken before is no probe: the probe is still out"
     );
     books.order(give_back(RateClass::Attach, true));
-    assert_eq!(
-        books.order(take),
-        RateLimitDecision::Probe,
-        "the first probe was not sent"
-    );
+    assert_eq!(books.order(take), RateLimitDecision::Probe, "the first probe was not sent");
     books.pass(PROBE_PERMIT);
-    assert_eq!(
-        books.order(take),
-        RateLimitDecision::Probe,
-        "the second one never came back"
-    );
+    assert_eq!(books.order(take), RateLimitDecision::Probe, "the second one never came back");
     books.order(RateLimitRequest::Trip(RateClass::Attach, Duration::from_secs(1)));
     assert_eq!(
         books.order(take),
@@ -288,7 +275,7 @@ fn a_rate_is_finite_and_positive() {
 }
 
 proptest! {
-    /// Whatever is asked when, no stretch of time sees more than its rate and the burst.
+    /// Over any period the tokens are bounded by rate and burst.
     #[test]
     fn no_stretch_of_time_sees_more_than_rate_and_burst(
         steps in proptest::collection::vec((0_u64..400_000, 0_usize..4), 1..400),

@@ -1,8 +1,9 @@
 use std::collections::VecDeque;
 
+use super::super::HeldPermit;
 use super::*;
 
-/// A counter that answers from a list, then always yes, and writes down what it was asked.
+/// A store that answers from a list, then grants, and records the requests.
 #[derive(Clone, Default)]
 struct Counter {
     answers: Arc<Mutex<VecDeque<RateLimitDecision>>>,
@@ -31,10 +32,7 @@ impl Counter {
 
     fn reports(&self) -> Vec<RateLimitRequest> {
         let asked = std::mem::take(&mut *self.asked.lock().unwrap());
-        asked
-            .into_iter()
-            .filter(|request| !matches!(request, RateLimitRequest::Take(..)))
-            .collect()
+        asked.into_iter().filter(|request| !matches!(request, RateLimitRequest::Take(..))).collect()
     }
 }
 
@@ -50,10 +48,8 @@ async fn a_permit_is_waited_for_until_the_deadline_and_not_longer() {
         RateLimitDecision::Wait(seconds(9)),
     ]);
     let (limiter, start) = (counter.limiter(), Instant::now());
-    let _ = limiter
-        .permit(RateClass::Attach, start + seconds(5))
-        .await
-        .expect("a permit after 2 s");
+    let _ =
+        limiter.permit(RateClass::Attach, start + seconds(5)).await.expect("a permit after 2 s");
     assert_eq!(start.elapsed(), seconds(2));
     let late = limiter.permit(RateClass::Attach, start + seconds(5)).await;
     assert_eq!(late.unwrap_err(), PermitError::DeadlineExceeded { wait: seconds(9) });
@@ -67,9 +63,10 @@ async fn a_permit_is_waited_for_until_the_deadline_and_not_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn permits_come_in_the_order_of_arrival_and_nobody_overtakes() {
+async fn permits_come_in_the_order_of_arrival() {
     let counter = Counter::answering([RateLimitDecision::Wait(seconds(1))]);
-    let (limiter, order, deadline) = (counter.limiter(), Mutex::new(Vec::new()), Instant::now() + seconds(60));
+    let (limiter, order, deadline) =
+        (counter.limiter(), Mutex::new(Vec::new()), Instant::now() + seconds(60));
     let caller = |name: &'static str| {
         let (limiter, order) = (&limiter, &order);
         async move {
@@ -81,13 +78,11 @@ async fn permits_come_in_the_order_of_arrival_and_nobody_overtakes() {
         tokio::task::yield_now().await;
         limiter.try_permit(RateClass::Attach).await
     };
-    let (.., hasty) = tokio::join!(biased; caller("first"), caller("second"), caller("third"), in_haste);
+    let (.., hasty) =
+        tokio::join!(biased; caller("first"), caller("second"), caller("third"), in_haste);
     assert_eq!(*order.lock().unwrap(), ["first", "second", "third"]);
     assert_eq!(hasty.unwrap_err(), PermitError::DeadlineExceeded { wait: seconds(1) });
-    let _ = limiter
-        .try_permit(RateClass::Describe)
-        .await
-        .expect("another class has its own queue");
+    let _ = limiter.try_permit(RateClass::Describe).await.expect("another class has its own queue");
 }
 
 #[tokio::test(start_paused = true)]
@@ -105,39 +100,34 @@ async fn a_caller_that_waits_behind_others_gives_up_at_its_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_newcomer_does_not_take_the_token_that_others_wait_for() {
-    let counter = Counter::answering([RateLimitDecision::Wait(seconds(3)), RateLimitDecision::Wait(seconds(3))]);
+    let counter = Counter::answering([
+        RateLimitDecision::Wait(seconds(3)),
+        RateLimitDecision::Wait(seconds(3)),
+    ]);
     let (limiter, start) = (counter.limiter(), Instant::now());
     let waits = limiter.permit(RateClass::Attach, start + seconds(60));
     let comes = async {
-        // The token is due, and the one who waits for it is about to be told of the next one.
+        // The token is due, and the waiter is about to receive the next wait.
         tokio::time::sleep(seconds(3) + Duration::from_millis(1)).await;
         limiter.try_permit(RateClass::Attach).await
     };
     let (first, newcomer) = tokio::join!(waits, comes);
     let _ = first.expect("a permit");
-    assert!(
-        matches!(newcomer, Err(PermitError::DeadlineExceeded { .. })),
-        "{newcomer:?}"
-    );
+    assert!(matches!(newcomer, Err(PermitError::DeadlineExceeded { .. })), "{newcomer:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_told_to_wait_before_comes_sooner_after_the_next_token_is_due() {
+async fn a_call_that_had_to_wait_comes_sooner_after_the_next_token_is_due() {
     let counter = Counter::answering([RateLimitDecision::Wait(seconds(1)); 3]);
     let (limiter, start) = (counter.limiter().with_random(Arc::new(|| 1.0)), Instant::now());
-    let _ = limiter
-        .permit(RateClass::Attach, start + seconds(60))
-        .await
-        .expect("a permit");
+    let _ = limiter.permit(RateClass::Attach, start + seconds(60)).await.expect("a permit");
     let late = start.elapsed() - seconds(3);
-    assert!(
-        late > Duration::from_millis(130) && late < Duration::from_millis(140),
-        "{late:?}"
-    );
+    assert!(late > Duration::from_millis(130) && late < Duration::from_millis(140), "{late:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_chunk_is_used_up_before_the_counter_is_asked_again_for_a_while_and_not_after_a_throttling() {
+async fn a_chunk_is_used_up_before_the_counter_is_asked_again_for_a_while_and_not_after_a_throttling()
+ {
     let counter = Counter::answering([RateLimitDecision::Chunk(2); 4]);
     let limiter = counter.limiter();
     let take = async || limiter.try_permit(RateClass::Attach).await.expect("a permit");
@@ -163,10 +153,7 @@ async fn a_successful_call_reports_nothing_unless_the_breaker_is_open() {
     assert_eq!(counter.reports(), []);
 
     limiter.throttled(&permit, Some(seconds(7))).await;
-    assert_eq!(
-        counter.reports(),
-        [RateLimitRequest::Trip(RateClass::Attach, seconds(7))]
-    );
+    assert_eq!(counter.reports(), [RateLimitRequest::Trip(RateClass::Attach, seconds(7))]);
     assert!(limiter.breaker_open());
 
     tokio::time::advance(seconds(7)).await;
@@ -206,15 +193,12 @@ async fn throttling_without_a_time_backs_off_once_per_burst_and_longer_each_time
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_kinds_of_describe_stop_together_and_are_told_of_once() {
+async fn all_kinds_of_describe_stop_together_and_are_reported_once() {
     let counter = Counter::default();
     let limiter = counter.limiter();
     let permit = limiter.try_permit(RateClass::Track).await.expect("a permit");
     limiter.throttled(&permit, Some(seconds(1))).await;
-    assert_eq!(
-        counter.reports(),
-        [RateLimitRequest::Trip(RateClass::Track, seconds(1))]
-    );
+    assert_eq!(counter.reports(), [RateLimitRequest::Trip(RateClass::Track, seconds(1))]);
     tokio::time::advance(seconds(1)).await;
     let permit = limiter.try_permit(RateClass::Describe).await.expect("a permit");
     limiter.passed(&permit).await;
@@ -239,6 +223,22 @@ async fn an_unused_permit_goes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kept_permit_goes_back_by_itself_unless_it_is_spent() {
+    let counter = Counter::default();
+    let limiter = counter.limiter();
+    let mut kept = Vec::new();
+    for class in [RateClass::Attach, RateClass::Describe] {
+        kept.push(limiter.hold(limiter.try_permit(class).await.expect("a permit")));
+    }
+    let spent = kept.pop().map(HeldPermit::spend);
+    assert_eq!(spent.map(|permit| permit.class()), Some(RateClass::Describe));
+    drop(kept);
+    tokio::task::yield_now().await;
+    let class = RateClass::Attach;
+    assert_eq!(counter.reports(), [RateLimitRequest::GiveBack { class, probe: false }]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_permit_that_comes_when_its_caller_has_left_goes_back() {
     for (answer, probe) in [
         (RateLimitDecision::Granted, Some(false)),
@@ -254,9 +254,8 @@ async fn a_permit_that_comes_when_its_caller_has_left_goes_back() {
                 Ok(answer)
             })
         }));
-        let late = limiter
-            .permit(RateClass::Attach, Instant::now() + Duration::from_millis(500))
-            .await;
+        let late =
+            limiter.permit(RateClass::Attach, Instant::now() + Duration::from_millis(500)).await;
         assert!(matches!(late, Err(PermitError::CounterUnreachable(_))), "{late:?}");
         sleep(seconds(2)).await;
         let given = asked.lock().unwrap().get(1).copied();
@@ -266,20 +265,17 @@ async fn a_permit_that_comes_when_its_caller_has_left_goes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_counter_that_cannot_be_reached_or_hangs_is_said_to_be() {
-    let limiter = RateLimiter::new(Arc::new(|_| {
-        Box::pin(async { Err(StoreUnreachable::just_now("redis is away")) })
-    }));
+async fn an_unreachable_or_hanging_counter_is_reported() {
+    let limiter =
+        RateLimiter::new(Arc::new(|_| Box::pin(async { Err(Outage::just_now("redis is away")) })));
     let got = limiter.permit(RateClass::Attach, Instant::now() + seconds(5)).await;
     assert_eq!(
         got.unwrap_err(),
-        PermitError::CounterUnreachable(StoreUnreachable::just_now("redis is away"))
+        PermitError::CounterUnreachable(Outage::just_now("redis is away"))
     );
 
-    let (limiter, start) = (
-        RateLimiter::new(Arc::new(|_| Box::pin(std::future::pending()))),
-        Instant::now(),
-    );
+    let (limiter, start) =
+        (RateLimiter::new(Arc::new(|_| Box::pin(std::future::pending()))), Instant::now());
     let got = limiter.permit(RateClass::Attach, start + seconds(5)).await;
     assert!(matches!(got, Err(PermitError::CounterUnreachable(_))), "{got:?}");
     assert_eq!(start.elapsed(), seconds(5));

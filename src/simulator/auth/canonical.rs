@@ -1,17 +1,22 @@
-//! The canonical request of ACS3-HMAC-SHA256, made from what arrived on the wire.
+//! The canonical request of ACS3-HMAC-SHA256, from the received request.
 //!
-//! The trap: the official Python SDK signs `%20` and sends `+`. So the query is decoded first, as a form, and encoded anew.
+//! Trap: the official Python SDK signs `%20` and sends `+`. So the query is decoded as a form, and
+//! encoded again.
 
 use http::HeaderMap;
 use http::request::Parts;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
-/// RFC 3986's unreserved characters stay as they are.
+/// Characters to encode: all but RFC 3986's unreserved ones.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// The text whose HMAC is the signature; `None` where a signed header is missing or not text.
-pub(super) fn string_to_sign(parts: &Parts, signed_headers: &[String], body_hash: &str) -> Option<String> {
+/// The string to sign; `None` if a signed header is missing or not text.
+pub(super) fn string_to_sign(
+    parts: &Parts,
+    signed_headers: &[String],
+    body_hash: &str,
+) -> Option<String> {
     let headers: String = signed_headers
         .iter()
         .map(|name| Some(format!("{name}:{}\n", header_value(&parts.headers, name)?)))

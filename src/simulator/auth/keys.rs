@@ -1,13 +1,13 @@
-//! The access keys that the simulator knows.
+//! The access keys of the simulator.
 
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
-/// The key id of a simulator that was given none.
+/// The default key id.
 pub const DEFAULT_ID: &str = "simulator-access-key-id";
-/// The secret of a simulator that was given none: no secret at all.
+/// The default secret, which is public.
 pub const DEFAULT_SECRET: &str = "simulator-access-key-secret";
 
 /// One access key.
@@ -22,16 +22,16 @@ pub struct AccessKey {
     /// The security token that must come with a temporary key.
     #[serde(default, deserialize_with = "some_secret")]
     pub token: Option<SecretString>,
-    /// In what state ENS holds it.
+    /// Its state.
     #[serde(default)]
     pub state: KeyState,
 }
 
-/// Whether a key works.
+/// State of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyState {
-    /// It does.
+    /// Valid.
     #[default]
     Active,
     /// `InvalidAccessKeyId.Inactive`.
@@ -41,30 +41,23 @@ pub enum KeyState {
 }
 
 impl AccessKey {
-    /// A key for good.
+    /// A permanent key.
     pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self {
-            id: id.into(),
-            secret: secret.into().into(),
-            token: None,
-            state: KeyState::Active,
-        }
+        Self { id: id.into(), secret: secret.into().into(), token: None, state: KeyState::Active }
     }
 
-    /// The same as a temporary key with this token.
+    /// Makes it a temporary key with this token.
     #[must_use]
     pub fn with_token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into().into());
         self
     }
 
-    /// The key in the variables that the official SDKs read; `None` unless both id and secret are there.
+    /// The key in the official SDKs' variables; `None` unless both id and secret are set.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let of = |name: &str| lookup(name).filter(|value| !value.is_empty());
-        let key = Self::new(
-            of("ALIBABA_CLOUD_ACCESS_KEY_ID")?,
-            of("ALIBABA_CLOUD_ACCESS_KEY_SECRET")?,
-        );
+        let key =
+            Self::new(of("ALIBABA_CLOUD_ACCESS_KEY_ID")?, of("ALIBABA_CLOUD_ACCESS_KEY_SECRET")?);
         Some(match of("ALIBABA_CLOUD_SECURITY_TOKEN") {
             Some(token) => key.with_token(token),
             None => key,
@@ -81,7 +74,7 @@ impl AccessKey {
 }
 
 impl Default for AccessKey {
-    /// The documented key of a simulator that was given none.
+    /// The documented default key.
     fn default() -> Self {
         Self::new(DEFAULT_ID, DEFAULT_SECRET)
     }
@@ -91,7 +84,9 @@ fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SecretString, D:
     String::deserialize(deserializer).map(SecretString::from)
 }
 
-fn some_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretString>, D::Error> {
+fn some_secret<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SecretString>, D::Error> {
     secret(deserializer).map(Some)
 }
 

@@ -1,6 +1,7 @@
-//! Verifies ACS3-HMAC-SHA256 signatures as ENS does: an opinion of its own, sharing nothing with the gateway's signer.
+//! Verifies ACS3-HMAC-SHA256 signatures as ENS does, without the gateway's signer.
 //!
-//! The server reads `SignedHeaders`, so that a caller may sign the few headers that must be signed, or all, as the SDKs do.
+//! The server reads `SignedHeaders`, so a caller may sign only the required headers, or all as the
+//! SDKs do.
 
 use hmac::{Hmac, KeyInit, Mac};
 use http::request::Parts;
@@ -17,7 +18,7 @@ pub use keys::{AccessKey, DEFAULT_ID, DEFAULT_SECRET, KeyState};
 
 use nonces::Nonces;
 
-/// How far `x-acs-date` may be off, unless told otherwise.
+/// Maximum difference of `x-acs-date` by default.
 pub(super) const WINDOW: SignedDuration = SignedDuration::from_mins(15);
 const ALGORITHM: &str = "ACS3-HMAC-SHA256 ";
 
@@ -30,31 +31,27 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// Knows these keys.
+    /// A verifier of these keys.
     #[must_use]
     pub fn new(keys: Vec<AccessKey>) -> Self {
-        Self {
-            keys,
-            window: WINDOW,
-            nonces: Nonces::default(),
-        }
+        Self { keys, window: WINDOW, nonces: Nonces::default() }
     }
 
-    /// Another window for dates.
+    /// Sets another window for dates.
     #[must_use]
     pub fn with_window(self, window: SignedDuration) -> Self {
         Self { window, ..self }
     }
 
-    /// Other keys from now on; used nonces stay used.
+    /// Replaces the keys. Used nonces stay used.
     pub fn set_keys(&mut self, keys: Vec<AccessKey>) {
         self.keys = keys;
     }
 
-    /// Whether this request may pass, by the server's clock `now`. A nonce is used up by a right signature only.
+    /// Verifies a request at the server's time `now`. Only a valid signature uses up its nonce.
     ///
     /// # Errors
-    /// The refusal that ENS would answer.
+    /// ENS's refusal.
     pub fn verify(&mut self, parts: &Parts, body: &[u8], now: Timestamp) -> Result<(), Refusal> {
         let authorization = Authorization::of(parts)?;
         let date = date(header(parts, "x-acs-date")?)?;
@@ -74,7 +71,8 @@ impl Verifier {
         }
         authorization.covers_enough(parts)?;
         if body_hash != canonical::sha256_hex(body) {
-            return Err(Refusal::SIGNATURE_MISMATCH.saying("x-acs-content-sha256 is not the hash of the body."));
+            return Err(Refusal::SIGNATURE_MISMATCH
+                .saying("x-acs-content-sha256 is not the hash of the body."));
         }
         authorization.check(key, parts, body_hash)?;
         check_token(key, parts)?;
@@ -86,7 +84,7 @@ impl Verifier {
     }
 }
 
-/// The `Authorization` header, taken apart.
+/// The parsed `Authorization` header.
 struct Authorization<'a> {
     key: &'a str,
     signed_headers: Vec<String>,
@@ -95,10 +93,8 @@ struct Authorization<'a> {
 
 impl<'a> Authorization<'a> {
     fn of(parts: &'a Parts) -> Result<Self, Refusal> {
-        let text = parts
-            .headers
-            .get(http::header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
+        let text =
+            parts.headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let fields = text
             .and_then(|text| text.strip_prefix(ALGORITHM))
             .ok_or(Refusal::SIGNATURE_INCOMPLETE)?;
@@ -106,10 +102,7 @@ impl<'a> Authorization<'a> {
             let mut found = fields
                 .split(',')
                 .filter_map(|field| field.trim().strip_prefix(name)?.strip_prefix('='));
-            found
-                .next()
-                .filter(|value| !value.is_empty())
-                .ok_or(Refusal::SIGNATURE_INCOMPLETE)
+            found.next().filter(|value| !value.is_empty()).ok_or(Refusal::SIGNATURE_INCOMPLETE)
         };
         Ok(Self {
             key: field("Credential")?,
@@ -118,9 +111,11 @@ impl<'a> Authorization<'a> {
         })
     }
 
-    /// `host`, `content-type` and every `x-acs-*` that is there must be signed, by sorted lower-case names.
+    /// Requires that `host`, `content-type` and every `x-acs-*` header are signed, with sorted
+    /// lower-case names.
     fn covers_enough(&self, parts: &Parts) -> Result<(), Refusal> {
-        let must = |name: &&str| name.starts_with("x-acs-") || *name == "host" || *name == "content-type";
+        let must =
+            |name: &&str| name.starts_with("x-acs-") || *name == "host" || *name == "content-type";
         let unsigned = parts
             .headers
             .keys()
@@ -128,9 +123,8 @@ impl<'a> Authorization<'a> {
             .filter(must)
             .find(|name| !self.signed_headers.iter().any(|signed| signed == name));
         match unsigned {
-            Some(name) => {
-                Err(Refusal::SIGNATURE_INCOMPLETE.saying(format!("{name} must be among the signed headers.")))
-            }
+            Some(name) => Err(Refusal::SIGNATURE_INCOMPLETE
+                .saying(format!("{name} must be among the signed headers."))),
             None if !self.signed_headers.is_sorted() => {
                 Err(Refusal::SIGNATURE_INCOMPLETE.saying("The signed headers must be sorted."))
             }
@@ -140,9 +134,10 @@ impl<'a> Authorization<'a> {
 
     /// Compares in constant time.
     fn check(&self, key: &AccessKey, parts: &Parts, body_hash: &str) -> Result<(), Refusal> {
-        let text =
-            canonical::string_to_sign(parts, &self.signed_headers, body_hash).ok_or(Refusal::SIGNATURE_INCOMPLETE)?;
-        let mut mac = Hmac::<Sha256>::new_from_slice(key.secret()).map_err(|_| Refusal::SIGNATURE_MISMATCH)?;
+        let text = canonical::string_to_sign(parts, &self.signed_headers, body_hash)
+            .ok_or(Refusal::SIGNATURE_INCOMPLETE)?;
+        let mut mac = Hmac::<Sha256>::new_from_slice(key.secret())
+            .map_err(|_| Refusal::SIGNATURE_MISMATCH)?;
         mac.update(text.as_bytes());
         let theirs = hex::decode(self.signature).map_err(|_| Refusal::SIGNATURE_MISMATCH)?;
         mac.verify_slice(&theirs).map_err(|_| {
@@ -153,7 +148,7 @@ impl<'a> Authorization<'a> {
     }
 }
 
-/// Comes after the signature: whoever gets here holds the key's secret, so that nothing is to be learnt from its timing.
+/// Runs after the signature check: the sender has the key's secret, so its timing reveals nothing.
 fn check_token(key: &AccessKey, parts: &Parts) -> Result<(), Refusal> {
     let theirs = parts
         .headers
@@ -163,7 +158,9 @@ fn check_token(key: &AccessKey, parts: &Parts) -> Result<(), Refusal> {
     match (key.token(), theirs) {
         (None, None) => Ok(()),
         (Some(_), None) => Err(Refusal::TOKEN_MISSING),
-        (_, Some(theirs)) if !theirs.iter().all(u8::is_ascii_graphic) => Err(Refusal::TOKEN_MALFORMED),
+        (_, Some(theirs)) if !theirs.iter().all(u8::is_ascii_graphic) => {
+            Err(Refusal::TOKEN_MALFORMED)
+        }
         (Some(ours), Some(theirs)) if ours == theirs => match key.state {
             KeyState::Expired => Err(Refusal::TOKEN_EXPIRED),
             KeyState::Active | KeyState::Inactive => Ok(()),
@@ -181,7 +178,7 @@ fn header<'a>(parts: &'a Parts, name: &str) -> Result<&'a str, Refusal> {
     value.ok_or_else(|| Refusal::missing(name))
 }
 
-/// `YYYY-MM-DDTHH:MM:SSZ` and nothing else.
+/// Parses exactly `YYYY-MM-DDTHH:MM:SSZ`.
 fn date(text: &str) -> Result<Timestamp, Refusal> {
     let time: Timestamp = text.parse().map_err(|_| Refusal::DATE_FORMAT)?;
     if time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string() == text {

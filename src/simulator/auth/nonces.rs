@@ -1,10 +1,10 @@
-//! Which nonces were used: each is good once, for as long as its date could pass.
+//! Used nonces. Each is valid once, for as long as its date is accepted.
 
 use std::collections::{HashSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The nonces of the last while.
+/// The recent nonces.
 #[derive(Debug, Default)]
 pub(super) struct Nonces {
     used: HashSet<String>,
@@ -12,13 +12,9 @@ pub(super) struct Nonces {
 }
 
 impl Nonces {
-    /// Uses a nonce; false if it was used already. Those older than `memory` are forgotten.
+    /// Uses a nonce; `false` if it was used already. Nonces older than `memory` are removed.
     pub(super) fn take(&mut self, nonce: &str, now: Timestamp, memory: SignedDuration) -> bool {
-        while self
-            .by_age
-            .front()
-            .is_some_and(|(since, _)| now.duration_since(*since) > memory)
-        {
+        while self.by_age.front().is_some_and(|(since, _)| now.duration_since(*since) > memory) {
             if let Some((_, old)) = self.by_age.pop_front() {
                 self.used.remove(&old);
             }

@@ -6,15 +6,27 @@ use tokio::time::Instant;
 use super::{Course, EniKind, EniStatus, Params, Placement, Refusal, STOPPED, World, accepted};
 
 impl World {
-    pub(super) fn attach_call(&mut self, params: &Params, course: Course, now: Instant) -> Result<Value, Refusal> {
+    pub(super) fn attach_call(
+        &mut self,
+        params: &Params,
+        course: Course,
+        now: Instant,
+    ) -> Result<Value, Refusal> {
         let instance = params.required("InstanceId")?;
         let eni = params.required("NetworkInterfaceId")?;
         self.attach(instance, eni, course, now)?;
         Ok(accepted())
     }
 
-    /// Checks, then begins to attach. The place is taken from here on, also if the attach fails later.
-    pub(super) fn attach(&mut self, instance: &str, eni: &str, course: Course, now: Instant) -> Result<(), Refusal> {
+    /// Checks, then begins to attach. The slot is used from here on, even if the attach fails
+    /// later.
+    pub(super) fn attach(
+        &mut self,
+        instance: &str,
+        eni: &str,
+        course: Course,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         self.may_attach(instance, eni)?;
         let duration = match course {
             Course::Takes(duration) => duration,
@@ -32,7 +44,7 @@ impl World {
         Ok(())
     }
 
-    /// The rights first, then what exists, then the ENI, the instance, the two together, and the limit last.
+    /// Checks in order: rights, existence, the ENI, the instance, both together, the limit.
     fn may_attach(&self, instance_id: &str, eni_id: &str) -> Result<(), Refusal> {
         let instance = self.instances.get(instance_id).ok_or(Refusal::INSTANCE_NOT_FOUND)?;
         if !instance.permitted {
@@ -54,9 +66,6 @@ impl World {
                 Refusal::LIMIT_EXCEEDED,
             ),
         ];
-        checks
-            .into_iter()
-            .find(|(failed, _)| *failed)
-            .map_or(Ok(()), |(_, refusal)| Err(refusal))
+        checks.into_iter().find(|(failed, _)| *failed).map_or(Ok(()), |(_, refusal)| Err(refusal))
     }
 }

@@ -7,13 +7,17 @@ use super::describe_interfaces::{address, vswitch};
 use super::page::Page;
 use super::{Instance, Params, Refusal, World};
 
-/// Most entries of a list, and most rows on a page.
+/// Maximum number of entries of a list, and of rows on a page.
 const MAX: usize = 100;
-/// Rows on a page unless asked otherwise.
+/// Default number of rows on a page.
 const DEFAULT_PAGE_SIZE: usize = 10;
 
 impl World {
-    pub(super) fn describe_instances(&mut self, params: &Params, now: Instant) -> Result<Value, Refusal> {
+    pub(super) fn describe_instances(
+        &mut self,
+        params: &Params,
+        now: Instant,
+    ) -> Result<Value, Refusal> {
         let page = Page::of(params, DEFAULT_PAGE_SIZE, MAX)?;
         let ids = params.json_list("InstanceIds", MAX)?;
         let regions = params.json_list("EnsRegionIds", MAX)?;
@@ -24,13 +28,15 @@ impl World {
             .values()
             .filter(|instance| is("InstanceId", &instance.id) && is("InstanceName", &instance.id))
             .filter(|instance| ids.as_ref().is_none_or(|ids| ids.contains(&instance.id)))
-            .filter(|instance| is("EnsRegionId", &instance.region) && is("NetworkId", &instance.network))
             .filter(|instance| {
-                regions
-                    .as_ref()
-                    .is_none_or(|regions| regions.contains(&instance.region))
+                is("EnsRegionId", &instance.region) && is("NetworkId", &instance.network)
             })
-            .filter(|instance| is("VSwitchId", &vswitch(&instance.network)) && is("Status", &instance.status))
+            .filter(|instance| {
+                regions.as_ref().is_none_or(|regions| regions.contains(&instance.region))
+            })
+            .filter(|instance| {
+                is("VSwitchId", &vswitch(&instance.network)) && is("Status", &instance.status)
+            })
             .collect();
         let rows: Vec<_> = page
             .cut(&found)

@@ -1,4 +1,5 @@
-//! `DescribeNetworkInterfaces`: every filter must match, on the state that this describe is allowed to see.
+//! `DescribeNetworkInterfaces`: every filter must match, on the state that the visibility lag
+//! allows.
 
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -8,18 +9,18 @@ use super::page::Page;
 use super::{EniStatus, Params, Placement, Refusal, World};
 use crate::simulator::rules::{InUse, Unattached, UnknownEni};
 
-/// Most entries of a repeat list.
+/// Maximum number of entries of a repeat list.
 const MAX_LIST: usize = 100;
 
 impl World {
-    pub(super) fn describe_interfaces(&mut self, params: &Params, now: Instant) -> Result<Value, Refusal> {
+    pub(super) fn describe_interfaces(
+        &mut self,
+        params: &Params,
+        now: Instant,
+    ) -> Result<Value, Refusal> {
         let page = Page::of(params, self.rules.default_page_size, self.rules.max_page_size)?;
         let by_instance = params.get("InstanceId").is_some();
-        let lag = if by_instance {
-            self.rules.lag_by_instance
-        } else {
-            self.rules.lag_by_id
-        };
+        let lag = if by_instance { self.rules.lag_by_instance } else { self.rules.lag_by_id };
         let lag = lag.draw(&mut self.rng);
         let filter = Filter::of(params)?;
         let seen: Vec<_> = self
@@ -41,7 +42,7 @@ impl World {
         }))
     }
 
-    /// The ENIs of the ids asked for, or all, in the order of their ids.
+    /// The ENIs of the requested ids, or all, in the order of their ids.
     fn candidates(&self, params: &Params) -> Result<Vec<&Eni>, Refusal> {
         let one = params.get("NetworkInterfaceId");
         let many = params.list("NetworkInterfaceIds", MAX_LIST)?;
@@ -53,7 +54,9 @@ impl World {
         };
         ids.sort_unstable();
         ids.dedup();
-        if self.rules.unknown_eni == UnknownEni::Error && ids.iter().any(|id| !self.enis.contains_key(*id)) {
+        if self.rules.unknown_eni == UnknownEni::Error
+            && ids.iter().any(|id| !self.enis.contains_key(*id))
+        {
             return Err(Refusal::ENI_NOT_FOUND);
         }
         Ok(ids.into_iter().filter_map(|id| self.enis.get(id)).collect())
@@ -93,8 +96,14 @@ impl World {
         row
     }
 
-    /// The ENIs of an instance in the form of `DescribeInstances`: no status, but what holds a place.
-    pub(super) fn interfaces_of(&self, instance: &str, now: Instant, lag: std::time::Duration) -> Vec<Value> {
+    /// The ENIs of an instance in the form of `DescribeInstances`: all that use a slot, without
+    /// status.
+    pub(super) fn interfaces_of(
+        &self,
+        instance: &str,
+        now: Instant,
+        lag: std::time::Duration,
+    ) -> Vec<Value> {
         let here = self.enis.values().filter(|eni| eni.seen(now, lag).occupies(instance));
         here.map(|eni| {
             let mut row = Map::new();
@@ -116,7 +125,7 @@ impl World {
 /// A field of a row that a filter may name.
 type Field = fn(&Eni) -> String;
 
-/// The filters beside the ids.
+/// The filters besides the ids.
 struct Filter<'a> {
     instance: Option<&'a str>,
     regions: Option<Vec<&'a str>>,
@@ -160,12 +169,12 @@ impl<'a> Filter<'a> {
 
 const SECURITY_GROUP: &str = "sg-5w0qd03adw-main";
 
-/// The vswitch that a network's ENIs and instances are in.
+/// The vswitch of a network.
 pub(super) fn vswitch(network: &str) -> String {
     format!("vsw-{}", network.trim_start_matches("n-"))
 }
 
-/// An address made from the id: the same each time, and rarely another's.
+/// An address derived from the id; rarely another's.
 pub(super) fn address(id: &str) -> String {
     let [.., b, c, d] = digest(id);
     format!("10.{b}.{c}.{d}")
@@ -179,8 +188,6 @@ fn mac(id: &str) -> String {
 /// FNV-1a.
 fn digest(id: &str) -> [u8; 4] {
     id.bytes()
-        .fold(0x811c_9dc5_u32, |hash, byte| {
-            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-        })
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
         .to_be_bytes()
 }

@@ -1,4 +1,4 @@
-//! `DetachNetworkInterface`: names the ENI alone; the instance is the one that it is on.
+//! `DetachNetworkInterface`. It names only the ENI, which gives the instance.
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -19,10 +19,8 @@ impl World {
     fn may_detach(&self, id: &str) -> Result<String, Refusal> {
         let eni = self.enis.get(id).ok_or(Refusal::ENI_NOT_FOUND)?;
         let placement = eni.placement();
-        let instance = placement
-            .instance
-            .as_ref()
-            .and_then(|instance| self.instances.get(instance));
+        let instance =
+            placement.instance.as_ref().and_then(|instance| self.instances.get(instance));
         if instance.is_some_and(|instance| !instance.permitted) {
             return Err(Refusal::NO_PERMISSION);
         }

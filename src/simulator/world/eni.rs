@@ -1,4 +1,4 @@
-//! An ENI, with as much of its past as a describe may still show.
+//! An ENI with the history that a describe may still show.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// What an ENI is, and where it stands. Also its form in a world file.
+/// An ENI's properties and placement, also in a world file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EniSpec {
@@ -15,13 +15,13 @@ pub struct EniSpec {
     /// `Primary` or `Secondary` (default).
     #[serde(default, rename = "type")]
     pub kind: EniKind,
-    /// Its network; it attaches only to instances of the same.
-    #[serde(default = "super::default_network")]
+    /// Its network. It attaches only to instances of the same one.
+    #[serde(default = "super::defaults::network")]
     pub network: String,
-    /// Its node; it attaches only to instances of the same.
-    #[serde(default = "super::default_region")]
+    /// Its node. It attaches only to instances of the same one.
+    #[serde(default = "super::defaults::region")]
     pub region: String,
-    /// Whether a service owns it, so that nobody else may attach it.
+    /// Whether a service owns it, so that callers cannot attach it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub service_managed: bool,
     /// Status and instance.
@@ -35,14 +35,14 @@ impl EniSpec {
         Self {
             id: id.into(),
             kind: EniKind::Secondary,
-            network: super::default_network(),
-            region: super::default_region(),
+            network: super::defaults::network(),
+            region: super::defaults::region(),
             service_managed: false,
             placement: Placement::default(),
         }
     }
 
-    /// The same in use on this instance.
+    /// Sets it in use on this instance.
     #[must_use]
     pub fn on(mut self, instance: impl Into<String>) -> Self {
         self.placement = Placement::on(EniStatus::InUse, instance);
@@ -50,7 +50,7 @@ impl EniSpec {
     }
 }
 
-/// `Primary` comes and goes with its instance; `Secondary` is attached by calls.
+/// The kind: `Primary` belongs to its instance; `Secondary` is attached by calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "ENS's own words")]
 pub enum EniKind {
@@ -60,7 +60,7 @@ pub enum EniKind {
 }
 
 impl EniKind {
-    /// ENS's word.
+    /// ENS's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -81,12 +81,12 @@ pub enum EniStatus {
     InUse,
     Detaching,
     Deleting,
-    /// A word that the documents do not know.
+    /// An undocumented status.
     Other(String),
 }
 
 impl EniStatus {
-    /// Whether an ENI with this status takes a place on the instance it names.
+    /// Whether an ENI with this status uses a slot of its instance.
     #[must_use]
     pub const fn occupies(&self) -> bool {
         !matches!(self, Self::Available)
@@ -125,7 +125,7 @@ impl fmt::Display for EniStatus {
     }
 }
 
-/// An ENI's status, and the instance that it is on.
+/// An ENI's status and instance.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Placement {
     /// Its status (`Available`).
@@ -137,55 +137,46 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// On an instance.
+    /// A placement on an instance.
     pub fn on(status: EniStatus, instance: impl Into<String>) -> Self {
-        Self {
-            status,
-            instance: Some(instance.into()),
-        }
+        Self { status, instance: Some(instance.into()) }
     }
 
-    /// Whether it takes a place on `instance`.
+    /// Whether it uses a slot of `instance`.
     #[must_use]
     pub fn occupies(&self, instance: &str) -> bool {
         self.status.occupies() && self.instance.as_deref() == Some(instance)
     }
 }
 
-/// An ENI and its past.
+/// An ENI and its history.
 #[derive(Debug)]
 pub(super) struct Eni {
-    /// What does not change. Its `placement` is the first one.
+    /// The fixed properties. Its `placement` is the first one.
     pub(super) spec: EniSpec,
-    /// Later placements with the time each began, oldest first. What stands before them is `spec.placement`.
+    /// Later placements with their beginnings, oldest first.
     changes: Vec<(Instant, Placement)>,
-    /// Counts the placements, so that what was due under an older one can be told and ignored.
+    /// The number of placements. Due changes of an older one are ignored.
     pub(super) generation: u64,
 }
 
 impl Eni {
     pub(super) fn new(spec: EniSpec) -> Self {
-        Self {
-            spec,
-            changes: Vec::new(),
-            generation: 0,
-        }
+        Self { spec, changes: Vec::new(), generation: 0 }
     }
 
-    /// Where it stands.
+    /// Its current placement.
     pub(super) fn placement(&self) -> &Placement {
-        self.changes
-            .last()
-            .map_or(&self.spec.placement, |(_, placement)| placement)
+        self.changes.last().map_or(&self.spec.placement, |(_, placement)| placement)
     }
 
-    /// Where it stood `lag` before `now`.
+    /// Its placement `lag` before `now`.
     pub(super) fn seen(&self, now: Instant, lag: Duration) -> &Placement {
         let visible = self.changes.iter().rev().find(|(since, _)| *since + lag <= now);
         visible.map_or(&self.spec.placement, |(_, placement)| placement)
     }
 
-    /// Moves it, and forgets what is older than `memory`.
+    /// Sets its placement, and removes history older than `memory`.
     pub(super) fn enter(&mut self, placement: Placement, now: Instant, memory: Duration) {
         self.generation += 1;
         self.changes.push((now, placement));

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The status in which an instance takes and gives ENIs.
+/// The status in which ENIs can be attached and detached.
 pub const STOPPED: &str = "Stopped";
-/// The status of an instance that runs.
+/// The status of a running instance.
 pub const RUNNING: &str = "Running";
 
-/// An instance. Also its form in a world file.
+/// An instance, also in a world file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Instance {
@@ -17,27 +17,27 @@ pub struct Instance {
     #[serde(default = "stopped")]
     pub status: String,
     /// Its network.
-    #[serde(default = "super::default_network")]
+    #[serde(default = "super::defaults::network")]
     pub network: String,
     /// Its node.
-    #[serde(default = "super::default_region")]
+    #[serde(default = "super::defaults::region")]
     pub region: String,
-    /// Whether it takes ENIs at all (yes).
+    /// Whether it supports ENIs (yes).
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub supported: bool,
-    /// Whether the account may attach to it and detach from it (yes).
+    /// Whether the account may attach and detach (yes).
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub permitted: bool,
 }
 
 impl Instance {
-    /// A stopped one in the default network.
+    /// A stopped instance in the default network.
     pub fn stopped(id: impl Into<String>) -> Self {
         Self {
             id: id.into(),
             status: stopped(),
-            network: super::default_network(),
-            region: super::default_region(),
+            network: super::defaults::network(),
+            region: super::defaults::region(),
             supported: true,
             permitted: true,
         }

@@ -1,7 +1,8 @@
-//! The model of ENS: instances, ENIs, and what is under way between them.
+//! The model of ENS: instances, ENIs, and changes in flight.
 //!
-//! It has no clock, no task and no I/O: each call brings its time, and whatever fell due since the last one happens first, in
-//! order. Whole tests can so be run without waiting, and the same calls at the same times always end the same.
+//! It has no clock, task or I/O. Each call brings its time, and everything due before happens
+//! first, in order. So tests run without waiting, and the same calls at the same times give the
+//! same result.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,23 +18,25 @@ use super::params::Params;
 use super::refusal::Refusal;
 use super::reply::HttpReply;
 use super::rules::WorldRules;
-use super::world_file::WorldFile;
 
 mod attach;
+mod defaults;
 mod describe_instances;
 mod describe_interfaces;
 mod detach;
 mod eni;
+pub mod file;
 mod instance;
 mod page;
 mod power;
 
 pub use eni::{EniKind, EniSpec, EniStatus, Placement};
+pub use file::WorldFile;
 pub use instance::{Instance, RUNNING, STOPPED};
 
 use eni::Eni;
 
-/// How an attach goes on once it was accepted.
+/// The course of an accepted attach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Course {
     /// It is `InUse` after the attach time.
@@ -41,30 +44,22 @@ pub enum Course {
     Succeeds,
     /// It is `Available` again after the attach time.
     Fails,
-    /// It is `InUse` after this long.
+    /// It is `InUse` after this time.
     Takes(Duration),
 }
 
-/// What will happen at a time to come.
+/// A scheduled change.
 #[derive(Debug)]
 enum Due {
-    /// An ENI comes to rest, unless it was moved since.
-    Eni {
-        id: String,
-        generation: u64,
-        placement: Placement,
-    },
+    /// An ENI reaches its final status, unless it was moved since.
+    Eni { id: String, generation: u64, placement: Placement },
     /// An instance has stopped or started, unless its status was changed since.
-    Power {
-        id: String,
-        from: &'static str,
-        to: &'static str,
-    },
+    Power { id: String, from: &'static str, to: &'static str },
     /// An Attach whose answer was lost takes effect.
     Attach { instance: String, eni: String },
 }
 
-/// ENS.
+/// The simulated ENS.
 #[derive(Debug)]
 pub struct World {
     rules: WorldRules,
@@ -79,11 +74,12 @@ pub struct World {
 }
 
 impl World {
-    /// The world that a file describes. An instance for which the file names no primary ENI gets one.
+    /// The world of a file. An instance without a primary ENI gets one.
     #[must_use]
     pub fn new(file: WorldFile) -> Self {
         let primaries = file.enis.iter().filter(|eni| eni.kind == EniKind::Primary);
-        let with_primary: BTreeSet<_> = primaries.filter_map(|eni| eni.placement.instance.as_ref()).collect();
+        let with_primary: BTreeSet<_> =
+            primaries.filter_map(|eni| eni.placement.instance.as_ref()).collect();
         let missing = file
             .instances
             .iter()
@@ -111,7 +107,8 @@ impl World {
             began: Instant::now(),
             origin: file,
         };
-        let mut occupied: BTreeMap<_, usize> = world.instances.keys().map(|id| (id.clone(), 0)).collect();
+        let mut occupied: BTreeMap<_, usize> =
+            world.instances.keys().map(|id| (id.clone(), 0)).collect();
         for instance in world.enis.values().filter_map(|eni| world.place_taken(eni)) {
             *occupied.entry(instance.to_owned()).or_default() += 1;
         }
@@ -121,7 +118,7 @@ impl World {
         world
     }
 
-    /// Answers one call as ENS does, at `now`. Calls must come in the order of their times.
+    /// Answers one call at `now`, as ENS does. Calls must come in the order of their times.
     pub fn handle(&mut self, action: Action, params: &Params, now: Instant) -> HttpReply {
         self.advance(now);
         let outcome = match action {
@@ -135,62 +132,53 @@ impl World {
         self.reply(outcome)
     }
 
-    /// Answers one Attach that goes on as `course` says if it is accepted.
+    /// Answers one Attach, which takes `course` if it is accepted.
     pub fn handle_attach(&mut self, params: &Params, course: Course, now: Instant) -> HttpReply {
         self.advance(now);
         let outcome = self.attach_call(params, course, now);
         self.reply(outcome)
     }
 
-    /// Lets an Attach take effect at `at`, as ENS's rules then allow; nobody is answered.
+    /// Schedules an unanswered Attach for `at`, subject to ENS's rules at that time.
     pub fn attach_at(&mut self, instance: impl Into<String>, eni: impl Into<String>, at: Instant) {
-        self.plan(
-            at,
-            Due::Attach {
-                instance: instance.into(),
-                eni: eni.into(),
-            },
-        );
+        self.plan(at, Due::Attach { instance: instance.into(), eni: eni.into() });
     }
 
     /// An answer with the next request id.
     pub fn reply(&mut self, outcome: Result<Value, Refusal>) -> HttpReply {
         let id = uuid::Builder::from_random_bytes(self.rng.random()).into_uuid();
-        HttpReply {
-            request_id: id.to_string().to_uppercase(),
-            outcome,
-        }
+        HttpReply { request_id: id.to_string().to_uppercase(), outcome }
     }
 
-    /// Lets everything happen that is due by `now`.
+    /// Applies everything due by `now`.
     pub fn advance(&mut self, now: Instant) {
         while let Some(next) = self.due.first_entry().filter(|next| next.key().0 <= now) {
             let ((at, _), due) = next.remove_entry();
             match due {
-                Due::Eni {
-                    id,
-                    generation,
-                    placement,
-                } => {
+                Due::Eni { id, generation, placement } => {
                     if self.enis.get(&id).is_some_and(|eni| eni.generation == generation) {
                         self.place(&id, placement, at);
                     }
                 }
                 Due::Power { id, from, to } => {
-                    if let Some(instance) = self.instances.get_mut(&id).filter(|instance| instance.status == from) {
+                    if let Some(instance) =
+                        self.instances.get_mut(&id).filter(|instance| instance.status == from)
+                    {
                         to.clone_into(&mut instance.status);
                     }
                 }
-                // Nobody hears of a refusal: the caller was cut off long ago.
-                Due::Attach { instance, eni } => drop(self.attach(&instance, &eni, Course::default(), at)),
+                // The caller's connection is gone, so there is no answer.
+                Due::Attach { instance, eni } => {
+                    drop(self.attach(&instance, &eni, Course::default(), at))
+                }
             }
         }
     }
 
-    /// Puts an ENI where somebody else would, past every rule: what was under way with it is off.
+    /// Places an ENI as another party would, without rules. Its changes in flight are cancelled.
     ///
     /// # Errors
-    /// `InvalidEniId.NotFound`, or `InstanceNotFound` for an instance that does not exist.
+    /// `InvalidEniId.NotFound`, or `InstanceNotFound` for an unknown instance.
     pub fn force(&mut self, eni: &str, placement: Placement, now: Instant) -> Result<(), Refusal> {
         self.advance(now);
         if !self.enis.contains_key(eni) {
@@ -207,29 +195,30 @@ impl World {
         Ok(())
     }
 
-    /// Gives an instance any status.
+    /// Sets an instance's status.
     ///
     /// # Errors
-    /// `InstanceNotFound`.
-    pub fn force_status(&mut self, instance: &str, status: &str, now: Instant) -> Result<(), Refusal> {
+    /// `InstanceNotFound` for an unknown instance.
+    pub fn force_status(
+        &mut self,
+        instance: &str,
+        status: &str,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         self.advance(now);
         let instance = self.instances.get_mut(instance).ok_or(Refusal::INSTANCE_NOT_FOUND)?;
         status.clone_into(&mut instance.status);
         Ok(())
     }
 
-    /// How many places are taken on `instance`.
+    /// The number of used slots of `instance`.
     #[must_use]
     pub fn occupied(&self, instance: &str) -> usize {
         let counts = |eni: &&Eni| self.rules.count_primary || eni.spec.kind == EniKind::Secondary;
-        self.enis
-            .values()
-            .filter(counts)
-            .filter(|eni| eni.placement().occupies(instance))
-            .count()
+        self.enis.values().filter(counts).filter(|eni| eni.placement().occupies(instance)).count()
     }
 
-    /// Where an ENI stands; `None` if there is no such ENI.
+    /// An ENI's placement; `None` for an unknown one.
     #[must_use]
     pub fn placement(&self, eni: &str) -> Option<&Placement> {
         self.enis.get(eni).map(Eni::placement)
@@ -241,12 +230,12 @@ impl World {
         &self.rules
     }
 
-    /// Other rules from now on. What is under way goes on under the old ones.
+    /// Replaces the rules. Calls in flight keep the old ones.
     pub fn set_rules(&mut self, rules: WorldRules) {
         self.rules = rules;
     }
 
-    /// The books so far; [`World::advance`] first to have them up to date.
+    /// The journal; call [`World::advance`] before to update it.
     #[must_use]
     pub fn books(&self) -> &CallJournal {
         &self.books
@@ -256,13 +245,10 @@ impl World {
         &mut self.books
     }
 
-    /// As it stands, in the form of a world file.
+    /// The current state as a world file.
     #[must_use]
     pub fn snapshot(&self) -> WorldFile {
-        let now = |eni: &Eni| EniSpec {
-            placement: eni.placement().clone(),
-            ..eni.spec.clone()
-        };
+        let now = |eni: &Eni| EniSpec { placement: eni.placement().clone(), ..eni.spec.clone() };
         WorldFile {
             rules: self.rules.clone(),
             instances: self.instances.values().cloned().collect(),
@@ -270,14 +256,14 @@ impl World {
         }
     }
 
-    /// Back to the world it began as, with new books. Calls in processing stay counted as such.
+    /// Resets to the initial world with a new journal. Calls in processing stay counted.
     pub fn reset(&mut self) {
         let books = std::mem::take(&mut self.books);
         *self = Self::new(self.origin.clone());
         self.books.adopt_processing(books);
     }
 
-    /// Milliseconds from the beginning of this world.
+    /// Milliseconds since the beginning of this world.
     #[must_use]
     pub fn millis(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
@@ -288,10 +274,12 @@ impl World {
         self.due.insert((at, self.due_count), due);
     }
 
-    /// Moves an ENI and writes down what that does to the instances concerned.
+    /// Moves an ENI, and records the occupancy of the affected instances.
     fn place(&mut self, id: &str, placement: Placement, at: Instant) {
         let memory = self.rules.lag_by_id.longest().max(self.rules.lag_by_instance.longest());
-        let Some(eni) = self.enis.get_mut(id) else { return };
+        let Some(eni) = self.enis.get_mut(id) else {
+            return;
+        };
         let touched = [eni.placement().instance.clone(), placement.instance.clone()];
         eni.enter(placement, at, memory);
         for instance in touched.into_iter().flatten().collect::<BTreeSet<_>>() {
@@ -299,27 +287,26 @@ impl World {
         }
     }
 
-    /// Moves an ENI now, and on to `then` after `duration`.
-    fn move_through(&mut self, id: &str, now: (Placement, Instant), then: Placement, duration: Duration) {
+    /// Moves an ENI now, and to `then` after `duration`.
+    fn move_through(
+        &mut self,
+        id: &str,
+        now: (Placement, Instant),
+        then: Placement,
+        duration: Duration,
+    ) {
         let (placement, at) = now;
         self.place(id, placement, at);
         let Some(eni) = self.enis.get(id) else { return };
-        let due = Due::Eni {
-            id: id.to_owned(),
-            generation: eni.generation,
-            placement: then,
-        };
+        let due = Due::Eni { id: id.to_owned(), generation: eni.generation, placement: then };
         self.plan(at + duration, due);
     }
 
-    /// The instance on which this ENI takes a place.
+    /// The instance on which this ENI uses a slot.
     fn place_taken<'a>(&self, eni: &'a Eni) -> Option<&'a str> {
         let counts = self.rules.count_primary || eni.spec.kind == EniKind::Secondary;
         let placement = eni.placement();
-        placement
-            .instance
-            .as_deref()
-            .filter(|_| counts && placement.status.occupies())
+        placement.instance.as_deref().filter(|_| counts && placement.status.occupies())
     }
 
     fn note_occupancy(&mut self, instance: &str, at: Instant) {
@@ -328,19 +315,9 @@ impl World {
     }
 }
 
-/// The success that says nothing but the request id.
+/// A success with only the request id.
 fn accepted() -> Value {
     json!({})
-}
-
-/// The network of whatever names none.
-fn default_network() -> String {
-    "n-5w0qd03adw-main".to_owned()
-}
-
-/// The node of whatever names none.
-fn default_region() -> String {
-    "cn-tianjin-cmcc".to_owned()
 }
 
 fn primary_of(instance: &Instance) -> EniSpec {

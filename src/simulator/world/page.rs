@@ -2,16 +2,16 @@
 
 use super::{Params, Refusal};
 
-/// Which rows of an answer the caller asked for.
+/// The requested page.
 pub(super) struct Page {
-    /// From 1.
+    /// Its number, from 1.
     pub(super) number: usize,
-    /// Rows on it, at most.
+    /// Maximum number of rows.
     pub(super) size: usize,
 }
 
 impl Page {
-    /// As asked for. A size above `most` becomes `most`, and the answer says so.
+    /// The requested page. A size above `most` becomes `most`, and the answer shows it.
     pub(super) fn of(params: &Params, default: usize, most: usize) -> Result<Self, Refusal> {
         let number = params.count("PageNumber", 1)?;
         let size = params.count("PageSize", default)?.min(most);

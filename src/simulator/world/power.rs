@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{Due, Params, Refusal, World, accepted};
 
 impl World {
-    /// Takes an instance from one status through another to a third.
+    /// Moves an instance from one status through another to a third.
     pub(super) fn power(
         &mut self,
         params: &Params,
@@ -22,14 +22,7 @@ impl World {
         }
         through.clone_into(&mut instance.status);
         let duration = self.rules.power_time.draw(&mut self.rng);
-        self.plan(
-            now + duration,
-            Due::Power {
-                id: id.to_owned(),
-                from: through,
-                to,
-            },
-        );
+        self.plan(now + duration, Due::Power { id: id.to_owned(), from: through, to });
         Ok(accepted())
     }
 }

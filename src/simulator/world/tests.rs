@@ -1,4 +1,4 @@
-//! ENS's rules, one by one, at times that never pass.
+//! ENS's rules, one by one, in virtual time.
 
 use serde_json::Value;
 
@@ -16,10 +16,7 @@ struct Case {
 impl Case {
     fn new(file: WorldFile) -> Self {
         let world = World::new(file);
-        Self {
-            start: world.began,
-            world,
-        }
+        Self { start: world.began, world }
     }
 
     fn with(change: impl FnOnce(&mut WorldFile)) -> Self {
@@ -40,16 +37,12 @@ impl Case {
     }
 
     fn detach(&mut self, at: u32, eni: &str) -> Result<(), String> {
-        self.call(at, Action::DetachNetworkInterface, &[("NetworkInterfaceId", eni)])
-            .map(drop)
+        self.call(at, Action::DetachNetworkInterface, &[("NetworkInterfaceId", eni)]).map(drop)
     }
 
     fn rows(&mut self, at: u32, params: &[(&str, &str)]) -> Vec<Value> {
         let answer = self.call(at, Action::DescribeNetworkInterfaces, params).unwrap();
-        answer["NetworkInterfaceSets"]["NetworkInterfaceSet"]
-            .as_array()
-            .unwrap()
-            .clone()
+        answer["NetworkInterfaceSets"]["NetworkInterfaceSet"].as_array().unwrap().clone()
     }
 
     fn row(&mut self, at: u32, eni: &str) -> Value {
@@ -90,16 +83,8 @@ fn every_refusal_of_an_attach_has_its_documented_code() {
         ("i-nowhere", "eni-0001", "InstanceNotFound"),
         ("i-forbidden", "eni-0001", "NoPermission"),
         ("i-stopped-1", "eni-nowhere", "InvalidEniId.NotFound"),
-        (
-            "i-stopped-1",
-            "eni-service-managed",
-            "InvalidParameter.EniServiceManaged",
-        ),
-        (
-            "i-stopped-1",
-            "eni-primary-i-running",
-            "InvalidOperation.InvalidEniType",
-        ),
+        ("i-stopped-1", "eni-service-managed", "InvalidParameter.EniServiceManaged"),
+        ("i-stopped-1", "eni-primary-i-running", "InvalidOperation.InvalidEniType"),
         ("i-stopped-1", "eni-full-01", "InvalidOperation.InvalidEniStatus"),
         ("i-running", "eni-0001", "InvalidOperation.InvalidEnsStatus"),
         ("i-unsupported", "eni-0001", "InvalidOperation.InstanceNotSupport"),
@@ -110,10 +95,7 @@ fn every_refusal_of_an_attach_has_its_documented_code() {
     }
     assert!(case.world.books().applied.is_empty());
     case.attach(0, "i-nearly-full", "eni-0001").unwrap();
-    assert_eq!(
-        case.attach(0, "i-nearly-full", "eni-0002"),
-        refused("EniPerInstanceLimitExceeded")
-    );
+    assert_eq!(case.attach(0, "i-nearly-full", "eni-0002"), refused("EniPerInstanceLimitExceeded"));
 }
 
 #[test]
@@ -129,26 +111,18 @@ fn every_refusal_of_a_detach_has_its_documented_code() {
         assert_eq!(case.detach(0, eni), refused(code), "{eni}");
     }
     case.world.force_status("i-full", RUNNING, case.start).unwrap();
-    assert_eq!(
-        case.detach(0, "eni-full-01"),
-        refused("InvalidOperation.InvalidEnsStatus")
-    );
+    assert_eq!(case.detach(0, "eni-full-01"), refused("InvalidOperation.InvalidEnsStatus"));
 }
 
 #[test]
 fn the_limit_counts_what_attaches_and_detaches_and_is_kept_in_the_books_if_it_is_not_enforced() {
     let fill = |case: &mut Case| {
-        (1..=12)
-            .filter(|n| case.attach(0, "i-1", &format!("eni-{n:04}")).is_ok())
-            .count()
+        (1..=12).filter(|n| case.attach(0, "i-1", &format!("eni-{n:04}")).is_ok()).count()
     };
     let mut strict = Case::with(|_| {});
     assert_eq!(fill(&mut strict), 10);
     strict.detach(3, "eni-0001").unwrap();
-    assert_eq!(
-        strict.attach(3, "i-1", "eni-0011"),
-        refused("EniPerInstanceLimitExceeded")
-    );
+    assert_eq!(strict.attach(3, "i-1", "eni-0011"), refused("EniPerInstanceLimitExceeded"));
     strict.attach(5, "i-1", "eni-0011").unwrap();
     assert_eq!(strict.world.books().instance("i-1").max_occupied, 10);
     assert_eq!(strict.world.books().instance("i-1").applied, 11);
@@ -184,10 +158,7 @@ fn each_kind_of_describe_has_a_lag_of_its_own() {
 fn an_accepted_attach_may_fail_and_holds_its_place_until_then() {
     let mut case = Case::with(|_| {});
     let params = Params::from_iter([("InstanceId", "i-1"), ("NetworkInterfaceId", "eni-0001")]);
-    case.world
-        .handle_attach(&params, Course::Fails, case.start)
-        .outcome
-        .unwrap();
+    case.world.handle_attach(&params, Course::Fails, case.start).outcome.unwrap();
     assert_eq!(case.row(1, "eni-0001")["Status"], "Attaching");
     assert_eq!(case.row(2, "eni-0001")["Status"], "Available");
     let steps: Vec<_> = case
@@ -213,7 +184,7 @@ fn a_late_attach_takes_effect_at_its_time_if_the_rules_then_allow() {
 }
 
 #[test]
-fn what_somebody_else_does_ends_what_was_under_way() {
+fn an_external_change_ends_what_was_in_flight() {
     let mut case = Case::with(|_| {});
     case.attach(0, "i-1", "eni-0001").unwrap();
     case.world
@@ -221,11 +192,7 @@ fn what_somebody_else_does_ends_what_was_under_way() {
         .unwrap();
     assert_eq!(case.row(5, "eni-0001")["InstanceId"], "i-2");
     assert_eq!((case.world.occupied("i-1"), case.world.occupied("i-2")), (0, 1));
-    assert!(
-        case.world
-            .force("eni-nowhere", Placement::default(), case.start)
-            .is_err()
-    );
+    assert!(case.world.force("eni-nowhere", Placement::default(), case.start).is_err());
 }
 
 #[test]
@@ -240,10 +207,7 @@ fn the_open_points_of_the_documents_are_switches() {
     case.attach(0, "i-1", "eni-0001").unwrap();
     assert_eq!(case.row(1, "eni-0001")["InstanceId"], "");
     assert_eq!(case.row(2, "eni-0001")["Status"], "In_use");
-    let ids = [
-        ("NetworkInterfaceIds.1", "eni-0001"),
-        ("NetworkInterfaceIds.2", "eni-nowhere"),
-    ];
+    let ids = [("NetworkInterfaceIds.1", "eni-0001"), ("NetworkInterfaceIds.2", "eni-nowhere")];
     assert_eq!(
         case.call(2, Action::DescribeNetworkInterfaces, &ids),
         Err("InvalidEniId.NotFound".to_owned())
@@ -258,15 +222,8 @@ fn pages_have_a_default_and_a_maximum_and_say_so() {
     let mut case = Case::new(WorldFile::simple(&["i-1"], 120));
     let mut page = |params: &[(&str, &str)]| {
         let answer = case.call(0, Action::DescribeNetworkInterfaces, params).unwrap();
-        let rows = answer["NetworkInterfaceSets"]["NetworkInterfaceSet"]
-            .as_array()
-            .unwrap()
-            .len();
-        (
-            rows,
-            answer["PageSize"].as_u64().unwrap(),
-            answer["TotalCount"].as_u64().unwrap(),
-        )
+        let rows = answer["NetworkInterfaceSets"]["NetworkInterfaceSet"].as_array().unwrap().len();
+        (rows, answer["PageSize"].as_u64().unwrap(), answer["TotalCount"].as_u64().unwrap())
     };
     assert_eq!(page(&[("Status", "Available")]), (10, 10, 120));
     assert_eq!(page(&[("Status", "Available"), ("PageSize", "100")]), (50, 50, 120));
@@ -286,12 +243,9 @@ fn filters_of_a_describe_must_all_match() {
     case.attach(0, "i-1", "eni-0001").unwrap();
     let id = ("NetworkInterfaceId", "eni-0001");
     assert_eq!(case.rows(3, &[id, ("InstanceId", "i-1"), ("Status", "InUse")]).len(), 1);
-    for other in [
-        ("InstanceId", "i-2"),
-        ("Status", "Available"),
-        ("Type", "Primary"),
-        ("NetworkId", "n-x"),
-    ] {
+    for other in
+        [("InstanceId", "i-2"), ("Status", "Available"), ("Type", "Primary"), ("NetworkId", "n-x")]
+    {
         assert!(case.rows(3, &[id, other]).is_empty(), "{other:?}");
     }
 }
@@ -306,13 +260,7 @@ fn instances_are_described_with_their_interfaces_and_stop_and_start() {
     case.attach(0, "i-1", "eni-0001").unwrap();
     let rows = describe(&mut case, 3, &[("InstanceIds", r#"["i-1","i-9"]"#)]);
     assert_eq!(rows.len(), 1);
-    assert_eq!(
-        rows[0]["NetworkInterfaces"]["NetworkInterfaces"]
-            .as_array()
-            .unwrap()
-            .len(),
-        2
-    );
+    assert_eq!(rows[0]["NetworkInterfaces"]["NetworkInterfaces"].as_array().unwrap().len(), 2);
     assert!(describe(&mut case, 3, &[("InstanceIds", "[]")]).is_empty());
 
     let id = [("InstanceId", "i-1")];
@@ -330,9 +278,8 @@ fn the_same_seed_gives_the_same_world() {
         let mut case = Case::with(|file| file.rules.attach_time = "1s..9s".parse().unwrap());
         case.attach(0, "i-1", "eni-0001").unwrap();
         case.attach(0, "i-1", "eni-0002").unwrap();
-        let statuses: Vec<_> = (0..10)
-            .map(|at| (case.row(at, "eni-0001"), case.row(at, "eni-0002")))
-            .collect();
+        let statuses: Vec<_> =
+            (0..10).map(|at| (case.row(at, "eni-0001"), case.row(at, "eni-0002"))).collect();
         (statuses, case.world.reply(Ok(accepted())).request_id)
     };
     assert_eq!(run(), run());

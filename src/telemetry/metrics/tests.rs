@@ -5,10 +5,7 @@ fn metrics() -> Metrics {
 }
 
 fn has(text: &str, line: &str) {
-    assert!(
-        text.lines().any(|other| other == line),
-        "{line} is missing from:\n{text}"
-    );
+    assert!(text.lines().any(|other| other == line), "{line} is missing from:\n{text}");
 }
 
 #[test]
@@ -32,8 +29,8 @@ fn the_names_are_those_of_the_contract() {
     metrics.reconciled([1, 0, 2]);
     metrics.watch_lagged(Duration::from_secs(2));
     metrics.ledger_up(true);
-    metrics.clock_stepped(ClockSteps { back: 1, forward: 0 });
-    metrics.invariant_violated(Violation::Limit);
+    metrics.clock_stepped(1, 0);
+    metrics.invariant_violated("L1", 1);
     let _stream = metrics.watch_stream();
     drop(metrics.attempt_in_flight());
     let text = metrics.exposition().expect("it can be written");
@@ -74,6 +71,5 @@ fn gauges_and_counters_are_there_from_the_start() {
     let text = metrics().exposition().expect("it can be written");
     has(&text, "eni_gateway_watch_streams 0");
     has(&text, r#"eni_gateway_limit_rejections_total{source="ens"} 0"#);
-    has(&text, r#"eni_gateway_invariant_violations_total{invariant="L3"} 0"#);
     assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
 }

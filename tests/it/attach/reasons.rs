@@ -1,10 +1,10 @@
-//! What a caller is told that was not served in time, and how soon.
+//! The reason of a call that was not served in time, and how soon it comes.
 
 use std::time::Duration;
 
 use eni_gateway::ens::{DescribeError, EnsRefusal, Outcome};
 use eni_gateway::ledger::LedgerStore;
-use eni_gateway::model::{Failure, Reason};
+use eni_gateway::model::{Code, Failure, Reason};
 use eni_gateway::rate_limit::{RateClass, Rates};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
@@ -52,10 +52,7 @@ async fn in_a_hold_nobody_takes_permits_or_asks_often() {
     let before = replica.store.calls();
     sleep(seconds(10.0)).await;
     let calls = replica.store.calls() - before;
-    assert!(
-        calls <= 20 * 11,
-        "{calls} calls in ten seconds, of twenty that look once a second"
-    );
+    assert!(calls <= 20 * 11, "{calls} calls in ten seconds, of twenty that look once a second");
     for caller in callers {
         recovers_for(&caller.await.unwrap().1.unwrap_err());
     }
@@ -113,10 +110,8 @@ async fn a_ledger_that_is_away_is_waited_for_briefly_and_then_refused_at_once() 
     }
     for number in 0..3 {
         let began = Instant::now();
-        let (answered, answer) = replica
-            .attach("i-1", &format!("eni-{number}"), seconds(30.0))
-            .await
-            .unwrap();
+        let (answered, answer) =
+            replica.attach("i-1", &format!("eni-{number}"), seconds(30.0)).await.unwrap();
         assert_eq!(answer.unwrap_err().reason, Reason::CoordinationUnavailable);
         assert!(answered - began < seconds(0.1), "{:?}", answered - began);
     }
@@ -129,10 +124,7 @@ async fn a_ledger_that_is_away_is_waited_for_briefly_and_then_refused_at_once() 
 /// The first in line cannot write down what ENS answered, and the others cannot ask the ledger.
 #[tokio::test(start_paused = true)]
 async fn a_ledger_that_goes_away_during_a_send_is_waited_for_briefly_by_all() {
-    let lost = Outcome::Unanswered {
-        why: "no answer".to_owned(),
-        refusal: None,
-    };
+    let lost = Outcome::Unanswered { why: "no answer".to_owned(), refusal: None };
     for (outcome, reason) in [(accepted(), None), (lost, Some(Reason::OutcomeUnknown))] {
         let ens = FakeEns::default();
         ens.accept();
@@ -154,11 +146,7 @@ async fn a_ledger_that_goes_away_during_a_send_is_waited_for_briefly_by_all() {
             assert!(answered - began < seconds(8.0), "{:?}", answered - began);
         }
         let (answered, answer) = first.await.unwrap();
-        assert_eq!(
-            answer.as_ref().err().map(|failure| failure.reason),
-            reason,
-            "{answer:?}"
-        );
+        assert_eq!(answer.as_ref().err().map(|failure| failure.reason), reason, "{answer:?}");
         assert!(answered - began < seconds(8.0), "{:?}", answered - began);
         // What ENS answered is written once the ledger is back, and the line goes on.
         replica.store.down(false);
@@ -167,6 +155,35 @@ async fn a_ledger_that_goes_away_during_a_send_is_waited_for_briefly_by_all() {
         let record = replica.store.read(&"i-1".parse().unwrap(), None).await.unwrap().record;
         assert!(record.attempts.contains_key(&"eni-0".parse().unwrap()), "{record:?}");
     }
+}
+
+/// Whether the slot is reserved is unknown, so nobody may be told that nothing will be sent.
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_goes_away_during_a_reservation_is_waited_for_briefly_by_all() {
+    let ens = FakeEns::default();
+    ens.accept();
+    let [replica]: [Replica; 1] = replicas(fast(), &ens);
+    replica.store.down_after_commit();
+    let began = Instant::now();
+    let first = replica.attach("i-1", "eni-0", seconds(60.0));
+    sleep(seconds(0.5)).await;
+    let callers: Vec<_> = (1..4)
+        .map(|number| replica.attach("i-1", &format!("eni-{number}"), seconds(60.0)))
+        .collect();
+    let (answered, answer) = first.await.unwrap();
+    let failure = answer.unwrap_err();
+    assert_eq!((failure.reason, failure.code), (Reason::OutcomeUnknown, Code::Unavailable));
+    assert!(failure.retry_after.is_some(), "{failure:?}");
+    assert!(answered - began < seconds(8.0), "{:?}", answered - began);
+    for answer in join_all(callers).await {
+        let (answered, answer) = answer.unwrap();
+        assert_eq!(answer.unwrap_err().reason, Reason::CoordinationUnavailable);
+        assert!(answered - began < seconds(8.0), "{:?}", answered - began);
+    }
+    // The attempt ended with its caller: the next call is served, and nothing more is sent.
+    replica.store.down(false);
+    replica.attach("i-1", "eni-5", seconds(60.0)).await.unwrap().1.unwrap();
+    assert_eq!(ens.attaches(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,10 +281,7 @@ async fn rejected_credentials_are_refreshed_once_and_then_refused() {
     ] {
         let rejected = || {
             let code = code.to_owned();
-            Outcome::Refused(EnsRefusal {
-                code,
-                ..EnsRefusal::default()
-            })
+            Outcome::Refused(EnsRefusal { code, ..EnsRefusal::default() })
         };
         let ens = FakeEns::default();
         ens.accept();
@@ -278,12 +292,7 @@ async fn rejected_credentials_are_refreshed_once_and_then_refused() {
         assert_eq!(ens.attaches(), 2, "{code}");
 
         (0..50).for_each(|_| ens.answer(Duration::ZERO, rejected()));
-        let failure = replica
-            .attach("i-1", "eni-2", seconds(30.0))
-            .await
-            .unwrap()
-            .1
-            .unwrap_err();
+        let failure = replica.attach("i-1", "eni-2", seconds(30.0)).await.unwrap().1.unwrap_err();
         assert_eq!(failure.reason, Reason::EnsCredentialsRejected, "{failure:?}");
         sleep(seconds(120.0)).await;
         assert_eq!(ens.attaches(), 4, "{code}");
@@ -295,11 +304,8 @@ async fn a_deadline_before_the_next_describe_permit_is_told_at_once() {
     let ens = FakeEns::default();
     ens.accept();
     let [replica]: [Replica; 1] = replicas(Rates::default(), &ens);
-    let permit = replica
-        .limiter
-        .permit(RateClass::Track, Instant::now() + seconds(1.0))
-        .await
-        .unwrap();
+    let permit =
+        replica.limiter.permit(RateClass::Track, Instant::now() + seconds(1.0)).await.unwrap();
     replica.limiter.throttled(&permit, Some(seconds(60.0))).await;
     let began = Instant::now();
     let (answered, answer) = replica.attach("i-1", "eni-1", seconds(30.0)).await.unwrap();

@@ -1,9 +1,11 @@
-//! Several replicas over one ledger and one ENS: who is served when, and how many calls that costs.
+//! Several replicas over one ledger and one ENS: the order of service, and the number of calls.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use eni_gateway::attach::{Attacher, Request};
+use eni_gateway::backends::Backends;
+use eni_gateway::drain;
 use eni_gateway::ens::{Ens, Outcome};
 use eni_gateway::ledger::execute::LedgerEvent;
 use eni_gateway::ledger::{Bounds, Ledger, LedgerStore};
@@ -13,7 +15,6 @@ use eni_gateway::telemetry::Metrics;
 use eni_gateway::tracker::Tracker;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::support::ens::FakeEns;
@@ -38,40 +39,32 @@ pub(super) fn replicas<const N: usize>(rates: Rates, ens: &FakeEns) -> [Replica;
 
 impl Replica {
     fn new(store: Faulty, ens: &FakeEns) -> Self {
-        let observer =
-            Arc::new(|event: LedgerEvent<'_>| assert!(matches!(event, LedgerEvent::Changed(_)), "{event:?}"));
+        let observer = Arc::new(|event: LedgerEvent<'_>| {
+            assert!(matches!(event, LedgerEvent::Changed(_)), "{event:?}")
+        });
         let ledger = Arc::new(Ledger::new(store.clone(), Bounds::default(), observer));
         let limiter = RateLimiter::over(ledger.clone());
-        let ens = Arc::new(ens.reporting_to(limiter.clone()));
-        let metrics = Metrics::new("0", "test").unwrap();
-        let attacher = Arc::new(Attacher::new(
-            ledger.clone(),
-            ens.clone(),
-            limiter.clone(),
-            Duration::from_secs(8),
-            metrics.clone(),
-            TaskTracker::new(),
-        ));
-        let tracker = Tracker::new(
+        let backends = Backends {
             ledger,
-            ens,
-            limiter.clone(),
-            attacher.clone(),
-            metrics,
+            ens: Arc::new(ens.reporting_to(limiter.clone())),
+            limiter: limiter.clone(),
+            metrics: Metrics::new("0", "test").unwrap(),
+        };
+        let timeout = Duration::from_secs(8);
+        let attacher = Arc::new(Attacher::new(
+            backends.clone(),
+            timeout,
             TaskTracker::new(),
-        );
-        Self {
-            store,
-            attacher,
-            limiter,
-            tracker: Arc::new(tracker),
-        }
+            drain::Watch::default(),
+        ));
+        let tracker = Tracker::new(backends, attacher.clone(), TaskTracker::new());
+        Self { store, attacher, limiter, tracker: Arc::new(tracker) }
     }
 
     /// Tracks and compares, as long as the test lasts.
     pub(super) fn track(&self) {
-        TaskTracker::new().spawn(self.tracker.clone().run(CancellationToken::new()));
-        TaskTracker::new().spawn(self.tracker.clone().reconcile(CancellationToken::new()));
+        TaskTracker::new().spawn(self.tracker.clone().run(drain::Watch::default()));
+        TaskTracker::new().spawn(self.tracker.clone().reconcile(drain::Watch::default()));
     }
 
     /// An attach that waits for so long at most, on a task of its own; and when it was answered.
@@ -97,9 +90,7 @@ impl Replica {
 }
 
 pub(super) fn accepted() -> Outcome {
-    Outcome::Accepted {
-        ens_request_id: "ENS-REQUEST-ID".to_owned(),
-    }
+    Outcome::Accepted { ens_request_id: "ENS-REQUEST-ID".to_owned() }
 }
 
 pub(super) fn seconds(seconds: f64) -> Duration {
@@ -170,10 +161,8 @@ async fn a_crowd_of_mixed_deadlines_costs_few_calls_and_the_patient_are_served_i
         let waited = served - began;
         assert!(waited < 10 * (2 * SEND + seconds(0.3)), "{waited:?}");
     }
-    let (calls, sends) = (
-        replicas.iter().map(|replica| replica.store.calls()).sum::<u64>(),
-        ens.attaches(),
-    );
+    let (calls, sends) =
+        (replicas.iter().map(|replica| replica.store.calls()).sum::<u64>(), ens.attaches());
     assert!(calls < 30 * sends as u64, "{calls} calls for {sends} sends");
 }
 
@@ -183,9 +172,8 @@ async fn the_probe_of_an_open_breaker_goes_to_who_has_a_use_for_it() {
     ens.accept();
     let replicas: [Replica; 3] = replicas(Rates::default(), &ens);
     replicas.iter().for_each(Replica::track);
-    for (round, purpose) in [RateClass::Track, RateClass::Reconcile, RateClass::Read]
-        .into_iter()
-        .enumerate()
+    for (round, purpose) in
+        [RateClass::Track, RateClass::Reconcile, RateClass::Read].into_iter().enumerate()
     {
         let limiter = &replicas[round].limiter;
         let throttle = async || {
@@ -224,10 +212,8 @@ async fn readers_that_never_pause_do_not_keep_attaches_from_their_describes() {
         let ens = ens.reporting_to(limiter.clone());
         TaskTracker::new().spawn(async move {
             for number in 0.. {
-                let permit = limiter
-                    .permit(RateClass::Read, Instant::now() + seconds(10.0))
-                    .await
-                    .unwrap();
+                let permit =
+                    limiter.permit(RateClass::Read, Instant::now() + seconds(10.0)).await.unwrap();
                 let unasked = format!("i-{reader}-{number}").parse().unwrap();
                 ens.interfaces_of(permit, &unasked).await.unwrap();
             }
@@ -248,7 +234,8 @@ async fn readers_that_never_pause_do_not_keep_attaches_from_their_describes() {
 
 /// Each of them wants to know whether ENS still shows the ENI: one describe tells all.
 #[tokio::test(start_paused = true)]
-async fn callers_that_repeat_the_attach_of_an_attached_eni_do_not_keep_attaches_from_their_describes() {
+async fn callers_that_repeat_the_attach_of_an_attached_eni_do_not_keep_attaches_from_their_describes()
+ {
     let ens = FakeEns::default();
     ens.accept();
     let [replica]: [Replica; 1] = replicas(Rates::new(5.0, 10.0).unwrap(), &ens);
@@ -298,11 +285,8 @@ async fn nobody_waits_for_a_describe_permit_under_the_lock() {
     one.track();
     sleep(seconds(120.0)).await;
     // Describes are throttled: both must ask ENS, the one for the instance, the other for what is attached already.
-    let permit = other
-        .limiter
-        .permit(RateClass::Read, Instant::now() + seconds(10.0))
-        .await
-        .unwrap();
+    let permit =
+        other.limiter.permit(RateClass::Read, Instant::now() + seconds(10.0)).await.unwrap();
     other.limiter.throttled(&permit, Some(seconds(10.0))).await;
     let began = Instant::now();
     let callers = [
@@ -335,7 +319,8 @@ async fn under_a_saturated_budget_callers_are_served_in_the_order_of_arrival() {
     let mut callers = Vec::new();
     for number in 0..18 {
         // Three instances, each with callers on every replica.
-        let (replica, instance) = (&replicas[(number + number / 3) % 3], format!("i-{}", number % 3));
+        let (replica, instance) =
+            (&replicas[(number + number / 3) % 3], format!("i-{}", number % 3));
         callers.push(replica.attach(&instance, &format!("eni-{number}"), seconds(300.0)));
         sleep(seconds(0.05)).await;
     }

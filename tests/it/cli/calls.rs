@@ -1,4 +1,4 @@
-//! What the commands ask, and what they print of the answer.
+//! The commands' requests, and their output.
 
 use std::io::Write as _;
 
@@ -22,10 +22,7 @@ fn pages() -> Script {
         observe_time: at(1000),
         incomplete: false,
     };
-    Script {
-        list: [first, second].into(),
-        ..Script::default()
-    }
+    Script { list: [first, second].into(), ..Script::default() }
 }
 
 #[tokio::test]
@@ -98,23 +95,13 @@ async fn validate_only_says_what_was_checked() {
         checks: vec!["fields".to_owned(), "room".to_owned()],
         ..AttachNetworkInterfaceResponse::default()
     };
-    let script = || Script {
-        attach: [Ok(answer.clone())].into(),
-        ..Script::default()
-    };
+    let script = || Script { attach: [Ok(answer.clone())].into(), ..Script::default() };
     let fake = Fake::serve(script()).await;
-    let ran = run(&[
-        "attach",
-        "i-1",
-        "eni-1",
-        "--validate-only",
-        "--endpoint",
-        &fake.endpoint,
-    ])
-    .await;
+    let ran =
+        run(&["attach", "i-1", "eni-1", "--validate-only", "--endpoint", &fake.endpoint]).await;
     assert_eq!(
         (ran.code, ran.stdout.as_str()),
-        (0, "nothing speaks against it; checked:\n  fields\n  room\n")
+        (0, "the attach is possible; checked:\n  fields\n  room\n")
     );
     assert!(fake.asked.lock().unwrap().attach[0].validate_only);
     let fake = Fake::serve(script()).await;
@@ -134,11 +121,8 @@ async fn validate_only_says_what_was_checked() {
 
 #[tokio::test]
 async fn get_shows_the_history() {
-    let fake = Fake::serve(Script {
-        get: [Ok(failed("eni-1", 7))].into(),
-        ..Script::default()
-    })
-    .await;
+    let fake =
+        Fake::serve(Script { get: [Ok(failed("eni-1", 7))].into(), ..Script::default() }).await;
     let ran = run(&["get", "i-1", "eni-1", "--endpoint", &fake.endpoint]).await;
     assert_eq!(ran.code, 0, "{ran:?}");
     insta::assert_snapshot!(ran.stdout);
@@ -170,11 +154,7 @@ async fn a_list_that_may_be_incomplete_is_printed_and_is_no_success() {
                 ..ListAttachmentsResponse::default()
             };
             let list = [page.clone(), page].into();
-            let fake = Fake::serve(Script {
-                list,
-                ..Script::default()
-            })
-            .await;
+            let fake = Fake::serve(Script { list, ..Script::default() }).await;
             let ran = run(&["list", "i-1", "--endpoint", &fake.endpoint]).await;
             assert_eq!(ran.code, 75, "{ran:?}");
             assert_eq!(ran.stdout.contains("eni-1"), !attachments.is_empty(), "{ran:?}");

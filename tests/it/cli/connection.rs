@@ -1,4 +1,4 @@
-//! Reaching the gateway, or not.
+//! Connections to the gateway, and their failures.
 
 use std::io::Write as _;
 
@@ -20,8 +20,7 @@ async fn a_closed_port_is_unreachable() {
         let ran = run(&[command, &["--endpoint", endpoint]].concat()).await;
         assert_eq!(ran.code, 69, "{ran:?}");
         assert!(
-            ran.stderr
-                .starts_with(&format!("error: cannot reach the gateway at {endpoint}: ")),
+            ran.stderr.starts_with(&format!("error: cannot reach the gateway at {endpoint}: ")),
             "{ran:?}"
         );
         assert!(ran.stderr.contains("refused"), "{ran:?}");
@@ -45,11 +44,11 @@ async fn somebody_else_on_the_port_is_no_gateway() {
 }
 
 #[rstest::rstest]
-#[case(&["--endpoint", "127.0.0.1:50051"], "must begin with http:// or https://")]
-#[case(&["--endpoint", "ftp://localhost"], "must begin with http:// or https://")]
+#[case(&["--endpoint", "127.0.0.1:50051"], "must start with http:// or https://")]
+#[case(&["--endpoint", "ftp://localhost"], "must start with http:// or https://")]
 #[case(&["--endpoint", "http://localhost:1", "--ca", "/etc/hosts"], "need TLS")]
 #[case(&["--endpoint", "https://localhost:1", "--ca", "/no/such/file"], "cannot read /no/such/file")]
-#[case(&["--token-file", "/dev/null"], "/dev/null holds no token")]
+#[case(&["--token-file", "/dev/null"], "/dev/null has no token")]
 #[tokio::test]
 async fn what_cannot_be_used_is_named(#[case] options: &[&str], #[case] problem: &str) {
     let ran = run(&[&["list", "i-1"], options].concat()).await;
@@ -82,15 +81,10 @@ async fn errors_are_coloured_only_where_wanted() {
     .await;
     let listed = async |variables: &[(&str, &str)]| {
         let mut command = super::eni_gateway(&["list", "i-1", "--endpoint", &fake.endpoint]);
-        String::from_utf8(command.envs(variables.iter().copied()).output().await.unwrap().stdout).unwrap()
+        String::from_utf8(command.envs(variables.iter().copied()).output().await.unwrap().stdout)
+            .unwrap()
     };
     assert!(!listed(&[]).await.contains('\x1b'), "no terminal");
-    assert!(
-        listed(&[("CLICOLOR_FORCE", "1")]).await.contains("\x1b[32mATTACHED"),
-        "forced"
-    );
-    assert!(
-        !listed(&[("NO_COLOR", "1"), ("TERM", "xterm")]).await.contains('\x1b'),
-        "forbidden"
-    );
+    assert!(listed(&[("CLICOLOR_FORCE", "1")]).await.contains("\x1b[32mATTACHED"), "forced");
+    assert!(!listed(&[("NO_COLOR", "1"), ("TERM", "xterm")]).await.contains('\x1b'), "forbidden");
 }

@@ -1,4 +1,4 @@
-//! A gateway that answers by a script, and remembers what it was asked.
+//! A scripted gateway that records its requests.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use eni_gateway::grpc::proto::attachment::{State, Transition};
-use eni_gateway::grpc::proto::attachment_service_server::{AttachmentService, AttachmentServiceServer};
+use eni_gateway::grpc::proto::attachment_service_server::{
+    AttachmentService, AttachmentServiceServer,
+};
 use eni_gateway::grpc::proto::watch_attachment_response::Event;
 use eni_gateway::grpc::proto::*;
 use prost_types::Timestamp;
@@ -95,7 +97,8 @@ async fn never<T>() -> T {
 
 #[tonic::async_trait]
 impl AttachmentService for Fake {
-    type WatchAttachmentStream = Pin<Box<dyn Stream<Item = Result<WatchAttachmentResponse, Status>> + Send>>;
+    type WatchAttachmentStream =
+        Pin<Box<dyn Stream<Item = Result<WatchAttachmentResponse, Status>> + Send>>;
 
     async fn attach_network_interface(
         &self,
@@ -114,13 +117,8 @@ impl AttachmentService for Fake {
         request: Request<WatchAttachmentRequest>,
     ) -> Result<Response<Self::WatchAttachmentStream>, Status> {
         self.note(request, |asked, message| asked.watch.push(message));
-        let steps = self
-            .script
-            .lock()
-            .unwrap()
-            .watch
-            .pop_front()
-            .unwrap_or_else(|| vec![Step::Hang]);
+        let steps =
+            self.script.lock().unwrap().watch.pop_front().unwrap_or_else(|| vec![Step::Hang]);
         let stream = tokio_stream::iter(steps).then(async |step| match step {
             Step::Show(attachment) => Ok(Event::Attachment(*attachment)),
             Step::Beat { revision, interval } => Ok(Event::Heartbeat(Heartbeat {
@@ -138,9 +136,9 @@ impl AttachmentService for Fake {
             Step::Fail(status) => Err(status),
             Step::Hang => never().await,
         });
-        Ok(Response::new(Box::pin(stream.map(|event| {
-            event.map(|event| WatchAttachmentResponse { event: Some(event) })
-        }))))
+        Ok(Response::new(Box::pin(
+            stream.map(|event| event.map(|event| WatchAttachmentResponse { event: Some(event) })),
+        )))
     }
 
     async fn get_attachment(
@@ -151,9 +149,7 @@ impl AttachmentService for Fake {
         let answer = self.script.lock().unwrap().get.pop_front();
         match answer {
             Some(answer) => answer.map(|attachment| {
-                Response::new(GetAttachmentResponse {
-                    attachment: Some(attachment),
-                })
+                Response::new(GetAttachmentResponse { attachment: Some(attachment) })
             }),
             None => never().await,
         }
@@ -194,14 +190,8 @@ pub(super) fn attachment(eni: &str, state: State, revision: u64) -> Attachment {
         ens_request_id: "6C1A".to_owned(),
         error: None,
         transitions: vec![
-            Transition {
-                state: State::Pending as i32,
-                time: at(0),
-            },
-            Transition {
-                state: state as i32,
-                time: at(1500),
-            },
+            Transition { state: State::Pending as i32, time: at(0) },
+            Transition { state: state as i32, time: at(1500) },
         ],
         stuck: false,
     }
@@ -216,10 +206,7 @@ pub(super) fn failed(eni: &str, revision: u64) -> Attachment {
         ens_request_id: "6C1A".to_owned(),
         ..AttachmentError::default()
     };
-    Attachment {
-        error: Some(error),
-        ..attachment(eni, State::Failed, revision)
-    }
+    Attachment { error: Some(error), ..attachment(eni, State::Failed, revision) }
 }
 
 /// An answer to an attach.
@@ -232,11 +219,14 @@ pub(super) fn accepted(attachment: Attachment) -> Result<AttachNetworkInterfaceR
 }
 
 /// A refusal as the gateway makes them.
-pub(super) fn refusal(code: Code, reason: &str, message: &str, metadata: &[(&str, &str)]) -> Status {
-    let metadata: HashMap<_, _> = metadata
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect();
+pub(super) fn refusal(
+    code: Code,
+    reason: &str,
+    message: &str,
+    metadata: &[(&str, &str)],
+) -> Status {
+    let metadata: HashMap<_, _> =
+        metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let mut details = ErrorDetails::with_error_info(reason, "eni-gateway", metadata);
     if code == Code::ResourceExhausted {
         details.set_retry_info(Some(Duration::from_millis(1500)));

@@ -1,4 +1,4 @@
-//! The real binary: the clients against a gateway that answers by a script, the servers as operators run them.
+//! The real binary: clients with a scripted gateway, and servers as operators run them.
 
 mod calls;
 mod connection;
@@ -36,10 +36,7 @@ impl From<Output> for Ran {
 impl Ran {
     /// Each line of stdout, as JSON.
     fn json(&self) -> Vec<serde_json::Value> {
-        self.stdout
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 

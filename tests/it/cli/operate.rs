@@ -1,4 +1,4 @@
-//! `serve`, `check`, `config dump` and `ledger init`, used well and wrongly.
+//! `serve`, `check`, `config dump` and `ledger init`, in valid and invalid use.
 
 use std::time::Duration;
 
@@ -61,9 +61,10 @@ async fn the_variables_that_kubernetes_injects_for_the_service_are_no_settings()
 async fn check_says_what_works_and_what_to_do() {
     let redis = Server::start().await;
     let any = "127.0.0.1:0".parse().unwrap();
-    let ens = Simulator::start(any, World::new(WorldFile::simple(&["i-1"], 1)), Settings::default())
-        .await
-        .unwrap();
+    let ens =
+        Simulator::start(any, World::new(WorldFile::simple(&["i-1"], 1)), Settings::default())
+            .await
+            .unwrap();
     let (url, endpoint) = (redis.url(), ens.endpoint());
     let settings = ["--ledger-url", &url, "--ens-endpoint", &endpoint];
     let check = |more: &'static [&'static str]| [&["check"], &settings[..], more].concat();
@@ -78,9 +79,7 @@ async fn check_says_what_works_and_what_to_do() {
     assert!(!good.stdout.contains(DEFAULT_SECRET));
     let json = with_key(&check(&["-o", "json"]), DEFAULT_SECRET).await;
     assert!(
-        json.json()
-            .iter()
-            .any(|line| line["part"] == "ens" && line["status"] == "ok"),
+        json.json().iter().any(|line| line["part"] == "ens" && line["status"] == "ok"),
         "{}",
         json.stdout
     );
@@ -90,12 +89,9 @@ async fn check_says_what_works_and_what_to_do() {
     assert!(!format!("{wrong:?}").contains("not-the-secret"));
     drop(ens);
     assert_eq!(
-        with_key(
-            &["check", "--ledger-url", &url, "--ens-endpoint", "http://127.0.0.1:1"],
-            "x"
-        )
-        .await
-        .code,
+        with_key(&["check", "--ledger-url", &url, "--ens-endpoint", "http://127.0.0.1:1"], "x")
+            .await
+            .code,
         69
     );
     let offline = run(&check(&["--offline"])).await;
@@ -105,12 +101,12 @@ async fn check_says_what_works_and_what_to_do() {
 
 /// `check` with `ens.enforce_validity`, against a cloud whose window for dates, or whose clock, is this.
 #[rstest]
-#[case::as_documented(15 * 60, 0, 0, &["keeps ens.request_validity itself", "agrees with ens's within 5 s"])]
-#[case::within_tolerance(15 * 60, 4, 0, &["keeps ens.request_validity itself"])]
-#[case::wider(20 * 60, 0, 1, &["ens takes a date 15 min and 10s old", "set ens.enforce_validity = false"])]
+#[case::as_documented(15 * 60, 0, 0, &["enforces ens.request_validity", "agrees with ens's within 5 s"])]
+#[case::within_tolerance(15 * 60, 4, 0, &["enforces ens.request_validity"])]
+#[case::wider(20 * 60, 0, 1, &["ens accepts a date that is 15 min and 10s old", "set ens.enforce_validity = false"])]
 #[case::narrower(5 * 60, 0, 1, &["attaches would fail", "InvalidTimeStamp.Expired", "set ens.enforce_validity = false"])]
-#[case::a_clock_that_is_off(15 * 60, 30, 1, &["behind ens's: nothing would be sent", "synchronise it"])]
-#[case::a_clock_that_is_far_off(15 * 60, -3600, 77, &["ahead of ens's: nothing would be sent", "InvalidTimeStamp.Expired"])]
+#[case::a_clock_that_is_off(15 * 60, 30, 1, &["behind ens's: nothing is sent", "synchronise it"])]
+#[case::a_clock_that_is_far_off(15 * 60, -3600, 77, &["ahead of ens's: nothing is sent", "InvalidTimeStamp.Expired"])]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn check_proves_that_ens_keeps_the_validity(
     #[case] window: i64,
@@ -125,10 +121,10 @@ async fn check_proves_that_ens_keeps_the_validity(
         ..Settings::default()
     };
     let any = "127.0.0.1:0".parse().unwrap();
-    let ens = Simulator::start(any, World::new(WorldFile::simple(&["i-1"], 1)), settings)
-        .await
-        .unwrap();
-    let mut command = eni_gateway(&["check", "--ledger-url", &redis.url(), "--ens-endpoint", &ens.endpoint()]);
+    let ens =
+        Simulator::start(any, World::new(WorldFile::simple(&["i-1"], 1)), settings).await.unwrap();
+    let mut command =
+        eni_gateway(&["check", "--ledger-url", &redis.url(), "--ens-endpoint", &ens.endpoint()]);
     command
         .env("ALIBABA_CLOUD_ACCESS_KEY_ID", DEFAULT_ID)
         .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", DEFAULT_SECRET)
@@ -148,9 +144,7 @@ async fn a_ledger_is_called_new_once_and_never_while_it_holds_anything() {
     let init = async || run(&init.each_ref().map(String::as_str)).await;
     assert_eq!(init().await.code, 0);
     assert_eq!(init().await.code, 0, "still empty: no harm");
-    redis
-        .ask::<()>(&["SET", "eni-gateway:{p0}:v2:record:i-1", "1\n{}"])
-        .await;
+    redis.ask::<()>(&["SET", "eni-gateway:{p0}:v2:record:i-1", "1\n{}"]).await;
     let refused = init().await;
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("record:i-1"), "{}", refused.stderr);
@@ -178,11 +172,7 @@ async fn the_settings_in_force_are_shown_and_read_back() {
     std::fs::write(file.path(), &plain.stdout).unwrap();
     let again = dump(&["--config", &path]).await;
     assert_eq!(again.code, 0, "{again:?}");
-    assert!(
-        again.stdout.contains("url = \"redis://redis:6379/1\""),
-        "{}",
-        again.stdout
-    );
+    assert!(again.stdout.contains("url = \"redis://redis:6379/1\""), "{}", again.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -196,18 +186,15 @@ async fn a_second_signal_ends_a_drain_at_once() {
         eni_gateway::simulator::Effect::None,
     );
     stage.ens.fault(slow.delay(Duration::from_secs(7)));
-    let call = crate::support::gateway::try_attach(&client, crate::support::gateway::attach("i-1", "eni-0001"));
+    let call = crate::support::gateway::try_attach(
+        &client,
+        crate::support::gateway::attach("i-1", "eni-0001"),
+    );
     let signals = async {
-        eventually("never sent", async || {
-            stage.ens.books().instance("i-1").attach_processing == 1
-        })
-        .await;
+        eventually("never sent", async || stage.ens.books().instance("i-1").attach_processing == 1)
+            .await;
         let kill = async || {
-            Command::new("kill")
-                .args(["-TERM", &replica.id().to_string()])
-                .status()
-                .await
-                .unwrap()
+            Command::new("kill").args(["-TERM", &replica.id().to_string()]).status().await.unwrap()
         };
         kill().await;
         eventually("not stopping", async || replica.log().contains("stopping")).await;

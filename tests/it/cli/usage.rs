@@ -5,7 +5,7 @@ use super::run;
 #[rstest::rstest]
 #[case(&[], "Usage: eni-gateway")]
 #[case(&["attach"], "<INSTANCE>")]
-#[case(&["attach", "i-1", "eni 1"], "may hold only letters, digits")]
+#[case(&["attach", "i-1", "eni 1"], "may have only letters, digits")]
 #[case(&["attach", "", "eni-1"], "must not be empty")]
 #[case(&["attach", "i-1", "eni-1", "--request-id", "7"], "--request-id")]
 #[case(&["attach", "i-1", "eni-1", "--watch", "--validate-only"], "cannot be used with")]
@@ -38,19 +38,26 @@ async fn help_has_examples(#[case] arguments: &[&str]) {
     let ran = run(arguments).await;
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     assert!(arguments.len() == 1 || ran.stdout.contains("Examples:\n  eni-gateway "));
-    insta::assert_snapshot!(format!("help_of_{}", arguments[0].trim_start_matches('-')), ran.stdout);
+    insta::assert_snapshot!(
+        format!("help_of_{}", arguments[0].trim_start_matches('-')),
+        ran.stdout
+    );
 }
 
 #[tokio::test]
 async fn the_version_tells_the_commit() {
     let ran = run(&["--version"]).await;
     assert_eq!(ran.code, 0);
-    let expected = format!(
-        "eni-gateway {} ({})\n",
-        env!("CARGO_PKG_VERSION"),
-        env!("ENI_GATEWAY_COMMIT")
-    );
+    let expected =
+        format!("eni-gateway {} ({})\n", env!("CARGO_PKG_VERSION"), env!("ENI_GATEWAY_COMMIT"));
     assert_eq!(ran.stdout, expected);
+}
+
+/// Only a build for mutation tests can switch a safety check off, and its version names it.
+#[tokio::test]
+async fn a_plain_build_has_no_mutations() {
+    let ran = run(&["--version"]).await;
+    assert!(!ran.stdout.contains("mutations"), "{}", ran.stdout);
 }
 
 #[tokio::test]

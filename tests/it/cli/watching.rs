@@ -1,4 +1,4 @@
-//! Watches that last.
+//! Watches that resume.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,7 @@ use super::{Ran, eni_gateway, run};
 const OFTEN: Duration = Duration::from_secs(15);
 
 fn beat(revision: u64) -> Step {
-    Step::Beat {
-        revision,
-        interval: OFTEN,
-    }
+    Step::Beat { revision, interval: OFTEN }
 }
 
 fn show(eni: &str, state: State, revision: u64) -> Step {
@@ -26,47 +23,27 @@ fn show(eni: &str, state: State, revision: u64) -> Step {
 }
 
 fn draining() -> Step {
-    Step::Fail(refusal(
-        Code::Unavailable,
-        "DRAINING",
-        "this replica is going away",
-        &[],
-    ))
+    Step::Fail(refusal(Code::Unavailable, "DRAINING", "this replica is going away", &[]))
 }
 
 fn watched(streams: impl Into<std::collections::VecDeque<Vec<Step>>>) -> Script {
-    Script {
-        watch: streams.into(),
-        ..Script::default()
-    }
+    Script { watch: streams.into(), ..Script::default() }
 }
 
 /// The states and revisions that were shown.
 fn shown(ran: &Ran) -> Vec<(String, String)> {
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-    ran.json()
-        .iter()
-        .map(|line| (text(&line["state"]), text(&line["revision"])))
-        .collect()
+    ran.json().iter().map(|line| (text(&line["state"]), text(&line["revision"]))).collect()
 }
 
 fn asked_after(fake: &Fake) -> Vec<u64> {
-    fake.asked
-        .lock()
-        .unwrap()
-        .watch
-        .iter()
-        .map(|request| request.after_revision)
-        .collect()
+    fake.asked.lock().unwrap().watch.iter().map(|request| request.after_revision).collect()
 }
 
 #[tokio::test]
 async fn a_watch_shows_each_change_and_ends_with_the_stream() {
-    let stream = vec![
-        show("eni-1", State::Attaching, 3),
-        beat(3),
-        show("eni-1", State::Attached, 4),
-    ];
+    let stream =
+        vec![show("eni-1", State::Attaching, 3), beat(3), show("eni-1", State::Attached, 4)];
     let fake = Fake::serve(watched([stream])).await;
     let ran = run(&[
         "watch",
@@ -100,29 +77,17 @@ async fn a_drained_replica_is_left_and_nothing_shown_twice() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(
         shown(&ran),
-        [
-            ("STATE_ATTACHING".into(), "3".into()),
-            ("STATE_ATTACHED".into(), "5".into())
-        ]
+        [("STATE_ATTACHING".into(), "3".into()), ("STATE_ATTACHED".into(), "5".into())]
     );
     assert_eq!(asked_after(&fake), [0, 0, 3], "a broken snapshot is asked for again");
-    assert!(
-        ran.stderr.contains("interrupted: DRAINING (UNAVAILABLE)"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("interrupted: DRAINING (UNAVAILABLE)"), "{}", ran.stderr);
 }
 
 #[tokio::test]
 async fn a_silent_stream_is_given_up() {
-    let silent = vec![
-        Step::Beat {
-            revision: 2,
-            interval: Duration::from_millis(100),
-        },
-        Step::Hang,
-    ];
-    let fake = Fake::serve(watched([silent, vec![show("eni-1", State::Attached, 3), beat(3)]])).await;
+    let silent = vec![Step::Beat { revision: 2, interval: Duration::from_millis(100) }, Step::Hang];
+    let fake =
+        Fake::serve(watched([silent, vec![show("eni-1", State::Attached, 3), beat(3)]])).await;
     let ran = run(&["watch", "i-1", "-o", "json", "--endpoint", &fake.endpoint]).await;
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(asked_after(&fake), [0, 2]);
@@ -179,15 +144,7 @@ async fn proxy(fake: &Fake) -> (String, Arc<Notify>) {
 async fn what_the_first_call_is_refused_with_is_not_resumed() {
     for (step, code) in [
         (draining(), 75),
-        (
-            Step::Fail(refusal(
-                Code::NotFound,
-                "ATTACHMENT_NOT_FOUND",
-                "no such attachment",
-                &[],
-            )),
-            1,
-        ),
+        (Step::Fail(refusal(Code::NotFound, "ATTACHMENT_NOT_FOUND", "no such attachment", &[])), 1),
     ] {
         let fake = Fake::serve(watched([vec![step]])).await;
         let ran = run(&["watch", "i-1", "eni-1", "--endpoint", &fake.endpoint]).await;
@@ -209,7 +166,8 @@ async fn a_watched_failure_is_a_failure() {
 
 #[tokio::test]
 async fn the_timeout_ends_a_watch_and_says_where() {
-    let fake = Fake::serve(watched([vec![show("eni-1", State::Attaching, 3), beat(3), Step::Hang]])).await;
+    let fake =
+        Fake::serve(watched([vec![show("eni-1", State::Attaching, 3), beat(3), Step::Hang]])).await;
     let ran = run(&["watch", "i-1", "--timeout", "8s", "--endpoint", &fake.endpoint]).await;
     assert_eq!(ran.code, 75, "{ran:?}");
     assert!(ran.stderr.contains("--after-revision 3"), "{ran:?}");
@@ -223,24 +181,13 @@ async fn attach_watches_to_the_end() {
         ..Script::default()
     })
     .await;
-    let ran = run(&[
-        "attach",
-        "i-1",
-        "eni-1",
-        "--watch",
-        "-o",
-        "json",
-        "--endpoint",
-        &fake.endpoint,
-    ])
-    .await;
+    let ran =
+        run(&["attach", "i-1", "eni-1", "--watch", "-o", "json", "--endpoint", &fake.endpoint])
+            .await;
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(
         shown(&ran),
-        [
-            ("STATE_ATTACHING".into(), "3".into()),
-            ("STATE_ATTACHED".into(), "4".into())
-        ]
+        [("STATE_ATTACHING".into(), "3".into()), ("STATE_ATTACHED".into(), "4".into())]
     );
     assert_eq!(asked_after(&fake), [3]);
 }
@@ -259,27 +206,16 @@ async fn attach_watches_on_where_the_outcome_is_unknown() {
         ..Script::default()
     })
     .await;
-    let ran = run(&[
-        "attach",
-        "i-1",
-        "eni-1",
-        "--watch",
-        "-o",
-        "json",
-        "--endpoint",
-        &fake.endpoint,
-    ])
-    .await;
+    let ran =
+        run(&["attach", "i-1", "eni-1", "--watch", "-o", "json", "--endpoint", &fake.endpoint])
+            .await;
     assert_eq!(ran.code, 1, "{ran:?}");
     assert_eq!(shown(&ran).len(), 2);
 }
 
 #[tokio::test]
 async fn a_watch_says_once_that_something_may_be_missing_and_once_that_it_no_longer_is() {
-    let missing = || Step::BeatIncomplete {
-        revision: 3,
-        observe_time: None,
-    };
+    let missing = || Step::BeatIncomplete { revision: 3, observe_time: None };
     let stream = vec![show("eni-1", State::Attached, 3), missing(), missing(), beat(4)];
     let fake = Fake::serve(watched([stream])).await;
     let ran = run(&["watch", "i-1", "--follow", "--endpoint", &fake.endpoint]).await;

@@ -1,5 +1,5 @@
-//! The clients that the documentation prints: what is printed is what runs here, against a real gateway whose streams grow old
-//! long before an attach is through.
+//! The documentation's client examples, run against a real gateway whose streams end long before an
+//! attach does.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -35,23 +35,19 @@ async fn stage() -> (Stage, Replica) {
     let stage = Stage::new(&["i-stopped-1", "i-2"], 2).await;
     for number in [1, 2] {
         // Until it is forced.
-        let slow = Effect::AttachTime {
-            takes: Duration::from_secs(3600),
-        };
-        stage
-            .ens
-            .fault(Fault::next(Action::AttachNetworkInterface, slow).eni(eni(number)));
+        let slow = Effect::AttachTime { takes: Duration::from_secs(3600) };
+        stage.ens.fault(Fault::next(Action::AttachNetworkInterface, slow).eni(eni(number)));
     }
-    let replica = stage
-        .replica(&[("WATCH__MAX_AGE", "1500ms"), ("WATCH__HEARTBEAT", "1s")])
-        .await;
+    let replica = stage.replica(&[("WATCH__MAX_AGE", "1500ms"), ("WATCH__HEARTBEAT", "1s")]).await;
     (stage, replica)
 }
 
 /// Once a stream has ended because it was too old, the ENI is attached.
 async fn attached_after_a_stream(stage: &Stage, replica: &Replica, instance: &str, eni: &str) {
-    let ended =
-        |line: &str| line.starts_with("rpc_server_call_duration_seconds_count") && line.contains("STREAM_TOO_OLD");
+    let ended = |line: &str| {
+        line.starts_with("rpc_server_call_duration_seconds_count")
+            && line.contains("STREAM_TOO_OLD")
+    };
     eventually("no stream grows too old", async || {
         let page = replica.admin("/metrics").await;
         page.is_some_and(|(_, page)| page.lines().any(ended))
@@ -76,9 +72,7 @@ async fn the_python_client_attaches_and_watches_over_several_streams() {
         .current_dir(here)
         .status();
     assert!(protoc.await.unwrap().success());
-    let program = blocks("python")
-        .join("\n")
-        .replace("127.0.0.1:50051", replica.address());
+    let program = blocks("python").join("\n").replace("127.0.0.1:50051", replica.address());
     let ran = Command::new(python())
         .args(["-c", &program])
         .env("PYTHONPATH", generated.path())
@@ -88,15 +82,14 @@ async fn the_python_client_attaches_and_watches_over_several_streams() {
         .kill_on_drop(true)
         .output();
     let ran = tokio::time::timeout(LONG, ran);
-    let (ran, ()) = tokio::join!(
-        ran,
-        attached_after_a_stream(&stage, &replica, "i-stopped-1", "eni-0001")
-    );
+    let (ran, ()) =
+        tokio::join!(ran, attached_after_a_stream(&stage, &replica, "i-stopped-1", "eni-0001"));
     let ran = ran.unwrap().unwrap();
     let printed = String::from_utf8_lossy(&ran.stdout);
     let lines: Vec<&str> = printed.lines().collect();
     assert!(
-        lines.first().is_some_and(|line| line.starts_with("accepted: ")) && lines.last() == Some(&"STATE_ATTACHED"),
+        lines.first().is_some_and(|line| line.starts_with("accepted: "))
+            && lines.last() == Some(&"STATE_ATTACHED"),
         "{ran:?}"
     );
 }
@@ -116,10 +109,7 @@ async fn the_rust_client_attaches_and_watches_over_several_streams() {
     );
     watched.unwrap();
     let last = seen.last().unwrap();
-    assert_eq!(
-        (&last.uid, last.state().as_str_name()),
-        (&accepted.uid, "STATE_ATTACHED")
-    );
+    assert_eq!((&last.uid, last.state().as_str_name()), (&accepted.uid, "STATE_ATTACHED"));
     assert!(seen.windows(2).all(|pair| pair[0].revision < pair[1].revision));
 }
 

@@ -9,14 +9,19 @@ use tonic_types::StatusExt;
 
 pub type Client = AttachmentServiceClient<Channel>;
 
-/// `ErrorInfo.reason`; `OUTCOME_UNKNOWN` where the gateway itself said nothing.
+/// `ErrorInfo.reason`; `OUTCOME_UNKNOWN` for an error that is not the gateway's.
 fn reason(status: &Status) -> String {
     let info = status.get_details_error_info();
     info.map_or_else(|| "OUTCOME_UNKNOWN".to_owned(), |info| info.reason)
 }
 
-/// Attaches, whatever becomes of single calls.
-pub async fn attach(client: &mut Client, instance: &str, eni: &str, request_id: &str) -> Result<Attachment, Status> {
+/// Attaches, and retries lost calls.
+pub async fn attach(
+    client: &mut Client,
+    instance: &str,
+    eni: &str,
+    request_id: &str,
+) -> Result<Attachment, Status> {
     let mut tries = 5;
     loop {
         let mut request = Request::new(AttachNetworkInterfaceRequest {
@@ -36,13 +41,20 @@ pub async fn attach(client: &mut Client, instance: &str, eni: &str, request_id: 
         if tries == 0 || !passes {
             return Err(status);
         }
-        let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        let delay = status
+            .get_details_retry_info()
+            .and_then(|info| info.retry_delay);
         tokio::time::sleep(delay.unwrap_or(Duration::from_millis(500))).await;
     }
 }
 
-/// Tells every change, over as many streams as it takes.
-pub async fn watch(client: &mut Client, instance: &str, eni: &str, mut tell: impl FnMut(Attachment)) -> Result<(), Status> {
+/// Passes every change to `observe`, over several streams if needed.
+pub async fn watch(
+    client: &mut Client,
+    instance: &str,
+    eni: &str,
+    mut observe: impl FnMut(Attachment),
+) -> Result<(), Status> {
     let (mut after_revision, mut pause) = (0, Duration::from_millis(100));
     loop {
         let request = WatchAttachmentRequest {
@@ -58,7 +70,7 @@ pub async fn watch(client: &mut Client, instance: &str, eni: &str, mut tell: imp
                 match message.event {
                     Some(Event::Attachment(attachment)) => {
                         after_revision = attachment.revision;
-                        tell(attachment);
+                        observe(attachment);
                     }
                     Some(Event::Heartbeat(heartbeat)) => after_revision = heartbeat.revision,
                     None => {}
@@ -68,7 +80,9 @@ pub async fn watch(client: &mut Client, instance: &str, eni: &str, mut tell: imp
         };
         match ended.await {
             Err(status) if Status::code(&status) == Code::Unavailable => {
-                let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
+                let delay = status
+                    .get_details_retry_info()
+                    .and_then(|info| info.retry_delay);
                 let jitter = pause.mul_f64(rand::random_range(0.0..1.0));
                 tokio::time::sleep(delay.unwrap_or_default() + jitter).await;
                 pause = (2 * pause).min(Duration::from_secs(5));

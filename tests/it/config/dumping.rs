@@ -1,4 +1,4 @@
-//! `config dump`: what it shows, and that it can be loaded again.
+//! `config dump`: its content, and that it can be loaded again.
 
 use eni_gateway::config::{dump::dump, load};
 
@@ -7,10 +7,13 @@ use super::sources;
 #[test]
 fn the_effective_configuration_is_shown_with_its_origins_and_without_secrets() {
     let (sources, dir) = sources(
-        Some("[ledger]\nurl = 'redis://user:hunter2@redis.example'\n[watch]\nheartbeat = '1m 30s'\n"),
+        Some(
+            "[ledger]\nurl = 'redis://user:hunter2@redis.example'\n[watch]\nheartbeat = '1m 30s'\n",
+        ),
         &[("ENI_GATEWAY_LIMIT__ENIS_PER_INSTANCE", "4")],
     );
-    let text = dump(&load(sources).expect("it has no faults")).replace(&dir.path().display().to_string(), "/etc");
+    let text = dump(&load(sources).expect("it has no faults"))
+        .replace(&dir.path().display().to_string(), "/etc");
     assert!(!text.contains("hunter2"));
     insta::assert_snapshot!(text);
 }
@@ -19,10 +22,7 @@ fn the_effective_configuration_is_shown_with_its_origins_and_without_secrets() {
 fn a_dump_is_a_configuration() {
     let (first, _dir) = sources(
         None,
-        &[
-            ("ENI_GATEWAY_LEDGER__URL", "memory://"),
-            ("ENI_GATEWAY_LEDGER__PREFIX", "a\"b\\"),
-        ],
+        &[("ENI_GATEWAY_LEDGER__URL", "memory://"), ("ENI_GATEWAY_LEDGER__PREFIX", "a\"b\\")],
     );
     let first = dump(&load(first).expect("it has no faults"));
     let (second, _dir) = sources(Some(&first), &[]);

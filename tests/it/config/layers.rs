@@ -1,22 +1,19 @@
-//! Which source wins, and what a value may look like in each.
+//! The precedence of sources, and the form of values in each.
 
 use eni_gateway::config::{Origin, load};
 
 use super::sources;
 
-const FILE: &str =
-    "[ledger]\nurl = 'redis://file'\nprefix = 'file:'\n[limit]\nenis_per_instance = 7\n[watch]\nheartbeat = '20s'\n";
+const FILE: &str = "[ledger]\nurl = 'redis://file'\nprefix = 'file:'\n[limit]\nenis_per_instance = 7\n[watch]\nheartbeat = '20s'\n";
 
 #[test]
 fn flags_win_over_the_environment_over_the_file_over_defaults() {
     let (sources, dir) = sources(
         Some(FILE),
-        &[
-            ("ENI_GATEWAY_LEDGER__PREFIX", "env:"),
-            ("ENI_GATEWAY_LIMIT__ENIS_PER_INSTANCE", "8"),
-        ],
+        &[("ENI_GATEWAY_LEDGER__PREFIX", "env:"), ("ENI_GATEWAY_LIMIT__ENIS_PER_INSTANCE", "8")],
     );
-    let loaded = load(sources.flag("--limit", "limit.enis_per_instance", Some(9))).expect("it has no faults");
+    let loaded = load(sources.flag("--limit", "limit.enis_per_instance", Some(9)))
+        .expect("it has no faults");
     let config = &loaded.config;
     assert_eq!(config.ledger.url.to_string(), "redis://file:6379/0");
     assert_eq!(config.ledger.prefix, "env:");
@@ -26,19 +23,13 @@ fn flags_win_over_the_environment_over_the_file_over_defaults() {
     let origins = &loaded.origins;
     assert_eq!(
         *origins.of("ledger.url"),
-        Origin::File {
-            path: dir.path().join("gateway.toml"),
-            line: 2
-        }
+        Origin::File { path: dir.path().join("gateway.toml"), line: 2 }
     );
     assert_eq!(
         *origins.of("ledger.prefix"),
         Origin::Environment("ENI_GATEWAY_LEDGER__PREFIX".to_owned())
     );
-    assert_eq!(
-        *origins.of("limit.enis_per_instance"),
-        Origin::Flag("--limit".to_owned())
-    );
+    assert_eq!(*origins.of("limit.enis_per_instance"), Origin::Flag("--limit".to_owned()));
     assert_eq!(*origins.of("tracker.stuck_after"), Origin::Default);
 }
 
@@ -75,8 +66,5 @@ fn a_password_on_the_command_line_is_refused_and_not_repeated() {
         sources.flag("--ledger", "ledger.url", Some("redis://:hunter2@localhost")),
         &dir,
     );
-    assert!(
-        report.contains("command line") && !report.contains("hunter2"),
-        "{report}"
-    );
+    assert!(report.contains("command line") && !report.contains("hunter2"), "{report}");
 }

@@ -16,18 +16,9 @@ fn sources(file: Option<&str>, variables: &[(&str, &str)]) -> (Sources, TempDir)
         std::fs::write(&path, content).expect("the file can be written");
         path
     });
-    let environment = variables
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    (
-        Sources {
-            file: path,
-            environment,
-            flags: Vec::new(),
-        },
-        dir,
-    )
+    let environment =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    (Sources { file: path, environment, flags: Vec::new() }, dir)
 }
 
 /// The report of what is wrong, with the temporary directory taken out.
@@ -38,10 +29,8 @@ fn report(sources: Sources, dir: &TempDir) -> String {
 
 #[test]
 fn a_file_that_cannot_be_read_is_a_fault() {
-    let sources = Sources {
-        file: Some(PathBuf::from("/nowhere/gateway.toml")),
-        ..Sources::default()
-    };
+    let sources =
+        Sources { file: Some(PathBuf::from("/nowhere/gateway.toml")), ..Sources::default() };
     let faults = load(sources).expect_err("there is no such file").to_string();
     assert!(faults.contains("/nowhere/gateway.toml: cannot be read"), "{faults}");
 }

@@ -1,4 +1,4 @@
-//! All that is wrong is said at once, so that it is put right at once.
+//! All faults are reported at once.
 
 use super::{report, sources};
 

@@ -1,4 +1,4 @@
-//! The account's budget, measured where it counts: at ENS.
+//! The account's budget, measured at ENS.
 
 use std::time::Duration;
 
@@ -8,7 +8,9 @@ use futures_util::future::join_all;
 use rstest::rstest;
 use tokio::time::Instant;
 
-use crate::support::gateway::{Replica, Stage, attach, eni, eventually, reason, try_attach, within};
+use crate::support::gateway::{
+    Replica, Stage, attach, eni, eventually, reason, try_attach, within,
+};
 use crate::support::redis::Server;
 
 const PATIENT: Duration = Duration::from_secs(100);
@@ -37,7 +39,8 @@ async fn measured(replicas: usize, per_second: usize, seconds: usize) -> f64 {
     let per_instance = 5;
     // More than are looked at, for the last instances end one by one.
     let callers = per_second * (seconds + 4);
-    let names: Vec<String> = (0..callers.div_ceil(per_instance)).map(|n| format!("i-{n}")).collect();
+    let names: Vec<String> =
+        (0..callers.div_ceil(per_instance)).map(|n| format!("i-{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let stage = Stage::over(Server::start().await, WorldFile::simple(&names, callers)).await;
     let rate = per_second.to_string();
@@ -64,7 +67,9 @@ async fn measured(replicas: usize, per_second: usize, seconds: usize) -> f64 {
     let saturated = &times[per_second..per_second * (seconds + 1)];
     let took = (saturated[saturated.len() - 1] - saturated[0]) as f64 / 1000.0;
     let rate = (saturated.len() - 1) as f64 / took;
-    println!("{replicas} replica(s) at {per_second}/s: {rate:.2} attaches a second came to ENS over {took:.1} s");
+    println!(
+        "{replicas} replica(s) at {per_second}/s: {rate:.2} attaches a second came to ENS over {took:.1} s"
+    );
     rate
 }
 
@@ -74,7 +79,7 @@ async fn measured(replicas: usize, per_second: usize, seconds: usize) -> f64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attaches_come_at_the_configured_rate_and_never_faster(#[case] replicas: usize) {
     let rate = measured(replicas, 10, 10).await;
-    // A busy machine loses tokens. What it comes to on a quiet one: docs/reliability.md.
+    // A busy machine loses tokens. What it comes to on a quiet one: docs/reports/.
     assert!(rate > 3.0, "{rate} a second at 10/s");
 }
 
@@ -82,14 +87,9 @@ async fn attaches_come_at_the_configured_rate_and_never_faster(#[case] replicas:
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement of two minutes"]
 async fn rates_measured() {
-    for (replicas, per_second, seconds) in [
-        (1, 5, 20),
-        (3, 5, 20),
-        (1, 50, 20),
-        (3, 50, 20),
-        (1, 300, 5),
-        (3, 300, 5),
-    ] {
+    for (replicas, per_second, seconds) in
+        [(1, 5, 20), (3, 5, 20), (1, 50, 20), (3, 50, 20), (1, 300, 5), (3, 300, 5)]
+    {
         let rate = measured(replicas, per_second, seconds).await / per_second as f64;
         assert!((0.95..1.05).contains(&rate), "{replicas} at {per_second}/s: {rate}");
     }
@@ -101,32 +101,30 @@ async fn rates_measured() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_at_one_instance_leaves_the_other_instances_their_turn(#[case] replicas: usize) {
     const CROWD: usize = 40;
-    let stage = Stage::over(
-        Server::start().await,
-        WorldFile::simple(&["i-noisy", "i-quiet"], CROWD + 1),
-    )
-    .await;
+    let stage =
+        Stage::over(Server::start().await, WorldFile::simple(&["i-noisy", "i-quiet"], CROWD + 1))
+            .await;
     let settings = [("ENS__ATTACH_PER_SECOND", "4"), ("LIMIT__ENIS_PER_INSTANCE", "100")];
     let mut running: Vec<Replica> = Vec::new();
     for _ in 0..replicas {
         running.push(stage.replica(&settings).await);
     }
     let (noisy, quiet) = (running[0].client().await, running[replicas - 1].client().await);
-    let crowd = join_all((1..=CROWD).map(|n| try_attach(&noisy, within(PATIENT, attach("i-noisy", &eni(n))))));
+    let crowd = join_all(
+        (1..=CROWD).map(|n| try_attach(&noisy, within(PATIENT, attach("i-noisy", &eni(n))))),
+    );
     let alone = async {
-        eventually("the crowd is not served", async || {
-            arrivals(&stage.ens.books()).len() >= 5
-        })
-        .await;
+        eventually("the crowd is not served", async || arrivals(&stage.ens.books()).len() >= 5)
+            .await;
         let before = arrivals(&stage.ens.books()).len();
-        try_attach(&quiet, within(PATIENT, attach("i-quiet", &eni(CROWD + 1))))
-            .await
-            .unwrap();
+        try_attach(&quiet, within(PATIENT, attach("i-quiet", &eni(CROWD + 1)))).await.unwrap();
         arrivals(&stage.ens.books()).len() - before
     };
     let (crowd, sends) = tokio::join!(crowd, alone);
     // Its own, and what was sent of the crowd's while it was on its way: one or two on a quiet machine. Not the crowd.
-    println!("{replicas} replica(s): {sends} attaches until the quiet one's was sent, its own included");
+    println!(
+        "{replicas} replica(s): {sends} attaches until the quiet one's was sent, its own included"
+    );
     assert!(sends <= CROWD / 2, "{sends} attaches until the quiet one's was sent");
     for answer in crowd {
         answer.unwrap();
@@ -143,7 +141,8 @@ async fn a_caller_whose_deadline_comes_before_the_next_token_hears_so_at_once_an
     let stage = Stage::new(&names, 3 * ROUNDS).await;
     let replica = stage.replica(&[("ENS__ATTACH_PER_SECOND", "1")]).await;
     let client = replica.client().await;
-    let call = |n: usize, deadline| try_attach(&client, within(deadline, attach(names[n - 1], &eni(n))));
+    let call =
+        |n: usize, deadline| try_attach(&client, within(deadline, attach(names[n - 1], &eni(n))));
     // On a busy machine, or with the burst of the beginning, the next token may be there before the deadline: then once more.
     let quick = Duration::from_millis(400);
     for round in 0..ROUNDS {
@@ -152,7 +151,8 @@ async fn a_caller_whose_deadline_comes_before_the_next_token_hears_so_at_once_an
         let began = Instant::now();
         let answer = call(hasty, Duration::from_millis(600)).await;
         let at_once = began.elapsed() < quick;
-        let Some(failure) = answer.err().filter(|failure| reason(failure) == "ENS_THROTTLED") else {
+        let Some(failure) = answer.err().filter(|failure| reason(failure) == "ENS_THROTTLED")
+        else {
             continue;
         };
         assert!(failure.1.retry_info().is_some());
@@ -160,9 +160,7 @@ async fn a_caller_whose_deadline_comes_before_the_next_token_hears_so_at_once_an
         call(next, PATIENT).await.unwrap();
         assert_eq!(stage.ens.books().instance(names[hasty - 1]).attach_calls, 0);
         let times = arrivals(&stage.ens.books());
-        let [.., before, after] = times[..] else {
-            panic!("{times:?}")
-        };
+        let [.., before, after] = times[..] else { panic!("{times:?}") };
         if at_once && after - before < 1500 {
             return;
         }
@@ -180,7 +178,8 @@ async fn readers_in_closed_loops_leave_attaches_their_describes() {
     let client = replica.client().await;
     // Each reads instances that nobody asked about, one after the other and without a pause.
     let readers = join_all((0..READERS).map(|reader| {
-        let (mut client, unasked) = (client.clone(), names[READERS..].iter().skip(reader).step_by(READERS));
+        let (mut client, unasked) =
+            (client.clone(), names[READERS..].iter().skip(reader).step_by(READERS));
         async move {
             for instance in unasked.cycle() {
                 let request = ListAttachmentsRequest {
@@ -194,7 +193,8 @@ async fn readers_in_closed_loops_leave_attaches_their_describes() {
     }));
     let attaches = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let calls = (0..READERS).map(|n| try_attach(&client, within(PATIENT, attach(names[n], &eni(n + 1)))));
+        let calls = (0..READERS)
+            .map(|n| try_attach(&client, within(PATIENT, attach(names[n], &eni(n + 1)))));
         let began = Instant::now();
         for answer in join_all(calls).await {
             answer.unwrap();

@@ -1,5 +1,6 @@
-//! Everything at once: replicas that are killed, an ENS that drops, masks, delays and refuses, ENIs that others detach. Whatever
-//! happens, ENS's books never show an instance past its limit, and in the end every record agrees with ENS.
+//! All faults at once: killed replicas, an ENS that drops, masks, delays and refuses, ENIs that
+//! others detach. ENS's journal never shows an instance past its limit, and in the end every record
+//! agrees with ENS.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,19 +8,23 @@ use std::time::Duration;
 
 use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::grpc::proto::{Attachment, ListAttachmentsRequest};
-use eni_gateway::simulator::{Action, Effect, EniStatus, Fault, Placement};
+use eni_gateway::simulator::{Action, EniStatus, Placement};
 use futures_util::future::join_all;
 use rand::prelude::*;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::support::gateway::{Client, Replica, Stage, attach, connect, eni, reason, try_attach, watch, within};
+use crate::support::ens_faults::EnsFaults;
+use crate::support::gateway::{
+    Client, Replica, Stage, attach, connect, eni, reason, try_attach, watch, within,
+};
 
 const INSTANCES: [&str; 8] = ["i-0", "i-1", "i-2", "i-3", "i-4", "i-5", "i-6", "i-7"];
 const ENIS: usize = 24;
 const LIMIT: usize = 3;
 const LASTS: Duration = Duration::from_secs(15);
 const SETTINGS: [(&str, &str); 1] = [("LIMIT__ENIS_PER_INSTANCE", "3")];
+const ENS_FAULTS: EnsFaults = EnsFaults { applied_within: 900, hostile: false };
 
 /// The replicas that run now, by their addresses.
 type Addresses = Arc<Mutex<Vec<String>>>;
@@ -44,18 +49,20 @@ async fn caller(
         let Some(gateway) = client(addresses, &mut random).await else {
             continue;
         };
-        let answer = try_attach(&gateway, within(Duration::from_secs(5), attach(instance, &eni(number)))).await;
+        let answer =
+            try_attach(&gateway, within(Duration::from_secs(5), attach(instance, &eni(number))))
+                .await;
         let told = answer.as_ref().map_or_else(reason, |_| "OK".to_owned());
         // What a killed replica makes of a call has no reason.
-        let told = if told.contains("Status") {
-            "CUT OFF".to_owned()
-        } else {
-            told
-        };
+        let told = if told.contains("Status") { "CUT OFF".to_owned() } else { told };
         *heard.entry(told).or_default() += 1;
         if answer.is_ok() {
             // A stream that is cut off is for the next caller to take up.
-            let seen = tokio::time::timeout(Duration::from_secs(6), watch(&gateway, instance, &eni(number), 0)).await;
+            let seen = tokio::time::timeout(
+                Duration::from_secs(6),
+                watch(&gateway, instance, &eni(number), 0),
+            )
+            .await;
             if let Ok(Ok(seen)) = seen {
                 assert!(seen.is_sorted_by_key(|attachment| attachment.revision), "{seen:?}");
             }
@@ -63,54 +70,14 @@ async fn caller(
         let pause = Duration::from_millis(random.random_range(0..300));
         tokio::time::sleep(pause).await;
         stage.ens.world(|world, now| {
-            let here = world
-                .snapshot()
-                .enis
-                .into_iter()
-                .find(|spec| spec.id == eni(number))
-                .unwrap();
+            let here =
+                world.snapshot().enis.into_iter().find(|spec| spec.id == eni(number)).unwrap();
             if here.placement.status == EniStatus::InUse {
                 world.force(&eni(number), Placement::default(), now).unwrap();
             }
         });
     }
     heard
-}
-
-fn fault(random: &mut StdRng) -> Fault {
-    let millis = |random: &mut StdRng, most: u64| Duration::from_millis(random.random_range(0..most));
-    let effect = match random.random_range(0..12) {
-        0 => Effect::DropBefore,
-        1 => Effect::DropAfter,
-        2 => Effect::Mask,
-        3 => Effect::Html {
-            status: 502,
-            apply: random.random(),
-        },
-        4 => Effect::NotJson { apply: random.random() },
-        5 => Effect::Truncated,
-        6 => Effect::AcceptThenFail,
-        7 => Effect::ApplyLate {
-            after: millis(random, 900),
-        },
-        8 => Effect::Throttle {
-            retry_after: Some(millis(random, 200)),
-        },
-        9 => Effect::Refuse {
-            code: "InternalError".to_owned(),
-            status: 500,
-            message: String::new(),
-        },
-        _ => Effect::None,
-    };
-    let action = if random.random_bool(0.8) {
-        Action::AttachNetworkInterface
-    } else {
-        Action::DescribeNetworkInterfaces
-    };
-    Fault::next(action, effect)
-        .delay(millis(random, 200))
-        .delay_answer(millis(random, 400))
 }
 
 async fn trouble(
@@ -123,7 +90,7 @@ async fn trouble(
     let mut random = StdRng::seed_from_u64(seed);
     let mut next_kill = Instant::now() + Duration::from_secs(2);
     while Instant::now() < until {
-        stage.ens.fault(fault(&mut random));
+        stage.ens.fault(ENS_FAULTS.draw(&mut random));
         tokio::time::sleep(Duration::from_millis(random.random_range(20..120))).await;
         if Instant::now() >= next_kill {
             let mut dying = replicas.remove(random.random_range(0..replicas.len()));
@@ -164,12 +131,13 @@ async fn whatever_happens_the_limit_holds_and_every_record_ends_as_ens_says() {
         stage.replica(&SETTINGS).await,
         stage.replica(&SETTINGS).await,
     ];
-    let addresses: Addresses = Arc::new(Mutex::new(
-        replicas.iter().map(|replica| replica.address().to_owned()).collect(),
-    ));
+    let addresses: Addresses =
+        Arc::new(Mutex::new(replicas.iter().map(|replica| replica.address().to_owned()).collect()));
     let until = Instant::now() + LASTS;
-    let callers = join_all((1..=ENIS).map(|number| caller(&stage, &addresses, number, seed, until)));
-    let (heard, replicas) = tokio::join!(callers, trouble(&stage, &addresses, replicas.into(), seed, until));
+    let callers =
+        join_all((1..=ENIS).map(|number| caller(&stage, &addresses, number, seed, until)));
+    let (heard, replicas) =
+        tokio::join!(callers, trouble(&stage, &addresses, replicas.into(), seed, until));
     let mut told: BTreeMap<String, usize> = BTreeMap::new();
     for (reason, count) in heard.into_iter().flatten() {
         *told.entry(reason).or_default() += count;
@@ -180,34 +148,26 @@ async fn whatever_happens_the_limit_holds_and_every_record_ends_as_ens_says() {
     let deadline = Instant::now() + Duration::from_secs(90);
     loop {
         let lists = join_all(INSTANCES.map(|instance| list(&gateway, instance))).await;
-        let ended = |a: &Attachment| matches!(a.state(), State::Attached | State::Failed | State::Detached);
-        let under_way: Vec<_> = lists
-            .into_iter()
-            .flatten()
-            .filter(|attachment| !ended(attachment))
-            .collect();
+        let ended =
+            |a: &Attachment| matches!(a.state(), State::Attached | State::Failed | State::Detached);
+        let under_way: Vec<_> =
+            lists.into_iter().flatten().filter(|attachment| !ended(attachment)).collect();
         if under_way.is_empty() {
             break;
         }
         if Instant::now() > deadline {
             let world = stage.ens.world(|world, _| world.snapshot());
             let ens = |eni: &str| {
-                world
-                    .enis
-                    .iter()
-                    .find(|spec| spec.id == eni)
-                    .map(|spec| spec.placement.clone())
+                world.enis.iter().find(|spec| spec.id == eni).map(|spec| spec.placement.clone())
             };
-            let seen: Vec<_> = under_way.iter().map(|a| (a, ens(&a.network_interface_id))).collect();
+            let seen: Vec<_> =
+                under_way.iter().map(|a| (a, ens(&a.network_interface_id))).collect();
             panic!("attempts have no end: {seen:#?}");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let books = stage.ens.books();
-    println!(
-        "{} attaches reached ens",
-        books.calls_of(Action::AttachNetworkInterface)
-    );
+    println!("{} attaches reached ens", books.calls_of(Action::AttachNetworkInterface));
     for instance in INSTANCES {
         let ledger = books.instance(instance);
         assert!(

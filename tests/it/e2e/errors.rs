@@ -1,4 +1,5 @@
-//! From ENS's HTTP answer to the status as a foreign client decodes it: every code of the API's page, and what it does not name.
+//! From ENS's HTTP answer to the status that an independent client decodes: every documented code,
+//! and unknown ones.
 
 use std::time::Duration;
 
@@ -7,27 +8,17 @@ use eni_gateway::simulator::{Action, Effect, Fault, Settings, Simulator, World, 
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use crate::support::gateway::{SLOW_ENS, Stage, attach, eni, eventually, reason, try_attach, within};
+use crate::support::gateway::{
+    SLOW_ENS, Stage, attach, eni, eventually, reason, try_attach, within,
+};
 use crate::support::python::{self, Foreign};
 
 const ATTACH: Action = Action::AttachNetworkInterface;
 
 /// What ENS answers, and what the caller gets: canonical code, reason, and the detail that goes with it.
 const TABLE: [(&str, u16, &str, &str, &str); 17] = [
-    (
-        "InvalidEniId.NotFound",
-        400,
-        "NOT_FOUND",
-        "ENI_NOT_FOUND",
-        "ResourceInfo",
-    ),
-    (
-        "InstanceNotFound",
-        400,
-        "NOT_FOUND",
-        "INSTANCE_NOT_FOUND",
-        "ResourceInfo",
-    ),
+    ("InvalidEniId.NotFound", 400, "NOT_FOUND", "ENI_NOT_FOUND", "ResourceInfo"),
+    ("InstanceNotFound", 400, "NOT_FOUND", "INSTANCE_NOT_FOUND", "ResourceInfo"),
     (
         "InvalidParameter.InstanceId",
         400,
@@ -79,34 +70,10 @@ const TABLE: [(&str, u16, &str, &str, &str); 17] = [
     ),
     ("NoPermission", 400, "INTERNAL", "ENS_PERMISSION_DENIED", "RequestInfo"),
     ("Forbidden.RAM", 403, "INTERNAL", "ENS_PERMISSION_DENIED", "RequestInfo"),
-    (
-        "SignatureDoesNotMatch",
-        400,
-        "INTERNAL",
-        "ENS_CREDENTIALS_REJECTED",
-        "RequestInfo",
-    ),
-    (
-        "InvalidAccessKeyId.NotFound",
-        404,
-        "INTERNAL",
-        "ENS_CREDENTIALS_REJECTED",
-        "RequestInfo",
-    ),
-    (
-        "InvalidTimeStamp.Expired",
-        400,
-        "INTERNAL",
-        "ENS_CREDENTIALS_REJECTED",
-        "RequestInfo",
-    ),
-    (
-        "InvalidSecurityToken.Malformed",
-        400,
-        "INTERNAL",
-        "ENS_CREDENTIALS_REJECTED",
-        "RequestInfo",
-    ),
+    ("SignatureDoesNotMatch", 400, "INTERNAL", "ENS_CREDENTIALS_REJECTED", "RequestInfo"),
+    ("InvalidAccessKeyId.NotFound", 404, "INTERNAL", "ENS_CREDENTIALS_REJECTED", "RequestInfo"),
+    ("InvalidTimeStamp.Expired", 400, "INTERNAL", "ENS_CREDENTIALS_REJECTED", "RequestInfo"),
+    ("InvalidSecurityToken.Malformed", 400, "INTERNAL", "ENS_CREDENTIALS_REJECTED", "RequestInfo"),
     ("SomethingNew.AndStrange", 400, "UNKNOWN", "ENS_ERROR", "RequestInfo"),
     // Last: a limit that ENS enforces is believed for a while.
     (
@@ -133,9 +100,7 @@ async fn python_decodes_what_ens_answered() {
             .iter()
             .any(|kind| code.starts_with(kind));
         let sends = 1 + u32::from(rejected);
-        stage
-            .ens
-            .fault(Fault::next(ATTACH, effect).eni(eni(n + 1)).times(sends));
+        stage.ens.fault(Fault::next(ATTACH, effect).eni(eni(n + 1)).times(sends));
     }
     let mut foreign = Foreign::start();
     let mut statuses = Vec::new();
@@ -157,10 +122,7 @@ async fn python_decodes_what_ens_answered() {
             (&Value::from(*ens_code), &"i-1".into()),
             "{status:#}"
         );
-        assert!(
-            !metadata["ensRequestId"].as_str().unwrap_or_default().is_empty(),
-            "{status:#}"
-        );
+        assert!(!metadata["ensRequestId"].as_str().unwrap_or_default().is_empty(), "{status:#}");
         assert_eq!(details["RequestInfo"]["request_id"], metadata["ensRequestId"]);
         assert!(details[detail].is_object(), "{detail}: {status:#}");
     }
@@ -199,13 +161,8 @@ async fn the_rules_of_ens_itself_are_told_exactly() {
     }
     let mut request = attach("i-stopped-1", "eni-0001");
     request.validate_only = true;
-    let checks = client
-        .clone()
-        .attach_network_interface(request)
-        .await
-        .unwrap()
-        .into_inner()
-        .checks;
+    let checks =
+        client.clone().attach_network_interface(request).await.unwrap().into_inner().checks;
     assert!(checks.len() >= 5, "{checks:?}");
     assert_eq!(stage.ens.books().instance("i-stopped-1").applied, 0);
 }
@@ -215,27 +172,18 @@ async fn a_wrong_secret_and_a_wrong_clock_are_the_gateways_own_fault_and_send_no
     let stage = Stage::new(&["i-1"], 1).await;
     let replica = stage.replica(&[]).await;
     let client = replica.client().await;
-    stage
-        .ens
-        .set_keys(vec![AccessKey::new("simulator-access-key-id", "another-secret")]);
+    stage.ens.set_keys(vec![AccessKey::new("simulator-access-key-id", "another-secret")]);
     let failure = try_attach(&client, attach("i-1", "eni-0001")).await.unwrap_err();
     assert_eq!(
         (failure.0.code(), reason(&failure).as_str()),
         (tonic::Code::Internal, "ENS_CREDENTIALS_REJECTED")
     );
-    assert!(
-        !format!("{failure:?}").contains("simulator-secret"),
-        "no secret in an error"
-    );
+    assert!(!format!("{failure:?}").contains("simulator-secret"), "no secret in an error");
 
-    let settings = Settings {
-        clock_ahead: SignedDuration::from_secs(60),
-        ..Settings::default()
-    };
+    let settings = Settings { clock_ahead: SignedDuration::from_secs(60), ..Settings::default() };
     let any = "127.0.0.1:0".parse().unwrap();
-    let ahead = Simulator::start(any, World::new(WorldFile::simple(&["i-1"], 1)), settings)
-        .await
-        .unwrap();
+    let ahead =
+        Simulator::start(any, World::new(WorldFile::simple(&["i-1"], 1)), settings).await.unwrap();
     let replica = stage.replica(&[("ENS__ENDPOINT", &ahead.endpoint())]).await;
     let client = replica.client().await;
     let failure = try_attach(&client, attach("i-1", "eni-0001")).await.unwrap_err();
@@ -251,14 +199,13 @@ async fn what_waits_for_another_is_told_so_and_too_many_are_turned_away() {
     let settings = [&[("GRPC__MAX_IN_FLIGHT", "8")], &SLOW_ENS[..]].concat();
     let replica = stage.replica(&settings).await;
     let client = replica.client().await;
-    stage
-        .ens
-        .fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(7)));
+    stage.ens.fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(7)));
     let first = try_attach(&client, attach("i-1", "eni-0001"));
     let others = async {
         let processing = async || stage.ens.books().instance("i-1").attach_processing == 1;
         eventually("never sent", processing).await;
-        let waiting = try_attach(&client, within(Duration::from_secs(3), attach("i-1", "eni-0002")));
+        let waiting =
+            try_attach(&client, within(Duration::from_secs(3), attach("i-1", "eni-0002")));
         let turned_away = async {
             eventually("it does not wait", async || {
                 replica.metric("eni_gateway_attempts_in_flight").await == 2.0

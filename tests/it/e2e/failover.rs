@@ -1,5 +1,5 @@
-//! Redis' primary is killed while a thousand attaches are under way. Nothing is lost and no instance goes past its limit; how soon it
-//! goes on depends on whether Redis' replicas were waited for.
+//! Redis' primary is killed during a thousand attaches. Nothing is lost, and no instance exceeds
+//! its limit. The time until service resumes depends on `sync_replicas`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,9 @@ use futures_util::StreamExt;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::support::gateway::{Client, Replica, Stage, attach, eni, eventually, reason, try_attach, watch, within};
+use crate::support::gateway::{
+    Client, Replica, Stage, attach, eni, eventually, reason, try_attach, watch, within,
+};
 use crate::support::redis::cluster::Cluster;
 use crate::support::redis::sentinels::Watched;
 
@@ -26,9 +28,15 @@ struct Told {
 }
 
 /// Calls until the answer is one that stays.
-async fn attach_for_good(clients: &[Client], instance: &str, eni: &str, told: &Mutex<Vec<Told>>) -> String {
+async fn attach_for_good(
+    clients: &[Client],
+    instance: &str,
+    eni: &str,
+    told: &Mutex<Vec<Told>>,
+) -> String {
     for client in clients.iter().cycle() {
-        let answer = try_attach(client, within(Duration::from_secs(5), attach(instance, eni))).await;
+        let answer =
+            try_attach(client, within(Duration::from_secs(5), attach(instance, eni))).await;
         let what = match &answer {
             Ok(_) => "OK".to_owned(),
             Err(failure) => reason(failure),
@@ -64,7 +72,11 @@ struct Ran {
 }
 
 /// A thousand attaches, in the middle of which `fail_over` runs.
-async fn a_thousand_attaches(stage: &Stage, replicas: &[Replica], fail_over: impl AsyncFnOnce()) -> Ran {
+async fn a_thousand_attaches(
+    stage: &Stage,
+    replicas: &[Replica],
+    fail_over: impl AsyncFnOnce(),
+) -> Ran {
     let mut clients = Vec::new();
     for replica in replicas {
         clients.push(replica.client().await);
@@ -81,9 +93,7 @@ async fn a_thousand_attaches(stage: &Stage, replicas: &[Replica], fail_over: imp
             attach_for_good(&clients, &instance, &eni(number + 1), told).await
         }
     });
-    let calls = futures_util::stream::iter(calls)
-        .buffer_unordered(60)
-        .collect::<Vec<_>>();
+    let calls = futures_util::stream::iter(calls).buffer_unordered(60).collect::<Vec<_>>();
     let failing = async {
         eventually("no attach goes through", async || told.lock().await.len() >= 150).await;
         let began = Instant::now();
@@ -111,12 +121,7 @@ async fn a_thousand_attaches(stage: &Stage, replicas: &[Replica], fail_over: imp
     for replica in replicas {
         assert_eq!(replica.metric("eni_gateway_invariant_violations_total").await, 0.0);
     }
-    Ran {
-        began,
-        over,
-        again,
-        told: told.into_inner(),
-    }
+    Ran { began, over, again, told: told.into_inner() }
 }
 
 fn counts(told: &[Told]) -> BTreeMap<&str, usize> {

@@ -1,11 +1,13 @@
-//! What a client that nobody here wrote makes of it: the main job over two replicas, and every failure that is not a refusal of ENS.
+//! An independent client: attaches over two replicas, and every failure that is not ENS's refusal.
 
 use std::time::Duration;
 
 use eni_gateway::simulator::{Action, Effect, Fault};
 use serde_json::{Value, json};
 
-use crate::support::gateway::{SLOW_ENS, Stage, attach as attach_request, eni, eventually, try_attach};
+use crate::support::gateway::{
+    SLOW_ENS, Stage, attach as attach_request, eni, eventually, try_attach,
+};
 use crate::support::python::{Foreign, attach, call, until_attached, within, within_at_gateway};
 
 const ATTACH: Action = Action::AttachNetworkInterface;
@@ -15,20 +17,12 @@ fn code_and_reason(status: &Value) -> [&str; 2] {
 }
 
 fn watch(target: &str, instance: &str, follow: bool) -> Value {
-    call(
-        target,
-        "WatchAttachment",
-        json!({ "instance_id": instance, "follow": follow }),
-    )
+    call(target, "WatchAttachment", json!({ "instance_id": instance, "follow": follow }))
 }
 
 /// What a stream said of attachments, in its order.
 fn attachments(watched: &Value) -> impl Iterator<Item = &Value> {
-    watched["messages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|message| message.get("attachment"))
+    watched["messages"].as_array().unwrap().iter().filter_map(|message| message.get("attachment"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -40,12 +34,11 @@ async fn twelve_callers_and_their_watchers_over_two_replicas() {
     // The watchers are there before there is anything to see, and stay until everything has ended.
     let watchers = [0, 1].map(|n| until_attached(10, within(120.0, watch(target(n), "i-1", true))));
     let attaches = (1..=12).map(|n| within(120.0, attach(target(n), "i-1", &eni(n))));
-    let mut watched = foreign
-        .call(&watchers.into_iter().chain(attaches).collect::<Vec<_>>())
-        .await;
+    let mut watched = foreign.call(&watchers.into_iter().chain(attaches).collect::<Vec<_>>()).await;
     let answers = watched.split_off(2);
 
-    let (accepted, refused): (Vec<_>, Vec<_>) = (1..=12).zip(&answers).partition(|(_, answer)| answer["code"] == "OK");
+    let (accepted, refused): (Vec<_>, Vec<_>) =
+        (1..=12).zip(&answers).partition(|(_, answer)| answer["code"] == "OK");
     assert_eq!((accepted.len(), refused.len()), (10, 2), "{answers:#?}");
     for (_, status) in refused {
         assert_eq!(code_and_reason(status), ["RESOURCE_EXHAUSTED", "ENI_LIMIT_EXCEEDED"]);
@@ -62,9 +55,8 @@ async fn twelve_callers_and_their_watchers_over_two_replicas() {
             .collect();
         assert!(revisions.is_sorted_by(|one, next| one < next), "{revisions:?}");
         for (n, answer) in &accepted {
-            let last = attachments(watched)
-                .filter(|seen| seen["network_interface_id"] == eni(*n))
-                .last();
+            let last =
+                attachments(watched).filter(|seen| seen["network_interface_id"] == eni(*n)).last();
             let last = last.unwrap_or_else(|| panic!("{} was never seen: {watched:#}", eni(*n)));
             assert_eq!(last["state"], "STATE_ATTACHED");
             assert_eq!(last["uid"], answer["response"]["attachment"]["uid"]);
@@ -72,19 +64,11 @@ async fn twelve_callers_and_their_watchers_over_two_replicas() {
     }
 
     let before = stage.ens.books().instance("i-1");
-    assert_eq!(
-        (before.applied, before.max_occupied, before.max_attach_processing),
-        (10, 10, 1)
-    );
-    let again: Vec<_> = accepted
-        .iter()
-        .map(|(n, _)| attach(target(n + 1), "i-1", &eni(*n)))
-        .collect();
+    assert_eq!((before.applied, before.max_occupied, before.max_attach_processing), (10, 10, 1));
+    let again: Vec<_> =
+        accepted.iter().map(|(n, _)| attach(target(n + 1), "i-1", &eni(*n))).collect();
     for ((_, first), again) in accepted.iter().zip(foreign.call(&again).await) {
-        assert_eq!(
-            again["response"]["attachment"]["uid"],
-            first["response"]["attachment"]["uid"]
-        );
+        assert_eq!(again["response"]["attachment"]["uid"], first["response"]["attachment"]["uid"]);
     }
     assert_eq!(
         stage.ens.books().instance("i-1").attach_calls,
@@ -103,13 +87,7 @@ async fn what_is_never_answered_nor_applied_is_told_so() {
         refuse(503, "ServiceUnavailable"),
         refuse(400, "ens.interface.error"),
         refuse(400, "SignatureNonceUsed"),
-        Fault::next(
-            ATTACH,
-            Effect::Html {
-                status: 502,
-                apply: false,
-            },
-        ),
+        Fault::next(ATTACH, Effect::Html { status: 502, apply: false }),
         Fault::next(ATTACH, Effect::NotJson { apply: false }),
         Fault::next(ATTACH, Effect::DropBefore),
         // Later than the caller waits.
@@ -127,7 +105,9 @@ async fn what_is_never_answered_nor_applied_is_told_so() {
     }
     // Each kind meets one caller who waits for the end, and one who does not.
     let patience = |n: usize| if n < faults.len() { 120.0 } else { 6.0 };
-    let call = |n: usize| within_at_gateway(patience(n), attach(replica.address(), instances[n], &eni(n + 1)));
+    let call = |n: usize| {
+        within_at_gateway(patience(n), attach(replica.address(), instances[n], &eni(n + 1)))
+    };
     let calls = (0..instances.len()).map(call);
     let statuses = foreign.call(&calls.collect::<Vec<_>>()).await;
     let (patient, hasty) = statuses.split_at(faults.len());
@@ -181,26 +161,18 @@ async fn fields_that_are_bad_or_contradict_are_named_by_every_rpc() {
                 "{status:#}"
             );
             let fields = status["details"]["BadRequest"]["field_violations"].as_array().unwrap();
-            let fields: Vec<_> = fields
-                .iter()
-                .map(|violation| violation["field"].as_str().unwrap())
-                .collect();
+            let fields: Vec<_> =
+                fields.iter().map(|violation| violation["field"].as_str().unwrap()).collect();
             assert_eq!(fields, ["instance_id", second], "{bad:?}");
         }
     }
     assert!(stage.ens.books().calls.is_empty(), "nobody was asked");
 
     let pair = json!({ "instance_id": "i-1", "network_interface_id": "eni-0001" });
-    let nothing = [
-        call(target, "WatchAttachment", pair.clone()),
-        call(target, "GetAttachment", pair),
-    ];
+    let nothing =
+        [call(target, "WatchAttachment", pair.clone()), call(target, "GetAttachment", pair)];
     for status in foreign.call(&nothing).await {
-        assert_eq!(
-            code_and_reason(&status),
-            ["NOT_FOUND", "ATTACHMENT_NOT_FOUND"],
-            "{status:#}"
-        );
+        assert_eq!(code_and_reason(&status), ["NOT_FOUND", "ATTACHMENT_NOT_FOUND"], "{status:#}");
     }
     let keyed = |eni: &str| {
         let mut keyed = attach(target, "i-1", eni);
@@ -210,10 +182,7 @@ async fn fields_that_are_bad_or_contradict_are_named_by_every_rpc() {
     assert_eq!(foreign.call_one(keyed("eni-0001")).await["code"], "OK");
     let reused = foreign.call_one(keyed("eni-0002")).await;
     assert_eq!(code_and_reason(&reused), ["INVALID_ARGUMENT", "REQUEST_ID_REUSED"]);
-    assert_eq!(
-        reused["details"]["BadRequest"]["field_violations"][0]["field"],
-        "request_id"
-    );
+    assert_eq!(reused["details"]["BadRequest"]["field_violations"][0]["field"], "request_id");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -234,33 +203,21 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
     }
 
     // One call holds the instance's lock, and the only place of its replica.
-    stage
-        .ens
-        .fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(7)));
+    stage.ens.fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(7)));
     let client = tight.client().await;
-    let (holding, statuses) = tokio::join!(try_attach(&client, attach_request("i-1", "eni-0001")), async {
-        eventually("never sent", async || {
-            stage.ens.books().instance("i-1").attach_processing == 1
-        })
-        .await;
-        let late = within_at_gateway(2.0, attach(plain.address(), "i-1", "eni-0002"));
-        foreign.call(&[late, attach(tight.address(), "i-2", "eni-0003")]).await
-    });
+    let (holding, statuses) =
+        tokio::join!(try_attach(&client, attach_request("i-1", "eni-0001")), async {
+            eventually("never sent", async || {
+                stage.ens.books().instance("i-1").attach_processing == 1
+            })
+            .await;
+            let late = within_at_gateway(2.0, attach(plain.address(), "i-1", "eni-0002"));
+            foreign.call(&[late, attach(tight.address(), "i-2", "eni-0003")]).await
+        });
     holding.unwrap();
-    assert_eq!(
-        code_and_reason(&statuses[0]),
-        ["DEADLINE_EXCEEDED", "LOCK_WAIT"],
-        "{statuses:#?}"
-    );
-    assert_eq!(
-        code_and_reason(&statuses[1]),
-        ["UNAVAILABLE", "OVERLOADED"],
-        "{statuses:#?}"
-    );
-    assert!(
-        statuses[1]["trailers"]["grpc-retry-pushback-ms"].is_string(),
-        "{statuses:#?}"
-    );
+    assert_eq!(code_and_reason(&statuses[0]), ["DEADLINE_EXCEEDED", "LOCK_WAIT"], "{statuses:#?}");
+    assert_eq!(code_and_reason(&statuses[1]), ["UNAVAILABLE", "OVERLOADED"], "{statuses:#?}");
+    assert!(statuses[1]["trailers"]["grpc-retry-pushback-ms"].is_string(), "{statuses:#?}");
 
     // Two streams where there is room for one; the one grows too old.
     let streams = foreign
@@ -268,17 +225,11 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
         .await;
     let mut reasons: Vec<_> = streams.iter().map(code_and_reason).collect();
     reasons.sort_unstable();
-    assert_eq!(
-        reasons,
-        [["UNAVAILABLE", "OVERLOADED"], ["UNAVAILABLE", "STREAM_TOO_OLD"]]
-    );
+    assert_eq!(reasons, [["UNAVAILABLE", "OVERLOADED"], ["UNAVAILABLE", "STREAM_TOO_OLD"]]);
 
     // Accepted, and taken back: told by the attachment, for the call was answered long ago.
     stage.ens.fault(Fault::next(ATTACH, Effect::AcceptThenFail));
-    assert_eq!(
-        foreign.call_one(attach(plain.address(), "i-2", "eni-0004")).await["code"],
-        "OK"
-    );
+    assert_eq!(foreign.call_one(attach(plain.address(), "i-2", "eni-0004")).await["code"], "OK");
     let watched = foreign.call_one(watch(plain.address(), "i-2", false)).await;
     let error = &attachments(&watched).last().unwrap()["error"];
     assert_eq!(
@@ -289,10 +240,8 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
 
     let calls = [watch(leaving.address(), "i-1", true)];
     let (ended, ()) = tokio::join!(foreign.call(&calls), async {
-        eventually("no stream", async || {
-            leaving.metric("eni_gateway_watch_streams").await == 1.0
-        })
-        .await;
+        eventually("no stream", async || leaving.metric("eni_gateway_watch_streams").await == 1.0)
+            .await;
         leaving.terminate().await;
     });
     assert_eq!(code_and_reason(&ended[0]), ["UNAVAILABLE", "DRAINING"], "{ended:#?}");
@@ -312,32 +261,20 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
     }
     // Back, and empty.
     stage.redis.up().await;
-    eventually("not reached again", async || {
-        plain.metric("eni_gateway_ledger_up").await == 1.0
-    })
-    .await;
-    let status = foreign
-        .call_one(within_at_gateway(2.5, attach(plain.address(), "i-1", "eni-0005")))
+    eventually("not reached again", async || plain.metric("eni_gateway_ledger_up").await == 1.0)
         .await;
-    assert_eq!(
-        code_and_reason(&status),
-        ["UNAVAILABLE", "COORDINATION_RECOVERING"],
-        "{status:#}"
-    );
+    let status =
+        foreign.call_one(within_at_gateway(2.5, attach(plain.address(), "i-1", "eni-0005"))).await;
+    assert_eq!(code_and_reason(&status), ["UNAVAILABLE", "COORDINATION_RECOVERING"], "{status:#}");
     assert!(status["details"]["RetryInfo"].is_object());
     assert_eq!(stage.ens.books().calls_of(ATTACH), sent, "nothing was sent");
-    let after = foreign
-        .call_one(within(120.0, attach(plain.address(), "i-1", "eni-0005")))
-        .await;
+    let after = foreign.call_one(within(120.0, attach(plain.address(), "i-1", "eni-0005"))).await;
     assert_eq!(after["code"], "OK", "{after:#}");
 
-    let throttle = Effect::Throttle {
-        retry_after: Some(Duration::from_secs(30)),
-    };
+    let throttle = Effect::Throttle { retry_after: Some(Duration::from_secs(30)) };
     stage.ens.fault(Fault::next(ATTACH, throttle));
-    let status = foreign
-        .call_one(within_at_gateway(5.0, attach(plain.address(), "i-1", "eni-0006")))
-        .await;
+    let status =
+        foreign.call_one(within_at_gateway(5.0, attach(plain.address(), "i-1", "eni-0006"))).await;
     assert_eq!(code_and_reason(&status), ["UNAVAILABLE", "ENS_THROTTLED"], "{status:#}");
     assert_eq!(
         status["details"]["ErrorInfo"]["metadata"]["ensCode"], "Throttling.User",

@@ -1,11 +1,12 @@
-//! ENS over TLS, as it is in production: the authorities are the system's, or those of `SSL_CERT_FILE`.
+//! ENS over TLS, as in production, with the system's authorities or those of `SSL_CERT_FILE`.
 
 use std::time::Duration;
 
 use eni_gateway::grpc::proto::attachment::State;
 
+use crate::support::authority::Authority;
 use crate::support::gateway::{Stage, attach, reason, try_attach, watch, within};
-use crate::support::proxy::{Authority, Proxy};
+use crate::support::proxy::Proxy;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ens_is_reached_over_tls_and_spoken_to_in_http_1_only() {
@@ -14,10 +15,8 @@ async fn ens_is_reached_over_tls_and_spoken_to_in_http_1_only() {
     let proxy = Proxy::tls(&stage.ens.endpoint(), &authority).await;
     let bundle = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(bundle.path(), authority.pem()).unwrap();
-    let settings = [
-        ("ENS__ENDPOINT", proxy.url.as_str()),
-        ("SSL_CERT_FILE", bundle.path().to_str().unwrap()),
-    ];
+    let settings =
+        [("ENS__ENDPOINT", proxy.url.as_str()), ("SSL_CERT_FILE", bundle.path().to_str().unwrap())];
     let replica = stage.replica(&settings).await;
     let client = replica.client().await;
     try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
@@ -25,10 +24,7 @@ async fn ens_is_reached_over_tls_and_spoken_to_in_http_1_only() {
     assert_eq!(seen.last().unwrap().state(), State::Attached);
     // Over HTTP/2 clients send again by themselves what a server refused, after the lease was checked.
     let spoken = proxy.spoken.lock().unwrap().clone();
-    assert!(
-        !spoken.is_empty() && spoken.iter().all(|spoken| spoken == "http/1.1"),
-        "{spoken:?}"
-    );
+    assert!(!spoken.is_empty() && spoken.iter().all(|spoken| spoken == "http/1.1"), "{spoken:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -37,19 +33,14 @@ async fn a_certificate_of_a_stranger_is_not_taken_and_nothing_is_sent() {
     let proxy = Proxy::tls(&stage.ens.endpoint(), &Authority::new()).await;
     let bundle = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(bundle.path(), Authority::new().pem()).unwrap();
-    let settings = [
-        ("ENS__ENDPOINT", proxy.url.as_str()),
-        ("SSL_CERT_FILE", bundle.path().to_str().unwrap()),
-    ];
+    let settings =
+        [("ENS__ENDPOINT", proxy.url.as_str()), ("SSL_CERT_FILE", bundle.path().to_str().unwrap())];
     let replica = stage.replica(&settings).await;
     let client = replica.client().await;
     let request = within(Duration::from_secs(10), attach("i-1", "eni-0001"));
     let failure = try_attach(&client, request).await.unwrap_err();
     assert_eq!(reason(&failure), "NOT_APPLIED");
     let message = failure.0.message().to_lowercase();
-    assert!(
-        message.contains("certificate") || message.contains("issuer"),
-        "{message}"
-    );
+    assert!(message.contains("certificate") || message.contains("issuer"), "{message}");
     assert!(stage.ens.books().calls.is_empty());
 }

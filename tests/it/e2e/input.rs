@@ -1,4 +1,4 @@
-//! Bad input over the wire: every bad field is named, and nothing is asked of anybody.
+//! Invalid requests: every bad field is named, and no backend is called.
 
 use eni_gateway::grpc::proto::GetAttachmentRequest;
 use tonic_types::StatusExt;
@@ -40,8 +40,5 @@ async fn every_bad_field_is_named() {
     };
     let status = client.clone().get_attachment(unknown).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::NotFound);
-    assert_eq!(
-        status.get_error_details().error_info().unwrap().reason,
-        "ATTACHMENT_NOT_FOUND"
-    );
+    assert_eq!(status.get_error_details().error_info().unwrap().reason, "ATTACHMENT_NOT_FOUND");
 }

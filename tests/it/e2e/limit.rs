@@ -1,4 +1,4 @@
-//! Many callers, two replicas, one instance: the limit holds, and everybody hears the truth.
+//! Many callers, two replicas, one instance: the limit holds, and every answer is true.
 
 use std::time::Duration;
 
@@ -32,10 +32,7 @@ async fn twelve_callers_over_two_replicas_fill_an_instance_to_exactly_ten() {
     for (n, answer) in (1..=12).zip(&answers).filter(|(_, answer)| answer.is_ok()) {
         let seen = watch(&clients[(n + 1) % 2], "i-1", &eni(n), 0).await.unwrap();
         let last = seen.last().unwrap();
-        assert_eq!(
-            (last.state(), &last.uid),
-            (State::Attached, &answer.as_ref().unwrap().uid)
-        );
+        assert_eq!((last.state(), &last.uid), (State::Attached, &answer.as_ref().unwrap().uid));
         assert!(seen.is_sorted_by_key(|attachment| attachment.revision));
         let states: Vec<State> = last.transitions.iter().map(|t| t.state()).collect();
         assert_eq!(states, [State::Pending, State::Attaching, State::Attached]);
@@ -43,20 +40,11 @@ async fn twelve_callers_over_two_replicas_fill_an_instance_to_exactly_ten() {
     let books = stage.ens.books();
     let ledger = books.instance("i-1");
     assert_eq!((ledger.applied, ledger.max_occupied, ledger.attach_calls), (10, 10, 10));
-    assert_eq!(
-        ledger.max_attach_processing, 1,
-        "never two Attach calls for the instance at once"
-    );
-    let describes = books
-        .calls
-        .iter()
-        .filter(|call| call.instance.is_some() && call.enis.is_empty())
-        .count();
+    assert_eq!(ledger.max_attach_processing, 1, "never two Attach calls for the instance at once");
+    let describes =
+        books.calls.iter().filter(|call| call.instance.is_some() && call.enis.is_empty()).count();
     // One serves as many as are quick enough: on a slow machine each caller needs its own.
-    assert!(
-        describes <= 12,
-        "{describes} describes of the instance for twelve callers"
-    );
+    assert!(describes <= 12, "{describes} describes of the instance for twelve callers");
 
     // To repeat an attach sends nothing; the same request id replays, and stays with its ENI.
     let (n, first) = (1..=12).zip(&answers).find(|(_, answer)| answer.is_ok()).unwrap();
@@ -72,11 +60,7 @@ async fn many_instances_fill_at_once_each_to_its_limit() {
     let names: Vec<String> = (0..INSTANCES).map(|n| format!("i-{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let stage = Stage::new(&names, INSTANCES * CALLERS).await;
-    let replicas = [
-        stage.replica(&[]).await,
-        stage.replica(&[]).await,
-        stage.replica(&[]).await,
-    ];
+    let replicas = [stage.replica(&[]).await, stage.replica(&[]).await, stage.replica(&[]).await];
     let mut clients = Vec::new();
     for replica in &replicas {
         clients.push(replica.client().await);
@@ -96,7 +80,9 @@ async fn many_instances_fill_at_once_each_to_its_limit() {
                 assert_eq!(one.uid, two.uid);
                 attached += 1;
             }
-            (Err(one), Err(two)) => assert_eq!([reason(&one), reason(&two)], ["ENI_LIMIT_EXCEEDED"; 2]),
+            (Err(one), Err(two)) => {
+                assert_eq!([reason(&one), reason(&two)], ["ENI_LIMIT_EXCEEDED"; 2])
+            }
             differ => panic!("{differ:?}"),
         }
     }
@@ -121,10 +107,7 @@ async fn a_request_id_replays_on_another_replica_and_stays_with_its_eni() {
     };
     let first = try_attach(&clients[0], request("eni-0001")).await.unwrap();
     let second = try_attach(&clients[1], request("eni-0001")).await.unwrap();
-    assert_eq!(
-        (&first.uid, &first.ens_request_id),
-        (&second.uid, &second.ens_request_id)
-    );
+    assert_eq!((&first.uid, &first.ens_request_id), (&second.uid, &second.ens_request_id));
     assert_eq!(stage.ens.books().instance("i-1").attach_calls, 1);
     let other = try_attach(&clients[1], request("eni-0002")).await.unwrap_err();
     assert_eq!(
@@ -138,18 +121,13 @@ async fn what_others_put_there_counts_and_the_primary_only_if_told_so() {
     for (count_primary, free) in [("false", 1), ("true", 0)] {
         let stage = Stage::new(&["i-1"], 6).await;
         stage.ens.world(|world, now| {
-            for (n, status) in [
-                (1, EniStatus::InUse),
-                (2, EniStatus::Attaching),
-                (3, EniStatus::Detaching),
-            ] {
+            for (n, status) in
+                [(1, EniStatus::InUse), (2, EniStatus::Attaching), (3, EniStatus::Detaching)]
+            {
                 world.force(&eni(n), Placement::on(status, "i-1"), now).unwrap();
             }
         });
-        let settings = [
-            ("LIMIT__ENIS_PER_INSTANCE", "4"),
-            ("LIMIT__COUNT_PRIMARY", count_primary),
-        ];
+        let settings = [("LIMIT__ENIS_PER_INSTANCE", "4"), ("LIMIT__COUNT_PRIMARY", count_primary)];
         let replica = stage.replica(&settings).await;
         let client = replica.client().await;
         // A describe need not show yet what was changed just now: longer than the lag of this world, however much longer.
@@ -184,11 +162,7 @@ async fn while_replicas_have_different_limits_the_smaller_one_is_in_force_for_al
         }
     });
     let answers = join_all(calls).await;
-    assert_eq!(
-        answers.iter().filter(|answer| *answer == "OK").count(),
-        4,
-        "{answers:?}"
-    );
+    assert_eq!(answers.iter().filter(|answer| *answer == "OK").count(), 4, "{answers:?}");
     assert_eq!(stage.ens.books().instance("i-1").max_occupied, 4);
     let (status, page) = ten.admin("/readyz").await.unwrap();
     assert_eq!(status, 200, "{page}");

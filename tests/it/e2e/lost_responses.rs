@@ -1,5 +1,5 @@
-//! Answers that never come, or lie: the caller hears the truth or that it is unknown, the record ends as ENS says, and ENS applies
-//! exactly one Attach.
+//! Lost or wrong answers: the caller receives the truth or "unknown", the record ends as ENS shows,
+//! and ENS applies exactly one Attach.
 
 use std::time::Duration;
 
@@ -11,16 +11,14 @@ use rstest::rstest;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::support::gateway::{Replica, SLOW_ENS, Stage, attach, eventually, get, reason, try_attach, watch, within};
+use crate::support::gateway::{
+    Replica, SLOW_ENS, Stage, attach, eventually, get, reason, try_attach, watch, within,
+};
 
 const ATTACH: Action = Action::AttachNetworkInterface;
 
 fn refuse(status: u16, code: &str) -> Effect {
-    Effect::Refuse {
-        code: code.to_owned(),
-        status,
-        message: String::new(),
-    }
+    Effect::Refuse { code: code.to_owned(), status, message: String::new() }
 }
 
 #[rstest]
@@ -35,23 +33,19 @@ fn refuse(status: u16, code: &str) -> Effect {
 #[case::a_server_error(refuse(503, "ServiceUnavailable"), 2)]
 #[case::applied_late(Effect::ApplyLate { after: Duration::from_millis(700) }, 1)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unanswered_attach_is_settled_from_what_ens_shows(#[case] effect: Effect, #[case] sends: u64) {
+async fn an_unanswered_attach_is_settled_from_what_ens_shows(
+    #[case] effect: Effect,
+    #[case] sends: u64,
+) {
     let stage = Stage::new(&["i-1"], 1).await;
     let replica = stage.replica(&[]).await;
     stage.ens.fault(Fault::next(ATTACH, effect));
     let client = replica.client().await;
     let attachment = try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
-    assert!(
-        matches!(attachment.state(), State::Attaching | State::Attached),
-        "{attachment:?}"
-    );
+    assert!(matches!(attachment.state(), State::Attaching | State::Attached), "{attachment:?}");
     let end = watch(&client, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
     assert_eq!(end.state(), State::Attached);
-    assert!(
-        end.transitions
-            .iter()
-            .any(|transition| transition.state() == State::Verifying)
-    );
+    assert!(end.transitions.iter().any(|transition| transition.state() == State::Verifying));
     let books = stage.ens.books();
     assert_eq!((books.applied_to("eni-0001"), books.calls_of(ATTACH)), (1, sends));
     assert_eq!(books.instance("i-1").max_occupied, 1);
@@ -62,9 +56,7 @@ async fn an_answer_that_comes_after_the_timeout_is_not_waited_for() {
     let stage = Stage::new(&["i-1"], 1).await;
     let replica = stage.replica(&[]).await;
     // The attempt's timeout is 1.5 s.
-    stage
-        .ens
-        .fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(100)));
+    stage.ens.fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(100)));
     let client = replica.client().await;
     let began = Instant::now();
     let request = within(Duration::from_secs(90), attach("i-1", "eni-0001"));
@@ -99,9 +91,7 @@ async fn what_cannot_be_settled_in_time_is_unknown_and_goes_on() {
 async fn an_attach_that_ens_never_applies_ends_as_not_applied_and_frees_its_slot() {
     let stage = Stage::new(&["i-1"], 2).await;
     let replica = stage.replica(&[("LIMIT__ENIS_PER_INSTANCE", "1")]).await;
-    stage
-        .ens
-        .fault(Fault::next(ATTACH, Effect::DropBefore).eni("eni-0001").times(3));
+    stage.ens.fault(Fault::next(ATTACH, Effect::DropBefore).eni("eni-0001").times(3));
     let client = replica.client().await;
     let request = within(Duration::from_secs(120), attach("i-1", "eni-0001"));
     let failure = try_attach(&client, request).await.unwrap_err();
@@ -136,9 +126,7 @@ async fn an_accepted_attach_that_ens_takes_back_fails(#[case] effect: Effect) {
 async fn a_replica_killed_between_send_and_answer_leaves_nothing_behind() {
     let stage = Stage::new(&["i-1"], 2).await;
     let (mut dying, living) = (stage.replica(&SLOW_ENS).await, stage.replica(&SLOW_ENS).await);
-    stage
-        .ens
-        .fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(10)));
+    stage.ens.fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(10)));
     let (caller, elsewhere) = (dying.client().await, living.client().await);
     let request = WatchAttachmentRequest {
         instance_id: "i-1".to_owned(),
@@ -169,14 +157,9 @@ async fn a_replica_killed_between_send_and_answer_leaves_nothing_behind() {
     // The watcher goes on elsewhere, and sees the end once.
     let before = seen.last().map_or(0, |(revision, _)| *revision);
     let resumed = watch(&elsewhere, "i-1", "eni-0001", before).await.unwrap();
-    let ends = resumed
-        .iter()
-        .filter(|attachment| attachment.state() == State::Attached);
+    let ends = resumed.iter().filter(|attachment| attachment.state() == State::Attached);
     assert_eq!(ends.count(), 1, "{resumed:?}");
-    assert!(
-        resumed.iter().all(|attachment| attachment.revision > before),
-        "{resumed:?}"
-    );
+    assert!(resumed.iter().all(|attachment| attachment.revision > before), "{resumed:?}");
     // The lock is free once the lease is over.
     let request = within(Duration::from_secs(120), attach("i-1", "eni-0002"));
     try_attach(&elsewhere, request).await.unwrap();
@@ -188,14 +171,11 @@ async fn a_replica_killed_between_send_and_answer_leaves_nothing_behind() {
 async fn a_caller_who_hangs_up_leaves_the_attempt_to_its_end() {
     let stage = Stage::new(&["i-1"], 1).await;
     let replica = stage.replica(&SLOW_ENS).await;
-    stage
-        .ens
-        .fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(5)));
+    stage.ens.fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(5)));
     let client = replica.client().await;
     let call = try_attach(&client, attach("i-1", "eni-0001"));
-    let sent = eventually("never sent", async || {
-        stage.ens.books().instance("i-1").attach_processing == 1
-    });
+    let sent =
+        eventually("never sent", async || stage.ens.books().instance("i-1").attach_processing == 1);
     tokio::select! {
         biased;
         () = sent => {}
@@ -229,21 +209,18 @@ async fn a_caller_who_hangs_up_while_queueing_has_sent_nothing() {
     let stage = Stage::new(&["i-1"], 4).await;
     let replicas = [stage.replica(&SLOW_ENS).await, stage.replica(&SLOW_ENS).await];
     let clients = [replicas[0].client().await, replicas[1].client().await];
-    stage
-        .ens
-        .fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(6)));
+    stage.ens.fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(6)));
     // On the replica that holds the lock, and on one that queues for it.
     let leaving = async {
         let mut calls = JoinSet::new();
-        eventually("never sent", async || {
-            stage.ens.books().instance("i-1").attach_processing == 1
-        })
-        .await;
+        eventually("never sent", async || stage.ens.books().instance("i-1").attach_processing == 1)
+            .await;
         for (client, eni) in clients.iter().zip(["eni-0002", "eni-0003"]) {
             let client = client.clone();
             calls.spawn(async move { try_attach(&client, attach("i-1", eni)).await });
         }
-        let arrived = async |replica: &Replica| replica.metric("eni_gateway_attempts_in_flight").await;
+        let arrived =
+            async |replica: &Replica| replica.metric("eni_gateway_attempts_in_flight").await;
         eventually("the callers do not queue", async || {
             arrived(&replicas[0]).await == 2.0 && arrived(&replicas[1]).await == 1.0
         })

@@ -1,4 +1,5 @@
-//! The whole gateway by its public faces: real processes, a real Redis, a simulated ENS whose books are the judge.
+//! The whole gateway by its public interfaces: real processes, a real Redis, and a simulated ENS
+//! whose journal judges.
 
 mod budget;
 mod chaos;
@@ -10,6 +11,7 @@ mod foreign;
 mod https;
 mod input;
 mod limit;
+mod logs;
 mod lost_responses;
 mod outages;
 mod overload;

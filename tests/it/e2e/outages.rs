@@ -1,4 +1,4 @@
-//! Redis away at the start, away in between, back without its data; ENS throttling.
+//! Redis missing at the start, missing later, or back without its data; ENS throttling.
 
 use std::time::Duration;
 
@@ -6,7 +6,9 @@ use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::simulator::{Action, Effect, Fault, WorldFile};
 use tokio::time::Instant;
 
-use crate::support::gateway::{Client, SLOW_ENS, Stage, attach, eventually, get, reason, try_attach, watch, within};
+use crate::support::gateway::{
+    Client, SLOW_ENS, Stage, attach, eventually, get, reason, try_attach, watch, within,
+};
 use crate::support::redis::Server;
 
 const ATTACH: Action = Action::AttachNetworkInterface;
@@ -67,9 +69,8 @@ async fn redis_may_be_away_at_the_start_and_in_between() {
 
 async fn refused_in_time(stage: &Stage, client: &Client, eni: &str) {
     let (began, sent) = (Instant::now(), stage.ens.books().calls_of(ATTACH));
-    let failure = try_attach(client, within(Duration::from_secs(2), attach("i-1", eni)))
-        .await
-        .unwrap_err();
+    let failure =
+        try_attach(client, within(Duration::from_secs(2), attach("i-1", eni))).await.unwrap_err();
     assert_eq!(
         (failure.0.code(), reason(&failure).as_str()),
         (tonic::Code::Unavailable, "COORDINATION_UNAVAILABLE")
@@ -84,17 +85,13 @@ async fn a_throttled_attach_is_sent_again_and_is_no_failure() {
     let replica = stage.replica(&[]).await;
     let client = replica.client().await;
     let retry_after = Some(Duration::from_millis(400));
-    stage
-        .ens
-        .fault(Fault::next(ATTACH, Effect::Throttle { retry_after }).times(2));
+    stage.ens.fault(Fault::next(ATTACH, Effect::Throttle { retry_after }).times(2));
     try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
     assert_eq!(stage.ens.books().calls_of(ATTACH), 3);
 
     stage.ens.fault(Fault::next(
         ATTACH,
-        Effect::Throttle {
-            retry_after: Some(Duration::from_secs(30)),
-        },
+        Effect::Throttle { retry_after: Some(Duration::from_secs(30)) },
     ));
     let request = within(Duration::from_secs(8), attach("i-1", "eni-0002"));
     let failure = try_attach(&client, request).await.unwrap_err();
@@ -110,9 +107,7 @@ async fn an_answer_is_written_down_when_redis_is_back() {
     let stage = Stage::new(&["i-1"], 2).await;
     let replica = stage.replica(&SLOW_ENS).await;
     let client = replica.client().await;
-    stage
-        .ens
-        .fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(3)));
+    stage.ens.fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(3)));
     let outage = async {
         applied(&stage, "eni-0001").await;
         stage.redis.freeze();
@@ -136,9 +131,7 @@ async fn a_deadline_that_strikes_while_redis_is_away_gets_what_ens_answered() {
     let stage = Stage::new(&["i-1"], 1).await;
     let replica = stage.replica(&SLOW_ENS).await;
     let client = replica.client().await;
-    stage
-        .ens
-        .fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(3)));
+    stage.ens.fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(3)));
     let outage = async {
         applied(&stage, "eni-0001").await;
         stage.redis.freeze();
@@ -163,9 +156,7 @@ async fn a_ledger_that_forgot_everything_learns_it_from_ens() {
     let first = try_attach(&clients[0], attach("i-1", "eni-0001")).await.unwrap();
     let seen = watch(&clients[1], "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
     assert_eq!((&seen.uid, seen.state()), (&first.uid, State::Attached));
-    stage
-        .ens
-        .fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(3)));
+    stage.ens.fault(Fault::next(ATTACH, Effect::None).delay_answer(Duration::from_secs(3)));
     let loss = async {
         applied(&stage, "eni-0002").await;
         stage.redis.ask::<()>(&["FLUSHALL"]).await;
@@ -187,10 +178,7 @@ async fn a_ledger_that_forgot_everything_learns_it_from_ens() {
     }
     // Revisions rise through the loss.
     let after = watch(&clients[1], "i-1", "eni-0001", seen.revision).await.unwrap();
-    assert!(
-        after.iter().all(|attachment| attachment.revision > seen.revision),
-        "{after:?}"
-    );
+    assert!(after.iter().all(|attachment| attachment.revision > seen.revision), "{after:?}");
     let end = watch(&clients[0], "i-1", "eni-0002", 0).await.unwrap().pop().unwrap();
     assert_eq!(end.state(), State::Attached);
     assert!(end.revision > seen.revision);

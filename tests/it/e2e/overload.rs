@@ -1,4 +1,5 @@
-//! More callers than there is room for: the surplus hears so at once, and a crowd at one instance leaves the others alone.
+//! More callers than slots: the surplus is refused at once, and a busy instance does not affect the
+//! others.
 
 use std::time::Duration;
 
@@ -6,7 +7,9 @@ use eni_gateway::simulator::WorldFile;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::support::gateway::{Client, Replica, Stage, attach, eni, eventually, reason, try_attach, within};
+use crate::support::gateway::{
+    Client, Replica, Stage, attach, eni, eventually, reason, try_attach, within,
+};
 use crate::support::redis::Server;
 
 const PATIENT: Duration = Duration::from_secs(150);
@@ -17,7 +20,8 @@ async fn stage(crowd: usize) -> (Stage, Replica) {
     let names: Vec<String> = (0..2 * QUIET).map(|n| format!("i-quiet-{n}")).collect();
     let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
     names.push("i-noisy");
-    let stage = Stage::over(Server::start().await, WorldFile::simple(&names, 2 * QUIET + crowd)).await;
+    let stage =
+        Stage::over(Server::start().await, WorldFile::simple(&names, 2 * QUIET + crowd)).await;
     let replica = stage.replica(&[("LIMIT__ENIS_PER_INSTANCE", "1000")]).await;
     (stage, replica)
 }
@@ -110,11 +114,7 @@ fn median(sorted: &[Duration]) -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_gets_its_share_the_surplus_hears_so_and_the_others_have_their_turn() {
     let outcome = crowded(400, 4).await;
-    assert!(
-        outcome.attached >= 256,
-        "a quarter of 1024 may wait: {}",
-        outcome.attached
-    );
+    assert!(outcome.attached >= 256, "a quarter of 1024 may wait: {}", outcome.attached);
     assert!(!outcome.refused.is_empty());
     // Nothing that waits for the crowd would be done before it.
     assert!(outcome.overtaken, "{:?}", outcome.beside);

@@ -1,12 +1,15 @@
-//! Split brain: the primary and one gateway are cut off from Redis' replicas, its sentinels and the other gateway. The sentinels promote
-//! a replica, and for a while there are two primaries, each with a gateway.
+//! Split brain: the primary and one gateway are cut off from Redis' replicas, its sentinels and the
+//! other gateway. The sentinels promote a replica, so for a while there are two primaries, each
+//! with a gateway.
 
 use std::time::Duration;
 
 use eni_gateway::simulator::Action;
 use futures_util::future::join_all;
 
-use crate::support::gateway::{Replica, Stage, attach, eni, eventually, reason, try_attach, within};
+use crate::support::gateway::{
+    Replica, Stage, attach, eni, eventually, reason, try_attach, within,
+};
 use crate::support::link::{Link, Mode};
 use crate::support::redis::sentinels::Watched;
 
@@ -40,19 +43,10 @@ impl Split {
         let other = stage.replica(settings).await;
         let clients = [cut_off.client().await, other.client().await];
         for number in 1..=attached {
-            try_attach(&clients[number % 2], attach("i-1", &eni(number)))
-                .await
-                .unwrap();
+            try_attach(&clients[number % 2], attach("i-1", &eni(number))).await.unwrap();
         }
         let old = watched.which().await;
-        Self {
-            cut_off,
-            other,
-            links,
-            stage,
-            watched,
-            old,
-        }
+        Self { cut_off, other, links, stage, watched, old }
     }
 
     /// From now on there are two sides.
@@ -76,7 +70,8 @@ impl Split {
 
 /// OK or the reason.
 async fn told(replica: &Replica, number: usize, deadline: Duration) -> String {
-    let answer = try_attach(&replica.client().await, within(deadline, attach("i-1", &eni(number)))).await;
+    let answer =
+        try_attach(&replica.client().await, within(deadline, attach("i-1", &eni(number)))).await;
     answer.as_ref().map_or_else(reason, |_| "OK".to_owned())
 }
 
@@ -86,7 +81,9 @@ async fn with_replicas_that_are_waited_for_only_the_side_of_the_replicas_sends()
     split.begin().await;
     let sent = split.sent();
     // All at once on the side of the old primary: there is room, and nothing is sent.
-    let answers = join_all((11..=16).map(|number| told(&split.cut_off, number, Duration::from_secs(3)))).await;
+    let answers =
+        join_all((11..=16).map(|number| told(&split.cut_off, number, Duration::from_secs(3))))
+            .await;
     assert!(!answers.contains(&"OK".to_owned()), "{answers:?}");
     assert_eq!(split.sent(), sent, "nothing was sent");
 

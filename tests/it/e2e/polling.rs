@@ -1,4 +1,4 @@
-//! What waiting costs: describes go by batches, and watchers cost nothing.
+//! The cost of waiting: describes are batched, and watchers cost no calls.
 
 use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::simulator::{Action, DurationRange, EniStatus, Placement, WorldFile};
@@ -20,7 +20,9 @@ const TICK: Duration = Duration::from_millis(400);
 #[case::nobody_watches(0)]
 #[case::a_thousand_watch(1000)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(#[case] watchers: usize) {
+async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(
+    #[case] watchers: usize,
+) {
     let names: Vec<String> = (0..INSTANCES).map(|n| format!("i-{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let stage = Stage::over(Server::start().await, WorldFile::simple(&names, 10 * INSTANCES)).await;
@@ -34,13 +36,11 @@ async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(#[ca
     let settings = [("TRACKER__RECONCILE_AFTER", "1h")];
     let replicas = [stage.replica(&settings).await, stage.replica(&settings).await];
     let clients = [replicas[0].client().await, replicas[1].client().await];
-    let pairs: Vec<(&str, String)> = (0..10 * INSTANCES)
-        .map(|n| (names[n % INSTANCES], eni(n + 1)))
-        .collect();
-    let calls = pairs
-        .iter()
-        .enumerate()
-        .map(|(n, (instance, eni))| try_attach(&clients[n % 2], within(PATIENT, attach(instance, eni))));
+    let pairs: Vec<(&str, String)> =
+        (0..10 * INSTANCES).map(|n| (names[n % INSTANCES], eni(n + 1))).collect();
+    let calls = pairs.iter().enumerate().map(|(n, (instance, eni))| {
+        try_attach(&clients[n % 2], within(PATIENT, attach(instance, eni)))
+    });
     for answer in join_all(calls).await {
         answer.unwrap();
     }
@@ -56,16 +56,15 @@ async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(#[ca
     };
     let rounds = async {
         eventually("they do not watch", async || {
-            let streams = async |replica: &Replica| replica.metric("eni_gateway_watch_streams").await;
+            let streams =
+                async |replica: &Replica| replica.metric("eni_gateway_watch_streams").await;
             streams(&replicas[0]).await + streams(&replicas[1]).await >= watchers as f64
         })
         .await;
         eventually("they are not asked for", async || polls().iter().sum::<usize>() >= 600).await;
         stage.ens.world(|world, now| {
             for (instance, eni) in &pairs {
-                world
-                    .force(eni, Placement::on(EniStatus::InUse, *instance), now)
-                    .unwrap();
+                world.force(eni, Placement::on(EniStatus::InUse, *instance), now).unwrap();
             }
         });
     };
@@ -80,12 +79,7 @@ async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(#[ca
     .await;
     let ticks = replicas.len() * (1 + began.elapsed().div_duration_f64(TICK) as usize);
     assert!(
-        stage
-            .ens
-            .books()
-            .calls
-            .range(accepted..)
-            .all(|call| call.instance.is_none()),
+        stage.ens.books().calls.range(accepted..).all(|call| call.instance.is_none()),
         "no watcher asks for an instance"
     );
     let polls = polls();

@@ -1,11 +1,13 @@
-//! Reads while ENS is down, refuses our key, throttles, or has no calls left for them: what is
-//! known with its age, or a reason.
+//! Reads while ENS is down, refuses the key, throttles, or has no permits: the known state with its
+//! age, or a reason.
 
 use std::time::Duration;
 
 use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::grpc::proto::watch_attachment_response::Event;
-use eni_gateway::grpc::proto::{ListAttachmentsRequest, ListAttachmentsResponse, WatchAttachmentRequest};
+use eni_gateway::grpc::proto::{
+    ListAttachmentsRequest, ListAttachmentsResponse, WatchAttachmentRequest,
+};
 use eni_gateway::simulator::auth::{AccessKey, DEFAULT_ID, DEFAULT_SECRET};
 use eni_gateway::simulator::{Action, Effect, Fault, WorldFile};
 use futures_util::future::join_all;
@@ -31,7 +33,12 @@ async fn list(client: &Client, instance: &str) -> Result<ListAttachmentsResponse
     Ok(client.clone().list_attachments(request).await?.into_inner())
 }
 
-async fn open(client: &Client, instance: &str, eni: &str, follow: bool) -> Result<Streaming<Message>, Status> {
+async fn open(
+    client: &Client,
+    instance: &str,
+    eni: &str,
+    follow: bool,
+) -> Result<Streaming<Message>, Status> {
     let request = WatchAttachmentRequest {
         instance_id: instance.to_owned(),
         network_interface_id: eni.to_owned(),
@@ -75,10 +82,7 @@ async fn never_none(stage: &Stage, expected: &str, clear: impl FnOnce()) {
     let Event::Heartbeat(heartbeat) = first else {
         panic!("{first:?}");
     };
-    assert!(
-        heartbeat.incomplete && heartbeat.observe_time.is_none(),
-        "{heartbeat:?}"
-    );
+    assert!(heartbeat.incomplete && heartbeat.observe_time.is_none(), "{heartbeat:?}");
     clear();
     let mut seen = 0;
     loop {
@@ -88,7 +92,9 @@ async fn never_none(stage: &Stage, expected: &str, clear: impl FnOnce()) {
                 seen += 1;
             }
             Event::Heartbeat(heartbeat) if heartbeat.incomplete => assert_eq!(seen, 0),
-            Event::Heartbeat(heartbeat) => break assert!(heartbeat.observe_time.is_some(), "{heartbeat:?}"),
+            Event::Heartbeat(heartbeat) => {
+                break assert!(heartbeat.observe_time.is_some(), "{heartbeat:?}");
+            }
         }
     }
     assert_eq!(seen, 10);
@@ -106,10 +112,7 @@ async fn with_ens_down_no_read_says_none() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_an_ens_that_answers_nonsense_no_read_says_none() {
     let stage = stage().await;
-    let page = Effect::Html {
-        status: 502,
-        apply: false,
-    };
+    let page = Effect::Html { status: 502, apply: false };
     describes(&stage, page);
     never_none(&stage, "ENS_UNAVAILABLE", || stage.ens.clear_faults()).await;
 }
@@ -137,11 +140,7 @@ async fn what_the_gateway_knows_it_shows_without_ens() {
     let replica = stage.replica(&[]).await;
     let client = replica.client().await;
     try_attach(&client, attach("i-stopped-1", "eni-0001")).await.unwrap();
-    let end = watch(&client, "i-stopped-1", "eni-0001", 0)
-        .await
-        .unwrap()
-        .pop()
-        .unwrap();
+    let end = watch(&client, "i-stopped-1", "eni-0001", 0).await.unwrap().pop().unwrap();
     describes(&stage, Effect::DropBefore);
     let listed = list(&client, "i-stopped-1").await.unwrap();
     assert_eq!(listed.attachments.len(), 1);

@@ -1,11 +1,13 @@
-//! What the queue of due attempts cannot find: the comparison of ledger and ENS finds it, and puts the record right. It detaches
+//! Reconciliation finds what the queue of due attempts cannot, and corrects the record. It detaches
 //! and deletes nothing.
 
 use std::time::Duration;
 
 use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::ledger::keys::{Keys, PartitionId, due_member};
-use eni_gateway::simulator::{Action, DurationRange, Effect, EniStatus, Fault, Placement, WorldRules};
+use eni_gateway::simulator::{
+    Action, DurationRange, Effect, EniStatus, Fault, Placement, WorldRules,
+};
 
 use crate::support::gateway::{Replica, Stage, attach, eni, eventually, get, try_attach, watch};
 
@@ -74,9 +76,7 @@ async fn one_that_ens_does_not_show_either_is_put_back_and_settled_as_ever() {
     let settings = [("TRACKER__RECONCILE_AFTER", "4s"), ("ENS__VISIBILITY_LAG", "10s")];
     let replicas = [stage.replica(&settings).await];
     let client = replicas[0].client().await;
-    stage
-        .ens
-        .fault(Fault::next(Action::AttachNetworkInterface, Effect::AcceptThenForget));
+    stage.ens.fault(Fault::next(Action::AttachNetworkInterface, Effect::AcceptThenForget));
     try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
     lose_place(&stage, "i-1", "eni-0001").await;
     let seen = tokio::time::timeout(LONG, watch(&client, "i-1", "eni-0001", 0)).await;
@@ -88,7 +88,7 @@ async fn one_that_ens_does_not_show_either_is_put_back_and_settled_as_ever() {
     );
     assert_eq!(differences(&replicas, "requeued").await, 1.0);
     let log = replicas[0].log();
-    assert!(log.contains("the ledger differed from ens"), "{log}");
+    assert!(log.contains("the record differed from ens"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,23 +99,14 @@ async fn what_others_changed_is_found_with_nobody_watching_and_nothing_is_undone
         attached(&replicas[n - 1], "i-1", &eni(n)).await;
     }
     stage.ens.world(|world, now| {
-        let free = Placement {
-            status: EniStatus::Available,
-            instance: None,
-        };
+        let free = Placement { status: EniStatus::Available, instance: None };
         world.force("eni-0001", free, now).unwrap();
-        world
-            .force("eni-0003", Placement::on(EniStatus::InUse, "i-1"), now)
-            .unwrap();
+        world.force("eni-0003", Placement::on(EniStatus::InUse, "i-1"), now).unwrap();
     });
-    eventually("the detach is not found", async || {
-        differences(&replicas, "detached").await == 1.0
-    })
-    .await;
-    eventually("the attach is not found", async || {
-        differences(&replicas, "adopted").await == 1.0
-    })
-    .await;
+    eventually("the detach is not found", async || differences(&replicas, "detached").await == 1.0)
+        .await;
+    eventually("the attach is not found", async || differences(&replicas, "adopted").await == 1.0)
+        .await;
     let client = replicas[0].client().await;
     for (n, state) in [(1, State::Detached), (2, State::Attached), (3, State::Attached)] {
         assert_eq!(get(&client, "i-1", &eni(n)).await.unwrap().state(), state, "{n}");
@@ -130,10 +121,7 @@ async fn a_record_that_was_lost_is_written_anew() {
     attached(&replicas[0], "i-1", "eni-0001").await;
     let record = keys().record(&"i-1".parse().unwrap());
     assert_eq!(stage.redis.ask::<u64>(&["DEL", &record]).await, 1);
-    eventually("it is not found", async || {
-        differences(&replicas, "adopted").await == 1.0
-    })
-    .await;
+    eventually("it is not found", async || differences(&replicas, "adopted").await == 1.0).await;
     let text: String = stage.redis.ask(&["GET", &record]).await;
     assert!(text.contains("eni-0001"), "{text}");
 }
@@ -141,17 +129,10 @@ async fn a_record_that_was_lost_is_written_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_replica_compares_and_what_agrees_is_left_in_peace() {
     let stage = Stage::new(&["i-1"], 2).await;
-    let replicas = [
-        stage.replica(&SOON).await,
-        stage.replica(&SOON).await,
-        stage.replica(&SOON).await,
-    ];
+    let replicas =
+        [stage.replica(&SOON).await, stage.replica(&SOON).await, stage.replica(&SOON).await];
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert!(
-        stage.ens.books().calls.is_empty(),
-        "nothing happened: {:?}",
-        stage.ens.books().calls
-    );
+    assert!(stage.ens.books().calls.is_empty(), "nothing happened: {:?}", stage.ens.books().calls);
     attached(&replicas[0], "i-1", "eni-0001").await;
     let before = stage.ens.books().calls.len();
     // One and five seconds after the last change; the third time is half a minute after it.
@@ -171,9 +152,7 @@ async fn what_takes_too_long_is_called_stuck_and_no_more_once_it_has_ended() {
     let replica = stage.replica(&settings).await;
     let client = replica.client().await;
     // Until it is forced.
-    let slow = Effect::AttachTime {
-        takes: Duration::from_secs(3600),
-    };
+    let slow = Effect::AttachTime { takes: Duration::from_secs(3600) };
     stage.ens.fault(Fault::next(Action::AttachNetworkInterface, slow));
     try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
     eventually("nobody says so", async || {

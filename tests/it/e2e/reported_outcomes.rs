@@ -1,4 +1,4 @@
-//! What the log tells whoever is on call.
+//! The log lines about outcomes, for operators.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ fn lines(replica: &Replica, message: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_attach_that_ens_takes_back_is_told_with_its_reason_though_its_caller_heard_that_it_went_well() {
+async fn an_attach_that_ens_takes_back_is_told_with_its_reason_though_its_caller_heard_that_it_went_well()
+ {
     let stage = Stage::new(&["i-1"], 2).await;
     let replica = stage.replica(&[]).await;
     let client = replica.client().await;
@@ -30,10 +31,7 @@ async fn an_attach_that_ens_takes_back_is_told_with_its_reason_though_its_caller
     }
     let heard = lines(&replica, "attach");
     assert!(heard.iter().all(|line| line["outcome"] == "OK"), "{heard:?}");
-    eventually("an end is not told", async || {
-        lines(&replica, "attach ended").len() == 2
-    })
-    .await;
+    eventually("an end is not told", async || lines(&replica, "attach ended").len() == 2).await;
     let ended = lines(&replica, "attach ended");
     let outcomes: Vec<_> = ended.iter().map(|line| [&line["eni"], &line["outcome"]]).collect();
     assert_eq!(outcomes, [["eni-0001", "ATTACH_FAILED"], ["eni-0002", "OK"]]);
@@ -49,15 +47,11 @@ async fn an_attempt_that_turns_stuck_is_named() {
     let stage = Stage::new(&["i-1"], 1).await;
     let settings = [("TRACKER__STUCK_AFTER", "4s")];
     let (first, second) = tokio::join!(stage.replica(&settings), stage.replica(&settings));
-    let slow = Effect::AttachTime {
-        takes: Duration::from_secs(60),
-    };
+    let slow = Effect::AttachTime { takes: Duration::from_secs(60) };
     stage.ens.fault(Fault::next(ATTACH, slow));
-    try_attach(&first.client().await, attach("i-1", "eni-0001"))
-        .await
-        .unwrap();
+    try_attach(&first.client().await, attach("i-1", "eni-0001")).await.unwrap();
     let named = || {
-        let stuck = "an attempt is stuck: it is under way for longer than tracker.stuck_after";
+        let stuck = "an attempt is stuck: it is in flight for longer than tracker.stuck_after";
         [lines(&first, stuck), lines(&second, stuck)].concat()
     };
     eventually("no replica names it", async || !named().is_empty()).await;
@@ -75,8 +69,8 @@ async fn a_hold_and_its_end_are_told_once() {
     let call = within(Duration::from_secs(5), attach("i-1", "eni-0001"));
     try_attach(&replica.client().await, call).await.unwrap_err();
     let (lost, recovered) = (
-        "the ledger restarted, failed over or lost data: partitions grant nothing until their hold is over",
-        "the ledger has recovered: every partition grants again",
+        "the ledger restarted, failed over or lost data: partitions are in a recovery hold-down",
+        "the ledger has recovered: every partition is open",
     );
     eventually("its end is not told", async || lines(&replica, recovered).len() == 1).await;
     let told = lines(&replica, lost);

@@ -1,5 +1,5 @@
-//! A rollout under load: replicas end and come back one after another, and a client that does as the documentation says, with the
-//! published service configuration and a watch that resumes, sees no call fail and misses no end.
+//! A rollout under load: replicas end and restart one after another. A client with the published
+//! service configuration and a resumed watch sees no failed call and misses no end.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -84,8 +84,5 @@ async fn a_rollout_fails_no_call_and_loses_no_end() {
     assert_eq!(report["failed"], Value::Array(Vec::new()), "{report:#}");
     assert_eq!(report["lost"], Value::Array(Vec::new()), "{report:#}");
     assert!(report["ends"].as_u64().unwrap() >= 60, "{report:#}");
-    assert!(
-        report["resumed"].as_u64().unwrap() >= 1,
-        "no stream ever broke off: {report:#}"
-    );
+    assert!(report["resumed"].as_u64().unwrap() >= 1, "no stream ever broke off: {report:#}");
 }

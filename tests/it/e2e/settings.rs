@@ -1,4 +1,5 @@
-//! `serve` as an operator starts it: what Kubernetes injects is no setting, and everything that is wrong is said at once.
+//! `serve` as an operator starts it: Kubernetes' variables are ignored, and all faults are reported
+//! at once.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -21,9 +22,7 @@ async fn a_service_of_its_own_name_does_not_keep_it_from_starting() {
         ("ENI_GATEWAY_PORT_50051_TCP_ADDR", "10.96.0.17"),
     ];
     let replica = stage.replica(&injected).await;
-    try_attach(&replica.client().await, attach("i-1", "eni-0001"))
-        .await
-        .unwrap();
+    try_attach(&replica.client().await, attach("i-1", "eni-0001")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,10 +41,7 @@ async fn everything_that_is_wrong_is_said_at_once() {
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let ended = tokio::time::timeout(Duration::from_secs(120), serve)
-        .await
-        .unwrap()
-        .unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(120), serve).await.unwrap().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(64), "{said}");
     for fault in [

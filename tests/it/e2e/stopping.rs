@@ -1,4 +1,4 @@
-//! SIGTERM: what was begun is finished, streams end, and the process does.
+//! SIGTERM: calls in flight finish, streams end, and the process exits.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::support::gateway::{Client, SLOW_ENS, Stage, attach, eni, eventually, reason, try_attach, watch, within};
+use crate::support::gateway::{
+    Client, SLOW_ENS, Stage, attach, eni, eventually, reason, try_attach, watch, within,
+};
 
 /// Most that a stop may take here: what a drain may take by default, which no test sets higher, and a busy machine's part. What holds up
 /// a stop in these tests would do so for far longer.
@@ -38,9 +40,9 @@ async fn a_stopping_replica_finishes_what_it_began_and_ends_its_streams() {
     };
     let mut stream = client.clone().watch_attachment(follow).await.unwrap().into_inner();
     stream.message().await.unwrap().unwrap();
-    stage
-        .ens
-        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay(Duration::from_secs(5)));
+    stage.ens.fault(
+        Fault::next(Action::AttachNetworkInterface, Effect::None).delay(Duration::from_secs(5)),
+    );
     let (answer, ended, (took, well)) = tokio::join!(
         try_attach(&client, attach("i-1", "eni-0002")),
         async {
@@ -74,9 +76,10 @@ async fn what_a_stopping_replica_cannot_finish_in_time_another_one_does() {
     let settings = [&[("GRPC__DRAIN_TIMEOUT", "300ms")], &SLOW_ENS[..]].concat();
     let (mut stopping, staying) = (stage.replica(&settings).await, stage.replica(&SLOW_ENS).await);
     let (client, other) = (stopping.client().await, staying.client().await);
-    stage
-        .ens
-        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay_answer(Duration::from_secs(100)));
+    stage.ens.fault(
+        Fault::next(Action::AttachNetworkInterface, Effect::None)
+            .delay_answer(Duration::from_secs(100)),
+    );
     let (answer, (took, _)) = tokio::join!(try_attach(&client, attach("i-1", "eni-0001")), async {
         eventually("never sent", async || stage.ens.books().applied_to("eni-0001") == 1).await;
         stopping.terminate().await
@@ -90,7 +93,7 @@ async fn what_a_stopping_replica_cannot_finish_in_time_another_one_does() {
     );
     let log = stopping.log();
     assert!(
-        took < DRAIN && log.contains("attempts are left to other replicas"),
+        took < DRAIN && log.contains("other replicas settle the attempts that are left"),
         "{took:?}: {log}"
     );
     let end = watch(&other, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
@@ -105,9 +108,9 @@ async fn callers_who_queue_at_a_stopping_replica_are_served() {
     let stage = Stage::new(&["i-1"], 6).await;
     let (mut stopping, staying) = (stage.replica(&SLOW_ENS).await, stage.replica(&SLOW_ENS).await);
     let client = stopping.client().await;
-    stage
-        .ens
-        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay(Duration::from_secs(5)));
+    stage.ens.fault(
+        Fault::next(Action::AttachNetworkInterface, Effect::None).delay(Duration::from_secs(5)),
+    );
     let calls = (1..=6).map(|n| try_attach(&client, attach("i-1", &eni(n))));
     let (answers, (took, well)) = tokio::join!(join_all(calls), async {
         eventually("they do not queue", async || {
@@ -146,7 +149,9 @@ async fn follow(clients: [Client; 2], instance: &str, eni: &str) -> (Attachment,
                                 last = Some(attachment);
                             }
                         }
-                        Ok(None) => return (last.expect("a stream that ends well has said how"), broken),
+                        Ok(None) => {
+                            return (last.expect("a stream that ends well has said how"), broken);
+                        }
                         Err(status) => break status,
                     }
                 }
@@ -169,9 +174,7 @@ async fn a_thousand_watchers_a_silent_connection_and_attaches_in_flight_hold_up_
     let clients = join_all((0..WATCHERS.div_ceil(500)).map(|_| stopping.client())).await;
 
     // What is watched is under way until it is forced.
-    let endless = Effect::AttachTime {
-        takes: Duration::from_secs(3600),
-    };
+    let endless = Effect::AttachTime { takes: Duration::from_secs(3600) };
     let attaching = Fault::next(Action::AttachNetworkInterface, endless).eni("eni-0001");
     stage.ens.fault(attaching);
     try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
@@ -184,7 +187,8 @@ async fn a_thousand_watchers_a_silent_connection_and_attaches_in_flight_hold_up_
             stopping.metric("eni_gateway_watch_streams").await >= WATCHERS as f64
         })
         .await;
-        let slow = Fault::next(Action::AttachNetworkInterface, Effect::None).delay_answer(Duration::from_secs(5));
+        let slow = Fault::next(Action::AttachNetworkInterface, Effect::None)
+            .delay_answer(Duration::from_secs(5));
         stage.ens.fault(slow);
         let attaches = join_all((2..=4).map(|n| try_attach(&client, attach("i-1", &eni(n)))));
         let (answers, ended) = tokio::join!(attaches, async {
@@ -206,15 +210,13 @@ async fn a_thousand_watchers_a_silent_connection_and_attaches_in_flight_hold_up_
         answer.unwrap();
     }
     assert!(ends.iter().all(|(end, _)| end.state() == State::Attached));
-    assert!(
-        ends.iter().all(|(_, broken)| *broken >= 1),
-        "a watcher outlived its replica"
-    );
+    assert!(ends.iter().all(|(_, broken)| *broken >= 1), "a watcher outlived its replica");
     drop(silent);
     // Those that are not settled yet are told more than once.
     let all = watch(&other, "i-1", "", 0).await.unwrap();
     let attached = all.iter().filter(|attachment| attachment.state() == State::Attached);
-    let attached: BTreeSet<_> = attached.map(|attachment| &attachment.network_interface_id).collect();
+    let attached: BTreeSet<_> =
+        attached.map(|attachment| &attachment.network_interface_id).collect();
     assert_eq!(attached.len(), 4, "{all:?}");
 }
 
@@ -231,19 +233,16 @@ async fn a_collector_that_answers_nobody_is_waited_for_within_the_same_time() {
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "600000"),
     ];
     let mut stopping = stage.replica(&[&settings, &SILENT_ENS[..]].concat()).await;
-    stage
-        .ens
-        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay_answer(Duration::from_secs(100)));
+    stage.ens.fault(
+        Fault::next(Action::AttachNetworkInterface, Effect::None)
+            .delay_answer(Duration::from_secs(100)),
+    );
     let client = stopping.client().await;
     let (_, (took, _)) = tokio::join!(try_attach(&client, attach("i-1", "eni-0001")), async {
         eventually("never sent", async || stage.ens.books().applied_to("eni-0001") == 1).await;
         stopping.terminate().await
     });
-    assert!(
-        stopping.log().contains("the last traces were not exported"),
-        "{}",
-        stopping.log()
-    );
+    assert!(stopping.log().contains("the last traces were not exported"), "{}", stopping.log());
     assert!(took < DRAIN, "{took:?}");
 }
 
@@ -253,20 +252,22 @@ async fn those_for_whom_a_stop_leaves_no_time_are_told_what_became_of_them() {
     let settings = [&[("GRPC__DRAIN_TIMEOUT", "1500ms")], &SILENT_ENS[..]].concat();
     let mut stopping = stage.replica(&settings).await;
     let client = stopping.client().await;
-    stage
-        .ens
-        .fault(Fault::next(Action::AttachNetworkInterface, Effect::None).delay_answer(Duration::from_secs(100)));
+    stage.ens.fault(
+        Fault::next(Action::AttachNetworkInterface, Effect::None)
+            .delay_answer(Duration::from_secs(100)),
+    );
     let queued = async {
         eventually("never sent", async || stage.ens.books().applied_to("eni-0001") == 1).await;
         try_attach(&client, attach("i-1", "eni-0002")).await
     };
-    let (sent, queued, (took, _)) = tokio::join!(try_attach(&client, attach("i-1", "eni-0001")), queued, async {
-        eventually("they do not queue", async || {
-            stopping.metric("eni_gateway_attempts_in_flight").await == 2.0
-        })
-        .await;
-        stopping.terminate().await
-    });
+    let (sent, queued, (took, _)) =
+        tokio::join!(try_attach(&client, attach("i-1", "eni-0001")), queued, async {
+            eventually("they do not queue", async || {
+                stopping.metric("eni_gateway_attempts_in_flight").await == 2.0
+            })
+            .await;
+            stopping.terminate().await
+        });
     for (failure, reason_given) in [(sent, "OUTCOME_UNKNOWN"), (queued, "DRAINING")] {
         let failure = failure.unwrap_err();
         assert_eq!(

@@ -1,4 +1,5 @@
-//! One attach is one trace: from the caller through the asynchronous wait to its end, whichever replica sees it.
+//! One attach is one trace: from the caller through the asynchronous wait to its end, on any
+//! replica.
 
 use std::time::Duration;
 
@@ -29,25 +30,18 @@ async fn an_attach_watched_to_its_end_elsewhere_is_one_trace() {
         .metadata_mut()
         .insert("traceparent", format!("00-{TRACE}-{CALLER}-01").parse().unwrap());
     try_attach(&first.client().await, request).await.unwrap();
-    let end = watch(&second.client().await, "i-1", "eni-0001", 0)
-        .await
-        .unwrap()
-        .pop()
-        .unwrap();
+    let end = watch(&second.client().await, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
     assert_eq!(end.state(), State::Attached);
 
     let of_trace = || -> Vec<Span> {
-        collector
-            .spans()
-            .into_iter()
-            .filter(|span| hex(&span.trace_id) == TRACE)
-            .collect()
+        collector.spans().into_iter().filter(|span| hex(&span.trace_id) == TRACE).collect()
     };
     eventually("the end was not traced", async || {
         of_trace().iter().any(|span| span.name == "attachment")
     })
     .await;
-    let server = |spans: &[Span]| spans.iter().find(|span| hex(&span.parent_span_id) == CALLER).cloned();
+    let server =
+        |spans: &[Span]| spans.iter().find(|span| hex(&span.parent_span_id) == CALLER).cloned();
     eventually("the call was not traced", async || server(&of_trace()).is_some()).await;
     let server = server(&of_trace()).unwrap();
     let method = "eni.gateway.v1.AttachmentService/AttachNetworkInterface";
@@ -70,19 +64,17 @@ async fn an_attach_watched_to_its_end_elsewhere_is_one_trace() {
         spans.iter().find(|span| wanted(span) && is_under(span)).cloned()
     };
     let ens = |span: &Span| span.name == "AttachNetworkInterface";
-    eventually("the call of ENS is no part of it", async || {
-        under_server(&ens).is_some()
-    })
-    .await;
+    eventually("the call of ENS is no part of it", async || under_server(&ens).is_some()).await;
     assert_eq!(
-        attribute(&under_server(&ens).unwrap(), "ens.request_id").as_deref(),
+        attribute(&under_server(&ens).unwrap(), "eni_gateway.ens.request_id").as_deref(),
         Some(end.ens_request_id.as_str())
     );
+    let wait = |span: &Span| span.name == "lock wait";
+    eventually("the wait for the lock is no part of it", async || under_server(&wait).is_some())
+        .await;
     let ledger = |span: &Span| attribute(span, "db.system.name").as_deref() == Some("redis");
-    eventually("the ledger's calls are no part of it", async || {
-        under_server(&ledger).is_some()
-    })
-    .await;
+    eventually("the ledger's calls are no part of it", async || under_server(&ledger).is_some())
+        .await;
 
     let spans = of_trace();
     let attachment = spans.iter().find(|span| span.name == "attachment").unwrap();

@@ -1,4 +1,4 @@
-//! `validate_only`: says what an attach would meet, and changes nothing.
+//! `validate_only`: predicts an attach's result, and changes nothing.
 
 use eni_gateway::grpc::proto::AttachNetworkInterfaceRequest;
 use eni_gateway::simulator::{Action, EniStatus, Placement, WorldFile};
@@ -11,7 +11,10 @@ use crate::support::redis::Server;
 const REQUEST_ID: &str = "6ad1b2f4-6bb4-4f5b-8f4d-2f6d2a1b7c11";
 
 /// The checks that passed, or the reason of the refusal.
-async fn validate(client: &Client, mut request: AttachNetworkInterfaceRequest) -> Result<Vec<String>, String> {
+async fn validate(
+    client: &Client,
+    mut request: AttachNetworkInterfaceRequest,
+) -> Result<Vec<String>, String> {
     request.validate_only = true;
     match client.clone().attach_network_interface(request).await {
         Ok(response) => {
@@ -37,11 +40,8 @@ async fn it_takes_nothing_and_says_what_it_looked_at() {
     // More than there is room for: none of them takes a place.
     for checks in join_all((1..=12).map(|n| validate(&client, attach("i-1", &eni(n))))).await {
         let checks = checks.unwrap();
-        for about in ["fields", "identity", "room", "instance", "eni", "network"] {
-            assert!(
-                checks.iter().any(|check| check.starts_with(about)),
-                "{about}: {checks:?}"
-            );
+        for about in ["fields", "identity", "slots", "instance", "eni", "network"] {
+            assert!(checks.iter().any(|check| check.starts_with(about)), "{about}: {checks:?}");
         }
     }
     assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 0);
@@ -86,10 +86,7 @@ async fn it_refuses_for_what_an_attach_would_be_refused_for() {
         (attach("i-other-network", "eni-0010"), "NETWORK_MISMATCH"),
         (attach("i-full", "eni-0010"), "ENI_LIMIT_EXCEEDED"),
         (attach("i-stopped-1", "eni-nowhere"), "ENI_NOT_FOUND"),
-        (
-            attach("i-stopped-1", "eni-primary-i-stopped-2"),
-            "ENI_TYPE_NOT_SUPPORTED",
-        ),
+        (attach("i-stopped-1", "eni-primary-i-stopped-2"), "ENI_TYPE_NOT_SUPPORTED"),
         (attach("i-stopped-1", "eni-deleting"), "ENI_NOT_AVAILABLE"),
         (attach("i-stopped-1", "eni-0001"), "ENI_NOT_AVAILABLE"),
         (attach("i-stopped-1", "eni-0002"), "ENI_NOT_AVAILABLE"),

@@ -1,4 +1,4 @@
-//! Requests that arrive late: held up on the way, and given up by the gateway long before.
+//! Requests that arrive long after the gateway's timeout.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use crate::support::proxy::Proxy;
 const HOLD: Duration = Duration::from_secs(20);
 
 fn hold(head: &str) -> Duration {
-    let is_attach = head.contains("x-acs-action: AttachNetworkInterface") && head.contains("=eni-0001");
+    let is_attach =
+        head.contains("x-acs-action: AttachNetworkInterface") && head.contains("=eni-0001");
     if is_attach { HOLD } else { Duration::ZERO }
 }
 
@@ -33,12 +34,7 @@ async fn held_up(settings: &[(&str, &str)]) -> (u64, Vec<String>) {
     let request = within(Duration::from_secs(120), attach("i-1", "eni-0001"));
     let failure = try_attach(&client, request).await.unwrap_err();
     let (heard, before) = (reason(&failure), stage.ens.books().applied_to("eni-0001"));
-    assert_eq!(
-        (heard.as_str(), before),
-        ("NOT_APPLIED", 0),
-        "after {:?}",
-        began.elapsed()
-    );
+    assert_eq!((heard.as_str(), before), ("NOT_APPLIED", 0), "after {:?}", began.elapsed());
     let copies = || {
         let calls = stage.ens.books().calls;
         let mine = calls.into_iter().filter(|call| call.instance.as_deref() == Some("i-1"));

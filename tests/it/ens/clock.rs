@@ -1,4 +1,4 @@
-//! A gateway whose clock is off sends nothing, and notices when it is right again.
+//! A gateway whose clock is off sends nothing, and resumes when it is right again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -29,10 +29,7 @@ async fn server(ahead: Arc<AtomicI64>, status: u16, body: &'static str) -> Serve
 #[tokio::test]
 async fn nothing_is_sent_by_a_clock_that_is_off(#[case] seconds: i64, #[case] side: &str) {
     let (status, body) = match seconds {
-        3600 => (
-            400,
-            r#"{"Code":"InvalidTimeStamp.Expired","Message":"m","RequestId":"R"}"#,
-        ),
+        3600 => (400, r#"{"Code":"InvalidTimeStamp.Expired","Message":"m","RequestId":"R"}"#),
         _ => (200, r#"{"RequestId":"R","TotalCount":0}"#),
     };
     let ahead = Arc::new(AtomicI64::new(seconds));
@@ -42,10 +39,7 @@ async fn nothing_is_sent_by_a_clock_that_is_off(#[case] seconds: i64, #[case] si
     client.attach().await;
     let failure = client.ens.prepare().await.err().expect("refused");
     assert_eq!(failure.reason, Reason::EnsCredentialsRejected);
-    assert!(
-        failure.message.contains(side) && failure.message.contains("ntp"),
-        "{failure}"
-    );
+    assert!(failure.message.contains(side) && failure.message.contains("ntp"), "{failure}");
     assert!(client.ens.clock_offset().is_some());
     let sent = server
         .requests()
@@ -97,17 +91,13 @@ async fn a_read_can_be_dated_to_probe_the_window() {
         let got = client.ens.probe_date(permit, SignedDuration::from_secs(offset)).await;
         assert_eq!(got.is_ok(), taken, "{got:?}");
         if let Err(error) = got {
-            assert!(matches!(&error, DescribeError::Refused(refusal) if refusal.code == "InvalidTimeStamp.Expired"));
+            assert!(
+                matches!(&error, DescribeError::Refused(refusal) if refusal.code == "InvalidTimeStamp.Expired")
+            );
         }
     }
-    let date: Timestamp = server.requests()[1]
-        .header("x-acs-date")
-        .expect("a date")
-        .parse()
-        .expect("a date");
+    let date: Timestamp =
+        server.requests()[1].header("x-acs-date").expect("a date").parse().expect("a date");
     let (back, second) = (SignedDuration::from_secs(910), SignedDuration::from_secs(1));
-    assert!(
-        (before - back - second..=Timestamp::now() - back).contains(&date),
-        "{date}"
-    );
+    assert!((before - back - second..=Timestamp::now() - back).contains(&date), "{date}");
 }

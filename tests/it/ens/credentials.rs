@@ -1,4 +1,5 @@
-//! How credentials stay fresh: refreshed beside the calls, used until they end, fetched once for all who wait.
+//! Refresh of credentials: in the background, used until expiry, fetched once for concurrent
+//! callers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -32,24 +33,17 @@ impl Rig {
         })
         .await;
         let ahead = minutes.clone();
-        let clock = WallClock::new(move || Timestamp::now() + SignedDuration::from_mins(ahead.load(Ordering::SeqCst)));
-        let surroundings = surroundings(&[("ALIBABA_CLOUD_CREDENTIALS_URI", &source.url)]).with_clock(clock);
+        let clock = WallClock::new(move || {
+            Timestamp::now() + SignedDuration::from_mins(ahead.load(Ordering::SeqCst))
+        });
+        let surroundings =
+            surroundings(&[("ALIBABA_CLOUD_CREDENTIALS_URI", &source.url)]).with_clock(clock);
         let provider = Provider::discover(&surroundings).await.expect("a source");
-        Self {
-            source,
-            provider,
-            failing,
-            minutes,
-        }
+        Self { source, provider, failing, minutes }
     }
 
     async fn id(&self) -> String {
-        self.provider
-            .get()
-            .await
-            .expect("credentials")
-            .access_key_id()
-            .to_owned()
+        self.provider.get().await.expect("credentials").access_key_id().to_owned()
     }
 
     fn at_minute(&self, minute: i64) {
@@ -174,7 +168,10 @@ async fn a_describe_whose_session_ended_is_repeated_with_a_fresh_one_and_a_permi
     let fresh = &ens.requests()[1];
     assert_eq!(fresh.header("x-acs-accesskey-id"), Some("STS.1"));
     let authorization = fresh.header("authorization").expect("signed");
-    assert!(authorization.contains("x-acs-accesskey-id;") && authorization.contains(";x-acs-security-token;"));
+    assert!(
+        authorization.contains("x-acs-accesskey-id;")
+            && authorization.contains(";x-acs-security-token;")
+    );
 }
 
 #[tokio::test]
@@ -185,10 +182,7 @@ async fn an_attach_whose_session_ended_is_refused_and_the_next_one_has_a_fresh_o
     let client = client_with(settings(&ens.url), rig.provider.clone());
     let prepared = client.ens.prepare().await.expect("ready");
     let permit = client.permit(RateClass::Attach).await;
-    let outcome = client
-        .ens
-        .attach(&prepared, permit, &instance("i-1"), &eni("eni-1"))
-        .await;
+    let outcome = client.ens.attach(&prepared, permit, &instance("i-1"), &eni("eni-1")).await;
     assert!(matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
     assert_eq!(ens.count(), 1);
     assert!(matches!(client.attach().await, Outcome::Accepted { .. }));

@@ -1,4 +1,4 @@
-//! Describes: what is asked, paging, and what is not believed.
+//! Describes: requests, paging, and rejected answers.
 
 use eni_gateway::ens::{DescribeError, EniStatus, Ens};
 use eni_gateway::rate_limit::RateClass;
@@ -23,14 +23,9 @@ fn page(rows: Vec<Value>, total: usize) -> Act {
 /// Shows the rows `0..total` in pages of `size`, whatever was asked for.
 fn pages_of(size: usize, total: usize) -> impl Fn(&Request, usize) -> Act + Send + Sync {
     move |request, _| {
-        let number: usize = request
-            .parameter("PageNumber")
-            .and_then(|number| number.parse().ok())
-            .unwrap_or(1);
-        page(
-            ((number - 1) * size..(number * size).min(total)).map(row).collect(),
-            total,
-        )
+        let number: usize =
+            request.parameter("PageNumber").and_then(|number| number.parse().ok()).unwrap_or(1);
+        page(((number - 1) * size..(number * size).min(total)).map(row).collect(), total)
     }
 }
 
@@ -39,11 +34,7 @@ async fn an_instance_is_asked_for_page_by_page_each_with_its_own_permit() {
     let server = Server::start(pages_of(50, 120)).await;
     let client = client(&server.url);
     let permit = client.permit(RateClass::Track).await;
-    let rows = client
-        .ens
-        .interfaces_of(permit, &instance("i-1"))
-        .await
-        .expect("all rows");
+    let rows = client.ens.interfaces_of(permit, &instance("i-1")).await.expect("all rows");
     assert_eq!(rows.len(), 120);
     let requests = server.requests();
     let numbers: Vec<_> = requests
@@ -65,12 +56,7 @@ async fn a_server_with_smaller_pages_is_read_to_the_end() {
     let client = client(&server.url);
     let permit = client.permit(RateClass::Describe).await;
     assert_eq!(
-        client
-            .ens
-            .interfaces_of(permit, &instance("i-1"))
-            .await
-            .expect("all rows")
-            .len(),
+        client.ens.interfaces_of(permit, &instance("i-1")).await.expect("all rows").len(),
         11
     );
     assert_eq!(server.count(), 2);
@@ -84,7 +70,9 @@ async fn a_server_with_smaller_pages_is_read_to_the_end() {
 #[case::more_than_counted(vec![(0..3, 2)])]
 #[case::endless(vec![(0..1, 1000)])]
 #[tokio::test]
-async fn pages_that_do_not_make_up_the_whole_are_no_observation(#[case] pages: Vec<(std::ops::Range<usize>, usize)>) {
+async fn pages_that_do_not_make_up_the_whole_are_no_observation(
+    #[case] pages: Vec<(std::ops::Range<usize>, usize)>,
+) {
     let server = Server::start(move |_, number| {
         let Some((rows, total)) = pages.get(number).cloned() else {
             return page(vec![row(number + 10_000)], 1000);
@@ -106,7 +94,8 @@ async fn pages_that_do_not_make_up_the_whole_are_no_observation(#[case] pages: V
 
 #[tokio::test]
 async fn an_answer_without_a_count_is_none() {
-    let body = json!({"RequestId": "R", "NetworkInterfaceSets": {"NetworkInterfaceSet": [row(1)]}}).to_string();
+    let body = json!({"RequestId": "R", "NetworkInterfaceSets": {"NetworkInterfaceSet": [row(1)]}})
+        .to_string();
     let server = Server::always(Act::Json(200, body)).await;
     let client = client(&server.url);
     let permit = client.permit(RateClass::Describe).await;
@@ -154,10 +143,7 @@ async fn rows_that_were_not_asked_for_are_dropped() {
     let client = client(&server.url);
     let permit = client.permit(RateClass::Describe).await;
     let rows = client.ens.interfaces_of(permit, &instance("i-1")).await.expect("rows");
-    assert_eq!(
-        rows.iter().map(|row| row.eni.as_str()).collect::<Vec<_>>(),
-        ["eni-1", "eni-8"]
-    );
+    assert_eq!(rows.iter().map(|row| row.eni.as_str()).collect::<Vec<_>>(), ["eni-1", "eni-8"]);
     let permit = client.permit(RateClass::Describe).await;
     let rows = client.ens.interfaces(permit, &[eni("eni-9")]).await.expect("rows");
     assert_eq!(rows.iter().map(|row| row.eni.as_str()).collect::<Vec<_>>(), ["eni-9"]);
@@ -169,10 +155,8 @@ async fn fifty_ids_are_one_call_and_none_is_no_call() {
         let ids: Vec<_> = (1..=60)
             .map_while(|n| request.parameter(&format!("NetworkInterfaceIds.{n}")))
             .collect();
-        let rows: Vec<_> = ids
-            .iter()
-            .map(|id| json!({"NetworkInterfaceId": id, "Status": "Available"}))
-            .collect();
+        let rows: Vec<_> =
+            ids.iter().map(|id| json!({"NetworkInterfaceId": id, "Status": "Available"})).collect();
         page(rows.clone(), rows.len())
     })
     .await;
@@ -186,7 +170,7 @@ async fn fifty_ids_are_one_call_and_none_is_no_call() {
 }
 
 #[tokio::test]
-async fn an_unknown_id_is_told_apart_from_other_refusals() {
+async fn an_unknown_id_is_distinguished_from_other_refusals() {
     let body = |code: &str| json!({"Code": code, "Message": "m", "RequestId": "R"}).to_string();
     let codes = ["InvalidEniId.NotFound", "NoPermission", "Throttling", "InternalError"];
     let server = Server::start(move |_, number| Act::Json(400, body(codes[number]))).await;
@@ -194,17 +178,9 @@ async fn an_unknown_id_is_told_apart_from_other_refusals() {
     let mut got = Vec::new();
     for _ in codes {
         let permit = client.permit(RateClass::Track).await;
-        got.push(
-            client
-                .ens
-                .interfaces(permit, &[eni("eni-1")])
-                .await
-                .expect_err("a refusal"),
-        );
+        got.push(client.ens.interfaces(permit, &[eni("eni-1")]).await.expect_err("a refusal"));
     }
-    let [unknown, refused, throttled, internal] = &got[..] else {
-        panic!("{got:?}")
-    };
+    let [unknown, refused, throttled, internal] = &got[..] else { panic!("{got:?}") };
     assert!(matches!(unknown, DescribeError::UnknownId(_)), "{unknown:?}");
     assert!(
         matches!(refused, DescribeError::Refused(refusal) if refusal.code == "NoPermission"),
@@ -237,10 +213,7 @@ async fn an_instance_is_asked_for_by_a_json_array() {
     let found = got[0].as_ref().expect("found");
     assert_eq!((found.status.as_str(), found.network.as_str()), ("Stopped", "n-1"));
     assert_eq!(got[1..], [None, None]);
-    assert_eq!(
-        server.requests()[0].parameter("InstanceIds").as_deref(),
-        Some(r#"["i-1"]"#)
-    );
+    assert_eq!(server.requests()[0].parameter("InstanceIds").as_deref(), Some(r#"["i-1"]"#));
 }
 
 #[tokio::test]
@@ -257,21 +230,9 @@ async fn ids_that_were_all_shown_need_no_count_and_others_do() {
     let server = Server::always(page(vec![row(1)], 7)).await;
     let client = client(&server.url);
     let permit = client.permit(RateClass::Track).await;
-    assert_eq!(
-        client
-            .ens
-            .interfaces(permit, &[eni("eni-1")])
-            .await
-            .expect("the row")
-            .len(),
-        1
-    );
+    assert_eq!(client.ens.interfaces(permit, &[eni("eni-1")]).await.expect("the row").len(), 1);
     assert_eq!(server.count(), 1);
     let permit = client.permit(RateClass::Track).await;
     let got = client.ens.interfaces(permit, &[eni("eni-1"), eni("eni-2")]).await;
-    assert_eq!(
-        got,
-        Err(DescribeError::Incomplete),
-        "eni-2 is not gone, it was not shown"
-    );
+    assert_eq!(got, Err(DescribeError::Incomplete), "eni-2 is not gone, it was not shown");
 }

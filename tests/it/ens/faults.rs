@@ -1,4 +1,4 @@
-//! Whatever the network does, an Attach goes out once, and its outcome claims no more than is known.
+//! Under any network fault an Attach is sent once, and its outcome claims no more than is known.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use eni_gateway::ens::credentials::Credentials;
 use eni_gateway::ens::signer;
 use eni_gateway::ens::{Ens, Outcome};
-use eni_gateway::rate_limit::{RateClass, RateLimitRequest};
+use eni_gateway::rate_limit::{RateClass, RateLimitDecision, RateLimitRequest};
 use rstest::rstest;
 use tokio::net::TcpListener;
 
@@ -27,22 +27,15 @@ async fn an_attach_is_one_signed_post_without_a_body() {
     let outcome = client.attach().await;
     assert_eq!(
         outcome,
-        Outcome::Accepted {
-            ens_request_id: "473469C7-AA6F-4DC5-B3DB-A3DC0DE3C83E".into()
-        }
+        Outcome::Accepted { ens_request_id: "473469C7-AA6F-4DC5-B3DB-A3DC0DE3C83E".into() }
     );
 
     let requests = server.requests();
-    let [request] = requests.as_slice() else {
-        panic!("{requests:?}")
-    };
+    let [request] = requests.as_slice() else { panic!("{requests:?}") };
     assert_eq!(request.line, "POST /?InstanceId=i-1&NetworkInterfaceId=eni-1 HTTP/1.1");
     assert_eq!(request.body, "");
     let header = |name: &str| {
-        request
-            .header(name)
-            .unwrap_or_else(|| panic!("no {name}: {request:?}"))
-            .to_owned()
+        request.header(name).unwrap_or_else(|| panic!("no {name}: {request:?}")).to_owned()
     };
     assert_eq!(header("x-acs-action"), "AttachNetworkInterface");
     assert_eq!(header("x-acs-version"), "2017-11-10");
@@ -53,8 +46,10 @@ async fn an_attach_is_one_signed_post_without_a_body() {
     assert_eq!(request.headers.iter().filter(|(name, _)| name == "host").count(), 1);
 
     // The signature covers what really arrived.
-    let signed = "host;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce;x-acs-version";
-    let headers: BTreeMap<&str, String> = signed.split(';').map(|name| (name, header(name))).collect();
+    let signed =
+        "host;x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce;x-acs-version";
+    let headers: BTreeMap<&str, String> =
+        signed.split(';').map(|name| (name, header(name))).collect();
     let expected = signer::authorization(
         "POST",
         "/",
@@ -75,10 +70,7 @@ async fn each_send_has_its_own_nonce_and_the_date_is_the_prepared_one() {
     let prepared = client.ens.prepare().await.expect("ready");
     for _ in 0..2 {
         let permit = client.permit(RateClass::Attach).await;
-        client
-            .ens
-            .attach(&prepared, permit, &instance("i-1"), &eni("eni-1"))
-            .await;
+        client.ens.attach(&prepared, permit, &instance("i-1"), &eni("eni-1")).await;
     }
     let requests = server.requests();
     assert_eq!(requests[0].header("x-acs-date"), requests[1].header("x-acs-date"));
@@ -125,7 +117,8 @@ async fn what_settles_nothing_is_unanswered_and_sent_once(#[case] act: Act) {
 
 #[tokio::test]
 async fn one_timeout_covers_an_answer_that_trickles_in() {
-    let server = Server::always(Act::Stall("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{".into())).await;
+    let server =
+        Server::always(Act::Stall("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{".into())).await;
     let settings = impatient(&server.url);
     let timeout = settings.attempt_timeout;
     let client = client_of(settings);
@@ -142,9 +135,7 @@ async fn one_timeout_covers_an_answer_that_trickles_in() {
 #[tokio::test]
 async fn what_ens_said_is_kept_where_it_settles_nothing() {
     let server = Server::always(Act::Json(400, error("ens.interface.error"))).await;
-    let Outcome::Unanswered {
-        refusal: Some(refusal), ..
-    } = client(&server.url).attach().await
+    let Outcome::Unanswered { refusal: Some(refusal), .. } = client(&server.url).attach().await
     else {
         panic!("not unanswered");
     };
@@ -158,10 +149,7 @@ async fn what_ens_said_is_kept_where_it_settles_nothing() {
 async fn a_closed_port_is_not_sent() {
     // Nobody listens there, and no test is given this port.
     let outcome = client("http://127.0.0.1:1").attach().await;
-    assert!(
-        matches!(&outcome, Outcome::NotSent { why } if why.contains("refused")),
-        "{outcome:?}"
-    );
+    assert!(matches!(&outcome, Outcome::NotSent { why } if why.contains("refused")), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -194,20 +182,14 @@ async fn a_failed_tls_handshake_is_not_sent(#[case] act: Act) {
 #[tokio::test]
 async fn a_connection_that_never_comes_about_is_not_sent() {
     // A full backlog: the kernel drops further SYNs.
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    socket
-        .bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .expect("a port");
+    let socket =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
     socket.listen(0).expect("listening");
-    let address = socket
-        .local_addr()
-        .expect("an address")
-        .as_socket()
-        .expect("an IP address");
-    let _filling = [
-        std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)),
-        { std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)) },
-    ];
+    let address = socket.local_addr().expect("an address").as_socket().expect("an IP address");
+    let _filling = [std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)), {
+        std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200))
+    }];
     let outcome = client_of(impatient(&format!("http://{address}"))).attach().await;
     assert!(matches!(outcome, Outcome::NotSent { .. }), "{outcome:?}");
 }
@@ -237,7 +219,8 @@ async fn a_burst_over_closing_connections_sends_each_attach_once_at_most() {
             async move {
                 let prepared = client.ens.prepare().await.expect("ready");
                 let permit = client.permit(RateClass::Attach).await;
-                let (instance, eni) = (instance(&format!("i-{round}")), eni(&format!("eni-{number}")));
+                let (instance, eni) =
+                    (instance(&format!("i-{round}")), eni(&format!("eni-{number}")));
                 client.ens.attach(&prepared, permit, &instance, &eni).await
             }
         });
@@ -266,9 +249,8 @@ async fn throttling_trips_the_breaker_and_a_success_closes_it(
 ) {
     let server = Server::start(move |_, number| match number {
         0 => {
-            let header = header
-                .map(|value| format!("x-acs-retry-after: {value}\r\n"))
-                .unwrap_or_default();
+            let header =
+                header.map(|value| format!("x-acs-retry-after: {value}\r\n")).unwrap_or_default();
             Act::Raw(response(400, &header, &error("Throttling.User")))
         }
         _ => Act::Json(200, ACCEPTED.into()),
@@ -295,12 +277,34 @@ async fn throttling_trips_the_breaker_and_a_success_closes_it(
     };
     match expected {
         Some(expected) => assert_eq!(pause, expected),
-        None => assert!(
-            pause >= Duration::from_secs(1) && pause < Duration::from_secs(2),
-            "{pause:?}"
-        ),
+        None => {
+            assert!(pause >= Duration::from_secs(1) && pause < Duration::from_secs(2), "{pause:?}")
+        }
     }
     assert_eq!(server.count(), 3);
+}
+
+/// A probe that ENS answers shows that the throttling is over, whatever the answer says. One that is
+/// not answered shows nothing, and the next one is sent at once.
+#[rstest]
+#[case::refused(Act::Json(400, error("InstanceNotFound")), true)]
+#[case::internal_error(Act::Json(500, error("InternalError")), true)]
+#[case::catch_all(Act::Json(400, error("ens.interface.error")), true)]
+#[case::html(Act::Json(502, "<html>Bad Gateway</html>".into()), false)]
+#[case::reset(Act::Reset(String::new()), false)]
+#[tokio::test]
+async fn any_answer_to_a_probe_closes_the_breaker(#[case] act: Act, #[case] closes: bool) {
+    let server = Server::always(act).await;
+    let client = client(&server.url);
+    client.decisions.lock().unwrap().push_back(RateLimitDecision::Probe);
+    client.attach().await;
+    let class = RateClass::Attach;
+    let report = match closes {
+        true => RateLimitRequest::Close(class),
+        false => RateLimitRequest::GiveBack { class, probe: true },
+    };
+    assert_eq!(client.tokens.lock().unwrap()[1..], [report]);
+    assert_eq!(client.limiter.breaker_open(), !closes);
 }
 
 #[tokio::test]
@@ -312,11 +316,8 @@ async fn an_enforced_validity_sets_the_date_back() {
     let before = jiff::Timestamp::now();
     client.attach().await;
     let after = jiff::Timestamp::now();
-    let date: jiff::Timestamp = server.requests()[0]
-        .header("x-acs-date")
-        .expect("a date")
-        .parse()
-        .expect("a date");
+    let date: jiff::Timestamp =
+        server.requests()[0].header("x-acs-date").expect("a date").parse().expect("a date");
     // 15 min less 30 s, and the 5 s by which clocks may differ; the date is in whole seconds.
     let back = jiff::SignedDuration::from_secs(15 * 60 - 25);
     let second = jiff::SignedDuration::from_secs(1);

@@ -10,6 +10,7 @@ mod server;
 mod sources;
 mod spans;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,15 +18,19 @@ use eni_gateway::ens::credentials::{Credentials, Provider};
 use eni_gateway::ens::report::CallReport;
 use eni_gateway::ens::{Ens, HttpEns, Outcome, Settings};
 use eni_gateway::model::{InstanceId, InterfaceId};
-use eni_gateway::rate_limit::{Permit, RateClass, RateLimitDecision, RateLimitRequest, RateLimiter};
+use eni_gateway::rate_limit::{
+    Permit, RateClass, RateLimitDecision, RateLimitRequest, RateLimiter,
+};
 use url::Url;
 
-/// A client, what it told its observer and what it asked of the budget's counter.
+/// A client, its reports, and its requests to the budget's counter.
 struct Client {
     ens: HttpEns,
     limiter: RateLimiter,
     calls: Arc<Mutex<Vec<CallReport>>>,
     tokens: Arc<Mutex<Vec<RateLimitRequest>>>,
+    /// The counter's next decisions; then it grants everything.
+    decisions: Arc<Mutex<VecDeque<RateLimitDecision>>>,
 }
 
 /// Timeouts far longer than an answer takes on a busy machine.
@@ -53,26 +58,24 @@ fn client(endpoint: &str) -> Client {
 
 fn client_of(settings: Settings) -> Client {
     provider();
-    let provider = Provider::fixed(Credentials::new("testAccessKeyId", "testAccessKeySecret")).expect("a client");
+    let provider = Provider::fixed(Credentials::new("testAccessKeyId", "testAccessKeySecret"))
+        .expect("a client");
     client_with(settings, provider)
 }
 
 fn client_with(settings: Settings, provider: Provider) -> Client {
     let (calls, tokens) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<Mutex<Vec<_>>>::default());
-    let asked = tokens.clone();
+    let decisions = Arc::<Mutex<VecDeque<_>>>::default();
+    let (asked, next) = (tokens.clone(), decisions.clone());
     let limiter = RateLimiter::new(Arc::new(move |request| {
         asked.lock().unwrap().push(request);
-        Box::pin(async { Ok(RateLimitDecision::Granted) })
+        let decision = next.lock().unwrap().pop_front();
+        Box::pin(async move { Ok(decision.unwrap_or(RateLimitDecision::Granted)) })
     }));
     let reports = calls.clone();
     let observer = Arc::new(move |report| reports.lock().unwrap().push(report));
     let ens = HttpEns::new(settings, provider, limiter.clone(), observer).expect("a client");
-    Client {
-        ens,
-        limiter,
-        calls,
-        tokens,
-    }
+    Client { ens, limiter, calls, tokens, decisions }
 }
 
 impl Client {
@@ -84,9 +87,7 @@ impl Client {
     async fn attach(&self) -> Outcome {
         let prepared = self.ens.prepare().await.expect("ready");
         let permit = self.permit(RateClass::Attach).await;
-        self.ens
-            .attach(&prepared, permit, &instance("i-1"), &eni("eni-1"))
-            .await
+        self.ens.attach(&prepared, permit, &instance("i-1"), &eni("eni-1")).await
     }
 
     fn taken(&self) -> usize {

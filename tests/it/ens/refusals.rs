@@ -1,4 +1,4 @@
-//! Every error code of the API's page, and the common ones, from the bytes on the wire to the outcome.
+//! Every documented error code, and the common ones, from the bytes on the wire to the outcome.
 
 use eni_gateway::ens::Outcome;
 use eni_gateway::model::Reason;
@@ -38,15 +38,14 @@ async fn a_refusal_keeps_what_ens_said(
     );
     let server = Server::always(Act::Json(status, body)).await;
     let outcome = client(&server.url).attach().await;
-    let (Outcome::Refused(refusal) | Outcome::Conflict(refusal) | Outcome::Unproven(refusal)) = &outcome else {
+    let (Outcome::Refused(refusal) | Outcome::Conflict(refusal) | Outcome::Unproven(refusal)) =
+        &outcome
+    else {
         panic!("not refused: {outcome:?}")
     };
     assert_eq!(matches!(outcome, Outcome::Refused(_)), reason.proves_refusal());
     assert_eq!(refusal.code, code);
-    assert_eq!(
-        (refusal.message.as_str(), refusal.request_id.as_str()),
-        ("Why not.", "R-1")
-    );
+    assert_eq!((refusal.message.as_str(), refusal.request_id.as_str()), ("Why not.", "R-1"));
     assert_eq!(Reason::of_ens_code(&refusal.code), reason);
     assert_eq!(server.count(), 1);
 }

@@ -1,4 +1,4 @@
-//! A TCP server that answers each request as the test says, byte by byte, and counts what arrives.
+//! A TCP server that sends the test's answers byte by byte, and counts requests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,18 +34,13 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     pub(super) fn parameter(&self, name: &str) -> Option<String> {
         let target = self.line.split(' ').nth(1)?;
         let url = url::Url::parse("http://host").ok()?.join(target).ok()?;
-        url.query_pairs()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.into_owned())
+        url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 }
 
@@ -60,17 +55,16 @@ pub(super) struct Server {
 
 impl Server {
     /// Answers by the request and its number, from 0.
-    pub(super) async fn start(script: impl Fn(&Request, usize) -> Act + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(
+        script: impl Fn(&Request, usize) -> Act + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let (stop, connections, requests) = (CancellationToken::new(), Arc::default(), Arc::default());
-        let server = Self {
-            url,
-            connections,
-            requests,
-            _stop: stop.clone().drop_guard(),
-        };
-        let (connections, requests, script) = (server.connections.clone(), server.requests.clone(), Arc::new(script));
+        let (stop, connections, requests) =
+            (CancellationToken::new(), Arc::default(), Arc::default());
+        let server = Self { url, connections, requests, _stop: stop.clone().drop_guard() };
+        let (connections, requests, script) =
+            (server.connections.clone(), server.requests.clone(), Arc::new(script));
         let tasks = TaskTracker::new();
         tasks.clone().spawn(stop.run_until_cancelled_owned(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -172,9 +166,5 @@ async fn read(stream: &mut TcpStream) -> Option<Request> {
             Ok(read) => rest.extend_from_slice(&chunk[..read]),
         }
     }
-    Some(Request {
-        line,
-        headers,
-        body: String::from_utf8(rest).ok()?,
-    })
+    Some(Request { line, headers, body: String::from_utf8(rest).ok()? })
 }

@@ -1,4 +1,4 @@
-//! Each source of credentials, over real files and real HTTP, and the order among them.
+//! Each source of credentials, over real files and real HTTP, and their order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,11 +17,10 @@ use super::server::{Act, Request, Server, response};
 /// These variables and no others; a metadata service that is not there.
 pub(super) fn surroundings(variables: &[(&str, &str)]) -> ProviderContext {
     provider();
-    let variables: HashMap<String, String> = variables
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    ProviderContext::new(Arc::new(move |name| variables.get(name).cloned())).with_metadata(url("http://127.0.0.1:9"))
+    let variables: HashMap<String, String> =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    ProviderContext::new(Arc::new(move |name| variables.get(name).cloned()))
+        .with_metadata(url("http://127.0.0.1:9"))
 }
 
 fn url(text: &str) -> Url {
@@ -46,25 +45,16 @@ async fn get(surroundings: &ProviderContext) -> Arc<Credentials> {
 
 fn parts(credentials: &Credentials) -> (&str, &str, Option<&str>) {
     let token = credentials.security_token().map(|token| token.expose_secret());
-    (
-        credentials.access_key_id(),
-        credentials.access_key_secret().expose_secret(),
-        token,
-    )
+    (credentials.access_key_id(), credentials.access_key_secret().expose_secret(), token)
 }
 
 #[tokio::test]
 async fn the_environment_holds_a_key_or_a_session() {
-    let key = [
-        ("ALIBABA_CLOUD_ACCESS_KEY_ID", "id"),
-        ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "secret\n"),
-    ];
+    let key =
+        [("ALIBABA_CLOUD_ACCESS_KEY_ID", "id"), ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "secret\n")];
     assert_eq!(parts(&*get(&surroundings(&key)).await), ("id", "secret", None));
     let session = [key[0], key[1], ("ALIBABA_CLOUD_SECURITY_TOKEN", "token")];
-    assert_eq!(
-        parts(&*get(&surroundings(&session)).await),
-        ("id", "secret", Some("token"))
-    );
+    assert_eq!(parts(&*get(&surroundings(&session)).await), ("id", "secret", Some("token")));
 }
 
 #[tokio::test]
@@ -92,15 +82,12 @@ async fn a_service_account_s_token_is_exchanged_in_a_body_and_read_anew_each_tim
 
     let requests = server.requests();
     for (request, token) in requests.iter().zip(["the.first.jwt", "the.second.jwt"]) {
-        assert!(
-            request
-                .line
-                .starts_with("POST /?Action=AssumeRoleWithOIDC&Format=JSON&Version=2015-04-01&Timestamp=")
-        );
+        assert!(request.line.starts_with(
+            "POST /?Action=AssumeRoleWithOIDC&Format=JSON&Version=2015-04-01&Timestamp="
+        ));
         assert!(!request.line.contains("jwt"), "the token is in the URL");
-        let form: HashMap<_, _> = url::form_urlencoded::parse(request.body.as_bytes())
-            .into_owned()
-            .collect();
+        let form: HashMap<_, _> =
+            url::form_urlencoded::parse(request.body.as_bytes()).into_owned().collect();
         assert_eq!(form["OIDCToken"], token);
         assert_eq!(form["RoleArn"], "acs:ram::1:role/gateway");
         assert_eq!(form["OIDCProviderArn"], "acs:ram::1:oidc-provider/ack");
@@ -123,12 +110,7 @@ async fn sts_s_own_words_are_in_the_error_and_no_secret_is() {
         ("ALIBABA_CLOUD_OIDC_TOKEN_FILE", file.to_str().expect("a path")),
         ("ALIBABA_CLOUD_STS_ENDPOINT", &server.url),
     ]);
-    let error = discovered(&surroundings)
-        .await
-        .get()
-        .await
-        .expect_err("an error")
-        .to_string();
+    let error = discovered(&surroundings).await.get().await.expect_err("an error").to_string();
     assert!(
         error.contains("AuthenticationFail.OIDCToken.Expired") && !error.contains("jwt"),
         "{error}"
@@ -181,7 +163,9 @@ async fn metadata(v2: bool) -> Server {
             }
             ["PUT", _] => Act::Json(404, String::new()),
             ["GET", _] if v2 && token != Some("imds-token") => Act::Json(403, String::new()),
-            ["GET", "/latest/meta-data/ram/security-credentials/"] => Act::Json(200, "the-role\n".into()),
+            ["GET", "/latest/meta-data/ram/security-credentials/"] => {
+                Act::Json(200, "the-role\n".into())
+            }
             ["GET", "/latest/meta-data/ram/security-credentials/the-role"] => {
                 Act::Json(200, session(7, 360).to_string())
             }
@@ -215,17 +199,10 @@ async fn the_instance_s_role_comes_from_its_metadata(
 #[tokio::test]
 async fn version_1_can_be_forbidden() {
     let server = metadata(false).await;
-    let variables = [
-        ("ALIBABA_CLOUD_IMDSV1_DISABLED", "true"),
-        ("ALIBABA_CLOUD_ECS_METADATA", "the-role"),
-    ];
+    let variables =
+        [("ALIBABA_CLOUD_IMDSV1_DISABLED", "true"), ("ALIBABA_CLOUD_ECS_METADATA", "the-role")];
     let surroundings = surroundings(&variables).with_metadata(url(&server.url));
-    let error = discovered(&surroundings)
-        .await
-        .get()
-        .await
-        .expect_err("an error")
-        .to_string();
+    let error = discovered(&surroundings).await.get().await.expect_err("an error").to_string();
     assert!(error.contains("ALIBABA_CLOUD_IMDSV1_DISABLED"), "{error}");
     assert_eq!(server.count(), 1);
 }
@@ -250,12 +227,7 @@ async fn a_uri_is_the_last_resort_and_its_secret_part_is_not_shown() {
 async fn half_a_session_is_none(#[case] answer: serde_json::Value, #[case] why: &str) {
     let server = Server::always(Act::Json(200, answer.to_string())).await;
     let surroundings = surroundings(&[("ALIBABA_CLOUD_CREDENTIALS_URI", &server.url)]);
-    let error = discovered(&surroundings)
-        .await
-        .get()
-        .await
-        .expect_err("an error")
-        .to_string();
+    let error = discovered(&surroundings).await.get().await.expect_err("an error").to_string();
     assert!(
         error.contains(why) && !error.contains("hush") && !error.contains("session-secret"),
         "{error}"
@@ -276,29 +248,17 @@ async fn the_order_is_environment_oidc_profile_role_uri() {
         ("ALIBABA_CLOUD_CREDENTIALS_URI", "http://127.0.0.1:9/"),
     ];
     let mut names = Vec::new();
-    for remove in [
-        "ALIBABA_CLOUD_ACCESS_KEY_ID",
-        "ALIBABA_CLOUD_ROLE_ARN",
-        "ALIBABA_CLOUD_CONFIG_FILE",
-        "-",
-    ] {
+    for remove in
+        ["ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ROLE_ARN", "ALIBABA_CLOUD_CONFIG_FILE", "-"]
+    {
         let surroundings = surroundings(&variables).with_metadata(url(&metadata_server.url));
         names.push(discovered(&surroundings).await.source());
         variables.retain(|(name, _)| *name != remove);
     }
     variables.push(("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true"));
     names.push(discovered(&surroundings(&variables)).await.source());
-    let starts = [
-        "environment",
-        "OIDC (RRSA)",
-        "CLI profile",
-        "ECS role",
-        "credentials URI",
-    ];
-    assert!(
-        names.iter().zip(starts).all(|(name, start)| name.starts_with(start)),
-        "{names:?}"
-    );
+    let starts = ["environment", "OIDC (RRSA)", "CLI profile", "ECS role", "credentials URI"];
+    assert!(names.iter().zip(starts).all(|(name, start)| name.starts_with(start)), "{names:?}");
 }
 
 #[tokio::test]
@@ -321,7 +281,7 @@ async fn missing_credentials_say_what_was_tried_and_what_to_set() {
         "OIDC (RRSA): not set: ALIBABA_CLOUD_OIDC_PROVIDER_ARN, ALIBABA_CLOUD_OIDC_TOKEN_FILE",
         "profile \"role\": its mode is \"RamRoleArn\"",
         "ECS role: the metadata service at http://127.0.0.1:9/",
-        "credentials URI: ALIBABA_CLOUD_CREDENTIALS_URI is no http:// or https:// URL",
+        "credentials URI: ALIBABA_CLOUD_CREDENTIALS_URI is not an http:// or https:// URL",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }

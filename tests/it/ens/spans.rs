@@ -1,4 +1,4 @@
-//! Each call is a client span that says what came of it, and never a secret.
+//! Each call is a client span with its outcome, and without secrets.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -25,10 +25,7 @@ impl Visit for Visitor<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.0
-            .lock()
-            .unwrap()
-            .insert(field.name().to_owned(), format!("{value:?}"));
+        self.0.lock().unwrap().insert(field.name().to_owned(), format!("{value:?}"));
     }
 }
 
@@ -74,7 +71,7 @@ async fn a_span_says_what_came_of_the_call(
     assert_eq!(field("server.address"), Some("127.0.0.1"));
     assert_eq!(field("http.response.status_code"), Some(status.to_string().as_str()));
     assert_eq!(
-        (field("ens.request_id"), field("error.type")),
+        (field("eni_gateway.ens.request_id"), field("error.type")),
         (request_id, error),
         "{fields:?}"
     );

@@ -1,6 +1,7 @@
-//! Caps and the drain gate, as clients meet them.
+//! Concurrency limits and the drain, as clients see them.
 
 use eni_gateway::admission::Limits;
+use eni_gateway::drain::Phase;
 use eni_gateway::model::State;
 use tokio_stream::StreamExt;
 use tonic::{Code, Status};
@@ -18,15 +19,8 @@ fn reason(status: &Status) -> String {
 
 #[tokio::test]
 async fn a_stream_holds_its_place_until_it_ends() {
-    let limits = Limits {
-        streams: 1,
-        ..Limits::default()
-    };
-    let gateway = Gateway::with(Options {
-        limits,
-        ..Options::default()
-    })
-    .await;
+    let limits = Limits { streams: 1, ..Limits::default() };
+    let gateway = Gateway::with(Options { limits, ..Options::default() }).await;
     super::fakes::put(&gateway.store, attachment("i-1", "eni-1", State::Attached, 3)).await;
     let mut client = gateway.client().await;
     let mut stream = client
@@ -35,11 +29,7 @@ async fn a_stream_holds_its_place_until_it_ends() {
         .expect("the one place")
         .into_inner();
     stream.next().await.expect("a message").expect("the snapshot");
-    let refused = gateway
-        .client()
-        .await
-        .watch_attachment(watch("i-1", "eni-1", true))
-        .await;
+    let refused = gateway.client().await.watch_attachment(watch("i-1", "eni-1", true)).await;
     assert_eq!(reason(&refused.expect_err("there is one place")), "OVERLOADED");
     drop((stream, client));
     while gateway.admission.open_streams() > 0 {
@@ -55,26 +45,12 @@ async fn a_stream_holds_its_place_until_it_ends() {
 
 #[tokio::test]
 async fn a_full_replica_says_so() {
-    let limits = Limits {
-        attaches: 0,
-        reads: 0,
-        ..Limits::default()
-    };
-    let gateway = Gateway::with(Options {
-        limits,
-        ..Options::default()
-    })
-    .await;
+    let limits = Limits { attaches: 0, reads: 0, ..Limits::default() };
+    let gateway = Gateway::with(Options { limits, ..Options::default() }).await;
     let mut client = gateway.client().await;
-    let refused = client
-        .attach_network_interface(attach("i-1", "eni-1"))
-        .await
-        .expect_err("full");
+    let refused = client.attach_network_interface(attach("i-1", "eni-1")).await.expect_err("full");
     assert_eq!(reason(&refused), "OVERLOADED");
-    let refused = client
-        .watch_attachment(watch("i-1", "eni-1", true))
-        .await
-        .expect_err("full");
+    let refused = client.watch_attachment(watch("i-1", "eni-1", true)).await.expect_err("full");
     assert_eq!(reason(&refused), "OVERLOADED");
     assert_eq!(gateway.admission.open_streams(), 0);
 }
@@ -83,13 +59,10 @@ async fn a_full_replica_says_so() {
 async fn a_drain_ends_streams_and_turns_calls_away() {
     let gateway = Gateway::start().await;
     let mut client = gateway.client().await;
-    let mut stream = client
-        .watch_attachment(watch("i-1", "eni-1", true))
-        .await
-        .expect("a stream")
-        .into_inner();
+    let mut stream =
+        client.watch_attachment(watch("i-1", "eni-1", true)).await.expect("a stream").into_inner();
     stream.next().await.expect("a message").expect("the first heartbeat");
-    gateway.admission.drain();
+    gateway.drain.enter(Phase::Draining);
     assert_eq!(
         reason(&stream.next().await.expect("a status").expect_err("the stream ends")),
         "DRAINING"

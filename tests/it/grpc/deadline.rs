@@ -1,4 +1,4 @@
-//! The deadline: answered by us, with a reason, before tonic's CANCELLED and before the client's own timer.
+//! Deadlines: the gateway answers with a reason, before tonic's CANCELLED and the client's timer.
 
 use std::time::Duration;
 
@@ -21,12 +21,7 @@ fn within<T>(message: T, timeout: &str) -> Request<T> {
 }
 
 fn reason(status: &Status) -> String {
-    status
-        .get_error_details()
-        .error_info()
-        .expect("our own answer")
-        .reason
-        .clone()
+    status.get_error_details().error_info().expect("our own answer").reason.clone()
 }
 
 #[tokio::test]
@@ -42,22 +37,15 @@ async fn an_attach_that_is_not_settled_is_answered_in_time() {
         .expect_err("nothing answers");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert!(["OUTCOME_UNKNOWN", "LOCK_WAIT"].contains(&reason(&status).as_str()));
-    assert!(
-        began.elapsed() >= Duration::from_millis(250),
-        "not long before it strikes"
-    );
+    assert!(began.elapsed() >= Duration::from_millis(250), "not long before it strikes");
 }
 
 #[tokio::test]
 async fn a_deadline_that_has_passed_is_answered_too() {
     let gateway = Gateway::start().await;
     let asked = within(attach("i-1", "eni-1"), "2m");
-    let status = gateway
-        .timerless()
-        .await
-        .attach_network_interface(asked)
-        .await
-        .expect_err("too short");
+    let status =
+        gateway.timerless().await.attach_network_interface(asked).await.expect_err("too short");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert!(status.get_error_details().error_info().is_some());
 }
@@ -67,13 +55,8 @@ async fn a_watch_ends_with_its_deadline() {
     let gateway = Gateway::start().await;
     super::fakes::put(&gateway.store, attachment("i-1", "eni-1", State::Attached, 3)).await;
     let asked = within(watch("i-1", "eni-1", true), "3S");
-    let mut stream = gateway
-        .timerless()
-        .await
-        .watch_attachment(asked)
-        .await
-        .expect("a stream")
-        .into_inner();
+    let mut stream =
+        gateway.timerless().await.watch_attachment(asked).await.expect("a stream").into_inner();
     let status = loop {
         match stream.next().await.expect("it ends with a status") {
             Ok(_) => {}
@@ -95,12 +78,7 @@ async fn a_malformed_timeout_is_named() {
         .expect_err("no timeout that anybody can read");
     assert_eq!(status.code(), Code::InvalidArgument);
     assert_eq!(
-        status
-            .get_error_details()
-            .bad_request()
-            .expect("a field")
-            .field_violations[0]
-            .field,
+        status.get_error_details().bad_request().expect("a field").field_violations[0].field,
         "grpc-timeout"
     );
 }

@@ -1,7 +1,8 @@
-//! Bad input is refused by name, on every RPC.
+//! Invalid fields are refused by name, on every RPC.
 
 use eni_gateway::grpc::proto::{
-    AttachNetworkInterfaceRequest, GetAttachmentRequest, ListAttachmentsRequest, WatchAttachmentRequest,
+    AttachNetworkInterfaceRequest, GetAttachmentRequest, ListAttachmentsRequest,
+    WatchAttachmentRequest,
 };
 use rstest::rstest;
 use tonic::{Code, Status};
@@ -35,10 +36,8 @@ fn bad_fields(status: &Status) -> Vec<String> {
 async fn a_bad_id_is_named(#[case] id: &str) {
     let gateway = Gateway::start().await;
     let mut client = gateway.client().await;
-    let refused = client
-        .attach_network_interface(attach(id, id))
-        .await
-        .expect_err("both ids are bad");
+    let refused =
+        client.attach_network_interface(attach(id, id)).await.expect_err("both ids are bad");
     assert_eq!(bad_fields(&refused), ["instance_id", "network_interface_id"]);
     let request = GetAttachmentRequest {
         instance_id: id.to_owned(),
@@ -48,18 +47,12 @@ async fn a_bad_id_is_named(#[case] id: &str) {
         bad_fields(&client.get_attachment(request).await.expect_err("a bad id")),
         ["instance_id"]
     );
-    let request = ListAttachmentsRequest {
-        instance_id: id.to_owned(),
-        ..Default::default()
-    };
+    let request = ListAttachmentsRequest { instance_id: id.to_owned(), ..Default::default() };
     assert_eq!(
         bad_fields(&client.list_attachments(request).await.expect_err("a bad id")),
         ["instance_id"]
     );
-    let request = WatchAttachmentRequest {
-        instance_id: id.to_owned(),
-        ..Default::default()
-    };
+    let request = WatchAttachmentRequest { instance_id: id.to_owned(), ..Default::default() };
     assert_eq!(
         bad_fields(&client.watch_attachment(request).await.expect_err("a bad id")),
         ["instance_id"]
@@ -69,38 +62,30 @@ async fn a_bad_id_is_named(#[case] id: &str) {
 #[tokio::test]
 async fn all_bad_fields_are_named_at_once() {
     let gateway = Gateway::start().await;
-    let request = AttachNetworkInterfaceRequest {
-        request_id: "no uuid".to_owned(),
-        ..attach("", "é")
-    };
+    let request =
+        AttachNetworkInterfaceRequest { request_id: "no uuid".to_owned(), ..attach("", "é") };
     let refused = gateway
         .client()
         .await
         .attach_network_interface(request)
         .await
         .expect_err("nothing is right");
-    assert_eq!(
-        bad_fields(&refused),
-        ["instance_id", "network_interface_id", "request_id"]
-    );
+    assert_eq!(bad_fields(&refused), ["instance_id", "network_interface_id", "request_id"]);
 }
 
 #[tokio::test]
 async fn what_tonic_refuses_by_itself_has_a_reason_too() {
     let gateway = Gateway::start().await;
     let huge = attach(&"x".repeat(1 << 20), "eni-1");
-    let refused = gateway
-        .client()
-        .await
-        .attach_network_interface(huge)
-        .await
-        .expect_err("a megabyte of id");
+    let refused =
+        gateway.client().await.attach_network_interface(huge).await.expect_err("a megabyte of id");
     assert_eq!(bad_fields(&refused), ["request"]);
 
     // Field 1 as a number, where the API has a text.
     let mut grpc = tonic::client::Grpc::new(gateway.channel().await);
     grpc.ready().await.expect("connected");
-    let path = http::uri::PathAndQuery::from_static("/eni.gateway.v1.AttachmentService/GetAttachment");
+    let path =
+        http::uri::PathAndQuery::from_static("/eni.gateway.v1.AttachmentService/GetAttachment");
     let codec = tonic_prost::ProstCodec::<u64, ()>::default();
     let refused = grpc
         .unary(tonic::Request::new(7_u64), path, codec)

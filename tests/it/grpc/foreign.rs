@@ -1,4 +1,4 @@
-//! A client that nobody here wrote: Python's grpcio decodes every status with grpcio-status.
+//! An independent client: Python's grpcio decodes every status with grpcio-status.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::support::python::{Foreign, attach, within};
 async fn python_decodes_every_reason_of_an_attach() {
     let gateway = Gateway::start().await;
     super::fakes::put(&gateway.store, attachment("i-1", "eni-attached", State::Attached, 7)).await;
-    gateway.ens.show_attached("i-1", "eni-attached");
+    gateway.ens.show(&"i-1".parse().unwrap(), &"eni-attached".parse().unwrap(), "InUse");
     let reasons: Vec<Reason> = Method::Attach.reasons().collect();
     for reason in &reasons {
         let failure = Failure::new(*reason, "why — 原因").ens("Some.Code", "ENS-REQUEST-ID");
@@ -56,9 +56,7 @@ async fn python_decodes_every_reason_of_an_attach() {
                 .is_some_and(|url| url.starts_with("docs/errors.md#"))
         );
     }
-    let [.., attached, bad] = statuses.as_slice() else {
-        panic!("more than two")
-    };
+    let [.., attached, bad] = statuses.as_slice() else { panic!("more than two") };
     assert_eq!(
         (&attached["code"], &attached["response"]["attachment"]["state"]),
         (&"OK".into(), &"STATE_ATTACHED".into())
@@ -74,7 +72,8 @@ async fn python_decodes_every_reason_of_an_attach() {
 async fn python_gets_a_reason_before_its_own_deadline_however_long() {
     let gateway = Gateway::start().await;
     let address = gateway.address.to_string();
-    let calls: Vec<Value> = [2.5, 5.0, 12.0, 30.0]
+    // Those just above a tenth of a second are rounded up by the most.
+    let calls: Vec<Value> = [2.5, 5.0, 10.02, 12.0, 15.02, 15.04, 30.0, 30.02]
         .into_iter()
         .enumerate()
         .map(|(number, seconds)| within(seconds, attach(&address, &format!("i-{number}"), "eni-1")))

@@ -5,9 +5,13 @@ use std::sync::{Arc, Mutex};
 
 use eni_gateway::admission::{Admission, Limits};
 use eni_gateway::attach::Attacher;
+use eni_gateway::backends::Backends;
+use eni_gateway::drain::{self, Phase};
 use eni_gateway::grpc::method::Method;
 use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
-use eni_gateway::grpc::proto::{AttachNetworkInterfaceRequest, GetAttachmentRequest, WatchAttachmentRequest};
+use eni_gateway::grpc::proto::{
+    AttachNetworkInterfaceRequest, GetAttachmentRequest, WatchAttachmentRequest,
+};
 use eni_gateway::grpc::server::{ServeError, Settings};
 use eni_gateway::grpc::trace::{Observers, RpcReport};
 use eni_gateway::grpc::{AttachmentService, Health, Server, Tls};
@@ -23,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
 
-use super::fakes::FakeEns;
+use crate::support::ens::FakeEns;
 use crate::support::timerless::Timerless;
 
 /// What a test may set.
@@ -42,6 +46,8 @@ pub(super) struct Gateway {
     pub(super) admission: Arc<Admission>,
     pub(super) health: Health,
     pub(super) reports: Arc<Mutex<Vec<RpcReport>>>,
+    /// The phases of what is served, apart from the server.
+    pub(super) drain: drain::Signal,
     pub(super) stop: CancellationToken,
     pub(super) serving: JoinHandle<Result<(), ServeError>>,
 }
@@ -54,43 +60,24 @@ impl Gateway {
     pub(super) async fn with(options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let (store, ens) = (Memory::new(Rates::default()), Arc::new(FakeEns::default()));
+        let (store, ens) = (Memory::new(Rates::default()), Arc::new(FakeEns::holding()));
         let metrics = Metrics::new("0", "test").expect("metrics");
-        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (tasks, drain, stop) =
+            (TaskTracker::new(), drain::Signal::default(), CancellationToken::new());
         let ledger = Arc::new(Ledger::new(store.clone(), Bounds::default(), Arc::new(|_| {})));
-        let limiter = RateLimiter::new(Arc::new(|_| Box::pin(async { Ok(RateLimitDecision::Granted) })));
+        let limiter =
+            RateLimiter::new(Arc::new(|_| Box::pin(async { Ok(RateLimitDecision::Granted) })));
+        let backends = Backends { ledger, ens: ens.clone(), limiter, metrics };
         let timeout = Duration::from_secs(8);
-        let attacher = Arc::new(Attacher::new(
-            ledger.clone(),
-            ens.clone(),
-            limiter.clone(),
-            timeout,
-            metrics.clone(),
-            tasks.clone(),
-        ));
-        let tracker = Arc::new(Tracker::new(
-            ledger.clone(),
-            ens.clone(),
-            limiter.clone(),
-            attacher.clone(),
-            metrics.clone(),
-            tasks.clone(),
-        ));
+        let attacher =
+            Arc::new(Attacher::new(backends.clone(), timeout, tasks.clone(), drain.watch()));
+        let tracker = Arc::new(Tracker::new(backends.clone(), attacher.clone(), tasks.clone()));
         let settings = watch::Settings {
             heartbeat: Duration::from_secs(15),
             max_age: Duration::from_secs(3600),
         };
-        let hub = Hub::new(
-            ledger,
-            ens.clone(),
-            limiter,
-            tracker,
-            metrics,
-            settings,
-            tasks,
-            stop.clone(),
-        );
-        let admission = Arc::new(Admission::new(options.limits));
+        let hub = Hub::new(backends, tracker, settings, tasks, drain.watch());
+        let admission = Arc::new(Admission::new(options.limits, drain.watch()));
         let health = Health::new().await;
         let reports = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&reports);
@@ -100,26 +87,26 @@ impl Gateway {
             tls: options.tls,
             settings: options.settings,
             observers: Observers {
-                report: Arc::new(move |report| sink.lock().expect("no test panics in here").push(report)),
+                report: Arc::new(move |report| {
+                    sink.lock().expect("no test panics in here").push(report)
+                }),
                 ..Observers::default()
             },
         };
         #[expect(clippy::disallowed_methods, reason = "the handle is awaited or aborted below")]
         let serving = tokio::spawn(server.serve(listener, stop.clone().cancelled_owned()));
-        Self {
-            address,
-            store,
-            ens,
-            admission,
-            health,
-            reports,
-            stop,
-            serving,
-        }
+        Self { address, store, ens, admission, health, reports, drain, stop, serving }
+    }
+
+    /// Begins the shutdown of the service and of the server.
+    pub(super) fn stop(&self) {
+        self.drain.enter(Phase::Draining);
+        self.stop.cancel();
     }
 
     pub(super) async fn channel(&self) -> Channel {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("an endpoint");
+        let endpoint =
+            Endpoint::from_shared(format!("http://{}", self.address)).expect("an endpoint");
         endpoint.connect().await.expect("the gateway accepts")
     }
 
@@ -179,8 +166,5 @@ pub(super) fn watch(instance: &str, eni: &str, follow: bool) -> WatchAttachmentR
 }
 
 pub(super) fn get(instance: &str, eni: &str) -> GetAttachmentRequest {
-    GetAttachmentRequest {
-        instance_id: instance.to_owned(),
-        network_interface_id: eni.to_owned(),
-    }
+    GetAttachmentRequest { instance_id: instance.to_owned(), network_interface_id: eni.to_owned() }
 }

@@ -8,16 +8,15 @@ use tonic_health::pb::health_client::HealthClient;
 use super::gateway::Gateway;
 
 fn of(service: &str) -> HealthCheckRequest {
-    HealthCheckRequest {
-        service: service.to_owned(),
-    }
+    HealthCheckRequest { service: service.to_owned() }
 }
 
 #[tokio::test]
 async fn nothing_serves_before_it_is_told_so() {
     let gateway = Gateway::start().await;
     let mut client = HealthClient::new(gateway.channel().await);
-    for (serving, expected) in [(false, ServingStatus::NotServing), (true, ServingStatus::Serving)] {
+    for (serving, expected) in [(false, ServingStatus::NotServing), (true, ServingStatus::Serving)]
+    {
         gateway.health.set(serving).await;
         for service in ["", "eni.gateway.v1.AttachmentService"] {
             let answer = client.check(of(service)).await.expect("an answer").into_inner();
@@ -40,7 +39,7 @@ async fn a_stop_is_told_and_ends_those_who_watch_health() {
         stream.next().await.expect("a message").expect("a status").status(),
         ServingStatus::Serving
     );
-    gateway.stop.cancel();
+    gateway.stop();
     while let Some(message) = stream.next().await {
         assert_eq!(message.expect("a status").status(), ServingStatus::NotServing);
     }

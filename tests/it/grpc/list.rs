@@ -28,27 +28,19 @@ async fn pages_follow_each_other() {
     let mut client = gateway.client().await;
     let (mut seen, mut token) = (Vec::new(), String::new());
     loop {
-        let answer = client
-            .list_attachments(page("i-1", 2, &token))
-            .await
-            .expect("a page")
-            .into_inner();
+        let answer =
+            client.list_attachments(page("i-1", 2, &token)).await.expect("a page").into_inner();
         assert!(answer.attachments.len() <= 2);
         assert!(answer.observe_time.is_some() && !answer.incomplete, "on every page");
         seen.extend(
-            answer
-                .attachments
-                .into_iter()
-                .map(|attachment| attachment.network_interface_id),
+            answer.attachments.into_iter().map(|attachment| attachment.network_interface_id),
         );
         token = answer.next_page_token;
         if token.is_empty() {
             break;
         }
-        let foreign = client
-            .list_attachments(page("i-2", 2, &token))
-            .await
-            .expect_err("the token is i-1's");
+        let foreign =
+            client.list_attachments(page("i-2", 2, &token)).await.expect_err("the token is i-1's");
         assert_eq!(foreign.code(), Code::InvalidArgument);
     }
     assert_eq!(seen, ["eni-0", "eni-1", "eni-2", "eni-3", "eni-4"]);

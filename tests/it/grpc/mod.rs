@@ -2,6 +2,8 @@
 
 mod admission;
 mod age;
+mod attacks;
+mod connections;
 mod deadline;
 mod errors;
 mod fakes;

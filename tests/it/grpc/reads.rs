@@ -1,4 +1,4 @@
-//! Reads where ENS cannot be asked: the reason on the wire, or what is known with its age.
+//! Reads while ENS is unreachable: a reason, or the known state with its age.
 
 use eni_gateway::ens::{DescribeError, EnsRefusal};
 use eni_gateway::grpc::proto::watch_attachment_response::Event;
@@ -20,26 +20,15 @@ fn refused(code: &str) -> DescribeError {
 }
 
 fn faults() -> Vec<(DescribeError, Code, Reason)> {
-    let throttled = DescribeError::Throttled {
-        refusal: EnsRefusal::default(),
-        retry_after: None,
-    };
+    let throttled = DescribeError::Throttled { refusal: EnsRefusal::default(), retry_after: None };
     let no_key = Failure::new(Reason::EnsCredentialsRejected, "no ens credentials");
     let down = DescribeError::Unavailable("it is down".to_owned());
     vec![
         (down, Code::Unavailable, Reason::EnsUnavailable),
         (DescribeError::Incomplete, Code::Unavailable, Reason::EnsUnavailable),
         (throttled, Code::Unavailable, Reason::EnsThrottled),
-        (
-            DescribeError::NotReady(no_key),
-            Code::Internal,
-            Reason::EnsCredentialsRejected,
-        ),
-        (
-            refused("SignatureDoesNotMatch"),
-            Code::Internal,
-            Reason::EnsCredentialsRejected,
-        ),
+        (DescribeError::NotReady(no_key), Code::Internal, Reason::EnsCredentialsRejected),
+        (refused("SignatureDoesNotMatch"), Code::Internal, Reason::EnsCredentialsRejected),
         (refused("NoPermission"), Code::Internal, Reason::EnsPermissionDenied),
         (refused("InstanceNotFound"), Code::NotFound, Reason::InstanceNotFound),
         (
@@ -52,20 +41,13 @@ fn faults() -> Vec<(DescribeError, Code, Reason)> {
 }
 
 fn list(instance: &str) -> ListAttachmentsRequest {
-    ListAttachmentsRequest {
-        instance_id: instance.to_owned(),
-        ..ListAttachmentsRequest::default()
-    }
+    ListAttachmentsRequest { instance_id: instance.to_owned(), ..ListAttachmentsRequest::default() }
 }
 
 fn is(status: &Status, code: Code, reason: Reason) {
     let details = status.get_error_details();
     let info = details.error_info().expect("an ErrorInfo");
-    assert_eq!(
-        (status.code(), info.reason.as_str()),
-        (code, reason.name()),
-        "{status:?}"
-    );
+    assert_eq!((status.code(), info.reason.as_str()), (code, reason.name()), "{status:?}");
     assert_eq!(details.retry_info().is_some(), code == Code::Unavailable, "{status:?}");
     let help = &details.help().expect("a Help").links[0].description;
     for text in [status.message(), help] {
@@ -78,13 +60,9 @@ async fn what_is_not_known_is_a_reason() {
     let gateway = Gateway::start().await;
     let mut client = gateway.client().await;
     for (fault, code, reason) in faults() {
-        gateway.ens.show_nothing(Some(fault));
+        gateway.ens.fail(Some(fault));
         is(&client.list_attachments(list("i-1")).await.unwrap_err(), code, reason);
-        is(
-            &client.get_attachment(get("i-1", "eni-1")).await.unwrap_err(),
-            code,
-            reason,
-        );
+        is(&client.get_attachment(get("i-1", "eni-1")).await.unwrap_err(), code, reason);
         for (eni, follow) in [("", false), ("eni-1", false), ("eni-1", true)] {
             let opened = client.watch_attachment(watch("i-1", eni, follow)).await;
             is(&opened.expect_err("nothing is known"), code, reason);
@@ -94,12 +72,9 @@ async fn what_is_not_known_is_a_reason() {
         let Some(Event::Heartbeat(heartbeat)) = first.event else {
             panic!("{first:?}");
         };
-        assert!(
-            heartbeat.incomplete && heartbeat.observe_time.is_none(),
-            "{heartbeat:?}"
-        );
+        assert!(heartbeat.incomplete && heartbeat.observe_time.is_none(), "{heartbeat:?}");
     }
-    gateway.ens.show_nothing(None);
+    gateway.ens.fail(None);
     let listed = client.list_attachments(list("i-1")).await.unwrap().into_inner();
     assert!(!listed.incomplete, "{listed:?}");
 }
@@ -110,19 +85,10 @@ async fn what_is_known_is_shown_and_called_incomplete() {
     let mut client = gateway.client().await;
     put(&gateway.store, attachment("i-1", "eni-1", State::Attached, 3)).await;
     for (fault, code, reason) in faults() {
-        gateway.ens.show_nothing(Some(fault));
+        gateway.ens.fail(Some(fault));
         let listed = client.list_attachments(list("i-1")).await.unwrap().into_inner();
-        let ListAttachmentsResponse {
-            attachments,
-            observe_time,
-            incomplete,
-            ..
-        } = &listed;
-        assert_eq!(
-            (attachments.len(), *observe_time, *incomplete),
-            (1, None, true),
-            "{listed:?}"
-        );
+        let ListAttachmentsResponse { attachments, observe_time, incomplete, .. } = &listed;
+        assert_eq!((attachments.len(), *observe_time, *incomplete), (1, None, true), "{listed:?}");
         client.get_attachment(get("i-1", "eni-1")).await.expect("it is known");
 
         let opened = client.watch_attachment(watch("i-1", "", false)).await.unwrap();

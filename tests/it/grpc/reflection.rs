@@ -31,19 +31,13 @@ macro_rules! lists_and_finds {
                 ask(MessageRequest::FileContainingSymbol(
                     "eni.gateway.v1.AttachmentService".to_owned(),
                 )),
-                ask(MessageRequest::FileContainingSymbol(
-                    "google.rpc.ErrorInfo".to_owned(),
-                )),
-                ask(MessageRequest::FileByFilename(
-                    "google/protobuf/timestamp.proto".to_owned(),
-                )),
+                ask(MessageRequest::FileContainingSymbol("google.rpc.ErrorInfo".to_owned())),
+                ask(MessageRequest::FileByFilename("google/protobuf/timestamp.proto".to_owned())),
             ]);
-            let answers = client
-                .server_reflection_info(requests)
-                .await
-                .expect("answers")
-                .into_inner();
-            let mut answers = answers.map(|answer| answer.expect("an answer").message_response.expect("a message"));
+            let answers =
+                client.server_reflection_info(requests).await.expect("answers").into_inner();
+            let mut answers = answers
+                .map(|answer| answer.expect("an answer").message_response.expect("a message"));
             let Some(MessageResponse::ListServicesResponse(list)) = answers.next().await else {
                 panic!("no list")
             };
@@ -57,10 +51,7 @@ macro_rules! lists_and_finds {
             }
             for _ in 0..3 {
                 let found = answers.next().await.expect("an answer");
-                assert!(
-                    matches!(found, MessageResponse::FileDescriptorResponse(_)),
-                    "{found:?}"
-                );
+                assert!(matches!(found, MessageResponse::FileDescriptorResponse(_)), "{found:?}");
             }
         }
     };

@@ -20,10 +20,8 @@ async fn the_snapshot_comes_first_and_then_the_end() {
         .await
         .expect("a stream")
         .into_inner();
-    let events: Vec<Event> = stream
-        .map(|message| message.expect("no error").event.expect("an event"))
-        .collect()
-        .await;
+    let events: Vec<Event> =
+        stream.map(|message| message.expect("no error").event.expect("an event")).collect().await;
     let mut shown = Vec::new();
     let mut revision = 0;
     for event in events {

@@ -1,5 +1,6 @@
 //! Every path that a source file names, with its line.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
@@ -13,27 +14,30 @@ pub(super) struct PathUse {
     pub(super) ours: bool,
     /// Its parts.
     pub(super) segments: Vec<String>,
+    /// The name that a `use` gives it in this file.
+    pub(super) imported_as: Option<String>,
+    /// Whether that `use` is public, in whatever part of the crate.
+    pub(super) public: bool,
 }
 
 /// The paths of `source`, the text of `file` (relative to `src`), apart from those in test modules.
 pub(super) fn of(file: &Path, source: &str) -> Vec<PathUse> {
-    let tokens: TokenStream = source
-        .parse()
-        .unwrap_or_else(|error| panic!("src/{}: {error}", file.display()));
-    let mut reader = Reader {
-        module: module_of(file),
-        found: Vec::new(),
-    };
-    reader.read(tokens);
-    reader.found
+    read(file, source).0
 }
 
-fn module_of(file: &Path) -> Vec<String> {
-    let mut module: Vec<_> = file
-        .with_extension("")
-        .iter()
-        .map(|part| part.to_string_lossy().into_owned())
-        .collect();
+/// The same, and every word outside `use`.
+pub(super) fn read(file: &Path, source: &str) -> (Vec<PathUse>, BTreeSet<String>) {
+    let tokens: TokenStream =
+        source.parse().unwrap_or_else(|error| panic!("src/{}: {error}", file.display()));
+    let mut reader = Reader { module: module_of(file), found: Vec::new(), words: BTreeSet::new() };
+    reader.read(tokens);
+    (reader.found, reader.words)
+}
+
+/// The segments of a file's module.
+pub(super) fn module_of(file: &Path) -> Vec<String> {
+    let mut module: Vec<_> =
+        file.with_extension("").iter().map(|part| part.to_string_lossy().into_owned()).collect();
     if matches!(module.last().map(String::as_str), Some("mod" | "lib" | "main")) {
         module.pop();
     }
@@ -43,6 +47,7 @@ fn module_of(file: &Path) -> Vec<String> {
 struct Reader {
     module: Vec<String>,
     found: Vec<PathUse>,
+    words: BTreeSet<String>,
 }
 
 impl Reader {
@@ -58,14 +63,21 @@ impl Reader {
                         .is_some_and(|next| next.to_string().replace(' ', "") == "[cfg(test)]");
                     at += 1;
                 }
-                TokenTree::Ident(word) if word == "mod" => at = self.module(&tokens, at, std::mem::take(&mut in_test)),
+                TokenTree::Ident(word) if word == "mod" => {
+                    at = self.module(&tokens, at, std::mem::take(&mut in_test))
+                }
                 TokenTree::Ident(word) if word == "use" => {
                     let end = (at..tokens.len())
                         .find(|&end| is_punct(&tokens, end, ';'))
                         .unwrap_or(tokens.len());
-                    self.tree(&tokens[at + 1..end], &[]);
+                    let public = is_public(&tokens[..at]);
+                    self.tree(&tokens[at + 1..end], &[], public);
                     in_test = false;
                     at = end;
+                }
+                // `pub(in super::super)` imports nothing.
+                TokenTree::Ident(word) if word == "pub" && is_visibility(tokens.get(at + 1)) => {
+                    at += 2
                 }
                 TokenTree::Ident(_) => at = self.path(&tokens, at),
                 TokenTree::Group(group) => {
@@ -75,7 +87,9 @@ impl Reader {
                     at += 1;
                 }
                 // `<T as X>::y`, `a::<B>::c`: the rest of a path, not a new one.
-                TokenTree::Punct(punct) if punct.as_char() == '>' && is_separator(&tokens, at + 1) => {
+                TokenTree::Punct(punct)
+                    if punct.as_char() == '>' && is_separator(&tokens, at + 1) =>
+                {
                     at = self.skip(&tokens, at + 1);
                 }
                 _ => at += 1,
@@ -97,6 +111,7 @@ impl Reader {
 
     /// A path outside `use`. A word alone is none.
     fn path(&mut self, tokens: &[TokenTree], start: usize) -> usize {
+        self.words.insert(tokens[start].to_string());
         let mut segments = vec![tokens[start].to_string()];
         let mut at = start + 1;
         while is_separator(tokens, at)
@@ -106,7 +121,7 @@ impl Reader {
             at += 3;
         }
         if segments.len() > 1 {
-            self.note(tokens[start].span().start().line, segments);
+            self.note(tokens[start].span().start().line, segments, None, false);
         }
         at
     }
@@ -119,32 +134,48 @@ impl Reader {
     }
 
     /// What stands between `use` and `;`, or between commas in its braces.
-    fn tree(&mut self, tokens: &[TokenTree], prefix: &[String]) {
-        for branch in tokens.split(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',')) {
+    fn tree(&mut self, tokens: &[TokenTree], prefix: &[String], public: bool) {
+        for branch in
+            tokens.split(|token| matches!(token, TokenTree::Punct(punct) if punct.as_char() == ','))
+        {
             let mut segments = prefix.to_vec();
-            let mut line = None;
-            for token in branch {
+            let (mut line, mut alias) = (None, None);
+            for (at, token) in branch.iter().enumerate() {
                 match token {
-                    TokenTree::Ident(word) if word == "as" => break,
+                    TokenTree::Ident(word) if word == "as" => {
+                        alias = branch.get(at + 1).map(ToString::to_string);
+                        break;
+                    }
                     TokenTree::Ident(word) => {
                         segments.push(word.to_string());
                         line = Some(token.span().start().line);
                     }
                     TokenTree::Group(group) => {
                         let inner: Vec<_> = group.stream().into_iter().collect();
-                        self.tree(&inner, &segments);
+                        self.tree(&inner, &segments, public);
                         line = None;
                     }
                     _ => {}
                 }
             }
             if let Some(line) = line {
-                self.note(line, segments);
+                // `a::{self}` is `a`.
+                if segments.len() > 1 && segments.last().is_some_and(|last| last == "self") {
+                    segments.pop();
+                }
+                let name = alias.or_else(|| segments.last().cloned());
+                self.note(line, segments, name, public);
             }
         }
     }
 
-    fn note(&mut self, line: usize, segments: Vec<String>) {
+    fn note(
+        &mut self,
+        line: usize,
+        segments: Vec<String>,
+        imported_as: Option<String>,
+        public: bool,
+    ) {
         let (ours, segments) = match segments[0].as_str() {
             "crate" | "eni_gateway" => (true, segments[1..].to_vec()),
             "self" | "super" => {
@@ -160,8 +191,23 @@ impl Reader {
             }
             _ => (false, segments),
         };
-        self.found.push(PathUse { line, ours, segments });
+        self.found.push(PathUse { line, ours, segments, imported_as, public });
     }
+}
+
+/// Whether what stands before a `use` ends in `pub` or `pub(…)`.
+fn is_public(before: &[TokenTree]) -> bool {
+    let is_pub =
+        |token: Option<&TokenTree>| matches!(token, Some(TokenTree::Ident(word)) if word == "pub");
+    match before {
+        [.., last] if is_pub(Some(last)) => true,
+        [.., first, TokenTree::Group(_)] => is_pub(Some(first)),
+        _ => false,
+    }
+}
+
+fn is_visibility(token: Option<&TokenTree>) -> bool {
+    matches!(token, Some(TokenTree::Group(group)) if group.stream().to_string().starts_with("in "))
 }
 
 fn is_punct(tokens: &[TokenTree], at: usize, character: char) -> bool {

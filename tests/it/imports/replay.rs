@@ -1,5 +1,5 @@
-//! What a simulation runs must do the same again from the same seed: nothing in it may choose by chance, iterate over a map at
-//! random, or ask the system for the time. Read from the source, as the imports are.
+//! Code under simulation must repeat itself from the same seed: no random choice, no random map
+//! order, no system time. The test reads the source, as the import tests do.
 
 use std::path::Path;
 
@@ -16,43 +16,28 @@ const DIFFERS: &[(&str, &str)] = &[
     ("HashSet", "it iterates at random: use BTreeSet"),
     ("SystemTime", "use tokio::time::Instant, or the ledger's clock"),
     ("new_v4", "use model::random"),
-    ("sync::watch", "it wakes at random: use watch::latest, or Notify"),
+    ("tokio::sync::watch", "it wakes at random: use crate::sync::watch, or Notify"),
 ];
 
 /// Where it may stand all the same.
 const ALLOWED: &[(&str, &str, &str)] = &[
-    (
-        "grpc/errors",
-        "HashMap",
-        "tonic-types wants one; its order shows nowhere",
-    ),
-    (
-        "ledger/memory",
-        "SystemTime",
-        "where the clock begins, unless it is told",
-    ),
+    ("grpc/errors", "HashMap", "tonic-types wants one; its order shows nowhere"),
+    ("ledger/memory", "SystemTime", "where the clock begins, unless it is told"),
 ];
 
 fn differs(file: &Path, source: &str) -> Vec<String> {
     let allowed = |word: &str| {
-        ALLOWED
-            .iter()
-            .any(|(place, allowed, _)| is_in(file, place) && word == *allowed)
+        ALLOWED.iter().any(|(place, allowed, _)| is_in(file, place) && word == *allowed)
     };
     let mut found = Vec::new();
     for path in paths::of(file, source) {
-        let words = DIFFERS
-            .iter()
-            .filter(|(word, _)| path.segments.join("::").contains(word));
+        let words = DIFFERS.iter().filter(|(word, _)| path.segments.join("::").contains(word));
         for (word, instead) in words.filter(|(word, _)| !allowed(word)) {
             found.push(format!("src/{}:{}: {word}: {instead}", file.display(), path.line));
         }
     }
     found.extend(unbiased(source.parse().unwrap()).into_iter().map(|line| {
-        format!(
-            "src/{}:{line}: select! without `biased;` polls at random",
-            file.display()
-        )
+        format!("src/{}:{line}: select! without `biased;` polls at random", file.display())
     }));
     found
 }
@@ -62,7 +47,9 @@ fn unbiased(tokens: TokenStream) -> Vec<usize> {
     let tokens: Vec<_> = tokens.into_iter().collect();
     let mut lines = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
-        let TokenTree::Group(group) = token else { continue };
+        let TokenTree::Group(group) = token else {
+            continue;
+        };
         let first = group.stream().into_iter().next();
         let biased = matches!(first, Some(TokenTree::Ident(word)) if word == "biased");
         let is_select = at >= 2
@@ -81,10 +68,7 @@ fn what_a_simulation_runs_is_the_same_each_time() {
     let mut found = Vec::new();
     for path in sources(&src()) {
         let file = path.strip_prefix(src()).unwrap();
-        if !OUTSIDE
-            .iter()
-            .any(|place| is_in(file, place) || file == Path::new(place))
-        {
+        if !OUTSIDE.iter().any(|place| is_in(file, place) || file == Path::new(place)) {
             found.extend(differs(file, &std::fs::read_to_string(&path).unwrap()));
         }
     }

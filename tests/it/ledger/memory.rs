@@ -1,4 +1,4 @@
-//! The contract, kept in memory.
+//! The contract in memory.
 
 use std::time::Duration;
 
@@ -23,23 +23,13 @@ contract!(super::ledgers());
 async fn a_request_id_is_remembered_for_a_day() {
     let memory = Memory::new(rates());
     let key = request("a", 1);
-    let effects = Effects {
-        requests: vec![(key.clone(), Some(entry(1)))],
-        ..Effects::default()
-    };
+    let effects = Effects { requests: vec![(key.clone(), Some(entry(1)))], ..Effects::default() };
     put(&memory, &instance(1), record(1), effects).await;
     tokio::time::advance(REQUEST_LIFE - Duration::from_secs(1)).await;
-    assert_eq!(
-        memory.read(&instance(1), Some(&key)).await.unwrap().request,
-        Some(entry(1))
-    );
+    assert_eq!(memory.read(&instance(1), Some(&key)).await.unwrap().request, Some(entry(1)));
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(memory.read(&instance(1), Some(&key)).await.unwrap().request, None);
-    assert_eq!(
-        memory.read(&instance(1), None).await.unwrap().record,
-        record(1),
-        "for ever"
-    );
+    assert_eq!(memory.read(&instance(1), None).await.unwrap().record, record(1), "for ever");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! One contract, two ledgers; and what only a real server can show.
+//! One contract for both ledgers, and tests that need a real server.
 
 mod contract;
 mod memory;

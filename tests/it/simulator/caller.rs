@@ -1,5 +1,5 @@
-//! A caller of the OpenAPI in as few lines as it takes: an own signer, and HTTP/1.1 over a plain socket, so that a reset is
-//! seen as one.
+//! A minimal caller of the OpenAPI: its own signer, and HTTP/1.1 over a plain socket, which shows a
+//! reset as such.
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,10 +33,7 @@ impl Answer {
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines
-            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-            .next()
+        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 }
 
@@ -54,13 +51,7 @@ pub(super) struct Caller {
 
 impl Caller {
     pub(super) fn new(address: SocketAddr) -> Self {
-        Self {
-            address,
-            key: DEFAULT_ID,
-            secret: DEFAULT_SECRET,
-            nonce: None,
-            date_offset: 0,
-        }
+        Self { address, key: DEFAULT_ID, secret: DEFAULT_SECRET, nonce: None, date_offset: 0 }
     }
 
     pub(super) async fn attach(&self, instance: &str, eni: &str) -> io::Result<Answer> {
@@ -73,10 +64,8 @@ impl Caller {
 
     /// The status of an ENI, as a describe shows it.
     pub(super) async fn status(&self, eni: &str) -> String {
-        let answer = self
-            .call("DescribeNetworkInterfaces", &[("NetworkInterfaceId", eni)])
-            .await
-            .unwrap();
+        let answer =
+            self.call("DescribeNetworkInterfaces", &[("NetworkInterfaceId", eni)]).await.unwrap();
         answer.json()["NetworkInterfaceSets"]["NetworkInterfaceSet"][0]["Status"]
             .as_str()
             .unwrap()
@@ -90,14 +79,16 @@ impl Caller {
 
     /// A signed call. Names and values must need no encoding.
     pub(super) async fn call(&self, action: &str, params: &[(&str, &str)]) -> io::Result<Answer> {
-        let mut params: Vec<_> = params.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let mut params: Vec<_> =
+            params.iter().map(|(key, value)| format!("{key}={value}")).collect();
         params.sort();
         exchange(self.address, &self.request("POST", action, &params.join("&"))).await
     }
 
     pub(super) fn request(&self, method: &str, action: &str, query: &str) -> String {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let nonce = format!("nonce-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let nonce =
+            format!("nonce-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let date = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(self.date_offset);
         let body_hash = hex::encode(Sha256::digest(b""));
         let headers = [
@@ -109,19 +100,15 @@ impl Caller {
             ("x-acs-version", "2017-11-10".to_owned()),
         ];
         let names = headers.each_ref().map(|(name, _)| *name).join(";");
-        let canonical: String = headers
-            .iter()
-            .map(|(name, value)| format!("{name}:{value}\n"))
-            .collect();
+        let canonical: String =
+            headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
         let request = format!("{method}\n/\n{query}\n{canonical}\n{names}\n{body_hash}");
         let text = format!("ACS3-HMAC-SHA256\n{}", hex::encode(Sha256::digest(request.as_bytes())));
         let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes()).unwrap();
         mac.update(text.as_bytes());
         let signature = hex::encode(mac.finalize().into_bytes());
-        let sent: String = headers
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}\r\n"))
-            .collect();
+        let sent: String =
+            headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         format!(
             "{method} /?{query} HTTP/1.1\r\n{sent}authorization: ACS3-HMAC-SHA256 Credential={},SignedHeaders={names},\
              Signature={signature}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
@@ -153,11 +140,7 @@ pub(super) async fn exchange(address: SocketAddr, request: &str) -> io::Result<A
         .nth(1)
         .and_then(|status| status.parse().ok())
         .ok_or(io::ErrorKind::InvalidData)?;
-    let answer = Answer {
-        status,
-        head: head.to_owned(),
-        body: body.to_owned(),
-    };
+    let answer = Answer { status, head: head.to_owned(), body: body.to_owned() };
     let promised = answer.header("content-length").and_then(|length| length.parse().ok());
     if promised.is_some_and(|length: usize| length != answer.body.len()) {
         return Err(io::ErrorKind::UnexpectedEof.into());

@@ -10,9 +10,11 @@ async fn another_process_can_do_all_that_a_test_needs() {
     let simulator = start().await;
     let address = simulator.address();
     let caller = Caller::new(address);
-    let get = async |path: &str| plain(address, "GET", &format!("/_simulator/{path}"), "").await.json();
-    let post =
-        async |path: &str, body: Value| plain(address, "POST", &format!("/_simulator/{path}"), &body.to_string()).await;
+    let get =
+        async |path: &str| plain(address, "GET", &format!("/_simulator/{path}"), "").await.json();
+    let post = async |path: &str, body: Value| {
+        plain(address, "POST", &format!("/_simulator/{path}"), &body.to_string()).await
+    };
 
     post("faults", json!([{ "eni": "eni-0002", "effect": { "kind": "mask" } }])).await;
     assert_eq!(get("faults").await.as_array().unwrap().len(), 1);
@@ -35,15 +37,8 @@ async fn another_process_can_do_all_that_a_test_needs() {
         "InvalidOperation.InvalidEnsStatus"
     );
 
-    assert_eq!(
-        post("rules", json!({ "lag_by_id": "1h" })).await.json()["lag_by_id"],
-        "1h"
-    );
-    assert_eq!(
-        get("world").await["rules"]["attach_time"],
-        "50ms",
-        "what is not named stays"
-    );
+    assert_eq!(post("rules", json!({ "lag_by_id": "1h" })).await.json()["lag_by_id"], "1h");
+    assert_eq!(get("world").await["rules"]["attach_time"], "50ms", "what is not named stays");
 
     post("reset", json!(null)).await;
     let world = get("world").await;
@@ -55,11 +50,7 @@ async fn another_process_can_do_all_that_a_test_needs() {
         caller.attach("i-stopped-1", "eni-0001").await.unwrap().code().1,
         "InvalidAccessKeyId.NotFound"
     );
-    let new = Caller {
-        key: "new",
-        secret: "new-secret",
-        ..caller
-    };
+    let new = Caller { key: "new", secret: "new-secret", ..caller };
     assert_eq!(new.attach("i-stopped-1", "eni-0001").await.unwrap().code().1, "ok");
 }
 
@@ -69,11 +60,7 @@ async fn what_it_does_not_understand_it_says() {
     for (path, body, part) in [
         ("faults", r#"{"effect": {"kind": "explode"}}"#, "explode"),
         ("foreign", r#"{"eni": "eni-nowhere"}"#, "does not exist"),
-        (
-            "power",
-            r#"{"instance": "i-nowhere", "status": "Running"}"#,
-            "not found",
-        ),
+        ("power", r#"{"instance": "i-nowhere", "status": "Running"}"#, "not found"),
         ("rules", r#"{"lag": "1s"}"#, "lag"),
     ] {
         let answer = plain(simulator.address(), "POST", &format!("/_simulator/{path}"), body).await;

@@ -1,10 +1,11 @@
-//! Each fault, as the caller meets it and as the books have it.
+//! Each fault, as the caller sees it and as the journal records it.
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use eni_gateway::simulator::{
-    Action, Answer, Cloud, Effect, EniStatus, Fault, Handle, Params, Placement, Settings, World, WorldFile,
+    Action, Answer, Cloud, Effect, EniStatus, Fault, Handle, Params, Placement, Settings, World,
+    WorldFile,
 };
 use rstest::rstest;
 
@@ -49,7 +50,12 @@ async fn a_lost_answer(#[case] effect: Effect, #[case] seen: ErrorKind, #[case] 
 #[case::throttle(Effect::Throttle { retry_after: None }, 400, "Throttling.User", 0)]
 #[case::forget(Effect::AcceptThenForget, 200, "ok", 0)]
 #[tokio::test]
-async fn a_wrong_answer(#[case] effect: Effect, #[case] status: u16, #[case] code: &str, #[case] applied: u64) {
+async fn a_wrong_answer(
+    #[case] effect: Effect,
+    #[case] status: u16,
+    #[case] code: &str,
+    #[case] applied: u64,
+) {
     let (simulator, caller, answer) = attach_under(next(effect)).await;
     assert_eq!(answer.unwrap().code(), (status, code.to_owned()));
     assert_eq!(simulator.books().applied_to("eni-0001"), applied);
@@ -65,7 +71,11 @@ async fn a_wrong_answer(#[case] effect: Effect, #[case] status: u16, #[case] cod
 #[case::unavailable(Effect::Html { status: 503, apply: false }, 503, 0)]
 #[case::not_json(Effect::NotJson { apply: true }, 200, 1)]
 #[tokio::test]
-async fn an_answer_that_is_no_json(#[case] effect: Effect, #[case] status: u16, #[case] applied: u64) {
+async fn an_answer_that_is_no_json(
+    #[case] effect: Effect,
+    #[case] status: u16,
+    #[case] applied: u64,
+) {
     let (simulator, _, answer) = attach_under(next(effect)).await;
     let answer = answer.unwrap();
     assert_eq!(answer.status, status);
@@ -75,10 +85,8 @@ async fn an_answer_that_is_no_json(#[case] effect: Effect, #[case] status: u16, 
 
 #[tokio::test]
 async fn applied_late() {
-    let (simulator, _, answer) = attach_under(next(Effect::ApplyLate {
-        after: Duration::from_secs(2),
-    }))
-    .await;
+    let (simulator, _, answer) =
+        attach_under(next(Effect::ApplyLate { after: Duration::from_secs(2) })).await;
     assert_eq!(answer.unwrap_err().kind(), ErrorKind::ConnectionReset);
     let ledger = simulator.books();
     assert_eq!(ledger.attaches().map(|call| call.applied).collect::<Vec<_>>(), [false]);
@@ -91,9 +99,7 @@ async fn a_copy_that_arrives_later_takes_effect_again_where_it_may() {
     let after = Duration::from_secs(20);
     cloud.fault(next(Effect::Replay { after }));
     let names = [("InstanceId", "i-stopped-1"), ("NetworkInterfaceId", "eni-0001")];
-    let answer = cloud
-        .call(Action::AttachNetworkInterface, &Params::from_iter(names))
-        .await;
+    let answer = cloud.call(Action::AttachNetworkInterface, &Params::from_iter(names)).await;
     assert!(matches!(answer, Answer::Reply(reply) if reply.outcome.is_ok()));
     cloud.world(|world, now| world.force("eni-0001", Placement::default(), now).unwrap());
     let status = || cloud.world(|world, _| world.placement("eni-0001").unwrap().status.clone());
@@ -116,7 +122,8 @@ async fn accepted_then_failed() {
 async fn an_answer_late_but_right() {
     let delay = Duration::from_millis(150);
     let began = tokio::time::Instant::now();
-    let (simulator, _, answer) = attach_under(next(Effect::None).delay(delay).delay_answer(delay)).await;
+    let (simulator, _, answer) =
+        attach_under(next(Effect::None).delay(delay).delay_answer(delay)).await;
     assert_eq!(answer.unwrap().code().1, "ok");
     assert!(began.elapsed() >= 2 * delay);
     let call = simulator.books().calls[0].clone();
@@ -128,7 +135,9 @@ async fn only_the_calls_it_names() {
     let simulator = start().await;
     let caller = Caller::new(simulator.address());
     simulator.fault(next(Effect::DropBefore).eni("eni-0002"));
-    simulator.fault(Fault::next(Action::DescribeNetworkInterfaces, Effect::Mask).instance("i-stopped-2"));
+    simulator.fault(
+        Fault::next(Action::DescribeNetworkInterfaces, Effect::Mask).instance("i-stopped-2"),
+    );
     assert_eq!(caller.attach("i-stopped-1", "eni-0001").await.unwrap().code().1, "ok");
     assert!(caller.attach("i-stopped-1", "eni-0002").await.is_err());
     caller.status("eni-0001").await;

@@ -1,4 +1,4 @@
-//! The simulator over real sockets, called by hand and by the official SDK.
+//! The simulator over real sockets, with a minimal caller and the official SDK.
 
 use std::future::Future;
 use std::time::Duration;
@@ -22,9 +22,7 @@ async fn start_with(settings: Settings) -> Handle {
     world.rules.attach_time = quick;
     world.rules.detach_time = quick;
     world.rules.power_time = quick;
-    Simulator::start(([127, 0, 0, 1], 0).into(), World::new(world), settings)
-        .await
-        .unwrap()
+    Simulator::start(([127, 0, 0, 1], 0).into(), World::new(world), settings).await.unwrap()
 }
 
 /// Waits until it holds; fails after a minute.
@@ -34,7 +32,5 @@ async fn eventually<F: Future<Output = bool>>(mut holds: impl FnMut() -> F) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), waiting)
-        .await
-        .expect("it never came true");
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it never came true");
 }

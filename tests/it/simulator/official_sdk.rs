@@ -1,4 +1,4 @@
-//! The official Python SDK against the simulator: a client that nobody here wrote.
+//! The official Python SDK with the simulator.
 
 use std::path::Path;
 
@@ -20,11 +20,9 @@ async fn works_unchanged() {
         .output()
         .await
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "if a module is missing, run tests/run:\n{text}"
-    );
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "if a module is missing, run tests/run:\n{text}");
     // Not skipped by accident.
     assert!(text.contains("OK") && !text.contains("skipped"), "{text}");
     assert_eq!(simulator.books().applied_to("eni-0001"), 1);

@@ -1,5 +1,6 @@
-/* Preloaded into a server, shows the system's time and as many microseconds more as the file CLOCK_FILE says: eight bytes. */
+/* Preloaded into a process, shows the system's time and as many microseconds more as the file CLOCK_FILE says: eight bytes. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -10,8 +11,11 @@
 #include <unistd.h>
 
 static volatile int64_t *ahead;
+/* libc's own, which needs no system call. */
+static int (*system_time)(clockid_t, struct timespec *);
 
 __attribute__((constructor)) static void begin(void) {
+  system_time = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
   const char *file = getenv("CLOCK_FILE");
   int fd = file ? open(file, O_RDONLY | O_CLOEXEC) : -1;
   void *mapped = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof *ahead, PROT_READ, MAP_SHARED, fd, 0);
@@ -19,7 +23,7 @@ __attribute__((constructor)) static void begin(void) {
 }
 
 int clock_gettime(clockid_t id, struct timespec *time) {
-  int failed = syscall(SYS_clock_gettime, id, time);
+  int failed = system_time ? system_time(id, time) : syscall(SYS_clock_gettime, id, time);
   if (!failed && ahead && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) {
     int64_t now = (int64_t)time->tv_sec * 1000000000 + time->tv_nsec + *ahead * 1000;
     time->tv_sec = now / 1000000000;

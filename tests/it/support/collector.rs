@@ -1,9 +1,13 @@
-//! An OpenTelemetry collector of our own: takes traces over OTLP/gRPC and keeps them.
+//! An OpenTelemetry collector for tests: receives traces over OTLP/gRPC and keeps them.
 
 use std::sync::{Arc, Mutex};
 
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
 use tokio::net::TcpListener;
@@ -29,18 +33,11 @@ impl Collector {
         let service = TraceServiceServer::new(received.clone());
         let server = tonic::transport::Server::builder().add_service(service);
         let serve = async {
-            server
-                .serve_with_incoming(TcpListenerStream::new(listener))
-                .await
-                .expect("it serves")
+            server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("it serves")
         };
         #[expect(clippy::disallowed_methods, reason = "aborted when the collector is dropped")]
         let server = AbortOnDropHandle::new(tokio::spawn(serve));
-        Self {
-            endpoint,
-            received,
-            _server: server,
-        }
+        Self { endpoint, received, _server: server }
     }
 
     pub(crate) fn resources(&self) -> Vec<ResourceSpans> {
@@ -64,13 +61,8 @@ impl Collector {
 
 /// A span's attribute, as text.
 pub(crate) fn attribute(span: &Span, name: &str) -> Option<String> {
-    let value = span
-        .attributes
-        .iter()
-        .find(|attribute| attribute.key == name)?
-        .value
-        .clone()?
-        .value?;
+    let value =
+        span.attributes.iter().find(|attribute| attribute.key == name)?.value.clone()?.value?;
     match value {
         Value::StringValue(text) => Some(text),
         other => Some(format!("{other:?}")),
@@ -83,10 +75,7 @@ impl TraceService for Received {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.0
-            .lock()
-            .expect("nobody panicked with it")
-            .extend(request.into_inner().resource_spans);
+        self.0.lock().expect("nobody panicked with it").extend(request.into_inner().resource_spans);
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }

@@ -1,15 +1,18 @@
-//! ENS inside the test's process: shows the rows that the test puts there, and writes down what it was asked.
+//! ENS in the test's process: returns the test's rows, and records the calls.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use eni_gateway::ens::credentials::Credentials;
-use eni_gateway::ens::{DescribeError, EniStatus, Ens, InstanceRow, MAX_IDS, Outcome, Prepared, Row};
+use eni_gateway::ens::{
+    DescribeError, EniStatus, Ens, InstanceRow, MAX_IDS, Outcome, Prepared, Row,
+};
 use eni_gateway::model::{Failure, InstanceId, InterfaceId};
 use eni_gateway::rate_limit::{Permit, RateLimiter};
+use tokio::sync::Semaphore;
 
-/// One call, as it arrived.
+/// A call as it arrived.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Call {
     Attach(InstanceId, InterfaceId),
@@ -22,7 +25,7 @@ pub(crate) enum Call {
 #[derive(Clone, Default)]
 pub(crate) struct FakeEns {
     world: Arc<Mutex<World>>,
-    /// Hears of every call, as in production.
+    /// Receives the report of every call, as in production.
     limiter: Option<RateLimiter>,
 }
 
@@ -32,26 +35,45 @@ struct World {
     calls: Vec<Call>,
     fault: Option<DescribeError>,
     latency: Duration,
-    /// How attaches are answered, one after the other; then none reaches anybody.
+    /// The results of attaches, in order. Further ones do not arrive anywhere.
     answers: VecDeque<(Duration, Outcome)>,
     /// Whether every further attach is accepted.
     accepts: bool,
+    /// How the preparation of sends fails, one after the other.
+    refusals: VecDeque<Failure>,
+    /// Where further sends wait for their preparation; `None`: they are prepared.
+    waiting: Option<Arc<Semaphore>>,
 }
 
 impl FakeEns {
+    /// One that prepares no send: each fails by [`FakeEns::refuse`], or waits.
+    pub(crate) fn holding() -> Self {
+        let ens = Self::default();
+        ens.world().waiting = Some(Arc::new(Semaphore::new(0)));
+        ens
+    }
+
+    /// Fails the next send before it goes out.
+    pub(crate) fn refuse(&self, failure: Failure) {
+        self.world().refusals.push_back(failure);
+    }
+
+    /// Waits until a send waits.
+    pub(crate) async fn left_waiting(&self) {
+        let waiting = self.world().waiting.clone().expect("it holds sends");
+        waiting.acquire().await.unwrap().forget();
+    }
+
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap()
     }
 
-    /// The same cloud for a replica with this budget.
+    /// The same cloud for a replica with this limiter.
     pub(crate) fn reporting_to(&self, limiter: RateLimiter) -> Self {
-        Self {
-            world: self.world.clone(),
-            limiter: Some(limiter),
-        }
+        Self { world: self.world.clone(), limiter: Some(limiter) }
     }
 
-    /// Shows `eni` on `instance`, in ENS's own word.
+    /// Shows `eni` on `instance` with this status.
     pub(crate) fn show(&self, instance: &InstanceId, eni: &InterfaceId, status: &str) {
         let row = Row {
             eni: eni.clone(),
@@ -64,33 +86,33 @@ impl FakeEns {
         self.world().rows.insert(eni.clone(), row);
     }
 
-    /// Fails every describe from now on with this, or none.
+    /// Fails every further describe with this error, or none.
     pub(crate) fn fail(&self, fault: Option<DescribeError>) {
         self.world().fault = fault;
     }
 
-    /// Takes this long for each call.
+    /// Sets the latency of each call.
     pub(crate) fn take(&self, latency: Duration) {
         self.world().latency = latency;
     }
 
-    /// Answers the next attach so, after so long. What is accepted is shown in use.
+    /// Sets the result of the next attach and its latency. An accepted ENI is shown in use.
     pub(crate) fn answer(&self, latency: Duration, outcome: Outcome) {
         self.world().answers.push_back((latency, outcome));
     }
 
-    /// Accepts every attach that is not answered otherwise, and shows it in use.
+    /// Accepts every attach without a set result, and shows its ENI in use.
     pub(crate) fn accept(&self) {
         self.world().accepts = true;
     }
 
-    /// How many attaches arrived.
+    /// The number of attaches that arrived.
     pub(crate) fn attaches(&self) -> usize {
         let calls = &self.world().calls;
         calls.iter().filter(|call| matches!(call, Call::Attach(..))).count()
     }
 
-    /// What it was asked so far.
+    /// The calls so far.
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.world().calls.clone()
     }
@@ -122,11 +144,28 @@ impl FakeEns {
 
 impl Ens for FakeEns {
     async fn prepare(&self) -> Result<Prepared, Failure> {
+        let (refusal, waiting) = {
+            let mut world = self.world();
+            (world.refusals.pop_front(), world.waiting.clone())
+        };
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        if let Some(waiting) = waiting {
+            waiting.add_permits(1);
+            std::future::pending::<()>().await;
+        }
         let credentials = Arc::new(Credentials::new("id", "secret"));
         Ok(Prepared::new(credentials, jiff::Timestamp::now()))
     }
 
-    async fn attach(&self, _: &Prepared, permit: Permit, instance: &InstanceId, eni: &InterfaceId) -> Outcome {
+    async fn attach(
+        &self,
+        _: &Prepared,
+        permit: Permit,
+        instance: &InstanceId,
+        eni: &InterfaceId,
+    ) -> Outcome {
         let answer = {
             let mut world = self.world();
             let accepted = || {
@@ -136,12 +175,10 @@ impl Ens for FakeEns {
             let accepted = world.accepts.then(accepted);
             world.answers.pop_front().or(accepted)
         };
-        // The call is what counts, wherever it leads.
+        // The call is recorded, whatever its result.
         let _ = self.asked(permit, Call::Attach(instance.clone(), eni.clone())).await;
         let Some((latency, outcome)) = answer else {
-            return Outcome::NotSent {
-                why: "this cloud attaches nothing".to_owned(),
-            };
+            return Outcome::NotSent { why: "this cloud attaches nothing".to_owned() };
         };
         tokio::time::sleep(latency).await;
         if matches!(outcome, Outcome::Accepted { .. }) {
@@ -150,25 +187,31 @@ impl Ens for FakeEns {
         outcome
     }
 
-    async fn interfaces(&self, permit: Permit, ids: &[InterfaceId]) -> Result<Vec<Row>, DescribeError> {
+    async fn interfaces(
+        &self,
+        permit: Permit,
+        ids: &[InterfaceId],
+    ) -> Result<Vec<Row>, DescribeError> {
         assert!(ids.len() <= MAX_IDS, "{} ids in one describe", ids.len());
         let rows = self.asked(permit, Call::Interfaces(ids.to_vec())).await?;
         Ok(rows.into_iter().filter(|row| ids.contains(&row.eni)).collect())
     }
 
-    async fn interfaces_of(&self, permit: Permit, instance: &InstanceId) -> Result<Vec<Row>, DescribeError> {
+    async fn interfaces_of(
+        &self,
+        permit: Permit,
+        instance: &InstanceId,
+    ) -> Result<Vec<Row>, DescribeError> {
         let rows = self.asked(permit, Call::InterfacesOf(instance.clone())).await?;
-        Ok(rows
-            .into_iter()
-            .filter(|row| row.instance.as_ref() == Some(instance))
-            .collect())
+        Ok(rows.into_iter().filter(|row| row.instance.as_ref() == Some(instance)).collect())
     }
 
-    async fn instance(&self, permit: Permit, instance: &InstanceId) -> Result<Option<InstanceRow>, DescribeError> {
+    async fn instance(
+        &self,
+        permit: Permit,
+        instance: &InstanceId,
+    ) -> Result<Option<InstanceRow>, DescribeError> {
         self.asked(permit, Call::Instance(instance.clone())).await?;
-        Ok(Some(InstanceRow {
-            status: "Stopped".to_owned(),
-            network: String::new(),
-        }))
+        Ok(Some(InstanceRow { status: "Stopped".to_owned(), network: String::new() }))
     }
 }

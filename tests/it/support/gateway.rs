@@ -1,5 +1,6 @@
-//! Replicas of the gateway as real processes, over a Redis and a simulated ENS of the test's own.
+//! Replicas of the gateway as real processes, over a test's own Redis and simulated ENS.
 
+use std::io::PipeReader;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -23,13 +24,13 @@ use tonic_types::{ErrorDetails, StatusExt};
 use super::redis::{Server, free_port};
 use super::timerless::{self, Timerless};
 
-/// A client of the gateway that has no timer: the answer to a deadline is always the gateway's.
+/// A client without a timer, so that the answer to a deadline is always the gateway's.
 pub(crate) type Client = AttachmentServiceClient<Timerless>;
 
 /// Time limit for a process to start, or for a condition to become true. Far more than a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Bounds that are short, and agree with one another: a hold takes 9 s.
+/// Short, consistent bounds: a hold-down takes 9 s.
 const QUICK: [(&str, &str); 10] = [
     ("ENS__VISIBILITY_LAG", "1s"),
     ("ENS__REQUEST_VALIDITY", "2s"),
@@ -43,20 +44,18 @@ const QUICK: [(&str, &str); 10] = [
     ("LEDGER__FRESH", "true"),
 ];
 
-/// Bounds for an ENS that takes seconds to answer, seven at most: what a test does meanwhile has time on a busy machine. A hold takes 21 s.
-pub(crate) const SLOW_ENS: [(&str, &str); 3] = [
-    ("ENS__ATTEMPT_TIMEOUT", "8s"),
-    ("ENS__REQUEST_VALIDITY", "8s"),
-    ("LEDGER__LEASE", "11s"),
-];
+/// Bounds for an ENS that takes up to seven seconds to answer, so that a busy machine has time
+/// meanwhile. A hold-down takes 21 s.
+pub(crate) const SLOW_ENS: [(&str, &str); 3] =
+    [("ENS__ATTEMPT_TIMEOUT", "8s"), ("ENS__REQUEST_VALIDITY", "8s"), ("LEDGER__LEASE", "11s")];
 
-/// Redis and ENS, and the replicas that were started over them.
+/// Redis, ENS and the replicas over them.
 pub(crate) struct Stage {
     pub(crate) redis: Server,
-    /// Where the ledger is.
+    /// The ledger's URL.
     ledger: String,
     pub(crate) ens: Handle,
-    /// What its replicas run.
+    /// The replicas' binary.
     pub(crate) program: PathBuf,
     directory: TempDir,
 }
@@ -70,7 +69,7 @@ pub(crate) struct Replica {
 }
 
 impl Stage {
-    /// Over a running Redis, and these instances with so many ENIs to attach to them.
+    /// A stage over a running Redis, with these instances and this many available ENIs.
     pub(crate) async fn new(instances: &[&str], enis: usize) -> Self {
         Self::over(Server::start().await, WorldFile::simple(instances, enis)).await
     }
@@ -79,7 +78,7 @@ impl Stage {
         Self::at(redis.url(), redis, world).await
     }
 
-    /// Over a ledger that is more than one server.
+    /// A stage over a ledger of several servers.
     pub(crate) async fn over_many(ledger: String, instances: &[&str], enis: usize) -> Self {
         Self::at(ledger, Server::stopped(&[]), WorldFile::simple(instances, enis)).await
     }
@@ -89,12 +88,10 @@ impl Stage {
         world.rules.detach_time = DurationRange::fixed(Duration::from_millis(300));
         world.rules.lag_by_id = DurationRange::fixed(Duration::from_millis(100));
         world.rules.lag_by_instance = DurationRange::fixed(Duration::from_millis(100));
-        // The gateway alone is to keep the limit.
+        // Only the gateway shall keep the limit.
         world.rules.enforce_limit = false;
         let any = "127.0.0.1:0".parse().unwrap();
-        let ens = Simulator::start(any, World::new(world), Settings::default())
-            .await
-            .unwrap();
+        let ens = Simulator::start(any, World::new(world), Settings::default()).await.unwrap();
         Self {
             redis,
             ledger,
@@ -118,9 +115,25 @@ impl Stage {
 
     /// Starts a replica on this port.
     pub(crate) fn spawn_on(&self, grpc: u16, settings: &[(&str, &str)]) -> Replica {
-        let admin = free_port();
         let log = self.directory.path().join(format!("{grpc}.log"));
         let file = std::fs::File::create(&log).unwrap();
+        self.spawn_with(grpc, settings, log, file.into())
+    }
+
+    /// Starts a replica whose standard error ends in a pipe.
+    pub(crate) fn spawn_piped(&self, settings: &[(&str, &str)]) -> (Replica, PipeReader) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        (self.spawn_with(free_port(), settings, PathBuf::new(), writer.into()), reader)
+    }
+
+    fn spawn_with(
+        &self,
+        grpc: u16,
+        settings: &[(&str, &str)],
+        log: PathBuf,
+        stderr: Stdio,
+    ) -> Replica {
+        let admin = free_port();
         let mut command = Command::new(&self.program);
         command
             .arg("serve")
@@ -137,18 +150,9 @@ impl Stage {
                 false => command.env(name, value),
             };
         }
-        let process = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(file)
-            .spawn()
-            .unwrap();
-        Replica {
-            process,
-            log,
-            address: format!("127.0.0.1:{grpc}"),
-            admin,
-        }
+        let process =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+        Replica { process, log, address: format!("127.0.0.1:{grpc}"), admin }
     }
 }
 
@@ -165,31 +169,26 @@ impl Replica {
         self.address.rsplit_once(':').unwrap().1.parse().unwrap()
     }
 
-    /// A client with a connection of its own, open already.
+    /// A client with its own, open connection.
     pub(crate) async fn client(&self) -> Client {
         let connected = connect(&self.address).await;
         connected.unwrap_or_else(|error| panic!("{error}: {}", self.log()))
     }
 
-    /// The same as a channel of tonic's, as callers have it. It reads `grpc-timeout` too, and may answer before the gateway does.
+    /// A client over tonic's channel, as callers use. It reads `grpc-timeout` too, and may answer
+    /// before the gateway.
     pub(crate) async fn channel(&self) -> AttachmentServiceClient<Channel> {
         let endpoint = Endpoint::from_shared(self.endpoint()).unwrap();
         AttachmentServiceClient::new(endpoint.connect().await.unwrap())
     }
 
-    /// One page of the admin listener: status and body.
+    /// Status and body of a page of the admin listener.
     pub(crate) async fn admin(&self, path: &str) -> Option<(u16, String)> {
-        // Installed already is as good.
+        // It fails only if one is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_secs(10))
-            .build()
-            .unwrap();
-        let response = client
-            .get(format!("http://127.0.0.1:{}{path}", self.admin))
-            .send()
-            .await
-            .ok()?;
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
+        let response =
+            client.get(format!("http://127.0.0.1:{}{path}", self.admin)).send().await.ok()?;
         Some((response.status().as_u16(), response.text().await.ok()?))
     }
 
@@ -198,9 +197,7 @@ impl Replica {
         let (_, page) = self.admin("/metrics").await.unwrap_or_default();
         let samples = page.lines().filter_map(|line| line.strip_prefix(name));
         let samples = samples.filter(|rest| rest.starts_with([' ', '{']));
-        samples
-            .filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum()
+        samples.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
     pub(crate) async fn ready(&self) {
@@ -214,7 +211,7 @@ impl Replica {
         self.process.wait().unwrap();
     }
 
-    /// SIGTERM; how long it took to end, and whether it ended well.
+    /// Sends SIGTERM. Returns the time to the end, and whether it succeeded.
     pub(crate) async fn terminate(&mut self) -> (Duration, bool) {
         let began = Instant::now();
         self.signal("TERM");
@@ -233,22 +230,23 @@ impl Replica {
         assert!(Command::new("kill").args([signal, id]).status().unwrap().success());
     }
 
-    /// Stops it, as `signal("CONT")` lets it go on: returns when none of its threads runs any more.
+    /// Pauses the process until `signal("CONT")`. Returns when all its threads are stopped.
     pub(crate) async fn stop(&self) {
         self.signal("STOP");
         let threads = format!("/proc/{}/task", self.id());
-        // One that just ended does not stand yet.
+        // A thread that just ended is not stopped.
         let stands = |thread: std::io::Result<std::fs::DirEntry>| {
-            let state = thread.and_then(|thread| std::fs::read_to_string(thread.path().join("stat")));
-            state.is_ok_and(|state| state.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")))
+            let state =
+                thread.and_then(|thread| std::fs::read_to_string(thread.path().join("stat")));
+            state.is_ok_and(|state| {
+                state.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T"))
+            })
         };
-        eventually("it does not stop", async || {
-            std::fs::read_dir(&threads).unwrap().all(stands)
-        })
-        .await;
+        eventually("it does not stop", async || std::fs::read_dir(&threads).unwrap().all(stands))
+            .await;
     }
 
-    /// Its process.
+    /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
@@ -260,14 +258,14 @@ impl Replica {
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        // One that ended before is ended.
+        // It may have ended before.
         let _ = self.process.kill();
         let _ = self.process.wait();
         let log = self.log();
         if std::thread::panicking() {
             eprintln!("log of the replica on {}:\n{log}", self.address);
         } else {
-            // Whatever a test was about.
+            // Checked after every test.
             assert!(!log.contains(UNDOCUMENTED), "{log}");
         }
     }
@@ -280,7 +278,7 @@ pub(crate) async fn connect(address: &str) -> Result<Client, timerless::Error> {
     Ok(AttachmentServiceClient::with_origin(connection, origin))
 }
 
-/// Waits until it holds.
+/// Waits until the condition holds.
 pub(crate) async fn eventually(otherwise: &str, holds: impl AsyncFn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds().await {
@@ -301,14 +299,14 @@ pub(crate) fn attach(instance: &str, eni: &str) -> AttachNetworkInterfaceRequest
     }
 }
 
-/// The same with a deadline, which the gateway keeps.
+/// A request with a deadline, which the gateway keeps.
 pub(crate) fn within<T>(deadline: Duration, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.set_timeout(deadline);
     request
 }
 
-/// Attaches; the attachment, or the reason and its details.
+/// Attaches. Returns the attachment, or the status and its details.
 pub(crate) async fn try_attach<T: GrpcService<Body> + Clone>(
     client: &AttachmentServiceClient<T>,
     request: impl tonic::IntoRequest<AttachNetworkInterfaceRequest>,
@@ -328,13 +326,10 @@ where
 
 /// The reason of a failure.
 pub(crate) fn reason(failure: &(Status, ErrorDetails)) -> String {
-    failure
-        .1
-        .error_info()
-        .map_or_else(|| format!("{:?}", failure.0), |info| info.reason.clone())
+    failure.1.error_info().map_or_else(|| format!("{:?}", failure.0), |info| info.reason.clone())
 }
 
-/// Watches a pair, or a whole instance, to its end; the attachments that were sent, in their order.
+/// Watches a pair or an instance to the end. Returns the attachments sent, in order.
 pub(crate) async fn watch(
     client: &Client,
     instance: &str,
@@ -358,7 +353,7 @@ pub(crate) async fn watch(
     Ok(seen)
 }
 
-/// One attachment as it stands.
+/// The current attachment.
 pub(crate) async fn get<T: GrpcService<Body> + Clone>(
     client: &AttachmentServiceClient<T>,
     instance: &str,
@@ -372,11 +367,5 @@ where
         instance_id: instance.to_owned(),
         network_interface_id: eni.to_owned(),
     };
-    Ok(client
-        .clone()
-        .get_attachment(request)
-        .await?
-        .into_inner()
-        .attachment
-        .unwrap())
+    Ok(client.clone().get_attachment(request).await?.into_inner().attachment.unwrap())
 }

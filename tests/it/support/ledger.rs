@@ -1,14 +1,15 @@
-//! The memory ledger behind a layer of faults: out of reach, without hints, or with everything lost.
+//! The memory ledger with faults: unreachable, without notifications, or wiped.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use eni_gateway::ledger::{
-    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Memory, Partition, Proposal, RequestKey, Snapshot, Verdict,
+    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Memory, Partition, Proposal, RequestKey,
+    Snapshot, Verdict,
 };
-use eni_gateway::model::{InstanceId, Timestamp};
-use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rates, StoreUnreachable};
+use eni_gateway::model::{InstanceId, Outage, Timestamp};
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rates};
 use tokio::time::Instant;
 
 /// One replica's connection to a ledger. Clones are the same connection.
@@ -18,7 +19,9 @@ pub(crate) struct Faulty {
     clock: Memory,
     changes: ChangeNotifier,
     down: Arc<Mutex<Option<Instant>>>,
-    /// Until when every partition recovers.
+    /// The next commit takes effect, its reply is lost, and the ledger stays unreachable.
+    loses_reply: Arc<AtomicBool>,
+    /// The end of every partition's hold-down.
     hold_until: Arc<Mutex<Timestamp>>,
     reads: Arc<AtomicU64>,
     calls: Arc<AtomicU64>,
@@ -30,7 +33,7 @@ impl Faulty {
         Self::with(Rates::default())
     }
 
-    /// With a budget of these rates.
+    /// A ledger with a budget of these rates.
     pub(crate) fn with(rates: Rates) -> Self {
         let memory = Memory::new(rates);
         let changes = memory.changes().clone();
@@ -39,6 +42,7 @@ impl Faulty {
             clock: memory,
             changes,
             down: Arc::default(),
+            loses_reply: Arc::default(),
             hold_until: Arc::default(),
             reads: Arc::default(),
             calls: Arc::default(),
@@ -46,60 +50,60 @@ impl Faulty {
         }
     }
 
-    /// The same ledger, each of whose calls takes this long: a loop without a pause then costs time, and ends.
+    /// Adds a latency to each call, so that a loop without a pause takes time, and ends.
     pub(crate) fn taking(self, latency: Duration) -> Self {
         Self { latency, ..self }
     }
 
-    /// Another replica's connection to the same ledger: it fails by itself.
+    /// Another replica's connection to the same ledger, with its own faults.
     pub(crate) fn replica(&self) -> Self {
         Self {
             down: Arc::default(),
+            loses_reply: Arc::default(),
             reads: Arc::default(),
             calls: Arc::default(),
             ..self.clone()
         }
     }
 
-    /// Another replica's connection, which no hint reaches.
+    /// Another replica's connection without change notifications.
     pub(crate) fn deaf_replica(&self) -> Self {
-        Self {
-            changes: ChangeNotifier::default(),
-            ..self.replica()
-        }
+        Self { changes: ChangeNotifier::default(), ..self.replica() }
     }
 
-    /// Puts the ledger out of reach, or back.
+    /// Makes the ledger unreachable, or reachable.
     pub(crate) fn down(&self, down: bool) {
         *self.down.lock().unwrap() = down.then(Instant::now);
     }
 
-    /// Lets every partition recover for so long, for all replicas.
+    /// Makes the ledger unreachable right after the next commit, whose reply is lost.
+    pub(crate) fn down_after_commit(&self) {
+        self.loses_reply.store(true, Ordering::Relaxed);
+    }
+
+    /// Starts a hold-down of every partition, for all replicas.
     pub(crate) fn hold(&self, hold: Duration) {
         *self.hold_until.lock().unwrap() = self.clock.clock() + hold;
     }
 
     fn recovering(&self, partition: Partition) -> Partition {
         let hold_until = *self.hold_until.lock().unwrap();
-        Partition {
-            hold_down_until: hold_until,
-            ..partition
-        }
+        Partition { hold_down_until: hold_until, ..partition }
     }
 
-    /// Loses everything.
+    /// Deletes everything.
     pub(crate) fn wipe(&self) {
         let rates = Rates::default();
         *self.records.lock().unwrap() = Memory::beginning_at(rates, self.clock.clock());
         self.changes.notify_all();
     }
 
-    /// How often a record was read.
+    /// The number of reads of a record.
     pub(crate) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// How many calls this replica made of any kind.
+    /// The number of this replica's calls.
     pub(crate) fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
@@ -117,13 +121,17 @@ impl Faulty {
 }
 
 impl RateLimitStore for Faulty {
-    async fn take(&self, request: RateLimitRequest) -> Result<RateLimitDecision, StoreUnreachable> {
+    async fn take(&self, request: RateLimitRequest) -> Result<RateLimitDecision, Outage> {
         self.reached().await?.take(request).await
     }
 }
 
 impl LedgerStore for Faulty {
-    async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, LedgerError> {
+    async fn read(
+        &self,
+        instance: &InstanceId,
+        request: Option<&RequestKey>,
+    ) -> Result<Snapshot, LedgerError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         let snapshot = self.reached().await?.read(instance, request).await?;
         let partition = self.recovering(snapshot.partition.clone());
@@ -134,6 +142,10 @@ impl LedgerStore for Faulty {
         let verdict = self.reached().await?.commit(proposal).await;
         if proposal.effects.notify && matches!(verdict, Ok(Verdict::Committed { .. })) {
             self.changes.notify(&proposal.instance);
+        }
+        if self.loses_reply.swap(false, Ordering::Relaxed) {
+            self.down(true);
+            return Err(LedgerError::outcome_unknown("the reply was lost"));
         }
         verdict.map(|verdict| match verdict {
             Verdict::Conflict(mut found) => {

@@ -1,4 +1,5 @@
-//! A proxy between one gateway and one Redis, which can be cut, go deaf, or hold an answer back at a chosen moment.
+//! A proxy between a gateway and a Redis, which can be cut, muted, or hold an answer back at a
+//! chosen moment.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,18 +12,18 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-/// What it does with bytes.
+/// The handling of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Passes them on.
     Open,
     /// Closes every connection, and refuses new ones.
     Cut,
-    /// Keeps connections open, and passes nothing on.
+    /// Keeps connections open without passing anything on.
     Deaf,
 }
 
-/// Text to wait for on the way to Redis, what to do then, and whom to tell.
+/// The request text to wait for, the mode that follows, and the channel for the signal.
 type Armed = Option<(String, Mode, oneshot::Sender<()>)>;
 
 pub(crate) struct Link {
@@ -37,7 +38,7 @@ impl Link {
         Self::slow(redis, Duration::ZERO).await
     }
 
-    /// One on which everything is under way for so long, in both directions.
+    /// A proxy that delays every byte, in both directions.
     pub(crate) async fn slow(redis: u16, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -58,12 +59,7 @@ impl Link {
             }
         };
         TaskTracker::new().spawn(stop.clone().run_until_cancelled_owned(accept));
-        Self {
-            port,
-            mode,
-            armed,
-            _stop: stop.drop_guard(),
-        }
+        Self { port, mode, armed, _stop: stop.drop_guard() }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -78,8 +74,8 @@ impl Link {
         self.mode.send_replace(mode);
     }
 
-    /// Changes its mode when a request with this text comes, and tells: a link that goes deaf passes it on first, and holds back
-    /// the answer; one that is cut does not.
+    /// Changes its mode at a request with this text, and signals it. A deaf link passes the request
+    /// on and holds back the answer; a cut one does not.
     pub(crate) fn arm(&self, text: &str, mode: Mode) -> oneshot::Receiver<()> {
         let (tell, told) = oneshot::channel();
         *self.armed.lock().unwrap() = Some((text.to_owned(), mode, tell));
@@ -87,7 +83,7 @@ impl Link {
     }
 }
 
-/// One connection, until either side ends it or the link is cut.
+/// Serves one connection until either side ends it or the link is cut.
 async fn pass(
     gateway: TcpStream,
     redis: u16,
@@ -110,7 +106,7 @@ async fn pass(
     Some(())
 }
 
-/// The way to one side: at once, or through a task that holds everything up for so long.
+/// The way to one side: direct, or through a task with a delay.
 enum Way {
     Direct(OwnedWriteHalf),
     Late(Duration, mpsc::UnboundedSender<(Instant, Vec<u8>)>),
@@ -135,7 +131,9 @@ impl Way {
     async fn write(&mut self, bytes: &[u8]) -> Option<()> {
         match self {
             Self::Direct(to) => to.write_all(bytes).await.ok(),
-            Self::Late(delay, queue) => queue.send((Instant::now() + *delay, bytes.to_owned())).ok(),
+            Self::Late(delay, queue) => {
+                queue.send((Instant::now() + *delay, bytes.to_owned())).ok()
+            }
         }
     }
 }
@@ -154,11 +152,11 @@ async fn pump(
         let met = armed.and_then(|armed| {
             let mut armed = armed.lock().unwrap();
             let meant = armed.as_ref().is_some_and(|(text, ..)| has(&bytes[..read], text));
-            // Who left does not want it any more.
+            // The receiver may be gone.
             let armed = meant.then(|| armed.take()).flatten();
             armed.filter(|(_, _, tell)| !tell.is_closed())
         });
-        // Nothing comes back from here on, not even an answer that is quicker than the next line.
+        // No answer passes from here on, however fast.
         let passes = met.as_ref().is_none_or(|(_, then, _)| *then != Mode::Cut);
         if let Some((_, then, _)) = &met {
             mode.send_replace(*then);
@@ -167,13 +165,14 @@ async fn pump(
             to.write(&bytes[..read]).await?;
         }
         if let Some((_, _, tell)) = met {
-            // Nobody may wait for it any more.
+            // The receiver may be gone.
             let _ = tell.send(());
         }
     }
 }
 
-/// A request is small beside the buffer: a text that two reads share is a chance missed, not a fault.
+/// Whether the text is in these bytes. A text across two reads is missed, which is rare for small
+/// requests.
 fn has(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }

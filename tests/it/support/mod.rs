@@ -1,7 +1,10 @@
-//! What several tests need.
+//! Shared parts of the tests.
 
+pub(crate) mod authority;
+pub(crate) mod clock;
 pub(crate) mod collector;
 pub(crate) mod ens;
+pub(crate) mod ens_faults;
 pub(crate) mod gateway;
 pub(crate) mod ledger;
 pub(crate) mod link;

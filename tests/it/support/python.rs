@@ -1,4 +1,4 @@
-//! A gRPC client that nobody here wrote: Python's grpcio, with messages generated from the proto.
+//! An independent gRPC client: Python's grpcio, with messages generated from the proto.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -44,12 +44,13 @@ impl Foreign {
         }
     }
 
-    /// Makes these calls all at once. Their results, in the order of the calls, when all have ended.
+    /// Makes these calls concurrently. Returns their results in the order of the calls.
     pub(crate) async fn call(&mut self, calls: &[Value]) -> Vec<Value> {
         let line = Value::from(calls).to_string() + "\n";
         self.input.write_all(line.as_bytes()).await.expect("it reads");
         let answer = self.output.next_line().await.expect("text");
-        let answer = answer.expect("the client failed (`tests/run` installs what it needs); see its error output");
+        let answer = answer
+            .expect("the client failed (`tests/run` installs what it needs); see its error output");
         serde_json::from_str(&answer).expect("a list")
     }
 
@@ -59,7 +60,7 @@ impl Foreign {
     }
 }
 
-/// A call of an RPC at `HOST:PORT`; without a deadline of its own it gets a minute.
+/// A call of an RPC at `HOST:PORT`, with a deadline of a minute.
 pub(crate) fn call(target: &str, rpc: &str, request: Value) -> Value {
     json!({ "target": target, "rpc": rpc, "request": request })
 }
@@ -73,20 +74,20 @@ pub(crate) fn attach(target: &str, instance: &str, eni: &str) -> Value {
     )
 }
 
-/// The same call with a deadline, in seconds, that both sides keep.
+/// Sets a deadline in seconds that both sides keep.
 pub(crate) fn within(seconds: f64, mut call: Value) -> Value {
     call["timeout"] = seconds.into();
     call
 }
 
-/// The same call with a deadline, in seconds, that only the gateway keeps. On a busy machine the client's own timer may come first,
-/// and then nobody sees the gateway's answer.
+/// Sets a deadline in seconds that only the gateway keeps. On a busy machine the client's timer may
+/// be first, and hide the gateway's answer.
 pub(crate) fn within_at_gateway(seconds: f64, mut call: Value) -> Value {
     call["gateway_timeout"] = seconds.into();
     call
 }
 
-/// A watch that the client ends once it has seen so many ENIs attached.
+/// A watch that the client ends after this many attached ENIs.
 pub(crate) fn until_attached(enis: usize, mut watch: Value) -> Value {
     watch["until_attached"] = enis.into();
     watch

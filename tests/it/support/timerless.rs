@@ -1,5 +1,5 @@
-//! One HTTP/2 connection, and no timer. tonic's channel keeps `grpc-timeout` itself: on a busy machine it would answer in the
-//! gateway's place, and a test would see the client's word for the gateway's.
+//! An HTTP/2 connection without a timer. tonic's channel keeps `grpc-timeout` itself. On a busy
+//! machine it would answer before the gateway, and hide the gateway's answer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tonic::body::Body;
 
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// A connection, made again when it has ended. Clones share it.
+/// A connection that reconnects after its end. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Timerless {
     address: SocketAddr,

@@ -3,22 +3,31 @@
 mod admin;
 
 mod logs;
+mod names;
 mod traces;
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use eni_gateway::telemetry::{LogFormat, Settings};
 use tracing_subscriber::fmt::MakeWriter;
+
+/// JSON lines, and callers that decide about their traces.
+const JSON: Settings = Settings { format: LogFormat::Json, follow_sampling: true };
 
 /// What was logged, line by line.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn lines(&self) -> Vec<serde_json::Value> {
+    fn text(&self) -> String {
         let bytes = self.0.lock().expect("nobody panicked with it").clone();
-        let text = String::from_utf8(bytes).expect("logs are text");
-        text.lines()
+        String::from_utf8(bytes).expect("logs are text")
+    }
+
+    fn lines(&self) -> Vec<serde_json::Value> {
+        self.text()
+            .lines()
             .map(|line| serde_json::from_str(line).expect("each line is JSON"))
             .collect()
     }
@@ -45,10 +54,5 @@ impl MakeWriter<'_> for Log {
 /// An environment of these variables.
 fn variables(pairs: &[(&'static str, &str)]) -> impl Fn(&str) -> Option<String> + use<> {
     let pairs: Vec<_> = pairs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    move |name| {
-        pairs
-            .iter()
-            .find(|(other, _)| *other == name)
-            .map(|(_, value)| value.clone())
-    }
+    move |name| pairs.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone())
 }

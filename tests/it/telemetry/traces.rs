@@ -1,19 +1,22 @@
-//! One attach is one trace: real spans arrive at a collector over OTLP/gRPC with the right parents, links and times.
+//! One attach is one trace: real spans arrive at a collector with the right parents, links, times.
 
 use std::time::Duration;
 
-use eni_gateway::ledger::record::TraceContext;
-use eni_gateway::model::{Attachment, Failure, Reason, Revision, State, Timestamp, Transition, Uid, Unknown};
-use eni_gateway::telemetry::context::{adopt_parent, current_trace, emit_attachment_span, fail, inject, link_to};
+use eni_gateway::model::{
+    Attachment, Failure, Reason, Revision, State, Timestamp, TraceContext, Transition, Uid, Unknown,
+};
+use eni_gateway::names::{attribute as name, span as span_name};
+use eni_gateway::telemetry::context::{
+    adopt_parent, current_trace, emit_attachment_span, emit_lock_wait_span, link_to, poll_span,
+};
 use eni_gateway::telemetry::init::build;
-use eni_gateway::telemetry::names::{attribute as name, span as span_name};
-use eni_gateway::telemetry::{LogFormat, Telemetry};
+use eni_gateway::telemetry::{Settings, Telemetry};
 use http::HeaderMap;
 use tokio::net::TcpListener;
 use tracing::info_span;
 use tracing::subscriber::DefaultGuard;
 
-use super::{Log, variables};
+use super::{JSON, Log, variables};
 use crate::support::collector::{Collector, attribute};
 
 const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -21,7 +24,8 @@ const CALLER_SPAN: &str = "b7ad6b7169203331";
 const FLUSH: Duration = Duration::from_secs(60);
 
 fn start(pairs: &[(&'static str, &str)]) -> (DefaultGuard, Telemetry) {
-    let (subscriber, telemetry) = build(&variables(pairs), LogFormat::Json, Log::default()).expect("it can be set up");
+    let (subscriber, telemetry) =
+        build(&variables(pairs), JSON, Log::default()).expect("it can be set up");
     (tracing::subscriber::set_default(subscriber), telemetry)
 }
 
@@ -38,18 +42,14 @@ fn rpc(headers: &HeaderMap) -> Option<TraceContext> {
     let span = info_span!(target: "eni_gateway", "rpc", otel.kind = "server");
     adopt_parent(&span, headers);
     span.in_scope(|| {
-        info_span!(target: "eni_gateway", "lock wait").in_scope(|| {});
+        emit_lock_wait_span(Duration::from_secs(3));
         current_trace()
     })
 }
 
 fn attachment(error: Option<Failure>) -> Attachment {
     let at = |seconds: u64| Timestamp::from_micros(1_700_000_000_000_000 + seconds * 1_000_000);
-    let state = if error.is_some() {
-        State::Failed
-    } else {
-        State::Attached
-    };
+    let state = if error.is_some() { State::Failed } else { State::Attached };
     Attachment {
         instance: "i-1".parse().expect("it is an id"),
         eni: "eni-1".parse().expect("it is an id"),
@@ -81,9 +81,8 @@ async fn one_attach_is_one_trace_with_the_right_parents_links_and_times() {
     );
     assert_eq!(trace.state, "vendor=1");
 
-    let poll = info_span!(target: "eni_gateway", "poll");
+    let poll = poll_span(2);
     link_to(&poll, &trace);
-    fail(&poll, "timeout");
     drop(poll);
     let refusal = Failure::new(Reason::AttachFailed, "ens showed the eni free again");
     emit_attachment_span(&trace, &attachment(Some(refusal)));
@@ -93,7 +92,9 @@ async fn one_attach_is_one_trace_with_the_right_parents_links_and_times() {
     let server = collector.span("rpc");
     assert_eq!(hex::encode(&server.trace_id), TRACE_ID);
     assert_eq!(hex::encode(&server.parent_span_id), CALLER_SPAN);
-    assert_eq!(collector.span(span_name::LOCK_WAIT).parent_span_id, server.span_id);
+    let wait = collector.span(span_name::LOCK_WAIT);
+    assert_eq!(wait.parent_span_id, server.span_id);
+    assert_eq!(wait.end_time_unix_nano - wait.start_time_unix_nano, 3_000_000_000);
 
     let poll = collector.span(span_name::POLL);
     assert_ne!(
@@ -105,20 +106,13 @@ async fn one_attach_is_one_trace_with_the_right_parents_links_and_times() {
         (&poll.links[0].trace_id, &poll.links[0].span_id),
         (&server.trace_id, &server.span_id)
     );
-    assert_eq!(attribute(&poll, name::ERROR_TYPE).as_deref(), Some("timeout"));
+    assert_eq!(attribute(&poll, name::BATCH_SIZE).as_deref(), Some("2"));
 
     let whole = collector.span(span_name::ATTACHMENT);
-    assert_eq!(
-        (&whole.trace_id, &whole.parent_span_id),
-        (&server.trace_id, &server.span_id)
-    );
+    assert_eq!((&whole.trace_id, &whole.parent_span_id), (&server.trace_id, &server.span_id));
     assert_eq!(whole.start_time_unix_nano, 1_700_000_000_000_000_000);
     assert_eq!(whole.end_time_unix_nano, 1_700_000_042_000_000_000);
-    assert_eq!(
-        whole.status.as_ref().map(|status| status.code),
-        Some(2),
-        "the status is error"
-    );
+    assert_eq!(whole.status.as_ref().map(|status| status.code), Some(2), "the status is error");
     for (key, value) in [
         (name::INSTANCE_ID, "i-1"),
         (name::INTERFACE_ID, "eni-1"),
@@ -137,10 +131,7 @@ async fn one_attach_is_one_trace_with_the_right_parents_links_and_times() {
     assert_eq!(events, [("PENDING", 1_700_000_000), ("FAILED", 1_700_000_042)]);
 
     let resource = collector.resources().remove(0).resource.expect("there is a resource");
-    let service = resource
-        .attributes
-        .iter()
-        .find(|attribute| attribute.key == "service.name");
+    let service = resource.attributes.iter().find(|attribute| attribute.key == "service.name");
     assert!(format!("{service:?}").contains("eni-gateway"), "{service:?}");
 }
 
@@ -148,6 +139,7 @@ async fn one_attach_is_one_trace_with_the_right_parents_links_and_times() {
 async fn what_the_caller_does_not_sample_is_not_exported_but_passed_on() {
     let collector = Collector::start().await;
     let (guard, telemetry) = start(&[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", &collector.endpoint)]);
+    telemetry.make_global();
     let trace = rpc(&from_caller("00")).expect("there is a trace");
     info_span!(target: "eni_gateway", "mark").in_scope(|| {});
     drop(guard);
@@ -161,12 +153,48 @@ async fn what_the_caller_does_not_sample_is_not_exported_but_passed_on() {
 }
 
 #[tokio::test]
+async fn a_caller_that_is_not_followed_decides_nothing() {
+    let settings = Settings { follow_sampling: false, ..JSON };
+    for (sampler, exported) in [("parentbased_always_on", 2), ("parentbased_always_off", 0)] {
+        for flags in ["00", "01"] {
+            let collector = Collector::start().await;
+            let pairs = [
+                ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", collector.endpoint.as_str()),
+                ("OTEL_TRACES_SAMPLER", sampler),
+            ];
+            let (subscriber, telemetry) =
+                build(&variables(&pairs), settings, Log::default()).expect("it can be set up");
+            telemetry.make_global();
+            let trace = tracing::subscriber::with_default(subscriber, || rpc(&from_caller(flags)));
+            telemetry.flush(FLUSH).await;
+            let trace = trace.expect("there is a trace");
+            assert!(trace.parent.contains(TRACE_ID) && trace.state == "vendor=1", "{trace:?}");
+            let spans = collector.spans();
+            let ours: Vec<_> =
+                spans.iter().filter(|span| hex::encode(&span.trace_id) == TRACE_ID).collect();
+            assert_eq!(ours.len(), exported, "{sampler} {flags}: {spans:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_long_tracestate_loses_its_oldest_members() {
+    let (_guard, _telemetry) = start(&[]);
+    let mut headers = from_caller("01");
+    let members: Vec<_> = (0..30).map(|n| format!("v{n:02}={}", "x".repeat(95))).collect();
+    headers.insert("tracestate", members.join(",").parse().expect("it is a header"));
+    let trace = rpc(&headers).expect("there is a trace");
+    assert_eq!(trace.state, members[..5].join(","));
+    headers.insert("tracestate", "x".repeat(8000).parse().expect("it is a header"));
+    assert_eq!(rpc(&headers).expect("there is a trace").state, "");
+}
+
+#[tokio::test]
 async fn spans_of_libraries_and_a_quiet_log_do_not_change_traces() {
     let collector = Collector::start().await;
-    let (guard, telemetry) = start(&[
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
-        ("RUST_LOG", "error"),
-    ]);
+    let (guard, telemetry) =
+        start(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint), ("RUST_LOG", "error")]);
+    telemetry.make_global();
     rpc(&HeaderMap::new());
     info_span!(target: "h2", "frame").in_scope(|| {});
     drop(guard);
@@ -180,22 +208,16 @@ async fn spans_of_libraries_and_a_quiet_log_do_not_change_traces() {
 async fn without_an_endpoint_context_is_real_and_nothing_is_sent() {
     for pairs in [
         &[][..],
-        &[
-            ("OTEL_SDK_DISABLED", "true"),
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
-        ][..],
+        &[("OTEL_SDK_DISABLED", "true"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")][..],
     ] {
         let (_guard, telemetry) = start(pairs);
         let own = rpc(&HeaderMap::new()).expect("there is a trace");
         assert_eq!(own.parent.len(), 55);
-        let mut onward = HeaderMap::new();
         let continued = rpc(&from_caller("01")).expect("there is a trace");
         assert!(continued.parent.contains(TRACE_ID), "{continued:?}");
-        info_span!(target: "eni_gateway", "client").in_scope(|| inject(&mut onward));
-        assert!(
-            onward.contains_key("traceparent") && !onward.contains_key("tracestate"),
-            "{onward:?}"
-        );
+        let onward = info_span!(target: "eni_gateway", "client").in_scope(current_trace);
+        let onward = onward.expect("there is a trace");
+        assert!(!onward.parent.is_empty() && onward.state.is_empty(), "{onward:?}");
         telemetry.flush(FLUSH).await;
     }
 }
@@ -231,11 +253,7 @@ async fn a_collector_that_never_answers_does_not_hold_the_end_up() {
     let begun = tokio::time::Instant::now();
     telemetry.flush(Duration::from_millis(300)).await;
     // By itself the exporter would wait for ten seconds.
-    assert!(
-        begun.elapsed() < Duration::from_secs(9),
-        "it took {:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < Duration::from_secs(9), "it took {:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -243,7 +261,7 @@ async fn an_encrypted_collector_can_be_named_and_a_missing_certificate_is_said()
     let set_up = |pairs: &[(&'static str, &str)]| {
         let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://127.0.0.1:1");
         let pairs: Vec<_> = pairs.iter().copied().chain([endpoint]).collect();
-        build(&variables(&pairs), LogFormat::Json, Log::default()).map(|(_, telemetry)| telemetry)
+        build(&variables(&pairs), JSON, Log::default()).map(|(_, telemetry)| telemetry)
     };
     assert!(set_up(&[]).is_ok());
     let missing = set_up(&[("OTEL_EXPORTER_OTLP_CERTIFICATE", "/nowhere/ca.pem")]);

@@ -1,4 +1,4 @@
-//! What others attached is shown from ENS, after it was written to the ledger.
+//! Others' attachments are shown from ENS, after they were recorded.
 
 use std::time::Duration;
 
@@ -16,14 +16,8 @@ fn soon() -> Instant {
 }
 
 fn throttled() -> DescribeError {
-    let refusal = EnsRefusal {
-        code: "Throttling.User".to_owned(),
-        ..EnsRefusal::default()
-    };
-    DescribeError::Throttled {
-        refusal,
-        retry_after: None,
-    }
+    let refusal = EnsRefusal { code: "Throttling.User".to_owned(), ..EnsRefusal::default() };
+    DescribeError::Throttled { refusal, retry_after: None }
 }
 
 #[tokio::test(start_paused = true)]
@@ -35,7 +29,7 @@ async fn get_shows_what_others_attached_and_keeps_it() {
     assert_eq!((shown.state, shown.ens_status.as_str()), (State::Attached, "InUse"));
     let record = replica.ledger.read(&instance("i-1")).await.unwrap().record;
     assert_eq!(
-        record.attempts[&eni("eni-9")].attachment,
+        record.attempts[&eni("eni-9")].attachment(),
         shown,
         "it was written before it was shown"
     );
@@ -53,22 +47,12 @@ async fn list_and_a_watch_of_the_instance_ask_once_a_minute() {
     }
     let asked_at = replica.store.now(&instance("i-1"));
     let list = replica.hub.list(&instance("i-1"), soon()).await.unwrap();
-    assert_eq!(
-        list.coverage,
-        Coverage {
-            observed_at: Some(asked_at),
-            incomplete: false
-        }
-    );
+    assert_eq!(list.coverage, Coverage { observed_at: Some(asked_at), incomplete: false });
     let list = list.attachments;
     let listed: Vec<_> = list.iter().map(|shown| (shown.eni.as_str(), shown.state)).collect();
     assert_eq!(
         listed,
-        [
-            ("eni-1", State::Attaching),
-            ("eni-2", State::Detaching),
-            ("eni-3", State::Attached)
-        ]
+        [("eni-1", State::Attaching), ("eni-2", State::Detaching), ("eni-3", State::Attached)]
     );
     pass(Duration::from_secs(59)).await;
     let mut messages = replica.watch(whole()).await;
@@ -96,7 +80,8 @@ async fn many_who_ask_at_once_share_one_question() {
     let replica = Replica::new();
     replica.ens.take(Duration::from_millis(300));
     replica.ens.show(&instance("i-1"), &eni("eni-0"), "InUse");
-    let (i1, names): (_, Vec<_>) = (instance("i-1"), (0..50).map(|n| eni(&format!("eni-{n}"))).collect());
+    let (i1, names): (_, Vec<_>) =
+        (instance("i-1"), (0..50).map(|n| eni(&format!("eni-{n}"))).collect());
     let got = join_all(names.iter().map(|name| replica.hub.get(&i1, name, soon()))).await;
     assert_eq!(got.iter().filter(|got| got.is_ok()).count(), 1);
     assert_eq!(replica.describes(), 1);
@@ -124,19 +109,9 @@ async fn without_an_answer_of_ens_the_unknown_stays_unknown_and_the_known_is_sho
     pass(Duration::from_secs(61)).await;
     replica.ens.fail(Some(throttled()));
     assert_eq!(replica.refused(scope("eni-2")).await.reason, Reason::EnsThrottled);
-    assert_eq!(
-        replica.refused(following(scope("eni-2"))).await.reason,
-        Reason::EnsThrottled
-    );
-    let got = replica
-        .hub
-        .get(&instance("i-1"), &eni("eni-2"), soon())
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (got.reason, got.ens_code.as_str()),
-        (Reason::EnsThrottled, "Throttling.User")
-    );
+    assert_eq!(replica.refused(following(scope("eni-2"))).await.reason, Reason::EnsThrottled);
+    let got = replica.hub.get(&instance("i-1"), &eni("eni-2"), soon()).await.unwrap_err();
+    assert_eq!((got.reason, got.ens_code.as_str()), (Reason::EnsThrottled, "Throttling.User"));
 
     let listed = replica.hub.list(&instance("i-1"), soon()).await.unwrap();
     assert_eq!((listed.attachments.len(), listed.coverage.incomplete), (1, true));
@@ -152,11 +127,7 @@ async fn an_ens_that_hangs_holds_up_nobody_who_has_an_answer() {
     pass(Duration::from_secs(61)).await;
     replica.ens.take(Duration::from_secs(3600));
     let asked = Instant::now();
-    let listed = replica
-        .hub
-        .list(&instance("i-1"), asked + Duration::from_secs(2))
-        .await
-        .unwrap();
+    let listed = replica.hub.list(&instance("i-1"), asked + Duration::from_secs(2)).await.unwrap();
     assert_eq!((listed.attachments.len(), asked.elapsed()), (1, Duration::from_secs(1)));
     drop(replica.watch(Scope { until: None, ..whole() }).await);
     assert_eq!(asked.elapsed(), Duration::from_secs(6));

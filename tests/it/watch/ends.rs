@@ -1,4 +1,4 @@
-//! When a stream ends by itself, and when it goes on.
+//! When a stream ends by itself, and when it continues.
 
 use std::time::Duration;
 
@@ -6,7 +6,9 @@ use eni_gateway::ledger::command::{ObservedStatus, SendResult};
 use eni_gateway::model::{Code, Reason, State};
 use futures_util::StreamExt;
 
-use super::{Replica, at_once, attachment, end, following, heartbeat, here, pass, pending, scope, whole};
+use super::{
+    Replica, at_once, attachment, end, following, heartbeat, here, pass, pending, scope, whole,
+};
 
 #[tokio::test(start_paused = true)]
 async fn what_has_ended_is_told_once_and_the_stream_with_it() {
@@ -26,9 +28,7 @@ async fn a_detach_under_way_is_no_end() {
     let replica = Replica::new();
     replica.attach("eni-1").await;
     pass(Duration::from_secs(11)).await;
-    replica
-        .settle("eni-1", here(ObservedStatus::Detaching, "Detaching"))
-        .await;
+    replica.settle("eni-1", here(ObservedStatus::Detaching, "Detaching")).await;
     let mut messages = replica.watch(scope("eni-1")).await;
     assert_eq!(at_once(&mut messages).await.state, State::Detaching);
     heartbeat(&mut messages).await;
@@ -58,16 +58,10 @@ async fn a_follower_goes_on_through_every_end() {
 async fn what_nobody_knows_is_not_found_unless_it_is_waited_for() {
     let replica = Replica::new();
     let failure = replica.refused(scope("eni-1")).await;
-    assert_eq!(
-        (failure.reason, failure.code),
-        (Reason::AttachmentNotFound, Code::NotFound)
-    );
+    assert_eq!((failure.reason, failure.code), (Reason::AttachmentNotFound, Code::NotFound));
     assert_eq!(failure.metadata["networkInterfaceId"], "eni-1");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
-    let got = replica
-        .hub
-        .get(&super::instance("i-1"), &super::eni("eni-1"), deadline)
-        .await;
+    let got = replica.hub.get(&super::instance("i-1"), &super::eni("eni-1"), deadline).await;
     assert_eq!(got.unwrap_err().reason, Reason::AttachmentNotFound);
 
     let mut messages = replica.watch(following(scope("eni-1"))).await;

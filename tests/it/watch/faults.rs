@@ -1,4 +1,4 @@
-//! A ledger out of reach, and one that lost everything.
+//! An unreachable ledger, and one that lost everything.
 
 use std::time::Duration;
 
@@ -7,7 +7,10 @@ use eni_gateway::model::{Code, Reason, State};
 use eni_gateway::watch::Scope;
 use tokio::time::Instant;
 
-use super::{Replica, at_once, attachment, end, eni, following, heartbeat, here, instance, pass, scope, whole};
+use super::{
+    Replica, at_once, attachment, end, eni, following, heartbeat, here, instance, pass, scope,
+    whole,
+};
 
 #[tokio::test(start_paused = true)]
 async fn streams_outlast_a_ledger_out_of_reach() {
@@ -21,11 +24,7 @@ async fn streams_outlast_a_ledger_out_of_reach() {
     other.store.down(true);
     one.accept(&begun).await;
     for _ in 0..4 {
-        assert_eq!(
-            heartbeat(&mut messages).await,
-            pending.revision,
-            "no more than what was sent"
-        );
+        assert_eq!(heartbeat(&mut messages).await, pending.revision, "no more than what was sent");
     }
     let failure = other.refused(whole()).await;
     assert_eq!(
@@ -61,10 +60,8 @@ async fn a_loss_ends_the_streams_and_whoever_comes_back_is_told_what_there_is() 
     let replica = Replica::new();
     let begun = replica.begin("eni-1").await;
     replica.accept(&begun).await;
-    let (mut one, mut all) = (
-        replica.watch(scope("eni-1")).await,
-        replica.watch(following(whole())).await,
-    );
+    let (mut one, mut all) =
+        (replica.watch(scope("eni-1")).await, replica.watch(following(whole())).await);
     let seen = at_once(&mut one).await;
     heartbeat(&mut one).await;
     at_once(&mut all).await;
@@ -77,12 +74,7 @@ async fn a_loss_ends_the_streams_and_whoever_comes_back_is_told_what_there_is() 
     }
     replica.ens.show(&instance("i-1"), &eni("eni-1"), "InUse");
     for scope in [scope("eni-1"), whole()] {
-        let mut messages = replica
-            .watch(Scope {
-                after: seen.revision,
-                ..scope
-            })
-            .await;
+        let mut messages = replica.watch(Scope { after: seen.revision, ..scope }).await;
         let shown = at_once(&mut messages).await;
         assert_eq!(shown.state, State::Attached, "as ens shows it");
         assert!(shown.revision > seen.revision, "revisions rise through the loss");

@@ -1,5 +1,5 @@
-//! What watching costs: nothing. What following costs: about one describe a minute for each
-//! instance that is followed as a whole, and one for each batch of ENIs that are followed by name.
+//! The cost of a watch: none. The cost of following: about one describe a minute for each followed
+//! instance, and for each batch of followed ENIs.
 
 use std::time::Duration;
 
@@ -69,10 +69,8 @@ async fn without_a_follower_nothing_is_asked() {
     assert_eq!(replica.describes(), 0);
     drop(streams);
 
-    let followed = (
-        replica.watch(following(whole())).await,
-        replica.watch(following(scope("eni-1"))).await,
-    );
+    let followed =
+        (replica.watch(following(whole())).await, replica.watch(following(scope("eni-1"))).await);
     pass(MINUTE * 2).await;
     assert!(replica.describes() > 1, "{:?}", replica.ens.calls());
     drop(followed);
@@ -98,11 +96,8 @@ async fn what_is_followed_is_asked_for_in_batches_over_all_instances() {
             }
         };
         let rows = (0..20).map(sight).collect();
-        let observe = Command::Observe {
-            sent_at: replica.store.now(&instance("i-1")),
-            rows,
-            then: None,
-        };
+        let observe =
+            Command::Observe { sent_at: replica.store.now(&instance("i-1")), rows, then: None };
         replica.ledger.execute(&instance(name), &observe).await.unwrap();
         // Those that follow in time fall due together all the same.
         pass(Duration::from_secs(4)).await;
@@ -124,10 +119,7 @@ async fn what_is_followed_is_asked_for_in_batches_over_all_instances() {
     pass(MINUTE * 9).await;
     let asked = reread(&replica);
     assert!((9..=11).contains(&asked.len()), "{asked:?}");
-    assert!(
-        asked.iter().all(|ids| *ids == 41 && *ids <= MAX_IDS),
-        "they stay together: {asked:?}"
-    );
+    assert!(asked.iter().all(|ids| *ids == 41 && *ids <= MAX_IDS), "they stay together: {asked:?}");
     drop(streams);
 }
 
@@ -136,10 +128,8 @@ async fn replicas_that_follow_the_same_do_not_ask_twice() {
     let one = Replica::new();
     let other = Replica::of(one.store.deaf_replica(), one.ens.clone());
     one.attach("eni-1").await;
-    let streams = (
-        one.watch(following(whole())).await,
-        other.watch(following(scope("eni-1"))).await,
-    );
+    let streams =
+        (one.watch(following(whole())).await, other.watch(following(scope("eni-1"))).await);
     pass(MINUTE * 10).await;
     let asked = one.describes() + reread(&one).len();
     assert!((8..=16).contains(&asked), "{asked} describes in ten minutes");
@@ -155,9 +145,7 @@ async fn what_was_asked_for_lately_is_left_out() {
     heartbeat(&mut messages).await;
     for _ in 0..20 {
         pass(Duration::from_secs(30)).await;
-        replica
-            .settle("eni-1", super::here(ObservedStatus::InUse, "InUse"))
-            .await;
+        replica.settle("eni-1", super::here(ObservedStatus::InUse, "InUse")).await;
     }
     assert!(reread(&replica).is_empty(), "{:?}", reread(&replica));
 }
@@ -167,24 +155,10 @@ async fn an_ens_that_fails_is_not_asked_more_often() {
     let replica = Replica::new();
     replica.attach("eni-1").await;
     let _messages = replica.watch(following(scope("eni-1"))).await;
-    replica.ens.fail(Some(eni_gateway::ens::DescribeError::Unavailable(
-        "it is down".to_owned(),
-    )));
+    replica.ens.fail(Some(eni_gateway::ens::DescribeError::Unavailable("it is down".to_owned())));
     pass(MINUTE * 10).await;
     let asked = reread(&replica).len();
     assert!((8..=14).contains(&asked), "{asked} describes in ten minutes");
-    replica
-        .settle("eni-1", EniObservation::Unclear { text: String::new() })
-        .await;
-    assert_eq!(
-        replica
-            .ledger
-            .read(&instance("i-1"))
-            .await
-            .unwrap()
-            .record
-            .attempts
-            .len(),
-        1
-    );
+    replica.settle("eni-1", EniObservation::Unclear { text: String::new() }).await;
+    assert_eq!(replica.ledger.read(&instance("i-1")).await.unwrap().record.attempts.len(), 1);
 }

@@ -16,19 +16,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eni_gateway::attach::Attacher;
+use eni_gateway::backends::Backends;
+use eni_gateway::drain;
 use eni_gateway::ledger::command::{
     Acquire, Command, EniObservation, LockToken, Mode, ObservedStatus, Reply, SendResult,
 };
 use eni_gateway::ledger::execute::LedgerEvent as BookEvent;
 use eni_gateway::ledger::record::Attempt;
 use eni_gateway::ledger::{Bounds, Ledger, LedgerStore};
-use eni_gateway::model::{Attachment, Failure, InstanceId, InterfaceId, Revision, State, Ticket, Uid};
+use eni_gateway::model::{
+    Attachment, Failure, InstanceId, InterfaceId, Revision, State, Ticket, Uid,
+};
 use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimiter};
 use eni_gateway::telemetry::Metrics;
 use eni_gateway::tracker::Tracker;
 use eni_gateway::watch::{Coverage, Event, Hub, Scope, Settings};
 use futures_util::{FutureExt, Stream, StreamExt};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::support::ens::{Call, FakeEns};
@@ -46,21 +49,12 @@ fn eni(name: &str) -> InterfaceId {
 
 /// One ENI of `i-1`, all of it to be told once.
 fn scope(name: &str) -> Scope {
-    Scope {
-        eni: Some(eni(name)),
-        ..whole()
-    }
+    Scope { eni: Some(eni(name)), ..whole() }
 }
 
 /// All of `i-1`, to be told once.
 fn whole() -> Scope {
-    Scope {
-        instance: instance("i-1"),
-        eni: None,
-        after: Revision(0),
-        follow: false,
-        until: None,
-    }
+    Scope { instance: instance("i-1"), eni: None, after: Revision(0), follow: false, until: None }
 }
 
 fn following(scope: Scope) -> Scope {
@@ -80,7 +74,7 @@ struct Replica {
     hub: Arc<Hub<Faulty, FakeEns>>,
     metrics: Metrics,
     tasks: TaskTracker,
-    stop: CancellationToken,
+    drain: drain::Signal,
 }
 
 impl Replica {
@@ -97,51 +91,24 @@ impl Replica {
 
     /// One whose calls of ENS are bounded.
     fn within(limiter: RateLimiter, store: Faulty, ens: FakeEns) -> Self {
-        let bounds = Bounds {
-            limit: 200,
-            ..Bounds::default()
-        };
-        let observer = Arc::new(|event: BookEvent<'_>| assert!(matches!(event, BookEvent::Changed(_)), "{event:?}"));
+        let bounds = Bounds { limit: 200, ..Bounds::default() };
+        let observer = Arc::new(|event: BookEvent<'_>| {
+            assert!(matches!(event, BookEvent::Changed(_)), "{event:?}")
+        });
         let ledger = Arc::new(Ledger::new(store.clone(), bounds, observer));
         let metrics = Metrics::new("0", "test").unwrap();
-        let (tasks, stop, cloud) = (TaskTracker::new(), CancellationToken::new(), Arc::new(ens.clone()));
-        let timeout = Duration::from_secs(8);
-        let attacher = Attacher::new(
-            ledger.clone(),
-            cloud.clone(),
-            limiter.clone(),
-            timeout,
-            metrics.clone(),
-            tasks.clone(),
-        );
-        let tracker = Arc::new(Tracker::new(
-            ledger.clone(),
-            cloud.clone(),
-            limiter.clone(),
-            Arc::new(attacher),
-            metrics.clone(),
-            tasks.clone(),
-        ));
-        let settings = Settings::default();
-        let hub = Hub::new(
-            ledger.clone(),
-            cloud,
+        let (tasks, drain) = (TaskTracker::new(), drain::Signal::default());
+        let backends = Backends {
+            ledger: ledger.clone(),
+            ens: Arc::new(ens.clone()),
             limiter,
-            tracker,
-            metrics.clone(),
-            settings,
-            tasks.clone(),
-            stop.clone(),
-        );
-        Self {
-            store,
-            ens,
-            ledger,
-            hub,
-            metrics,
-            tasks,
-            stop,
-        }
+            metrics: metrics.clone(),
+        };
+        let timeout = Duration::from_secs(8);
+        let attacher = Attacher::new(backends.clone(), timeout, tasks.clone(), drain.watch());
+        let tracker = Arc::new(Tracker::new(backends.clone(), Arc::new(attacher), tasks.clone()));
+        let hub = Hub::new(backends, tracker, Settings::default(), tasks.clone(), drain.watch());
+        Self { store, ens, ledger, hub, metrics, tasks, drain }
     }
 
     async fn watch(&self, scope: Scope) -> Messages {
@@ -165,12 +132,7 @@ impl Replica {
     /// Has the ledger show the whole instance as known: nobody need ask ENS.
     async fn observe(&self) {
         let sent_at = self.store.now(&instance("i-1"));
-        self.execute(Command::Observe {
-            sent_at,
-            rows: Vec::new(),
-            then: None,
-        })
-        .await;
+        self.execute(Command::Observe { sent_at, rows: Vec::new(), then: None }).await;
     }
 
     /// An attempt with its send written.
@@ -188,19 +150,13 @@ impl Replica {
         loop {
             match self.execute(command).await {
                 Reply::Reserved { grant, attempt, .. } => {
-                    return Begun {
-                        attempt,
-                        hold: grant.token,
-                    };
+                    return Begun { attempt, hold: grant.token };
                 }
                 Reply::Granted { stale: true, .. } => {
                     let sent_at = self.store.now(&instance("i-1"));
                     let rows = self.occupied().await;
-                    command = Command::Observe {
-                        sent_at,
-                        rows,
-                        then: Some(Box::new(enter.clone())),
-                    };
+                    command =
+                        Command::Observe { sent_at, rows, then: Some(Box::new(enter.clone())) };
                 }
                 other => panic!("{name} cannot begin: {other:?}"),
             }
@@ -210,14 +166,12 @@ impl Replica {
     /// What a describe of the instance would show of what the ledger has there.
     async fn occupied(&self) -> Vec<eni_gateway::ledger::command::ObservedEni> {
         let record = self.ledger.read(&instance("i-1")).await.unwrap().record;
-        let here = record
-            .attempts
-            .values()
-            .filter(|attempt| attempt.attachment.state == State::Attached);
+        let here =
+            record.attempts.values().filter(|attempt| attempt.state.kind() == State::Attached);
         here.map(|attempt| eni_gateway::ledger::command::ObservedEni {
-            eni: attempt.attachment.eni.clone(),
+            eni: attempt.eni.clone(),
             status: ObservedStatus::InUse,
-            text: attempt.attachment.ens_status.clone(),
+            text: attempt.ens_status.clone(),
             primary: false,
         })
         .collect()
@@ -235,23 +189,14 @@ impl Replica {
     }
 
     async fn accept(&self, begun: &Begun) {
-        self.answer(
-            begun,
-            SendResult::Accepted {
-                ens_request_id: "R-1".to_owned(),
-            },
-        )
-        .await;
+        self.answer(begun, SendResult::Accepted { ens_request_id: "R-1".to_owned() }).await;
     }
 
     async fn settle(&self, name: &str, finding: EniObservation) {
         pass(Duration::from_millis(1)).await;
         let sent_at = self.store.now(&instance("i-1"));
-        self.execute(Command::RecordStatuses {
-            sent_at,
-            findings: vec![(eni(name), finding)],
-        })
-        .await;
+        self.execute(Command::RecordStatuses { sent_at, findings: vec![(eni(name), finding)] })
+            .await;
     }
 
     /// Begun, accepted, and shown InUse by ENS.
@@ -266,13 +211,7 @@ impl Replica {
     async fn detach(&self, name: &str) {
         pass(Duration::from_secs(11)).await;
         self.ens.show(&instance("i-1"), &eni(name), "Available");
-        self.settle(
-            name,
-            EniObservation::Available {
-                text: "Available".to_owned(),
-            },
-        )
-        .await;
+        self.settle(name, EniObservation::Available { text: "Available".to_owned() }).await;
     }
 
     async fn revision(&self) -> Revision {
@@ -281,11 +220,7 @@ impl Replica {
 
     /// How often ENS was asked for everything on an instance.
     fn describes(&self) -> usize {
-        self.ens
-            .calls()
-            .iter()
-            .filter(|call| matches!(call, Call::InterfacesOf(_)))
-            .count()
+        self.ens.calls().iter().filter(|call| matches!(call, Call::InterfacesOf(_))).count()
     }
 }
 
@@ -296,10 +231,7 @@ struct Begun {
 }
 
 fn here(status: ObservedStatus, text: &str) -> EniObservation {
-    EniObservation::Here {
-        status,
-        text: text.to_owned(),
-    }
+    EniObservation::Here { status, text: text.to_owned() }
 }
 
 /// The next attachment; heartbeats before it are passed over.
@@ -356,9 +288,5 @@ fn pending(messages: &mut Messages) -> Option<Option<Result<Event, Failure>>> {
 }
 
 fn states(attachment: &Attachment) -> Vec<State> {
-    attachment
-        .transitions
-        .iter()
-        .map(|transition| transition.state)
-        .collect()
+    attachment.transitions.iter().map(|transition| transition.state).collect()
 }

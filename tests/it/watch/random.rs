@@ -1,4 +1,4 @@
-//! Whatever happens, in whatever order: the revisions that a watcher sees rise, and it sees the last one.
+//! In any order of events, a watcher's revisions rise, and it receives the last one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,24 +21,11 @@ enum Op {
     Withdraw(usize),
     Unanswered(usize),
     Settle(usize, EniObservation),
-    Open {
-        eni: Option<usize>,
-        follow: bool,
-        replica: usize,
-    },
-    Read {
-        watcher: usize,
-        messages: usize,
-    },
-    Resume {
-        watcher: usize,
-        replica: usize,
-    },
+    Open { eni: Option<usize>, follow: bool, replica: usize },
+    Read { watcher: usize, messages: usize },
+    Resume { watcher: usize, replica: usize },
     Pass(u64),
-    Down {
-        replica: usize,
-        down: bool,
-    },
+    Down { replica: usize, down: bool },
 }
 
 fn finding() -> impl Strategy<Value = EniObservation> {
@@ -47,9 +34,7 @@ fn finding() -> impl Strategy<Value = EniObservation> {
         Just(here(ObservedStatus::InUse, "InUse")),
         Just(here(ObservedStatus::InUse, "InUse")),
         Just(here(ObservedStatus::Detaching, "Detaching")),
-        Just(EniObservation::Available {
-            text: "Available".to_owned()
-        }),
+        Just(EniObservation::Available { text: "Available".to_owned() }),
         Just(EniObservation::Missing),
         Just(EniObservation::Unclear { text: "Odd".to_owned() }),
     ]
@@ -140,11 +125,7 @@ impl Run {
     fn new() -> Self {
         let one = Replica::new();
         let other = Replica::of(one.store.deaf_replica(), one.ens.clone());
-        Self {
-            replicas: [one, other],
-            begun: BTreeMap::new(),
-            watchers: Vec::new(),
-        }
+        Self { replicas: [one, other], begun: BTreeMap::new(), watchers: Vec::new() }
     }
 
     /// The replica that acts: one whose ledger is there.
@@ -164,43 +145,29 @@ impl Run {
                 let record = self.actor().ledger.read(&instance("i-1")).await.unwrap().record;
                 let there = record.attempts.get(&eni(ENIS[which]));
                 let ended = there.is_none_or(|attempt| {
-                    let state = attempt.attachment.state;
+                    let state = attempt.state.kind();
                     state.is_terminal() && state != eni_gateway::model::State::Attached
                 });
                 if ended
-                    && record
-                        .lock
-                        .is_none_or(|lock| lock.expires_at < self.actor().store.now(&instance("i-1")))
+                    && record.lock.is_none_or(|lock| {
+                        lock.expires_at < self.actor().store.now(&instance("i-1"))
+                    })
                 {
                     let begun = self.actor().begin(ENIS[which]).await;
                     self.begun.insert(which, begun);
                 }
             }
             Op::Accept(which) => {
-                self.answer(
-                    which,
-                    SendResult::Accepted {
-                        ens_request_id: "R".to_owned(),
-                    },
-                )
-                .await;
+                self.answer(which, SendResult::Accepted { ens_request_id: "R".to_owned() }).await;
             }
             Op::Withdraw(which) => self.answer(which, SendResult::NoEffect).await,
             Op::Unanswered(which) => self.answer(which, SendResult::NoResponse).await,
             Op::Settle(which, finding) => self.actor().settle(ENIS[which], finding).await,
-            Op::Open {
-                eni: which,
-                follow,
-                replica,
-            } => {
+            Op::Open { eni: which, follow, replica } => {
                 let eni = which.map(|which| eni(ENIS[which]));
                 let scope = Scope { eni, follow, ..whole() };
-                let mut watcher = Watcher {
-                    scope,
-                    messages: None,
-                    last: Revision(0),
-                    seen: BTreeMap::new(),
-                };
+                let mut watcher =
+                    Watcher { scope, messages: None, last: Revision(0), seen: BTreeMap::new() };
                 watcher.open(&self.replicas[replica]).await;
                 self.watchers.push(watcher);
             }
@@ -249,7 +216,7 @@ impl Run {
         for watcher in &self.watchers {
             for (eni, attempt) in &record.attempts {
                 if watcher.scope.eni.as_ref().is_none_or(|scope| scope == eni) {
-                    let last = Some(&attempt.attachment.revision);
+                    let last = Some(&attempt.revision);
                     assert_eq!(watcher.seen.get(eni), last, "the last of {eni}");
                 }
             }

@@ -1,5 +1,4 @@
-//! What a read claims where ENS could not be asked: what the ledger knows and how old that is, or a
-//! reason; never "none".
+//! Reads while ENS is unreachable: the ledger's state with its age, or a reason; never "none".
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +6,8 @@ use std::time::Duration;
 use eni_gateway::ens::{DescribeError, EnsRefusal};
 use eni_gateway::ledger::LedgerStore;
 use eni_gateway::ledger::command::ObservedStatus;
-use eni_gateway::model::{Code, Failure, Reason, Revision, State};
-use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimiter, StoreUnreachable};
+use eni_gateway::model::{Code, Failure, Outage, Reason, Revision, State};
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimiter};
 use eni_gateway::watch::{Coverage, Scope};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -18,7 +17,8 @@ use crate::support::ens::FakeEns;
 use crate::support::ledger::Faulty;
 
 use super::{
-    Replica, at_once, attachment, beat, end, eni, following, heartbeat, here, instance, pass, pending, scope, whole,
+    Replica, at_once, attachment, beat, end, eni, following, heartbeat, here, instance, pass,
+    pending, scope, whole,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -38,16 +38,11 @@ fn refusal(code: &str) -> EnsRefusal {
 /// Every way in which ENS may not be asked, and the reason that a read has for it.
 fn faults() -> Vec<(DescribeError, Reason)> {
     let refused = |code| DescribeError::Refused(refusal(code));
-    let throttled = |retry_after| DescribeError::Throttled {
-        refusal: refusal("Throttling.User"),
-        retry_after,
-    };
+    let throttled =
+        |retry_after| DescribeError::Throttled { refusal: refusal("Throttling.User"), retry_after };
     let no_key = Failure::new(Reason::EnsCredentialsRejected, "no ens credentials");
     vec![
-        (
-            DescribeError::Unavailable("it is down".to_owned()),
-            Reason::EnsUnavailable,
-        ),
+        (DescribeError::Unavailable("it is down".to_owned()), Reason::EnsUnavailable),
         (DescribeError::Incomplete, Reason::EnsUnavailable),
         (throttled(None), Reason::EnsThrottled),
         (throttled(Some(Duration::from_secs(3))), Reason::EnsThrottled),
@@ -61,10 +56,7 @@ fn faults() -> Vec<(DescribeError, Reason)> {
         // Codes of attaches say nothing about a read.
         (refused("EniPerInstanceLimitExceeded"), Reason::EnsError),
         (refused("InvalidOperation.InvalidEniStatus"), Reason::EnsError),
-        (
-            DescribeError::UnknownId(refusal("InvalidEniId.NotFound")),
-            Reason::EnsError,
-        ),
+        (DescribeError::UnknownId(refusal("InvalidEniId.NotFound")), Reason::EnsError),
     ]
 }
 
@@ -86,11 +78,7 @@ async fn what_neither_the_ledger_nor_ens_answers_fails_with_a_reads_reason() {
         replica.ens.fail(Some(fault));
         let listed = replica.hub.list(&instance("i-1"), soon()).await;
         is_of_a_read(&listed.unwrap_err(), reason);
-        let got = replica
-            .hub
-            .get(&instance("i-1"), &eni("eni-1"), soon())
-            .await
-            .unwrap_err();
+        let got = replica.hub.get(&instance("i-1"), &eni("eni-1"), soon()).await.unwrap_err();
         is_of_a_read(&got, reason);
         assert_eq!(got.metadata["networkInterfaceId"], "eni-1");
         for scope in [whole(), scope("eni-1"), following(scope("eni-1"))] {
@@ -163,16 +151,11 @@ async fn a_ledger_that_lost_writes_does_not_claim_what_it_observed_before() {
 async fn a_follower_is_told_that_something_may_be_missing_and_when_it_no_longer_is() {
     let replica = Replica::new();
     replica.ens.show(&instance("i-1"), &eni("eni-1"), "InUse");
-    replica
-        .ens
-        .fail(Some(DescribeError::Unavailable("it is down".to_owned())));
+    replica.ens.fail(Some(DescribeError::Unavailable("it is down".to_owned())));
     let mut streams = Vec::new();
     for _ in 0..50 {
         let mut messages = replica.watch(following(whole())).await;
-        let unknown = Coverage {
-            observed_at: None,
-            incomplete: true,
-        };
+        let unknown = Coverage { observed_at: None, incomplete: true };
         assert_eq!(beat(&mut messages).await, (Revision(0), unknown));
         streams.push(messages);
     }
@@ -243,11 +226,7 @@ async fn a_follower_of_what_can_no_longer_be_asked_is_told_within_a_minute() {
     replica.ens.fail(Some(DescribeError::Refused(refusal("NoPermission"))));
     let began = Instant::now();
     while !beat(&mut messages).await.1.incomplete {}
-    assert!(
-        began.elapsed() <= MINUTE + Duration::from_secs(15),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() <= MINUTE + Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -321,10 +300,8 @@ async fn reads_do_not_queue_for_a_budget_that_others_take() {
         }
         // A drain that moves the watches of many instances.
         let began = Instant::now();
-        let scopes = names.iter().map(|name| Scope {
-            instance: name.clone(),
-            ..following(whole())
-        });
+        let scopes =
+            names.iter().map(|name| Scope { instance: name.clone(), ..following(whole()) });
         let watches = join_all(scopes.map(|scope| replica.watch(scope))).await;
         assert!(began.elapsed() <= Duration::from_millis(1500), "{:?}", began.elapsed());
         for mut messages in watches {
@@ -341,10 +318,7 @@ async fn reads_do_not_queue_for_a_budget_that_others_take() {
 async fn a_counter_that_cannot_be_reached_is_told_so() {
     let down = RateLimiter::new(Arc::new(|_| {
         async {
-            Err(StoreUnreachable {
-                why: "the store cannot be reached".to_owned(),
-                down_for: Duration::ZERO,
-            })
+            Err(Outage { why: "the store cannot be reached".to_owned(), down_for: Duration::ZERO })
         }
         .boxed()
     }));

@@ -1,7 +1,8 @@
-//! Replicas that share a ledger show the same; a watcher may go from one to another.
+//! Replicas that share a ledger show the same; a watcher may change replicas.
 
 use std::time::Duration;
 
+use eni_gateway::drain::Phase;
 use eni_gateway::ledger::command::ObservedStatus;
 use eni_gateway::model::State;
 use eni_gateway::watch::Scope;
@@ -55,15 +56,10 @@ async fn a_watcher_that_comes_back_elsewhere_sees_the_end_once() {
     let seen = at_once(&mut messages).await;
     one.accept(&begun).await;
     one.settle("eni-1", here(ObservedStatus::InUse, "InUse")).await;
-    one.stop.cancel();
+    one.drain.enter(Phase::Draining);
     assert!(end(&mut messages).await.1.is_some());
 
-    let mut messages = other
-        .watch(Scope {
-            after: seen.revision,
-            ..scope("eni-1")
-        })
-        .await;
+    let mut messages = other.watch(Scope { after: seen.revision, ..scope("eni-1") }).await;
     let (seen, ended) = end(&mut messages).await;
     assert_eq!((seen.len(), ended), (1, None));
     assert_eq!(states(&seen[0]), [State::Pending, State::Attaching, State::Attached]);

@@ -1,4 +1,4 @@
-//! What a stream says, in which order, and what it leaves out.
+//! The messages of a stream, their order, and what it skips.
 
 use std::time::Duration;
 
@@ -6,7 +6,10 @@ use eni_gateway::ledger::command::{ObservedStatus, SendResult};
 use eni_gateway::model::{Reason, Revision, State};
 use futures_util::StreamExt;
 
-use super::{Replica, at_once, attachment, end, following, heartbeat, here, pass, pending, scope, states, whole};
+use super::{
+    Replica, at_once, attachment, end, following, heartbeat, here, pass, pending, scope, states,
+    whole,
+};
 
 #[tokio::test(start_paused = true)]
 async fn first_what_is_there_in_the_order_of_its_revisions_then_a_heartbeat_then_what_changes() {
@@ -18,11 +21,7 @@ async fn first_what_is_there_in_the_order_of_its_revisions_then_a_heartbeat_then
     let (first, second) = (at_once(&mut messages).await, at_once(&mut messages).await);
     assert_eq!((first.eni.as_str(), first.state), ("eni-2", State::Attached));
     assert_eq!((second.eni.as_str(), second.state), ("eni-1", State::Pending));
-    assert_eq!(
-        heartbeat(&mut messages).await,
-        second.revision,
-        "everything up to here was sent"
-    );
+    assert_eq!(heartbeat(&mut messages).await, second.revision, "everything up to here was sent");
 
     replica.accept(&begun).await;
     assert_eq!(at_once(&mut messages).await.state, State::Attaching);
@@ -40,10 +39,7 @@ async fn a_stream_that_is_resumed_sends_only_what_is_newer() {
     let seen = at_once(&mut messages).await.revision;
     drop(messages);
 
-    let resumed = |after| eni_gateway::watch::Scope {
-        after,
-        ..scope("eni-1")
-    };
+    let resumed = |after| eni_gateway::watch::Scope { after, ..scope("eni-1") };
     let mut messages = replica.watch(resumed(seen)).await;
     assert_eq!(heartbeat(&mut messages).await, seen);
     drop(messages);
@@ -69,12 +65,8 @@ async fn one_who_knows_more_than_there_is_gets_everything() {
     let replica = Replica::new();
     replica.attach("eni-1").await;
     let ahead = Revision(replica.revision().await.0 + 1);
-    let mut messages = replica
-        .watch(eni_gateway::watch::Scope {
-            after: ahead,
-            ..scope("eni-1")
-        })
-        .await;
+    let mut messages =
+        replica.watch(eni_gateway::watch::Scope { after: ahead, ..scope("eni-1") }).await;
     let shown = at_once(&mut messages).await;
     assert!(shown.revision < ahead);
     assert_eq!(heartbeat(&mut messages).await, shown.revision);
@@ -89,9 +81,7 @@ async fn a_slow_reader_misses_states_between_and_never_the_last() {
 
     replica.answer(&begun, SendResult::NoResponse).await;
     replica.accept(&begun).await;
-    replica
-        .settle("eni-1", here(ObservedStatus::Attaching, "Attaching"))
-        .await;
+    replica.settle("eni-1", here(ObservedStatus::Attaching, "Attaching")).await;
     replica.settle("eni-1", here(ObservedStatus::InUse, "InUse")).await;
 
     let last = at_once(&mut messages).await;
@@ -156,14 +146,12 @@ async fn streams_and_the_age_of_what_they_tell_are_counted() {
     let replica = Replica::new();
     let begun = replica.begin("eni-1").await;
     let mut messages = replica.watch(scope("eni-1")).await;
-    let line = |line: &str| replica.metrics.exposition().unwrap().lines().any(|other| other == line);
+    let line =
+        |line: &str| replica.metrics.exposition().unwrap().lines().any(|other| other == line);
     assert!(line("eni_gateway_watch_streams 1"));
     at_once(&mut messages).await;
     heartbeat(&mut messages).await;
-    assert!(
-        !line("eni_gateway_watch_lag_seconds_count 1"),
-        "what was there before is not late"
-    );
+    assert!(!line("eni_gateway_watch_lag_seconds_count 1"), "what was there before is not late");
     replica.accept(&begun).await;
     pass(Duration::from_secs(2)).await;
     at_once(&mut messages).await;

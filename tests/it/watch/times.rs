@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use eni_gateway::drain::Phase;
 use eni_gateway::ledger::command::ObservedStatus;
 use eni_gateway::model::{Code, Reason};
 use eni_gateway::watch::{Coverage, Event, Scope};
@@ -42,11 +43,7 @@ async fn each_stream_has_its_heartbeat_after_its_own_last_message() {
     assert_eq!(
         (beat, told.elapsed()),
         (
-            Event::Heartbeat {
-                revision,
-                interval: HEARTBEAT,
-                coverage: Coverage::default()
-            },
+            Event::Heartbeat { revision, interval: HEARTBEAT, coverage: Coverage::default() },
             HEARTBEAT
         )
     );
@@ -60,10 +57,7 @@ async fn a_stream_grows_old_give_or_take_a_tenth() {
     let mut messages = replica.watch(following(whole())).await;
     let (_, ended) = end(&mut messages).await;
     let failure = ended.unwrap();
-    assert_eq!(
-        (failure.reason, failure.code),
-        (Reason::StreamTooOld, Code::Unavailable)
-    );
+    assert_eq!((failure.reason, failure.code), (Reason::StreamTooOld, Code::Unavailable));
     let (least, most) = (Duration::from_secs(54 * 60), Duration::from_secs(66 * 60));
     assert!((least..=most).contains(&began.elapsed()), "{:?}", began.elapsed());
 }
@@ -72,12 +66,7 @@ async fn a_stream_grows_old_give_or_take_a_tenth() {
 async fn the_callers_own_deadline_ends_the_stream() {
     let replica = Replica::new();
     let until = Instant::now() + Duration::from_secs(20);
-    let mut messages = replica
-        .watch(Scope {
-            until: Some(until),
-            ..following(whole())
-        })
-        .await;
+    let mut messages = replica.watch(Scope { until: Some(until), ..following(whole()) }).await;
     let (_, ended) = end(&mut messages).await;
     assert_eq!(ended.unwrap().code, Code::DeadlineExceeded);
     assert_eq!(Instant::now(), until);
@@ -95,7 +84,7 @@ async fn a_replica_that_goes_away_ends_every_stream_and_opens_no_other() {
         while !matches!(messages.next().await, Some(Ok(Event::Heartbeat { .. }))) {}
     }
     let stopped = Instant::now();
-    replica.stop.cancel();
+    replica.drain.enter(Phase::Draining);
     for messages in &mut streams {
         let (seen, ended) = end(messages).await;
         assert_eq!((seen.len(), ended.unwrap().reason), (0, Reason::Draining));

@@ -1,5 +1,5 @@
-//! One gateway's connection to the ledger: messages that are slow or lost, a server that is out of reach or another one by now,
-//! hints that come late or never.
+//! One gateway's connection to the ledger: slow or lost messages, an unreachable or replaced
+//! server, late or lost notifications.
 
 mod server;
 
@@ -9,23 +9,24 @@ use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::ledger::{
-    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Partition, Proposal, RequestKey, Snapshot, Verdict,
+    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Partition, Proposal, RequestKey,
+    Snapshot, Verdict,
 };
-use eni_gateway::model::{InstanceId, Timestamp};
-use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, StoreUnreachable};
+use eni_gateway::model::{InstanceId, Outage, Timestamp};
+use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore};
 use tokio::time::Instant;
 
-use crate::judge::Clock;
-use crate::life::Life;
-use crate::mutations::Mutation;
+use crate::checks::Clock;
+use crate::mutation::Mutation;
 use crate::network::exchange;
+use crate::process_state::ProcessState;
 use crate::run::Simulation;
 
 pub(crate) use server::Server;
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How long it takes to learn that nobody listens.
+/// Time until a refused connection is known.
 const REFUSED: Duration = Duration::from_millis(5);
 
 /// One gateway's connection. Clones are the same connection.
@@ -34,10 +35,10 @@ pub(crate) struct Link(Arc<Shared>);
 
 struct Shared {
     simulation: Arc<Simulation>,
-    life: Life,
+    process: ProcessState,
     gateway: String,
     server: Mutex<Arc<Server>>,
-    /// Since when nobody can be reached.
+    /// Since when no server is reachable.
     cut: Mutex<Option<Instant>>,
     changes: ChangeNotifier,
     /// Each partition as it was seen last.
@@ -45,10 +46,15 @@ struct Shared {
 }
 
 impl Link {
-    pub(crate) fn new(simulation: Arc<Simulation>, life: Life, gateway: String, server: Arc<Server>) -> Self {
+    pub(crate) fn new(
+        simulation: Arc<Simulation>,
+        process: ProcessState,
+        gateway: String,
+        server: Arc<Server>,
+    ) -> Self {
         Self(Arc::new(Shared {
             simulation,
-            life,
+            process,
             gateway,
             server: Mutex::new(server),
             cut: Mutex::default(),
@@ -92,9 +98,9 @@ impl Link {
         &self,
         work: impl FnOnce(&Link, &Server) -> T + Send + 'static,
     ) -> Result<T, LedgerError> {
-        let Shared { simulation, life, .. } = &*self.0;
+        let Shared { simulation, process, .. } = &*self.0;
         if let Some(down_for) = self.cut_for() {
-            life.pass().await;
+            process.pass().await;
             tokio::time::sleep(REFUSED).await;
             return Err(LedgerError::not_applied("connection refused").with_outage(down_for));
         }
@@ -103,21 +109,19 @@ impl Link {
             let server = link.server();
             work(&link, &server)
         };
-        let answer = exchange(simulation, life, quality, PATIENCE, work).await;
+        let answer = exchange(simulation, process, quality, PATIENCE, work).await;
         answer.map_err(|_| LedgerError::outcome_unknown("no answer in time"))
     }
 
     fn calls(&self, instance: &InstanceId, request: Option<&RequestKey>) {
-        let Shared {
-            simulation, gateway, ..
-        } = &*self.0;
+        let Shared { simulation, gateway, .. } = &*self.0;
         simulation.progress.calls_ledger(simulation, gateway, instance, request);
     }
 
     fn saw(&self, instance: &InstanceId, request: Option<&RequestKey>, snapshot: &Snapshot) {
         let (index, partition) = (PartitionId::of(instance).index(), &snapshot.partition);
         if let Some(request) = request {
-            self.0.simulation.judge.knows(request.id, &snapshot.record);
+            self.0.simulation.checks.knows(request.id, &snapshot.record);
         }
         self.0.seen.lock().unwrap().insert(index, partition.clone());
         let Shared { simulation, .. } = &*self.0;
@@ -130,10 +134,8 @@ impl Link {
 }
 
 impl RateLimitStore for Link {
-    async fn take(&self, request: RateLimitRequest) -> Result<RateLimitDecision, StoreUnreachable> {
-        let Shared {
-            simulation, gateway, ..
-        } = &*self.0;
+    async fn take(&self, request: RateLimitRequest) -> Result<RateLimitDecision, Outage> {
+        let Shared { simulation, gateway, .. } = &*self.0;
         let now = || simulation.history.elapsed();
         simulation.progress.ordered(gateway, request, now());
         if let Some(wait) = Mutation::starves(&simulation.plan, request) {
@@ -149,7 +151,11 @@ impl RateLimitStore for Link {
 }
 
 impl LedgerStore for Link {
-    async fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Result<Snapshot, LedgerError> {
+    async fn read(
+        &self,
+        instance: &InstanceId,
+        request: Option<&RequestKey>,
+    ) -> Result<Snapshot, LedgerError> {
         self.calls(instance, request);
         let (id, key) = (instance.clone(), request.cloned());
         let snapshot = self.ask(move |_, server| server.look(&id, key.as_ref())).await?;
@@ -162,21 +168,11 @@ impl LedgerStore for Link {
         let sent = proposal.clone();
         let verdict = self
             .ask(move |link, server| {
-                let Shared {
-                    simulation, gateway, ..
-                } = &*link.0;
+                let Shared { simulation, gateway, .. } = &*link.0;
                 let commit = server.commit(&sent);
                 if let Some(before) = &commit.before {
                     let lost = !std::ptr::eq(server, Arc::as_ptr(&simulation.primary()));
-                    simulation.committed(
-                        gateway,
-                        &sent,
-                        before,
-                        Clock {
-                            now: server.now(),
-                            lost,
-                        },
-                    );
+                    simulation.committed(gateway, &sent, before, Clock { now: server.now(), lost });
                 }
                 commit.verdict
             })
@@ -211,8 +207,7 @@ impl LedgerStore for Link {
         due: Vec<InstanceId>,
         visibility: Duration,
     ) -> Result<Vec<InstanceId>, LedgerError> {
-        self.ask(move |_, server| server.claim_reconciliations(due, visibility))
-            .await
+        self.ask(move |_, server| server.claim_reconciliations(due, visibility)).await
     }
 
     fn changes(&self) -> &ChangeNotifier {
@@ -225,17 +220,11 @@ impl LedgerStore for Link {
 
     fn partition(&self, instance: &InstanceId) -> Partition {
         let seen = self.0.seen.lock().unwrap();
-        seen.get(&PartitionId::of(instance).index())
-            .cloned()
-            .unwrap_or_default()
+        seen.get(&PartitionId::of(instance).index()).cloned().unwrap_or_default()
     }
 
     fn health(&self) -> Health {
         let up = self.cut_for().is_none();
-        Health {
-            up,
-            reached: true,
-            ..Health::default()
-        }
+        Health { up, reached: true, ..Health::default() }
     }
 }

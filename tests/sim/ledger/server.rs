@@ -1,5 +1,5 @@
-//! A server that keeps records, as Redis does: the memory ledger, with an epoch for each partition and a replication id that changes
-//! when it restarts or another one takes its place.
+//! A server with records, like Redis: the memory ledger with an epoch for each partition. Its
+//! replication id changes at a restart or a failover.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::ledger::{
-    Bounds, Due, Effects, LedgerStore as _, MAX_CLOCK_DIFFERENCE, Memory, Partition, Proposal, Record, RequestKey,
-    Snapshot, Verdict,
+    Bounds, Due, Effects, LedgerStore as _, MAX_CLOCK_DIFFERENCE, Memory, Partition, Proposal,
+    Record, RequestKey, Snapshot, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp, random};
 use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore as _, Rates};
 use futures_util::FutureExt as _;
 
-use crate::mutations::Mutation;
+use crate::mutation::Mutation;
 use crate::plan::Plan;
 
 /// How long a renewal without a hold closes a partition: only the epoch's text must be another one.
@@ -73,10 +73,8 @@ impl Server {
     pub(crate) fn fresh(plan: &Plan, start: Timestamp) -> Self {
         let rates = Rates::new(plan.attach_per_second, plan.describe_per_second).unwrap();
         let replication_id = replication_id();
-        let open = Epoch {
-            replication_id: replication_id.clone(),
-            hold_until: Timestamp::default(),
-        };
+        let open =
+            Epoch { replication_id: replication_id.clone(), hold_until: Timestamp::default() };
         Self {
             bounds: plan.bounds.clone(),
             hold: Mutation::hold(plan),
@@ -90,13 +88,10 @@ impl Server {
         }
     }
 
-    /// What a replica holds that hears no more from now on.
+    /// What a replica has that receives no more writes from now on.
     pub(crate) fn fork(&self) -> Replica {
         let state = self.state.lock().unwrap();
-        Replica(State {
-            memory: state.memory.fork(),
-            ..state.clone()
-        })
+        Replica(State { memory: state.memory.fork(), ..state.clone() })
     }
 
     /// That replica as the new primary.
@@ -106,10 +101,7 @@ impl Server {
             hold: self.hold,
             blind: self.blind,
             rates: self.rates,
-            state: Mutex::new(State {
-                replication_id: replication_id(),
-                ..replica.0
-            }),
+            state: Mutex::new(State { replication_id: replication_id(), ..replica.0 }),
         }
     }
 
@@ -125,8 +117,9 @@ impl Server {
         state.epochs.clear();
     }
 
-    /// Its clock is set forward, or back if negative, and the gateways do what they do when they see that: epochs are renewed, with a
-    /// hold where one was not over, and the queues are put right.
+    /// Its clock is set forward, or back if negative, and the gateways do what they do when they
+    /// see that: epochs are renewed, with a hold where one was not over, and the queues are put
+    /// right.
     pub(crate) fn step_clock(&self, micros: i64) {
         let mut state = self.state.lock().unwrap();
         let before = state.memory.clock();
@@ -135,13 +128,8 @@ impl Server {
             return;
         }
         let now = state.memory.clock();
-        let State {
-            replication_id, epochs, ..
-        } = &mut *state;
-        for epoch in epochs
-            .values_mut()
-            .filter(|epoch| epoch.replication_id == *replication_id)
-        {
+        let State { replication_id, epochs, .. } = &mut *state;
+        for epoch in epochs.values_mut().filter(|epoch| epoch.replication_id == *replication_id) {
             let hold = if epoch.hold_until > before { self.hold } else { NO_HOLD };
             epoch.hold_until = now + hold;
         }
@@ -156,13 +144,10 @@ impl Server {
     pub(crate) fn look(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Snapshot {
         let mut state = self.state.lock().unwrap();
         let partition = state.settle(instance, self.hold);
-        Snapshot {
-            partition,
-            ..state.read(instance, request)
-        }
+        Snapshot { partition, ..state.read(instance, request) }
     }
 
-    /// The record, looked at by nobody who would open its partition.
+    /// The record, read without opening its partition.
     pub(crate) fn peek(&self, instance: &InstanceId) -> Record {
         self.state.lock().unwrap().read(instance, None).record
     }
@@ -172,31 +157,19 @@ impl Server {
         let instance = &proposal.instance;
         let partition = state.settle(instance, self.hold);
         if proposal.partition.epoch != partition.epoch {
-            let found = Snapshot {
-                partition,
-                ..state.read(instance, proposal.request.as_ref())
-            };
-            return Commit {
-                verdict: Verdict::Conflict(Box::new(found)),
-                before: None,
-            };
+            let found = Snapshot { partition, ..state.read(instance, proposal.request.as_ref()) };
+            return Commit { verdict: Verdict::Conflict(Box::new(found)), before: None };
         }
         let before = state.read(instance, None).record;
         let version = match self.blind {
             true => state.read(instance, None).version,
             false => proposal.version,
         };
-        let stored = Proposal {
-            version,
-            partition: state.memory.partition(instance),
-            ..proposal.clone()
-        };
+        let stored =
+            Proposal { version, partition: state.memory.partition(instance), ..proposal.clone() };
         let verdict = at_once(state.memory.commit(&stored));
         match verdict {
-            Verdict::Committed { .. } => Commit {
-                verdict,
-                before: Some(before),
-            },
+            Verdict::Committed { .. } => Commit { verdict, before: Some(before) },
             Verdict::Conflict(found) => Commit {
                 verdict: Verdict::Conflict(Box::new(Snapshot { partition, ..*found })),
                 before: None,
@@ -238,7 +211,11 @@ impl Server {
         at_once(self.state.lock().unwrap().memory.due_reconciliations(most))
     }
 
-    pub(crate) fn claim_reconciliations(&self, due: Vec<InstanceId>, visibility: Duration) -> Vec<InstanceId> {
+    pub(crate) fn claim_reconciliations(
+        &self,
+        due: Vec<InstanceId>,
+        visibility: Duration,
+    ) -> Vec<InstanceId> {
         at_once(self.state.lock().unwrap().memory.claim_reconciliations(due, visibility))
     }
 
@@ -255,10 +232,8 @@ impl State {
     /// The partition's epoch; one that is missing, or of another server, is renewed with a hold.
     fn settle(&mut self, instance: &InstanceId, hold: Duration) -> Partition {
         let index = PartitionId::of(instance).index();
-        let current = self
-            .epochs
-            .get(&index)
-            .filter(|epoch| epoch.replication_id == self.replication_id);
+        let current =
+            self.epochs.get(&index).filter(|epoch| epoch.replication_id == self.replication_id);
         if let Some(epoch) = current {
             return epoch.partition();
         }

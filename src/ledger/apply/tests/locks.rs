@@ -4,10 +4,7 @@ use crate::model::Reason;
 #[test]
 fn the_first_comer_gets_the_lock_and_the_others_queue_in_order() {
     let mut desk = Desk::new();
-    assert!(matches!(
-        desk.enter(1, "eni-1", Mode::Enqueue),
-        Reply::Granted { stale: true, .. }
-    ));
+    assert!(matches!(desk.enter(1, "eni-1", Mode::Enqueue), Reply::Granted { stale: true, .. }));
     assert_eq!(desk.enter(2, "eni-2", Mode::Enqueue), Reply::Queued { ahead: 0 });
     assert_eq!(desk.enter(3, "eni-3", Mode::Enqueue), Reply::Queued { ahead: 1 });
     assert_eq!(
@@ -36,20 +33,15 @@ fn a_released_lock_is_handed_over_on_trial_and_the_lease_begins_at_the_confirmat
     desk.enter(1, "eni-1", Mode::Enqueue);
     desk.enter(2, "eni-2", Mode::Enqueue);
     desk.run(&Command::Release { ticket: ticket(1) });
-    assert!(desk.last.as_ref().unwrap().effects.notify, "the next one is told");
-    assert!(matches!(
-        desk.enter(3, "eni-3", Mode::Enqueue),
-        Reply::Queued { ahead: 0 }
-    ));
+    assert!(desk.last.as_ref().unwrap().effects.notify, "the next one is notified");
+    assert!(matches!(desk.enter(3, "eni-3", Mode::Enqueue), Reply::Queued { ahead: 0 }));
     desk.pass(SECOND / 2);
-    let Reply::Granted { grant, .. } = desk.enter(2, "eni-2", Mode::Enqueue) else {
-        panic!()
-    };
+    let Reply::Granted { grant, .. } = desk.enter(2, "eni-2", Mode::Enqueue) else { panic!() };
     assert_eq!(grant.expires_at, desk.now + desk.bounds.lease);
 }
 
 #[test]
-fn a_grant_on_trial_that_nobody_confirms_passes_on() {
+fn a_provisional_grant_without_confirmation_is_handed_over() {
     let mut desk = Desk::new();
     desk.enter(1, "eni-1", Mode::Enqueue);
     desk.enter(2, "eni-2", Mode::Enqueue);
@@ -57,10 +49,7 @@ fn a_grant_on_trial_that_nobody_confirms_passes_on() {
     desk.pass(SECOND / 2);
     desk.enter(3, "eni-3", Mode::Enqueue);
     desk.pass(SECOND / 2);
-    assert!(
-        matches!(desk.enter(3, "eni-3", Mode::Enqueue), Reply::Granted { .. }),
-        "2 is dead"
-    );
+    assert!(matches!(desk.enter(3, "eni-3", Mode::Enqueue), Reply::Granted { .. }), "2 is dead");
 }
 
 #[test]
@@ -101,53 +90,34 @@ fn another_epoch_clears_lock_and_queue_and_grants_nothing_during_the_hold() {
     let sent = desk.reserve(1, "eni-1");
     desk.enter(2, "eni-2", Mode::Enqueue);
     let hold_until = desk.now + desk.bounds.recovery_hold_down();
-    desk.partition = Partition {
-        epoch: "b".to_owned(),
-        hold_down_until: hold_until,
-        shared: None,
-    };
+    desk.begin_epoch(hold_until);
     for reach in [Mode::Query, Mode::Reserve] {
         assert_eq!(desk.enter(2, "eni-2", reach), Reply::Recovering(hold_until));
     }
     assert_eq!((&desk.record.lock, desk.record.queue.len()), (&None, 0));
-    desk.answer(
-        &sent,
-        SendResult::Accepted {
-            ens_request_id: "E-1".to_owned(),
-        },
-    );
-    assert_eq!(desk.state("eni-1"), State::Attaching, "what was under way goes on");
+    desk.answer(&sent, SendResult::Accepted { ens_request_id: "E-1".to_owned() });
+    assert_eq!(desk.state("eni-1"), State::Attaching, "an attempt in flight continues");
     desk.now = hold_until;
-    assert!(matches!(
-        desk.enter(2, "eni-2", Mode::Reserve),
-        Reply::Granted { stale: true, .. }
-    ));
+    assert!(matches!(desk.enter(2, "eni-2", Mode::Reserve), Reply::Granted { stale: true, .. }));
 }
 
 #[test]
-fn what_another_epoch_finds_unanswered_is_not_sent_again_for_its_caller_may_have_been_told_of_a_refusal() {
+fn after_a_new_epoch_an_attempt_without_a_response_is_not_sent_again() {
     let mut desk = Desk::new();
     desk.reserve(1, "eni-1");
     desk.partition.epoch = "b".to_owned();
     let free = |desk: &mut Desk| {
-        let available = EniObservation::Available {
-            text: "Available".to_owned(),
-        };
+        let available = EniObservation::Available { text: "Available".to_owned() };
         desk.run(&Command::RecordStatuses {
             sent_at: desk.now,
             findings: vec![("eni-1".parse().unwrap(), available)],
         })
     };
     desk.pass(desk.bounds.lag + Duration::from_secs(1));
-    let Reply::Attempts(looked_at) = free(&mut desk) else {
-        panic!("it is settled")
-    };
+    let Reply::Attempts(looked_at) = free(&mut desk) else { panic!("it is settled") };
     assert!(looked_at.iter().all(|settled| !settled.resend), "{looked_at:?}");
-    assert!(
-        desk.record.attempts[&"eni-1".parse().unwrap()].reserved,
-        "it may still arrive"
-    );
-    // Its grace restarted when the epoch's change was found.
+    assert!(desk.attempt("eni-1").is_reserved(), "it may still arrive");
+    // Its grace period restarted when the change of the epoch was found.
     desk.pass(desk.bounds.validity);
     free(&mut desk);
     assert_eq!(desk.state("eni-1"), State::Verifying);
@@ -167,11 +137,11 @@ fn a_reserve_whose_reply_was_lost_is_answered_the_same_way_again() {
 }
 
 #[test]
-fn after_a_loss_everything_is_told_anew_above_what_an_old_primary_may_still_tell() {
+fn after_a_loss_new_revisions_exceed_those_an_old_primary_may_still_give() {
     let mut desk = Desk::new();
     desk.accept(1, "eni-1");
     desk.accept(2, "eni-2");
-    let told = desk.record.revision;
+    let reported = desk.record.revision;
     desk.partition.epoch = "b".to_owned();
     desk.pass(Duration::from_secs(3));
     desk.run(&Command::RecordStatuses {
@@ -180,11 +150,23 @@ fn after_a_loss_everything_is_told_anew_above_what_an_old_primary_may_still_tell
     });
     let old_primary_ends = desk.now + desk.bounds.failover_window;
     for eni in ["eni-1", "eni-2"] {
-        let revision = desk.attempt(eni).attachment.revision;
-        assert!(
-            revision > told && revision.0 > old_primary_ends.as_micros(),
-            "{revision}"
-        );
+        let revision = desk.attempt(eni).revision;
+        assert!(revision > reported && revision.0 > old_primary_ends.as_micros(), "{revision}");
     }
-    assert!(desk.last.unwrap().effects.notify, "whoever watches is told");
+    assert!(desk.last.unwrap().effects.notify, "watchers are notified");
+}
+
+/// The lost writes counted up from the revision that is left, because the clock is behind it.
+#[test]
+fn after_a_loss_new_revisions_exceed_the_lost_ones_by_a_clock_that_is_behind() {
+    let mut desk = Desk::new();
+    desk.accept(1, "eni-1");
+    desk.now = desk.now - Duration::from_secs(3600);
+    let mut lost = desk.clone();
+    lost.accept(2, "eni-2");
+    lost.accept(3, "eni-3");
+    desk.begin_epoch(Timestamp::default());
+    desk.settle("eni-1", EniObservation::Unclear { text: String::new() });
+    let (lost, given) = (lost.record.revision, desk.attempt("eni-1").revision);
+    assert!(given > lost, "{given} after {lost}");
 }

@@ -1,8 +1,9 @@
-//! The rules, one scenario each. `Desk` is an instance's record with a clock that the test turns.
+//! Scenario tests of the rules. `Desk` is an instance's record with a clock that the test sets.
 
 mod capacity;
 mod clocks;
 mod locks;
+mod open_sends;
 mod properties;
 mod reconcile;
 mod send_results;
@@ -59,11 +60,7 @@ impl Desk {
             now: self.now,
         };
         let step = apply(&self.record, command, context);
-        assert_eq!(
-            invariants::check(&self.record, &step.record, &context),
-            [],
-            "{command:?}"
-        );
+        assert_eq!(invariants::check(&self.record, &step.record, &context), [], "{command:?}");
         let text = serde_json::to_string(&step.record).unwrap();
         assert_eq!(
             serde_json::from_str::<Record>(&text).unwrap(),
@@ -82,6 +79,11 @@ impl Desk {
         reply
     }
 
+    /// The partition has another epoch, and recovers until then.
+    pub(super) fn begin_epoch(&mut self, hold_down_until: Timestamp) {
+        self.partition = Partition { epoch: "b".to_owned(), hold_down_until, shared: None };
+    }
+
     pub(super) fn pass(&mut self, time: Duration) {
         self.now = self.now + time;
     }
@@ -90,23 +92,20 @@ impl Desk {
         self.run(&enter(who, eni, reach, None))
     }
 
-    /// Sees these ENIs on the instance, all in use.
+    /// Records an observation of these ENIs on the instance, all in use.
     pub(super) fn observe(&mut self, enis: &[&str]) -> Reply {
         let rows = enis.iter().map(|eni| sight(eni, ObservedStatus::InUse)).collect();
-        self.run(&Command::Observe {
-            sent_at: self.now,
-            rows,
-            then: None,
-        })
+        self.run(&Command::Observe { sent_at: self.now, rows, then: None })
     }
 
-    /// Takes the lock, looks, reserves.
+    /// Takes the lock, describes the instance and reserves a slot.
     pub(super) fn reserve(&mut self, who: u128, eni: &str) -> (LeaseGrant, Attempt) {
         loop {
             match self.enter(who, eni, Mode::Reserve) {
                 Reply::Reserved { grant, attempt, .. } => return (grant, *attempt),
                 Reply::Granted { stale: true, .. } => {
-                    let known: Vec<String> = self.attached().iter().map(ToString::to_string).collect();
+                    let known: Vec<String> =
+                        self.attached().iter().map(ToString::to_string).collect();
                     self.observe(&known.iter().map(String::as_str).collect::<Vec<_>>());
                     self.pass(Duration::from_millis(1));
                 }
@@ -116,38 +115,28 @@ impl Desk {
     }
 
     fn attached(&self) -> Vec<InterfaceId> {
-        let attached = |a: &&Attempt| a.attachment.state == State::Attached;
-        self.record
-            .attempts
-            .values()
-            .filter(attached)
-            .map(|a| a.attachment.eni.clone())
-            .collect()
+        let attached = |a: &&Attempt| a.state.kind() == State::Attached;
+        self.record.attempts.values().filter(attached).map(|a| a.eni.clone()).collect()
     }
 
-    pub(super) fn answer(&mut self, (grant, attempt): &(LeaseGrant, Attempt), answer: SendResult) -> Reply {
+    pub(super) fn answer(
+        &mut self,
+        (grant, attempt): &(LeaseGrant, Attempt),
+        answer: SendResult,
+    ) -> Reply {
         let (attempt, grant) = (Box::new(attempt.clone()), grant.token);
-        self.run(&Command::RecordSendResult {
-            attempt,
-            grant,
-            answer,
-            release: true,
-        })
+        self.run(&Command::RecordSendResult { attempt, grant, answer, release: true })
     }
 
-    /// Reserves, sends, and has it accepted.
+    /// Reserves, sends, and records ENS's acceptance.
     pub(super) fn accept(&mut self, who: u128, eni: &str) -> (LeaseGrant, Attempt) {
         let sent = self.reserve(who, eni);
-        self.answer(
-            &sent,
-            SendResult::Accepted {
-                ens_request_id: "E-1".to_owned(),
-            },
-        );
+        self.answer(&sent, SendResult::Accepted { ens_request_id: "E-1".to_owned() });
         sent
     }
 
-    /// Takes the right to another send, looking who is there first if nobody did so lately.
+    /// Takes the right to another send, after a Describe call for the instance if there was none
+    /// recently.
     pub(super) fn resend(&mut self, who: u128, uid: Uid, eni: &str) -> Reply {
         let (ticket, eni) = (ticket(who), id(eni));
         let resend = Command::Resend { ticket, uid, eni };
@@ -161,32 +150,42 @@ impl Desk {
         }
     }
 
+    /// Loses the response of a send, observes the ENI free after the lag, and sends again.
+    pub(super) fn send_again(&mut self, sent: &(LeaseGrant, Attempt)) -> (LeaseGrant, Attempt) {
+        self.answer(sent, SendResult::NoResponse);
+        self.pass(11 * SECOND);
+        let (uid, eni) = (sent.1.uid, sent.1.eni.as_str());
+        self.settle(eni, free());
+        match self.resend(1, uid, eni) {
+            Reply::Reserved { grant, attempt, .. } => (grant, *attempt),
+            other => panic!("not sent again: {other:?}"),
+        }
+    }
+
     pub(super) fn settle(&mut self, eni: &str, finding: EniObservation) -> Attempt {
         self.settle_as_of(self.now, eni, finding)
     }
 
-    pub(super) fn settle_as_of(&mut self, sent_at: Timestamp, eni: &str, finding: EniObservation) -> Attempt {
-        self.run(&Command::RecordStatuses {
-            sent_at,
-            findings: vec![(id(eni), finding)],
-        });
+    pub(super) fn settle_as_of(
+        &mut self,
+        sent_at: Timestamp,
+        eni: &str,
+        finding: EniObservation,
+    ) -> Attempt {
+        self.run(&Command::RecordStatuses { sent_at, findings: vec![(id(eni), finding)] });
         self.attempt(eni)
     }
 
     pub(super) fn attempt(&self, eni: &str) -> Attempt {
-        self.record
-            .attempts
-            .get(&id(eni))
-            .cloned()
-            .expect("the attempt is there")
+        self.record.attempts.get(&id(eni)).cloned().expect("the attempt is there")
     }
 
     pub(super) fn state(&self, eni: &str) -> State {
-        self.attempt(eni).attachment.state
+        self.attempt(eni).state.kind()
     }
 
     pub(super) fn error(&self, eni: &str) -> crate::model::Reason {
-        self.attempt(eni).attachment.error.expect("it failed").reason
+        self.attempt(eni).state.error().expect("it failed").reason
     }
 }
 
@@ -215,25 +214,15 @@ pub(super) fn request(id: u128) -> RequestKey {
 }
 
 pub(super) fn sight(eni: &str, status: ObservedStatus) -> ObservedEni {
-    ObservedEni {
-        eni: id(eni),
-        status,
-        text: format!("{status:?}"),
-        primary: false,
-    }
+    ObservedEni { eni: id(eni), status, text: format!("{status:?}"), primary: false }
 }
 
 pub(super) fn here(status: ObservedStatus) -> EniObservation {
-    EniObservation::Here {
-        status,
-        text: format!("{status:?}"),
-    }
+    EniObservation::Here { status, text: format!("{status:?}") }
 }
 
 pub(super) fn free() -> EniObservation {
-    EniObservation::Available {
-        text: "Available".to_owned(),
-    }
+    EniObservation::Available { text: "Available".to_owned() }
 }
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! Whatever comes, in whatever order: the invariants hold of every step.
+//! Property tests: the invariants hold at each step of any sequence of commands.
 
 use proptest::prelude::*;
 
@@ -20,10 +20,13 @@ fn act() -> impl Strategy<Value = Act> {
     let eni = 0..4_u8;
     prop_oneof![
         (1..15_000_u64).prop_map(Act::Pass),
-        (1..4_u128, eni.clone(), any::<bool>()).prop_map(|(who, eni, queue)| Act::Enter(who, eni, queue)),
+        (1..4_u128, eni.clone(), any::<bool>())
+            .prop_map(|(who, eni, queue)| Act::Enter(who, eni, queue)),
         (eni.clone(), 0..5_u8).prop_map(|(eni, how)| Act::Answer(eni, how)),
-        (eni.clone(), 0..8_u8, 0..12_000_u64).prop_map(|(eni, what, ago)| Act::Settle(eni, what, ago)),
-        (prop::collection::vec(eni.clone(), 0..4), 0..12_000_u64).prop_map(|(enis, ago)| Act::Observe(enis, ago)),
+        (eni.clone(), 0..8_u8, 0..12_000_u64)
+            .prop_map(|(eni, what, ago)| Act::Settle(eni, what, ago)),
+        (prop::collection::vec(eni.clone(), 0..4), 0..12_000_u64)
+            .prop_map(|(enis, ago)| Act::Observe(enis, ago)),
         (1..4_u128, eni).prop_map(|(who, eni)| Act::Resend(who, eni)),
         (1..4_u128).prop_map(Act::Leave),
         any::<bool>().prop_map(Act::Lose),
@@ -59,27 +62,20 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
             {
                 return;
             }
-            let failure = crate::model::Failure::new(crate::model::Reason::InstanceNotStopped, "no");
+            let failure =
+                crate::model::Failure::new(crate::model::Reason::InstanceNotStopped, "no");
             let answer = match how {
-                0 => SendResult::Accepted {
-                    ens_request_id: "E".to_owned(),
-                },
+                0 => SendResult::Accepted { ens_request_id: "E".to_owned() },
                 1 => SendResult::Refused(failure),
                 2 => SendResult::StatusConflict(failure),
                 3 => SendResult::NoEffect,
                 _ => SendResult::NoResponse,
             };
             let lock = desk.record.lock.as_ref();
-            let grant = lock.map_or(
-                LockToken {
-                    ticket: ticket(0),
-                    fence: desk.record.fence,
-                },
-                |lock| LockToken {
-                    ticket: lock.ticket,
-                    fence: lock.fence,
-                },
-            );
+            let grant = lock
+                .map_or(LockToken { ticket: ticket(0), fence: desk.record.fence }, |lock| {
+                    LockToken { ticket: lock.ticket, fence: lock.fence }
+                });
             desk.run(&Command::RecordSendResult {
                 attempt: Box::new(attempt),
                 grant,
@@ -98,9 +94,7 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
                     text: "InUse".to_owned(),
                 },
                 5 => EniObservation::Missing,
-                6 => EniObservation::Unclear {
-                    text: "Deleting".to_owned(),
-                },
+                6 => EniObservation::Unclear { text: "Deleting".to_owned() },
                 _ => EniObservation::Unclear { text: String::new() },
             };
             let sent_at = desk.now - Duration::from_millis(ago);
@@ -110,41 +104,24 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
             });
         }
         Act::Observe(enis, ago) => {
-            let rows = enis
-                .into_iter()
-                .map(|eni| sight(&name(eni), ObservedStatus::InUse))
-                .collect();
+            let rows =
+                enis.into_iter().map(|eni| sight(&name(eni), ObservedStatus::InUse)).collect();
             let sent_at = desk.now - Duration::from_millis(ago);
-            desk.run(&Command::Observe {
-                sent_at,
-                rows,
-                then: None,
-            });
+            desk.run(&Command::Observe { sent_at, rows, then: None });
         }
         Act::Resend(who, eni) => {
-            if let Some(uid) = desk.record.attempts.get(&id(&name(eni))).map(Attempt::uid) {
-                desk.run(&Command::Resend {
-                    ticket: ticket(who),
-                    uid,
-                    eni: id(&name(eni)),
-                });
+            if let Some(uid) = desk.record.attempts.get(&id(&name(eni))).map(|attempt| attempt.uid)
+            {
+                desk.run(&Command::Resend { ticket: ticket(who), uid, eni: id(&name(eni)) });
             }
         }
         Act::Leave(who) => {
             desk.run(&Command::Release { ticket: ticket(who) });
         }
         Act::Lose(hold) => {
-            let hold_until = if hold {
-                desk.now + 5 * SECOND
-            } else {
-                Timestamp::default()
-            };
+            let hold_until = if hold { desk.now + 5 * SECOND } else { Timestamp::default() };
             let epoch = format!("{}", desk.now.as_micros());
-            desk.partition = Partition {
-                epoch,
-                hold_down_until: hold_until,
-                shared: None,
-            };
+            desk.partition = Partition { epoch, hold_down_until: hold_until, shared: None };
         }
     }
 }
@@ -157,9 +134,9 @@ proptest! {
         let mut uids = 0;
         for act in acts {
             perform(&mut desk, act, &mut uids);
-            let live = desk.record.attempts.values().filter(|attempt| attempt.reserved);
+            let live = desk.record.attempts.values().filter(|attempt| attempt.is_reserved());
             for attempt in live {
-                prop_assert!(attempt.due_at.is_some(), "nobody would ever look at {attempt:?}");
+                prop_assert!(attempt.state.due_at().is_some(), "{attempt:?} would never be polled");
             }
         }
     }

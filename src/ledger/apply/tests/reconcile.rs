@@ -3,21 +3,18 @@ use crate::ledger::ReconcileSchedule;
 use crate::ledger::command::ReconcileReport;
 
 impl Desk {
-    /// Compares: ENS shows these ENIs on the instance.
+    /// Reconciles after an observation of these ENIs on the instance.
     fn compare(&mut self, rows: &[(&str, ObservedStatus)]) -> ReconcileReport {
         let rows = rows.iter().map(|(eni, status)| sight(eni, *status)).collect();
-        let observe = Command::Observe {
-            sent_at: self.now,
-            rows,
-            then: Some(Box::new(Command::Reconcile)),
-        };
+        let observe =
+            Command::Observe { sent_at: self.now, rows, then: Some(Box::new(Command::Reconcile)) };
         match self.run(&observe) {
             Reply::Reconciled(differences) => differences,
             other => panic!("not compared: {other:?}"),
         }
     }
 
-    /// In how many seconds the next comparison is due.
+    /// Seconds until the next reconciliation.
     fn next(&self) -> Option<u64> {
         match self.last.as_ref().unwrap().effects.reconcile {
             ReconcileSchedule::At(at) => Some(at.since(self.now).as_secs()),
@@ -27,11 +24,7 @@ impl Desk {
     }
 }
 
-const NONE: ReconcileReport = ReconcileReport {
-    adopted: 0,
-    detached: 0,
-    requeued: 0,
-};
+const NONE: ReconcileReport = ReconcileReport { adopted: 0, detached: 0, requeued: 0 };
 
 #[test]
 fn what_agrees_is_compared_ever_more_seldom_and_then_no_more() {
@@ -54,7 +47,7 @@ fn what_agrees_is_compared_ever_more_seldom_and_then_no_more() {
 }
 
 #[test]
-fn while_something_is_under_way_it_goes_on() {
+fn reconciliation_repeats_while_an_attempt_is_in_flight() {
     let mut desk = Desk::new();
     desk.accept(1, "eni-1");
     for _ in 0..20 {
@@ -77,30 +70,25 @@ fn what_ens_shows_no_more_is_detached_and_what_is_new_there_adopted() {
     desk.pass(55 * SECOND);
     let found = desk.compare(&[("eni-2", ObservedStatus::InUse)]);
     assert_eq!((found.adopted, found.detached, found.requeued), (1, 1, 0));
-    assert_eq!(
-        (desk.state("eni-1"), desk.state("eni-2")),
-        (State::Detached, State::Attached)
-    );
+    assert_eq!((desk.state("eni-1"), desk.state("eni-2")), (State::Detached, State::Attached));
     assert!(!desk.attempt("eni-2").is_from_gateway());
     assert_eq!(desk.next(), Some(60), "a difference is a change");
 }
 
 #[test]
-fn a_lost_record_is_written_anew_from_what_ens_shows() {
+fn a_lost_record_is_rebuilt_from_what_ens_shows() {
     let mut desk = Desk::new();
-    let found = desk.compare(&[("eni-1", ObservedStatus::InUse), ("eni-2", ObservedStatus::Attaching)]);
+    let found =
+        desk.compare(&[("eni-1", ObservedStatus::InUse), ("eni-2", ObservedStatus::Attaching)]);
     assert_eq!(found.adopted, 2);
-    assert_eq!(
-        (desk.state("eni-1"), desk.state("eni-2")),
-        (State::Attached, State::Attaching)
-    );
+    assert_eq!((desk.state("eni-1"), desk.state("eni-2")), (State::Attached, State::Attaching));
 }
 
 #[test]
 fn an_attempt_long_past_its_time_is_put_back_into_the_queue_and_not_settled() {
     let mut desk = Desk::new();
     desk.accept(1, "eni-1");
-    let due_at = desk.attempt("eni-1").due_at.expect("under way");
+    let due_at = desk.attempt("eni-1").state.due_at().expect("under way");
     desk.now = due_at + 15 * SECOND;
     assert_eq!(desk.compare(&[]), NONE, "it may be in somebody's hands");
     desk.pass(SECOND);
@@ -108,21 +96,10 @@ fn an_attempt_long_past_its_time_is_put_back_into_the_queue_and_not_settled() {
     assert_eq!(found.requeued, 1);
     let attempt = desk.attempt("eni-1");
     assert_eq!(
-        (attempt.attachment.state, attempt.reserved),
+        (attempt.state.kind(), attempt.is_reserved()),
         (State::Attaching, true),
         "that it is not shown proves nothing"
     );
     let due = &desk.last.as_ref().unwrap().effects.due;
     assert_eq!(due.get(&id("eni-1")), Some(&Some(desk.now)));
-}
-
-#[test]
-fn a_reservation_without_a_place_in_the_queue_gets_one() {
-    let mut desk = Desk::new();
-    desk.accept(1, "eni-1");
-    let lost = desk.record.attempts.get_mut(&id("eni-1")).unwrap();
-    lost.due_at = None;
-    desk.pass(SECOND);
-    assert_eq!(desk.compare(&[]).requeued, 1);
-    assert_eq!(desk.attempt("eni-1").due_at, Some(desk.now));
 }

@@ -1,9 +1,8 @@
-//! How large a record grows, and how long it lives.
+//! Size and lifetime of records.
 
 use super::*;
 use crate::ledger::bounds::{IDLE_LIFE, MAX_REQUESTS};
-use crate::ledger::record::TraceContext;
-use crate::model::{Failure, Reason};
+use crate::model::{Failure, Reason, TraceContext};
 
 /// An attach with all that callers and ENS may send along: a trace, an id, a long refusal.
 fn refused(desk: &mut Desk, number: u128) {
@@ -27,12 +26,10 @@ fn refused(desk: &mut Desk, number: u128) {
         other => panic!("{other:?}"),
     };
     enter.mode = Mode::Query;
-    let words = "The specified instance must be stopped before a network interface is attached. ".repeat(3);
+    let words =
+        "The specified instance must be stopped before a network interface is attached. ".repeat(3);
     let failure = Failure::new(Reason::InstanceNotStopped, words)
-        .ens(
-            "InvalidOperation.InvalidEnsStatus",
-            "7B4C3A5E-1C5D-4E0B-9B0A-0B6B3B7B2B1A",
-        )
+        .ens("InvalidOperation.InvalidEnsStatus", "7B4C3A5E-1C5D-4E0B-9B0A-0B6B3B7B2B1A")
         .about(&desk.instance.clone(), &enter.eni);
     desk.answer(&sent, SendResult::Refused(failure));
 }
@@ -53,19 +50,11 @@ fn a_record_keeps_few_of_its_ended_attempts_and_request_ids() {
     assert!(largest < 20_000, "{largest} bytes");
     let kept: Vec<String> = desk.record.attempts.keys().map(ToString::to_string).collect();
     assert!((10..=20).contains(&kept.len()), "{}", kept.len());
-    assert_eq!(
-        kept.last().map(String::as_str),
-        Some("eni-5pqzzzn19jx6t00000150"),
-        "the newest"
-    );
+    assert_eq!(kept.last().map(String::as_str), Some("eni-5pqzzzn19jx6t00000150"), "the newest");
     assert_eq!(desk.requests.len(), MAX_REQUESTS);
     assert!(desk.requests.contains_key(&request(150)) && !desk.requests.contains_key(&request(1)));
     let one = stored(&desk.record) / kept.len();
-    println!(
-        "{} ended attempts: {} bytes, {one} each",
-        kept.len(),
-        stored(&desk.record)
-    );
+    println!("{} ended attempts: {} bytes, {one} each", kept.len(), stored(&desk.record));
 }
 
 #[test]
@@ -76,9 +65,7 @@ fn a_caller_with_many_ids_displaces_no_other_callers() {
         let command = enter(number, "eni-1", Mode::Reserve, Some(key.clone()));
         desk.observe(&[]);
         desk.pass(Duration::from_millis(1));
-        let Reply::Reserved { grant, attempt, .. } = desk.run(&command) else {
-            panic!()
-        };
+        let Reply::Reserved { grant, attempt, .. } = desk.run(&command) else { panic!() };
         desk.answer(
             &(grant, *attempt),
             SendResult::Refused(Failure::new(Reason::InstanceNotStopped, "no")),
@@ -98,7 +85,7 @@ fn what_others_write_is_cut_to_what_a_record_has_room_for() {
     let mut desk = Desk::new();
     let mut sent = desk.reserve(1, "eni-1");
     let long = "ü".repeat(5_000);
-    sent.1.attachment.ens_status.clone_from(&long);
+    sent.1.ens_status.clone_from(&long);
     let failure = Failure::new(Reason::InstanceNotStopped, long.clone())
         .ens(long.clone(), long.clone())
         .with("observedAt", &long);
@@ -112,14 +99,13 @@ fn what_others_write_is_cut_to_what_a_record_has_room_for() {
 fn a_former_attempt_is_kept_as_long_as_it_may_come_back() {
     let mut desk = Desk::new();
     let first = desk.reserve(1, "eni-1");
-    desk.answer(
-        &first,
-        SendResult::Refused(Failure::new(Reason::InstanceNotStopped, "no")),
-    );
+    desk.answer(&first, SendResult::Refused(Failure::new(Reason::InstanceNotStopped, "no")));
     let sent = desk.reserve(2, "eni-1");
-    assert!(desk.attempt("eni-1").superseded.is_some());
+    let superseded =
+        |desk: &Desk| desk.attempt("eni-1").state.in_flight().unwrap().superseded.clone();
+    assert!(superseded(&desk).is_some());
     desk.answer(&sent, SendResult::NoResponse);
-    assert_eq!(desk.attempt("eni-1").superseded, None);
+    assert_eq!(superseded(&desk), None);
 }
 
 #[test]
@@ -156,12 +142,11 @@ fn what_was_answered_without_a_send_is_not_remembered() {
     desk.settle("eni-1", here(ObservedStatus::InUse));
     let before = desk.record.clone();
     let present = desk.run(&enter(3, "eni-1", Mode::Reserve, Some(request(8))));
+    assert!(matches!(present, Reply::AlreadyAttached { fresh: true, .. }), "{present:?}");
     assert!(
-        matches!(present, Reply::AlreadyAttached { fresh: true, .. }),
-        "{present:?}"
+        !desk.last.as_ref().unwrap().changed && desk.record == before && desk.requests.is_empty()
     );
-    assert!(!desk.last.as_ref().unwrap().changed && desk.record == before && desk.requests.is_empty());
-    // It began nothing, and so it may name another one.
+    // The first one began no attempt, so the id may be used with another ENI.
     let other = desk.run(&enter(4, "eni-2", Mode::Query, Some(request(8))));
     assert_eq!(other, Reply::Admissible);
 }
@@ -182,10 +167,7 @@ fn a_record_lives_as_long_as_it_says_something() {
     desk.answer(&sent, SendResult::NoEffect);
     assert_eq!(life(&desk), Some(300 * SECOND), "revisions are times");
     let sent = desk.reserve(1, "eni-1");
-    desk.answer(
-        &sent,
-        SendResult::Refused(Failure::new(Reason::InstanceNotStopped, "no")),
-    );
+    desk.answer(&sent, SendResult::Refused(Failure::new(Reason::InstanceNotStopped, "no")));
     assert_eq!(life(&desk), Some(ENDED_LIFE));
     desk.pass(3_600 * SECOND);
     desk.observe(&[]);
@@ -194,7 +176,7 @@ fn a_record_lives_as_long_as_it_says_something() {
     desk.pass(SECOND);
     desk.observe(&["eni-2"]);
     assert_eq!(life(&desk), Some(IDLE_LIFE));
-    // Bounds that reach further than that.
+    // Bounds that reach further than the default ones.
     let mut desk = Desk::new();
     desk.bounds.lag = 600 * SECOND;
     desk.observe(&[]);
@@ -205,10 +187,7 @@ fn a_record_lives_as_long_as_it_says_something() {
 fn what_was_claimed_and_is_gone_loses_its_place() {
     let mut desk = Desk::new();
     let settle = |desk: &mut Desk, eni: &str| {
-        desk.run(&Command::RecordStatuses {
-            sent_at: desk.now,
-            findings: vec![(id(eni), free())],
-        });
+        desk.run(&Command::RecordStatuses { sent_at: desk.now, findings: vec![(id(eni), free())] });
         desk.last.clone().unwrap()
     };
     let step = settle(&mut desk, "eni-1");
@@ -218,12 +197,8 @@ fn what_was_claimed_and_is_gone_loses_its_place() {
     desk.accept(1, "eni-1");
     desk.pass(SECOND);
     let step = settle(&mut desk, "eni-1");
-    assert_eq!(
-        step.effects.due[&id("eni-1")],
-        desk.attempt("eni-1").due_at,
-        "under way"
-    );
-    // The record itself was lost, and what others do on the instance goes on.
+    assert_eq!(step.effects.due[&id("eni-1")], desk.attempt("eni-1").state.due_at(), "under way");
+    // The record itself was lost, and other attempts on the instance continue.
     desk.record = Record::default();
     desk.accept(2, "eni-2");
     let step = settle(&mut desk, "eni-1");
@@ -238,8 +213,5 @@ fn a_comparison_of_a_record_that_is_gone_is_the_last_one() {
         rows: Vec::new(),
         then: Some(Box::new(Command::Reconcile)),
     });
-    assert_eq!(
-        desk.last.unwrap().effects.reconcile,
-        crate::ledger::ReconcileSchedule::Done
-    );
+    assert_eq!(desk.last.unwrap().effects.reconcile, crate::ledger::ReconcileSchedule::Done);
 }

@@ -8,11 +8,11 @@ fn in_use_here_is_success_and_ends_the_reservation() {
     desk.pass(SECOND);
     let attempt = desk.settle("eni-1", here(ObservedStatus::InUse));
     assert_eq!(
-        (attempt.attachment.state, attempt.reserved, attempt.due_at),
+        (attempt.state.kind(), attempt.is_reserved(), attempt.state.due_at()),
         (State::Attached, false, None)
     );
-    assert_eq!(attempt.attachment.ens_status, "InUse");
-    assert_eq!(attempt.attachment.observed_at, Some(desk.now));
+    assert_eq!(attempt.ens_status, "InUse");
+    assert_eq!(attempt.observed_at, Some(desk.now));
 }
 
 #[test]
@@ -20,10 +20,10 @@ fn available_fails_an_accepted_attempt_only_after_the_grace() {
     let mut desk = Desk::new();
     desk.accept(1, "eni-1");
     desk.pass(9 * SECOND);
-    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Attaching);
+    assert_eq!(desk.settle("eni-1", free()).state.kind(), State::Attaching);
     desk.pass(2 * SECOND);
     let attempt = desk.settle("eni-1", free());
-    assert_eq!((attempt.attachment.state, attempt.reserved), (State::Failed, false));
+    assert_eq!((attempt.state.kind(), attempt.is_reserved()), (State::Failed, false));
     assert_eq!(desk.error("eni-1"), Reason::AttachFailed);
 }
 
@@ -35,13 +35,9 @@ fn or_when_attaching_was_seen_at_least_one_lag_before() {
     desk.pass(SECOND);
     desk.settle("eni-1", here(ObservedStatus::Attaching));
     desk.pass(SECOND);
-    assert_eq!(
-        desk.settle("eni-1", free()).attachment.state,
-        State::Attaching,
-        "it may lag"
-    );
+    assert_eq!(desk.settle("eni-1", free()).state.kind(), State::Attaching, "it may lag");
     desk.pass(2 * SECOND);
-    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Failed);
+    assert_eq!(desk.settle("eni-1", free()).state.kind(), State::Failed);
 }
 
 #[test]
@@ -51,19 +47,14 @@ fn a_describe_older_than_the_send_or_than_the_newest_one_says_nothing() {
     desk.pass(SECOND);
     desk.accept(1, "eni-1");
     assert_eq!(
-        desk.settle_as_of(before, "eni-1", here(ObservedStatus::InUse))
-            .attachment
-            .state,
+        desk.settle_as_of(before, "eni-1", here(ObservedStatus::InUse)).state.kind(),
         State::Attaching
     );
     desk.pass(20 * SECOND);
     let asked = desk.now;
     desk.pass(SECOND);
     desk.settle("eni-1", here(ObservedStatus::Attaching));
-    assert_eq!(
-        desk.settle_as_of(asked, "eni-1", free()).attachment.state,
-        State::Attaching
-    );
+    assert_eq!(desk.settle_as_of(asked, "eni-1", free()).state.kind(), State::Attaching);
 }
 
 #[test]
@@ -79,31 +70,25 @@ fn in_use_is_believed_one_lag_after_the_send_where_the_eni_was_here_before() {
     desk.accept(1, "eni-1");
     desk.pass(2 * SECOND);
     assert_eq!(
-        desk.settle("eni-1", here(ObservedStatus::InUse)).attachment.state,
+        desk.settle("eni-1", here(ObservedStatus::InUse)).state.kind(),
         State::Attaching,
         "that may be the old one"
     );
     desk.pass(9 * SECOND);
-    assert_eq!(
-        desk.settle("eni-1", here(ObservedStatus::InUse)).attachment.state,
-        State::Attached
-    );
+    assert_eq!(desk.settle("eni-1", here(ObservedStatus::InUse)).state.kind(), State::Attached);
 }
 
 #[test]
 fn elsewhere_and_missing_fail_only_after_the_grace() {
-    let elsewhere = EniObservation::Elsewhere {
-        instance: "i-2".parse().unwrap(),
-        text: "InUse".to_owned(),
-    };
-    for (finding, reason) in [
-        (elsewhere, Reason::EniNotAvailable),
-        (EniObservation::Missing, Reason::EniNotFound),
-    ] {
+    let elsewhere =
+        EniObservation::Elsewhere { instance: "i-2".parse().unwrap(), text: "InUse".to_owned() };
+    for (finding, reason) in
+        [(elsewhere, Reason::EniNotAvailable), (EniObservation::Missing, Reason::EniNotFound)]
+    {
         let mut desk = Desk::new();
         desk.accept(1, "eni-1");
         desk.pass(5 * SECOND);
-        assert_eq!(desk.settle("eni-1", finding.clone()).attachment.state, State::Attaching);
+        assert_eq!(desk.settle("eni-1", finding.clone()).state.kind(), State::Attaching);
         desk.pass(6 * SECOND);
         desk.settle("eni-1", finding);
         assert_eq!(desk.error("eni-1"), reason);
@@ -111,18 +96,13 @@ fn elsewhere_and_missing_fail_only_after_the_grace() {
 }
 
 #[test]
-fn an_unclear_answer_settles_nobody() {
+fn an_unclear_observation_settles_nothing() {
     let mut desk = Desk::new();
     desk.accept(1, "eni-1");
     desk.pass(600 * SECOND);
-    let attempt = desk.settle(
-        "eni-1",
-        EniObservation::Unclear {
-            text: "Attaching".to_owned(),
-        },
-    );
-    assert_eq!((attempt.attachment.state, attempt.reserved), (State::Attaching, true));
-    assert!(attempt.attachment.stuck && attempt.due_at.is_some());
+    let attempt = desk.settle("eni-1", EniObservation::Unclear { text: "Attaching".to_owned() });
+    assert_eq!((attempt.state.kind(), attempt.is_reserved()), (State::Attaching, true));
+    assert!(attempt.state.is_stuck() && attempt.state.due_at().is_some());
 }
 
 #[test]
@@ -131,13 +111,10 @@ fn an_attempt_whose_owner_died_is_verified_and_finished_by_others() {
     desk.reserve(1, "eni-1");
     desk.pass(17 * SECOND);
     let attempt = desk.settle("eni-1", free());
-    assert_eq!(attempt.attachment.state, State::Verifying);
+    assert_eq!(attempt.state.kind(), State::Verifying);
     assert!(attempt.may_be_resent());
     desk.pass(SECOND);
-    assert_eq!(
-        desk.settle("eni-1", here(ObservedStatus::InUse)).attachment.state,
-        State::Attached
-    );
+    assert_eq!(desk.settle("eni-1", here(ObservedStatus::InUse)).state.kind(), State::Attached);
 }
 
 #[test]
@@ -146,14 +123,14 @@ fn attached_becomes_detaching_and_detached_and_nothing_else() {
     desk.accept(1, "eni-1");
     desk.pass(SECOND);
     desk.settle("eni-1", here(ObservedStatus::InUse));
-    let uid = desk.attempt("eni-1").uid();
+    let uid = desk.attempt("eni-1").uid;
     desk.pass(20 * SECOND);
     let attempt = desk.settle("eni-1", here(ObservedStatus::Detaching));
-    assert_eq!(attempt.attachment.state, State::Detaching);
-    assert!(attempt.due_at.is_some(), "followed to its end");
+    assert_eq!(attempt.state.kind(), State::Detaching);
+    assert!(attempt.state.due_at().is_some(), "followed to its end");
     desk.pass(SECOND);
-    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Detached);
-    assert_eq!(desk.attempt("eni-1").uid(), uid);
+    assert_eq!(desk.settle("eni-1", free()).state.kind(), State::Detached);
+    assert_eq!(desk.attempt("eni-1").uid, uid);
 }
 
 #[test]
@@ -163,7 +140,7 @@ fn looks_fall_on_whole_seconds_and_come_less_often() {
     desk.accept(1, "eni-1");
     let mut pauses = Vec::new();
     for _ in 0..25 {
-        let due = desk.attempt("eni-1").due_at.unwrap();
+        let due = desk.attempt("eni-1").state.due_at().unwrap();
         assert_eq!(due.as_micros() % 1_000_000, 0);
         pauses.push(due.since(desk.now).as_secs());
         desk.now = due;
@@ -172,7 +149,7 @@ fn looks_fall_on_whole_seconds_and_come_less_often() {
     assert!(pauses.is_sorted() && pauses[0] <= 1 && pauses[24] == 10, "{pauses:?}");
 }
 
-/// ENS took its time: what it applied just before it answered need not show yet when one lag has passed since the send.
+/// ENS was slow. What it applied just before its answer need not show yet one lag after the send.
 #[test]
 fn the_grace_of_an_accepted_attach_begins_with_its_answer() {
     let mut desk = Desk::new();
@@ -181,27 +158,27 @@ fn the_grace_of_an_accepted_attach_begins_with_its_answer() {
     let ens_request_id = "E-1".to_owned();
     desk.answer(&sent, SendResult::Accepted { ens_request_id });
     desk.pass(9 * SECOND);
-    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Attaching);
+    assert_eq!(desk.settle("eni-1", free()).state.kind(), State::Attaching);
     desk.pass(2 * SECOND);
-    assert_eq!(desk.settle("eni-1", free()).attachment.state, State::Failed);
+    assert_eq!(desk.settle("eni-1", free()).state.kind(), State::Failed);
 }
 
 #[test]
-fn what_is_attached_and_seen_attaching_was_attached_anew() {
+fn an_attached_eni_seen_attaching_was_attached_again() {
     let mut desk = Desk::new();
     desk.accept(1, "eni-1");
     desk.pass(SECOND);
     let first = desk.settle("eni-1", here(ObservedStatus::InUse));
     desk.pass(SECOND);
     let past = desk.settle("eni-1", here(ObservedStatus::Attaching));
-    assert_eq!(past.attachment.state, State::Attached, "a describe may show the past");
+    assert_eq!(past.state.kind(), State::Attached, "a describe may show the past");
     desk.pass(desk.bounds.lag);
-    let anew = desk.settle("eni-1", here(ObservedStatus::Attaching));
-    assert_eq!(anew.attachment.state, State::Attaching);
-    assert_ne!(anew.uid(), first.uid());
+    let again = desk.settle("eni-1", here(ObservedStatus::Attaching));
+    assert_eq!(again.state.kind(), State::Attaching);
+    assert_ne!(again.uid, first.uid);
 }
 
-/// Attached, detached past the gateway, and attached again within the lag.
+/// Attached, detached externally, and attached again within the lag.
 #[test]
 fn an_attached_eni_that_is_shown_free_is_affirmed_to_no_caller() {
     let mut desk = Desk::new();
@@ -209,59 +186,37 @@ fn an_attached_eni_that_is_shown_free_is_affirmed_to_no_caller() {
     desk.pass(SECOND);
     desk.settle("eni-1", here(ObservedStatus::InUse));
     let again = |desk: &mut Desk| {
-        let Command::Acquire(enter) = enter(2, "eni-1", Mode::Query, None) else {
-            unreachable!()
-        };
+        let Command::Acquire(enter) = enter(2, "eni-1", Mode::Query, None) else { unreachable!() };
         let affirmed_since = desk.now;
-        desk.run(&Command::Acquire(Acquire {
-            confirmed_since: affirmed_since,
-            ..enter
-        }))
+        desk.run(&Command::Acquire(Acquire { confirmed_since: affirmed_since, ..enter }))
     };
     desk.pass(SECOND);
     assert!(matches!(again(&mut desk), Reply::AlreadyAttached { fresh: false, .. }));
     desk.settle("eni-1", free());
-    let Reply::Unconfirmed { until } = again(&mut desk) else {
-        panic!("ENS may be right")
-    };
+    let Reply::Unconfirmed { until } = again(&mut desk) else { panic!("ENS may be right") };
     let attempt = desk.attempt("eni-1");
-    assert_eq!(attempt.attachment.state, State::Attached);
-    assert!(
-        attempt.due_at.is_some_and(|due_at| due_at >= until),
-        "it is looked at again"
-    );
+    assert_eq!(attempt.state.kind(), State::Attached);
+    assert!(attempt.state.due_at().is_some_and(|due_at| due_at >= until), "it is looked at again");
 
     let mut attached = desk.clone();
     attached.pass(SECOND);
     attached.settle("eni-1", here(ObservedStatus::InUse));
-    assert!(matches!(
-        again(&mut attached),
-        Reply::AlreadyAttached { fresh: true, .. }
-    ));
-    assert_eq!(attached.attempt("eni-1").due_at, None);
+    assert!(matches!(again(&mut attached), Reply::AlreadyAttached { fresh: true, .. }));
+    assert_eq!(attached.attempt("eni-1").state.due_at(), None);
 
     desk.pass(until.since(desk.now) + SECOND);
     desk.settle("eni-1", free());
     assert_eq!(desk.state("eni-1"), State::Detached);
     assert_eq!(again(&mut desk), Reply::Admissible);
-    assert_eq!(desk.attempt("eni-1").due_at, None);
+    assert_eq!(desk.attempt("eni-1").state.due_at(), None);
 }
 
 #[test]
 fn an_attached_eni_that_is_shown_elsewhere_or_not_at_all_is_in_doubt() {
-    let elsewhere = EniObservation::Elsewhere {
-        instance: "i-2".parse().unwrap(),
-        text: "InUse".to_owned(),
-    };
-    let unclear = EniObservation::Unclear {
-        text: "Attaching".to_owned(),
-    };
-    for finding in [
-        elsewhere,
-        EniObservation::Missing,
-        unclear,
-        here(ObservedStatus::Attaching),
-    ] {
+    let elsewhere =
+        EniObservation::Elsewhere { instance: "i-2".parse().unwrap(), text: "InUse".to_owned() };
+    let unclear = EniObservation::Unclear { text: "Attaching".to_owned() };
+    for finding in [elsewhere, EniObservation::Missing, unclear, here(ObservedStatus::Attaching)] {
         let mut desk = Desk::new();
         desk.accept(1, "eni-1");
         desk.pass(SECOND);

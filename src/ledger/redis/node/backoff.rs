@@ -1,4 +1,4 @@
-//! Waiting between tries to connect: soon at first, never long, and not all replicas at once.
+//! Backoff between tries to connect: short at first, bounded, with jitter.
 
 use std::time::Duration;
 

@@ -1,5 +1,9 @@
-//! Change notices from other replicas, over a connection of their own: a subscription on the calls' connection would end with it
-//! unnoticed. They only make things faster; whoever must know reads the record.
+//! Subscribes to the change notifications of other replicas, over a connection of its own: a
+//! subscription on the calls' connection would end with it unnoticed. Notifications only make
+//! things faster. A component that must know reads the record.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -15,102 +19,114 @@ use tracing::{debug, warn};
 
 use crate::ledger::ChangeNotifier;
 use crate::ledger::keys::PartitionId;
+use crate::ledger::redis::errors::{describe, is_refusal};
+use crate::ledger::redis::shared::Shared;
 
-use super::Node;
+use super::assignment::Assignment;
 use super::backoff::Backoff;
-use super::connection::{describe, is_refusal};
 
 /// How often a silent connection is tried.
 const PING: Duration = Duration::from_secs(5);
 
+/// Passes on the change notifications of one server's partitions.
 #[derive(Debug)]
 pub(super) struct ChangeSubscriber {
-    /// Set while nothing is heard.
-    deaf: AtomicBool,
+    shared: Arc<Shared>,
+    assignment: Assignment,
+    subscribed: AtomicBool,
+    /// Set once the server refused sharded channels: some managed proxies do.
+    plain: AtomicBool,
+    /// Notified when a subscription ended: the calls' connection may have ended with it.
+    ended: Arc<Notify>,
 }
 
 impl ChangeSubscriber {
-    pub(super) fn new() -> Self {
+    /// It notifies `ended` when a subscription ended.
+    pub(super) fn new((shared, assignment): (Arc<Shared>, Assignment), ended: Arc<Notify>) -> Self {
         Self {
-            deaf: AtomicBool::new(true),
-        }
-    }
-}
-
-impl Node {
-    /// The command by which a commit tells of a change.
-    pub(super) fn notice_command(&self) -> &'static str {
-        if self.shared.plain_notices.load(Ordering::Relaxed) {
-            "PUBLISH"
-        } else {
-            "SPUBLISH"
+            shared,
+            assignment,
+            subscribed: AtomicBool::new(false),
+            plain: AtomicBool::new(false),
+            ended,
         }
     }
 
-    /// What people should know.
-    pub(super) fn subscription_warnings(&self) -> Vec<String> {
+    /// The command by which a commit publishes a change.
+    pub(super) fn publish_command(&self) -> &'static str {
+        match self.plain.load(Ordering::Relaxed) {
+            true => "PUBLISH",
+            false => "SPUBLISH",
+        }
+    }
+
+    /// Warnings for operators.
+    pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.shared.plain_notices.load(Ordering::Relaxed) {
-            warnings.push("the server refuses sharded pub/sub: notices of changes go by plain pub/sub".to_owned());
+        if self.plain.load(Ordering::Relaxed) {
+            warnings.push(
+                "the server refuses sharded pub/sub: change notifications use plain pub/sub"
+                    .to_owned(),
+            );
         }
-        if self.changes.deaf.load(Ordering::Relaxed) {
-            warnings.push("not subscribed to notices of changes: they are seen when records are read again".to_owned());
+        if !self.subscribed.load(Ordering::Relaxed) {
+            warnings.push(
+                "change notifications are not received: watchers see changes when records are read again"
+                    .to_owned(),
+            );
         }
         warnings
     }
 
-    /// Listens for ever, wherever the calls go.
-    pub(super) async fn run_subscriber(&self) -> Infallible {
+    /// Subscribes again whenever a subscription ends, wherever the calls go.
+    pub(super) async fn run(&self) -> Infallible {
         let mut backoff = Backoff::new();
         loop {
-            if let Err(error) = self.listen(&mut backoff).await {
+            if let Err(error) = self.subscribe_once(&mut backoff).await {
                 debug!(error = describe(&error), "not subscribed to change notices");
             }
-            if !self.changes.deaf.swap(true, Ordering::Relaxed) {
-                // The connection of the calls, on which nothing may be asked now, may have ended with it.
-                self.epoch_check_requested.notify_one();
+            if self.subscribed.swap(false, Ordering::Relaxed) {
+                self.ended.notify_one();
             }
             backoff.pause().await;
         }
     }
 
-    async fn listen(&self, backoff: &mut Backoff) -> RedisResult<()> {
-        let (mut place, mut holds) = (self.address.subscribe(), self.partitions.subscribe());
-        // The senders live as long as `self`.
-        let found = place
-            .wait_for(Option::is_some)
-            .await
-            .ok()
-            .and_then(|place| place.clone());
-        let Some(found) = found else { return Ok(()) };
-        let partitions = holds.borrow_and_update().clone();
+    /// Passes on notifications until the connection ends, or the address or the partitions change.
+    async fn subscribe_once(&self, backoff: &mut Backoff) -> RedisResult<()> {
+        let mut assigned = self.assignment.subscribe();
+        // The sender lives as long as `self`.
+        let found = assigned.wait_for(|current| current.address.is_some()).await;
+        let found = found.map(|current| (*current).clone()).ok();
+        let Some((current, Some(server))) = found.map(|current| (current.clone(), current.address))
+        else {
+            return Ok(());
+        };
 
         let ended = Arc::new(Notify::new());
         let (changes, end) = (self.shared.changes.clone(), ended.clone());
         let config = self.shared.dialer.config().set_push_sender(move |push: PushInfo| {
             match push.kind {
                 PushKind::SMessage | PushKind::Message => pass_on(&push.data, &changes),
-                // Also what a cluster sends when a slot moves: subscribe anew.
+                // A cluster sends the latter also when a slot moves: subscribe again.
                 PushKind::Disconnection | PushKind::SUnsubscribe => end.notify_one(),
                 _ => {}
             }
             Ok::<(), Infallible>(())
         });
-        let mut connection = self.shared.dialer.listen(&found, config).await?;
-        self.subscribe(&partitions, &connection).await?;
-        self.changes.deaf.store(false, Ordering::Relaxed);
+        let mut connection = self.shared.dialer.listen(&server, config).await?;
+        self.subscribe(&current.partitions, &connection).await?;
+        self.subscribed.store(true, Ordering::Relaxed);
         backoff.reset();
-        // What was told in the meantime nobody heard.
+        // Notifications of the time before are lost.
         self.shared.changes.notify_all();
-        let moved = async { place.wait_for(|place| place.as_ref() != Some(&found)).await.map(drop) };
-        let regrouped = async { holds.wait_for(|holds| *holds != partitions).await.map(drop) };
-        tokio::pin!(moved, regrouped);
+        let reassigned = async { assigned.wait_for(|now| *now != current).await.map(drop) };
+        tokio::pin!(reassigned);
         loop {
             tokio::select! {
                 biased;
                 () = ended.notified() => return Ok(()),
-                _ = &mut moved => return Ok(()),
-                _ = &mut regrouped => return Ok(()),
+                _ = &mut reassigned => return Ok(()),
                 () = tokio::time::sleep(PING) => cmd("PING").query_async::<()>(&mut connection).await?,
             }
         }
@@ -118,39 +134,34 @@ impl Node {
 
     async fn subscribe(
         &self,
-        partitions: &BTreeSet<PartitionId>,
+        held: &BTreeSet<PartitionId>,
         connection: &MultiplexedConnection,
     ) -> RedisResult<()> {
-        let plain = &self.shared.plain_notices;
-        if !plain.load(Ordering::Relaxed) {
-            match self.subscribe_by("SSUBSCRIBE", partitions, connection).await {
+        if !self.plain.load(Ordering::Relaxed) {
+            match self.subscribe_by("SSUBSCRIBE", held, connection).await {
                 Err(error) if is_refusal(&error) => {
-                    warn!(
-                        error = describe(&error),
-                        "sharded pub/sub is refused: using plain pub/sub"
-                    );
-                    plain.store(true, Ordering::Relaxed);
+                    let error = describe(&error);
+                    warn!(error, "sharded pub/sub is refused: using plain pub/sub");
+                    self.plain.store(true, Ordering::Relaxed);
                 }
                 done => return done,
             }
         }
-        self.subscribe_by("SUBSCRIBE", partitions, connection).await
+        self.subscribe_by("SUBSCRIBE", held, connection).await
     }
 
-    /// One command a channel: in a cluster they are in different slots.
+    /// One command for each channel: in a cluster they are in different slots.
     async fn subscribe_by(
         &self,
         command: &str,
-        partitions: &BTreeSet<PartitionId>,
+        held: &BTreeSet<PartitionId>,
         connection: &MultiplexedConnection,
     ) -> RedisResult<()> {
-        let all = partitions.iter().map(|&partition| {
+        let all = held.iter().map(|&partition| {
             let mut connection = connection.clone();
             async move {
-                cmd(command)
-                    .arg(self.shared.keys.channel(partition))
-                    .query_async::<Value>(&mut connection)
-                    .await
+                let channel = self.shared.keys.channel(partition);
+                cmd(command).arg(channel).query_async::<Value>(&mut connection).await
             }
         });
         try_join_all(all).await.map(drop)

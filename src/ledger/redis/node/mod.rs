@@ -1,131 +1,123 @@
-//! One server that holds records: the only one, the primary that sentinels name, or a primary of a cluster.
+//! One server that holds records: the only one, the primary that sentinels name, or a primary of a
+//! cluster. The node owns five parts. None of them knows another one.
+//!
+//! ```text
+//!  records, queues, rate_limit ──► connection         carries the calls; states and deadlines
+//!          │   │                   epoch_guard        runs the commit script, renews epochs
+//!          │   └─────────────────► change_subscriber  receives change notifications
+//!          └─────────────────────► replica_waiter     confirms commits, with sync_replicas
+//!  supervisor ───────────────────► preflight          whether the server may be used
+//!    connects, monitors, and runs the subscriber and the waiter
+//! ```
+//!
+//! Each part reads the node's assignment: the server's address, and the partitions that it holds.
 
+mod assignment;
 mod backoff;
 mod change_subscriber;
-pub(super) mod clock;
-pub(super) mod connection;
-mod epochs;
-pub(super) mod preflight;
+mod connection;
+mod epoch_guard;
+mod operation;
+mod preflight;
 mod records;
-mod replicas;
+mod replica_waiter;
 mod supervisor;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::Notify;
 
 use crate::ledger::keys::PartitionId;
+use crate::ledger::{Health, LedgerError};
 
-use super::Shared;
-use super::settings::ServerAddr;
-use super::topology::PrimaryLocator;
+use super::locator::PrimaryLocator;
+use super::shared::Shared;
+use assignment::Assignment;
 use change_subscriber::ChangeSubscriber;
-use clock::ServerClock;
 use connection::Connection;
-use epochs::Steps;
+use epoch_guard::EpochGuard;
 use preflight::Preflight;
-use replicas::Replicas;
+use replica_waiter::ReplicaWaiter;
+
+pub(super) use epoch_guard::LedgerNotEmpty;
+pub(super) use operation::Operation;
 
 /// One server, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) shared: Arc<Shared>,
     locator: PrimaryLocator,
-    /// Where it was found last.
-    address: watch::Sender<Option<ServerAddr>>,
-    pub(super) connection: Connection,
-    pub(super) clock: ServerClock,
-    changes: ChangeSubscriber,
-    replicas: Replicas,
-    preflight: Mutex<Preflight>,
-    steps: Mutex<Steps>,
-    /// Which partitions it holds.
-    partitions: watch::Sender<Arc<BTreeSet<PartitionId>>>,
-    /// Told when an epoch was not as expected, or a connection ended, or other partitions came: then all epochs are looked at.
+    assignment: Assignment,
+    /// Notified when an epoch was not as expected, or a connection ended, or other partitions came.
     epoch_check_requested: Arc<Notify>,
+    pub(super) connection: Connection,
+    pub(super) epochs: EpochGuard,
+    changes: ChangeSubscriber,
+    /// `None` where no replicas are waited for.
+    replicas: Option<ReplicaWaiter>,
+    pub(super) preflight: Preflight,
 }
 
 impl Node {
-    /// Of whatever `finder` finds; `elsewhere` is told when its partitions may be held by somebody else by now.
+    /// Of the server that `locator` finds. It notifies `topology_stale` when another server may
+    /// hold its partitions by now.
     pub(super) fn new(
         shared: &Arc<Shared>,
-        finder: PrimaryLocator,
-        holds: BTreeSet<PartitionId>,
-        elsewhere: Arc<Notify>,
-    ) -> Self {
-        Self {
-            connection: Connection::new(shared.settings.response_timeout, elsewhere),
+        locator: PrimaryLocator,
+        partitions: BTreeSet<PartitionId>,
+        topology_stale: Arc<Notify>,
+    ) -> Arc<Self> {
+        let (assignment, check) = (Assignment::new(partitions), Arc::new(Notify::new()));
+        let context = || (shared.clone(), assignment.clone());
+        Arc::new(Self {
+            connection: Connection::new(shared.settings.response_timeout, topology_stale),
+            epochs: EpochGuard::new(context(), check.clone()),
+            changes: ChangeSubscriber::new(context(), check.clone()),
+            replicas: (shared.settings.sync_replicas > 0).then(|| ReplicaWaiter::new(context())),
+            preflight: Preflight::new(context()),
             shared: shared.clone(),
-            locator: finder,
-            address: watch::Sender::new(None),
-            clock: ServerClock::new(),
-            changes: ChangeSubscriber::new(),
-            replicas: Replicas::new(),
-            preflight: Mutex::default(),
-            steps: Mutex::default(),
-            partitions: watch::Sender::new(Arc::new(holds)),
-            epoch_check_requested: Arc::new(Notify::new()),
-        }
-    }
-
-    /// Connects and keeps an eye on it until `stop`. `fresh`: it is empty because it is new.
-    pub(super) fn start(self: &Arc<Self>, fresh: bool, tasks: &TaskTracker, stop: &CancellationToken) {
-        let (node, token) = (self.clone(), stop.clone());
-        tasks.spawn(async move { token.run_until_cancelled(node.supervise(fresh)).await });
-        let (node, token) = (self.clone(), stop.clone());
-        tasks.spawn(async move { token.run_until_cancelled(node.run_subscriber()).await });
-        if self.shared.settings.sync_replicas > 0 {
-            let (node, token) = (self.clone(), stop.clone());
-            tasks.spawn(async move { token.run_until_cancelled(node.synchronise()).await });
-        }
+            locator,
+            assignment,
+            epoch_check_requested: check,
+        })
     }
 
     /// The partitions that it holds.
     pub(super) fn partitions(&self) -> Arc<BTreeSet<PartitionId>> {
-        self.partitions.borrow().clone()
+        self.assignment.partitions()
     }
 
-    /// It holds these partitions from now on.
+    /// Replaces the partitions that it holds.
     pub(super) fn set_partitions(&self, partitions: BTreeSet<PartitionId>) {
-        let changed = self.partitions.send_if_modified(|held| {
-            let changed = **held != partitions;
-            if changed {
-                *held = Arc::new(partitions);
-            }
-            changed
-        });
-        if changed {
+        if self.assignment.set_partitions(partitions) {
             self.epoch_check_requested.notify_one();
         }
     }
 
-    pub(super) fn preflight(&self) -> MutexGuard<'_, Preflight> {
-        self.preflight.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until as many replicas as are asked for have what was committed here under this epoch.
+    pub(super) async fn confirm(&self, epoch: &str) -> Result<(), LedgerError> {
+        match &self.replicas {
+            Some(replicas) => replicas.confirm(epoch).await,
+            None => Ok(()),
+        }
     }
 
-    fn steps(&self) -> MutexGuard<'_, Steps> {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What people should know of it.
-    pub(super) fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.preflight().warnings.clone();
-        warnings.extend(self.subscription_warnings());
-        warnings.extend(self.clock_warning());
-        warnings
-    }
-
-    /// Why it takes no writes, if it can be reached and does not.
-    pub(super) fn write_refusal(&self) -> Option<String> {
-        self.connection.write_refusal().filter(|_| self.connection.state().up)
-    }
-
-    /// Why it cannot be reached, if so.
-    pub(super) fn down(&self) -> Option<String> {
-        let link = self.connection.state();
-        Some(link.failure).filter(|failure| !link.up && !failure.is_empty())
+    /// How the server is. It knows nothing of recovery.
+    pub(super) fn health(&self) -> Health {
+        let preflight = self.preflight.findings().clone();
+        let mut warnings = preflight.warnings;
+        warnings.extend(self.changes.warnings());
+        warnings.extend(self.epochs.warning());
+        Health {
+            up: self.connection.is_up(),
+            reached: self.connection.was_reached(),
+            down: self.connection.failure().into_iter().collect(),
+            refusing: self.connection.write_refusal().into_iter().collect(),
+            misconfigured: preflight.errors,
+            warnings,
+            recovering: 0,
+            clock_steps: self.epochs.clock_steps(),
+        }
     }
 }

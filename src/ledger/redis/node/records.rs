@@ -1,20 +1,15 @@
 //! Reading and committing one record.
 
-use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisResult, ScriptInvocation};
-
 use crate::ledger::keys::{PartitionId, due_member};
 use crate::ledger::record::FORMAT;
+use crate::ledger::redis::epoch::Epoch;
+use crate::ledger::redis::scripts::{ScriptReply, StoredRecord};
 use crate::ledger::{
-    BootInstant, LedgerError, Partition, Proposal, ReconcileSchedule, Record, RequestEntry, RequestKey, Snapshot,
-    Verdict,
+    LedgerError, Proposal, ReconcileSchedule, Record, RequestEntry, RequestKey, Snapshot, Verdict,
 };
 use crate::model::InstanceId;
 
-use super::super::epoch::Epoch;
-use super::super::scripts::{ScriptReply, StoredRecord};
-use super::Node;
-use super::connection::Operation;
+use super::{Node, Operation};
 
 impl Node {
     pub(in super::super) async fn read(
@@ -24,23 +19,45 @@ impl Node {
     ) -> Result<Snapshot, LedgerError> {
         let partition = PartitionId::of(instance);
         let keys = self.record_keys(instance, request, &[]);
-        let looked = self.connection.call(Operation::Commit, |mut connection| {
-            let keys = &keys;
-            async move { self.read_epoch(&mut connection, keys).await }
-        });
-        let found = self.current(partition, &keys, looked.await?).await?;
+        let found = self.read_current(partition, &keys).await?;
         snapshot(found, request.is_some())
     }
 
-    pub(in super::super) async fn commit(&self, proposal: &Proposal) -> Result<Verdict, LedgerError> {
+    /// The content of these keys, under an epoch that is current.
+    pub(super) async fn read_current(
+        &self,
+        partition: PartitionId,
+        keys: &[String],
+    ) -> Result<StoredRecord, LedgerError> {
+        let read = self.connection.call(Operation::Commit, |connection| async move {
+            self.epochs.read(&connection, keys).await
+        });
+        self.ensure_current(partition, keys, read.await?).await
+    }
+
+    /// Returns what was found, if its epoch is current. Otherwise renews the epoch and returns what
+    /// is stored then. The renewal is a call of its own, because it takes several trips.
+    async fn ensure_current(
+        &self,
+        partition: PartitionId,
+        keys: &[String],
+        found: StoredRecord,
+    ) -> Result<StoredRecord, LedgerError> {
+        if self.epochs.is_current(partition, &found) {
+            return Ok(found);
+        }
+        let renewed = self.connection.call(Operation::Renew, |connection| async move {
+            self.epochs.renew_until_current(&connection, partition, keys, found).await
+        });
+        renewed.await?
+    }
+
+    pub(in super::super) async fn commit(
+        &self,
+        proposal: &Proposal,
+    ) -> Result<Verdict, LedgerError> {
         self.refuse_misconfigured(proposal)?;
-        let Proposal {
-            instance,
-            version,
-            record,
-            effects,
-            ..
-        } = proposal;
+        let Proposal { instance, version, record, effects, .. } = proposal;
         let partition = PartitionId::of(instance);
         let keys = self.record_keys(instance, proposal.request.as_ref(), &effects.requests);
 
@@ -51,12 +68,10 @@ impl Node {
             .arg(&proposal.partition.epoch)
             .arg(proposal.now.as_micros());
         script.arg(json(record)?);
-        match effects.expire_after {
-            Some(life) => script.arg(life.as_millis().max(1).to_string()),
-            None => script.arg(""),
-        };
+        let life = effects.expire_after.map(|life| life.as_millis().max(1).to_string());
+        script.arg(life.unwrap_or_default());
         script
-            .arg(if effects.notify { self.notice_command() } else { "" })
+            .arg(if effects.notify { self.changes.publish_command() } else { "" })
             .arg(instance.as_str());
         script.arg(match effects.reconcile {
             ReconcileSchedule::Kept => String::new(),
@@ -72,9 +87,9 @@ impl Node {
             script.arg(at.map(|at| at.as_micros().to_string()).unwrap_or_default());
         }
 
-        let outcome = self.connection.call(Operation::Commit, |mut connection| {
+        let outcome = self.connection.call(Operation::Commit, |connection| {
             let script = &script;
-            async move { self.evaluate(&mut connection, script).await }
+            async move { self.epochs.run(&connection, script).await }
         });
         match outcome.await? {
             ScriptReply::Committed { version, now } => {
@@ -82,33 +97,17 @@ impl Node {
                 Ok(Verdict::Committed { version, now })
             }
             ScriptReply::Found(found) => {
-                let found = self.current(partition, &keys, found).await?;
-                Ok(Verdict::Conflict(Box::new(snapshot(
-                    found,
-                    proposal.request.is_some(),
-                )?)))
+                let found = self.ensure_current(partition, &keys, found).await?;
+                Ok(Verdict::Conflict(Box::new(snapshot(found, proposal.request.is_some())?)))
             }
-            ScriptReply::Attended(..) => Err(LedgerError::outcome_unknown(
-                "the commit script gave an unexpected answer",
-            )),
+            ScriptReply::Attended(..) => {
+                Err(LedgerError::outcome_unknown("the commit script gave an unexpected answer"))
+            }
         }
     }
 
-    /// Runs the commit script, and learns the time from its answer.
-    pub(in super::super) async fn evaluate(
-        &self,
-        connection: &mut MultiplexedConnection,
-        script: &ScriptInvocation<'_>,
-    ) -> RedisResult<ScriptReply> {
-        let sent = BootInstant::now();
-        let answer = ScriptReply::read(script.invoke_async(connection).await?).ok_or_else(unexpected)?;
-        if let Some(step) = self.clock.learn(answer.now(), sent) {
-            self.clock_was_set(step);
-        }
-        Ok(answer)
-    }
-
-    /// Everything that a commit may touch: the entry of `read` is read, those of `written` are written.
+    /// Everything that a commit may touch: the entry of `read` is read, those of `written` are
+    /// written.
     fn record_keys(
         &self,
         instance: &InstanceId,
@@ -133,9 +132,10 @@ impl Node {
         keys
     }
 
-    /// Nothing is granted by a server that might forget it, nor under other settings than those of the other replicas.
+    /// Nothing is granted by a server that might forget it, nor under other settings than those of
+    /// the other replicas.
     fn refuse_misconfigured(&self, proposal: &Proposal) -> Result<(), LedgerError> {
-        if let Some(why) = self.preflight().errors.first() {
+        if let Some(why) = self.preflight.findings().errors.first() {
             return Err(LedgerError::misconfigured(why.clone()));
         }
         let Some(epoch) = Epoch::parse(&proposal.partition.epoch) else {
@@ -144,62 +144,49 @@ impl Node {
         };
         match (epoch.disagreement(), epoch.agreement) {
             (Some(why), _) => Err(LedgerError::misconfigured(why)),
-            (None, Some(shared)) if !shared.covers(&self.shared.settings.agreement) => Err(LedgerError::not_applied(
-                "this replica's settings are not shared with the others yet",
-            )),
+            (None, Some(shared)) if !shared.covers(&self.shared.settings.agreement) => {
+                Err(LedgerError::not_applied(
+                    "this replica's settings are not shared with the others yet",
+                ))
+            }
             _ => Ok(()),
         }
     }
 }
 
 fn snapshot(found: StoredRecord, with_request: bool) -> Result<Snapshot, LedgerError> {
-    let record: Record = if found.record.is_empty() {
-        Record::default()
-    } else {
-        parse("record", &found.record)?
-    };
+    let record: Record = parse("record", &found.record)?.unwrap_or_default();
     if record.format > FORMAT {
         return Err(LedgerError::misconfigured(format!(
             "a newer version wrote the instance's record: format {}, and this one reads up to {FORMAT}",
             record.format
         )));
     }
-    let request = if with_request && !found.request.is_empty() {
-        Some(parse("request entry", &found.request)?)
-    } else {
-        None
-    };
-    let epoch = Epoch::parse(&found.epoch);
-    let partition = Partition {
-        hold_down_until: epoch.map(|epoch| epoch.hold_until).unwrap_or_default(),
-        shared: epoch
-            .and_then(|epoch| epoch.agreement)
-            .map(|agreement| agreement.bounds),
-        epoch: found.epoch.clone(),
+    let request = match with_request {
+        true => parse("request entry", &found.request)?,
+        false => None,
     };
     Ok(Snapshot {
         record,
         version: found.version,
         request,
-        partition,
+        partition: Epoch::parse(&found.epoch).map(|epoch| epoch.partition()).unwrap_or_default(),
         now: found.now,
     })
 }
 
-fn parse<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, LedgerError> {
-    serde_json::from_str(text)
-        .map_err(|error| LedgerError::misconfigured(format!("the stored {what} cannot be read: {error}")))
+/// The stored content. `None` if nothing is stored.
+fn parse<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<Option<T>, LedgerError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let read = serde_json::from_str(text).map(Some);
+    read.map_err(|error| {
+        LedgerError::misconfigured(format!("the stored {what} cannot be read: {error}"))
+    })
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, LedgerError> {
     serde_json::to_string(value)
         .map_err(|error| LedgerError::not_applied(format!("the record cannot be written: {error}")))
-}
-
-pub(super) fn unexpected() -> redis::RedisError {
-    (
-        ErrorKind::UnexpectedReturnType,
-        "the commit script gave an unexpected answer",
-    )
-        .into()
 }

@@ -1,183 +1,195 @@
-//! Makes the connection, and keeps an eye on server and epochs while it stands.
+//! The owner of a node's task: connects, and monitors server and epochs while the connection
+//! stands.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use redis::aio::MultiplexedConnection;
 use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, cmd};
 use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::ledger::LedgerError;
 use crate::ledger::keys::PartitionId;
+use crate::ledger::redis::errors::{describe, is_refusal};
+use crate::ledger::redis::settings::Servers;
 
-use super::super::init;
-use super::super::settings::Servers;
-use super::Node;
 use super::backoff::Backoff;
-use super::connection::{Operation, describe, is_refusal};
-use super::preflight::{self, Preflight};
+use super::preflight::Findings;
+use super::replica_waiter::ReplicaWaiter;
+use super::{Node, Operation};
 
-/// How often the server is looked at when nobody else calls it: is it there, and the same? Keeps the clock true, too.
+/// How often the server and its epoch are checked while no call does. Keeps the clock true, too.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// The same where replicas are waited for: how old the mark may be by which a promoted one is known.
+/// The same where replicas are waited for. It bounds the age of the time that shows a promotion.
 const CHECK_INTERVAL_SYNCED: Duration = Duration::from_secs(1);
-
-/// How soon after a failed look.
+/// How soon after a failed check.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
-
-/// How often it is examined whether it is still fit.
+/// How often the preflight check is repeated.
 const PREFLIGHT_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Node {
-    /// Connects, for ever. `fresh`: at the first time, it is empty because it is new.
-    pub(super) async fn supervise(&self, mut fresh: bool) -> Infallible {
+    /// Spawns the node's one task, which runs until `stop`. `fresh`: the server is empty because
+    /// the ledger is new.
+    pub(in super::super) fn start(
+        self: &Arc<Self>,
+        fresh: bool,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) {
+        let node = self.clone();
+        let parts = Box::pin(async move {
+            let waiter = OptionFuture::from(node.replicas.as_ref().map(ReplicaWaiter::run));
+            tokio::join!(node.supervise(fresh), node.changes.run(), waiter)
+        });
+        tasks.spawn(async move { stop.run_until_cancelled(parts).await });
+    }
+
+    /// Connects, monitors the connection until it is lost, and connects again.
+    async fn supervise(&self, mut fresh: bool) -> Infallible {
         let mut backoff = Backoff::new();
-        // Each failure is worth one line, however often it comes in a row.
-        let mut said = String::new();
+        // Each failure is logged once, however often it comes in a row.
+        let mut logged = String::new();
         loop {
             match self.connect(fresh).await {
                 Ok(connection) => {
                     info!("connected to the ledger");
-                    fresh = false;
-                    said.clear();
+                    (fresh, logged) = (false, String::new());
                     backoff.reset();
                     self.connection.put(connection);
                     self.monitor().await;
-                    warn!(
-                        reason = self.connection.state().failure,
-                        "lost the connection to the ledger"
-                    );
+                    let reason = self.connection.failure();
+                    warn!(reason, "lost the connection to the ledger");
                 }
                 Err(error) => {
                     let failure = describe(&error);
-                    if said != failure {
+                    if logged != failure {
                         warn!(
                             failure,
                             "cannot connect to the ledger: trying again until it can be reached"
                         );
-                        said.clone_from(&failure);
+                        logged.clone_from(&failure);
                     }
-                    let (misplaced, refused) = (self.is_misplaced(&error), is_refusal(&error));
-                    if misplaced {
-                        self.set_preflight(Preflight::misplaced());
-                    } else if refused {
-                        self.set_preflight(Preflight::refused(&failure));
-                    }
-                    self.connection.mark_down(failure, misplaced || refused);
+                    self.mark_unconnected(&error, failure);
                 }
             }
             backoff.pause().await;
         }
     }
 
-    /// Whether we ask a node of a cluster for what others hold, because we do not know that it is one.
-    fn is_misplaced(&self, error: &RedisError) -> bool {
+    fn mark_unconnected(&self, error: &RedisError, failure: String) {
+        // A node of a cluster was taken for a server of its own.
         let moved = error.kind() == ErrorKind::Server(ServerErrorKind::Moved);
-        moved && !matches!(self.shared.settings.servers, Servers::Cluster(_))
+        let findings = if moved && !matches!(self.shared.settings.servers, Servers::Cluster(_)) {
+            Findings::misplaced()
+        } else if is_refusal(error) {
+            Findings::refused(&failure)
+        } else {
+            return self.connection.mark_lost(failure);
+        };
+        self.preflight.record(findings);
+        self.connection.mark_refused(failure);
     }
 
-    /// A connection to a server that is known: examined, with the scripts loaded and every epoch current.
+    /// A connection to an inspected server, with the scripts loaded and every epoch current.
     async fn connect(&self, fresh: bool) -> RedisResult<MultiplexedConnection> {
-        let place = self.locator.find(&self.shared.dialer).await?;
-        let mut connection = self.shared.dialer.connect(&place).await?;
-        self.shared.scripts.load(&mut connection).await?;
-        preflight::has_rights(self, &mut connection).await?;
-        self.register_replica(&mut connection).await?;
-        if fresh && let Err(held) = init::begin(self, &mut connection).await? {
-            info!(%held, "the ledger is not new");
+        let address = self.locator.find(&self.shared.dialer).await?;
+        let connection = self.shared.dialer.connect(&address).await?;
+        self.shared.scripts.load(&connection).await?;
+        self.preflight.ensure_rights(&connection).await?;
+        self.epochs.register_replica(&connection).await?;
+        if fresh && let Err(stored) = self.epochs.open_new(&connection).await? {
+            info!(held = %stored, "the ledger is not new");
         }
-        let found = self.run_preflight(&mut connection).await?;
-        self.set_preflight(found);
-        self.address.send_replace(Some(place));
+        self.preflight.record(self.inspect(&connection).await?);
+        self.assignment.set_address(address);
         Ok(connection)
     }
 
-    async fn run_preflight(&self, connection: &mut MultiplexedConnection) -> RedisResult<Preflight> {
-        let found = preflight::inspect(self, connection).await?;
-        self.check_all_epochs(connection).await?;
+    async fn inspect(&self, connection: &MultiplexedConnection) -> RedisResult<Findings> {
+        let found = self.preflight.inspect(connection).await?;
+        self.epochs.check_all(connection).await?;
         Ok(found)
     }
 
-    /// Until the connection is lost.
+    /// Checks the server and its epochs until the connection is lost.
     async fn monitor(&self) {
-        let mut examine = tokio::time::interval(PREFLIGHT_INTERVAL);
-        examine.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        examine.tick().await;
+        let mut preflight = tokio::time::interval(PREFLIGHT_INTERVAL);
+        preflight.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        preflight.tick().await;
         let mut pause = RETRY_INTERVAL;
         loop {
             let outcome = tokio::select! {
                 () = self.connection.until_lost() => return,
-                _ = examine.tick() => self.repeat_preflight().await,
-                () = self.epoch_check_requested.notified() => {
-                    self.connection.call_patiently(Operation::Commit, |connection| async move { self.check_all_epochs(&connection).await }).await
-                }
-                () = tokio::time::sleep(pause) => self.check_epoch().await,
+                _ = preflight.tick() => self.repeat_preflight().await,
+                () = self.epoch_check_requested.notified() => self.check_all_epochs().await,
+                () = tokio::time::sleep(pause) => self.check_server().await,
             };
             pause = match outcome {
-                Ok(()) if self.shared.settings.sync_replicas > 0 => CHECK_INTERVAL_SYNCED,
+                Ok(()) if self.replicas.is_some() => CHECK_INTERVAL_SYNCED,
                 Ok(()) => CHECK_INTERVAL,
                 Err(_) => RETRY_INTERVAL,
             };
         }
     }
 
-    /// What the server refuses by now is no failed call, but a reason not to use it.
+    /// A server that began to refuse calls is not a failed call, but a reason not to use it.
     async fn repeat_preflight(&self) -> Result<(), LedgerError> {
-        let examined = self
-            .connection
-            .call_patiently(Operation::Examine, |mut connection| async move {
-                match self.run_preflight(&mut connection).await {
-                    Err(error) if is_refusal(&error) => Ok(Preflight::refused(&describe(&error))),
-                    examined => examined,
-                }
-            });
-        examined.await.map(|found| self.set_preflight(found))
+        let inspected = self.connection.call(Operation::Preflight, |connection| async move {
+            match self.inspect(&connection).await {
+                Err(error) if is_refusal(&error) => Ok(Findings::refused(&describe(&error))),
+                inspected => inspected,
+            }
+        });
+        inspected.await.map(|found| self.preflight.record(found))
     }
 
-    /// One epoch stands for all: they are lost, and change hands, together. Whether this is still the server that we look for is
-    /// looked at as well.
-    async fn check_epoch(&self) -> Result<(), LedgerError> {
-        let place = self.address.borrow().clone();
-        if let Some(place) = place
-            && self.locator.has_moved_from(&place, &self.shared.dialer).await
+    async fn check_all_epochs(&self) -> Result<(), LedgerError> {
+        let checked = self.connection.call(Operation::Renew, |connection| async move {
+            self.epochs.check_all(&connection).await
+        });
+        checked.await
+    }
+
+    /// Whether this is still the server to use, by its address and by one epoch. One stands for
+    /// all: epochs are lost, and change hands, together.
+    async fn check_server(&self) -> Result<(), LedgerError> {
+        if let Some(address) = self.assignment.address()
+            && self.locator.has_moved_from(&address, &self.shared.dialer).await
         {
-            self.connection.close("the sentinels name another primary");
+            let why = "the sentinels name another primary";
+            self.connection.mark_lost(why.to_owned());
             return Ok(());
         }
-        let Some(partition) = self.partitions().first().copied() else {
+        let Some(partition) = self.assignment.first_partition() else {
             return Ok(());
         };
         let keys = [self.shared.keys.epoch(partition)];
-        let looked = self.connection.call(Operation::Commit, |mut connection| {
-            let keys = &keys;
-            async move { self.read_epoch(&mut connection, keys).await }
-        });
-        match self.current(partition, &keys, looked.await?).await {
-            // Other replicas are set differently: that stands in the views.
+        match self.read_current(partition, &keys).await {
+            // Another version made the ledger: that stands in the views.
             Err(error) if error.is_misconfigured() => return Ok(()),
             current => current?,
         };
-        let marked = self.connection.call(Operation::Commit, |mut connection| async move {
-            self.mark_primary_seen(&mut connection, partition).await
+        let reported = self.connection.call(Operation::Renew, |connection| async move {
+            self.epochs.mark_primary_seen(&connection, partition).await?;
+            self.epochs.register_replica(&connection).await
         });
-        marked.await?;
-        let attended = self
-            .connection
-            .call_patiently(Operation::Commit, |mut connection| async move {
-                self.register_replica(&mut connection).await
-            });
-        attended.await?;
+        reported.await?;
         self.probe_write(partition).await
     }
 
-    /// Whether a server that refused a write takes writes again. Without calls no commit would show it.
+    /// Whether a server that refused a write takes writes again. Without calls no commit would show
+    /// it.
     async fn probe_write(&self, partition: PartitionId) -> Result<(), LedgerError> {
         if self.connection.write_refusal().is_none() {
             return Ok(());
         }
         let scratch = self.shared.keys.scratch(partition);
-        let written = self.connection.call(Operation::Examine, |mut connection| async move {
+        let written = self.connection.call(Operation::Probe, |mut connection| async move {
             let mut set = cmd("SET");
             set.arg(scratch).arg("1").arg("PX").arg(1);
             set.query_async::<()>(&mut connection).await
@@ -185,18 +197,5 @@ impl Node {
         written.await?;
         self.connection.accept_writes();
         Ok(())
-    }
-
-    fn set_preflight(&self, found: Preflight) {
-        let mut known = self.preflight();
-        if *known != found {
-            for what in &found.errors {
-                warn!(what, "the ledger is misconfigured");
-            }
-            for what in &found.warnings {
-                warn!(what, "the ledger does not guarantee everything");
-            }
-        }
-        *known = found;
     }
 }

@@ -1,18 +1,18 @@
-//! The slots of a cluster: which one a key is in, and who holds which.
+//! The slots of a cluster: the slot of a key, and the holder of each slot.
 
 use std::ops::RangeInclusive;
 
 use redis::Value;
 
-use super::super::settings::ServerAddr;
+use crate::ledger::redis::settings::ServerAddr;
 
-/// How many slots a cluster has.
+/// Number of slots of a cluster.
 const SLOTS: u16 = 16_384;
 
-/// Who holds a stretch of slots.
+/// The holder of a range of slots.
 pub(super) type SlotRange = (RangeInclusive<u16>, ServerAddr);
 
-/// The slot of a key: the CRC16 (XMODEM) of what stands in its first braces, or of all of it.
+/// The slot of a key: the CRC16 (XMODEM) of the text in its first braces, or of the whole key.
 pub(super) fn slot_of(key: &str) -> u16 {
     let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
     let hashed = tag.map_or(key, |(tag, _)| if tag.is_empty() { key } else { tag });
@@ -22,23 +22,24 @@ pub(super) fn slot_of(key: &str) -> u16 {
 fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc, byte| {
         (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
-            if crc & 0x8000 == 0 {
-                crc << 1
-            } else {
-                (crc << 1) ^ 0x1021
-            }
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
         })
     })
 }
 
-/// The answer to CLUSTER SLOTS; a node without an address is the one that was asked. `None` for what is no such answer.
+/// The parsed reply to CLUSTER SLOTS. A node without an address is the queried one. `None` for any
+/// other reply.
 pub(super) fn read(answer: &Value, asked: &ServerAddr) -> Option<Vec<SlotRange>> {
-    let Value::Array(ranges) = answer else { return None };
+    let Value::Array(ranges) = answer else {
+        return None;
+    };
     ranges.iter().map(|range| read_range(range, asked)).collect()
 }
 
 fn read_range(range: &Value, asked: &ServerAddr) -> Option<SlotRange> {
-    let Value::Array(parts) = range else { return None };
+    let Value::Array(parts) = range else {
+        return None;
+    };
     let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = parts.as_slice() else {
         return None;
     };
@@ -75,8 +76,12 @@ mod tests {
     #[test]
     fn what_a_node_answers_is_read() {
         let text = |text: &str| Value::BulkString(text.as_bytes().to_vec());
-        let node = |host: Value| Value::Array(vec![host, Value::Int(7001), text("id"), Value::Array(Vec::new())]);
-        let range = |host| Value::Array(vec![Value::Int(0), Value::Int(5460), node(host), node(text("replica"))]);
+        let node = |host: Value| {
+            Value::Array(vec![host, Value::Int(7001), text("id"), Value::Array(Vec::new())])
+        };
+        let range = |host| {
+            Value::Array(vec![Value::Int(0), Value::Int(5460), node(host), node(text("replica"))])
+        };
         let asked = ServerAddr::Tcp("asked".to_owned(), 7000);
         let read = |host| read(&Value::Array(vec![range(host)]), &asked);
         let held = |host: &str| Some(vec![(0..=5460, ServerAddr::Tcp(host.to_owned(), 7001))]);

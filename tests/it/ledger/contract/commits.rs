@@ -10,21 +10,19 @@ use super::{commit, conflict, eni, entry, instance, proposal, put, record, reque
 pub(crate) async fn an_unknown_instance_is_empty(one: &impl LedgerStore, _: &impl LedgerStore) {
     let before = one.now(&instance(1));
     let found = one.read(&instance(1), Some(&request("a", 1))).await.unwrap();
-    assert_eq!(
-        (found.version, found.record, found.request),
-        (0, Record::default(), None)
-    );
+    assert_eq!((found.version, found.record, found.request), (0, Record::default(), None));
     assert!(!found.partition.epoch.is_empty());
     let off = before.since(found.now).max(found.now.since(one.now(&instance(1))));
     assert!(off < Duration::from_millis(200), "its clock is known: {off:?} off");
 }
 
-pub(crate) async fn a_commit_is_read_back_everywhere(one: &impl LedgerStore, other: &impl LedgerStore) {
+pub(crate) async fn a_commit_is_read_back_everywhere(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
     let id = instance(1);
     let mut written = record(7);
-    written
-        .unknown
-        .insert("of_a_newer_version".to_owned(), "kept: ü\n".into());
+    written.unknown.insert("of_a_newer_version".to_owned(), "kept: ü\n".into());
     let version = put(one, &id, written.clone(), Effects::default()).await;
     for ledger in [one.read(&id, None).await, other.read(&id, None).await] {
         let found = ledger.unwrap();
@@ -32,34 +30,31 @@ pub(crate) async fn a_commit_is_read_back_everywhere(one: &impl LedgerStore, oth
     }
     let second = put(other, &id, record(8), Effects::default()).await;
     assert!(second > version);
-    assert!(
-        version > 1_600_000_000_000_000,
-        "a version is not behind the clock: {version}"
-    );
+    assert!(version > 1_600_000_000_000_000, "a version is not behind the clock: {version}");
     assert_eq!(one.read(&instance(2), None).await.unwrap().version, 0);
 }
 
-pub(crate) async fn of_two_commits_from_one_version_one_wins(one: &impl LedgerStore, other: &impl LedgerStore) {
+pub(crate) async fn of_two_commits_from_one_version_one_wins(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
     let id = instance(1);
     let from = one.read(&id, None).await.unwrap();
     let (mine, yours) = (record(1), record(2));
     let (version, now) = commit(one, &proposal(&id, &from, mine.clone(), Effects::default())).await;
     assert!(now >= from.now);
     let found = conflict(
-        other
-            .commit(&proposal(&id, &from, yours.clone(), Effects::default()))
-            .await
-            .unwrap(),
+        other.commit(&proposal(&id, &from, yours.clone(), Effects::default())).await.unwrap(),
     );
-    assert_eq!(
-        (found.version, &found.record, &found.partition),
-        (version, &mine, &from.partition)
-    );
+    assert_eq!((found.version, &found.record, &found.partition), (version, &mine, &from.partition));
     // What was found is good to go on from.
     commit(other, &proposal(&id, &found, yours, Effects::default())).await;
 }
 
-pub(crate) async fn a_commit_whose_reply_was_lost_shows_when_tried_again(one: &impl LedgerStore, _: &impl LedgerStore) {
+pub(crate) async fn a_commit_whose_reply_was_lost_shows_when_tried_again(
+    one: &impl LedgerStore,
+    _: &impl LedgerStore,
+) {
     let id = instance(1);
     let from = one.read(&id, None).await.unwrap();
     let mine = proposal(&id, &from, record(1), Effects::default());
@@ -68,7 +63,10 @@ pub(crate) async fn a_commit_whose_reply_was_lost_shows_when_tried_again(one: &i
     assert_eq!(found.record, mine.record, "it had been applied");
 }
 
-pub(crate) async fn a_commit_turned_back_changes_nothing(one: &impl LedgerStore, other: &impl LedgerStore) {
+pub(crate) async fn a_commit_turned_back_changes_nothing(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
     let id = instance(1);
     let from = one.read(&id, None).await.unwrap();
     put(other, &id, record(1), Effects::default()).await;
@@ -92,7 +90,10 @@ pub(crate) async fn a_commit_turned_back_changes_nothing(one: &impl LedgerStore,
     assert_eq!(one.read(&id, Some(&key)).await.unwrap().record, record(1));
 }
 
-pub(crate) async fn a_commit_computed_for_another_time_is_turned_back(one: &impl LedgerStore, _: &impl LedgerStore) {
+pub(crate) async fn a_commit_computed_for_another_time_is_turned_back(
+    one: &impl LedgerStore,
+    _: &impl LedgerStore,
+) {
     let id = instance(1);
     let from = one.read(&id, None).await.unwrap();
     let good = proposal(&id, &from, record(1), Effects::default());
@@ -107,7 +108,10 @@ pub(crate) async fn a_commit_computed_for_another_time_is_turned_back(one: &impl
     commit(one, &good).await;
 }
 
-pub(crate) async fn a_commit_computed_under_another_epoch_is_turned_back(one: &impl LedgerStore, _: &impl LedgerStore) {
+pub(crate) async fn a_commit_computed_under_another_epoch_is_turned_back(
+    one: &impl LedgerStore,
+    _: &impl LedgerStore,
+) {
     let id = instance(1);
     let from = one.read(&id, None).await.unwrap();
     for text in ["", "another", "0123456789abcdef 0 "] {
@@ -124,10 +128,7 @@ pub(crate) async fn a_commit_computed_under_another_epoch_is_turned_back(one: &i
 
 pub(crate) async fn versions_rise_through_expiry(one: &impl LedgerStore, _: &impl LedgerStore) {
     let id = instance(1);
-    let short = || Effects {
-        expire_after: Some(Duration::from_millis(30)),
-        ..Effects::default()
-    };
+    let short = || Effects { expire_after: Some(Duration::from_millis(30)), ..Effects::default() };
     let first = put(one, &id, record(1), short()).await;
     gone(one, 1).await;
     let second = put(one, &id, record(2), short()).await;
@@ -138,10 +139,7 @@ pub(crate) async fn an_idle_record_expires_unless_something_in_it_is_live(
     one: &impl LedgerStore,
     other: &impl LedgerStore,
 ) {
-    let short = || Effects {
-        expire_after: Some(Duration::from_secs(3)),
-        ..Effects::default()
-    };
+    let short = || Effects { expire_after: Some(Duration::from_secs(3)), ..Effects::default() };
     // The first goes; the second and third were to go until the next commit said otherwise.
     put(one, &instance(1), record(1), short()).await;
     for number in [2, 3] {
@@ -158,13 +156,13 @@ pub(crate) async fn an_idle_record_expires_unless_something_in_it_is_live(
     }
 }
 
-pub(crate) async fn concurrent_commits_lose_nothing(one: &impl LedgerStore, other: &impl LedgerStore) {
+pub(crate) async fn concurrent_commits_lose_nothing(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
     let (mine, yours) = tokio::join!(add(one, 100), add(other, 100));
     assert_eq!(mine + yours, 200);
-    assert_eq!(
-        one.read(&instance(1), None).await.unwrap().record.revision,
-        Revision(200)
-    );
+    assert_eq!(one.read(&instance(1), None).await.unwrap().record.revision, Revision(200));
 }
 
 /// Adds one to a number in the record so often, however often it takes.
@@ -174,11 +172,7 @@ async fn add(ledger: &impl LedgerStore, times: usize) -> usize {
     let mut done = 0;
     while done < times {
         let next = record(from.record.revision.0 + 1);
-        match ledger
-            .commit(&proposal(&id, &from, next, Effects::default()))
-            .await
-            .unwrap()
-        {
+        match ledger.commit(&proposal(&id, &from, next, Effects::default())).await.unwrap() {
             Verdict::Committed { .. } => {
                 done += 1;
                 from = ledger.read(&id, None).await.unwrap();

@@ -1,5 +1,5 @@
-//! What every ledger must do, whoever keeps the records. Each case takes ledgers that share one set of records, as two replicas
-//! would.
+//! The contract of every ledger store. Each case gets ledgers that share one set of records, like
+//! two replicas.
 
 pub(crate) mod changes;
 pub(crate) mod commits;
@@ -11,9 +11,12 @@ use std::sync::Arc;
 
 use eni_gateway::ledger::record::LearnedLimit;
 use eni_gateway::ledger::{
-    Bounds, Effects, Ledger, LedgerStore, Proposal, Record, RequestEntry, RequestKey, Snapshot, Verdict,
+    Bounds, Effects, Ledger, LedgerStore, Proposal, Record, RequestEntry, RequestKey, Snapshot,
+    Verdict,
 };
-use eni_gateway::model::{Caller, InstanceId, InterfaceId, RequestId, Revision, Timestamp, Uid, Unknown};
+use eni_gateway::model::{
+    Caller, InstanceId, InterfaceId, RequestId, Revision, Timestamp, Uid, Unknown,
+};
 use uuid::Uuid;
 
 /// Every case, handed to a macro that makes tests of them, with what that one needs.
@@ -119,11 +122,7 @@ pub(crate) fn record(mark: u64) -> Record {
         until: Timestamp::from_micros(2),
         unknown: Unknown::default(),
     };
-    Record {
-        revision: Revision(mark),
-        learned_limit: Some(limit),
-        ..Record::default()
-    }
+    Record { revision: Revision(mark), learned_limit: Some(limit), ..Record::default() }
 }
 
 /// The rules over a ledger.
@@ -132,7 +131,12 @@ pub(crate) fn ledger<L: LedgerStore + Clone>(ledger: &L) -> Ledger<L> {
 }
 
 /// A change computed from a snapshot.
-pub(crate) fn proposal(instance: &InstanceId, from: &Snapshot, record: Record, effects: Effects) -> Proposal {
+pub(crate) fn proposal(
+    instance: &InstanceId,
+    from: &Snapshot,
+    record: Record,
+    effects: Effects,
+) -> Proposal {
     Proposal {
         instance: instance.clone(),
         version: from.version,
@@ -145,7 +149,12 @@ pub(crate) fn proposal(instance: &InstanceId, from: &Snapshot, record: Record, e
 }
 
 /// Reads, writes `record` with `effects`, and says under which version. Nobody else may write meanwhile.
-pub(crate) async fn put(ledger: &impl LedgerStore, instance: &InstanceId, record: Record, effects: Effects) -> u64 {
+pub(crate) async fn put(
+    ledger: &impl LedgerStore,
+    instance: &InstanceId,
+    record: Record,
+    effects: Effects,
+) -> u64 {
     let from = ledger.read(instance, None).await.unwrap();
     commit(ledger, &proposal(instance, &from, record, effects)).await.0
 }

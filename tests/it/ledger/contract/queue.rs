@@ -12,13 +12,14 @@ use super::{eni, instance, ledger, put, record};
 const LONG: Duration = Duration::from_secs(60);
 
 fn due(place: usize, interface: usize) -> Due {
-    Due {
-        instance: instance(place),
-        eni: eni(interface),
-    }
+    Due { instance: instance(place), eni: eni(interface) }
 }
 
-pub(super) async fn claim(ledger: &impl LedgerStore, most: usize, visibility: Duration) -> Vec<Due> {
+pub(super) async fn claim(
+    ledger: &impl LedgerStore,
+    most: usize,
+    visibility: Duration,
+) -> Vec<Due> {
     let due = ledger.due(most).await.unwrap();
     assert!(due.len() <= most, "{due:?}");
     ledger.claim(due, visibility).await.unwrap()
@@ -35,14 +36,14 @@ pub(super) async fn claim_reconciliations(
 }
 
 async fn set(ledger: &impl LedgerStore, due: &Due, at: Option<Timestamp>) {
-    let effects = Effects {
-        due: [(due.eni.clone(), at)].into(),
-        ..Effects::default()
-    };
+    let effects = Effects { due: [(due.eni.clone(), at)].into(), ..Effects::default() };
     put(ledger, &due.instance, record(1), effects).await;
 }
 
-pub(crate) async fn what_is_due_is_claimed_once_and_comes_back(one: &impl LedgerStore, other: &impl LedgerStore) {
+pub(crate) async fn what_is_due_is_claimed_once_and_comes_back(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
     set(one, &due(1, 1), Some(one.now(&instance(1)) - Duration::from_secs(1))).await;
     set(one, &due(1, 2), Some(one.now(&instance(1)) + LONG)).await;
     assert_eq!(claim(one, 10, Duration::from_secs(4)).await, [due(1, 1)]);
@@ -56,13 +57,13 @@ pub(crate) async fn what_is_due_is_claimed_once_and_comes_back(one: &impl Ledger
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert_eq!(
-        tokio::time::timeout(Duration::from_secs(60), again).await.unwrap(),
-        [due(1, 1)]
-    );
+    assert_eq!(tokio::time::timeout(Duration::from_secs(60), again).await.unwrap(), [due(1, 1)]);
 }
 
-pub(crate) async fn the_earliest_come_first_over_all_partitions(one: &impl LedgerStore, other: &impl LedgerStore) {
+pub(crate) async fn the_earliest_come_first_over_all_partitions(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
     let now = one.now(&instance(1));
     for place in 0..40 {
         // 7 and 40 have no common divisor: every age from 1 to 40 s comes once.
@@ -72,17 +73,17 @@ pub(crate) async fn the_earliest_come_first_over_all_partitions(one: &impl Ledge
     let oldest = |count: usize| {
         let mut all: Vec<usize> = (0..40).collect();
         all.sort_by_key(|place| std::cmp::Reverse(place * 7 % 40));
-        all.into_iter()
-            .take(count)
-            .map(|place| due(place, 1))
-            .collect::<Vec<_>>()
+        all.into_iter().take(count).map(|place| due(place, 1)).collect::<Vec<_>>()
     };
     assert_eq!(claim(other, 0, LONG).await, []);
     assert_eq!(claim(other, 15, LONG).await, oldest(15));
     assert_eq!(claim(one, 100, LONG).await, oldest(40)[15..]);
 }
 
-pub(crate) async fn what_is_not_due_any_more_is_not_claimed(one: &impl LedgerStore, other: &impl LedgerStore) {
+pub(crate) async fn what_is_not_due_any_more_is_not_claimed(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
     let past = one.now(&instance(1)) - Duration::from_secs(1);
     for interface in [1, 2, 3] {
         set(one, &due(1, interface), Some(past)).await;
@@ -112,7 +113,10 @@ pub(crate) async fn a_look_takes_nothing_and_a_claim_only_what_is_still_due(
     assert_eq!(one.claim(Vec::new(), LONG).await.unwrap(), []);
 }
 
-pub(crate) async fn two_claimers_share_out_the_work(one: &impl LedgerStore, other: &impl LedgerStore) {
+pub(crate) async fn two_claimers_share_out_the_work(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
     let past = one.now(&instance(1)) - Duration::from_secs(1);
     for place in 0..30 {
         set(one, &due(place, 1), Some(past)).await;
@@ -131,10 +135,7 @@ pub(crate) async fn a_comparison_is_claimed_once_comes_back_and_can_be_put_off(
     other: &impl LedgerStore,
 ) {
     let set = async |place: usize, comparison: ReconcileSchedule| {
-        let effects = Effects {
-            reconcile: comparison,
-            ..Effects::default()
-        };
+        let effects = Effects { reconcile: comparison, ..Effects::default() };
         put(one, &instance(place), record(1), effects).await;
     };
     let past = one.now(&instance(1)) - Duration::from_secs(9);
@@ -153,10 +154,7 @@ pub(crate) async fn a_comparison_is_claimed_once_comes_back_and_can_be_put_off(
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert_eq!(
-        tokio::time::timeout(Duration::from_secs(60), soon).await.unwrap(),
-        [instance(1)]
-    );
+    assert_eq!(tokio::time::timeout(Duration::from_secs(60), soon).await.unwrap(), [instance(1)]);
     assert_eq!(claim_reconciliations(one, 9, LONG).await, []);
 
     set(2, ReconcileSchedule::At(past)).await;
@@ -202,15 +200,9 @@ pub(crate) async fn what_is_due_without_a_record_is_claimed_and_no_more(
     let ledger = ledger(other);
     let sent_at = other.now(&instance(1)) - Duration::from_millis(50);
     let findings = vec![(eni(1), EniObservation::Unclear { text: String::new() })];
-    ledger
-        .execute(&instance(1), &Command::RecordStatuses { sent_at, findings })
-        .await
-        .unwrap();
-    let observe = Command::Observe {
-        sent_at,
-        rows: Vec::new(),
-        then: Some(Box::new(Command::Reconcile)),
-    };
+    ledger.execute(&instance(1), &Command::RecordStatuses { sent_at, findings }).await.unwrap();
+    let observe =
+        Command::Observe { sent_at, rows: Vec::new(), then: Some(Box::new(Command::Reconcile)) };
     ledger.execute(&instance(2), &observe).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(claim(one, 9, LONG).await, []);

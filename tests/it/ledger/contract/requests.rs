@@ -2,54 +2,42 @@
 
 use std::time::Duration;
 
-use eni_gateway::ledger::command::{Acquire, Command, EniObservation, Mode, ObservedStatus, Reply, SendResult};
+use eni_gateway::ledger::command::{
+    Acquire, Command, EniObservation, Mode, ObservedStatus, Reply, SendResult,
+};
 use eni_gateway::ledger::{Effects, LedgerStore, RequestEntry, RequestKey};
 use eni_gateway::model::{State, Ticket, Uid};
 use uuid::Uuid;
 
 use super::{commit, conflict, eni, entry, instance, ledger, proposal, put, record, request};
 
-pub(crate) async fn a_request_entry_is_kept_beside_the_record(one: &impl LedgerStore, other: &impl LedgerStore) {
+pub(crate) async fn a_request_entry_is_kept_beside_the_record(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
     let (id, key) = (instance(1), request("team-a", 1));
     let from = one.read(&id, Some(&key)).await.unwrap();
     assert_eq!(from.request, None);
-    let effects = Effects {
-        requests: vec![(key.clone(), Some(entry(1)))],
-        ..Effects::default()
-    };
+    let effects = Effects { requests: vec![(key.clone(), Some(entry(1)))], ..Effects::default() };
     let mine = proposal(&id, &from, record(1), effects);
     commit(one, &mine).await;
     assert_eq!(other.read(&id, Some(&key)).await.unwrap().request, Some(entry(1)));
-    assert_eq!(
-        other.read(&id, None).await.unwrap().request,
-        None,
-        "nobody asked for it"
-    );
+    assert_eq!(other.read(&id, None).await.unwrap().request, None, "nobody asked for it");
 
     // Another call with the same id decides by the entry that it meets.
     let mut same = proposal(&id, &from, record(2), Effects::default());
     same.request = Some(key.clone());
     assert_eq!(conflict(other.commit(&same).await.unwrap()).request, Some(entry(1)));
-    assert_eq!(
-        conflict(other.commit(&mine).await.unwrap()).request,
-        None,
-        "nobody asked for it"
-    );
+    assert_eq!(conflict(other.commit(&mine).await.unwrap()).request, None, "nobody asked for it");
 
     // Its answer is written later, by a commit that decides by another one.
     let from = one.read(&id, None).await.unwrap();
-    let effects = Effects {
-        requests: vec![(key.clone(), Some(entry(2)))],
-        ..Effects::default()
-    };
+    let effects = Effects { requests: vec![(key.clone(), Some(entry(2)))], ..Effects::default() };
     let mut later = proposal(&id, &from, record(3), effects);
     later.request = Some(request("team-a", 2));
     commit(one, &later).await;
     assert_eq!(other.read(&id, Some(&key)).await.unwrap().request, Some(entry(2)));
-    assert_eq!(
-        other.read(&id, Some(&request("team-a", 2))).await.unwrap().request,
-        None
-    );
+    assert_eq!(other.read(&id, Some(&request("team-a", 2))).await.unwrap().request, None);
 }
 
 /// A caller's name may hold anything, and must not reach another's entries by it.
@@ -77,20 +65,16 @@ pub(crate) async fn request_entries_do_not_meet(one: &impl LedgerStore, _: &impl
     }
 }
 
-pub(crate) async fn what_is_forgotten_is_gone_in_the_same_commit(one: &impl LedgerStore, other: &impl LedgerStore) {
+pub(crate) async fn what_is_forgotten_is_gone_in_the_same_commit(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
     let id = instance(1);
     let remember = async |requests: Vec<(RequestKey, Option<RequestEntry>)>| {
-        let effects = Effects {
-            requests,
-            ..Effects::default()
-        };
+        let effects = Effects { requests, ..Effects::default() };
         put(one, &id, record(1), effects).await;
     };
-    remember(vec![
-        (request("a", 1), Some(entry(1))),
-        (request("a", 2), Some(entry(2))),
-    ])
-    .await;
+    remember(vec![(request("a", 1), Some(entry(1))), (request("a", 2), Some(entry(2)))]).await;
     remember(vec![(request("a", 1), None), (request("a", 3), Some(entry(3)))]).await;
     for (number, found) in [(1, None), (2, Some(entry(2))), (3, Some(entry(3)))] {
         let snapshot = other.read(&id, Some(&request("a", number))).await.unwrap();
@@ -121,46 +105,35 @@ pub(crate) async fn calls_that_send_nothing_leave_nothing_behind(
         rows: Vec::new(),
         then: Some(Box::new(enter(1))),
     };
-    let Reply::Reserved { grant, attempt, .. } = ledger.execute(&id, &observe).await.unwrap().reply else {
+    let Reply::Reserved { grant, attempt, .. } = ledger.execute(&id, &observe).await.unwrap().reply
+    else {
         panic!()
     };
     let calls = async |before: u128| {
         let version = one.read(&id, None).await.unwrap().version;
         for who in before..before + 20 {
             let reply = ledger.execute(&id, &enter(who)).await.unwrap().reply;
-            assert!(
-                matches!(reply, Reply::Joined(_) | Reply::AlreadyAttached { .. }),
-                "{reply:?}"
-            );
+            assert!(matches!(reply, Reply::Joined(_) | Reply::AlreadyAttached { .. }), "{reply:?}");
             assert_eq!(other.read(&id, Some(&request("a", who))).await.unwrap().request, None);
         }
-        assert_eq!(
-            one.read(&id, None).await.unwrap().version,
-            version,
-            "nothing was written"
-        );
+        assert_eq!(one.read(&id, None).await.unwrap().version, version, "nothing was written");
     };
     let answer = Command::RecordSendResult {
         attempt,
         grant: grant.token,
-        answer: SendResult::Accepted {
-            ens_request_id: "E".to_owned(),
-        },
+        answer: SendResult::Accepted { ens_request_id: "E".to_owned() },
         release: true,
     };
     ledger.execute(&id, &answer).await.unwrap();
     calls(100).await;
-    let in_use = EniObservation::Here {
-        status: ObservedStatus::InUse,
-        text: "InUse".to_owned(),
-    };
+    let in_use = EniObservation::Here { status: ObservedStatus::InUse, text: "InUse".to_owned() };
     let attached = async || {
         let settle = Command::RecordStatuses {
             sent_at: one.now(&id) - Duration::from_millis(5),
             findings: vec![(eni(1), in_use.clone())],
         };
         let record = ledger.execute(&id, &settle).await.unwrap().record;
-        record.attempts[&eni(1)].attachment.state == State::Attached
+        record.attempts[&eni(1)].state.kind() == State::Attached
     };
     while !attached().await {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,4 +1,4 @@
-//! The budget. Made with 50 attaches and 100 describes a second.
+//! The budget, with 50 attaches and 100 describes a second.
 
 use std::time::Duration;
 
@@ -15,10 +15,7 @@ async fn order(ledger: &impl LedgerStore, order: RateLimitRequest) -> RateLimitD
 }
 
 async fn is_granted(ledger: &impl LedgerStore, class: RateClass) -> bool {
-    !matches!(
-        order(ledger, RateLimitRequest::Take(class, None)).await,
-        RateLimitDecision::Wait(_)
-    )
+    !matches!(order(ledger, RateLimitRequest::Take(class, None)).await, RateLimitDecision::Wait(_))
 }
 
 /// Takes as many at once as could come while one is on its way; how many there were.
@@ -33,7 +30,9 @@ async fn count(ledger: &impl LedgerStore, class: RateClass, until: Instant) -> u
     while Instant::now() < until {
         match order(ledger, RateLimitRequest::Take(class, None)).await {
             RateLimitDecision::Granted | RateLimitDecision::Probe => count += 1,
-            RateLimitDecision::Chunk(further) => panic!("a chunk of {further} more, at fifty a second"),
+            RateLimitDecision::Chunk(further) => {
+                panic!("a chunk of {further} more, at fifty a second")
+            }
             RateLimitDecision::Wait(wait) => {
                 assert!(wait > Duration::ZERO && wait <= Duration::from_millis(100), "{wait:?}");
                 tokio::time::sleep_until((Instant::now() + wait).min(until)).await;
@@ -89,19 +88,16 @@ pub(crate) async fn callers_leave_half_of_the_describes_to_the_tracker(
     let most = empty.elapsed().as_secs_f64() * 100.0;
     assert!(attaches <= most * 3.0 / 8.0 + 9.0, "attaches took {attaches} of {most}");
     assert!(reads <= most / 8.0 + 4.0, "reads took {reads} of {most}");
-    assert!(
-        attaches + reads + tracker <= most + 1.0,
-        "{attaches} + {reads} + {tracker} of {most}"
-    );
+    assert!(attaches + reads + tracker <= most + 1.0, "{attaches} + {reads} + {tracker} of {most}");
     assert!(tracker >= 20.0, "the tracker took {tracker} of {most}");
 }
 
-pub(crate) async fn a_token_given_back_can_be_taken_again(one: &impl LedgerStore, other: &impl LedgerStore) {
+pub(crate) async fn a_token_given_back_can_be_taken_again(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
     use_up(one, RateClass::Attach).await;
-    assert_eq!(
-        order(one, give_back(RateClass::Attach)).await,
-        RateLimitDecision::Granted
-    );
+    assert_eq!(order(one, give_back(RateClass::Attach)).await, RateLimitDecision::Granted);
     assert!(is_granted(other, RateClass::Attach).await);
     for _ in 0..100 {
         order(one, give_back(RateClass::Attach)).await;
@@ -121,23 +117,21 @@ pub(crate) async fn a_throttling_stops_everybody_and_one_probe_opens_again(
 ) {
     let pause = Duration::from_secs(5);
     order(one, RateLimitRequest::Trip(RateClass::Attach, pause)).await;
-    let RateLimitDecision::Wait(wait) = order(other, RateLimitRequest::Take(RateClass::Attach, None)).await else {
+    let RateLimitDecision::Wait(wait) =
+        order(other, RateLimitRequest::Take(RateClass::Attach, None)).await
+    else {
         panic!("not stopped")
     };
     assert!(wait <= pause && wait > pause / 2, "{wait:?}");
-    assert!(
-        is_granted(other, RateClass::Describe).await,
-        "describes were not throttled"
-    );
+    assert!(is_granted(other, RateClass::Describe).await, "describes were not throttled");
     order(other, RateLimitRequest::Close(RateClass::Attach)).await;
-    assert!(
-        !is_granted(other, RateClass::Attach).await,
-        "that one was sent before the throttling"
-    );
+    assert!(!is_granted(other, RateClass::Attach).await, "that one was sent before the throttling");
 
     tokio::time::sleep(wait).await;
     assert!(is_granted(other, RateClass::Attach).await, "the probe");
-    let RateLimitDecision::Wait(wait) = order(one, RateLimitRequest::Take(RateClass::Attach, None)).await else {
+    let RateLimitDecision::Wait(wait) =
+        order(one, RateLimitRequest::Take(RateClass::Attach, None)).await
+    else {
         panic!("a second probe")
     };
     assert!(wait <= Duration::from_millis(250), "worth asking again soon: {wait:?}");

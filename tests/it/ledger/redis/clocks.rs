@@ -1,4 +1,4 @@
-//! Redis' clock is set back or forward while replicas use it.
+//! Redis' clock steps back or forward while replicas use it.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::support::redis::Server;
 #[tokio::test]
 async fn a_step_of_the_clock_changes_every_epoch_and_holds_nothing() {
     let server = Server::with_clock().await;
-    let ((_a, one), (_b, other)) = tokio::join!(connected(settings(&server)), connected(settings(&server)));
+    let ((_a, one), (_b, other)) =
+        tokio::join!(connected(settings(&server)), connected(settings(&server)));
     let mut seen = ClockSteps::default();
     for (ahead, back) in [(-60, true), (-3660, true), (-60, false)] {
         let before = one.read(&instance(1), None).await.unwrap();
@@ -34,7 +35,8 @@ async fn a_step_of_the_clock_changes_every_epoch_and_holds_nothing() {
         for number in 1..100 {
             until("the replicas agree", async || {
                 let found = one.read(&instance(number), None).await.unwrap();
-                let same = found.partition.epoch == other.read(&instance(number), None).await.unwrap().partition.epoch;
+                let same = found.partition.epoch
+                    == other.read(&instance(number), None).await.unwrap().partition.epoch;
                 same && found.partition.hold_down_until <= found.now
             })
             .await;
@@ -56,10 +58,7 @@ async fn what_was_due_by_another_clock_is_due_now() {
     put(&ledger, &instance(1), record(1), due).await;
     assert!(ledger.due(1).await.unwrap().is_empty());
     server.set_clock(-7200);
-    until("the attempt is due", async || {
-        !ledger.due(1).await.unwrap_or_default().is_empty()
-    })
-    .await;
+    until("the attempt is due", async || !ledger.due(1).await.unwrap_or_default().is_empty()).await;
     until("the comparison is due", async || {
         !ledger.due_reconciliations(1).await.unwrap_or_default().is_empty()
     })

@@ -1,4 +1,4 @@
-//! The contract over the nodes of a cluster; and what happens when one of them goes, and when slots move.
+//! The contract over a cluster, with the loss of a node and moved slots.
 
 use std::time::Duration;
 
@@ -62,13 +62,7 @@ async fn slots_that_move_take_their_records_along() {
     let cluster = Cluster::start().await;
     let (_guard, ledger) = connected(settings_of(cluster.places())).await;
     for number in 0..40 {
-        put(
-            &ledger,
-            &instance(number),
-            record(number as u64 + 1),
-            Effects::default(),
-        )
-        .await;
+        put(&ledger, &instance(number), record(number as u64 + 1), Effects::default()).await;
     }
     let from = cluster.holder(&record_key(&cluster, 1).await).await;
     let mut to = 0;
@@ -120,10 +114,7 @@ async fn slots_that_move_take_their_records_along() {
         true
     })
     .await;
-    until("open again", async || {
-        ledger.health().recovering == 0 && ledger.health().up
-    })
-    .await;
+    until("open again", async || ledger.health().recovering == 0 && ledger.health().up).await;
     put(&ledger, &instance(1), record(100), Effects::default()).await;
 }
 
@@ -169,11 +160,7 @@ async fn a_node_of_a_cluster_that_is_taken_for_a_server_of_its_own_is_unfit() {
     let cluster = Cluster::start().await;
     let (_guard, ledger) = start(settings_of(Servers::One(cluster.servers[0].place())));
     until("misconfigured", async || {
-        ledger
-            .health()
-            .misconfigured
-            .iter()
-            .any(|why| why.contains("redis-cluster://"))
+        ledger.health().misconfigured.iter().any(|why| why.contains("redis-cluster://"))
     })
     .await;
 }

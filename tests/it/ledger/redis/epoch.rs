@@ -1,4 +1,4 @@
-//! New ledgers, and ledgers that lost something.
+//! New ledgers, and ledgers that lost data.
 
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ async fn hold(ledger: &Redis, number: usize) -> Duration {
 #[tokio::test]
 async fn a_fresh_ledger_is_open_at_once() {
     let server = Server::start().await;
-    let ((_a, one), (_b, other)) = tokio::join!(connected(settings(&server)), connected(settings(&server)));
+    let ((_a, one), (_b, other)) =
+        tokio::join!(connected(settings(&server)), connected(settings(&server)));
     for ledger in [&one, &other] {
         for number in 0..100 {
             assert_eq!(hold(ledger, number).await, Duration::ZERO);
@@ -156,9 +157,7 @@ async fn one_missing_epoch_closes_its_partition() {
     assert_eq!(epochs.len(), 64);
     put(&ledger, &instance(1), record(1), Effects::default()).await;
     let records: Vec<String> = server.ask(&["KEYS", "*record*"]).await;
-    server
-        .ask::<()>(&["DEL", &records[0].replace("record:i-1", "epoch")])
-        .await;
+    server.ask::<()>(&["DEL", &records[0].replace("record:i-1", "epoch")]).await;
     let found = ledger.read(&instance(1), None).await.unwrap();
     assert_ne!(found.partition, before.partition);
     assert!(found.partition.hold_down_until > found.now);
@@ -177,13 +176,8 @@ async fn the_hold_runs_by_the_servers_clock() {
         Timestamp::from_micros(time.0 * 1_000_000 + time.1)
     };
     let before = time().await;
-    let rest = ledger
-        .read(&instance(1), None)
-        .await
-        .unwrap()
-        .partition
-        .hold_down_until
-        .since(before);
+    let rest =
+        ledger.read(&instance(1), None).await.unwrap().partition.hold_down_until.since(before);
     assert!(rest <= HOLD && rest > Duration::ZERO);
     let (before, now, after) = (time().await, ledger.now(&instance(1)), time().await);
     let off = before.since(now).max(now.since(after));

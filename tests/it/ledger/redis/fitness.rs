@@ -1,4 +1,4 @@
-//! Servers that must not be used, or only with care.
+//! The preflight check: servers that must not be used, or only with a warning.
 
 use eni_gateway::ledger::redis::{InitError, Login, init};
 use eni_gateway::ledger::{Effects, LedgerStore};
@@ -33,15 +33,11 @@ async fn a_server_that_evicts_is_unfit() {
 async fn a_user_who_may_not_ask_for_info_is_told_so() {
     let server = Server::start().await;
     server
-        .ask::<()>(&[
-            "ACL", "SETUSER", "gateway", "on", ">s3cret", "~*", "&*", "+@all", "-info",
-        ])
+        .ask::<()>(&["ACL", "SETUSER", "gateway", "on", ">s3cret", "~*", "&*", "+@all", "-info"])
         .await;
     let mut as_user = settings(&server);
-    as_user.login = Login {
-        user: Some("gateway".to_owned()),
-        password: Some(SecretString::from("s3cret")),
-    };
+    as_user.login =
+        Login { user: Some("gateway".to_owned()), password: Some(SecretString::from("s3cret")) };
     let (_guard, ledger) = start(as_user);
     until("refused", async || !ledger.health().misconfigured.is_empty()).await;
     let health = ledger.health();
@@ -60,24 +56,19 @@ async fn a_user_who_may_not_ask_for_info_is_told_so() {
 async fn a_user_who_lacks_any_right_of_the_scripts_is_told_so() {
     let server = Server::start().await;
     let mut as_user = settings(&server);
-    as_user.login = Login {
-        user: Some("gateway".to_owned()),
-        password: Some(SecretString::from("s3cret")),
-    };
+    as_user.login =
+        Login { user: Some("gateway".to_owned()), password: Some(SecretString::from("s3cret")) };
     for command in ["zadd", "zrem", "hset", "getrange"] {
         let without = format!("-{command}");
         server
             .ask::<()>(&[
-                "ACL", "SETUSER", "gateway", "reset", "on", ">s3cret", "~*", "&*", "+@all", &without,
+                "ACL", "SETUSER", "gateway", "reset", "on", ">s3cret", "~*", "&*", "+@all",
+                &without,
             ])
             .await;
         let (_guard, ledger) = start(as_user.clone());
         until(command, async || {
-            ledger
-                .health()
-                .misconfigured
-                .iter()
-                .any(|why| why.contains(&command.to_uppercase()))
+            ledger.health().misconfigured.iter().any(|why| why.contains(&command.to_uppercase()))
         })
         .await;
         let refused = init(as_user.clone()).await.unwrap_err().to_string();
@@ -87,7 +78,15 @@ async fn a_user_who_lacks_any_right_of_the_scripts_is_told_so() {
 
 #[tokio::test]
 async fn a_server_without_sharded_channels_tells_by_plain_ones() {
-    let server = Server::start_with(&["--rename-command", "SSUBSCRIBE", "", "--rename-command", "SPUBLISH", ""]).await;
+    let server = Server::start_with(&[
+        "--rename-command",
+        "SSUBSCRIBE",
+        "",
+        "--rename-command",
+        "SPUBLISH",
+        "",
+    ])
+    .await;
     let (_a, one) = connected(settings(&server)).await;
     let (_b, other) = connected(settings(&server)).await;
     for ledger in [&one, &other] {
@@ -98,19 +97,8 @@ async fn a_server_without_sharded_channels_tells_by_plain_ones() {
         .await;
     }
     let mut hint = other.changes().subscribe(&instance(1));
-    put(
-        &one,
-        &instance(1),
-        record(1),
-        Effects {
-            notify: true,
-            ..Effects::default()
-        },
-    )
-    .await;
-    tokio::time::timeout(std::time::Duration::from_secs(60), hint.changed())
-        .await
-        .expect("heard");
+    put(&one, &instance(1), record(1), Effects { notify: true, ..Effects::default() }).await;
+    tokio::time::timeout(std::time::Duration::from_secs(60), hint.changed()).await.expect("heard");
 }
 
 /// A cluster runs a script only if all its keys are in one slot, and named; one node that holds every slot tells.
@@ -134,15 +122,11 @@ async fn every_script_keeps_to_one_slot() {
         ..Effects::default()
     };
     put(&one, &instance(1), record(1), effects).await;
-    tokio::time::timeout(std::time::Duration::from_secs(60), hint.changed())
-        .await
-        .expect("heard");
+    tokio::time::timeout(std::time::Duration::from_secs(60), hint.changed()).await.expect("heard");
     let found = other.read(&instance(1), Some(&request("a", 1))).await.unwrap();
     assert_eq!((found.record, found.request), (record(1), Some(entry(1))));
     until("due", async || !other.due(5).await.unwrap().is_empty()).await;
-    one.take(RateLimitRequest::Take(RateClass::Describe, None))
-        .await
-        .unwrap();
+    one.take(RateLimitRequest::Take(RateClass::Describe, None)).await.unwrap();
 }
 
 #[tokio::test]
@@ -161,9 +145,7 @@ async fn replicas_without_a_minimum_are_worth_a_warning() {
     })
     .await;
     drop(_guard);
-    primary
-        .ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"])
-        .await;
+    primary.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
     let (_guard, ledger) = connected(settings(&primary)).await;
     until("good", async || ledger.health().warnings.is_empty()).await;
 }

@@ -1,4 +1,4 @@
-//! The contract, kept in a real Redis; and what happens when that one goes, comes back, or is another.
+//! The contract with a real Redis, through outages, restarts and replacements.
 
 mod clocks;
 mod cluster;
@@ -15,7 +15,9 @@ mod valkey;
 use std::time::Duration;
 
 use eni_gateway::ledger::redis::Servers;
-use eni_gateway::ledger::{Bounds, Effects, LedgerStore, REQUEST_LIFE, Redis, RedisSettings, SharedBounds};
+use eni_gateway::ledger::{
+    Bounds, Effects, LedgerStore, REQUEST_LIFE, Redis, RedisSettings, SharedBounds,
+};
 use eni_gateway::rate_limit::{RateLimitStore, Rates};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -81,9 +83,10 @@ async fn ledgers() -> ((Server, DropGuard, DropGuard), Redis, Redis) {
 
 /// Two replicas' ledgers, connected, and subscribed to each other's notices.
 async fn two(settings: RedisSettings) -> ((DropGuard, DropGuard), Redis, Redis) {
-    let ((one_guard, one), (other_guard, other)) = tokio::join!(connected(settings.clone()), connected(settings));
+    let ((one_guard, one), (other_guard, other)) =
+        tokio::join!(connected(settings.clone()), connected(settings));
     for ledger in [&one, &other] {
-        let deaf = |warning: &String| warning.contains("not subscribed");
+        let deaf = |warning: &String| warning.contains("are not received");
         until("subscribed", async || !ledger.health().warnings.iter().any(deaf)).await;
     }
     ((one_guard, other_guard), one, other)
@@ -95,15 +98,10 @@ contract!(super::ledgers());
 async fn what_lives_on_and_what_expires() {
     let (keep, one, _other) = ledgers().await;
     let server = &keep.0;
-    let effects = Effects {
-        requests: vec![(request("a", 1), Some(entry(1)))],
-        ..Effects::default()
-    };
+    let effects =
+        Effects { requests: vec![(request("a", 1), Some(entry(1)))], ..Effects::default() };
     put(&one, &instance(1), record(1), effects).await;
-    let idle = Effects {
-        expire_after: Some(Duration::from_secs(1000)),
-        ..Effects::default()
-    };
+    let idle = Effects { expire_after: Some(Duration::from_secs(1000)), ..Effects::default() };
     put(&one, &instance(2), record(1), idle).await;
     one.take(eni_gateway::rate_limit::RateLimitRequest::Take(
         eni_gateway::rate_limit::RateClass::Attach,
@@ -160,16 +158,15 @@ async fn commits_per_second() {
             let mut from = one.read(&id, None).await.unwrap();
             for _ in 0..rounds {
                 from.now = one.now(&instance(1));
-                let effects = Effects {
-                    notify: true,
-                    ..Effects::default()
-                };
+                let effects = Effects { notify: true, ..Effects::default() };
                 match one
                     .commit(&super::contract::proposal(&id, &from, big.clone(), effects))
                     .await
                     .unwrap()
                 {
-                    eni_gateway::ledger::Verdict::Committed { version, .. } => from.version = version,
+                    eni_gateway::ledger::Verdict::Committed { version, .. } => {
+                        from.version = version
+                    }
                     eni_gateway::ledger::Verdict::Conflict(found) => panic!("{found:?}"),
                 }
             }

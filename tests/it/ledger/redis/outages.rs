@@ -1,4 +1,4 @@
-//! A Redis that is not there, not any more, or that says nothing.
+//! A Redis that is absent, lost or silent.
 
 use std::time::Duration;
 
@@ -44,28 +44,13 @@ async fn a_redis_that_goes_and_comes_back_is_found_again() {
 
     server.up().await;
     ledger.until_up().await;
-    assert_eq!(
-        ledger.read(&instance(1), None).await.unwrap().version,
-        0,
-        "it had saved nothing"
-    );
+    assert_eq!(ledger.read(&instance(1), None).await.unwrap().version, 0, "it had saved nothing");
     tokio::time::timeout(Duration::from_secs(60), hint.changed())
         .await
         .expect("told to look again");
     until("subscribed again", async || ledger.health().warnings.is_empty()).await;
-    put(
-        &ledger,
-        &instance(1),
-        record(2),
-        Effects {
-            notify: true,
-            ..Effects::default()
-        },
-    )
-    .await;
-    tokio::time::timeout(Duration::from_secs(60), hint.changed())
-        .await
-        .expect("and heard again");
+    put(&ledger, &instance(1), record(2), Effects { notify: true, ..Effects::default() }).await;
+    tokio::time::timeout(Duration::from_secs(60), hint.changed()).await.expect("and heard again");
 }
 
 /// Its sockets stay open: nothing but our own deadlines ends a call.
@@ -94,7 +79,8 @@ async fn a_commit_that_waited_in_a_stalled_server_is_not_applied_late() {
     let (_guard, ledger) = connected(settings(&server)).await;
     let from = ledger.read(&instance(1), None).await.unwrap();
     server.ask::<()>(&["CLIENT", "PAUSE", "5000", "ALL"]).await;
-    let late = crate::ledger::contract::proposal(&instance(1), &from, record(1), Effects::default());
+    let late =
+        crate::ledger::contract::proposal(&instance(1), &from, record(1), Effects::default());
     ledger.commit(&late).await.unwrap_err();
     until("awake", async || ledger.read(&instance(1), None).await.is_ok()).await;
     assert_eq!(ledger.read(&instance(1), None).await.unwrap().version, 0);
@@ -133,13 +119,12 @@ async fn nothing_is_left_running_when_it_is_stopped() {
     let server = Server::start().await;
     let tasks = tokio_util::task::TaskTracker::new();
     let stop = tokio_util::sync::CancellationToken::new();
-    let ledger = eni_gateway::ledger::Redis::start(settings(&server), &tasks, stop.clone()).unwrap();
+    let ledger =
+        eni_gateway::ledger::Redis::start(settings(&server), &tasks, stop.clone()).unwrap();
     ledger.until_up().await;
     stop.cancel();
     tasks.close();
-    tokio::time::timeout(Duration::from_secs(60), tasks.wait())
-        .await
-        .expect("its tasks end");
+    tokio::time::timeout(Duration::from_secs(60), tasks.wait()).await.expect("its tasks end");
     drop(ledger);
     until("its connections are closed", async || {
         server.info("clients", "connected_clients").await.as_deref() == Some("1")
@@ -166,10 +151,8 @@ async fn a_server_that_waits_for_its_replicas_is_away_and_not_unfit() {
     assert!(health.reached && health.misconfigured.is_empty(), "{health:?}");
     assert!(!ledger.read(&instance(1), None).await.unwrap_err().is_misconfigured());
     server.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
-    until("back", async || {
-        ledger.health().up && ledger.read(&instance(1), None).await.is_ok()
-    })
-    .await;
+    until("back", async || ledger.health().up && ledger.read(&instance(1), None).await.is_ok())
+        .await;
 }
 
 /// To find an epoch stale, to see why, and to renew it are several trips: more than one call has time for here.
@@ -178,7 +161,8 @@ async fn a_stale_epoch_is_renewed_over_a_slow_link() {
     for sync_replicas in [0, 1] {
         let server = Server::start().await;
         let link = Link::slow(server.port(), Duration::from_millis(200)).await;
-        let mut slow = settings_of(Servers::One(ServerAddr::Tcp("127.0.0.1".to_owned(), link.port())));
+        let mut slow =
+            settings_of(Servers::One(ServerAddr::Tcp("127.0.0.1".to_owned(), link.port())));
         slow.sync_replicas = sync_replicas;
         slow.agreement.synced = sync_replicas > 0;
         slow.response_timeout = Duration::from_millis(700);
@@ -187,10 +171,7 @@ async fn a_stale_epoch_is_renewed_over_a_slow_link() {
         // Another replication id: the server restarted, as far as anybody can tell.
         server.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await;
         server.ask::<()>(&["REPLICAOF", "NO", "ONE"]).await;
-        until("a call goes through", async || {
-            ledger.read(&instance(1), None).await.is_ok()
-        })
-        .await;
+        until("a call goes through", async || ledger.read(&instance(1), None).await.is_ok()).await;
         if sync_replicas == 0 {
             until("all are closed", async || ledger.health().recovering == 64).await;
         }
@@ -205,20 +186,20 @@ async fn a_full_redis_says_so_until_it_takes_writes_again() {
     put(&ledger, &instance(1), record(1), Effects::default()).await;
     server.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let from = ledger.read(&instance(1), None).await.unwrap();
-    let mine = crate::ledger::contract::proposal(&instance(1), &from, record(2), Effects::default());
+    let mine =
+        crate::ledger::contract::proposal(&instance(1), &from, record(2), Effects::default());
     let error = ledger.commit(&mine).await.unwrap_err();
     assert!(
-        !error.is_misconfigured() && !error.maybe_applied() && error.outage().why.contains("maxmemory"),
+        !error.is_misconfigured()
+            && !error.maybe_applied()
+            && error.outage().why.contains("maxmemory"),
         "{error}"
     );
     // Reads go through, and are no sign that it is well.
     assert_eq!(ledger.read(&instance(1), None).await.unwrap().record, record(1));
     let health = ledger.health();
     assert!(health.up && health.misconfigured.is_empty(), "{health:?}");
-    assert!(
-        health.refusing.iter().any(|why| why.contains("maxmemory")),
-        "{health:?}"
-    );
+    assert!(health.refusing.iter().any(|why| why.contains("maxmemory")), "{health:?}");
 
     server.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
     until("noticed without a commit", async || ledger.health().refusing.is_empty()).await;

@@ -1,13 +1,15 @@
-//! The budget's books are kept twice, in Rust and in Lua: whatever is asked when, both must answer the same.
+//! The budget is implemented in Rust and in Lua. Both must decide every request alike.
 //!
-//! The script runs on a real server, but is told the time; the memory ledger runs on a stopped clock.
+//! The script runs on a real server with a given time; the memory ledger runs on a stopped clock.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use eni_gateway::ledger::Memory;
 use eni_gateway::model::Timestamp;
-use eni_gateway::rate_limit::{RateClass, RateLimitDecision, RateLimitRequest, RateLimitStore, Rates, Waits};
+use eni_gateway::rate_limit::{
+    RateClass, RateLimitDecision, RateLimitRequest, RateLimitStore, Rates, Waits,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -48,11 +50,7 @@ const RATES: [(f64, f64); 2] = [(5.0, 20.0), (500.0, 1000.0)];
 /// What the script is told for an order, at the first rates or the second.
 fn arguments(order: RateLimitRequest, fast: bool) -> Vec<String> {
     let family = |class| {
-        if class == RateClass::Attach {
-            "attach"
-        } else {
-            "describe"
-        }
+        if class == RateClass::Attach { "attach" } else { "describe" }
     };
     let lanes = |class| match (class, fast) {
         (RateClass::Attach, false) => "1 attach 200000 300000",
@@ -82,7 +80,9 @@ fn arguments(order: RateLimitRequest, fast: bool) -> Vec<String> {
             let (_, lanes) = lanes(class).split_once(' ').unwrap();
             format!("{give} {} {lanes}", family(class))
         }
-        RateLimitRequest::Trip(class, pause) => format!("trip {} {}", family(class), pause.as_micros()),
+        RateLimitRequest::Trip(class, pause) => {
+            format!("trip {} {}", family(class), pause.as_micros())
+        }
         RateLimitRequest::Close(class) => format!("close {}", family(class)),
     };
     text.split(' ').map(str::to_owned).collect()
@@ -101,10 +101,7 @@ impl Books {
         let source = include_str!("../../../../src/ledger/redis/take.lua");
         let told = source.replace("redis.call('TIME')", "{ KEYS[2], KEYS[3] }");
         assert_ne!(source, told);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let server = runtime.block_on(Server::start());
         let connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
         Self {
@@ -117,10 +114,7 @@ impl Books {
     /// Microseconds to wait.
     fn order(&self, key: &str, order: RateLimitRequest, now: u64, fast: bool) -> i64 {
         let mut script = self.script.key(key);
-        script
-            .key(now / 1_000_000)
-            .key(now % 1_000_000)
-            .arg(arguments(order, fast));
+        script.key(now / 1_000_000).key(now % 1_000_000).arg(arguments(order, fast));
         script.invoke(&mut *self.connection.borrow_mut()).unwrap()
     }
 }
@@ -134,40 +128,41 @@ fn script_and_memory_keep_the_same_books() {
         .build()
         .unwrap();
     let case = Cell::new(0);
-    TestRunner::new(Config {
-        cases: 100,
-        failure_persistence: None,
-        ..Config::default()
-    })
-    .run(&orders(), |orders| {
-        case.set(case.get() + 1);
-        let key = format!("case-{}", case.get());
-        stopped.block_on(async {
-            let fast = case.get() % 2 == 0;
-            let (attach, describe) = RATES[usize::from(fast)];
-            let rates = Rates::new(attach, describe).unwrap();
-            let memory = Memory::beginning_at(rates, Timestamp::from_micros(START));
-            for (pause, order) in orders {
-                tokio::time::advance(Duration::from_micros(if fast { pause / 100 } else { pause })).await;
-                let now = memory.clock().as_micros();
-                let expected = match memory.take(order).await.unwrap() {
-                    RateLimitDecision::Granted => 0,
-                    RateLimitDecision::Probe => -1,
-                    RateLimitDecision::Chunk(further) => -1 - i64::from(further),
-                    RateLimitDecision::Wait(wait) => wait.as_micros() as i64,
-                };
-                prop_assert_eq!(
-                    books.order(&key, order, now, fast),
-                    expected,
-                    "{:?} at {} us",
-                    order,
-                    now - START
-                );
-            }
-            Ok(())
+    TestRunner::new(Config { cases: 100, failure_persistence: None, ..Config::default() })
+        .run(&orders(), |orders| {
+            case.set(case.get() + 1);
+            let key = format!("case-{}", case.get());
+            stopped.block_on(async {
+                let fast = case.get() % 2 == 0;
+                let (attach, describe) = RATES[usize::from(fast)];
+                let rates = Rates::new(attach, describe).unwrap();
+                let memory = Memory::beginning_at(rates, Timestamp::from_micros(START));
+                for (pause, order) in orders {
+                    tokio::time::advance(Duration::from_micros(if fast {
+                        pause / 100
+                    } else {
+                        pause
+                    }))
+                    .await;
+                    let now = memory.clock().as_micros();
+                    let expected = match memory.take(order).await.unwrap() {
+                        RateLimitDecision::Granted => 0,
+                        RateLimitDecision::Probe => -1,
+                        RateLimitDecision::Chunk(further) => -1 - i64::from(further),
+                        RateLimitDecision::Wait(wait) => wait.as_micros() as i64,
+                    };
+                    prop_assert_eq!(
+                        books.order(&key, order, now, fast),
+                        expected,
+                        "{:?} at {} us",
+                        order,
+                        now - START
+                    );
+                }
+                Ok(())
+            })
         })
-    })
-    .unwrap();
+        .unwrap();
 }
 
 /// As a failover to a server with a slower clock does.
@@ -176,11 +171,7 @@ fn a_clock_that_was_set_back_does_not_block_the_budget() {
     let books = Books::new();
     let take = RateLimitRequest::Take(RateClass::Attach, None);
     assert_eq!(books.order("budget", take, START + 3_600_000_000, false), 0);
-    assert_eq!(
-        books.order("budget", take, START, false),
-        200_000,
-        "an interval, not an hour"
-    );
+    assert_eq!(books.order("budget", take, START, false), 200_000, "an interval, not an hour");
     assert_eq!(books.order("budget", take, START + 200_000, false), 0);
 
     let trip = RateLimitRequest::Trip(RateClass::Attach, Duration::from_secs(3));

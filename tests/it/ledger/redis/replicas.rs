@@ -1,4 +1,4 @@
-//! `sync_replicas`: what is confirmed survives a failover, and what cannot be confirmed is not sent.
+//! `sync_replicas`: a confirmed write survives a failover, and an unconfirmed one is not sent.
 
 use std::time::Duration;
 
@@ -26,7 +26,9 @@ async fn in_use(watched: &Watched) {
     let primary = watched.primary().await;
     until("in use", async || {
         let seen: Vec<String> = primary.ask(&["KEYS", "*primary_seen_at"]).await;
-        let Some(key) = seen.first() else { return false };
+        let Some(key) = seen.first() else {
+            return false;
+        };
         let seen: u64 = primary.ask(&["GET", key]).await;
         let (now, _): (u64, u64) = primary.ask(&["TIME"]).await;
         let ages = futures_util::future::join_all(watched.servers.iter().map(async |server| {
@@ -93,16 +95,10 @@ async fn many_share_one_wait_and_nobody_is_told_before_the_replicas_have_it() {
     watched.servers[replica].freeze();
     let began = Instant::now();
     let refused = ledger.confirm(&instance(1), &under).await.unwrap_err();
-    assert!(
-        !refused.maybe_applied() && refused.outage().why.contains("1 of 2"),
-        "{refused}"
-    );
+    assert!(!refused.maybe_applied() && refused.outage().why.contains("1 of 2"), "{refused}");
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     watched.servers[replica].thaw();
-    until("confirmed again", async || {
-        ledger.confirm(&instance(1), &under).await.is_ok()
-    })
-    .await;
+    until("confirmed again", async || ledger.confirm(&instance(1), &under).await.is_ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,13 +118,7 @@ async fn a_failover_needs_no_hold_and_loses_nothing_that_was_confirmed() {
     assert_ne!(found.partition.epoch, under, "another server, another epoch");
     assert_eq!(ledger.health().recovering, 0);
     // What was committed at the old primary cannot be confirmed by the new one.
-    let why = ledger
-        .confirm(&instance(1), &under)
-        .await
-        .unwrap_err()
-        .outage()
-        .why
-        .clone();
+    let why = ledger.confirm(&instance(1), &under).await.unwrap_err().outage().why.clone();
     assert!(why.contains("another one"), "{why}");
     until("one replica is left", async || {
         let under = epoch(&ledger).await;
@@ -152,10 +142,8 @@ async fn replicas_that_are_not_there_and_ones_that_are_not_waited_for_are_said()
         let mut settings = synced(watched.places(), wanted);
         settings.prefix = format!("{wanted}:");
         let (_guard, ledger) = connected(settings).await;
-        until(says, async || {
-            ledger.health().warnings.iter().any(|warning| warning.contains(says))
-        })
-        .await;
+        until(says, async || ledger.health().warnings.iter().any(|warning| warning.contains(says)))
+            .await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Servers that are reached by other ways than plain TCP, and that ask who comes.
+//! Servers over other transports than plain TCP, and with authentication.
 
 use std::time::Duration;
 
@@ -6,50 +6,19 @@ use eni_gateway::ledger::redis::{
     Identity, InvalidSettings, Login, RedisSettings, RedisTls, ServerAddr, Servers, init,
 };
 use eni_gateway::ledger::{Due, Effects, LedgerStore, Redis};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::CertificateParams;
 use secrecy::{SecretSlice, SecretString};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{connected, instance, put, record, settings_of, start, until};
+use crate::support::authority::Authority;
 use crate::support::redis::{Server, free_port};
 
 /// Installed already is as good.
 fn provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
-/// A certificate authority of the test's own.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        Self { issuer }
-    }
-
-    fn pem(&self) -> String {
-        self.issuer.pem()
-    }
-
-    /// A certificate for these names, and its key.
-    fn issue(&self, names: &[&str]) -> (String, String) {
-        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        self.sign(CertificateParams::new(names).unwrap())
-    }
-
-    fn sign(&self, mut params: CertificateParams) -> (String, String) {
-        // Not the authority's own name: that would be a certificate that signs itself.
-        params.distinguished_name.push(DnType::CommonName, "somebody");
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
 }
 
 /// A server that takes TLS on another port than plaintext.
@@ -60,14 +29,19 @@ struct Secured {
 }
 
 impl Secured {
-    async fn start(authority: &Authority, (chain, key): (String, String), ask_clients: &str) -> Self {
+    async fn start(
+        authority: &Authority,
+        (chain, key): (String, String),
+        ask_clients: &str,
+    ) -> Self {
         let directory = TempDir::new().unwrap();
         let write = |name: &str, text: &str| {
             let path = directory.path().join(name);
             std::fs::write(&path, text).unwrap();
             path.to_str().unwrap().to_owned()
         };
-        let (chain, key, ca) = (write("cert", &chain), write("key", &key), write("ca", &authority.pem()));
+        let (chain, key, ca) =
+            (write("cert", &chain), write("key", &key), write("ca", &authority.pem()));
         let port = free_port();
         let text = port.to_string();
         let options = [
@@ -82,11 +56,7 @@ impl Secured {
             "--tls-auth-clients",
             ask_clients,
         ];
-        Self {
-            _server: Server::start_with(&options).await,
-            _directory: directory,
-            port,
-        }
+        Self { _server: Server::start_with(&options).await, _directory: directory, port }
     }
 
     fn settings(&self, host: &str, tls: RedisTls) -> RedisSettings {
@@ -97,20 +67,15 @@ impl Secured {
 }
 
 fn trusting(authority: &Authority) -> RedisTls {
-    RedisTls {
-        authorities: Some(authority.pem().into_bytes()),
-        identity: None,
-    }
+    RedisTls { authorities: Some(authority.pem().into_bytes()), identity: None }
 }
 
 /// What is said while no connection can be made.
 async fn failure(settings: RedisSettings) -> String {
     let (_guard, ledger) = start(settings);
     let said = |why: &str| !why.contains("not connected yet");
-    until("said", async || {
-        said(&ledger.read(&instance(1), None).await.unwrap_err().outage().why)
-    })
-    .await;
+    until("said", async || said(&ledger.read(&instance(1), None).await.unwrap_err().outage().why))
+        .await;
     ledger.read(&instance(1), None).await.unwrap_err().outage().why.clone()
 }
 
@@ -118,7 +83,7 @@ async fn failure(settings: RedisSettings) -> String {
 async fn tls_with_an_authority_of_ones_own() {
     provider();
     let authority = Authority::new();
-    let server = Secured::start(&authority, authority.issue(&["localhost"]), "no").await;
+    let server = Secured::start(&authority, authority.issue("localhost"), "no").await;
     let (_guard, ledger) = connected(server.settings("localhost", trusting(&authority))).await;
     put(&ledger, &instance(1), record(1), Effects::default()).await;
     until("subscribed", async || ledger.health().warnings.is_empty()).await;
@@ -128,18 +93,13 @@ async fn tls_with_an_authority_of_ones_own() {
 async fn a_server_that_asks_for_a_certificate_gets_one() {
     provider();
     let authority = Authority::new();
-    let server = Secured::start(&authority, authority.issue(&["localhost"]), "yes").await;
+    let server = Secured::start(&authority, authority.issue("localhost"), "yes").await;
     let without = failure(server.settings("localhost", trusting(&authority))).await;
     assert!(without.to_lowercase().contains("certificate"), "{without}");
-    let (chain, key) = authority.issue(&["gateway"]);
-    let identity = Some(Identity {
-        chain: chain.into_bytes(),
-        key: SecretSlice::from(key.into_bytes()),
-    });
-    let tls = RedisTls {
-        identity,
-        ..trusting(&authority)
-    };
+    let (chain, key) = authority.issue("gateway");
+    let identity =
+        Some(Identity { chain: chain.into_bytes(), key: SecretSlice::from(key.into_bytes()) });
+    let tls = RedisTls { identity, ..trusting(&authority) };
     let (_guard, ledger) = connected(server.settings("localhost", tls)).await;
     put(&ledger, &instance(1), record(1), Effects::default()).await;
 }
@@ -148,12 +108,9 @@ async fn a_server_that_asks_for_a_certificate_gets_one() {
 async fn what_is_wrong_with_a_certificate_is_said() {
     provider();
     let (authority, stranger) = (Authority::new(), Authority::new());
-    let server = Secured::start(&authority, authority.issue(&["localhost"]), "no").await;
+    let server = Secured::start(&authority, authority.issue("localhost"), "no").await;
     let unknown = failure(server.settings("localhost", trusting(&stranger))).await;
-    assert!(
-        unknown.contains("UnknownIssuer") || unknown.contains("BadSignature"),
-        "{unknown}"
-    );
+    assert!(unknown.contains("UnknownIssuer") || unknown.contains("BadSignature"), "{unknown}");
     let system = failure(server.settings("localhost", RedisTls::default())).await;
     assert!(system.contains("UnknownIssuer"), "{system}");
     let misnamed = failure(server.settings("127.0.0.1", trusting(&authority))).await;
@@ -205,9 +162,10 @@ async fn a_socket_of_this_machine() {
     until("subscribed", async || ledger.health().warnings.is_empty()).await;
 }
 
-/// The rights that `docs/operations.md` names.
+/// The rights that `docs/redis.md` names.
 fn documented_rights() -> Vec<String> {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md")).unwrap();
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/redis.md")).unwrap();
     let (_, rights) = text.split_once("ACL SETUSER gateway ").unwrap();
     let (rights, _) = rights.split_once("```").unwrap();
     let rights = rights.split_whitespace();
@@ -223,10 +181,8 @@ async fn with_user(rights: &[String]) -> (Server, RedisSettings) {
         .collect();
     server.ask::<()>(&words).await;
     let mut settings = settings_of(Servers::One(server.place()));
-    settings.login = Login {
-        user: Some("gateway".to_owned()),
-        password: Some(SecretString::from("s3cret")),
-    };
+    settings.login =
+        Login { user: Some("gateway".to_owned()), password: Some(SecretString::from("s3cret")) };
     (server, settings)
 }
 
@@ -237,10 +193,7 @@ async fn a_user_with_the_documented_rights_and_no_more() {
     let (_guard, ledger) = connected(settings).await;
     put(&ledger, &instance(1), record(1), Effects::default()).await;
     ledger.due(10).await.unwrap();
-    let due = Due {
-        instance: instance(1),
-        eni: "eni-1".parse().unwrap(),
-    };
+    let due = Due { instance: instance(1), eni: "eni-1".parse().unwrap() };
     ledger.claim(vec![due], Duration::from_secs(1)).await.unwrap();
     until("subscribed", async || ledger.health().warnings.is_empty()).await;
     assert_eq!(ledger.health().misconfigured, [""; 0]);
@@ -277,10 +230,7 @@ async fn a_user_who_lacks_one_of_the_documented_rights_is_not_used(
     until("told so", async || {
         let named = command.split('|').next().unwrap().to_uppercase();
         let health = ledger.health();
-        health
-            .misconfigured
-            .iter()
-            .any(|why| why.to_uppercase().contains(&named))
+        health.misconfigured.iter().any(|why| why.to_uppercase().contains(&named))
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! The contract at whatever primary the sentinels name, and what a failover does.
+//! The contract at the primary that the sentinels name, and after a failover.
 
 use std::time::Duration;
 
@@ -37,14 +37,9 @@ async fn a_failover_is_followed_and_closes_every_partition_for_a_hold() {
     // Notices come from the new primary.
     let mut hint = ledger.changes().subscribe(&instance(1));
     until("heard", async || {
-        let effects = Effects {
-            notify: true,
-            ..Effects::default()
-        };
+        let effects = Effects { notify: true, ..Effects::default() };
         put(&ledger, &instance(1), record(3), effects).await;
-        tokio::time::timeout(Duration::from_secs(2), hint.changed())
-            .await
-            .is_ok()
+        tokio::time::timeout(Duration::from_secs(2), hint.changed()).await.is_ok()
     })
     .await;
 }
@@ -63,9 +58,8 @@ async fn a_primary_that_sentinels_no_longer_name_is_left() {
     until("written to the new primary", async || {
         if let Ok(from) = ledger.read(&instance(1), None).await {
             // What the old one takes until it is demoted is lost with it.
-            let _ = ledger
-                .commit(&proposal(&instance(1), &from, record(1), Effects::default()))
-                .await;
+            let _ =
+                ledger.commit(&proposal(&instance(1), &from, record(1), Effects::default())).await;
         }
         !newest.ask::<Vec<String>>(&["KEYS", "*record:i-1"]).await.is_empty()
     })

@@ -1,4 +1,4 @@
-//! Settings that all replicas act by: while they differ the safer one of each is in force, and no replica need stop.
+//! Shared settings: while replicas differ, the safer value is used, and no replica stops.
 
 use std::time::Duration;
 
@@ -37,9 +37,7 @@ async fn while_replicas_differ_the_safer_of_each_setting_is_in_force() {
     assert!(after.partition.hold_down_until <= after.now, "nothing was lost");
     let warnings = second.health().warnings;
     assert!(
-        warnings
-            .iter()
-            .any(|what| what.contains("limit=10") && what.contains("limit=15")),
+        warnings.iter().any(|what| what.contains("limit=10") && what.contains("limit=15")),
         "{warnings:?}"
     );
 
@@ -72,7 +70,9 @@ async fn the_hold_after_a_loss_is_that_of_the_longest_bounds() {
     server.restart().await;
     until("closed", async || {
         let found = ledger.read(&instance(1), None).await;
-        found.is_ok_and(|found| found.partition.hold_down_until.since(found.now) > Duration::from_secs(500))
+        found.is_ok_and(|found| {
+            found.partition.hold_down_until.since(found.now) > Duration::from_secs(500)
+        })
     })
     .await;
 }

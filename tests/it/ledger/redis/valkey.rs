@@ -1,4 +1,4 @@
-//! The contract, kept in a real Valkey.
+//! The contract with a real Valkey.
 
 use eni_gateway::ledger::redis::{Servers, inspect};
 use eni_gateway::ledger::{Effects, LedgerStore};

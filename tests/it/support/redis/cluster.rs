@@ -14,8 +14,14 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
+        Self::with_clocks([0; 6]).await
+    }
+
+    /// A cluster with clocks this many seconds ahead. They are set before the start, because a step
+    /// would upset the servers' timeouts.
+    pub(crate) async fn with_clocks(ahead: [i64; 6]) -> Self {
         let mut servers = Vec::new();
-        for _ in 0..6 {
+        for ahead in ahead {
             let bus = free_port().to_string();
             let options = [
                 "--cluster-enabled",
@@ -25,7 +31,10 @@ impl Cluster {
                 "--cluster-port",
                 &bus,
             ];
-            servers.push(Server::start_with(&options).await);
+            let mut server = Server::clocked(&options);
+            server.set_clock(ahead);
+            server.up().await;
+            servers.push(server);
         }
         let cluster = Self { servers };
         let mut create = vec!["--cluster".to_owned(), "create".to_owned()];
@@ -36,15 +45,11 @@ impl Cluster {
         cluster
     }
 
-    /// `redis-cli`, which must succeed.
+    /// Runs `redis-cli`, which must succeed.
     pub(crate) async fn cli(&self, arguments: &[String]) {
         let arguments = arguments.to_vec();
-        let run = move || {
-            Command::new("redis-cli")
-                .args(&arguments)
-                .output()
-                .expect("redis-cli runs")
-        };
+        let run =
+            move || Command::new("redis-cli").args(&arguments).output().expect("redis-cli runs");
         let output = tokio::task::spawn_blocking(run).await.unwrap();
         assert!(
             output.status.success(),
@@ -54,7 +59,8 @@ impl Cluster {
         );
     }
 
-    /// Waits until every node that lives sees every slot served, and every primary has as many replicas as are left for it.
+    /// Waits until every live node shows every slot served, and every primary has its remaining
+    /// replicas.
     pub(crate) async fn settle(&self) {
         let deadline = Instant::now() + PATIENCE;
         while !self.is_settled().await {
@@ -66,9 +72,11 @@ impl Cluster {
     async fn is_settled(&self) -> bool {
         for server in self.servers.iter().filter(|server| server.runs()) {
             let info: String = server.try_ask(&["CLUSTER", "INFO"]).await.unwrap_or_default();
-            let serves = info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384");
+            let serves =
+                info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384");
             let is_replica = server.info("replication", "role").await.as_deref() == Some("slave");
-            let is_linked = server.info("replication", "master_link_status").await.as_deref() == Some("up");
+            let is_linked =
+                server.info("replication", "master_link_status").await.as_deref() == Some("up");
             if !serves || (is_replica && !is_linked) {
                 return false;
             }
@@ -103,10 +111,7 @@ impl Cluster {
                 .then(|| address.rsplit_once(':')?.1.parse::<u16>().ok())?
         });
         let port = port.expect("somebody holds every slot");
-        self.servers
-            .iter()
-            .position(|server| server.port() == port)
-            .expect("it is one of ours")
+        self.servers.iter().position(|server| server.port() == port).expect("it is one of ours")
     }
 
     /// Its name in the cluster.
@@ -118,20 +123,15 @@ impl Cluster {
         self.servers.iter().find(|server| server.runs()).expect("one lives")
     }
 
-    /// Kills a primary and waits until its replica has taken its place. How long that took.
+    /// Kills a primary and waits until its replica is promoted. Returns the time it took.
     pub(crate) async fn fail_over(&mut self, index: usize) -> Duration {
         self.servers[index].down();
         let began = Instant::now();
-        // What the survivors knew before is no answer: they have to notice first.
-        while self
-            .any()
-            .try_ask::<String>(&["CLUSTER", "NODES"])
-            .await
-            .is_ok_and(|nodes| {
-                let here = format!(":{}@", self.servers[index].port());
-                nodes.lines().any(|line| line.contains(&here) && !line.contains("fail"))
-            })
-        {
+        // The survivors' old state does not count; they must notice first.
+        while self.any().try_ask::<String>(&["CLUSTER", "NODES"]).await.is_ok_and(|nodes| {
+            let here = format!(":{}@", self.servers[index].port());
+            nodes.lines().any(|line| line.contains(&here) && !line.contains("fail"))
+        }) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         self.settle().await;

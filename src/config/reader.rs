@@ -1,0 +1,56 @@
+//! Parses each setting from its topmost source, and collects the faults.
+
+use std::collections::BTreeMap;
+
+use super::fault::{Fault, Origin};
+use super::setting::{Given, Setting};
+use super::value::Value;
+
+/// The given values, the last source on top, and their faults.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    pub(super) given: BTreeMap<&'static str, Given>,
+    pub(super) unread: Vec<&'static str>,
+    pub(super) faults: Vec<Fault>,
+}
+
+impl Reader {
+    pub(super) fn lay(&mut self, given: Vec<Given>) {
+        self.given.extend(given.into_iter().map(|given| (given.setting.path, given)));
+    }
+
+    /// The value of one setting. An unreadable one adds a fault, and a placeholder is returned.
+    pub(super) fn read<T: Value>(&mut self, setting: &'static Setting) -> T {
+        let (text, origin) = match self.given.get(setting.path) {
+            Some(given) => (given.text.as_str(), given.origin.clone()),
+            None => (setting.default, Origin::Default),
+        };
+        match T::parse(text) {
+            Ok(value) => value,
+            Err(problem) => {
+                self.unread.push(setting.path);
+                self.faults.push(match origin {
+                    Origin::Default => {
+                        let remedy = format!(
+                            "set it, or {}, to a value such as {}",
+                            setting.env_name(),
+                            T::EXAMPLE
+                        );
+                        Fault::new(setting.path, problem, remedy)
+                    }
+                    origin => Fault::new(
+                        setting.path,
+                        problem,
+                        format!(
+                            "set a value such as \
+                            {}",
+                            T::EXAMPLE
+                        ),
+                    )
+                    .from(origin),
+                });
+                T::parse(T::EXAMPLE).expect("examples parse")
+            }
+        }
+    }
+}

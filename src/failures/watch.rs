@@ -1,0 +1,45 @@
+//! Failures of reads and watches only: missing attachments, and streams that end early.
+
+use crate::model::{Code, Failure, InstanceId, InterfaceId, Reason};
+
+/// Neither the ledger nor ENS shows the ENI on the instance.
+pub(crate) fn not_found(instance: &InstanceId, eni: &InterfaceId) -> Failure {
+    let why = "neither the gateway nor ens shows this eni on this instance; attach it first, or \
+        watch with follow";
+    Failure::new(Reason::AttachmentNotFound, why).about(instance, eni)
+}
+
+/// The attempt was withdrawn before a send, so nothing is left to show.
+pub(crate) fn withdrawn(instance: &InstanceId, eni: &InterfaceId) -> Failure {
+    let why = "the attach was withdrawn before it was sent to ens, so there is no attachment";
+    Failure::new(Reason::AttachmentNotFound, why).about(instance, eni)
+}
+
+/// The ledger lost attachments that the stream sent.
+pub(crate) fn lost(instance: &InstanceId) -> Failure {
+    let why = "the ledger lost writes about the instance; watch again with the same after_revision";
+    Failure::new(Reason::CoordinationRecovering, why).with("instanceId", instance)
+}
+
+/// The record's reader has ended.
+pub(crate) fn unread() -> Failure {
+    Failure::new(
+        Reason::CoordinationUnavailable,
+        "this replica stopped reading the record; watch again",
+    )
+}
+
+/// The stream has reached its maximum age.
+pub(crate) fn too_old() -> Failure {
+    Failure::new(
+        Reason::StreamTooOld,
+        "the stream reached its maximum age; watch again with after_revision",
+    )
+}
+
+/// The caller's deadline, a maximum age that the caller chose.
+pub(crate) fn deadline() -> Failure {
+    let why =
+        "the call's deadline ended; watch again with after_revision, and a longer deadline or none";
+    Failure::new(Reason::StreamTooOld, why).code(Code::DeadlineExceeded)
+}

@@ -1,0 +1,163 @@
+//! Tests of steps: leases of a suspended machine, and records of another server.
+
+use uuid::Uuid;
+
+use super::*;
+use crate::ledger::boot::suspend;
+use crate::ledger::command::{Acquire, Mode, ObservedEni, ObservedStatus};
+use crate::ledger::{ChangeNotifier, Due, Health, Memory, Partition, RequestKey};
+use crate::model::{InterfaceId, Ticket, Uid};
+use crate::rate_limit::Rates;
+
+fn enter(who: u128) -> Command {
+    Command::Acquire(Acquire {
+        ticket: Ticket(Uuid::from_u128(who)),
+        uid: Uid(Uuid::from_u128(who)),
+        eni: "eni-1".parse().unwrap(),
+        request: None,
+        trace: None,
+        mode: Mode::Enqueue,
+        confirmed_since: Timestamp::default(),
+    })
+}
+
+/// Its deadline is compared with no other clock: the types do not allow it.
+#[tokio::test(start_paused = true)]
+async fn a_lease_ends_while_the_machine_is_suspended() {
+    let bounds = Bounds::default();
+    let lease = bounds.lease;
+    let ledger = Ledger::new(Memory::new(Rates::default()), bounds, Arc::new(|_| {}));
+    let enter = enter(1);
+    let instance = "i-1".parse().unwrap();
+    let answer = ledger.execute(&instance, &enter).await.unwrap();
+    let Reply::Granted { grant, .. } = answer.reply else { panic!() };
+    let left = || answer.deadline(grant.expires_at).since(BootInstant::now());
+    assert_eq!(left(), lease);
+    tokio::time::advance(Duration::from_secs(4)).await;
+    suspend(Duration::from_secs(5));
+    assert_eq!(left(), lease - Duration::from_secs(9));
+    suspend(lease);
+    assert_eq!(left(), Duration::ZERO);
+    let again = ledger.execute(&instance, &enter).await.unwrap();
+    let Reply::Granted { grant: next, .. } = again.reply else { panic!() };
+    assert!(next.token.fence > grant.token.fence, "another grant: the ledger's clock went on too");
+}
+
+/// A describe that shows these ENIs, sent later than one that shows fewer.
+fn shows(enis: &[&str]) -> Command {
+    let row = |eni: &&str| ObservedEni {
+        eni: eni.parse().unwrap(),
+        status: ObservedStatus::InUse,
+        text: "InUse".to_owned(),
+        primary: false,
+    };
+    let sent_at = Timestamp::from_micros(enis.len() as u64);
+    Command::Observe { sent_at, rows: enis.iter().map(row).collect(), then: None }
+}
+
+/// Two servers, each with its own epoch. A failover replaces one by the other.
+struct Failover {
+    servers: [Memory; 2],
+    changes: ChangeNotifier,
+    primary: Mutex<usize>,
+}
+
+impl Failover {
+    fn primary(&self) -> (&Memory, Partition) {
+        let primary = *self.primary.lock().unwrap();
+        let epoch = format!("epoch {primary}");
+        (&self.servers[primary], Partition { epoch, ..Partition::default() })
+    }
+}
+
+impl RateLimitStore for Failover {
+    async fn take(&self, request: RateLimitRequest) -> Result<RateLimitDecision, Outage> {
+        self.primary().0.take(request).await
+    }
+}
+
+impl LedgerStore for Failover {
+    async fn read(
+        &self,
+        instance: &InstanceId,
+        request: Option<&RequestKey>,
+    ) -> Result<Snapshot, LedgerError> {
+        let (memory, partition) = self.primary();
+        Ok(Snapshot { partition, ..memory.read(instance, request).await? })
+    }
+
+    async fn commit(&self, proposal: &Proposal) -> Result<Verdict, LedgerError> {
+        let (memory, partition) = self.primary();
+        let current = proposal.partition.epoch == partition.epoch;
+        let version = if current { proposal.version } else { u64::MAX };
+        let own = memory.partition(&proposal.instance);
+        let proposal = Proposal { version, partition: own, ..proposal.clone() };
+        Ok(match memory.commit(&proposal).await? {
+            Verdict::Conflict(found) => {
+                Verdict::Conflict(Box::new(Snapshot { partition, ..*found }))
+            }
+            committed @ Verdict::Committed { .. } => committed,
+        })
+    }
+
+    async fn confirm(&self, _: &InstanceId, _: &str) -> Result<(), LedgerError> {
+        Ok(())
+    }
+
+    async fn due(&self, _: usize) -> Result<Vec<Due>, LedgerError> {
+        Ok(Vec::new())
+    }
+
+    async fn claim(&self, due: Vec<Due>, _: Duration) -> Result<Vec<Due>, LedgerError> {
+        Ok(due)
+    }
+
+    async fn due_reconciliations(&self, _: usize) -> Result<Vec<InstanceId>, LedgerError> {
+        Ok(Vec::new())
+    }
+
+    async fn claim_reconciliations(
+        &self,
+        due: Vec<InstanceId>,
+        _: Duration,
+    ) -> Result<Vec<InstanceId>, LedgerError> {
+        Ok(due)
+    }
+
+    fn changes(&self) -> &ChangeNotifier {
+        &self.changes
+    }
+
+    fn now(&self, instance: &InstanceId) -> Timestamp {
+        self.primary().0.now(instance)
+    }
+
+    fn partition(&self, _: &InstanceId) -> Partition {
+        self.primary().1
+    }
+
+    fn health(&self) -> Health {
+        self.primary().0.health()
+    }
+}
+
+/// While the clock is behind the versions, they count. Two histories then have the same ones.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_a_failover_lost_replaces_no_other_of_the_same_version() {
+    let instance = "i-1".parse().unwrap();
+    let first = Memory::new(Rates::default());
+    let ledger = |memory: &Memory| Ledger::new(memory.clone(), Bounds::default(), Arc::new(|_| {}));
+    ledger(&first).execute(&instance, &shows(&["eni-1"])).await.unwrap();
+    let mut servers = [first.clone(), first.fork()];
+    servers.iter_mut().for_each(|server| server.step_clock(-3_600_000_000));
+    let second = ledger(&servers[1]);
+    let store = Failover { servers, changes: ChangeNotifier::default(), primary: Mutex::new(0) };
+    let ledger = Ledger::new(store, Bounds::default(), Arc::new(|_| {}));
+    ledger.execute(&instance, &shows(&["eni-1", "eni-2"])).await.unwrap();
+    second.execute(&instance, &shows(&["eni-1", "eni-3"])).await.unwrap();
+
+    *ledger.store().primary.lock().unwrap() = 1;
+    let after = ledger.execute(&instance, &enter(1)).await.unwrap().record;
+    let known: Vec<_> = after.attempts.keys().map(InterfaceId::as_str).collect();
+    assert_eq!(known, ["eni-1", "eni-3"]);
+}

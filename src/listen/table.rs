@@ -1,0 +1,396 @@
+//! The table of a listener's connections: limits, eviction, drain, and answers that peers do not
+//! take.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use tokio::time::Instant;
+
+use crate::sync::{ByAge, Entries, Entry};
+
+/// Maximum number of answers that wait for their peers to take them. An answer to a peer that reads
+/// waits for less than a millisecond.
+const MOST_ANSWERS: usize = 4096;
+/// Time for a peer to take an answer.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Maximum numbers of connections of one listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// In all.
+    pub total: usize,
+    /// From one peer address; for IPv6 from one /64 network.
+    pub per_peer: usize,
+}
+
+/// The connections of one listener.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    limits: ConnectionLimits,
+    table: ByAge<ConnectionInfo>,
+    answers: ByAge<Answer>,
+    draining: Arc<AtomicBool>,
+}
+
+/// One connection, as the calls on it see it.
+pub type ConnectionRef = Arc<Entry<ConnectionInfo>>;
+
+/// The facts about one connection.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    peer: SocketAddr,
+    opening: AtomicBool,
+    calls: AtomicUsize,
+    certificates: OnceLock<Vec<CertificateDer<'static>>>,
+    answers: ByAge<Answer>,
+}
+
+/// A connection's place in the table, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    place: crate::sync::Place<ConnectionInfo>,
+    connections: Connections,
+}
+
+/// One open call on a connection. A connection with open calls is not closed by a drain.
+#[derive(Debug)]
+pub struct OpenCall {
+    connection: ConnectionRef,
+    answer: Option<crate::sync::Place<Answer>>,
+}
+
+/// An answer that its peer has not taken yet.
+#[derive(Debug)]
+struct Answer {
+    connection: ConnectionRef,
+    since: Instant,
+}
+
+impl Connections {
+    /// An empty table.
+    #[must_use]
+    pub fn new(limits: ConnectionLimits) -> Self {
+        let (table, answers) = (ByAge::default(), ByAge::default());
+        Self { limits, table, answers, draining: Arc::default() }
+    }
+
+    /// A place for a new connection; `None` if its peer, or the listener, has as many as it may
+    /// have and a call is open on each.
+    pub(super) fn admit(&self, peer: SocketAddr) -> Option<Place> {
+        let info = ConnectionInfo {
+            peer,
+            opening: AtomicBool::new(true),
+            calls: AtomicUsize::new(0),
+            certificates: OnceLock::new(),
+            answers: self.answers.clone(),
+        };
+        let place = self.table.insert_if(info, |connections| {
+            if self.draining.load(Ordering::Acquire) {
+                return false;
+            }
+            let key = network(peer.ip());
+            let of_peer = connections.iter().filter(|other| other.network() == key).count();
+            if of_peer >= self.limits.per_peer {
+                close_one(connections, Some(key))
+            } else {
+                connections.len() < self.limits.total || close_one(connections, None)
+            }
+        });
+        if place.is_none() {
+            tracing::debug!(%peer, "too many connections: refused one");
+        }
+        Some(Place { place: place?, connections: self.clone() })
+    }
+
+    /// Closes one connection, to free its descriptor: see [`Connections::admit`].
+    pub(super) fn close_one(&self) {
+        self.table.with(|connections| close_one(connections, None));
+    }
+
+    /// Closes each connection whose peer's certificates `admits` does not accept.
+    pub fn close_unless(&self, admits: impl Fn(&[CertificateDer<'static>]) -> bool) {
+        let all: Vec<ConnectionRef> = self.table.with(|all| all.iter().cloned().collect());
+        for connection in all.iter().filter(|connection| !admits(connection.certificates())) {
+            connection.close();
+        }
+    }
+
+    /// Admits no more connections, closes those that are still opening, and lets the others close
+    /// when their calls have ended.
+    pub fn drain(&self) {
+        self.table.with(|connections| {
+            self.draining.store(true, Ordering::Release);
+            for connection in connections.iter() {
+                if connection.is_opening() { connection.close() } else { connection.wake() }
+            }
+        });
+    }
+
+    /// Closes the connections whose peers have not taken an answer in time.
+    pub(super) fn close_stalled(&self) {
+        let overdue = |answer: &Entry<Answer>| answer.since.elapsed() >= ANSWER;
+        self.answers.with(|answers| {
+            while let Some(answer) = answers.take_oldest(overdue) {
+                answer.connection.close();
+            }
+        });
+    }
+
+    /// Number of connections, those that are still opening included.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.table.with(|connections| connections.len())
+    }
+}
+
+/// Closes one connection, of this peer if one is named; whether there was one that may be closed:
+/// the one that has been opening longest, or else the oldest without calls of the peer that has the
+/// most connections. A client opens another when it needs one.
+fn close_one(connections: &mut Entries<ConnectionInfo>, peer: Option<IpAddr>) -> bool {
+    if connections
+        .close_oldest(|info| info.is_opening() && peer.is_none_or(|peer| info.network() == peer))
+    {
+        return true;
+    }
+    let Some(busiest) = peer.or_else(|| busiest(connections)) else {
+        return false;
+    };
+    connections.close_oldest(|info| info.has_no_call() && info.network() == busiest)
+}
+
+/// The peer with the most connections.
+fn busiest(connections: &Entries<ConnectionInfo>) -> Option<IpAddr> {
+    let mut counts = BTreeMap::<IpAddr, usize>::new();
+    for connection in connections.iter() {
+        *counts.entry(connection.network()).or_default() += 1;
+    }
+    Some(counts.into_iter().max_by_key(|(_, count)| *count)?.0)
+}
+
+impl ConnectionInfo {
+    /// Address of the peer.
+    #[must_use]
+    pub const fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The address by which peers are distinguished: for IPv6 that of the /64 network, any address
+    /// of which one host may use.
+    #[must_use]
+    pub fn network(&self) -> IpAddr {
+        network(self.peer.ip())
+    }
+
+    /// The peer's certificate chain; empty without one.
+    #[must_use]
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        self.certificates.get().map_or(&[], Vec::as_slice)
+    }
+
+    fn is_opening(&self) -> bool {
+        self.opening.load(Ordering::Acquire)
+    }
+
+    fn has_no_call(&self) -> bool {
+        self.calls.load(Ordering::Acquire) == 0
+    }
+}
+
+impl OpenCall {
+    /// Registers a call on the connection.
+    #[must_use]
+    pub fn on(connection: &ConnectionRef) -> Self {
+        connection.calls.fetch_add(1, Ordering::AcqRel);
+        Self { connection: connection.clone(), answer: None }
+    }
+
+    /// Marks that the call has its whole answer. If the peer does not take it in time, the
+    /// connection is closed.
+    pub fn answered(&mut self) {
+        let answer = Answer { connection: self.connection.clone(), since: Instant::now() };
+        self.answer = Some(self.connection.answers.insert(answer, |answers| {
+            if answers.len() >= MOST_ANSWERS
+                && let Some(oldest) = answers.take_oldest(|_| true)
+            {
+                oldest.connection.close();
+            }
+        }));
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        if self.connection.calls.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.connection.wake();
+        }
+    }
+}
+
+impl Place {
+    pub(super) const fn info(&self) -> &ConnectionRef {
+        self.place.entry()
+    }
+
+    /// Keeps the peer's certificate chain.
+    pub(super) fn set_certificates(&self, certificates: Vec<CertificateDer<'static>>) {
+        // A connection is opened once.
+        let _ = self.info().certificates.set(certificates);
+    }
+
+    /// Marks the end of the opening: the connection is not evicted any more.
+    pub(super) fn mark_open(&self) {
+        self.info().opening.store(false, Ordering::Release);
+    }
+
+    /// See [`crate::sync::Place::closed`].
+    pub(super) async fn closed(&self) {
+        self.place.closed().await;
+    }
+
+    /// See [`crate::sync::Place::poll_closed`].
+    pub(super) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.place.poll_closed(cx)
+    }
+
+    /// Whether the listener drains and no call is open. Valid after [`Place::poll_closed`], which
+    /// registers the task.
+    pub(super) fn may_close(&self) -> bool {
+        self.connections.draining.load(Ordering::Acquire) && self.info().has_no_call()
+    }
+
+    /// The table that the place is in.
+    pub(super) const fn connections(&self) -> &Connections {
+        &self.connections
+    }
+}
+
+/// The address by which peers are distinguished. One host may use any address of its IPv6 /64
+/// network.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(host: u8) -> SocketAddr {
+        ([10, 0, 0, host], 1).into()
+    }
+
+    fn connections(total: usize, per_peer: usize) -> Connections {
+        Connections::new(ConnectionLimits { total, per_peer })
+    }
+
+    #[test]
+    fn a_newcomer_takes_the_place_of_the_connection_that_opens_longest() {
+        let connections = connections(2, 2);
+        let first = connections.admit(peer(1)).expect("a place");
+        let second = connections.admit(peer(2)).expect("a place");
+        let third = connections.admit(peer(3)).expect("the place of the first");
+        assert!(first.info().is_closed() && !second.info().is_closed());
+        assert_eq!(connections.count(), 2);
+        drop(first);
+        assert_eq!(connections.count(), 2, "its place was given away already");
+        second.mark_open();
+        third.mark_open();
+        let calls = [OpenCall::on(second.info()), OpenCall::on(third.info())];
+        assert!(connections.admit(peer(4)).is_none(), "connections with calls stay");
+        drop(calls);
+        drop(second);
+        assert!(connections.admit(peer(4)).is_some());
+    }
+
+    #[test]
+    fn a_peer_has_no_more_than_its_share() {
+        let connections = connections(8, 2);
+        let open: Vec<Place> =
+            (0..2).map(|_| connections.admit(peer(1)).expect("a place")).collect();
+        open.iter().for_each(Place::mark_open);
+        let _calls: Vec<OpenCall> = open.iter().map(|place| OpenCall::on(place.info())).collect();
+        assert!(connections.admit(peer(1)).is_none());
+        assert!(connections.admit(peer(2)).is_some());
+        assert_eq!(connections.count(), 2);
+    }
+
+    #[test]
+    fn an_idle_connection_of_the_peer_with_the_most_makes_room() {
+        let connections = connections(3, 3);
+        let quiet = connections.admit(peer(1)).expect("a place");
+        let many: Vec<Place> =
+            (0..2).map(|_| connections.admit(peer(2)).expect("a place")).collect();
+        many.iter().chain([&quiet]).for_each(Place::mark_open);
+        let newcomer = connections.admit(peer(3)).expect("the oldest idle one of peer 2 is closed");
+        let closed = |place: &Place| place.info().is_closed();
+        assert!(!closed(&quiet) && closed(&many[0]) && !closed(&many[1]) && !closed(&newcomer));
+    }
+
+    #[test]
+    fn a_drain_closes_what_is_opening_and_waits_for_open_calls() {
+        let connections = connections(8, 8);
+        let opening = connections.admit(peer(1)).expect("a place");
+        let open = connections.admit(peer(1)).expect("a place");
+        open.mark_open();
+        let call = OpenCall::on(open.info());
+        connections.drain();
+        assert!(opening.info().is_closed());
+        assert!(!open.info().is_closed() && !open.may_close());
+        drop(call);
+        assert!(open.may_close());
+        assert!(connections.admit(peer(2)).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_of_a_peer_that_takes_no_answer_is_closed() {
+        let connections = connections(8, 8);
+        let places = [1, 2, 3].map(|host| connections.admit(peer(host)).expect("a place"));
+        let closed = || places.each_ref().map(|place| place.info().is_closed());
+        let [mut stalled, mut quick, _streaming] =
+            places.each_ref().map(|it| OpenCall::on(it.info()));
+        stalled.answered();
+        quick.answered();
+        drop(quick);
+        tokio::time::advance(ANSWER - Duration::from_millis(1)).await;
+        connections.close_stalled();
+        assert_eq!(closed(), [false; 3]);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        connections.close_stalled();
+        assert_eq!(closed(), [true, false, false]);
+    }
+
+    #[test]
+    fn the_peer_that_has_not_taken_an_answer_for_longest_makes_room() {
+        let connections = connections(8, 8);
+        let places = [1, 2].map(|host| connections.admit(peer(host)).expect("a place"));
+        let unread = |place: &Place| {
+            let mut call = OpenCall::on(place.info());
+            call.answered();
+            call
+        };
+        let _first = unread(&places[0]);
+        let _others: Vec<_> = (1..MOST_ANSWERS).map(|_| unread(&places[1])).collect();
+        assert!(!places[0].info().is_closed());
+        let _newest = unread(&places[1]);
+        assert_eq!([0, 1].map(|n| places[n].info().is_closed()), [true, false]);
+    }
+
+    #[test]
+    fn peers_are_distinguished_by_address_or_ipv6_network() {
+        let ip = |text: &str| network(text.parse().unwrap());
+        assert_eq!(ip("2001:db8::1"), ip("2001:db8::2"));
+        assert_ne!(ip("2001:db8::1"), ip("2001:db8:0:1::1"));
+        assert_eq!(ip("::ffff:10.0.0.1"), ip("10.0.0.1"));
+        assert_ne!(ip("10.0.0.1"), ip("10.0.0.2"));
+    }
+}

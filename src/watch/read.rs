@@ -1,0 +1,201 @@
+//! The entry points of reads and watches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::Stream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::drain::Phase;
+use crate::ens::Ens;
+use crate::failures::{Operation, watch as failures};
+use crate::ledger::{LedgerError, LedgerStore};
+use crate::model::{Attachment, Failure, InstanceId, InterfaceId, Timestamp};
+
+use super::reader::WatchedInstance;
+use super::stream::Watcher;
+use super::view::View;
+use super::{Coverage, Event, Hub, Scope};
+
+/// Pause before the second attempt to open a stream.
+const RETRY: Duration = Duration::from_millis(500);
+/// Maximum wait for ENS where the ledger has an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl<L: LedgerStore, E: Ens> Hub<L, E> {
+    /// The attachment of an ENI. Describes the ENI if the ledger does not know it.
+    ///
+    /// # Errors
+    /// `ATTACHMENT_NOT_FOUND` if neither shows it; `COORDINATION_UNAVAILABLE` if the ledger fails;
+    /// the reason of a failed describe.
+    pub async fn get(
+        self: &Arc<Self>,
+        instance: &InstanceId,
+        eni: &InterfaceId,
+        deadline: Instant,
+    ) -> Result<Attachment, Failure> {
+        let view = self.read_view(instance, deadline).await?;
+        if let Some(attachment) = view.get(eni) {
+            return Ok(Attachment::clone(attachment));
+        }
+        let asked = self.discover(instance, Some(deadline)).await;
+        let view = later(&asked, view, self.read_view(instance, deadline).await)?;
+        match (view.get(eni), asked) {
+            (Some(attachment), _) => Ok(Attachment::clone(attachment)),
+            (None, Ok(_)) => Err(failures::not_found(instance, eni)),
+            (None, Err(failure)) => Err(failure.about(instance, eni)),
+        }
+    }
+
+    /// Every attachment of an instance, of either origin: in flight, attached, or ended lately.
+    /// Describes the instance if the last describe is older than a minute. If ENS does not answer
+    /// in time, the listing holds the ledger's state and is marked incomplete.
+    ///
+    /// # Errors
+    /// `COORDINATION_UNAVAILABLE` if the ledger fails; the reason of a failed describe, if the
+    /// ledger knows nothing of the instance.
+    pub async fn list(
+        self: &Arc<Self>,
+        instance: &InstanceId,
+        deadline: Instant,
+    ) -> Result<Listing, Failure> {
+        let mut view = self.read_view(instance, deadline).await?;
+        let asked = self.catch_up(instance, &view, Some(deadline)).await;
+        if let Some(asked) = &asked {
+            view = later(asked, view, self.read_view(instance, deadline).await)?;
+        }
+        let coverage = view.coverage(asked.as_ref(), self.backends.ledger.store().now(instance));
+        match asked {
+            Some(Err(failure)) if view.is_blank(&coverage) => Err(failure),
+            _ => Ok(Listing {
+                attachments: view.attachments().map(|shared| Attachment::clone(shared)).collect(),
+                coverage,
+            }),
+        }
+    }
+
+    /// A stream of the attachments in scope: each newer than `scope.after`, a heartbeat, then each
+    /// change, by rising revisions. Without `scope.follow` it ends with OK when nothing in scope is
+    /// in flight. A slow caller misses intermediate states, never the last one.
+    ///
+    /// # Errors
+    /// As [`Hub::get`] for one ENI, but with `follow` a missing ENI is awaited. As [`Hub::list`]
+    /// for an instance, but with `follow` the describe is repeated until ENS answers.
+    ///
+    /// The stream ends with `DRAINING`, `STREAM_TOO_OLD`, the code `DEADLINE_EXCEEDED`, or
+    /// `COORDINATION_RECOVERING` when the ledger lost data. Without `follow` it ends with
+    /// `ATTACHMENT_NOT_FOUND` if the attempt was withdrawn. If the instance could not be described,
+    /// it ends with that reason instead of OK.
+    pub async fn watch(
+        self: &Arc<Self>,
+        scope: Scope,
+    ) -> Result<impl Stream<Item = Result<Event, Failure>> + Send + use<L, E>, Failure> {
+        let began = Instant::now();
+        if self.drain.has_reached(Phase::Draining) {
+            return Err(Operation::Read(&scope.instance).draining());
+        }
+        let watched = self.watched.of_with(&scope.instance, || {
+            WatchedInstance::new(&scope.instance, &self.backends.ledger, &self.tasks)
+        });
+        // A connection may just be recovering, so one short wait.
+        let patiently = async || match watched.fresh().await {
+            Err(_) => {
+                tokio::time::sleep(RETRY).await;
+                watched.fresh().await
+            }
+            fresh => fresh,
+        };
+        let fresh = || in_time(&scope.instance, scope.until, patiently());
+        let mut view = fresh().await?;
+        let asked = match &scope.eni {
+            Some(eni) if !view.shows(eni) => {
+                Some(self.discover(&scope.instance, scope.until).await)
+            }
+            Some(_) => None,
+            None => self.catch_up(&scope.instance, &view, scope.until).await,
+        };
+        if let Some(asked) = &asked {
+            view = later(asked, view, fresh().await)?;
+        }
+        let coverage =
+            view.coverage(asked.as_ref(), self.backends.ledger.store().now(&scope.instance));
+        let is_shown = scope.eni.as_ref().is_none_or(|eni| view.shows(eni));
+        match (&scope.eni, &asked) {
+            (Some(eni), Some(Err(failure))) if !is_shown => {
+                return Err(failure.clone().about(&scope.instance, eni));
+            }
+            (Some(eni), _) if !is_shown && !scope.follow => {
+                return Err(failures::not_found(&scope.instance, eni));
+            }
+            (None, Some(Err(failure))) if !scope.follow && view.is_blank(&coverage) => {
+                return Err(failure.clone());
+            }
+            _ => {}
+        }
+        Ok(Watcher::new(self.clone(), scope, watched, view, asked, began).into_stream())
+    }
+
+    async fn read_view(&self, instance: &InstanceId, deadline: Instant) -> Result<View, Failure> {
+        let snapshot =
+            in_time(instance, Some(deadline), self.backends.ledger.read(instance)).await?;
+        Ok(View::of(snapshot, &View::default()))
+    }
+
+    /// Updates the ledger from ENS if its last describe is old. Returns when the describe was sent,
+    /// why it failed, or `None` if it was not needed. The caller falls back to the ledger's state.
+    async fn catch_up(
+        self: &Arc<Self>,
+        instance: &InstanceId,
+        view: &View,
+        deadline: Option<Instant>,
+    ) -> Option<Result<Timestamp, Failure>> {
+        if !view.coverage(None, self.backends.ledger.store().now(instance)).incomplete {
+            return None;
+        }
+        let now = Instant::now();
+        let left =
+            deadline.map_or(PATIENCE, |deadline| deadline.saturating_duration_since(now) / 2);
+        let asked = self.discover(instance, Some(now + left.min(PATIENCE))).await;
+        if let Err(failure) = &asked {
+            tracing::warn!(%instance, %failure, "the instance could not be described; reads of it are incomplete");
+        }
+        Some(asked)
+    }
+}
+
+/// The result of a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listing {
+    /// The attachments, by ENI.
+    pub attachments: Vec<Attachment>,
+    /// Their completeness.
+    pub coverage: Coverage,
+}
+
+/// The ledger's state after the describe. If the describe and this read failed, the state read
+/// before it.
+fn later<V>(
+    asked: &Result<Timestamp, Failure>,
+    before: V,
+    after: Result<V, Failure>,
+) -> Result<V, Failure> {
+    match after {
+        Err(_) if asked.is_err() => Ok(before),
+        after => after,
+    }
+}
+
+/// A read of the ledger within the caller's deadline.
+async fn in_time<T>(
+    instance: &InstanceId,
+    deadline: Option<Instant>,
+    read: impl Future<Output = Result<T, LedgerError>>,
+) -> Result<T, Failure> {
+    let read = match deadline {
+        None => read.await,
+        Some(deadline) => timeout_at(deadline, read)
+            .await
+            .unwrap_or_else(|_late| Err(LedgerError::not_applied("it did not answer in time"))),
+    };
+    read.map_err(|error| Operation::Read(instance).ledger_unavailable(&error))
+}

@@ -1,0 +1,276 @@
+"""Attacks on one replica, and a healthy client beside them. See `run`."""
+
+import contextlib
+import pathlib
+import random
+import selectors
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+
+import grpc
+from http2 import (
+    CONTINUATION,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PING,
+    RST_STREAM,
+    SERVICE,
+    SETTINGS,
+    call,
+    frame,
+    header,
+    headers,
+    hello,
+)
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "observe"))
+from live import Stage, ask, generate, until  # noqa: E402
+
+# Seconds of an attack, and after it until memory is measured.
+LASTS, AFTER = 10, 30
+# Limits of what is measured.
+MOST_MEMORY, LEAST_SUCCESS = 200e6, 0.99
+INSTANCE, ENI = "i-stopped-1", "eni-0001"
+
+
+class Target:
+    """The addresses to attack, and the time until which."""
+
+    def __init__(self, stage):
+        self.grpc, self.admin = ("127.0.0.1", stage.ports["a"]), ("127.0.0.1", stage.ports["a-admin"])
+        self.ends = time.monotonic() + LASTS
+
+    @property
+    def lasts(self):
+        return time.monotonic() < self.ends
+
+    def connect(self, first=b"", admin=False):
+        """A connection with these first bytes; None where it is refused."""
+        with contextlib.suppress(OSError):
+            connection = socket.create_connection(self.admin if admin else self.grpc, 1)
+            connection.settimeout(1)
+            connection.sendall(first)
+            return connection
+        return None
+
+    def hold(self, count, first=b"", admin=False):
+        """So many connections with these first bytes, to the end; each that is closed is opened again."""
+        held = []
+        while self.lasts:
+            held = [it for it in held if not is_closed(it)]
+            if len(held) < count:
+                held.append(self.connect(first, admin))
+            else:
+                time.sleep(0.1)
+
+    def flood(self, first, repeated, connections=4):
+        """Writes the same bytes as fast as they are taken."""
+
+        def one():
+            while self.lasts:
+                connection = self.connect(first)
+                with contextlib.suppress(OSError, AttributeError):
+                    while self.lasts:
+                        connection.sendall(repeated)
+
+        together(one, connections)
+
+    def calls(self, one_call, connections=8, each=100, opening=None, read=True):
+        """Calls on some connections, `each` at once, round after round."""
+
+        def one():
+            while self.lasts:
+                connection, n = self.connect(opening or hello()), 0
+                with contextlib.suppress(OSError, AttributeError):
+                    while self.lasts and n < 100_000:
+                        connection.sendall(b"".join(one_call(n + m) for m in range(each)))
+                        n += each
+                        if read:
+                            drain(connection)
+                            connection.sendall(frame(PING, 1, 0, b"0" * 8))
+                        else:
+                            time.sleep(1)
+
+        together(one, connections)
+
+
+def is_closed(connection):
+    """Whether the peer has closed it."""
+    if connection is None:
+        return True
+    with selectors.DefaultSelector() as selector:
+        selector.register(connection, selectors.EVENT_READ)
+        if not selector.select(0):
+            return False
+    with contextlib.suppress(OSError):
+        return connection.recv(4096) == b""
+    return True
+
+
+def drain(connection):
+    """Reads what comes within a moment."""
+    with contextlib.suppress(TimeoutError):
+        connection.settimeout(0.2)
+        while connection.recv(1 << 16):
+            pass
+    connection.settimeout(1)
+
+
+def together(one, count):
+    """Runs it in threads."""
+    threads = [threading.Thread(target=one, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(LASTS + 10)
+
+
+def any_id(prefix):
+    return f"{prefix}-{random.getrandbits(64):x}"
+
+
+ATTACKS = {
+    "silent": lambda it: it.hold(2500),
+    "half_preface": lambda it: it.hold(1000, hello()[:10]),
+    "idle": lambda it: it.hold(2500, hello()),
+    "admin_silent": lambda it: it.hold(500, admin=True),
+    "endless_streams": lambda it: it.hold(
+        40, hello() + b"".join(frame(HEADERS, END_HEADERS, 2 * n + 1, headers(SERVICE + "WatchAttachment")) for n in range(1000))
+    ),
+    "never_reads": lambda it: it.calls(lambda n: call(n, "ListAttachments", INSTANCE), connections=20, read=False),
+    "no_window": lambda it: it.calls(
+        lambda n: call(n, "ListAttachments", INSTANCE), connections=20, opening=hello((4, 0)), read=False
+    ),
+    "rapid_reset": lambda it: it.calls(
+        lambda n: frame(HEADERS, END_HEADERS, 2 * n + 1, headers(SERVICE + "GetAttachment"))
+        + frame(RST_STREAM, 0, 2 * n + 1, b"\0\0\0\x08"),
+        connections=4,
+        read=False,
+    ),
+    "continuation": lambda it: it.flood(
+        hello() + frame(HEADERS, END_STREAM, 1, headers("/x")), frame(CONTINUATION, 0, 1, header("a", "b")) * 100
+    ),
+    "settings": lambda it: it.flood(hello(), frame(SETTINGS, 0, 0) * 1000),
+    "ping": lambda it: it.flood(hello(), frame(PING, 0, 0, b"0" * 8) * 1000),
+    "unknown_gets": lambda it: it.calls(lambda n: call(n, "GetAttachment", any_id("i"), any_id("eni"))),
+    "unknown_attaches": lambda it: it.calls(
+        lambda n: call(n, "AttachNetworkInterface", any_id("i"), any_id("eni"), grpc_timeout="50m")
+    ),
+    "invalid_calls": lambda it: it.calls(lambda n: call(n, "AttachNetworkInterface", "", "")),
+    "large_metadata": lambda it: it.calls(
+        lambda n: call(n, "GetAttachment", INSTANCE, ENI, traceparent=f"00-{'1' * 32}-{'2' * 16}-01", tracestate="x" * 8000)
+    ),
+}
+
+
+class Healthy:
+    """A client that calls, and connects anew, all the time."""
+
+    def __init__(self, stage, messages, services):
+        self.messages, self.services, self.address = messages, services, f"127.0.0.1:{stage.ports['a']}"
+        self.stub = services.AttachmentServiceStub(grpc.insecure_channel(self.address))
+
+    def get(self, stub):
+        """Seconds of one call; None if it failed."""
+        began = time.monotonic()
+        request = self.messages.GetAttachmentRequest(instance_id=INSTANCE, network_interface_id=ENI)
+        try:
+            stub.GetAttachment(request, timeout=5)
+        except grpc.RpcError:
+            return None
+        return time.monotonic() - began
+
+    def measure(self, lasts):
+        """(share of successes, p99 in ms, share of successes on new connections) while it lasts."""
+        old, new = [], []
+        while lasts():
+            old.append(self.get(self.stub))
+            if len(old) % 20 == 1:
+                options = [("grpc.use_local_subchannel_pool", 1)]
+                with grpc.insecure_channel(self.address, options=options) as channel:
+                    new.append(self.get(self.services.AttachmentServiceStub(channel)))
+            time.sleep(0.02)
+        good = sorted(took for took in old if took is not None)
+        p99 = statistics.quantiles(good, n=100)[98] * 1000 if len(good) > 1 else float("nan")
+        return len(good) / len(old), p99, sum(took is not None for took in new) / len(new)
+
+
+def metrics(stage):
+    """Resident bytes and open descriptors of the replica, and bytes of Redis' data."""
+    page = dict(line.rsplit(" ", 1) for line in ask(stage.url("a-admin", "metrics")).splitlines() if line[:1] != "#")
+    memory = stage.redis_cli("info", "memory").splitlines()
+    redis = next(int(line.split(":")[1]) for line in memory if line.startswith("used_memory_dataset:"))
+    return float(page["process_resident_memory_bytes"]), float(page["process_open_fds"]), redis
+
+
+def peak_of(process, lasts, found):
+    """Keeps the highest resident bytes in `found`."""
+    while lasts():
+        status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+        kilobytes = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+        found[0] = max(found[0], kilobytes * 1024)
+        time.sleep(0.05)
+
+
+def attack(name, out):
+    """One attack on a new replica; its row of the table, and what was not kept."""
+    with tempfile.TemporaryDirectory() as directory, Stage(directory) as stage:
+        stage.redis()
+        stage.gateway("simulator", "--listen", f"127.0.0.1:{stage.ports['ens']}", "--attach-time", "100ms")
+        replica = stage.replica("a")
+        until("a replica", lambda: ask(stage.url("a-admin", "readyz")))
+        healthy = Healthy(stage, *out)
+        request = healthy.messages.AttachNetworkInterfaceRequest(instance_id=INSTANCE, network_interface_id=ENI)
+        healthy.stub.AttachNetworkInterface(request, timeout=30)
+        quiet_until = time.monotonic() + 5
+        _, quiet, _ = healthy.measure(lambda: time.monotonic() < quiet_until)
+        before, descriptors, redis = metrics(stage)
+        target, peak = Target(stage), [before]
+        beside = [
+            threading.Thread(target=ATTACKS[name], args=[target], daemon=True),
+            threading.Thread(target=peak_of, args=[replica, lambda: target.lasts, peak], daemon=True),
+        ]
+        for thread in beside:
+            thread.start()
+        success, during, connects = healthy.measure(lambda: target.lasts)
+        for thread in beside:
+            thread.join()
+        time.sleep(AFTER)
+        after, descriptors_after, redis_after = metrics(stage)
+        log = (pathlib.Path(directory) / "log").stat().st_size
+    row = (
+        f"| {name} | {success:.1%} | {connects:.0%} | {quiet:.0f} → {during:.0f} | "
+        f"{before / 1e6:.0f}, {peak[0] / 1e6:.0f}, {after / 1e6:.0f} | {descriptors:.0f} → {descriptors_after:.0f} | "
+        f"{(redis_after - redis) / 1e3:.0f} | {log / 1e3:.0f} |"
+    )
+    faults = [
+        (success < LEAST_SUCCESS, f"the healthy client had {success:.1%}"),
+        (connects < 1, f"{connects:.0%} of new connections were served"),
+        (peak[0] > MOST_MEMORY, f"memory rose to {peak[0] / 1e6:.0f} MB"),
+        (after > max(1.5 * before, before + 20e6), f"memory stayed at {after / 1e6:.0f} MB"),
+        (descriptors_after > descriptors + 10, f"{descriptors_after:.0f} descriptors stay open"),
+    ]
+    return row, [f"{name}: {why}" for fault, why in faults if fault]
+
+
+def main():
+    """Attacks and prints."""
+    faults = []
+    print("| attack | success | new connections | p99 (ms) | memory before, peak, after (MB) | descriptors | Redis (kB) | log (kB) |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as directory:
+        out = generate(directory)
+        for name in sys.argv[1:] or ATTACKS:
+            row, found = attack(name, out)
+            print(row, flush=True)
+            faults += found
+    sys.exit("\n".join(faults) or None)
+
+
+if __name__ == "__main__":
+    main()
