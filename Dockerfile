@@ -13,8 +13,10 @@ COPY . .
 # There is no .git in here to ask. Lines of code are four fifths of the binary; the names that a backtrace shows stay.
 ARG COMMIT=unknown
 ENV ENI_GATEWAY_BUILD_COMMIT=${COMMIT} RUSTFLAGS="-C target-feature=+crt-static"
+# Kernels of aarch64 have pages of 4, 16 or 64 KiB, and jemalloc takes any up to the size that it was built for.
 RUN target="$(uname -m)-unknown-linux-gnu" \
-    && cargo build --locked --profile dist --target "$target" --bin eni-gateway \
+    && if [ "$(uname -m)" = aarch64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi \
+    && cargo build --locked --profile dist --features jemalloc --target "$target" --bin eni-gateway \
     && mkdir -p /image/usr/local/bin \
     && strip --strip-debug -o /image/usr/local/bin/eni-gateway "target/$target/dist/eni-gateway" \
     && install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt

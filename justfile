@@ -41,7 +41,7 @@ update:
 
 # Compares the cost of each call with a floor: just bench --quick. See benches/README.md.
 bench *arguments:
-    cargo bench --profile dist --bench system -- "$@"
+    cargo bench --profile dist --features jemalloc --bench system -- "$@"
 
 # The model and the simulation: just prove -E 'binary(model)'. SIM_SEEDS sets the number of seeds.
 prove *arguments:
