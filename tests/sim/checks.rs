@@ -194,6 +194,11 @@ impl Checks {
             now: proposal.now,
         };
         for violation in invariants::check(before, after, &context) {
+            let excused = violation == invariants::Violation::Truth
+                && self.appeared_externally(instance, before, after);
+            if excused {
+                continue;
+            }
             self.violation(
                 simulation,
                 violation.id(),
@@ -254,6 +259,19 @@ impl Checks {
                 }
             }
         }
+    }
+
+    /// Whether somebody else attached every ENI that appeared here after its attempt failed. A
+    /// gateway cannot tell this from the effect of one of its own copies.
+    fn appeared_externally(&self, instance: &InstanceId, before: &Record, after: &Record) -> bool {
+        let facts = self.facts();
+        let failed = |then: &Attempt| then.is_from_gateway() && then.state.kind() == State::Failed;
+        let appeared = |eni| after.attempts.get(eni).is_some_and(|now| !now.is_from_gateway());
+        let mut enis = before.attempts.iter().filter(|(_, then)| failed(then)).map(|(eni, _)| eni);
+        enis.all(|eni| {
+            let pair = (instance.to_string(), eni.to_string());
+            !appeared(eni) || facts.foreign.contains_key(&pair)
+        })
     }
 
     /// Whether ENS has an ENI on an instance, for what the gateways sent.
