@@ -7,9 +7,10 @@
 {{- $sections := list
   "commonLabels" "commonAnnotations" "image" "config" "config.grpc" "config.admin" "config.ledger" "config.ens" "config.limit"
   "config.log" "config.tracker" "config.watch" "credentials" "credentials.rrsa" "credentials.secret" "credentials.ecsRole" "tls" "redis"
-  "redis.passwordSecret" "redis.caSecret" "ledgerInit" "ledgerInit.podLabels" "ledgerInit.podAnnotations" "tracing" "logging"
+  "redis.urlSecret" "redis.passwordSecret" "redis.caSecret" "ledgerInit" "ledgerInit.podLabels" "ledgerInit.podAnnotations" "tracing" "logging"
   "service" "serviceAccount" "serviceAccount.annotations" "podLabels" "podAnnotations" "podDisruptionBudget" "autoscaling"
-  "networkPolicy" "metrics" "metrics.serviceMonitor" "metrics.prometheusRule" "metrics.dashboard" "tests" "simulator"
+  "probes" "probes.startup" "probes.liveness" "probes.readiness" "deploymentAnnotations"
+  "autoscaling.behavior" "networkPolicy" "metrics" "metrics.serviceMonitor" "metrics.prometheusRule" "metrics.dashboard" "tests" "simulator"
   "simulator.redis" "json" "json.resources" }}
 {{- $needed := list
   "image.repository" "config.grpc.listen" "config.grpc.drain_delay" "config.grpc.drain_timeout" "config.admin.listen"
@@ -34,9 +35,12 @@
 {{- $mode := default "" $v.credentials.mode }}
 {{- $memory := hasPrefix "memory://" $url }}
 
+{{- if and $url $v.redis.urlSecret.name }}
+- config.ledger.url and redis.urlSecret.name are both set: unset one of them
+{{- end }}
 {{- if $v.simulator.enabled }}
-{{- if $url }}
-- config.ledger.url is set, and simulator.enabled installs its own Redis: unset one of them
+{{- if or $url $v.redis.urlSecret.name }}
+- config.ledger.url is set, or redis.urlSecret.name, and simulator.enabled installs its own Redis: unset one of them
 {{- end }}
 {{- if $mode }}
 - credentials.mode is set, and simulator.enabled has its own key: unset one of them
@@ -45,8 +49,8 @@
 - ledgerInit.enabled is true, and the simulator's Redis does not exist yet when the job runs: set it to false
 {{- end }}
 {{- else }}
-{{- if not $url }}
-- config.ledger.url is not set, and has no default: set the URL of your Redis, such as redis://redis:6379/0, or use -f values-simulator.yaml
+{{- if not (or $url $v.redis.urlSecret.name) }}
+- config.ledger.url is not set, and has no default: set the URL of your Redis, such as redis://redis:6379/0, or a Secret with it in redis.urlSecret.name, or use -f values-simulator.yaml
 {{- end }}
 {{- if not $mode }}
 - credentials.mode is not set, and has no default: set one of rrsa-webhook, rrsa-token, secret, ecs-role, external
@@ -85,7 +89,7 @@
 {{- if regexMatch "://[^/?]*:[^/?]*@" $url }}
 - config.ledger.url has a password, which would be readable in a ConfigMap: put it into a Secret, and name the Secret in redis.passwordSecret.name
 {{- end }}
-{{- if and (or $v.redis.caSecret.name $v.redis.clientCertSecretName) (not (hasPrefix "rediss" $url)) }}
+{{- if and (or $v.redis.caSecret.name $v.redis.clientCertSecretName) (not (hasPrefix "rediss" $url)) (not $v.redis.urlSecret.name) }}
 - redis.caSecret.name or redis.clientCertSecretName is set, and config.ledger.url does not use TLS: write rediss://, rediss-sentinel:// or rediss-cluster://
 {{- end }}
 
@@ -140,6 +144,19 @@
 {{- range $values, $annotations := dict "commonAnnotations" $v.commonAnnotations "podAnnotations" $v.podAnnotations }}
 {{- if hasKey (default (dict) $annotations) "checksum/config" }}
 - {{ $values }} sets checksum/config, which the chart sets: remove it
+{{- end }}
+{{- end }}
+
+{{- with $v.service }}
+{{- if eq (default "ClusterIP" .type) "ClusterIP" }}
+{{- range $value, $set := dict "service.nodePort" .nodePort "json.nodePort" $v.json.nodePort "service.externalTrafficPolicy" .externalTrafficPolicy }}
+{{- if $set }}
+- {{ $value }} is set, and service.type is ClusterIP, which ignores it: set the type to NodePort or LoadBalancer
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and (or .loadBalancerSourceRanges .loadBalancerClass) (ne (default "" .type) "LoadBalancer") }}
+- service.loadBalancerSourceRanges or service.loadBalancerClass is set, and service.type is not LoadBalancer, so any address may connect: set the type to LoadBalancer
 {{- end }}
 {{- end }}
 
@@ -201,7 +218,10 @@
 {{- end }}
 {{- with $v.podDisruptionBudget }}
 {{- $most := toString .maxUnavailable }}
-{{- if and .enabled (regexMatch "^0+%?$" $most) }}
+{{- $least := toString .minAvailable }}
+{{- if and .enabled $least (or (eq $least "100%") (and (regexMatch "^[0-9]+$" $least) (not $v.autoscaling.enabled) (ge (int $least) (int $v.replicaCount)))) }}
+- podDisruptionBudget.minAvailable is {{ $least }}, which blocks drains of nodes: set it below the number of replicas
+{{- else if and .enabled (not $least) (regexMatch "^0+%?$" $most) }}
 - podDisruptionBudget.maxUnavailable is {{ $most }}, which blocks drains of nodes: set it to 1 or more, or podDisruptionBudget.enabled to false
 {{- else if and (hasSuffix "%" $most) (gt (trimSuffix "%" $most | int) 100) }}
 - podDisruptionBudget.maxUnavailable is {{ $most }}: set 100% or less

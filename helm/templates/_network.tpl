@@ -1,4 +1,14 @@
-{{/* Ports and peers of the NetworkPolicies. */}}
+{{/* IP families of Services; ports and peers of the NetworkPolicies. */}}
+
+{{- define "eni-gateway.ipFamilies" -}}
+{{- with .ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .ipFamilies }}
+ipFamilies:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
 
 {{/* Port of a URL, or that of its scheme. */}}
 {{- define "eni-gateway.urlPort" -}}
@@ -6,11 +16,13 @@
 {{- default (ternary "443" "80" (hasPrefix "https://" .)) $given }}
 {{- end }}
 
-{{/* Every port of the ledger's URL and of networkPolicy.redisPorts, as a JSON list; with sentinels or a cluster, 6379 if none is set. */}}
+{{/* Every port of the ledger's URL and of networkPolicy.redisPorts, as a JSON list; with sentinels, a cluster or a URL in a Secret, 6379 if none is set. */}}
 {{- define "eni-gateway.redisPorts" -}}
 {{- $url := (include "eni-gateway.config" . | fromJson).ledger.url -}}
 {{- $ports := list -}}
-{{- if regexMatch "^rediss?(-sentinel|-cluster)?://" $url -}}
+{{- if .Values.redis.urlSecret.name -}}
+{{- $ports = default (list 6379) .Values.networkPolicy.redisPorts -}}
+{{- else if regexMatch "^rediss?(-sentinel|-cluster)?://" $url -}}
 {{- $standard := ternary 26379 6379 (contains "-sentinel://" $url) -}}
 {{- range regexReplaceAll "^[a-z-]+://([^@/?]*@)?([^/?]*).*$" $url "${2}" | splitList "," -}}
 {{- $port := regexFind ":[0-9]+$" . | trimPrefix ":" -}}
@@ -26,8 +38,10 @@
 {{/* Rules for DNS and Redis. */}}
 {{- define "eni-gateway.redisEgress" -}}
 - ports:
-    - { protocol: UDP, port: 53 }
-    - { protocol: TCP, port: 53 }
+    {{- range .Values.networkPolicy.dnsPorts }}
+    - { protocol: UDP, port: {{ . }} }
+    - { protocol: TCP, port: {{ . }} }
+    {{- end }}
 {{- with include "eni-gateway.redisPorts" . | fromJsonArray }}
 - ports:
     {{- range . }}

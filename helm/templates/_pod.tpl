@@ -20,6 +20,24 @@ nodeSelector:
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with $root.Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+{{- with $root.Values.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with $root.Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{- define "eni-gateway.container" -}}
@@ -99,6 +117,19 @@ resources:
 {{- end }}
 {{- end }}
 
+{{/* The ledger's URL, where it is in a Secret. */}}
+{{- define "eni-gateway.ledgerEnv" -}}
+{{- with .Values.redis.urlSecret }}
+{{- if .name }}
+- name: ENI_GATEWAY_LEDGER__URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ .name | quote }}
+      key: {{ .key | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The gateway's environment. It repeats the addresses, because the image sets them and the environment overrides the file. */}}
 {{- define "eni-gateway.env" -}}
 - name: ENI_GATEWAY_GRPC__LISTEN
@@ -107,6 +138,7 @@ resources:
   value: {{ .Values.config.admin.listen | quote }}
 - name: RUST_LOG
   value: {{ .Values.logging.filter | quote }}
+{{- include "eni-gateway.ledgerEnv" . }}
 {{- include "eni-gateway.credentialsEnv" . }}
 {{- end }}
 

@@ -86,6 +86,17 @@ RELATIONS = {
     "a budget of no share": (["podDisruptionBudget.maxUnavailable=0%"], ["podDisruptionBudget.maxUnavailable is 0%, which"]),
     "a budget of too many": (["podDisruptionBudget.maxUnavailable=101%"], ["is 101%: set 100% or less"]),
     "fewest above most": (["autoscaling.enabled=true", "autoscaling.minReplicas=11"], ["swap them"]),
+    "a budget of all": (["podDisruptionBudget.minAvailable=3"], ["minAvailable is 3, which blocks drains of nodes"]),
+    "a budget of the whole": (["podDisruptionBudget.minAvailable=100%"], ["minAvailable is 100%, which blocks"]),
+    "a port of nodes for the cluster": (
+        ["service.nodePort=30000", "service.externalTrafficPolicy=Local"],
+        ["service.nodePort is set, and service.type is ClusterIP", "service.externalTrafficPolicy is set"],
+    ),
+    "ranges without a balancer": (
+        ["service.type=NodePort", "service.loadBalancerSourceRanges[0]=203.0.113.0/24"],
+        ["so any address may connect: set the type to LoadBalancer"],
+    ),
+    "two URLs": (["redis.urlSecret.name=u"], ["config.ledger.url and redis.urlSecret.name are both set"]),
     "half a test": (["tests.instanceId=i-1"], ["set both or none"]),
     "a simulator beside a Redis": (
         ["simulator.enabled=true"],
@@ -110,6 +121,8 @@ SCHEMA = {
     "service.port=70000": "port",
     "autoscaling.metric=cpu": "eni_gateway_attempts_in_flight",
     "podDisruptionBudget.maxUnavailable=half": "maxUnavailable",
+    "probes.liveness.path=/x": "path",
+    "service.loadBalancerSourceRanges[0]=any": "loadBalancerSourceRanges",
     "tracing.endpoint=collector:4317": "endpoint",
     "metrics.prometheusRule.runbookBaseUrl=docs/operations.md": "runbookBaseUrl",
     "extraEnv[0].value=x": "name",
@@ -142,7 +155,7 @@ def test_everything_that_is_missing_is_said_at_once():
 
 def sections(values, path=""):
     """Every table of values.yaml that the chart reads from, and not only hands on."""
-    handed_on = {"resources", "podSecurityContext", "securityContext", "nodeSelector", "affinity"}
+    handed_on = {"resources", "podSecurityContext", "securityContext", "nodeSelector", "affinity", "dnsConfig", "behavior"}
     for key, value in values.items():
         if isinstance(value, dict) and key not in handed_on:
             yield path + key

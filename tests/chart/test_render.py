@@ -237,7 +237,8 @@ def test_redis_is_reached_at_the_ports_of_its_url_and_those_given(name, more, ex
     given = ["--set", f"networkPolicy.redisPorts[0]={more}"] if more else []
     policy = pick(manifests(render(name, *given)), "NetworkPolicy", "-eni-gateway")
     dns, redis, *_ = policy["spec"]["egress"]
-    assert ports(dns) == [53, 53]
+    # Those of OpenShift, too.
+    assert ports(dns) == [53, 53, 5353, 5353]
     assert ports(redis) == expected
 
 
@@ -311,3 +312,24 @@ def test_notes_warn_of_plaintext_and_of_what_is_not_real(tmp_path):
     assert "and a call" not in without and "Set tests.tlsSecretName to a Secret" in without
     assert "No real ENI is attached" in notes("simulator")
     assert "memory://" in notes("memory")
+
+
+def test_a_url_in_a_secret_reaches_every_pod_that_needs_it():
+    secret = ["--set", "redis.urlSecret.name=redis-url,config.ledger.url="]
+    documents = manifests(render("minimum", *secret))
+    reference = {"secretKeyRef": {"name": "redis-url", "key": "url"}}
+    pods = dict(pod_specs(documents))
+    reading = {
+        name
+        for name, spec in pods.items()
+        if {"name": "ENI_GATEWAY_LEDGER__URL", "valueFrom": reference} in spec["containers"][0].get("env", [])
+    }
+    assert {name.removeprefix("gw-eni-gateway") for name in reading} == {"", "-ledger-init", "-test-check"}
+    policy = pick(documents, "NetworkPolicy", "-eni-gateway")
+    assert ports(policy["spec"]["egress"][1]) == [6379]
+
+
+def test_in_a_cluster_of_ipv6_all_listens_there():
+    six = ["--set", "config.grpc.listen=[::]:50051,config.admin.listen=[::]:9090"]
+    (container,) = pick(manifests(render("simulator", *six)), "Deployment", "-simulator")["spec"]["template"]["spec"]["containers"]
+    assert container["args"][:3] == ["simulator", "--listen", "[::]:18080"]
