@@ -9,7 +9,13 @@ use super::error::Error;
 const EXAMPLES: &str = "\
 Examples:
   eni-gateway completions bash > /etc/bash_completion.d/eni-gateway
-  source <(eni-gateway completions zsh)";
+  eni-gateway completions zsh > \"${fpath[1]}/_eni-gateway\"
+  eni-gateway completions fish > ~/.config/fish/completions/eni-gateway.fish
+  source <(eni-gateway completions bash)      # for this shell only; in zsh after compinit";
+
+/// The program's name in the script's states, and the form that clap_complete writes in its arms.
+/// The two differ for a name with a dash (clap-rs/clap#6421), so no arm would match.
+const BASH_STATE: (&str, &str) = ("eni__gateway", "eni__subcmd__gateway");
 
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
@@ -23,5 +29,9 @@ pub(super) fn run(args: Args, mut cli: clap::Command) -> Result<(), Error> {
     // Buffered, because the generator panics on a closed pipe.
     let mut script = Vec::new();
     generate(args.shell, &mut cli, "eni-gateway", &mut script);
+    if args.shell == Shell::Bash {
+        let (state, arm) = BASH_STATE;
+        script = String::from_utf8_lossy(&script).replace(arm, state).into_bytes();
+    }
     Ok(io::stdout().write_all(&script)?)
 }

@@ -1,6 +1,7 @@
 //! The real binary: clients with a scripted gateway, and servers as operators run them.
 
 mod calls;
+mod completions;
 mod connection;
 mod demo;
 mod failures;
