@@ -7,14 +7,20 @@ use crate::cli::style::{HEAD, paint};
 use crate::model::State;
 
 /// The commands, one a line. `program` is the binary's name; `table` shows which ENIs got a slot.
+/// Commands that need an attached ENI or a full instance appear only if there is one.
 pub(super) fn lines(
     program: &str,
     stage: &DemoEnv,
     table: &StatusTable,
     callers: usize,
+    slots: usize,
 ) -> Result<Vec<String>, Error> {
-    let mut attached = table.callers().filter(|event| event.phase == Phase::State(State::Attached));
-    let taken = attached.next().map_or_else(|| env::eni(1), |event| Ok(event.eni.clone()))?;
+    let attached: Vec<_> = table
+        .callers()
+        .filter(|event| event.phase == Phase::State(State::Attached))
+        .map(|event| event.eni.as_str())
+        .collect();
+    let is_full = attached.len() >= slots;
     let [free, other] = [env::eni(callers + 1)?, env::eni(callers + 2)?];
     let endpoint = stage.endpoint();
     let at = match endpoint.as_str() {
@@ -24,26 +30,35 @@ pub(super) fn lines(
     let simulator = stage.simulator();
     let grpc = endpoint.trim_start_matches("http://");
     let list = "eni.gateway.v1.AttachmentService/ListAttachments";
-    let tries = [
-        ("how it stands", format!("{program} list {INSTANCE}{at}")),
-        ("one attachment with its history", format!("{program} get {INSTANCE} {taken}{at}")),
-        (
-            "attach another one, and watch it",
-            format!("{program} attach {SPARE_INSTANCE} {free} --watch{at}"),
-        ),
-        ("refused: no slot is free", format!("{program} attach {INSTANCE} {other}{at}")),
-        (
-            "follow, while one is detached in the console (seen within a minute)",
-            format!("{program} watch {INSTANCE} --follow{at}"),
-        ),
-        ("", format!("curl {simulator}/_simulator/foreign --json '{{\"eni\": \"{taken}\"}}'")),
+    let mut tries = vec![("how it stands", format!("{program} list {INSTANCE}{at}"))];
+    tries.extend(attached.first().map(|taken| {
+        ("one attachment with its history", format!("{program} get {INSTANCE} {taken}{at}"))
+    }));
+    tries.push((
+        "attach another one, and watch it",
+        format!("{program} attach {SPARE_INSTANCE} {free} --watch{at}"),
+    ));
+    if is_full {
+        let refused = format!("{program} attach {INSTANCE} {other}{at}");
+        tries.push(("refused: no slot is free", refused));
+    }
+    if let Some(taken) = attached.first() {
+        tries.extend([
+            (
+                "follow, while one is detached in the console (seen within a minute)",
+                format!("{program} watch {INSTANCE} --follow{at}"),
+            ),
+            ("", format!("curl {simulator}/_simulator/foreign -d '{{\"eni\": \"{taken}\"}}'")),
+        ]);
+    }
+    tries.extend([
         (
             "any other client",
             format!("grpcurl -plaintext -d '{{\"instance_id\": \"{INSTANCE}\"}}' {grpc} {list}"),
         ),
         ("metrics, and ENS's own journal", format!("curl {}/metrics", stage.admin())),
         ("", format!("curl {simulator}/_simulator/books")),
-    ];
+    ]);
     let mut lines = vec![String::new(), paint(HEAD, "It continues to serve. In another terminal:")];
     for (what, command) in tries {
         lines.extend((!what.is_empty()).then(|| format!("  # {what}")));

@@ -102,7 +102,8 @@ async fn end(
     screen.say(&summary.lines())?;
     if args.keep {
         let program = std::env::args().next().unwrap_or_else(|| "eni-gateway".to_owned());
-        screen.say(&next::lines(&program, stage, table, usize::from(args.callers))?)?;
+        let (callers, slots) = (usize::from(args.callers), usize::from(args.slots));
+        screen.say(&next::lines(&program, stage, table, callers, slots)?)?;
         tokio::select! {
             () = stopped => {}
             error = stage.broken() => return Err(error),
