@@ -3,7 +3,9 @@
 mod cloud;
 mod coordination;
 
+use super::settings::redis_settings;
 use crate::config::Config;
+use crate::ledger::redis::validate;
 
 pub use cloud::cloud;
 pub use coordination::coordination;
@@ -11,7 +13,7 @@ pub use coordination::coordination;
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckResult {
-    /// The part: `tls`, `ledger`, `credentials`, `ens` or `clock`.
+    /// The part: `settings`, `tls`, `ledger`, `credentials`, `ens` or `clock`.
     pub part: &'static str,
     /// The status.
     pub status: CheckStatus,
@@ -60,6 +62,12 @@ impl CheckResult {
         Self { part, status: CheckStatus::Warning, message: message.into(), remedy: remedy.into() }
     }
 
+    /// Whether the check failed.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        matches!(self.status, CheckStatus::Failed(_))
+    }
+
     /// A failed check.
     pub fn failed(
         part: &'static str,
@@ -76,14 +84,35 @@ impl CheckResult {
     }
 }
 
-/// Checks the certificate, if one is configured.
-pub async fn tls(config: &Config) -> Option<CheckResult> {
-    config.grpc.tls_cert_file.as_ref()?;
-    Some(match super::tls(config).await {
-        Ok(_) => CheckResult::good("tls", "certificate and key match"),
-        Err(error) => {
-            let remedy = "correct grpc.tls_cert_file, grpc.tls_key_file or grpc.client_ca_file";
-            CheckResult::failed("tls", CheckFailure::Configuration, error.to_string(), remedy)
-        }
+/// Checks the certificates of the files that are configured: the gateway's own, and those for
+/// Redis.
+pub async fn certificates(config: &Config) -> Vec<CheckResult> {
+    let mut findings = Vec::new();
+    if config.grpc.tls_cert_file.is_some() {
+        findings.push(match super::tls(config).await {
+            Ok(_) => CheckResult::good("tls", "certificate and key match"),
+            Err(error) => {
+                let remedy = "correct grpc.tls_cert_file, grpc.tls_key_file, grpc.client_ca_file \
+                              or grpc.client_crl_file";
+                let message = with_causes(&error);
+                CheckResult::failed("tls", CheckFailure::Configuration, message, remedy)
+            }
+        });
+    }
+    let ledger =
+        redis_settings(config).and_then(|settings| Ok(settings.map(validate).transpose()?));
+    if let Err(error) = ledger {
+        let remedy = "correct ledger.ca_file, ledger.cert_file or ledger.key_file";
+        let message = with_causes(&error);
+        findings.push(CheckResult::failed("ledger", CheckFailure::Configuration, message, remedy));
+    }
+    findings
+}
+
+/// An error with its causes, each once.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.map(ToString::to_string).fold(error.to_string(), |text, cause| {
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
     })
 }

@@ -18,7 +18,7 @@ Examples:
   eni-gateway check --config /etc/eni-gateway.toml --offline
   eni-gateway check -o json
 
-It changes nothing. Exit codes: 0 everything works (perhaps with warnings), 64 the configuration \
+It changes nothing, so it does not try the right to attach. Exit codes: 0 everything works (perhaps with warnings), 64 the configuration \
 is wrong, 69 Redis or ENS cannot be reached, 77 ENS refuses the key or lacks a right, 1 anything \
 else. Of several, the first in this order.";
 
@@ -42,8 +42,11 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
     findings.extend(
         loaded.warnings.iter().map(|warning| CheckResult::warning("settings", warning, "")),
     );
-    findings.extend(check::tls(&loaded.config).await);
-    if !args.offline {
+    let certificates = check::certificates(&loaded.config).await;
+    let are_good = !certificates.iter().any(CheckResult::is_bad);
+    findings.extend(certificates);
+    // No connection can be made with bad certificates.
+    if !args.offline && are_good {
         findings.extend(online(&loaded.config).await?);
     }
     for finding in &findings {

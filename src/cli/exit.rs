@@ -15,7 +15,7 @@ pub enum Exit {
     Unreachable,
     /// 75: a repeat may succeed.
     TryAgain,
-    /// 77: the caller is unknown, or not allowed.
+    /// 77: not permitted: the caller by the gateway, or the gateway's account by ENS.
     NotAllowed,
 }
 

@@ -63,7 +63,7 @@ enum Command {
     Serve(serve::Args),
     /// Run simulator, gateway and many callers in one process
     Demo(demo::Args),
-    /// Test a configuration: the ledger, the credentials, signed reads of ENS, the clocks
+    /// Test a configuration: the ledger, the credentials, the clocks, signed reads of ENS
     Check(check::Args),
     /// About the settings
     #[command(subcommand)]

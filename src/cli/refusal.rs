@@ -113,6 +113,10 @@ impl Refusal {
         match (self.code, self.reason()) {
             (_, Some(Reason::InvalidField | Reason::RequestIdReused)) => Exit::Usage,
             (_, Some(Reason::CallerQuotaExceeded)) => Exit::TryAgain,
+            // ENS refuses the account, whatever code the gateway gives its caller.
+            (_, Some(Reason::EnsPermissionDenied | Reason::EnsCredentialsRejected)) => {
+                Exit::NotAllowed
+            }
             (Code::DeadlineExceeded, _) => Exit::TryAgain,
             (Code::Unavailable, _) if !self.reason.is_empty() => Exit::TryAgain,
             (Code::Unavailable, _) => Exit::Unreachable,
@@ -218,7 +222,9 @@ mod tests {
     #[case(Code::DeadlineExceeded, "LOCK_WAIT", Exit::TryAgain)]
     #[case(Code::PermissionDenied, "CALLER_FORBIDDEN", Exit::NotAllowed)]
     #[case(Code::Unauthenticated, "CALLER_UNAUTHENTICATED", Exit::NotAllowed)]
-    #[case(Code::Internal, "ENS_PERMISSION_DENIED", Exit::Refused)]
+    #[case(Code::Internal, "ENS_PERMISSION_DENIED", Exit::NotAllowed)]
+    #[case(Code::Internal, "ENS_CREDENTIALS_REJECTED", Exit::NotAllowed)]
+    #[case(Code::Internal, "ENS_ERROR", Exit::Refused)]
     fn the_exit_code_follows_the_answer(
         #[case] code: Code,
         #[case] reason: &str,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
+use crate::app::check::{self, CheckResult};
 use crate::app::{self, credentials};
 use crate::config::value::Value as _;
 use crate::config::{self, Config, Fault, Faults, Loaded, Sources};
@@ -53,14 +54,18 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// The configuration, from all its sources.
-    pub(super) fn load(self) -> Result<Loaded, Faults> {
-        let sources = Sources::of_process(self.config)
+    /// The sources of the configuration.
+    pub(super) fn sources(self) -> Sources {
+        Sources::of_process(self.config)
             .flag("--listen", "grpc.listen", self.listen)
             .flag("--admin-listen", "admin.listen", self.admin_listen)
             .flag("--ledger-url", "ledger.url", self.ledger_url)
-            .flag("--ens-endpoint", "ens.endpoint", self.ens_endpoint);
-        config::load(sources)
+            .flag("--ens-endpoint", "ens.endpoint", self.ens_endpoint)
+    }
+
+    /// The configuration, from all its sources.
+    pub(super) fn load(self) -> Result<Loaded, Faults> {
+        config::load(self.sources())
     }
 }
 
@@ -106,18 +111,22 @@ fn telemetry_settings(config: Option<&Config>) -> telemetry::Settings {
 
 /// Loads settings and credentials, and reports all their faults together.
 async fn prepare(settings: Settings) -> Result<(Loaded, credentials::Provider), Error> {
-    let loaded = settings.load();
-    let credentials = credentials::discover().await;
-    match (loaded, credentials) {
-        (Ok(loaded), Ok(credentials)) => Ok((loaded, credentials)),
-        (loaded, credentials) => {
-            let mut faults = loaded.err().unwrap_or_else(|| Faults(Vec::new()));
-            if let Err(error) = credentials {
-                faults.add(Fault::new("ENS credentials", error.to_string(), error.remedy()));
-            }
-            Err(Error::Usage(faults.to_string()))
+    let (loaded, mut faults) = config::read(settings.sources());
+    // Certificates are read only if their settings are right.
+    if faults.0.is_empty() {
+        for bad in check::certificates(&loaded.config).await.into_iter().filter(CheckResult::is_bad)
+        {
+            faults.add(Fault::new(bad.part, bad.message, bad.remedy));
         }
     }
+    match (credentials::discover().await, faults.0.is_empty()) {
+        (Ok(credentials), true) => return Ok((loaded, credentials)),
+        (Ok(_), false) => {}
+        (Err(error), _) => {
+            faults.add(Fault::new("ENS credentials", error.to_string(), error.remedy()));
+        }
+    }
+    Err(Error::Usage(faults.to_string()))
 }
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {

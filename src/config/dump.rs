@@ -1,14 +1,15 @@
 //! The effective configuration as TOML: each setting with its meaning, value and source. Secrets
-//! are masked.
+//! are masked. A value that cannot be read is a comment with its fault.
 
 use std::fmt::Write;
 
+use super::fault::Faults;
 use super::load::Loaded;
 use super::settings::ALL;
 
-/// The configuration as TOML.
+/// The configuration as TOML, with the faults of single values.
 #[must_use]
-pub fn dump(loaded: &Loaded) -> String {
+pub fn dump(loaded: &Loaded, faults: &Faults) -> String {
     let mut text = String::new();
     let mut section = "";
     for (setting, value) in ALL.iter().zip(loaded.config.values()) {
@@ -20,12 +21,17 @@ pub fn dump(loaded: &Loaded) -> String {
         for line in setting.doc {
             push(&mut text, format_args!("#{line}"));
         }
-        match value {
-            Some(value) => push(
+        let key = setting.key;
+        match (faults.of(setting.path), value) {
+            (Some(fault), _) => push(
                 &mut text,
-                format_args!("{} = {value} # {}", setting.key, loaded.origins.of(setting.path)),
+                format_args!("# {key} = \"\"  # wrong: {}; {}", fault.problem, fault.remedy),
             ),
-            None => push(&mut text, format_args!("# {} is not set", setting.key)),
+            (None, Some(value)) => push(
+                &mut text,
+                format_args!("{key} = {value} # {}", loaded.origins.of(setting.path)),
+            ),
+            (None, None) => push(&mut text, format_args!("# {key} is not set")),
         }
     }
     text

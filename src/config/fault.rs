@@ -100,6 +100,12 @@ impl Faults {
     pub fn add(&mut self, fault: Fault) {
         self.0.push(fault);
     }
+
+    /// The fault of this setting's value, if it could not be read.
+    #[must_use]
+    pub fn of(&self, path: &str) -> Option<&Fault> {
+        self.0.iter().find(|fault| fault.subject == path)
+    }
 }
 
 impl std::error::Error for Faults {}

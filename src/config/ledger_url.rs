@@ -5,9 +5,12 @@ use std::fmt;
 use std::path::PathBuf;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 mod parse;
+
+/// Shown in place of a password.
+pub const MASK: &str = "***";
 
 /// The ledger's storage.
 #[derive(Clone, Debug)]
@@ -102,6 +105,13 @@ impl LedgerUrl {
         self.login().is_some_and(|login| login.password.is_some())
     }
 
+    /// Whether its password is the mask that its `Display` shows.
+    #[must_use]
+    pub fn has_masked_password(&self) -> bool {
+        let password = self.login().and_then(|login| login.password.as_ref());
+        password.is_some_and(|password| password.expose_secret() == MASK)
+    }
+
     /// Whether it is over TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
@@ -141,11 +151,11 @@ impl fmt::Display for LedgerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://", self.scheme())?;
         if let Some(login) = self.login() {
-            let password = if login.password.is_some() { ":***" } else { "" };
-            match &login.user {
-                Some(user) => write!(f, "{}{password}@", escaped(user))?,
-                None if login.password.is_some() => write!(f, "{password}@")?,
-                None => {}
+            let user = login.user.as_deref().unwrap_or_default();
+            match (&login.user, &login.password) {
+                (_, Some(_)) => write!(f, "{}:{MASK}@", escaped(user))?,
+                (Some(_), None) => write!(f, "{}@", escaped(user))?,
+                (None, None) => {}
             }
         }
         match self {

@@ -70,6 +70,14 @@ pub struct Loaded {
 /// # Errors
 /// Every fault, not only the first. A relation is checked only if all its settings were readable.
 pub fn load(sources: Sources) -> Result<Loaded, Faults> {
+    let (loaded, faults) = read(sources);
+    if faults.0.is_empty() { Ok(loaded) } else { Err(faults) }
+}
+
+/// As [`load`], but returns the settings beside their faults. A placeholder stands for each value
+/// that could not be read, so the settings are only to be shown.
+#[must_use]
+pub fn read(sources: Sources) -> (Loaded, Faults) {
     let mut reader = Reader::default();
     if let Some(path) = &sources.file {
         let given = file::read(path, &mut reader.faults);
@@ -85,11 +93,19 @@ pub fn load(sources: Sources) -> Result<Loaded, Faults> {
         Origins(reader.given.into_iter().map(|(path, given)| (path, given.origin)).collect());
     let relations = check::faults(&config, &origins, &|path| reader.unread.contains(&path));
     reader.faults.extend(relations);
-    if reader.faults.is_empty() {
-        let warnings = check::warnings(&config);
-        Ok(Loaded { config, origins, warnings })
-    } else {
-        Err(Faults(reader.faults))
+    let warnings = check::warnings(&config);
+    (Loaded { config, origins, warnings }, Faults(reader.faults))
+}
+
+impl Faults {
+    /// Whether nothing is wrong but that settings without a default are not set.
+    #[must_use]
+    pub fn only_unset(&self) -> bool {
+        let is_unset = |fault: &Fault| {
+            fault.origin.is_none()
+                && settings::find(&fault.subject).is_some_and(|setting| setting.default.is_empty())
+        };
+        self.0.iter().all(is_unset)
     }
 }
 

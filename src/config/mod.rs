@@ -22,6 +22,6 @@ pub mod value;
 
 pub use fault::{Fault, Faults, Origin};
 pub use ledger_url::{LedgerUrl, Server};
-pub use load::{Flag, Loaded, Sources, load};
+pub use load::{Flag, Loaded, Sources, load, read};
 pub use settings::{Admin, Config, Ens, Grpc, Ledger, Limit, Log, Tracker, Watch};
 pub use value::LogFormat;

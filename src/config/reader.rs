@@ -29,8 +29,8 @@ impl Reader {
             Ok(value) => value,
             Err(problem) => {
                 self.unread.push(setting.path);
-                self.faults.push(match origin {
-                    Origin::Default => {
+                self.faults.push(match (origin, setting.default) {
+                    (Origin::Default, _) => {
                         let remedy = format!(
                             "set it, or {}, to a value such as {}",
                             setting.env_name(),
@@ -38,16 +38,14 @@ impl Reader {
                         );
                         Fault::new(setting.path, problem, remedy)
                     }
-                    origin => Fault::new(
-                        setting.path,
-                        problem,
-                        format!(
-                            "set a value such as \
-                            {}",
-                            T::EXAMPLE
-                        ),
-                    )
-                    .from(origin),
+                    (origin, "") => {
+                        let remedy = format!("set a value such as {}", T::EXAMPLE);
+                        Fault::new(setting.path, problem, remedy).from(origin)
+                    }
+                    (origin, default) => {
+                        let remedy = format!("set a value such as {default}, the default");
+                        Fault::new(setting.path, problem, remedy).from(origin)
+                    }
                 });
                 T::parse(T::EXAMPLE).expect("examples parse")
             }

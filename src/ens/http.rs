@@ -65,19 +65,20 @@ impl HttpEns {
         self.exchange.offset.off()
     }
 
-    /// Sends one signed read whose `x-acs-date` is `offset` from now.
+    /// Sends one signed read of one row. `action` is a describe; its `x-acs-date` is `offset` from
+    /// now.
     ///
     /// # Errors
-    /// ENS refused the date, or gave no usable answer.
-    pub async fn probe_date(
+    /// ENS refused the date or the read, or gave no usable answer.
+    pub async fn probe(
         &self,
         permit: Permit,
+        action: Action,
         offset: SignedDuration,
     ) -> Result<(), DescribeError> {
         let credentials = self.credentials().await.map_err(DescribeError::NotReady)?;
         let parameters = vec![("PageNumber", "1"), ("PageSize", "1")];
-        let (action, date) =
-            (Action::DescribeNetworkInterfaces, self.exchange.clock.now() + offset);
+        let date = self.exchange.clock.now() + offset;
         self.exchange
             .call(action, parameters, &credentials, date, permit)
             .await
@@ -105,7 +106,7 @@ impl HttpEns {
             return;
         };
         // A refusal has a `Date` header too.
-        let _ = self.probe_date(permit, SignedDuration::ZERO).await;
+        let _ = self.probe(permit, Action::DescribeNetworkInterfaces, SignedDuration::ZERO).await;
     }
 
     fn clock_is_off(&self) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ use crate::app::Error;
 use crate::app::credentials::Provider;
 use crate::app::settings::{bounds, ens_settings, rates};
 use crate::config::Config;
+use crate::ens::report::Action;
 use crate::ens::{DescribeError, HttpEns};
 use crate::ledger::{Ledger, Memory};
 use crate::model::Reason;
@@ -21,6 +22,8 @@ const WINDOW: SignedDuration = SignedDuration::from_mins(15);
 /// Distance of the probes from that window: more than a good clock and a slow network cause.
 const MARGIN: SignedDuration = SignedDuration::from_secs(10);
 
+/// The right that no read proves.
+const ATTACH_RIGHT: &str = "ens:AttachNetworkInterface";
 const RIGHTS: &str =
     "ens:AttachNetworkInterface, ens:DescribeNetworkInterfaces and ens:DescribeInstances";
 
@@ -52,7 +55,7 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<CheckRe
     };
     let prober = Prober::new(config, credentials)?;
     let began = Instant::now();
-    let read = prober.read(SignedDuration::ZERO).await;
+    let read = prober.read(Action::DescribeNetworkInterfaces, SignedDuration::ZERO).await;
     let took = began.elapsed();
     // A refusal shows the offset as well.
     if let Some(off) = prober.ens.clock_offset() {
@@ -74,16 +77,29 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<CheckRe
         findings
             .push(CheckResult::good("clock", "this machine's clock agrees with ens's within 5 s"));
     }
+    // The rights differ, but not the address and the key.
+    let reads_further = match &read {
+        Ok(()) => true,
+        Err(DescribeError::Refused(refusal)) => {
+            Reason::of_ens_code(&refusal.code) == Reason::EnsPermissionDenied
+        }
+        Err(_) => false,
+    };
     match read {
         Ok(()) => {
             let message =
-                format!("{}: a signed read took {} ms", prober.endpoint, took.as_millis());
+                format!("{}: a signed read of ENIs took {} ms", prober.endpoint, took.as_millis());
             findings.push(CheckResult::good("ens", message));
             if config.ens.enforce_validity {
                 findings.push(prober.window().await);
             }
         }
-        Err(error) => findings.push(refused(&prober.endpoint, &error)),
+        Err(error) => {
+            findings.push(refused(&prober.endpoint, Action::DescribeNetworkInterfaces, &error))
+        }
+    }
+    if reads_further {
+        findings.push(prober.instances().await);
     }
     Ok(findings)
 }
@@ -105,20 +121,35 @@ impl Prober {
         Ok(Self { ens, limiter, endpoint, patience: config.ens.describe_timeout })
     }
 
-    /// Requests one row of ENIs, with a date at this offset from now.
-    async fn read(&self, offset: SignedDuration) -> Result<(), DescribeError> {
+    /// Requests one row, with a date at this offset from now.
+    async fn read(&self, action: Action, offset: SignedDuration) -> Result<(), DescribeError> {
         let permit = self.limiter.permit(RateClass::Describe, Instant::now() + self.patience).await;
         match permit {
-            Ok(permit) => self.ens.probe_date(permit, offset).await,
+            Ok(permit) => self.ens.probe(permit, action, offset).await,
             Err(error) => Err(DescribeError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// Checks the other read that an attach needs. Only an attach could prove its own right.
+    async fn instances(&self) -> CheckResult {
+        match self.read(Action::DescribeInstances, SignedDuration::ZERO).await {
+            Ok(()) => CheckResult::good(
+                "ens",
+                format!(
+                    "{}: a signed read of instances works; the right {ATTACH_RIGHT} was not tried",
+                    self.endpoint
+                ),
+            ),
+            Err(error) => refused(&self.endpoint, Action::DescribeInstances, &error),
         }
     }
 
     /// Checks that ENS accepts a date just inside its window and refuses one just outside.
     /// `ens.enforce_validity` depends on it.
     async fn window(&self) -> CheckResult {
-        let outside = match self.read(MARGIN - WINDOW).await {
-            Ok(()) => self.read(-(WINDOW + MARGIN)).await,
+        let action = Action::DescribeNetworkInterfaces;
+        let outside = match self.read(action, MARGIN - WINDOW).await {
+            Ok(()) => self.read(action, -(WINDOW + MARGIN)).await,
             Err(DescribeError::Refused(refusal)) => {
                 let message = format!(
                     "ens refuses a date that is 15 min less {MARGIN:#} old ({}): attaches would fail",
@@ -126,7 +157,7 @@ impl Prober {
                 );
                 return not_enforced(message);
             }
-            Err(error) => return refused(&self.endpoint, &error),
+            Err(error) => return refused(&self.endpoint, action, &error),
         };
         match outside {
             Err(DescribeError::Refused(refusal))
@@ -140,7 +171,7 @@ impl Prober {
             Ok(()) => not_enforced(format!(
                 "ens accepts a date that is 15 min and {MARGIN:#} old: it does not enforce ens.request_validity"
             )),
-            Err(error) => refused(&self.endpoint, &error),
+            Err(error) => refused(&self.endpoint, action, &error),
         }
     }
 }
@@ -149,8 +180,8 @@ fn not_enforced(message: String) -> CheckResult {
     CheckResult::failed("ens", CheckFailure::Other, message, "set ens.enforce_validity = false")
 }
 
-fn refused(endpoint: &str, error: &DescribeError) -> CheckResult {
-    let message = format!("{endpoint}: {error}");
+fn refused(endpoint: &str, action: Action, error: &DescribeError) -> CheckResult {
+    let message = format!("{endpoint}: {}: {error}", action.name());
     let failed =
         |failure, remedy: &str| CheckResult::failed("ens", failure, message.clone(), remedy);
     match error {

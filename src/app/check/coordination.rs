@@ -38,9 +38,7 @@ pub async fn coordination(config: &Config) -> Result<Vec<CheckResult>, Error> {
                 remedy,
             )]
         }
-        Err(error @ InspectError::Refused(_)) => {
-            let remedy = "check user, password (ledger.password_file) and the scheme of \
-                ledger.url; docs/redis.md lists the rights of an acl user";
+        Err(ref error @ InspectError::Refused { remedy, .. }) => {
             vec![CheckResult::failed(PART, CheckFailure::Other, format!("{url}: {error}"), remedy)]
         }
     })
@@ -59,8 +57,11 @@ fn findings(config: &Config, hold: Duration, found: Inspection) -> Vec<CheckResu
             .into_iter()
             .map(|why| CheckResult::failed(PART, CheckFailure::Other, why, remedy)),
     );
-    let remedy = "change redis' configuration or ledger.sync_replicas, or accept the risk";
-    findings.extend(warnings.into_iter().map(|what| CheckResult::warning(PART, what, remedy)));
+    findings.extend(
+        warnings
+            .into_iter()
+            .map(|warning| CheckResult::warning(PART, warning.message, warning.remedy)),
+    );
     findings.push(epochs(standing, hold, config.ledger.fresh));
     let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     findings.push(clock(Duration::from_micros(now.as_micros()), here));

@@ -8,9 +8,18 @@ use crate::config::Config;
 pub(super) fn files(config: &Config, checks: &mut Checks<'_>) {
     let mut readable = |path: &'static str, file: &Option<PathBuf>| {
         let Some(file) = file else { return };
-        if let Err(error) = std::fs::read(file) {
-            let problem = || format!("{} cannot be read ({error})", file.display());
-            checks.require(&[path], false, problem, "set a file that the gateway can read");
+        match std::fs::read(file) {
+            Err(error) => {
+                let problem = || format!("{} cannot be read ({error})", file.display());
+                checks.require(&[path], false, problem, "set a file that the gateway can read");
+            }
+            // Without a password Redis may serve as its default user, or refuse later.
+            Ok(content) => checks.require(
+                &[path],
+                !content.trim_ascii().is_empty(),
+                || format!("{} is empty", file.display()),
+                "write its content into the file, or unset the setting",
+            ),
         }
     };
     readable("grpc.tls_cert_file", &config.grpc.tls_cert_file);

@@ -1,6 +1,7 @@
 //! Checks of the ledger's URL and its related settings.
 
 use super::checks::Checks;
+use crate::config::ledger_url::MASK;
 use crate::config::{Config, LedgerUrl, Origin};
 
 pub(super) fn ledger(config: &Config, checks: &mut Checks<'_>) {
@@ -20,6 +21,12 @@ pub(super) fn ledger(config: &Config, checks: &mut Checks<'_>) {
             false => "the password is given twice".to_owned(),
         },
         "unset ledger.password_file, or remove the password from ledger.url",
+    );
+    checks.require(
+        &["ledger.url"],
+        !ledger.url.has_masked_password(),
+        || format!("its password is {MASK}, the mask of `eni-gateway config dump`"),
+        "write the password into a file and set ledger.password_file, and remove it from the URL",
     );
     checks.require(
         &["ledger.url", "ledger.ca_file"],

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{RedisError, cmd};
+use redis::{ErrorKind, RedisError, cmd};
 use tokio::time::Instant;
 
 use crate::model::Timestamp;
@@ -32,9 +32,18 @@ pub struct Inspection {
     /// Why it must not be used.
     pub misconfigured: Vec<String>,
     /// Guarantees that it does not give.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// The state that a replica that connects now would find.
     pub standing: LedgerState,
+}
+
+/// A guarantee that a server does not give.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Warning {
+    /// The problem.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: &'static str,
 }
 
 /// The state of the epochs.
@@ -63,18 +72,31 @@ pub enum InspectError {
     /// No server answers.
     #[error("it cannot be reached: {0}")]
     Unreachable(String),
-    /// The server answers, but this user lacks a right that a ledger needs.
-    #[error("it refuses: {0}")]
-    Refused(String),
+    /// The server answers, but refuses this user or this database.
+    #[error("it refuses: {why}")]
+    Refused {
+        /// Its own words.
+        why: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
 }
 
 impl From<RedisError> for InspectError {
     fn from(error: RedisError) -> Self {
         match is_answer(&error) {
-            true => Self::Refused(describe(&error)),
+            true => Self::Refused { why: describe(&error), remedy: remedy(&error) },
             false => Self::Unreachable(describe(&error)),
         }
     }
+}
+
+/// Checks certificates and prefix, without a connection.
+///
+/// # Errors
+/// No connection could ever be made with these settings.
+pub fn validate(settings: RedisSettings) -> Result<(), InvalidSettings> {
+    Shared::new(settings).map(drop)
 }
 
 /// Inspects the ledger of these settings. Writes nothing but the scripts into the server's cache.
@@ -98,14 +120,20 @@ pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError
         names.insert(server(&info));
         let preflight = node.preflight.inspect(connection).await?;
         misconfigured.extend(preflight.errors);
-        warnings.extend(preflight.warnings);
+        warnings.extend(preflight.warnings.into_iter().map(|message| Warning {
+            message,
+            remedy: "change redis' configuration or ledger.sync_replicas, or accept the risk",
+        }));
         warnings.extend(persistence(&info));
         found.extend(node.epochs.read_all(connection).await?);
         empty &= node.epochs.find_stored(connection).await?.is_none();
         now = node.epochs.now();
     }
     let epochs = found.iter().filter_map(|found| Epoch::parse(&found.epoch));
-    warnings.extend(epochs.filter_map(|epoch| epoch.difference(&shared.settings.agreement)));
+    let differences = epochs
+        .filter_map(|epoch| epoch.difference(&shared.settings.agreement))
+        .map(|message| Warning { message, remedy: "give all replicas the same settings" });
+    warnings.extend(differences);
     let names = names.into_iter().collect::<Vec<_>>().join(", ");
     let standing = match empty && found.iter().all(|found| found.epoch.is_empty()) {
         true => LedgerState::Empty,
@@ -157,20 +185,38 @@ fn server(info: &str) -> String {
 }
 
 /// Safety does not depend on it, because a restart is detected. The stored attachments do.
-fn persistence(info: &str) -> Vec<String> {
+fn persistence(info: &str) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if field(info, "aof_enabled") == Some("0") {
-        warnings.push(
-            "appendonly is off: a restart of redis forgets attachments and request ids, at least the latest ones"
-                .to_owned(),
-        );
+        let message = "appendonly is off: a restart of redis forgets attachments and request ids, \
+            at least the latest ones";
+        let remedy = "set appendonly yes in redis' configuration, or accept the loss";
+        warnings.push(Warning { message: message.to_owned(), remedy });
     }
     for name in ["aof_last_write_status", "rdb_last_bgsave_status"] {
         if let Some(status) = field(info, name).filter(|status| *status != "ok") {
-            warnings.push(format!("the server cannot write to its disk ({name} is {status})"));
+            let message = format!("the server cannot write to its disk ({name} is {status})");
+            let remedy = "free space on redis' disk, and check the rights of its folder";
+            warnings.push(Warning { message, remedy });
         }
     }
     warnings
+}
+
+/// What to do about a refusal.
+fn remedy(error: &RedisError) -> &'static str {
+    let text = error.to_string();
+    let says = |words: &str| text.contains(words);
+    if says("DB index") || says("switch database") {
+        "correct the number of the database at the end of ledger.url: the server has only its \
+         setting `databases` of them, and a cluster only 0"
+    } else if says("NOPERM") || says("no right") {
+        "give the acl user the rights that docs/redis.md lists"
+    } else if error.kind() == ErrorKind::AuthenticationFailed || says("NOAUTH") {
+        "correct the user in ledger.url, and its password (ledger.password_file)"
+    } else {
+        "correct redis' configuration, or ledger.url"
+    }
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ use topology::Topology;
 
 pub use epoch::SharedSettings;
 pub use init::{InitError, init};
-pub use inspect::{InspectError, Inspection, LedgerState, inspect};
+pub use inspect::{InspectError, Inspection, LedgerState, Warning, inspect, validate};
 pub use settings::{
     Identity, InvalidSettings, Login, RedisSettings, RedisTls, ServerAddr, Servers,
 };

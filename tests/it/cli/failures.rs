@@ -51,7 +51,7 @@ async fn a_field_that_the_gateway_rejects_is_named() {
 #[case(Code::PermissionDenied, "CALLER_FORBIDDEN", 77)]
 #[case(Code::Unauthenticated, "CALLER_UNAUTHENTICATED", 77)]
 #[case(Code::NotFound, "INSTANCE_NOT_FOUND", 1)]
-#[case(Code::Internal, "ENS_PERMISSION_DENIED", 1)]
+#[case(Code::Internal, "ENS_PERMISSION_DENIED", 77)]
 #[tokio::test]
 async fn the_exit_code_says_what_kind_it_was(
     #[case] code: Code,

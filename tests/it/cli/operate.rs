@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use eni_gateway::simulator::auth::{DEFAULT_ID, DEFAULT_SECRET};
-use eni_gateway::simulator::{Action, Settings, Simulator, World, WorldFile};
+use eni_gateway::simulator::{Action, Effect, Fault, Settings, Simulator, World, WorldFile};
 use jiff::SignedDuration;
 use rstest::rstest;
 use tokio::process::Command;
@@ -41,6 +41,35 @@ async fn everything_that_is_wrong_is_said_at_once_before_anything_starts() {
     }
 }
 
+/// Bad certificates are reported with all other faults, before anything listens.
+#[rstest]
+#[case::callers("GRPC__TLS_CERT_FILE", "GRPC__TLS_KEY_FILE", "redis://127.0.0.1:1", "tls: ")]
+#[case::redis("LEDGER__CERT_FILE", "LEDGER__KEY_FILE", "rediss://127.0.0.1:1", "ledger: ")]
+#[tokio::test]
+async fn bad_certificates_are_wrong_configuration(
+    #[case] cert: &str,
+    #[case] key: &str,
+    #[case] url: &str,
+    #[case] part: &str,
+) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "-----BEGIN NOTHING-----").unwrap();
+    for command in [&["serve"][..], &["check", "--offline"]] {
+        let mut command = eni_gateway(command);
+        command
+            .env("ENI_GATEWAY_LEDGER__URL", url)
+            .env(format!("ENI_GATEWAY_{cert}"), file.path())
+            .env(format!("ENI_GATEWAY_{key}"), file.path())
+            .env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true");
+        let ran: Ran = command.output().await.unwrap().into();
+        assert_eq!(ran.code, 64, "{ran:?}");
+        let said = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(!said.contains("listening"), "{said}");
+        let found = said.contains(part) && said.contains("ENS credentials");
+        assert!(found || said.contains("failed   "), "{said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_variables_that_kubernetes_injects_for_the_service_are_no_settings() {
     let stage = Stage::new(&["i-1"], 1).await;
@@ -72,11 +101,14 @@ async fn check_says_what_works_and_what_to_do() {
     let good = with_key(&check(&[]), DEFAULT_SECRET).await;
     assert_eq!(good.code, 0, "{good:?}");
     assert!(
-        good.stdout.contains("a signed read took") && good.stdout.contains("ledger init"),
+        good.stdout.contains("a signed read of ENIs took") && good.stdout.contains("ledger init"),
         "{}",
         good.stdout
     );
     assert!(!good.stdout.contains(DEFAULT_SECRET));
+    assert!(good.stdout.contains("ens:AttachNetworkInterface was not tried"), "{}", good.stdout);
+    assert!(good.stdout.contains("set appendonly yes"), "{}", good.stdout);
+    assert_eq!(ens.books().calls_of(Action::DescribeInstances), 1);
     let json = with_key(&check(&["-o", "json"]), DEFAULT_SECRET).await;
     assert!(
         json.json().iter().any(|line| line["part"] == "ens" && line["status"] == "ok"),
@@ -97,6 +129,41 @@ async fn check_says_what_works_and_what_to_do() {
     let offline = run(&check(&["--offline"])).await;
     assert_eq!(offline.code, 0, "{offline:?}");
     assert_eq!(run(&["check", "--offline"]).await.code, 64);
+}
+
+/// Each read has a right of its own, and each remedy is that of its fault.
+#[rstest]
+#[case::instances(Action::DescribeInstances)]
+#[case::interfaces(Action::DescribeNetworkInterfaces)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_names_the_read_that_ens_forbids(#[case] action: Action) {
+    let any = "127.0.0.1:0".parse().unwrap();
+    let world = World::new(WorldFile::simple(&["i-1"], 1));
+    let ens = Simulator::start(any, world, Settings::default()).await.unwrap();
+    let forbidden =
+        Effect::Refuse { code: "Forbidden.RAM".into(), status: 403, message: "no".into() };
+    ens.fault(Fault::next(action, forbidden));
+    let endpoint = ens.endpoint();
+    let arguments = ["check", "--ledger-url", "memory://", "--ens-endpoint", &endpoint];
+    let ran = with_key(&arguments, DEFAULT_SECRET).await;
+    assert_eq!(ran.code, 77, "{ran:?}");
+    assert!(ran.stdout.contains(&format!("{}: ens refused", action.name())), "{}", ran.stdout);
+    let other = match action {
+        Action::DescribeInstances => "a signed read of ENIs took",
+        _ => "a signed read of instances works",
+    };
+    assert!(ran.stdout.contains(other), "{}", ran.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_tells_a_wrong_database_from_a_wrong_password() {
+    let redis = Server::start().await;
+    let database = format!("{}9999", redis.url());
+    let ran = run(&["check", "--ledger-url", &database]).await;
+    assert!(ran.stdout.contains("correct the number of the database"), "{ran:?}");
+    redis.ask::<()>(&["CONFIG", "SET", "requirepass", "hush"]).await;
+    let ran = run(&["check", "--ledger-url", &redis.url()]).await;
+    assert!(ran.stdout.contains("its password (ledger.password_file)"), "{ran:?}");
 }
 
 /// `check` with `ens.enforce_validity`, against a cloud whose window for dates, or whose clock, is this.
@@ -168,6 +235,12 @@ async fn the_settings_in_force_are_shown_and_read_back() {
     with_password.env("ENI_GATEWAY_LEDGER__URL", "redis://user:hush@redis:6379/1");
     let first: Ran = with_password.output().await.unwrap().into();
     assert!(first.code == 0 && !first.stdout.contains("hush"), "{first:?}");
+    // Without the one setting that has no default, it is a file to begin with.
+    let start = dump(&[]).await;
+    assert!(
+        start.code == 0 && start.stdout.contains("# url = \"\"  # wrong: is not set"),
+        "{start:?}"
+    );
     let plain = dump(&["--ledger-url", "redis://redis:6379/1"]).await;
     std::fs::write(file.path(), &plain.stdout).unwrap();
     let again = dump(&["--config", &path]).await;
@@ -181,10 +254,7 @@ async fn a_second_signal_ends_a_drain_at_once() {
     let replica = stage.replica(&SLOW_ENS).await;
     let client = replica.client().await;
     // Half a call holds the drain up.
-    let slow = eni_gateway::simulator::Fault::next(
-        eni_gateway::simulator::Action::AttachNetworkInterface,
-        eni_gateway::simulator::Effect::None,
-    );
+    let slow = Fault::next(Action::AttachNetworkInterface, Effect::None);
     stage.ens.fault(slow.delay(Duration::from_secs(7)));
     let call = crate::support::gateway::try_attach(
         &client,

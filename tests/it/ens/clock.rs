@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use eni_gateway::ens::report::Action;
 use eni_gateway::ens::{DescribeError, Ens, Outcome};
 use eni_gateway::model::Reason;
 use eni_gateway::rate_limit::RateClass;
@@ -50,7 +51,7 @@ async fn nothing_is_sent_by_a_clock_that_is_off(#[case] seconds: i64, #[case] si
 
     ahead.store(0, Ordering::SeqCst);
     let permit = client.permit(RateClass::Describe).await;
-    let _ = client.ens.probe_date(permit, SignedDuration::ZERO).await;
+    let _ = client.ens.probe(permit, Action::DescribeNetworkInterfaces, SignedDuration::ZERO).await;
     assert_eq!(client.ens.clock_offset(), None);
     client.ens.prepare().await.expect("right again");
 }
@@ -88,7 +89,10 @@ async fn a_read_can_be_dated_to_probe_the_window() {
     let before = Timestamp::now();
     for (offset, taken) in [(-890, true), (-910, false)] {
         let permit = client.permit(RateClass::Describe).await;
-        let got = client.ens.probe_date(permit, SignedDuration::from_secs(offset)).await;
+        let got = client
+            .ens
+            .probe(permit, Action::DescribeNetworkInterfaces, SignedDuration::from_secs(offset))
+            .await;
         assert_eq!(got.is_ok(), taken, "{got:?}");
         if let Err(error) = got {
             assert!(
