@@ -16,7 +16,8 @@ FROM --platform=${BUILDPLATFORM} ${RUST_IMAGE} AS build
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 WORKDIR /src
 ARG TARGETARCH
-# The compiler and the linker of the target. Those of this machine are in the base.
+# The compiler and the linker of the target. Those of this machine are in the base. Kernels of aarch64 have pages of 4, 16 or
+# 64 KiB, and jemalloc takes any up to the size that it was built for.
 # hadolint ignore=DL3008
 RUN case "${TARGETARCH:-$(dpkg --print-architecture)}" in \
       amd64) machine=x86_64 gcc=gcc-x86-64-linux-gnu libc=libc6-dev-amd64-cross ;; \
@@ -31,6 +32,7 @@ RUN case "${TARGETARCH:-$(dpkg --print-architecture)}" in \
     fi; \
     printf '[build]\ntarget = "%s-unknown-linux-gnu"\nrustflags = ["-C", "target-feature=+crt-static", "-C", "linker=%s-linux-gnu-gcc"]\n' \
       "$machine" "$machine" >"$CARGO_HOME/config.toml"; \
+    if [ "$machine" = aarch64 ]; then printf '[env]\nJEMALLOC_SYS_WITH_LG_PAGE = "16"\n' >>"$CARGO_HOME/config.toml"; fi; \
     ln -s "$(command -v "$machine-linux-gnu-strip")" /usr/local/bin/strip-target
 # The dependencies, in a layer that a change of our own code leaves as it is: an empty program stands in for ours.
 COPY Cargo.toml Cargo.lock build.rs ./
@@ -38,7 +40,7 @@ COPY proto proto
 RUN mkdir src \
     && echo 'fn main() {}' >src/main.rs \
     && touch src/lib.rs \
-    && cargo build --locked --profile dist --bin eni-gateway
+    && cargo build --locked --profile dist --features jemalloc --bin eni-gateway
 COPY LICENSE ./
 COPY tools/sbom tools/sbom
 COPY src src
@@ -48,7 +50,7 @@ ENV ENI_GATEWAY_BUILD_COMMIT=${COMMIT}
 # Lines of code are four fifths of the binary; the names that a backtrace shows stay. The files are touched because cargo
 # compares times, and those of the context may be older than the stand-in.
 RUN touch src/main.rs src/lib.rs \
-    && cargo build --locked --profile dist --bin eni-gateway \
+    && cargo build --locked --profile dist --features jemalloc --bin eni-gateway \
     && mkdir -p /image/usr/local/bin /image/usr/share/doc/eni-gateway \
     && strip-target --strip-debug -o /image/usr/local/bin/eni-gateway target/*/dist/eni-gateway \
     && tools/sbom >/image/usr/share/doc/eni-gateway/sbom.cdx.json \
