@@ -45,7 +45,7 @@ enum Pause {
 
 #[derive(Debug, Arbitrary)]
 enum Act {
-    Look,
+    Read,
     Acquire(Entry),
     Resend {
         who: u8,
@@ -63,14 +63,14 @@ enum Act {
     },
     Settle {
         ago: u16,
-        findings: Vec<(u8, Found)>,
+        observations: Vec<(u8, Found)>,
     },
     Compare,
     Leave(u8),
     /// A failover that lost nothing, or what came since the saved record.
     Failover {
         lost: bool,
-        hold: u8,
+        hold_down: u8,
     },
     Save,
 }
@@ -177,7 +177,7 @@ impl Desk {
 
     fn perform(&mut self, act: Act) {
         match act {
-            Act::Look => self.run(&Command::Read),
+            Act::Read => self.run(&Command::Read),
             Act::Acquire(entry) => {
                 let command = self.enter(entry);
                 self.run(&command);
@@ -203,21 +203,21 @@ impl Desk {
                     release,
                 });
             }
-            Act::Settle { ago, findings } => {
-                let findings = findings
+            Act::Settle { ago, observations } => {
+                let observations = observations
                     .into_iter()
                     .take(8)
                     .map(|(eni, found)| (id(eni), found.into()))
                     .collect();
-                self.run(&Command::RecordStatuses { sent_at: self.before(ago), findings });
+                self.run(&Command::RecordStatuses { sent_at: self.before(ago), observations });
             }
             Act::Compare => self.run(&Command::Reconcile),
             Act::Leave(who) => self.run(&Command::Release { ticket: ticket(who) }),
-            Act::Failover { lost, hold } => {
+            Act::Failover { lost, hold_down } => {
                 self.uids += 1;
                 self.partition = Partition {
                     epoch: self.uids.to_string(),
-                    hold_down_until: self.now + Duration::from_secs(hold.into()),
+                    hold_down_until: self.now + Duration::from_secs(hold_down.into()),
                     shared: None,
                 };
                 if lost {

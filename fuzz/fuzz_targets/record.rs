@@ -37,7 +37,7 @@ fuzz_target!(|text: &str| {
     };
     let _ = invariants::check(&record, &record, &context);
     let step = apply(&record, &Command::Read, context);
-    assert!(!step.changed && step.record == record, "a look changes nothing");
+    assert!(!step.changed && step.record == record, "a read changes nothing");
 });
 
 /// What is read, written, and read again is the same.

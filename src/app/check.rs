@@ -17,7 +17,7 @@ pub struct CheckResult {
     pub part: &'static str,
     /// The status.
     pub status: CheckStatus,
-    /// The finding.
+    /// The result.
     pub message: String,
     /// The remedy; empty if none is needed.
     pub remedy: String,

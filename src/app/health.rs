@@ -94,7 +94,7 @@ impl<L: LedgerStore> HealthMonitor<L> {
             if readiness.ledger.recovering > 0 && !recovering {
                 tracing::warn!(
                     partitions = readiness.ledger.recovering,
-                    hold = ?self.parts.backends.ledger.bounds().recovery_hold_down(),
+                    hold_down = ?self.parts.backends.ledger.bounds().recovery_hold_down(),
                     "the ledger restarted, failed over or lost data: partitions are in a recovery hold-down"
                 );
                 recovering = true;

@@ -114,7 +114,7 @@ pub(super) fn redis_settings(config: &Config) -> Result<Option<RedisSettings>, E
         login: Login { user, password },
         db,
         prefix: ledger.prefix.clone(),
-        agreement: SharedSettings {
+        shared_settings: SharedSettings {
             bounds: bounds(config).shared(),
             synced: ledger.sync_replicas > 0,
         },

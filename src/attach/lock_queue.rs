@@ -180,12 +180,12 @@ impl QueueGuard {
 
     /// Applies a ledger reply's lock and queue position.
     pub(super) fn apply_reply(&self, answer: &CommandOutcome) {
-        let granted = |grant: LeaseGrant, room| {
-            self.set_granted(grant, answer.deadline(grant.expires_at), room)
+        let granted = |grant: LeaseGrant, free_slots| {
+            self.set_granted(grant, answer.deadline(grant.expires_at), free_slots)
         };
         match answer.reply {
-            Reply::Granted { grant, room, .. } => granted(grant, room),
-            Reply::Reserved { grant, room, .. } => granted(grant, room + 1),
+            Reply::Granted { grant, free_slots, .. } => granted(grant, free_slots),
+            Reply::Reserved { grant, free_slots, .. } => granted(grant, free_slots + 1),
             Reply::Queued { ahead } => {
                 let lock = &mut self.queue.state().lock;
                 (lock.ahead, lock.held) = (ahead, None);
@@ -198,7 +198,7 @@ impl QueueGuard {
     }
 
     /// Records a grant, with the number of free slots.
-    fn set_granted(&self, lease: LeaseGrant, ends: BootInstant, room: usize) {
+    fn set_granted(&self, lease: LeaseGrant, ends: BootInstant, free_slots: usize) {
         let lock = &mut self.queue.state().lock;
         lock.ahead = 0;
         match &mut lock.held {
@@ -208,7 +208,7 @@ impl QueueGuard {
                     token: lease.token,
                     ends,
                     granted_at: Instant::now(),
-                    left: room.clamp(1, MOST_PER_GRANT),
+                    left: free_slots.clamp(1, MOST_PER_GRANT),
                 });
             }
         }
@@ -264,7 +264,7 @@ mod tests {
     use std::sync::Arc;
 
     use crate::ledger::Record;
-    use crate::model::{Fence, Timestamp};
+    use crate::model::{FencingToken, Timestamp};
 
     use super::*;
 
@@ -278,12 +278,13 @@ mod tests {
     }
 
     fn granted(ticket: Ticket) -> CommandOutcome {
-        let hold = LockToken { ticket, fence: Fence::default().next(Timestamp::default()) };
+        let token =
+            LockToken { ticket, fencing_token: FencingToken::default().next(Timestamp::default()) };
         let expires_at = Timestamp::default() + Duration::from_secs(15);
         answer(Reply::Granted {
-            grant: LeaseGrant { token: hold, expires_at },
+            grant: LeaseGrant { token, expires_at },
             stale: true,
-            room: 10,
+            free_slots: 10,
         })
     }
 

@@ -38,21 +38,21 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Error> {
     let loaded = args.settings.load().map_err(|faults| Error::Usage(faults.to_string()))?;
-    let mut findings = vec![CheckResult::good("settings", "complete and consistent")];
-    findings.extend(
+    let mut results = vec![CheckResult::good("settings", "complete and consistent")];
+    results.extend(
         loaded.warnings.iter().map(|warning| CheckResult::warning("settings", warning, "")),
     );
     let certificates = check::certificates(&loaded.config).await;
     let are_good = !certificates.iter().any(CheckResult::is_bad);
-    findings.extend(certificates);
+    results.extend(certificates);
     // No connection can be made with bad certificates.
     if !args.offline && are_good {
-        findings.extend(online(&loaded.config).await?);
+        results.extend(online(&loaded.config).await?);
     }
-    for finding in &findings {
-        print(finding, args.output)?;
+    for result in &results {
+        print(result, args.output)?;
     }
-    let worst = findings.iter().filter_map(|finding| match finding.status {
+    let worst = results.iter().filter_map(|result| match result.status {
         CheckStatus::Failed(failure) => Some(failure),
         CheckStatus::Good | CheckStatus::Warning => None,
     });
@@ -63,16 +63,16 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
 }
 
 async fn online(config: &Config) -> Result<Vec<CheckResult>, Error> {
-    let mut findings = check::coordination(config).await.map_err(|error| Error::failed(&error))?;
+    let mut results = check::coordination(config).await.map_err(|error| Error::failed(&error))?;
     match credentials::discover().await {
         Ok(credentials) => {
-            findings.extend(
+            results.extend(
                 check::cloud(config, credentials).await.map_err(|error| Error::failed(&error))?,
             );
         }
         Err(error) => {
             let failure = CheckFailure::Configuration;
-            findings.push(CheckResult::failed(
+            results.push(CheckResult::failed(
                 "credentials",
                 failure,
                 error.to_string(),
@@ -80,11 +80,11 @@ async fn online(config: &Config) -> Result<Vec<CheckResult>, Error> {
             ));
         }
     }
-    Ok(findings)
+    Ok(results)
 }
 
-fn print(finding: &CheckResult, format: Format) -> Result<(), Error> {
-    let CheckResult { part, status, message, remedy } = finding;
+fn print(result: &CheckResult, format: Format) -> Result<(), Error> {
+    let CheckResult { part, status, message, remedy } = result;
     let (name, style) = match status {
         CheckStatus::Good => ("ok", GOOD),
         CheckStatus::Warning => ("warning", BUSY),

@@ -25,7 +25,7 @@ use super::client_certs::ClientCerts;
 use crate::listen::{Connections, Opened, certificate};
 
 /// Interval between checks of the files.
-const LOOK: Duration = Duration::from_secs(30);
+const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Paths of the server's identity.
 #[derive(Debug, Clone)]
@@ -131,7 +131,7 @@ impl Tls {
                     }
                     continue;
                 }
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(CHECK_INTERVAL) => {}
             }
             match self.reload().await {
                 Ok(true) => {

@@ -76,18 +76,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hint_between_two_looks_is_not_lost() {
+    async fn a_notification_between_two_reads_is_not_lost() {
         let changes = ChangeNotifier::default();
-        let mut hint = changes.subscribe(&id("i-1"));
-        assert!(hint.changed().now_or_never().is_none());
+        let mut subscription = changes.subscribe(&id("i-1"));
+        assert!(subscription.changed().now_or_never().is_none());
         changes.notify(&id("i-1"));
         changes.notify(&id("i-1"));
-        hint.changed().now_or_never().expect("came before the look");
-        assert!(hint.changed().now_or_never().is_none(), "two hints, one look");
+        subscription.changed().now_or_never().expect("came before the read");
+        assert!(subscription.changed().now_or_never().is_none(), "two notifications, one read");
         changes.notify(&id("i-2"));
-        assert!(hint.changed().now_or_never().is_none(), "about another instance");
+        assert!(subscription.changed().now_or_never().is_none(), "about another instance");
         changes.notify_all();
-        hint.changed().now_or_never().expect("notified with all");
+        subscription.changed().now_or_never().expect("notified with all");
     }
 
     #[tokio::test]

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::model::{Failure, Fence, InstanceId, InterfaceId, Ticket, Timestamp, TraceContext, Uid};
+use crate::model::{
+    Failure, FencingToken, InstanceId, InterfaceId, Ticket, Timestamp, TraceContext, Uid,
+};
 
 use super::record::{Attempt, RequestEntry, RequestKey};
 
@@ -50,7 +52,7 @@ pub enum Command {
         /// When the Describe call was sent, by the ledger's clock.
         sent_at: Timestamp,
         /// The observation of each ENI.
-        findings: Vec<(InterfaceId, EniObservation)>,
+        observations: Vec<(InterfaceId, EniObservation)>,
     },
     /// Follows an observation made only for reconciliation. Schedules attempts that are missing
     /// from the due queue, and reports the drift.
@@ -98,7 +100,7 @@ pub struct LockToken {
     /// The holder's ticket.
     pub ticket: Ticket,
     /// The fencing token of the grant.
-    pub fence: Fence,
+    pub fencing_token: FencingToken,
 }
 
 /// One row of a Describe call for the instance.
@@ -249,7 +251,7 @@ pub enum Reply {
         /// Whether the observation is too old. The caller describes the instance first.
         stale: bool,
         /// Free slots, as far as known.
-        room: usize,
+        free_slots: usize,
     },
     /// The lock is held, a slot is reserved and the send is recorded. The caller sends the request.
     Reserved {
@@ -258,7 +260,7 @@ pub enum Reply {
         /// The attempt as recorded.
         attempt: Box<Attempt>,
         /// Free slots after this reservation.
-        room: usize,
+        free_slots: usize,
     },
     /// The attempts that the command named, as they are now.
     Attempts(Vec<AttemptUpdate>),

@@ -45,7 +45,7 @@ pub enum SafetyCheck {
     SeenBefore,
     /// After a possible loss of writes nothing is reserved until every forgotten send must show
     /// (L1).
-    Hold,
+    HoldDown,
     /// Nothing is sent with too little of the lease left, because the lock may pass to another
     /// owner (L4).
     Lease,
@@ -55,7 +55,7 @@ pub enum SafetyCheck {
     ConflictWaits,
     /// During a hold-down nothing is settled as not applied, because the ledger may have lost a
     /// resend (L1, A1).
-    AbsenceInHold,
+    AbsenceInHoldDown,
     /// An attached ENI keeps its slot, and is not settled as detached, while another copy of its
     /// attach may be applied (L1).
     OpenCopies,
@@ -83,10 +83,10 @@ impl SafetyCheck {
         Self::SendWritten,
         Self::SettleOrder,
         Self::SeenBefore,
-        Self::Hold,
+        Self::HoldDown,
         Self::Lease,
         Self::ConflictWaits,
-        Self::AbsenceInHold,
+        Self::AbsenceInHoldDown,
         Self::OpenCopies,
         Self::TimesRestart,
         Self::Doubt,

@@ -162,7 +162,7 @@ counter! {
 counter! {
     /// The fencing token: it rises with every grant of an instance's lock, and with the ticket
     /// identifies one.
-    Fence
+    FencingToken
 }
 
 /// The caller's identity: the scope of request ids and quotas, and part of the audit line.

@@ -24,7 +24,7 @@ pub(crate) struct EniObservations {
     pub(crate) instance: InstanceId,
     /// When the describe was sent, by the ledger's clock for this instance.
     pub(crate) sent_at: Timestamp,
-    findings: Vec<(InterfaceId, EniObservation)>,
+    observations: Vec<(InterfaceId, EniObservation)>,
 }
 
 impl<L: LedgerStore, E: Ens> Backends<L, E> {
@@ -50,14 +50,14 @@ impl<L: LedgerStore, E: Ens> Backends<L, E> {
     ) -> Result<(Timestamp, CommandOutcome), ObserveError> {
         let sent_at = self.ledger.store().now(instance);
         let row = self.describe_eni(eni, permit).await?;
-        let finding =
+        let observation =
             row.map_or(EniObservation::Missing, |row| rows::to_eni_observation(instance, &row));
-        let observation = EniObservations {
+        let observed = EniObservations {
             instance: instance.clone(),
             sent_at,
-            findings: vec![(eni.clone(), finding)],
+            observations: vec![(eni.clone(), observation)],
         };
-        Ok((sent_at, self.record_enis(observation).await?))
+        Ok((sent_at, self.record_enis(observed).await?))
     }
 
     /// Observes at most [`MAX_IDS`](crate::ens::MAX_IDS) ENIs. `permit` is for the first describe;
@@ -68,7 +68,7 @@ impl<L: LedgerStore, E: Ens> Backends<L, E> {
         let deadline = Instant::now() + FURTHER_WITHIN;
         let mut permit = Some(permit);
         let mut batches = VecDeque::from([ids.into_iter().collect::<Vec<_>>()]);
-        let mut observations = Vec::new();
+        let mut observed = Vec::new();
         while let Some(ids) = batches.pop_front() {
             let permit = match permit.take() {
                 Some(permit) => permit,
@@ -99,7 +99,7 @@ impl<L: LedgerStore, E: Ens> Backends<L, E> {
             let mut missing = BTreeSet::new();
             for Due { instance, eni } in asked {
                 let row = rows.iter().flatten().find(|row| row.eni == *eni);
-                let finding = match (&rows, row) {
+                let observation = match (&rows, row) {
                     (_, Some(row)) => rows::to_eni_observation(instance, row),
                     // Nothing was observed. The attempt falls due again after its pause.
                     (None, None) => EniObservation::Unclear { text: String::new() },
@@ -110,22 +110,22 @@ impl<L: LedgerStore, E: Ens> Backends<L, E> {
                     }
                 };
                 if let Some(seen) = seen.get_mut(instance) {
-                    seen.findings.push((eni.clone(), finding));
+                    seen.observations.push((eni.clone(), observation));
                 }
             }
             batches.extend(missing.into_iter().map(|id| vec![id]));
-            observations.extend(seen.into_values().filter(|seen| !seen.findings.is_empty()));
+            observed.extend(seen.into_values().filter(|seen| !seen.observations.is_empty()));
         }
-        observations
+        observed
     }
 
     /// Records the observations of one instance's ENIs.
     pub(crate) async fn record_enis(
         &self,
-        observations: EniObservations,
+        observed: EniObservations,
     ) -> Result<CommandOutcome, LedgerError> {
-        let EniObservations { instance, sent_at, findings } = observations;
-        self.ledger.execute(&instance, &Command::RecordStatuses { sent_at, findings }).await
+        let EniObservations { instance, sent_at, observations } = observed;
+        self.ledger.execute(&instance, &Command::RecordStatuses { sent_at, observations }).await
     }
 
     /// Empty observations, one for each instance, of a describe that is sent now.
@@ -135,12 +135,12 @@ impl<L: LedgerStore, E: Ens> Backends<L, E> {
     ) -> BTreeMap<InstanceId, EniObservations> {
         due.map(|due| {
             let instance = due.instance.clone();
-            let observation = EniObservations {
+            let observed = EniObservations {
                 instance: instance.clone(),
                 sent_at: self.ledger.store().now(&instance),
-                findings: Vec::new(),
+                observations: Vec::new(),
             };
-            (instance, observation)
+            (instance, observed)
         })
         .collect()
     }

@@ -283,11 +283,11 @@ impl TokenBuckets {
             }
             self.first.remove(own);
         }
-        let room =
+        let free_tokens =
             lanes.iter().zip(&next).map(|(lane, next)| (now + lane.burst - next) / lane.interval);
         let further = match breaker {
             Some(_) => 0,
-            None => room.min().unwrap_or_default().min(rates.chunk(class) - 1),
+            None => free_tokens.min().unwrap_or_default().min(rates.chunk(class) - 1),
         };
         let taken =
             lanes.iter().zip(next).map(|(lane, next)| (lane.name, next + further * lane.interval));

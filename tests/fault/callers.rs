@@ -16,7 +16,7 @@ use crate::support::gateway::{attach, try_attach, within};
 use crate::support::python::{self, Foreign};
 use crate::view::{Left, View, state};
 
-/// How long a caller waits for an end. Longer than three sends with their graces, and a hold.
+/// How long a caller waits for an end. Longer than three sends with their graces, and a hold-down.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How long an ENI that others detached may still be taken for attached: its last observation is
 /// believed for 5 s, and that may have been a lag old.

@@ -18,13 +18,14 @@ use crate::support::link::Mode;
 /// How long a moment may be waited for: other faults may hit the call that shall reach it.
 const MOMENT: Duration = Duration::from_secs(20);
 /// The recovery hold-down and the lease by the settings of [`crate::environment`].
-const HOLD: Duration = Duration::from_millis(19_500);
+const HOLD_DOWN: Duration = Duration::from_millis(19_500);
 const LEASE: Duration = Duration::from_secs(5);
 /// How long sentinels and cluster nodes may take to name another primary.
 pub(crate) const ELECTION: Duration = Duration::from_secs(15);
 /// How long a new primary may keep callers waiting: for its hold-down, and for gateways that find
 /// it on a busy machine.
-pub(crate) const NEW_PRIMARY_SERVES: Duration = HOLD.saturating_add(LEASE).saturating_add(START);
+pub(crate) const NEW_PRIMARY_SERVES: Duration =
+    HOLD_DOWN.saturating_add(LEASE).saturating_add(START);
 /// How long a gateway may take to start on a busy machine.
 const START: Duration = Duration::from_secs(5);
 /// The faults of ENS that happen all the time.
@@ -349,7 +350,7 @@ async fn comes(
     instance: &str,
     eni: &str,
 ) {
-    let hold = Fault::next(Action::AttachNetworkInterface, Effect::None).eni(eni);
+    let next = Fault::next(Action::AttachNetworkInterface, Effect::None).eni(eni);
     match (moment, &gateway.link) {
         (Moment::Reserved, Some(link)) => {
             // It may be disarmed first: then the time is over anyway.
@@ -357,7 +358,7 @@ async fn comes(
         }
         (Moment::Reserved, None) => std::future::pending().await,
         (Moment::Arrived, _) => {
-            environment.stage.ens.fault(hold.delay(HELD));
+            environment.stage.ens.fault(next.delay(HELD));
             until(|| {
                 !environment
                     .stage
@@ -369,7 +370,7 @@ async fn comes(
             .await;
         }
         (Moment::Applied, _) => {
-            environment.stage.ens.fault(hold.delay_answer(HELD));
+            environment.stage.ens.fault(next.delay_answer(HELD));
             until(|| {
                 environment
                     .stage

@@ -68,7 +68,7 @@ struct Args {
     /// Instances of each ledger, with three slots each; on a few of them every slot is always used
     #[arg(long, value_name = "N", default_value_t = 240, value_parser = instances())]
     instances: usize,
-    /// Safety check that is off in all gateways, such as hold; the run ends with the first
+    /// Safety check that is off in all gateways, such as hold-down; the run ends with the first
     /// violation
     #[arg(long, value_name = "RULE", value_parser = rule)]
     without: Option<SafetyCheck>,

@@ -79,13 +79,13 @@ async fn what_others_ended_before_it_was_taken_back_stays_ended_and_is_told_so()
     ens.take(Duration::from_secs(60));
     let (told, ended) = tokio::join!(owner.attacher.attach(owner.request()), async {
         sleep(Duration::from_secs(45)).await;
-        let finding = EniObservation::Elsewhere {
+        let observation = EniObservation::Elsewhere {
             instance: "i-2".parse().unwrap(),
             text: "InUse".to_owned(),
         };
         let settle = Command::RecordStatuses {
             sent_at: now(),
-            findings: vec![(owner.eni.clone(), finding)],
+            observations: vec![(owner.eni.clone(), observation)],
         };
         owner.commit(settle).await.attempts[&owner.eni].attachment()
     });

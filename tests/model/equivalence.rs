@@ -12,7 +12,7 @@ use crate::world::World;
 
 const IDLE: [&str; 13] = [
     "revision",
-    "fence",
+    "fencing_token",
     "transitions",
     "poll_count",
     "due_at",
@@ -30,7 +30,7 @@ pub(crate) fn of(world: &World) -> u64 {
     let mut key = DefaultHasher::new();
     (world.now, world.left, &world.ghosts, &world.violation).hash(&mut key);
     let ledger = &world.ledger;
-    (ledger.newest.key, ledger.epoch, ledger.hold_until).hash(&mut key);
+    (ledger.newest.key, ledger.epoch, ledger.hold_down_until).hash(&mut key);
     let mut older: Vec<_> = ledger.older.iter().map(|(until, older)| (until, older.key)).collect();
     older.sort_unstable();
     // Nor does the order decide in which attaches were sent.

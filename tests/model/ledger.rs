@@ -31,12 +31,12 @@ pub(crate) struct Ledger {
     /// that equals the newest.
     pub(crate) older: Vec<(u64, Version)>,
     pub(crate) epoch: u32,
-    pub(crate) hold_until: u64,
+    pub(crate) hold_down_until: u64,
 }
 
 impl Ledger {
     pub(crate) fn new() -> Self {
-        Self { newest: Record::default().into(), older: Vec::new(), epoch: 1, hold_until: 0 }
+        Self { newest: Record::default().into(), older: Vec::new(), epoch: 1, hold_down_until: 0 }
     }
 
     pub(crate) fn record(&self) -> &Record {
@@ -78,7 +78,7 @@ impl Ledger {
         self.older.clear();
         self.epoch += 1;
         if let Some(plan) = holds {
-            self.hold_until = now + plan.bounds.recovery_hold_down().as_secs();
+            self.hold_down_until = now + plan.bounds.recovery_hold_down().as_secs();
         }
     }
 
@@ -94,7 +94,7 @@ impl World {
     pub(crate) fn commit(&mut self, plan: &Plan, command: &Command) -> Reply {
         let partition = Partition {
             epoch: self.ledger.epoch.to_string(),
-            hold_down_until: stamp(self.ledger.hold_until),
+            hold_down_until: stamp(self.ledger.hold_down_until),
             shared: None,
         };
         let context = Context {

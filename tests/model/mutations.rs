@@ -21,10 +21,14 @@ use crate::{describe, search};
 #[case::send_written(SendWritten, "L2", lost_answers(1))]
 #[case::settle_order(SettleOrder, "A1", a_detach_and_a_lost_answer())]
 #[case::seen_before(SeenBefore, "A1", a_detach_and_a_lost_answer())]
-#[case::hold(Hold, "L1", two_callers_and_a_loss())]
+#[case::hold_down(HoldDown, "L1", two_callers_and_a_loss())]
 #[case::lease(Lease, "L4", one_caller())]
 #[case::conflict_waits(ConflictWaits, "L3", Plan::of_a_hostile_ens("a hostile ens"))]
-#[case::absence_in_hold(AbsenceInHold, "L3", effects_only(Plan::of_a_lost_resend("a lost resend")))]
+#[case::absence_in_hold_down(
+    AbsenceInHoldDown,
+    "L3",
+    effects_only(Plan::of_a_lost_resend("a lost resend"))
+)]
 #[case::open_copies(
     OpenCopies,
     "L3",

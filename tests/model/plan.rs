@@ -56,7 +56,7 @@ pub(crate) struct Plan {
     /// Describes by id on their way at once.
     pub(crate) looks: usize,
     pub(crate) faults: Faults,
-    /// Redis' replicas are waited for, and a failover needs no hold.
+    /// Redis' replicas are waited for, and a failover needs no hold-down.
     pub(crate) synced: bool,
     /// They are not, although they should be.
     pub(crate) unconfirmed: bool,

@@ -270,7 +270,7 @@ impl World {
     fn seen(&mut self, plan: &Plan, eni: Eni, sent_at: u64, place: Place) {
         let settle = Command::RecordStatuses {
             sent_at: stamp(sent_at),
-            findings: vec![(id(eni), place.observation())],
+            observations: vec![(id(eni), place.observation())],
         };
         let Reply::Attempts(attempts) = self.commit(plan, &settle) else {
             return;

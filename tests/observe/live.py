@@ -268,7 +268,7 @@ class Traffic:
         self.stage.redis()
         # A replica that knows Redis to be down refuses at once, until it has found it again.
         until(
-            "the hold",
+            "the hold-down",
             lambda: self.attach("i-stopped-4", "eni-0027", timeout=2) == "COORDINATION_RECOVERING",
         )
         for watch in watches:

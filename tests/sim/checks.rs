@@ -342,10 +342,11 @@ impl Checks {
             return;
         };
         let spare = simulation.plan.spare.max(UNDER_WAY);
-        let old = times.recorded_at + observation.good_for + spare < now;
-        let hold = self.bounds.recovery_hold_down();
-        let hidden =
-            |at: &&Timestamp| !clock.lost && **at <= now && times.sent_at + spare < **at + hold;
+        let old = times.recorded_at + observation.valid_for + spare < now;
+        let hold_down = self.bounds.recovery_hold_down();
+        let hidden = |at: &&Timestamp| {
+            !clock.lost && **at <= now && times.sent_at + spare < **at + hold_down
+        };
         let lost = facts.losses.iter().find(hidden).copied();
         drop(facts);
         let why = match lost {
@@ -708,7 +709,10 @@ fn summary(record: &Record) -> String {
     let occupied = record.observation.as_ref().map(|observation| observation.occupied.len());
     format!(
         "lock {} queue {} observed {:?} settled {:?} [{}]",
-        record.lock.as_ref().map_or_else(|| "free".to_owned(), |grant| grant.fence.to_string()),
+        record
+            .lock
+            .as_ref()
+            .map_or_else(|| "free".to_owned(), |grant| grant.fencing_token.to_string()),
         record.queue.len(),
         occupied,
         record.recently_confirmed.keys().collect::<Vec<_>>(),

@@ -23,7 +23,7 @@ pub(crate) enum Mutation {
     /// They send for as long as their lease lasts, however long the send may take.
     Lease,
     /// A partition that lost writes opens at once.
-    Hold,
+    HoldDown,
     /// Commits are stored whatever was stored before.
     Compare,
     /// The HTTP client sends once more by itself.
@@ -63,9 +63,9 @@ impl Mutation {
     }
 
     /// How long a partition stays closed after it lost writes.
-    pub(crate) fn hold(plan: &Plan) -> Duration {
+    pub(crate) fn hold_down(plan: &Plan) -> Duration {
         match plan.mutation {
-            Some(Self::Hold) => Duration::ZERO,
+            Some(Self::HoldDown) => Duration::ZERO,
             _ => plan.bounds.recovery_hold_down(),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use eni_gateway::ledger::{Bounds, Proposal, Record, RequestKey};
-use eni_gateway::model::{Fence, InstanceId, InterfaceId, RequestId, State, Timestamp};
+use eni_gateway::model::{FencingToken, InstanceId, InterfaceId, RequestId, State, Timestamp};
 use eni_gateway::rate_limit::{Permit, RateClass, RateLimitRequest};
 use tokio::time::sleep;
 
@@ -102,7 +102,7 @@ struct Second {
 
 /// The replica that holds a lock, and when it last did something with it.
 struct Holder {
-    fence: Fence,
+    fencing_token: FencingToken,
     replica: String,
     used: Duration,
 }
@@ -295,10 +295,13 @@ impl Progress {
             facts.locks.remove(instance);
             return;
         };
-        let known = facts.locks.get(instance).is_some_and(|holder| holder.fence == grant.fence);
+        let known = facts
+            .locks
+            .get(instance)
+            .is_some_and(|holder| holder.fencing_token == grant.fencing_token);
         if !known {
-            let (fence, replica) = (grant.fence, replica.to_owned());
-            facts.locks.insert(instance.clone(), Holder { fence, replica, used: now });
+            let (fencing_token, replica) = (grant.fencing_token, replica.to_owned());
+            facts.locks.insert(instance.clone(), Holder { fencing_token, replica, used: now });
         }
         // A send is written, or its answer.
         let sends = |record: &Record| {
@@ -451,7 +454,10 @@ impl Progress {
             else {
                 continue;
             };
-            let holder = facts.locks.get(instance).filter(|holder| holder.fence == grant.fence);
+            let holder = facts
+                .locks
+                .get(instance)
+                .filter(|holder| holder.fencing_token == grant.fencing_token);
             let Some(Holder { replica, used, .. }) = holder else {
                 continue;
             };

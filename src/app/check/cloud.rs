@@ -34,7 +34,7 @@ const RIGHTS: &str =
 /// No client can be built from the settings.
 pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<CheckResult>, Error> {
     let source = credentials.source();
-    let mut findings = match credentials.get().await {
+    let mut results = match credentials.get().await {
         Ok(fetched) => {
             let until =
                 fetched.expiration().map(|end| format!(", valid until {end}")).unwrap_or_default();
@@ -64,7 +64,7 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<CheckRe
             "this machine's clock is about {} s {side} ens's: nothing is sent",
             off.as_secs().abs()
         );
-        findings.push(CheckResult::failed(
+        results.push(CheckResult::failed(
             "clock",
             CheckFailure::Other,
             message,
@@ -74,7 +74,7 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<CheckRe
         read,
         Ok(()) | Err(DescribeError::Refused(_) | DescribeError::Throttled { .. })
     ) {
-        findings
+        results
             .push(CheckResult::good("clock", "this machine's clock agrees with ens's within 5 s"));
     }
     // The rights differ, but not the address and the key.
@@ -89,19 +89,19 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<CheckRe
         Ok(()) => {
             let message =
                 format!("{}: a signed read of ENIs took {} ms", prober.endpoint, took.as_millis());
-            findings.push(CheckResult::good("ens", message));
+            results.push(CheckResult::good("ens", message));
             if config.ens.enforce_validity {
-                findings.push(prober.window().await);
+                results.push(prober.window().await);
             }
         }
         Err(error) => {
-            findings.push(refused(&prober.endpoint, Action::DescribeNetworkInterfaces, &error))
+            results.push(refused(&prober.endpoint, Action::DescribeNetworkInterfaces, &error))
         }
     }
     if reads_further {
-        findings.push(prober.instances().await);
+        results.push(prober.instances().await);
     }
-    Ok(findings)
+    Ok(results)
 }
 
 struct Prober {

@@ -25,9 +25,9 @@ pub async fn coordination(config: &Config) -> Result<Vec<CheckResult>, Error> {
             format!("{url} is in this process, and needs no connection"),
         )]);
     };
-    let hold = settings.agreement.recovery_hold_down();
+    let hold_down = settings.shared_settings.recovery_hold_down();
     Ok(match inspect(settings).await {
-        Ok(found) => findings(config, hold, found),
+        Ok(found) => results(config, hold_down, found),
         Err(InspectError::Settings(error)) => return Err(error.into()),
         Err(error @ InspectError::Unreachable(_)) => {
             let remedy = "check ledger.url, and whether redis runs there and admits this machine";
@@ -44,32 +44,32 @@ pub async fn coordination(config: &Config) -> Result<Vec<CheckResult>, Error> {
     })
 }
 
-fn findings(config: &Config, hold: Duration, found: Inspection) -> Vec<CheckResult> {
+fn results(config: &Config, hold_down: Duration, found: Inspection) -> Vec<CheckResult> {
     let Inspection { server, round_trip, now, misconfigured, warnings, standing } = found;
     let trip = round_trip.as_secs_f64() * 1e3;
-    let mut findings = vec![CheckResult::good(
+    let mut results = vec![CheckResult::good(
         PART,
         format!("{}: {server}, {trip:.1} ms a round trip", config.ledger.url),
     )];
     let remedy = "change it in redis' configuration; nothing is attached before";
-    findings.extend(
+    results.extend(
         misconfigured
             .into_iter()
             .map(|why| CheckResult::failed(PART, CheckFailure::Other, why, remedy)),
     );
-    findings.extend(
+    results.extend(
         warnings
             .into_iter()
             .map(|warning| CheckResult::warning(PART, warning.message, warning.remedy)),
     );
-    findings.push(epochs(standing, hold, config.ledger.fresh));
+    results.push(epochs(standing, hold_down, config.ledger.fresh));
     let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    findings.push(clock(Duration::from_micros(now.as_micros()), here));
-    findings
+    results.push(clock(Duration::from_micros(now.as_micros()), here));
+    results
 }
 
-fn epochs(standing: LedgerState, hold: Duration, fresh: bool) -> CheckResult {
-    let seconds = hold.as_secs();
+fn epochs(standing: LedgerState, hold_down: Duration, fresh: bool) -> CheckResult {
+    let seconds = hold_down.as_secs();
     match standing {
         LedgerState::Open => CheckResult::good(PART, "open: no partition is recovering"),
         LedgerState::Empty if fresh => {
@@ -98,7 +98,7 @@ fn epochs(standing: LedgerState, hold: Duration, fresh: bool) -> CheckResult {
             ),
             "wait",
         ),
-        LedgerState::Disagrees(why) => CheckResult::failed(
+        LedgerState::OtherVersion(why) => CheckResult::failed(
             PART,
             CheckFailure::Other,
             why,

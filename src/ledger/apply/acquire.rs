@@ -30,7 +30,7 @@ impl RecordUpdate<'_> {
         };
         let stale = self.recent_observation().is_none();
         if stale || enter.mode == Mode::Enqueue {
-            return Reply::Granted { grant, stale, room: self.free_slots() };
+            return Reply::Granted { grant, stale, free_slots: self.free_slots() };
         }
         self.reserve(enter, grant)
     }
@@ -78,7 +78,7 @@ impl RecordUpdate<'_> {
         let held = self.record.lock.as_ref().is_some_and(is_held);
         Some(match held.then(|| self.acquire(ticket).ok()).flatten() {
             Some(grant) => {
-                Reply::Reserved { grant, attempt: Box::new(attempt), room: self.free_slots() }
+                Reply::Reserved { grant, attempt: Box::new(attempt), free_slots: self.free_slots() }
             }
             None => Reply::Joined(Box::new(attempt)),
         })
@@ -127,8 +127,8 @@ impl RecordUpdate<'_> {
         };
         // The slot is reserved, but external attachments may have come since.
         if self.recent_observation().is_none() {
-            let (stale, room) = (true, self.free_slots());
-            return Reply::Granted { grant, stale, room };
+            let (stale, free_slots) = (true, self.free_slots());
+            return Reply::Granted { grant, stale, free_slots };
         }
         if let Some(fullness) = self.capacity_exceeded_for(eni) {
             let why = "sent without an answer that settles it, and not again: others have filled the instance since; detach another eni first";
@@ -153,7 +153,7 @@ impl RecordUpdate<'_> {
             Some(attempt) => Reply::Reserved {
                 grant,
                 attempt: Box::new(attempt.clone()),
-                room: self.free_slots(),
+                free_slots: self.free_slots(),
             },
             None => Reply::NotFound,
         }

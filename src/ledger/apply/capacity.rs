@@ -25,11 +25,10 @@ impl RecordUpdate<'_> {
     /// The observation, if it is valid enough to refuse by. During a hold-down forgotten sends may
     /// still arrive. An observation sent before its end does not show them.
     fn observation(&self) -> Option<&Observation> {
-        let hold_until = self.hold_down_until();
-        self.record
-            .observation
-            .as_ref()
-            .filter(|observation| self.is_valid(observation) && observation.sent_at >= hold_until)
+        let hold_down_until = self.hold_down_until();
+        self.record.observation.as_ref().filter(|observation| {
+            self.is_valid(observation) && observation.sent_at >= hold_down_until
+        })
     }
 
     /// Whether the observation's times are usable. A time in the future came from another clock, so
@@ -46,7 +45,7 @@ impl RecordUpdate<'_> {
     /// earlier call must not count.
     pub(super) fn invalidate_observation(&mut self) {
         if let Some(observation) = &mut self.record.observation {
-            observation.good_for = Duration::ZERO;
+            observation.valid_for = Duration::ZERO;
         }
     }
 

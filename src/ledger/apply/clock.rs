@@ -52,7 +52,7 @@ impl RecordUpdate<'_> {
         {
             // What was on the instance still counts. The next Describe call, whenever it was sent,
             // is newer.
-            seen.good_for = Duration::ZERO;
+            seen.valid_for = Duration::ZERO;
             seen.sent_at = Timestamp::default();
             seen.recorded_at = Timestamp::default();
         }

@@ -86,18 +86,18 @@ impl RecordUpdate<'_> {
 
     /// Time until which nothing is reserved, because the ledger may have lost something.
     pub(super) fn hold_down_until(&self) -> Timestamp {
-        match self.enabled(SafetyCheck::Hold) {
+        match self.enabled(SafetyCheck::HoldDown) {
             true => self.context.partition.hold_down_until,
             false => Timestamp::default(),
         }
     }
 
     fn grant(&mut self, ticket: Ticket, provisional: bool) -> LockGrant {
-        self.record.fence = self.record.fence.next(self.now());
+        self.record.fencing_token = self.record.fencing_token.next(self.now());
         let life = if provisional { PROVISIONAL_GRANT } else { self.context.bounds.lease };
         let grant = LockGrant {
             ticket,
-            fence: self.record.fence,
+            fencing_token: self.record.fencing_token,
             expires_at: self.now() + life,
             provisional,
             unknown: Unknown::default(),
@@ -123,7 +123,7 @@ impl RecordUpdate<'_> {
             Some(_) => return Err(self.enqueue(ticket)),
         };
         Ok(LeaseGrant {
-            token: LockToken { ticket, fence: grant.fence },
+            token: LockToken { ticket, fencing_token: grant.fencing_token },
             expires_at: grant.expires_at,
         })
     }

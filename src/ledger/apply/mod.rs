@@ -117,8 +117,8 @@ impl RecordUpdate<'_> {
                 }
                 reply
             }
-            Command::RecordStatuses { sent_at, findings } => {
-                self.record_statuses(*sent_at, findings)
+            Command::RecordStatuses { sent_at, observations } => {
+                self.record_statuses(*sent_at, observations)
             }
             Command::Reconcile => Reply::Reconciled(self.reconcile()),
             Command::Release { ticket } => {
@@ -255,9 +255,9 @@ fn on_the_second(time: Timestamp) -> Timestamp {
     Timestamp::from_micros(time.as_micros().div_ceil(SECOND) * SECOND)
 }
 
-/// The pause before the next poll, after `looks` of them.
-fn pause_after(looks: u32, stuck: bool) -> Duration {
-    match looks {
+/// The pause before the next poll, after `polls` of them.
+fn pause_after(polls: u32, stuck: bool) -> Duration {
+    match polls {
         _ if stuck => LONGEST_PAUSE,
         0 | 1 => Duration::from_secs(1),
         2..=4 => Duration::from_secs(2),

@@ -38,7 +38,7 @@ impl RecordUpdate<'_> {
             .observation
             .as_ref()
             .filter(|newest| self.free_slots() == 0 && !newest.is_invalidated())
-            .map(|newest| newest.good_for);
+            .map(|newest| newest.valid_for);
         self.record.recently_confirmed.retain(|_, settled_at| sent_at <= *settled_at + bounds.lag);
         if self
             .record
@@ -52,7 +52,7 @@ impl RecordUpdate<'_> {
             sent_at,
             occupied: counted.iter().map(|row| row.eni.clone()).collect(),
             recorded_at: self.now(),
-            good_for: OBSERVATION_LIFE,
+            valid_for: OBSERVATION_LIFE,
             unknown: Unknown::default(),
         });
         // A response that a suspended replica held for this long does not show the present.
@@ -61,8 +61,9 @@ impl RecordUpdate<'_> {
         }
         for row in &counted {
             if self.record.attempts.contains_key(&row.eni) {
-                let finding = EniObservation::Here { status: row.status, text: row.text.clone() };
-                self.on_observation(&row.eni, sent_at, &finding);
+                let observation =
+                    EniObservation::Here { status: row.status, text: row.text.clone() };
+                self.on_observation(&row.eni, sent_at, &observation);
             } else {
                 self.adopt_external(&row.eni, sent_at, row.status, &row.text);
             }
@@ -72,7 +73,7 @@ impl RecordUpdate<'_> {
         if let Some(observation) =
             self.record.observation.as_mut().filter(|seen| full && !seen.is_invalidated())
         {
-            observation.good_for =
+            observation.valid_for =
                 was_full.map_or(OBSERVATION_LIFE, |life| (life * 2).min(OBSERVATION_LIFE_MAX));
         }
     }

@@ -11,12 +11,12 @@ impl RecordUpdate<'_> {
     pub(super) fn record_statuses(
         &mut self,
         sent_at: Timestamp,
-        findings: &[(InterfaceId, EniObservation)],
+        observations: &[(InterfaceId, EniObservation)],
     ) -> Reply {
-        let mut attempts = Vec::with_capacity(findings.len());
-        for (eni, finding) in findings {
+        let mut attempts = Vec::with_capacity(observations.len());
+        for (eni, observation) in observations {
             self.claimed.insert(eni.clone());
-            self.on_observation(eni, sent_at, finding);
+            self.on_observation(eni, sent_at, observation);
             self.overdue(eni);
             attempts.extend(self.record.attempts.get(eni).map(|attempt| AttemptUpdate {
                 attempt: attempt.clone(),

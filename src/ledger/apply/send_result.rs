@@ -126,7 +126,7 @@ impl RecordUpdate<'_> {
         if failure.reason == Reason::EniLimitExceeded {
             self.learn_limit(&attempt);
         }
-        let may_lack_a_copy = self.in_hold_down() && self.enabled(SafetyCheck::AbsenceInHold);
+        let may_lack_a_copy = self.in_hold_down() && self.enabled(SafetyCheck::AbsenceInHoldDown);
         if (attempt.has_unanswered_send() || may_lack_a_copy)
             && self.enabled(SafetyCheck::OtherCopies)
         {

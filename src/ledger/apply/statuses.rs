@@ -115,9 +115,9 @@ impl RecordUpdate<'_> {
         if attempt.has_status_conflict() && !self.enabled(SafetyCheck::ConflictWaits) {
             return true;
         }
-        let after_hold =
-            sent_at >= self.hold_down_until() || !self.enabled(SafetyCheck::AbsenceInHold);
-        after_hold && sent_at > attempt.grace_ends(self.context.bounds)
+        let after_hold_down =
+            sent_at >= self.hold_down_until() || !self.enabled(SafetyCheck::AbsenceInHoldDown);
+        after_hold_down && sent_at > attempt.grace_ends(self.context.bounds)
     }
 
     fn failed(&mut self, attempt: Attempt, reason: Reason, why: String) {

@@ -40,7 +40,10 @@ async fn a_lease_ends_while_the_machine_is_suspended() {
     assert_eq!(left(), Duration::ZERO);
     let again = ledger.execute(&instance, &enter).await.unwrap();
     let Reply::Granted { grant: next, .. } = again.reply else { panic!() };
-    assert!(next.token.fence > grant.token.fence, "another grant: the ledger's clock went on too");
+    assert!(
+        next.token.fencing_token > grant.token.fencing_token,
+        "another grant: the ledger's clock went on too"
+    );
 }
 
 /// A describe that shows these ENIs, sent later than one that shows fewer.

@@ -19,8 +19,8 @@ pub enum Violation {
     /// A1: ENS shows an ENI here whose attach was reported as failed, while a copy of that attach
     /// may be the cause.
     Truth,
-    /// L5: a fence decreased or was repeated.
-    Fence,
+    /// L5: a fencing token decreased or was repeated.
+    FencingToken,
     /// A2: an ended attempt changed its state.
     Terminal,
     /// A2, W1: a revision decreased or was repeated.
@@ -34,7 +34,7 @@ impl Violation {
         Self::Observation,
         Self::Reservation,
         Self::Truth,
-        Self::Fence,
+        Self::FencingToken,
         Self::Terminal,
         Self::Revision,
     ];
@@ -46,7 +46,7 @@ impl Violation {
             Self::Limit | Self::Observation => "L1",
             Self::Reservation => "L3",
             Self::Truth => "A1",
-            Self::Fence => "L5",
+            Self::FencingToken => "L5",
             Self::Terminal => "A2",
             Self::Revision => "W1",
         }
@@ -64,7 +64,7 @@ pub fn check(before: &Record, after: &Record, context: &Context<'_>) -> Vec<Viol
             Violation::Reservation,
         ),
         (agrees_with_ens(before, after, context), Violation::Truth),
-        (fences_rise(before, after), Violation::Fence),
+        (fencing_tokens_rise(before, after), Violation::FencingToken),
         (ends_stay(before, after), Violation::Terminal),
         (revisions_rise(before, after), Violation::Revision),
     ];
@@ -140,9 +140,9 @@ fn ends_by_proof(before: &Record, after: &Record, context: &Context<'_>) -> bool
     let mut detached = pairs(before, after).filter(detached);
     detached.all(|(_, now)| detached_by_proof(now))
         && pairs(before, after).filter(failed).all(|(_, now)| {
-            let on_hold = context.now < context.partition.hold_down_until;
+            let in_hold_down = context.now < context.partition.hold_down_until;
             let proves = now.grace_ends(context.bounds).max(context.partition.hold_down_until);
-            is_refused(now) && !on_hold
+            is_refused(now) && !in_hold_down
                 || now.described_at.is_some_and(|described_at| described_at > proves)
         })
 }
@@ -197,13 +197,16 @@ fn keeps_reservations(before: &Record, after: &Record) -> bool {
         .all(|(eni, then)| after.attempts.get(eni).is_some_and(|now| now.uid == then.uid))
 }
 
-fn fences_rise(before: &Record, after: &Record) -> bool {
+fn fencing_tokens_rise(before: &Record, after: &Record) -> bool {
     match (&before.lock, &after.lock) {
-        (Some(then), Some(now)) if then.fence == now.fence => then.ticket == now.ticket,
-        (_, Some(now)) => {
-            now.fence <= after.fence && (now.fence > before.fence || before.lock == after.lock)
+        (Some(then), Some(now)) if then.fencing_token == now.fencing_token => {
+            then.ticket == now.ticket
         }
-        (_, None) => after.fence >= before.fence,
+        (_, Some(now)) => {
+            now.fencing_token <= after.fencing_token
+                && (now.fencing_token > before.fencing_token || before.lock == after.lock)
+        }
+        (_, None) => after.fencing_token >= before.fencing_token,
     }
 }
 

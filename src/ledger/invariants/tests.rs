@@ -10,7 +10,7 @@ use crate::ledger::bounds::{LEASE_MARGIN, OBSERVATION_LIFE};
 use crate::ledger::record::{Attempt, AttemptState, LockGrant, Observation, Record, SendEntry};
 use crate::ledger::{Bounds, Partition};
 use crate::model::{
-    Failure, Fence, InstanceId, InterfaceId, Reason, State, Ticket, Timestamp, Uid, Unknown,
+    Failure, FencingToken, InstanceId, InterfaceId, Reason, State, Ticket, Timestamp, Uid, Unknown,
 };
 
 const START: Timestamp = Timestamp::from_micros(1_000_000_000_000_000);
@@ -69,10 +69,10 @@ fn a_send_is_written_by_a_good_observation(#[case] seen: Option<(u64, u64)>, #[c
     let mut pending = attempt(State::Pending, &[(5, None)]);
     pending.state.schedule(at(20) + LEASE_MARGIN, false);
     let mut after = of([pending]);
-    after.fence = Fence(1);
+    after.fencing_token = FencingToken(1);
     after.lock = Some(LockGrant {
         ticket: Ticket(uuid::Uuid::nil()),
-        fence: Fence(1),
+        fencing_token: FencingToken(1),
         expires_at: at(20),
         provisional: false,
         unknown: Unknown::default(),
@@ -81,7 +81,7 @@ fn a_send_is_written_by_a_good_observation(#[case] seen: Option<(u64, u64)>, #[c
         sent_at: at(sent),
         occupied: Vec::new(),
         recorded_at: at(recorded),
-        good_for: OBSERVATION_LIFE,
+        valid_for: OBSERVATION_LIFE,
         unknown: Unknown::default(),
     });
     let expected: &[Violation] = if holds { &[] } else { &[Violation::Observation] };

@@ -17,7 +17,9 @@ pub use request::{RequestEntry, RequestKey};
 pub use send::SendEntry;
 
 use crate::model::stored::stored;
-use crate::model::{Caller, Fence, InterfaceId, RequestId, Revision, Ticket, Timestamp, Unknown};
+use crate::model::{
+    Caller, FencingToken, InterfaceId, RequestId, Revision, Ticket, Timestamp, Unknown,
+};
 
 /// The format that this version writes. It reads this one and the previous one.
 pub const FORMAT: u32 = 1;
@@ -34,7 +36,7 @@ stored! {
         /// The last revision given to any attachment.
         pub revision: Revision,
         /// The fencing token of the last grant.
-        pub fence: Fence,
+        pub fencing_token: FencingToken,
         /// The lock, if it is held.
         pub lock: Option<LockGrant> = optional,
         /// The queue for the lock, first come first served.
@@ -82,7 +84,7 @@ impl Default for Record {
             format: FORMAT,
             epoch: String::new(),
             revision: Revision::default(),
-            fence: Fence::default(),
+            fencing_token: FencingToken::default(),
             lock: None,
             queue: VecDeque::new(),
             observation: None,
@@ -102,7 +104,7 @@ stored! {
         /// The holder's ticket.
         pub ticket: Ticket,
         /// The fencing token of the grant.
-        pub fence: Fence,
+        pub fencing_token: FencingToken,
         /// When the lease ends. For a provisional grant, when it lapses.
         pub expires_at: Timestamp,
         /// Handed over, and not yet confirmed by the grantee's next poll.
@@ -132,7 +134,7 @@ stored! {
         /// When it was recorded. Validity counts from here, not from `sent_at`.
         pub recorded_at: Timestamp,
         /// How long it is valid, from then on.
-        pub good_for: Duration,
+        pub valid_for: Duration,
     }
 }
 
@@ -140,14 +142,14 @@ impl Observation {
     /// When it is too old to decide by.
     #[must_use]
     pub fn expires_at(&self) -> Timestamp {
-        self.recorded_at + self.good_for
+        self.recorded_at + self.valid_for
     }
 
     /// Whether it is void. Only its time is kept, because a response to an earlier call may still
     /// arrive.
     #[must_use]
     pub fn is_invalidated(&self) -> bool {
-        self.good_for.is_zero()
+        self.valid_for.is_zero()
     }
 }
 

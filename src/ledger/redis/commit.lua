@@ -1,17 +1,17 @@
 -- Compares and sets one record, without any rule. On a mismatch nothing changes, and the reply has what is stored.
 --
 -- KEYS: epoch [, record, due queue, channel, reconciliations [, request entry to read { , request entry to write }*]]
--- ARGV: 'look'
---    or 'mark' (then the second key is the mark's): writes down that this server is used now, if the epoch is its own
---    or 'epoch', epoch that was seen ('' if none), replication id that was seen, hold in us, settings
---    or 'attend' (then the second key is the members'): settings of a replica that is alive, us after which one counts as gone
---    or 'tend' (then the second and third key are the due queue and the reconciliations): the farthest from now that each may be due, in us
---    or 'commit', version, epoch, now in us, record, life in ms ('' without limit), notice ('SPUBLISH', 'PUBLISH' or ''),
+-- ARGV: 'read'
+--    or 'primary_seen' (then the second key is primary_seen_at): records that this server is used now, if the epoch is its own
+--    or 'epoch', epoch that was seen ('' if none), replication id that was seen, hold-down in us, settings
+--    or 'register' (then the second key is the members): settings of a replica that is alive, us after which one counts as gone
+--    or 'repair' (then the second and third key are the due queue and the reconciliations): the farthest from now that each may be due, in us
+--    or 'commit', version, epoch, now in us, record, life in ms ('' without limit), command of the notification ('SPUBLISH', 'PUBLISH' or ''),
 --       instance, its next reconciliation in us ('' as it is, '-' none), number of request entries, { request entry ('' for none any more) }*,
 --       { due member, due in us ('' for no more) }*
 -- Returns: { 'committed', time in us, version }
 --    or    { 'found', time in us, epoch, replication id [, version, record, request entry] }
---    or    { 'attended', time in us, epoch, replication id, { settings of a replica that is alive }* }
+--    or    { 'registered', time in us, epoch, replication id, { settings of a replica that is alive }* }
 
 -- Numbers above 1e14 would print as 1.7e+15.
 local function text(number) return string.format('%.0f', number) end
@@ -26,16 +26,16 @@ local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local epoch = redis.call('GET', KEYS[1]) or ''
 
 if ARGV[1] == 'epoch' and epoch == ARGV[2] and replid == ARGV[3] then
-  local hold = tonumber(ARGV[4])
-  epoch = replid .. ' ' .. text(hold > 0 and now + hold or 0) .. ' ' .. ARGV[5]
+  local hold_down = tonumber(ARGV[4])
+  epoch = replid .. ' ' .. text(hold_down > 0 and now + hold_down or 0) .. ' ' .. ARGV[5]
   redis.call('SET', KEYS[1], epoch)
 end
 
-if ARGV[1] == 'mark' and string.match(epoch, '^%x+') == replid then
+if ARGV[1] == 'primary_seen' and string.match(epoch, '^%x+') == replid then
   redis.call('SET', KEYS[2], text(now))
 end
 
-if ARGV[1] == 'attend' then
+if ARGV[1] == 'register' then
   redis.call('ZADD', KEYS[2], text(now), ARGV[2])
   for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', text(now - tonumber(ARGV[3])))) do
     redis.call('ZREM', KEYS[2], gone)
@@ -44,11 +44,11 @@ if ARGV[1] == 'attend' then
   for _, later in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. text(now), '+inf')) do
     redis.call('ZADD', KEYS[2], text(now), later)
   end
-  local attended = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '+inf')
-  return { 'attended', text(now), epoch, replid, unpack(attended) }
+  local registered = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '+inf')
+  return { 'registered', text(now), epoch, replid, unpack(registered) }
 end
 
-if ARGV[1] == 'tend' then
+if ARGV[1] == 'repair' then
   -- Another clock wrote times that are later than allowed.
   for i = 2, 3 do
     local latest = '(' .. text(now + tonumber(ARGV[i]))

@@ -78,13 +78,13 @@ impl fmt::Display for SharedSettings {
     }
 }
 
-/// A parsed epoch: `<replication id> <hold until, us> <agreement>`.
+/// A parsed epoch: `<replication id> <end of the hold-down, us> <shared settings>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Epoch<'a> {
     pub(super) replication_id: &'a str,
-    pub(super) hold_until: Timestamp,
+    pub(super) hold_down_until: Timestamp,
     /// The shared settings, if this version understands them.
-    pub(super) agreement: Option<SharedSettings>,
+    pub(super) shared_settings: Option<SharedSettings>,
     text: &'a str,
 }
 
@@ -93,23 +93,23 @@ impl<'a> Epoch<'a> {
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.splitn(3, ' ');
         let replication_id = parts.next()?;
-        let hold_until = Timestamp::from_micros(parts.next()?.parse().ok()?);
-        let agreement = SharedSettings::parse(parts.next()?);
-        Some(Self { replication_id, hold_until, agreement, text })
+        let hold_down_until = Timestamp::from_micros(parts.next()?.parse().ok()?);
+        let shared_settings = SharedSettings::parse(parts.next()?);
+        Some(Self { replication_id, hold_down_until, shared_settings, text })
     }
 
     /// The partition state that it gives.
     pub(super) fn partition(&self) -> Partition {
         Partition {
             epoch: self.text.to_owned(),
-            hold_down_until: self.hold_until,
-            shared: self.agreement.map(|agreement| agreement.bounds),
+            hold_down_until: self.hold_down_until,
+            shared: self.shared_settings.map(|settings| settings.bounds),
         }
     }
 
     /// Why this replica must not write here, if another version wrote it.
-    pub(super) fn disagreement(&self) -> Option<String> {
-        self.agreement.is_none().then(|| {
+    pub(super) fn version_conflict(&self) -> Option<String> {
+        self.shared_settings.is_none().then(|| {
             format!(
                 "another version made the ledger ('{}'), and this one writes format={FORMAT}: run the version that made it, or \
                  one that follows it",
@@ -120,7 +120,7 @@ impl<'a> Epoch<'a> {
 
     /// The differences between the shared settings and a replica's own, as text.
     pub(super) fn difference(&self, ours: &SharedSettings) -> Option<String> {
-        let shared = self.agreement.filter(|shared| shared != ours)?;
+        let shared = self.shared_settings.filter(|shared| shared != ours)?;
         Some(format!(
             "replicas have different settings: {shared} is in force, and this replica has {ours}; the safer value of each holds \
              until all replicas have the same"
@@ -135,7 +135,7 @@ pub(super) struct Views([View; PARTITIONS as usize]);
 #[derive(Debug, Default)]
 struct View {
     partition: Partition,
-    disagreement: Option<String>,
+    version_conflict: Option<String>,
     difference: Option<String>,
 }
 
@@ -149,7 +149,7 @@ impl Views {
     pub(super) fn saw(&mut self, partition: PartitionId, epoch: &Epoch<'_>, ours: &SharedSettings) {
         self.0[partition.index()] = View {
             partition: epoch.partition(),
-            disagreement: epoch.disagreement(),
+            version_conflict: epoch.version_conflict(),
             difference: epoch.difference(ours),
         };
     }
@@ -168,9 +168,9 @@ impl Views {
         self.0[partition.index()].partition.clone()
     }
 
-    /// Each disagreement, without duplicates.
-    pub(super) fn disagreements(&self) -> BTreeSet<String> {
-        self.0.iter().filter_map(|view| view.disagreement.clone()).collect()
+    /// Each version conflict, without duplicates.
+    pub(super) fn version_conflicts(&self) -> BTreeSet<String> {
+        self.0.iter().filter_map(|view| view.version_conflict.clone()).collect()
     }
 
     /// Each difference, without duplicates.
@@ -194,12 +194,12 @@ mod tests {
                     lease_ms=15000 failover_window_ms=15000 synced=false";
         let epoch = Epoch::parse(text).unwrap();
         assert_eq!(
-            (epoch.replication_id, epoch.hold_until.as_micros()),
+            (epoch.replication_id, epoch.hold_down_until.as_micros()),
             ("0123abcd", 1_700_000_000_000_000)
         );
-        assert_eq!(epoch.agreement, Some(ours()));
+        assert_eq!(epoch.shared_settings, Some(ours()));
         assert!(text.ends_with(&ours().to_string()));
-        assert_eq!((epoch.disagreement(), epoch.difference(&ours())), (None, None));
+        assert_eq!((epoch.version_conflict(), epoch.difference(&ours())), (None, None));
         for nonsense in ["", "abc", "abc def ghi", "abc 1"] {
             assert_eq!(Epoch::parse(nonsense), None, "{nonsense:?}");
         }
@@ -209,7 +209,7 @@ mod tests {
     fn what_another_version_made_is_left_alone() {
         let other = format!("0123abcd 0 {}", ours().to_string().replace("format=1", "format=2"));
         let epoch = Epoch::parse(&other).unwrap();
-        assert!(epoch.disagreement().unwrap().contains("format=2"));
+        assert!(epoch.version_conflict().unwrap().contains("format=2"));
     }
 
     #[test]

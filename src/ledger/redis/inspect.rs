@@ -60,7 +60,7 @@ pub enum LedgerState {
     /// This number of partitions are in a hold-down that ends in this time.
     Recovering(usize, Duration),
     /// Another version created it. This replica would not be ready.
-    Disagrees(String),
+    OtherVersion(String),
 }
 
 /// Why an inspection failed.
@@ -131,7 +131,7 @@ pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError
     }
     let epochs = found.iter().filter_map(|found| Epoch::parse(&found.epoch));
     let differences = epochs
-        .filter_map(|epoch| epoch.difference(&shared.settings.agreement))
+        .filter_map(|epoch| epoch.difference(&shared.settings.shared_settings))
         .map(|message| Warning { message, remedy: "give all replicas the same settings" });
     warnings.extend(differences);
     let names = names.into_iter().collect::<Vec<_>>().join(", ");
@@ -159,14 +159,14 @@ fn evaluate(found: &[StoredRecord]) -> LedgerState {
             lost += 1;
             continue;
         };
-        if let Some(why) = epoch.disagreement() {
-            return LedgerState::Disagrees(why);
+        if let Some(why) = epoch.version_conflict() {
+            return LedgerState::OtherVersion(why);
         }
         if epoch.replication_id != found.replication_id {
             lost += 1;
-        } else if epoch.hold_until > found.now {
+        } else if epoch.hold_down_until > found.now {
             recovering += 1;
-            rest = rest.max(epoch.hold_until.since(found.now));
+            rest = rest.max(epoch.hold_down_until.since(found.now));
         }
     }
     match (lost, recovering) {
@@ -237,8 +237,8 @@ mod tests {
     #[test]
     fn the_worst_partition_speaks_for_all() {
         let ours =
-            RedisSettings::new(super::super::settings::Servers::Cluster(Vec::new())).agreement;
-        let epoch = |server: &str, hold_until: u64| format!("{server} {hold_until} {ours}");
+            RedisSettings::new(super::super::settings::Servers::Cluster(Vec::new())).shared_settings;
+        let epoch = |server: &str, hold_down_until: u64| format!("{server} {hold_down_until} {ours}");
         let (open, past, held) =
             (epoch(SERVER, 0), epoch(SERVER, 9_000_000), epoch(SERVER, 12_000_000));
         let other_server = epoch("ffffffff", 0);
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(standing(&[&open, &held, "", &other_server]), LedgerState::Lost(2));
         let other_version = standing(&["", "0123abcd 0 format=2"]);
         assert!(
-            matches!(&other_version, LedgerState::Disagrees(why) if why.contains("format=2")),
+            matches!(&other_version, LedgerState::OtherVersion(why) if why.contains("format=2")),
             "{other_version:?}"
         );
     }

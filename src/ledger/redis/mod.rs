@@ -158,7 +158,7 @@ impl LedgerStore for Redis {
     fn health(&self) -> Health {
         let mut health = self.topology.health();
         let views = self.shared.views();
-        health.misconfigured.extend(views.disagreements());
+        health.misconfigured.extend(views.version_conflicts());
         health.warnings.extend(views.differences());
         health.recovering = views.recovering(|partition| self.topology.now(partition));
         health

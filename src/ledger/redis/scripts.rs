@@ -41,7 +41,7 @@ pub(super) enum ScriptReply {
     },
     Found(StoredRecord),
     /// The same, with the settings of every replica that is alive.
-    Attended(StoredRecord, Vec<String>),
+    Registered(StoredRecord, Vec<String>),
 }
 
 /// The stored state.
@@ -65,7 +65,7 @@ impl ScriptReply {
     pub(super) fn now(&self) -> Timestamp {
         match self {
             Self::Committed { now, .. } => *now,
-            Self::Found(found) | Self::Attended(found, _) => found.now,
+            Self::Found(found) | Self::Registered(found, _) => found.now,
         }
     }
 
@@ -73,7 +73,7 @@ impl ScriptReply {
     pub(super) fn found(self) -> RedisResult<StoredRecord> {
         match self {
             Self::Found(found) => Ok(found),
-            Self::Committed { .. } | Self::Attended(..) => Err(unexpected()),
+            Self::Committed { .. } | Self::Registered(..) => Err(unexpected()),
         }
     }
 
@@ -84,7 +84,7 @@ impl ScriptReply {
         let now = Timestamp::from_micros(reply.next()?.parse().ok()?);
         match kind.as_str() {
             "committed" => Some(Self::Committed { now, version: reply.next()?.parse().ok()? }),
-            "attended" => Some(Self::Attended(
+            "registered" => Some(Self::Registered(
                 StoredRecord {
                     now,
                     epoch: reply.next()?,
@@ -145,8 +145,8 @@ mod tests {
             ..StoredRecord::default()
         };
         assert_eq!(
-            read(&["attended", "5", "e", "r", "s", "t"]),
-            Some(ScriptReply::Attended(found, vec!["s".into(), "t".into()]))
+            read(&["registered", "5", "e", "r", "s", "t"]),
+            Some(ScriptReply::Registered(found, vec!["s".into(), "t".into()]))
         );
         for nonsense in [
             &[][..],

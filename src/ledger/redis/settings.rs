@@ -26,7 +26,7 @@ pub struct RedisSettings {
     pub prefix: String,
     /// This replica's part of the settings that all replicas share. Default: the defaults of the
     /// bounds.
-    pub agreement: SharedSettings,
+    pub shared_settings: SharedSettings,
     /// Number of Redis replicas that must have a reservation before it is sent: all that the
     /// primary has. A failover then needs no hold-down. Default 0.
     pub sync_replicas: usize,
@@ -128,7 +128,7 @@ impl RedisSettings {
             login: Login::default(),
             db: 0,
             prefix: "eni-gateway:".to_owned(),
-            agreement: SharedSettings { bounds: Bounds::default().shared(), synced: false },
+            shared_settings: SharedSettings { bounds: Bounds::default().shared(), synced: false },
             sync_replicas: 0,
             reconcile_horizon: Bounds::default().reconcile_horizon(),
             fresh: false,

@@ -22,11 +22,11 @@ fn recovers_for(failure: &Failure) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_a_hold_everybody_hears_so_and_how_long_it_lasts() {
+async fn in_a_hold_down_everybody_hears_so_and_how_long_it_lasts() {
     let ens = FakeEns::default();
     ens.accept();
     let [replica]: [Replica; 1] = replicas(fast(), &ens);
-    replica.store.hold(seconds(70.0));
+    replica.store.hold_down(seconds(70.0));
     let callers: Vec<_> = (0..5)
         .map(|number| replica.attach("i-1", &format!("eni-{number}"), seconds(2.0)))
         .collect();
@@ -39,11 +39,11 @@ async fn in_a_hold_everybody_hears_so_and_how_long_it_lasts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_a_hold_nobody_takes_permits_or_asks_often() {
+async fn in_a_hold_down_nobody_takes_permits_or_asks_often() {
     let ens = FakeEns::default();
     ens.accept();
     let [replica]: [Replica; 1] = replicas(Rates::new(1.0, 20.0).unwrap(), &ens);
-    replica.store.hold(seconds(70.0));
+    replica.store.hold_down(seconds(70.0));
     let callers: Vec<_> = (0..20)
         .map(|number| replica.attach(&format!("i-{number}"), "eni-1", seconds(30.0)))
         .collect();
@@ -59,7 +59,7 @@ async fn in_a_hold_nobody_takes_permits_or_asks_often() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_that_begins_while_callers_stand_in_line_is_told_to_all_of_them() {
+async fn a_hold_down_that_begins_while_callers_stand_in_line_is_told_to_all_of_them() {
     let ens = FakeEns::default();
     ens.accept();
     ens.answer(seconds(3.0), accepted());
@@ -70,9 +70,9 @@ async fn a_hold_that_begins_while_callers_stand_in_line_is_told_to_all_of_them()
         .map(|number| replica.attach("i-1", &format!("eni-{number}"), seconds(8.0)))
         .collect();
     sleep(seconds(1.0)).await;
-    replica.store.hold(seconds(20.0));
+    replica.store.hold_down(seconds(20.0));
     sends.await.unwrap().1.unwrap();
-    // One that outlasts the hold, and is told of it no more.
+    // One that outlasts the hold-down, and is told of it no more.
     let patient = replica.attach("i-1", "eni-5", seconds(60.0));
     for caller in callers {
         let (_, answer) = caller.await.unwrap();

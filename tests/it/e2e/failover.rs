@@ -142,7 +142,7 @@ async fn stage(ledger: String) -> Stage {
 async fn with_replicas_that_are_waited_for_it_goes_on_at_once() {
     let mut watched = Watched::start().await;
     let stage = stage(watched.url()).await;
-    // A hold would be far longer than all of it takes on a busy machine.
+    // A hold-down would be far longer than all of it takes on a busy machine.
     let settings = [
         ("LEDGER__SYNC_REPLICAS", "1"),
         ("LEDGER__FAILOVER_WINDOW", "60s"),
@@ -160,7 +160,7 @@ async fn with_replicas_that_are_waited_for_it_goes_on_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_them_it_goes_on_after_the_hold() {
+async fn without_them_it_goes_on_after_the_hold_down() {
     let mut watched = Watched::start().await;
     let stage = stage(watched.url()).await;
     let replicas = [stage.replica(&[]).await, stage.replica(&[]).await];
@@ -171,14 +171,14 @@ async fn without_them_it_goes_on_after_the_hold() {
     })
     .await;
     // Failover window, lease, request validity and visibility lag of these replicas.
-    let hold = Duration::from_secs(1 + 5 + 2 + 1);
+    let hold_down = Duration::from_secs(1 + 5 + 2 + 1);
     let (since_kill, since_over) = (ran.again - ran.began, ran.again - ran.over);
     println!(
         "attaching again {since_kill:?} after the kill; callers heard {:?}",
         counts(&ran.told)
     );
-    assert!(since_kill > hold, "{since_kill:?}");
-    assert!(since_over < hold + Duration::from_secs(30), "{since_over:?}");
+    assert!(since_kill > hold_down, "{since_kill:?}");
+    assert!(since_over < hold_down + Duration::from_secs(30), "{since_over:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

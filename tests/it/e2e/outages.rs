@@ -17,7 +17,7 @@ const ATTACH: Action = Action::AttachNetworkInterface;
 async fn redis_may_be_away_at_the_start_and_in_between() {
     let world = WorldFile::simple(&["i-1"], 3);
     let mut stage = Stage::over(Server::stopped(&[]), world).await;
-    // A hold of 18 s: what is asked during it has time.
+    // A hold-down of 18 s: what is asked during it has time.
     let replica = stage.spawn(&[("LEDGER__FAILOVER_WINDOW", "10s")]);
     eventually("not listening", async || replica.admin("/livez").await.is_some()).await;
     let client = replica.client().await;

@@ -61,7 +61,7 @@ async fn an_attempt_that_turns_stuck_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hold_and_its_end_are_told_once() {
+async fn a_hold_down_and_its_end_are_reported_once() {
     let stage = Stage::new(&["i-1"], 1).await;
     let replica = stage.replica(&[]).await;
     stage.redis.ask::<()>(&["FLUSHALL"]).await;
@@ -75,5 +75,5 @@ async fn a_hold_and_its_end_are_told_once() {
     eventually("its end is not told", async || lines(&replica, recovered).len() == 1).await;
     let told = lines(&replica, lost);
     assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!([&told[0]["level"], &told[0]["hold"]], ["WARN", "9s"]);
+    assert_eq!([&told[0]["level"], &told[0]["hold_down"]], ["WARN", "9s"]);
 }

@@ -9,20 +9,20 @@ use tokio::time::Instant;
 use crate::support::gateway::{Stage, attach, eventually, reason, try_attach, within};
 use crate::support::proxy::Proxy;
 
-/// How long each copy of the attach is held up.
-const HOLD: Duration = Duration::from_secs(20);
+/// How long each copy of the attach is delayed.
+const DELAY: Duration = Duration::from_secs(20);
 
-fn hold(head: &str) -> Duration {
+fn delay(head: &str) -> Duration {
     let is_attach =
         head.contains("x-acs-action: AttachNetworkInterface") && head.contains("=eni-0001");
-    if is_attach { HOLD } else { Duration::ZERO }
+    if is_attach { DELAY } else { Duration::ZERO }
 }
 
-/// An attach all of whose copies are held up, beside one that is not; its caller hears that it was not applied. How often it was applied
+/// An attach all of whose copies are delayed, beside one that is not; its caller hears that it was not applied. How often it was applied
 /// in the end, and what ENS said to its copies.
-async fn held_up(settings: &[(&str, &str)]) -> (u64, Vec<String>) {
+async fn delayed(settings: &[(&str, &str)]) -> (u64, Vec<String>) {
     let stage = Stage::new(&["i-1", "i-2"], 2).await;
-    let proxy = Proxy::start(&stage.ens.endpoint(), hold).await;
+    let proxy = Proxy::start(&stage.ens.endpoint(), delay).await;
     let through = [("ENS__ENDPOINT", proxy.url.as_str())];
     let replica = stage.replica(&[&through, settings].concat()).await;
     let client = replica.client().await;
@@ -47,7 +47,7 @@ async fn held_up(settings: &[(&str, &str)]) -> (u64, Vec<String>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_later_than_its_validity_is_applied_where_that_is_only_assumed() {
-    let (applied, copies) = held_up(&[("ENS__REQUEST_VALIDITY", "2s")]).await;
+    let (applied, copies) = delayed(&[("ENS__REQUEST_VALIDITY", "2s")]).await;
     assert_eq!(applied, 1, "{copies:?}");
     assert_eq!(copies[0], "ok");
 }
@@ -55,7 +55,7 @@ async fn a_request_later_than_its_validity_is_applied_where_that_is_only_assumed
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn and_refused_by_ens_where_the_validity_is_enforced() {
     let settings = [("ENS__REQUEST_VALIDITY", "12s"), ("ENS__ENFORCE_VALIDITY", "true")];
-    let (applied, copies) = held_up(&settings).await;
+    let (applied, copies) = delayed(&settings).await;
     assert_eq!(applied, 0, "{copies:?}");
     assert_eq!(copies, ["InvalidTimeStamp.Expired"; 3]);
 }

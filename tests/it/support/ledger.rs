@@ -22,7 +22,7 @@ pub(crate) struct Faulty {
     /// The next commit takes effect, its reply is lost, and the ledger stays unreachable.
     loses_reply: Arc<AtomicBool>,
     /// The end of every partition's hold-down.
-    hold_until: Arc<Mutex<Timestamp>>,
+    hold_down_until: Arc<Mutex<Timestamp>>,
     reads: Arc<AtomicU64>,
     calls: Arc<AtomicU64>,
     latency: Duration,
@@ -43,7 +43,7 @@ impl Faulty {
             changes,
             down: Arc::default(),
             loses_reply: Arc::default(),
-            hold_until: Arc::default(),
+            hold_down_until: Arc::default(),
             reads: Arc::default(),
             calls: Arc::default(),
             latency: Duration::ZERO,
@@ -82,13 +82,13 @@ impl Faulty {
     }
 
     /// Starts a hold-down of every partition, for all replicas.
-    pub(crate) fn hold(&self, hold: Duration) {
-        *self.hold_until.lock().unwrap() = self.clock.clock() + hold;
+    pub(crate) fn hold_down(&self, hold_down: Duration) {
+        *self.hold_down_until.lock().unwrap() = self.clock.clock() + hold_down;
     }
 
     fn recovering(&self, partition: Partition) -> Partition {
-        let hold_until = *self.hold_until.lock().unwrap();
-        Partition { hold_down_until: hold_until, ..partition }
+        let hold_down_until = *self.hold_down_until.lock().unwrap();
+        Partition { hold_down_until, ..partition }
     }
 
     /// Deletes everything.

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::authority::Authority;
 
 /// The delay of a request, by its head.
-type Hold = fn(&str) -> Duration;
+type Delay = fn(&str) -> Duration;
 
 /// Delivers each request, even if its sender has left. One request without a body for each
 /// connection.
@@ -28,8 +28,8 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) async fn start(upstream: &str, hold: Hold) -> Self {
-        Self::listen("http", upstream, hold, None).await
+    pub(crate) async fn start(upstream: &str, delay: Delay) -> Self {
+        Self::listen("http", upstream, delay, None).await
     }
 
     /// Terminates TLS with a certificate of this authority, and prefers HTTP/2.
@@ -37,7 +37,7 @@ impl Proxy {
         Self::listen("https", upstream, |_| Duration::ZERO, Some(acceptor(authority))).await
     }
 
-    async fn listen(scheme: &str, upstream: &str, hold: Hold, tls: Option<TlsAcceptor>) -> Self {
+    async fn listen(scheme: &str, upstream: &str, delay: Delay, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let upstream = upstream.trim_start_matches("http://").trim_end_matches('/').to_owned();
@@ -48,12 +48,12 @@ impl Proxy {
                 let (upstream, tls, spoken) = (upstream.clone(), tls.clone(), Arc::clone(&spoken));
                 tasks.spawn(async move {
                     let Some(tls) = tls else {
-                        return deliver(client, upstream, hold).await;
+                        return deliver(client, upstream, delay).await;
                     };
                     let client = tls.accept(client).await.ok()?;
                     let protocol = client.get_ref().1.alpn_protocol().unwrap_or_default();
                     spoken.lock().unwrap().push(String::from_utf8_lossy(protocol).into_owned());
-                    deliver(client, upstream, hold).await
+                    deliver(client, upstream, delay).await
                 });
             }
         }));
@@ -64,14 +64,14 @@ impl Proxy {
 async fn deliver(
     mut client: impl AsyncRead + AsyncWrite + Unpin,
     upstream: String,
-    hold: Hold,
+    delay: Delay,
 ) -> Option<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(client.read_u8().await.ok()?);
     }
     let text = String::from_utf8(head).ok()?;
-    sleep(hold(&text)).await;
+    sleep(delay(&text)).await;
     let text = text.replacen("\r\n", "\r\nconnection: close\r\n", 1);
     let mut server = TcpStream::connect(upstream).await.ok()?;
     server.write_all(text.as_bytes()).await.ok()?;

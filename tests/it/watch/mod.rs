@@ -150,7 +150,7 @@ impl Replica {
         loop {
             match self.execute(command).await {
                 Reply::Reserved { grant, attempt, .. } => {
-                    return Begun { attempt, hold: grant.token };
+                    return Begun { attempt, token: grant.token };
                 }
                 Reply::Granted { stale: true, .. } => {
                     let sent_at = self.store.now(&instance("i-1"));
@@ -178,10 +178,10 @@ impl Replica {
     }
 
     async fn answer(&self, begun: &Begun, answer: SendResult) {
-        let Begun { attempt, hold } = begun;
+        let Begun { attempt, token } = begun;
         self.execute(Command::RecordSendResult {
             attempt: attempt.clone(),
-            grant: *hold,
+            grant: *token,
             answer,
             release: true,
         })
@@ -192,11 +192,14 @@ impl Replica {
         self.answer(begun, SendResult::Accepted { ens_request_id: "R-1".to_owned() }).await;
     }
 
-    async fn settle(&self, name: &str, finding: EniObservation) {
+    async fn settle(&self, name: &str, observation: EniObservation) {
         pass(Duration::from_millis(1)).await;
         let sent_at = self.store.now(&instance("i-1"));
-        self.execute(Command::RecordStatuses { sent_at, findings: vec![(eni(name), finding)] })
-            .await;
+        self.execute(Command::RecordStatuses {
+            sent_at,
+            observations: vec![(eni(name), observation)],
+        })
+        .await;
     }
 
     /// Begun, accepted, and shown InUse by ENS.
@@ -227,7 +230,7 @@ impl Replica {
 /// An attempt under way.
 struct Begun {
     attempt: Box<Attempt>,
-    hold: LockToken,
+    token: LockToken,
 }
 
 fn here(status: ObservedStatus, text: &str) -> EniObservation {

@@ -28,7 +28,7 @@ enum Op {
     Down { replica: usize, down: bool },
 }
 
-fn finding() -> impl Strategy<Value = EniObservation> {
+fn observation() -> impl Strategy<Value = EniObservation> {
     prop_oneof![
         Just(here(ObservedStatus::Attaching, "Attaching")),
         Just(here(ObservedStatus::InUse, "InUse")),
@@ -47,7 +47,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => which.clone().prop_map(Op::Accept),
         1 => which.clone().prop_map(Op::Withdraw),
         1 => which.clone().prop_map(Op::Unanswered),
-        4 => (which.clone(), finding()).prop_map(|(eni, finding)| Op::Settle(eni, finding)),
+        4 => (which.clone(), observation()).prop_map(|(eni, observation)| Op::Settle(eni, observation)),
         2 => (proptest::option::of(which), any::<bool>(), 0..2usize)
             .prop_map(|(eni, follow, replica)| Op::Open { eni, follow, replica }),
         4 => (0..8usize, 1..4usize).prop_map(|(watcher, messages)| Op::Read { watcher, messages }),
@@ -162,7 +162,7 @@ impl Run {
             }
             Op::Withdraw(which) => self.answer(which, SendResult::NoEffect).await,
             Op::Unanswered(which) => self.answer(which, SendResult::NoResponse).await,
-            Op::Settle(which, finding) => self.actor().settle(ENIS[which], finding).await,
+            Op::Settle(which, observation) => self.actor().settle(ENIS[which], observation).await,
             Op::Open { eni: which, follow, replica } => {
                 let eni = which.map(|which| eni(ENIS[which]));
                 let scope = Scope { eni, follow, ..whole() };

@@ -186,7 +186,7 @@ impl LedgerStore for Link {
     async fn confirm(&self, _instance: &InstanceId, _epoch: &str) -> Result<(), LedgerError> {
         let Shared { simulation, .. } = &*self.0;
         tokio::time::sleep(Mutation::idles(&simulation.plan)).await;
-        // Its replicas are not waited for: a failover that loses writes is followed by a hold.
+        // Its replicas are not waited for: a failover that loses writes is followed by a hold-down.
         Ok(())
     }
 

@@ -17,13 +17,13 @@ use futures_util::FutureExt as _;
 use crate::mutation::Mutation;
 use crate::plan::Plan;
 
-/// How long a renewal without a hold closes a partition: only the epoch's text must be another one.
-const NO_HOLD: Duration = Duration::from_micros(1);
+/// How long a renewal without a hold-down closes a partition: only the epoch's text must be another one.
+const NO_HOLD_DOWN: Duration = Duration::from_micros(1);
 
 /// One server. It answers at once; what is slow about it is the network.
 pub(crate) struct Server {
     bounds: Bounds,
-    hold: Duration,
+    hold_down: Duration,
     /// Whatever version a commit was computed from will do.
     blind: bool,
     rates: Rates,
@@ -41,14 +41,14 @@ struct State {
 #[derive(Clone, PartialEq)]
 struct Epoch {
     replication_id: String,
-    hold_until: Timestamp,
+    hold_down_until: Timestamp,
 }
 
 impl Epoch {
     fn partition(&self) -> Partition {
         Partition {
-            epoch: format!("{} {}", self.replication_id, self.hold_until.as_micros()),
-            hold_down_until: self.hold_until,
+            epoch: format!("{} {}", self.replication_id, self.hold_down_until.as_micros()),
+            hold_down_until: self.hold_down_until,
             shared: None,
         }
     }
@@ -74,10 +74,10 @@ impl Server {
         let rates = Rates::new(plan.attach_per_second, plan.describe_per_second).unwrap();
         let replication_id = replication_id();
         let open =
-            Epoch { replication_id: replication_id.clone(), hold_until: Timestamp::default() };
+            Epoch { replication_id: replication_id.clone(), hold_down_until: Timestamp::default() };
         Self {
             bounds: plan.bounds.clone(),
-            hold: Mutation::hold(plan),
+            hold_down: Mutation::hold_down(plan),
             blind: Mutation::compares_nothing(plan),
             rates,
             state: Mutex::new(State {
@@ -98,7 +98,7 @@ impl Server {
     pub(crate) fn promote(&self, replica: Replica) -> Self {
         Self {
             bounds: self.bounds.clone(),
-            hold: self.hold,
+            hold_down: self.hold_down,
             blind: self.blind,
             rates: self.rates,
             state: Mutex::new(State { replication_id: replication_id(), ..replica.0 }),
@@ -118,7 +118,7 @@ impl Server {
     }
 
     /// Its clock is set forward, or back if negative, and the gateways do what they do when they
-    /// see that: epochs are renewed, with a hold where one was not over, and the queues are put
+    /// see that: epochs are renewed, with a hold-down where one was not over, and the queues are put
     /// right.
     pub(crate) fn step_clock(&self, micros: i64) {
         let mut state = self.state.lock().unwrap();
@@ -130,8 +130,9 @@ impl Server {
         let now = state.memory.clock();
         let State { replication_id, epochs, .. } = &mut *state;
         for epoch in epochs.values_mut().filter(|epoch| epoch.replication_id == *replication_id) {
-            let hold = if epoch.hold_until > before { self.hold } else { NO_HOLD };
-            epoch.hold_until = now + hold;
+            let hold_down =
+                if epoch.hold_down_until > before { self.hold_down } else { NO_HOLD_DOWN };
+            epoch.hold_down_until = now + hold_down;
         }
         let due_horizon = self.bounds.due_horizon().max(self.bounds.recovery_hold_down());
         state.memory.repair_queues(due_horizon, self.bounds.reconcile_horizon());
@@ -143,7 +144,7 @@ impl Server {
 
     pub(crate) fn look(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Snapshot {
         let mut state = self.state.lock().unwrap();
-        let partition = state.settle(instance, self.hold);
+        let partition = state.settle(instance, self.hold_down);
         Snapshot { partition, ..state.read(instance, request) }
     }
 
@@ -155,7 +156,7 @@ impl Server {
     pub(crate) fn commit(&self, proposal: &Proposal) -> Commit {
         let mut state = self.state.lock().unwrap();
         let instance = &proposal.instance;
-        let partition = state.settle(instance, self.hold);
+        let partition = state.settle(instance, self.hold_down);
         if proposal.partition.epoch != partition.epoch {
             let found = Snapshot { partition, ..state.read(instance, proposal.request.as_ref()) };
             return Commit { verdict: Verdict::Conflict(Box::new(found)), before: None };
@@ -229,8 +230,8 @@ impl State {
         at_once(self.memory.read(instance, request))
     }
 
-    /// The partition's epoch; one that is missing, or of another server, is renewed with a hold.
-    fn settle(&mut self, instance: &InstanceId, hold: Duration) -> Partition {
+    /// The partition's epoch; one that is missing, or of another server, is renewed with a hold-down.
+    fn settle(&mut self, instance: &InstanceId, hold_down: Duration) -> Partition {
         let index = PartitionId::of(instance).index();
         let current =
             self.epochs.get(&index).filter(|epoch| epoch.replication_id == self.replication_id);
@@ -239,7 +240,7 @@ impl State {
         }
         let epoch = Epoch {
             replication_id: self.replication_id.clone(),
-            hold_until: self.memory.clock() + hold,
+            hold_down_until: self.memory.clock() + hold_down,
         };
         let partition = epoch.partition();
         self.epochs.insert(index, epoch);

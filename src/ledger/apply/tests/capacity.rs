@@ -9,7 +9,7 @@ fn without_an_observation_nothing_is_reserved_and_nothing_is_full() {
     let mut desk = Desk::new();
     assert!(matches!(desk.enter(1, "eni-1", Mode::Reserve), Reply::Granted { stale: true, .. }));
     desk.observe(&[]);
-    assert!(matches!(desk.enter(1, "eni-1", Mode::Reserve), Reply::Reserved { room: 9, .. }));
+    assert!(matches!(desk.enter(1, "eni-1", Mode::Reserve), Reply::Reserved { free_slots: 9, .. }));
 }
 
 #[test]
@@ -38,14 +38,14 @@ fn reservations_and_what_ens_shows_fill_the_instance_together() {
 #[test]
 fn the_primary_counts_only_if_configured() {
     let primary = ObservedEni { primary: true, ..sight("eni-p", ObservedStatus::InUse) };
-    for (count_primary, room) in [(false, 9), (true, 8)] {
+    for (count_primary, free_slots) in [(false, 9), (true, 8)] {
         let mut desk = Desk::new();
         desk.bounds.count_primary = count_primary;
         desk.run(&Command::Observe { sent_at: desk.now, rows: vec![primary.clone()], then: None });
-        let Reply::Reserved { room: left, .. } = desk.enter(1, "eni-1", Mode::Reserve) else {
+        let Reply::Reserved { free_slots: left, .. } = desk.enter(1, "eni-1", Mode::Reserve) else {
             panic!()
         };
-        assert_eq!(left, room);
+        assert_eq!(left, free_slots);
     }
 }
 
@@ -90,7 +90,7 @@ fn an_observation_from_the_future_is_discarded() {
     let here = EniObservation::Here { status: ObservedStatus::InUse, text: "InUse".to_owned() };
     let settle = |sent_at| Command::RecordStatuses {
         sent_at,
-        findings: vec![("eni-1".parse().unwrap(), here.clone())],
+        observations: vec![("eni-1".parse().unwrap(), here.clone())],
     };
     desk.run(&settle(desk.now + hour));
     assert_eq!(desk.state("eni-1"), State::Attaching, "its age is unknown");
@@ -132,7 +132,7 @@ fn an_older_observation_is_discarded_even_when_the_newer_one_is_void() {
 }
 
 #[test]
-fn after_a_hold_only_what_was_seen_since_counts() {
+fn after_a_hold_down_only_what_was_seen_since_counts() {
     let mut desk = Desk::new();
     desk.partition.hold_down_until = desk.now + 10 * SECOND;
     desk.pass(9 * SECOND);
@@ -167,7 +167,7 @@ fn an_observation_of_a_full_instance_is_good_for_longer_each_time_and_a_detach_r
     let mut lives = Vec::new();
     for _ in 0..6 {
         desk.observe(&["eni-a"]);
-        lives.push(desk.record.observation.as_ref().unwrap().good_for.as_secs());
+        lives.push(desk.record.observation.as_ref().unwrap().valid_for.as_secs());
         desk.pass(40 * SECOND);
     }
     assert_eq!(lives, [2, 4, 8, 16, 30, 30]);
@@ -175,7 +175,7 @@ fn an_observation_of_a_full_instance_is_good_for_longer_each_time_and_a_detach_r
     assert_eq!(desk.state("eni-a"), State::Detached);
     assert!(desk.record.observation.as_ref().unwrap().is_invalidated());
     desk.observe(&["eni-b"]);
-    assert_eq!(desk.record.observation.as_ref().unwrap().good_for.as_secs(), 2);
+    assert_eq!(desk.record.observation.as_ref().unwrap().valid_for.as_secs(), 2);
 }
 
 /// It is valid longer to refuse by. A slot that becomes free may since have been taken externally.
@@ -190,7 +190,7 @@ fn an_observation_of_a_full_instance_permits_no_send_after_its_first_seconds() {
         desk.observe(&[]);
     }
     let observation = desk.record.observation.clone().unwrap();
-    assert!(observation.good_for >= 8 * SECOND, "{observation:?}");
+    assert!(observation.valid_for >= 8 * SECOND, "{observation:?}");
     let mut resent = desk.clone();
     resent.pass(SECOND);
     assert!(resent.settle("eni-1", free()).may_be_resent());

@@ -59,7 +59,7 @@ fn an_attempt_under_way_is_due_now_and_ends() {
         desk.accept(1, "eni-1");
         desk.reserve(2, "eni-2");
         desk.set_back(HOUR, noticed);
-        desk.run(&Command::RecordStatuses { sent_at: desk.now, findings: Vec::new() });
+        desk.run(&Command::RecordStatuses { sent_at: desk.now, observations: Vec::new() });
         for eni in ["eni-1", "eni-2"] {
             assert!(desk.attempt(eni).state.due_at().unwrap() <= desk.now, "{eni} {noticed}");
         }

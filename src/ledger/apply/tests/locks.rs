@@ -65,7 +65,7 @@ fn a_place_in_the_queue_dies_without_polls_and_a_lease_without_release() {
     let Reply::Granted { grant: second, .. } = desk.enter(4, "eni-4", Mode::Enqueue) else {
         panic!()
     };
-    assert!(second.token.fence > first.token.fence);
+    assert!(second.token.fencing_token > first.token.fencing_token);
 }
 
 #[test]
@@ -85,19 +85,19 @@ fn asking_takes_nothing() {
 }
 
 #[test]
-fn another_epoch_clears_lock_and_queue_and_grants_nothing_during_the_hold() {
+fn another_epoch_clears_lock_and_queue_and_grants_nothing_during_the_hold_down() {
     let mut desk = Desk::new();
     let sent = desk.reserve(1, "eni-1");
     desk.enter(2, "eni-2", Mode::Enqueue);
-    let hold_until = desk.now + desk.bounds.recovery_hold_down();
-    desk.begin_epoch(hold_until);
+    let hold_down_until = desk.now + desk.bounds.recovery_hold_down();
+    desk.begin_epoch(hold_down_until);
     for reach in [Mode::Query, Mode::Reserve] {
-        assert_eq!(desk.enter(2, "eni-2", reach), Reply::Recovering(hold_until));
+        assert_eq!(desk.enter(2, "eni-2", reach), Reply::Recovering(hold_down_until));
     }
     assert_eq!((&desk.record.lock, desk.record.queue.len()), (&None, 0));
     desk.answer(&sent, SendResult::Accepted { ens_request_id: "E-1".to_owned() });
     assert_eq!(desk.state("eni-1"), State::Attaching, "an attempt in flight continues");
-    desk.now = hold_until;
+    desk.now = hold_down_until;
     assert!(matches!(desk.enter(2, "eni-2", Mode::Reserve), Reply::Granted { stale: true, .. }));
 }
 
@@ -110,7 +110,7 @@ fn after_a_new_epoch_an_attempt_without_a_response_is_not_sent_again() {
         let available = EniObservation::Available { text: "Available".to_owned() };
         desk.run(&Command::RecordStatuses {
             sent_at: desk.now,
-            findings: vec![("eni-1".parse().unwrap(), available)],
+            observations: vec![("eni-1".parse().unwrap(), available)],
         })
     };
     desk.pass(desk.bounds.lag + Duration::from_secs(1));
@@ -146,7 +146,7 @@ fn after_a_loss_new_revisions_exceed_those_an_old_primary_may_still_give() {
     desk.pass(Duration::from_secs(3));
     desk.run(&Command::RecordStatuses {
         sent_at: desk.now,
-        findings: vec![(id("eni-2"), EniObservation::Unclear { text: String::new() })],
+        observations: vec![(id("eni-2"), EniObservation::Unclear { text: String::new() })],
     });
     let old_primary_ends = desk.now + desk.bounds.failover_window;
     for eni in ["eni-1", "eni-2"] {

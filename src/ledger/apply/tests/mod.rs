@@ -162,17 +162,17 @@ impl Desk {
         }
     }
 
-    pub(super) fn settle(&mut self, eni: &str, finding: EniObservation) -> Attempt {
-        self.settle_as_of(self.now, eni, finding)
+    pub(super) fn settle(&mut self, eni: &str, observation: EniObservation) -> Attempt {
+        self.settle_as_of(self.now, eni, observation)
     }
 
     pub(super) fn settle_as_of(
         &mut self,
         sent_at: Timestamp,
         eni: &str,
-        finding: EniObservation,
+        observation: EniObservation,
     ) -> Attempt {
-        self.run(&Command::RecordStatuses { sent_at, findings: vec![(id(eni), finding)] });
+        self.run(&Command::RecordStatuses { sent_at, observations: vec![(id(eni), observation)] });
         self.attempt(eni)
     }
 

@@ -20,7 +20,7 @@ fn an_unanswered_send_is_verified_after_the_lag_and_sent_again_only_when_seen_fr
     assert!(desk.settle("eni-1", free()).may_be_resent());
     let Reply::Reserved { attempt, .. } = desk.resend(2, uid, "eni-1") else { panic!() };
     assert_eq!(attempt.sends.len(), 2);
-    assert_eq!(desk.resend(2, uid, "eni-1"), Reply::NotFound, "one resend for one look");
+    assert_eq!(desk.resend(2, uid, "eni-1"), Reply::NotFound, "one resend for one describe");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_refusal_for_the_status_is_settled_by_what_ens_shows_after_the_lag() {
     let elsewhere =
         EniObservation::Elsewhere { instance: "i-2".parse().unwrap(), text: "InUse".to_owned() };
     let unclear = |text: &str| EniObservation::Unclear { text: text.to_owned() };
-    for (finding, at_once, after_lag) in [
+    for (observation, at_once, after_lag) in [
         (here(ObservedStatus::InUse), State::Attached, State::Attached),
         (here(ObservedStatus::Attaching), State::Attaching, State::Attaching),
         (here(ObservedStatus::Detaching), State::Verifying, State::Failed),
@@ -103,8 +103,8 @@ fn a_refusal_for_the_status_is_settled_by_what_ens_shows_after_the_lag() {
         assert_eq!(desk.attempt("eni-1").state.due_at(), Some(desk.now), "read at once");
         for (pause, state) in [(SECOND / 10, at_once), (10 * SECOND, after_lag)] {
             desk.pass(pause);
-            let shown = desk.settle("eni-1", finding.clone()).state.kind();
-            assert_eq!(shown, state, "{finding:?}");
+            let shown = desk.settle("eni-1", observation.clone()).state.kind();
+            assert_eq!(shown, state, "{observation:?}");
         }
         if after_lag == State::Failed {
             assert_eq!(desk.error("eni-1"), Reason::EniNotAvailable);
@@ -157,28 +157,28 @@ fn a_refusal_by_an_unknown_code_is_settled_by_the_whole_grace_and_not_sent_again
 
 /// A resend that the ledger lost may still be applied, and is not in the record.
 #[test]
-fn in_a_hold_nothing_is_settled_as_not_applied() {
+fn in_a_hold_down_nothing_is_settled_as_not_applied() {
     let mut desk = Desk::new();
     let sent = desk.reserve(1, "eni-1");
     desk.answer(&sent, SendResult::NoResponse);
-    let hold = desk.bounds.recovery_hold_down();
-    desk.begin_epoch(desk.now + hold);
-    desk.pass(hold - SECOND);
+    let hold_down = desk.bounds.recovery_hold_down();
+    desk.begin_epoch(desk.now + hold_down);
+    desk.pass(hold_down - SECOND);
     assert_eq!(desk.settle("eni-1", free()).state.kind(), State::Verifying);
     let before_its_end = desk.now;
     desk.pass(2 * SECOND);
     let as_it_was = desk.settle_as_of(before_its_end + SECOND / 2, "eni-1", free());
-    assert_eq!(as_it_was.state.kind(), State::Verifying, "sent in the hold");
+    assert_eq!(as_it_was.state.kind(), State::Verifying, "sent in the hold_down");
     assert_eq!(desk.settle("eni-1", free()).state.kind(), State::Verifying, "its grace restarted");
     desk.pass(40 * SECOND);
     assert_eq!(desk.settle("eni-1", free()).state.kind(), State::Failed);
 
     let mut refused = Desk::new();
     let sent = refused.reserve(1, "eni-1");
-    refused.begin_epoch(refused.now + hold);
+    refused.begin_epoch(refused.now + hold_down);
     refused.answer(&sent, SendResult::Refused(refusal(Reason::InstanceNotStopped)));
     assert_eq!(refused.state("eni-1"), State::Verifying, "another copy may be lost");
-    refused.pass(hold + SECOND);
+    refused.pass(hold_down + SECOND);
     refused.settle("eni-1", free());
     assert_eq!(refused.error("eni-1"), Reason::InstanceNotStopped);
 }

@@ -72,10 +72,10 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
                 _ => SendResult::NoResponse,
             };
             let lock = desk.record.lock.as_ref();
-            let grant = lock
-                .map_or(LockToken { ticket: ticket(0), fence: desk.record.fence }, |lock| {
-                    LockToken { ticket: lock.ticket, fence: lock.fence }
-                });
+            let grant = lock.map_or(
+                LockToken { ticket: ticket(0), fencing_token: desk.record.fencing_token },
+                |lock| LockToken { ticket: lock.ticket, fencing_token: lock.fencing_token },
+            );
             desk.run(&Command::RecordSendResult {
                 attempt: Box::new(attempt),
                 grant,
@@ -84,7 +84,7 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
             });
         }
         Act::Settle(eni, what, ago) => {
-            let finding = match what {
+            let observation = match what {
                 0 => free(),
                 1 => here(ObservedStatus::InUse),
                 2 => here(ObservedStatus::Attaching),
@@ -100,7 +100,7 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
             let sent_at = desk.now - Duration::from_millis(ago);
             desk.run(&Command::RecordStatuses {
                 sent_at,
-                findings: vec![(id(&name(eni)), finding)],
+                observations: vec![(id(&name(eni)), observation)],
             });
         }
         Act::Observe(enis, ago) => {
@@ -118,10 +118,11 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
         Act::Leave(who) => {
             desk.run(&Command::Release { ticket: ticket(who) });
         }
-        Act::Lose(hold) => {
-            let hold_until = if hold { desk.now + 5 * SECOND } else { Timestamp::default() };
+        Act::Lose(hold_down) => {
+            let hold_down_until =
+                if hold_down { desk.now + 5 * SECOND } else { Timestamp::default() };
             let epoch = format!("{}", desk.now.as_micros());
-            desk.partition = Partition { epoch, hold_down_until: hold_until, shared: None };
+            desk.partition = Partition { epoch, hold_down_until, shared: None };
         }
     }
 }

@@ -187,7 +187,10 @@ fn a_record_lives_as_long_as_it_says_something() {
 fn what_was_claimed_and_is_gone_loses_its_place() {
     let mut desk = Desk::new();
     let settle = |desk: &mut Desk, eni: &str| {
-        desk.run(&Command::RecordStatuses { sent_at: desk.now, findings: vec![(id(eni), free())] });
+        desk.run(&Command::RecordStatuses {
+            sent_at: desk.now,
+            observations: vec![(id(eni), free())],
+        });
         desk.last.clone().unwrap()
     };
     let step = settle(&mut desk, "eni-1");

@@ -82,15 +82,15 @@ fn in_use_is_believed_one_lag_after_the_send_where_the_eni_was_here_before() {
 fn elsewhere_and_missing_fail_only_after_the_grace() {
     let elsewhere =
         EniObservation::Elsewhere { instance: "i-2".parse().unwrap(), text: "InUse".to_owned() };
-    for (finding, reason) in
+    for (observation, reason) in
         [(elsewhere, Reason::EniNotAvailable), (EniObservation::Missing, Reason::EniNotFound)]
     {
         let mut desk = Desk::new();
         desk.accept(1, "eni-1");
         desk.pass(5 * SECOND);
-        assert_eq!(desk.settle("eni-1", finding.clone()).state.kind(), State::Attaching);
+        assert_eq!(desk.settle("eni-1", observation.clone()).state.kind(), State::Attaching);
         desk.pass(6 * SECOND);
-        desk.settle("eni-1", finding);
+        desk.settle("eni-1", observation);
         assert_eq!(desk.error("eni-1"), reason);
     }
 }
@@ -134,7 +134,7 @@ fn attached_becomes_detaching_and_detached_and_nothing_else() {
 }
 
 #[test]
-fn looks_fall_on_whole_seconds_and_come_less_often() {
+fn polls_fall_on_whole_seconds_and_come_less_often() {
     let mut desk = Desk::new();
     desk.pass(Duration::from_micros(123_456));
     desk.accept(1, "eni-1");
@@ -216,14 +216,16 @@ fn an_attached_eni_that_is_shown_elsewhere_or_not_at_all_is_in_doubt() {
     let elsewhere =
         EniObservation::Elsewhere { instance: "i-2".parse().unwrap(), text: "InUse".to_owned() };
     let unclear = EniObservation::Unclear { text: "Attaching".to_owned() };
-    for finding in [elsewhere, EniObservation::Missing, unclear, here(ObservedStatus::Attaching)] {
+    for observation in
+        [elsewhere, EniObservation::Missing, unclear, here(ObservedStatus::Attaching)]
+    {
         let mut desk = Desk::new();
         desk.accept(1, "eni-1");
         desk.pass(SECOND);
         desk.settle("eni-1", here(ObservedStatus::InUse));
         desk.pass(SECOND);
-        desk.settle("eni-1", finding.clone());
+        desk.settle("eni-1", observation.clone());
         let reply = desk.enter(2, "eni-1", Mode::Query);
-        assert!(matches!(reply, Reply::Unconfirmed { .. }), "{finding:?}: {reply:?}");
+        assert!(matches!(reply, Reply::Unconfirmed { .. }), "{observation:?}: {reply:?}");
     }
 }

@@ -15,7 +15,7 @@ fn grow(value: &mut Value, is_map: bool) {
                     "attempts" | "recently_confirmed" | "metadata" | "requests"
                 ) && !is_map;
                 // Durations and pairs are values, not objects.
-                if !matches!(name.as_str(), "good_for" | "retry_after") {
+                if !matches!(name.as_str(), "valid_for" | "retry_after") {
                     grow(value, map);
                 }
             }
@@ -101,10 +101,10 @@ fn fields_of_a_newer_version_are_kept_at_every_level() {
     let former =
         grown(&serde_json::to_value(&attempt.state.in_flight().unwrap().superseded).unwrap());
     let levels = grown(&serde_json::to_value(&attempt).unwrap()) - former;
-    let hold = LockToken { ticket: grant.ticket, fence: grant.fence };
+    let token = LockToken { ticket: grant.ticket, fencing_token: grant.fencing_token };
     desk.run(&Command::RecordSendResult {
         attempt: Box::new(attempt),
-        grant: hold,
+        grant: token,
         answer: SendResult::Accepted { ens_request_id: "E-2".to_owned() },
         release: true,
     });
@@ -153,7 +153,7 @@ fn an_attempt_in_a_new_state_keeps_its_slot_and_is_left_alone() {
     let mut desk = with_new_variants();
     let before = desk.attempt("eni-conflict");
     assert_eq!((before.state.kind(), before.is_reserved()), (State::Unknown, true));
-    for finding in [
+    for observation in [
         here(ObservedStatus::InUse),
         here(ObservedStatus::Detaching),
         free(),
@@ -162,7 +162,7 @@ fn an_attempt_in_a_new_state_keeps_its_slot_and_is_left_alone() {
         EniObservation::Unclear { text: String::new() },
     ] {
         desk.pass(60 * SECOND);
-        assert_eq!(desk.settle("eni-conflict", finding.clone()), before, "{finding:?}");
+        assert_eq!(desk.settle("eni-conflict", observation.clone()), before, "{observation:?}");
         assert_eq!(desk.last.as_ref().unwrap().effects.due.get(&id("eni-conflict")), None);
     }
     desk.pass(SECOND);

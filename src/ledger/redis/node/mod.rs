@@ -105,7 +105,7 @@ impl Node {
 
     /// How the server is. It knows nothing of recovery.
     pub(super) fn health(&self) -> Health {
-        let preflight = self.preflight.findings().clone();
+        let preflight = self.preflight.result().clone();
         let mut warnings = preflight.warnings;
         warnings.extend(self.changes.warnings());
         warnings.extend(self.epochs.warning());

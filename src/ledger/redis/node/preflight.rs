@@ -21,19 +21,19 @@ use super::assignment::Assignment;
 pub(in super::super) struct Preflight {
     shared: Arc<Shared>,
     assignment: Assignment,
-    found: Mutex<Findings>,
+    found: Mutex<PreflightResult>,
 }
 
 /// The result of an inspection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(in super::super) struct Findings {
+pub(in super::super) struct PreflightResult {
     /// Why the server must not be used.
     pub(in super::super) errors: Vec<String>,
     /// Guarantees that it does not give.
     pub(in super::super) warnings: Vec<String>,
 }
 
-impl Findings {
+impl PreflightResult {
     fn error(why: String) -> Self {
         let (errors, warnings) = (vec![why], Vec::new());
         Self { errors, warnings }
@@ -60,13 +60,13 @@ impl Preflight {
     }
 
     /// The latest result.
-    pub(super) fn findings(&self) -> MutexGuard<'_, Findings> {
+    pub(super) fn result(&self) -> MutexGuard<'_, PreflightResult> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Replaces the latest result, and logs new problems.
-    pub(super) fn record(&self, found: Findings) {
-        let mut known = self.findings();
+    pub(super) fn record(&self, found: PreflightResult) {
+        let mut known = self.result();
         if *known != found {
             for what in &found.errors {
                 warn!(what, "the ledger is misconfigured");
@@ -82,7 +82,7 @@ impl Preflight {
     pub(in super::super) async fn inspect(
         &self,
         connection: &MultiplexedConnection,
-    ) -> RedisResult<Findings> {
+    ) -> RedisResult<PreflightResult> {
         let info: String = cmd("INFO").query_async(&mut connection.clone()).await?;
         // Many managed services refuse this. The setting is then unknown.
         let limits: HashMap<String, String> = cmd("CONFIG")
@@ -123,9 +123,9 @@ impl Preflight {
     }
 }
 
-fn evaluate(info: &str, limits: &HashMap<String, String>, sync_replicas: usize) -> Findings {
+fn evaluate(info: &str, limits: &HashMap<String, String>, sync_replicas: usize) -> PreflightResult {
     let field = |name: &str| field(info, name).unwrap_or_default();
-    let mut found = Findings::default();
+    let mut found = PreflightResult::default();
 
     let version = field("redis_version");
     let is_valkey = field("server_name") == "valkey" || !field("valkey_version").is_empty();

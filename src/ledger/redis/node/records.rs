@@ -100,7 +100,7 @@ impl Node {
                 let found = self.ensure_current(partition, &keys, found).await?;
                 Ok(Verdict::Conflict(Box::new(snapshot(found, proposal.request.is_some())?)))
             }
-            ScriptReply::Attended(..) => {
+            ScriptReply::Registered(..) => {
                 Err(LedgerError::outcome_unknown("the commit script gave an unexpected answer"))
             }
         }
@@ -135,16 +135,16 @@ impl Node {
     /// Nothing is granted by a server that might forget it, nor under other settings than those of
     /// the other replicas.
     fn refuse_misconfigured(&self, proposal: &Proposal) -> Result<(), LedgerError> {
-        if let Some(why) = self.preflight.findings().errors.first() {
+        if let Some(why) = self.preflight.result().errors.first() {
             return Err(LedgerError::misconfigured(why.clone()));
         }
         let Some(epoch) = Epoch::parse(&proposal.partition.epoch) else {
             // The commit finds what there is.
             return Ok(());
         };
-        match (epoch.disagreement(), epoch.agreement) {
+        match (epoch.version_conflict(), epoch.shared_settings) {
             (Some(why), _) => Err(LedgerError::misconfigured(why)),
-            (None, Some(shared)) if !shared.covers(&self.shared.settings.agreement) => {
+            (None, Some(shared)) if !shared.covers(&self.shared.settings.shared_settings) => {
                 Err(LedgerError::not_applied(
                     "this replica's settings are not shared with the others yet",
                 ))

@@ -19,7 +19,7 @@ use crate::ledger::redis::errors::{describe, is_refusal};
 use crate::ledger::redis::settings::Servers;
 
 use super::backoff::Backoff;
-use super::preflight::Findings;
+use super::preflight::PreflightResult;
 use super::replica_waiter::ReplicaWaiter;
 use super::{Node, Operation};
 
@@ -84,14 +84,14 @@ impl Node {
     fn mark_unconnected(&self, error: &RedisError, failure: String) {
         // A node of a cluster was taken for a server of its own.
         let moved = error.kind() == ErrorKind::Server(ServerErrorKind::Moved);
-        let findings = if moved && !matches!(self.shared.settings.servers, Servers::Cluster(_)) {
-            Findings::misplaced()
+        let found = if moved && !matches!(self.shared.settings.servers, Servers::Cluster(_)) {
+            PreflightResult::misplaced()
         } else if is_refusal(error) {
-            Findings::refused(&failure)
+            PreflightResult::refused(&failure)
         } else {
             return self.connection.mark_lost(failure);
         };
-        self.preflight.record(findings);
+        self.preflight.record(found);
         self.connection.mark_refused(failure);
     }
 
@@ -110,7 +110,7 @@ impl Node {
         Ok(connection)
     }
 
-    async fn inspect(&self, connection: &MultiplexedConnection) -> RedisResult<Findings> {
+    async fn inspect(&self, connection: &MultiplexedConnection) -> RedisResult<PreflightResult> {
         let found = self.preflight.inspect(connection).await?;
         self.epochs.check_all(connection).await?;
         Ok(found)
@@ -141,7 +141,7 @@ impl Node {
     async fn repeat_preflight(&self) -> Result<(), LedgerError> {
         let inspected = self.connection.call(Operation::Preflight, |connection| async move {
             match self.inspect(&connection).await {
-                Err(error) if is_refusal(&error) => Ok(Findings::refused(&describe(&error))),
+                Err(error) if is_refusal(&error) => Ok(PreflightResult::refused(&describe(&error))),
                 inspected => inspected,
             }
         });
@@ -175,7 +175,7 @@ impl Node {
             current => current?,
         };
         let reported = self.connection.call(Operation::Renew, |connection| async move {
-            self.epochs.mark_primary_seen(&connection, partition).await?;
+            self.epochs.record_primary_seen(&connection, partition).await?;
             self.epochs.register_replica(&connection).await
         });
         reported.await?;

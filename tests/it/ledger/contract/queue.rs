@@ -199,8 +199,8 @@ pub(crate) async fn what_is_due_without_a_record_is_claimed_and_no_more(
     }
     let ledger = ledger(other);
     let sent_at = other.now(&instance(1)) - Duration::from_millis(50);
-    let findings = vec![(eni(1), EniObservation::Unclear { text: String::new() })];
-    ledger.execute(&instance(1), &Command::RecordStatuses { sent_at, findings }).await.unwrap();
+    let observations = vec![(eni(1), EniObservation::Unclear { text: String::new() })];
+    ledger.execute(&instance(1), &Command::RecordStatuses { sent_at, observations }).await.unwrap();
     let observe =
         Command::Observe { sent_at, rows: Vec::new(), then: Some(Box::new(Command::Reconcile)) };
     ledger.execute(&instance(2), &observe).await.unwrap();

@@ -130,7 +130,7 @@ pub(crate) async fn calls_that_send_nothing_leave_nothing_behind(
     let attached = async || {
         let settle = Command::RecordStatuses {
             sent_at: one.now(&id) - Duration::from_millis(5),
-            findings: vec![(eni(1), in_use.clone())],
+            observations: vec![(eni(1), in_use.clone())],
         };
         let record = ledger.execute(&id, &settle).await.unwrap().record;
         record.attempts[&eni(1)].state.kind() == State::Attached

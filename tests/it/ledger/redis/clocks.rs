@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eni_gateway::ledger::{ClockSteps, Effects, LedgerStore};
 
-use super::{HOLD, connected, instance, put, record, settings, until};
+use super::{HOLD_DOWN, connected, instance, put, record, settings, until};
 use crate::ledger::contract::{conflict, proposal};
 use crate::support::redis::Server;
 
@@ -65,9 +65,9 @@ async fn what_was_due_by_another_clock_is_due_now() {
     .await;
 }
 
-/// A hold that is under way ends neither sooner nor an hour later.
+/// A hold-down that is under way ends neither sooner nor an hour later.
 #[tokio::test]
-async fn a_hold_goes_on_over_a_step_of_the_clock() {
+async fn a_hold_down_goes_on_over_a_step_of_the_clock() {
     for ahead in [-3600, 3600] {
         let server = Server::with_clock().await;
         let mut old = settings(&server);
@@ -78,7 +78,7 @@ async fn a_hold_goes_on_over_a_step_of_the_clock() {
         until("seen", async || ledger.health().clock_steps != ClockSteps::default()).await;
         let found = ledger.read(&instance(1), None).await.unwrap();
         assert!(found.partition.hold_down_until > found.now, "{ahead}");
-        assert!(found.partition.hold_down_until.since(found.now) <= HOLD, "{ahead}");
+        assert!(found.partition.hold_down_until.since(found.now) <= HOLD_DOWN, "{ahead}");
         until("open", async || ledger.health().recovering == 0).await;
     }
 }

@@ -6,12 +6,12 @@ use eni_gateway::ledger::redis::{InitError, init};
 use eni_gateway::ledger::{Effects, LedgerStore, Redis};
 use eni_gateway::model::Timestamp;
 
-use super::{HOLD, connected, instance, put, record, settings, start, until};
+use super::{HOLD_DOWN, connected, instance, put, record, settings, start, until};
 use crate::ledger::contract::{conflict, proposal};
 use crate::support::redis::Server;
 
 /// How long the partition of an instance stays closed.
-async fn hold(ledger: &Redis, number: usize) -> Duration {
+async fn hold_down(ledger: &Redis, number: usize) -> Duration {
     let found = ledger.read(&instance(number), None).await.unwrap();
     found.partition.hold_down_until.since(found.now)
 }
@@ -23,7 +23,7 @@ async fn a_fresh_ledger_is_open_at_once() {
         tokio::join!(connected(settings(&server)), connected(settings(&server)));
     for ledger in [&one, &other] {
         for number in 0..100 {
-            assert_eq!(hold(ledger, number).await, Duration::ZERO);
+            assert_eq!(hold_down(ledger, number).await, Duration::ZERO);
         }
         assert_eq!(ledger.health().recovering, 0);
     }
@@ -36,10 +36,10 @@ async fn an_empty_ledger_that_nobody_called_new_recovers() {
     old.fresh = false;
     let (_guard, ledger) = connected(old).await;
     assert_eq!(ledger.health().recovering, 64);
-    assert!(hold(&ledger, 1).await > HOLD / 2);
+    assert!(hold_down(&ledger, 1).await > HOLD_DOWN / 2);
     put(&ledger, &instance(1), record(1), Effects::default()).await;
-    until("the hold ends", async || ledger.health().recovering == 0).await;
-    assert_eq!(hold(&ledger, 1).await, Duration::ZERO);
+    until("the hold_down ends", async || ledger.health().recovering == 0).await;
+    assert_eq!(hold_down(&ledger, 1).await, Duration::ZERO);
 }
 
 #[tokio::test]
@@ -97,14 +97,14 @@ async fn a_restart_closes_every_partition_even_with_all_its_data() {
     assert_eq!(
         other.read(&instance(1), None).await.unwrap().partition,
         found.partition,
-        "one hold for all"
+        "one hold_down for all"
     );
 
     let mut stale = proposal(&instance(1), &before, record(2), Effects::default());
     stale.now = found.now;
     assert_eq!(conflict(one.commit(&stale).await.unwrap()).partition, found.partition);
 
-    // Another restart within the hold: it begins anew.
+    // Another restart within the hold-down: it begins anew.
     server.restart().await;
     until("seen again", async || {
         one.read(&instance(1), None)
@@ -165,7 +165,7 @@ async fn one_missing_epoch_closes_its_partition() {
 }
 
 #[tokio::test]
-async fn the_hold_runs_by_the_servers_clock() {
+async fn the_hold_down_runs_by_the_servers_clock() {
     let server = Server::start().await;
     let mut old = settings(&server);
     old.fresh = false;
@@ -178,7 +178,7 @@ async fn the_hold_runs_by_the_servers_clock() {
     let before = time().await;
     let rest =
         ledger.read(&instance(1), None).await.unwrap().partition.hold_down_until.since(before);
-    assert!(rest <= HOLD && rest > Duration::ZERO);
+    assert!(rest <= HOLD_DOWN && rest > Duration::ZERO);
     let (before, now, after) = (time().await, ledger.now(&instance(1)), time().await);
     let off = before.since(now).max(now.since(after));
     assert!(off < Duration::from_millis(100), "{off:?}");

@@ -26,15 +26,15 @@ use super::contract::{contract, entry, instance, put, record, request};
 use crate::support::redis::Server;
 
 /// Longer than anything takes here that must be seen within it, and short enough to wait for.
-const HOLD: Duration = Duration::from_secs(6);
+const HOLD_DOWN: Duration = Duration::from_secs(6);
 
-/// Bounds with this hold.
-fn holding(hold: Duration) -> SharedBounds {
+/// Bounds with this hold-down.
+fn holding(hold_down: Duration) -> SharedBounds {
     SharedBounds {
         lag: Duration::ZERO,
         validity: Duration::ZERO,
         lease: Duration::ZERO,
-        failover_window: hold,
+        failover_window: hold_down,
         ..Bounds::default().shared()
     }
 }
@@ -46,7 +46,7 @@ fn settings(server: &Server) -> RedisSettings {
 fn settings_of(servers: Servers) -> RedisSettings {
     let mut settings = RedisSettings::new(servers);
     settings.rates = Rates::new(50.0, 100.0).unwrap();
-    settings.agreement.bounds = holding(HOLD);
+    settings.shared_settings.bounds = holding(HOLD_DOWN);
     settings.fresh = true;
     settings
 }

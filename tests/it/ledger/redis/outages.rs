@@ -164,9 +164,9 @@ async fn a_stale_epoch_is_renewed_over_a_slow_link() {
         let mut slow =
             settings_of(Servers::One(ServerAddr::Tcp("127.0.0.1".to_owned(), link.port())));
         slow.sync_replicas = sync_replicas;
-        slow.agreement.synced = sync_replicas > 0;
+        slow.shared_settings.synced = sync_replicas > 0;
         slow.response_timeout = Duration::from_millis(700);
-        slow.agreement.bounds = holding(Duration::from_secs(3_600));
+        slow.shared_settings.bounds = holding(Duration::from_secs(3_600));
         let (_guard, ledger) = connected(slow).await;
         // Another replication id: the server restarted, as far as anybody can tell.
         server.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await;

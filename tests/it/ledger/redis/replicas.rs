@@ -13,7 +13,7 @@ use crate::support::redis::sentinels::Watched;
 fn synced(servers: Servers, replicas: usize) -> RedisSettings {
     let mut settings = settings_of(servers);
     settings.sync_replicas = replicas;
-    settings.agreement.synced = true;
+    settings.shared_settings.synced = true;
     settings
 }
 
@@ -46,7 +46,7 @@ async fn in_use(watched: &Watched) {
 async fn a_primary_that_restarts_with_what_it_had_saved_is_no_failover() {
     let mut watched = Watched::start().await;
     let mut settings = synced(watched.places(), 2);
-    settings.agreement.bounds = holding(Duration::from_secs(600));
+    settings.shared_settings.bounds = holding(Duration::from_secs(600));
     let (_guard, ledger) = connected(settings).await;
     put(&ledger, &instance(1), record(1), Effects::default()).await;
     in_use(&watched).await;
@@ -102,10 +102,10 @@ async fn many_share_one_wait_and_nobody_is_told_before_the_replicas_have_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failover_needs_no_hold_and_loses_nothing_that_was_confirmed() {
+async fn a_failover_needs_no_hold_down_and_loses_nothing_that_was_confirmed() {
     let mut watched = Watched::start().await;
     let mut settings = synced(watched.places(), 1);
-    settings.agreement.bounds = holding(Duration::from_secs(600));
+    settings.shared_settings.bounds = holding(Duration::from_secs(600));
     let (_guard, ledger) = connected(settings.clone()).await;
     put(&ledger, &instance(1), record(7), Effects::default()).await;
     in_use(&watched).await;
@@ -147,9 +147,9 @@ async fn replicas_that_are_not_there_and_ones_that_are_not_waited_for_are_said()
     }
 }
 
-/// What a replica that does not wait has written may be lost: a failover needs its hold while there is one.
+/// What a replica that does not wait has written may be lost: a failover needs its hold-down while there is one.
 #[tokio::test]
-async fn while_one_replica_does_not_wait_a_failover_needs_its_hold() {
+async fn while_one_replica_does_not_wait_a_failover_needs_its_hold_down() {
     let server = Server::start().await;
     let waits_not = settings(&server);
     let (_other, waiting) = connected(synced(Servers::One(server.place()), 1)).await;

@@ -23,7 +23,7 @@ async fn the_contract_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failover_is_followed_and_closes_every_partition_for_a_hold() {
+async fn a_failover_is_followed_and_closes_every_partition_for_a_hold_down() {
     let mut watched = Watched::start().await;
     let (_guard, ledger) = connected(settings_of(watched.places())).await;
     put(&ledger, &instance(1), record(1), Effects::default()).await;

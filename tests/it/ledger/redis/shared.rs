@@ -16,13 +16,13 @@ async fn while_replicas_differ_the_safer_of_each_setting_is_in_force() {
     let server = Server::start().await;
     let one = settings(&server);
     let mut two = one.clone();
-    two.agreement.bounds.lag = Duration::from_secs(1);
-    two.agreement.bounds.limit = 15;
+    two.shared_settings.bounds.lag = Duration::from_secs(1);
+    two.shared_settings.bounds.limit = 15;
     let (old, first) = connected(one.clone()).await;
-    assert_eq!(shared(&first).await, one.agreement.bounds);
+    assert_eq!(shared(&first).await, one.shared_settings.bounds);
     let before = first.read(&instance(1), None).await.unwrap().partition;
     let (_new, second) = connected(two.clone()).await;
-    let safer = one.agreement.bounds.join(two.agreement.bounds);
+    let safer = one.shared_settings.bounds.join(two.shared_settings.bounds);
     assert_eq!((safer.limit, safer.lag), (10, Duration::from_secs(1)));
     for ledger in [&first, &second] {
         assert_eq!(shared(ledger).await, safer);
@@ -45,7 +45,7 @@ async fn while_replicas_differ_the_safer_of_each_setting_is_in_force() {
     drop(old);
     drop(first);
     let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
-    while shared(&second).await != two.agreement.bounds {
+    while shared(&second).await != two.shared_settings.bounds {
         assert!(tokio::time::Instant::now() < deadline, "{:?}", shared(&second).await);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -55,13 +55,13 @@ async fn while_replicas_differ_the_safer_of_each_setting_is_in_force() {
     .await;
 }
 
-/// With the settings that are in force, though the replica that finds the loss has a shorter hold itself.
+/// With the settings that are in force, though the replica that finds the loss has a shorter hold-down itself.
 #[tokio::test]
-async fn the_hold_after_a_loss_is_that_of_the_longest_bounds() {
+async fn the_hold_down_after_a_loss_is_that_of_the_longest_bounds() {
     let mut server = Server::start().await;
     let short = settings(&server);
     let mut long = short.clone();
-    long.agreement.bounds.lag = Duration::from_secs(600);
+    long.shared_settings.bounds.lag = Duration::from_secs(600);
     let (_short, ledger) = connected(short).await;
     let (gone, other) = connected(long).await;
     until("shared", async || shared(&ledger).await.lag == Duration::from_secs(600)).await;

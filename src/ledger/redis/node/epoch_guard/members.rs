@@ -24,7 +24,7 @@ impl EpochGuard {
         let Some(partition) = self.assignment.first_partition() else {
             return Ok(());
         };
-        let ours = self.shared.settings.agreement;
+        let ours = self.shared.settings.shared_settings;
         let in_force = self.shared.views().partition(partition).shared;
         let life = in_force
             .map_or(LEAST_LIFE, |shared| shared.recovery_hold_down())
@@ -32,8 +32,8 @@ impl EpochGuard {
             .max(LEAST_LIFE);
         let keys = [self.shared.keys.epoch(partition), self.shared.keys.members(partition)];
         let mut script = self.shared.scripts.commit.key(&keys);
-        script.arg("attend").arg(ours.to_string()).arg(micros(life));
-        let ScriptReply::Attended(found, members) = self.run(connection, &script).await? else {
+        script.arg("register").arg(ours.to_string()).arg(micros(life));
+        let ScriptReply::Registered(found, members) = self.run(connection, &script).await? else {
             return Err(unexpected());
         };
         let members = members.iter().filter_map(|member| SharedSettings::parse(member));
@@ -56,9 +56,9 @@ impl EpochGuard {
                 differing(Epoch::parse(&found.epoch), &found.replication_id, wanted)
             {
                 let now = self.steps.old_clock(partition, &found.epoch).unwrap_or(found.now);
-                let hold = status::remaining_hold_down(&epoch, now, wanted);
+                let hold_down = status::remaining_hold_down(&epoch, now, wanted);
                 let keys = [self.shared.keys.epoch(partition)];
-                self.renew(connection, &keys, &found, hold, wanted).await?;
+                self.renew(connection, &keys, &found, hold_down, wanted).await?;
             }
             Ok(())
         });
@@ -76,6 +76,6 @@ fn differing<'a>(
 ) -> Option<Epoch<'a>> {
     epoch.filter(|epoch| {
         epoch.replication_id == replication_id
-            && epoch.agreement.is_some_and(|shared| shared != *wanted)
+            && epoch.shared_settings.is_some_and(|shared| shared != *wanted)
     })
 }

@@ -115,7 +115,7 @@ impl EpochGuard {
         keys: &[String],
     ) -> RedisResult<StoredRecord> {
         let mut script = self.shared.scripts.commit.key(keys);
-        self.run(connection, script.arg("look")).await?.found()
+        self.run(connection, script.arg("read")).await?.found()
     }
 
     /// Reads the epoch of a partition.
@@ -150,22 +150,23 @@ impl EpochGuard {
         mut found: StoredRecord,
     ) -> RedisResult<Result<StoredRecord, LedgerError>> {
         for _ in 0..TRIES {
-            let (settings, hold) = match self.status(partition, &found) {
+            let (settings, hold_down) = match self.status(partition, &found) {
                 EpochStatus::Current => return Ok(Ok(found)),
                 EpochStatus::Refuse(why) => return Ok(Err(LedgerError::misconfigured(why))),
-                EpochStatus::Renew(settings, hold) => (settings, hold),
+                EpochStatus::Renew(settings, hold_down) => (settings, hold_down),
                 EpochStatus::Recover(settings) => {
-                    let hold = self.hold_down_after_loss(connection, partition, &found, &settings);
-                    (settings, hold.await?)
+                    let hold_down =
+                        self.hold_down_after_loss(connection, partition, &found, &settings);
+                    (settings, hold_down.await?)
                 }
             };
             debug!(
                 partition = partition.index(),
                 lost = found.epoch.is_empty(),
-                ?hold,
+                ?hold_down,
                 "renewing a partition's epoch"
             );
-            found = self.renew(connection, keys, &found, hold, &settings).await?;
+            found = self.renew(connection, keys, &found, hold_down, &settings).await?;
             // One partition that changed is seldom alone.
             self.check_requested.notify_one();
         }
@@ -179,7 +180,7 @@ impl EpochGuard {
         let checks = self.for_each(|partition| async move {
             let keys = [self.shared.keys.epoch(partition)];
             let found = self.repair_queues(connection, partition).await?;
-            // A disagreement stands in the views by now.
+            // A version conflict stands in the views by now.
             self.renew_until_current(connection, partition, &keys, found).await
         });
         checks.await.map(drop)
@@ -194,10 +195,10 @@ impl EpochGuard {
         let Shared { settings, keys, .. } = &*self.shared;
         let shared = self.shared.views().partition(partition).shared;
         let bounds = Bounds::default().among(shared);
-        let due = bounds.due_horizon().max(settings.agreement.recovery_hold_down());
+        let due = bounds.due_horizon().max(settings.shared_settings.recovery_hold_down());
         let keys = [keys.epoch(partition), keys.due(partition), keys.reconciliations(partition)];
         let mut script = self.shared.scripts.commit.key(&keys);
-        script.arg("tend").arg(micros(due)).arg(micros(settings.reconcile_horizon));
+        script.arg("repair").arg(micros(due)).arg(micros(settings.reconcile_horizon));
         self.run(connection, &script).await?.found()
     }
 
@@ -207,18 +208,18 @@ impl EpochGuard {
         connection: &MultiplexedConnection,
         keys: &[String],
         found: &StoredRecord,
-        hold: Duration,
+        hold_down: Duration,
         settings: &SharedSettings,
     ) -> RedisResult<StoredRecord> {
         let mut script = self.shared.scripts.commit.key(keys);
         script.arg("epoch").arg(&found.epoch).arg(&found.replication_id);
-        script.arg(micros(hold)).arg(settings.to_string());
+        script.arg(micros(hold_down)).arg(settings.to_string());
         self.run(connection, &script).await?.found()
     }
 
     /// The action for the epoch that was found.
     fn status(&self, partition: PartitionId, found: &StoredRecord) -> EpochStatus {
-        let ours = &self.shared.settings.agreement;
+        let ours = &self.shared.settings.shared_settings;
         let epoch = Epoch::parse(&found.epoch);
         if let Some(epoch) = &epoch {
             self.shared.views().saw(partition, epoch, ours);

@@ -31,7 +31,7 @@ impl EpochGuard {
             let found = self.read_epoch(connection, partition).await?;
             if found.epoch.is_empty() {
                 let (keys, ours) =
-                    ([self.shared.keys.epoch(partition)], &self.shared.settings.agreement);
+                    ([self.shared.keys.epoch(partition)], &self.shared.settings.shared_settings);
                 self.renew(connection, &keys, &found, Duration::ZERO, ours).await?;
             }
             Ok(())
@@ -92,7 +92,7 @@ impl EpochGuard {
 fn is_new(epoch: &str, replication_id: &str) -> bool {
     Epoch::parse(epoch).is_some_and(|epoch| {
         epoch.replication_id == replication_id
-            && epoch.hold_until == Timestamp::default()
-            && epoch.disagreement().is_none()
+            && epoch.hold_down_until == Timestamp::default()
+            && epoch.version_conflict().is_none()
     })
 }

@@ -67,7 +67,7 @@ impl EpochGuard {
     ///
     /// Only once its epochs are current: the time would make a primary that restarted look like a
     /// promoted replica.
-    pub(in super::super) async fn mark_primary_seen(
+    pub(in super::super) async fn record_primary_seen(
         &self,
         connection: &MultiplexedConnection,
         partition: PartitionId,
@@ -76,7 +76,7 @@ impl EpochGuard {
             let keys = &self.shared.keys;
             let keys = [keys.epoch(partition), keys.primary_seen_at(partition)];
             let mut script = self.shared.scripts.commit.key(&keys);
-            self.run(connection, script.arg("mark")).await?;
+            self.run(connection, script.arg("primary_seen")).await?;
         }
         Ok(())
     }

@@ -37,15 +37,15 @@ pub(super) fn evaluate(
         return EpochStatus::Recover(*ours);
     };
     let same_server = epoch.replication_id == found.replication_id;
-    let Some(shared) = epoch.agreement else {
-        return match epoch.disagreement() {
+    let Some(shared) = epoch.shared_settings else {
+        return match epoch.version_conflict() {
             Some(why) if !same_server => EpochStatus::Refuse(why),
             _ => EpochStatus::Current,
         };
     };
     let joined = shared.join(*ours);
     // Longer than any hold-down: by another clock, which no replica saw change.
-    let is_far = epoch.hold_until > found.now + joined.recovery_hold_down() + CLOCK_TOLERANCE;
+    let is_far = epoch.hold_down_until > found.now + joined.recovery_hold_down() + CLOCK_TOLERANCE;
     if !same_server {
         EpochStatus::Recover(joined)
     } else if joined != shared || old_clock.is_some() || is_far {
@@ -65,5 +65,5 @@ pub(super) fn remaining_hold_down(
     now: Timestamp,
     settings: &SharedSettings,
 ) -> Duration {
-    if epoch.hold_until > now { settings.recovery_hold_down() } else { NO_HOLD_DOWN }
+    if epoch.hold_down_until > now { settings.recovery_hold_down() } else { NO_HOLD_DOWN }
 }

@@ -22,7 +22,7 @@ fn status_of(epoch: &str, old_clock: Option<Timestamp>) -> EpochStatus {
 
 #[test]
 fn an_epoch_is_used_renewed_or_recovered() {
-    let (ours, hold) = (ours(), ours().recovery_hold_down());
+    let (ours, hold_down) = (ours(), ours().recovery_hold_down());
     let at = |time: Timestamp| format!("abc {} {ours}", time.as_micros());
     let (open, closed) = (at(Timestamp::default()), at(NOW + Duration::from_secs(1)));
     assert_eq!(status_of(&open, None), EpochStatus::Current);
@@ -33,9 +33,9 @@ fn an_epoch_is_used_renewed_or_recovered() {
     // A clock that was set: what is left of a hold-down is counted by the old one.
     let past = Some(NOW + Duration::from_secs(2));
     assert_eq!(status_of(&closed, past), EpochStatus::Renew(ours, status::NO_HOLD_DOWN));
-    assert_eq!(status_of(&closed, Some(NOW)), EpochStatus::Renew(ours, hold));
+    assert_eq!(status_of(&closed, Some(NOW)), EpochStatus::Renew(ours, hold_down));
     // Longer than any hold-down.
-    assert_eq!(status_of(&at(NOW + hold * 2), None), EpochStatus::Renew(ours, hold));
+    assert_eq!(status_of(&at(NOW + hold_down * 2), None), EpochStatus::Renew(ours, hold_down));
 
     let mut stricter = ours;
     stricter.bounds.limit = 99;
@@ -64,7 +64,7 @@ async fn store() -> FakeServer {
             _ => return Answer::Error("ERR not a script"),
         };
         let mut stored = stored.lock().unwrap();
-        if let ("epoch", [seen, id, _hold, settings]) = (name, arguments)
+        if let ("epoch", [seen, id, _hold_down, settings]) = (name, arguments)
             && *stored == *seen
         {
             *stored = format!("{id} 0 {settings}");

@@ -5,14 +5,14 @@ use crate::ledger::keys::PartitionId;
 const GOOD: &str = "# Server\r\nredis_version:7.0.15\r\nmaxmemory_policy:noeviction\r\n\
                     connected_slaves:0\r\n";
 
-fn found(from: &str, to: &str) -> Findings {
+fn found(from: &str, to: &str) -> PreflightResult {
     assert!(GOOD.contains(from));
     evaluate(&GOOD.replace(from, to), &HashMap::new(), 0)
 }
 
 #[test]
 fn only_a_server_that_keeps_everything_is_fit() {
-    assert_eq!(evaluate(GOOD, &HashMap::new(), 0), Findings::default());
+    assert_eq!(evaluate(GOOD, &HashMap::new(), 0), PreflightResult::default());
     assert!(found("7.0.15", "6.2.14").errors[0].contains("6.2.14"));
     assert_eq!(
         found("7.0.15", "7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2").errors.len(),
@@ -66,9 +66,9 @@ async fn a_server_is_inspected_by_info_and_by_a_try_of_its_rights() {
     assert!(found.errors.len() == 1 && found.errors[0].contains("ZADD, HSET"), "{found:?}");
     preflight.ensure_rights(&connection).await.unwrap_err();
     preflight.record(found.clone());
-    assert_eq!(*preflight.findings(), found);
+    assert_eq!(*preflight.result(), found);
 
     missing.lock().unwrap().clear();
     preflight.ensure_rights(&connection).await.unwrap();
-    assert_eq!(preflight.inspect(&connection).await.unwrap(), Findings::default());
+    assert_eq!(preflight.inspect(&connection).await.unwrap(), PreflightResult::default());
 }
