@@ -17,7 +17,8 @@ use futures_util::FutureExt as _;
 use crate::mutation::Mutation;
 use crate::plan::Plan;
 
-/// How long a renewal without a hold-down closes a partition: only the epoch's text must be another one.
+/// How long a renewal without a hold-down closes a partition: only the epoch's text must be another
+/// one.
 const NO_HOLD_DOWN: Duration = Duration::from_micros(1);
 
 /// One server. It answers at once; what is slow about it is the network.
@@ -118,8 +119,8 @@ impl Server {
     }
 
     /// Its clock is set forward, or back if negative, and the gateways do what they do when they
-    /// see that: epochs are renewed, with a hold-down where one was not over, and the queues are put
-    /// right.
+    /// see that: epochs are renewed, with a hold-down where one was not over, and the queues are
+    /// put right.
     pub(crate) fn step_clock(&self, micros: i64) {
         let mut state = self.state.lock().unwrap();
         let before = state.memory.clock();
@@ -230,7 +231,8 @@ impl State {
         at_once(self.memory.read(instance, request))
     }
 
-    /// The partition's epoch; one that is missing, or of another server, is renewed with a hold-down.
+    /// The partition's epoch; one that is missing, or of another server, is renewed with a
+    /// hold-down.
     fn settle(&mut self, instance: &InstanceId, hold_down: Duration) -> Partition {
         let index = PartitionId::of(instance).index();
         let current =
