@@ -236,9 +236,10 @@ mod tests {
 
     #[test]
     fn the_worst_partition_speaks_for_all() {
-        let ours =
-            RedisSettings::new(super::super::settings::Servers::Cluster(Vec::new())).shared_settings;
-        let epoch = |server: &str, hold_down_until: u64| format!("{server} {hold_down_until} {ours}");
+        let ours = RedisSettings::new(super::super::settings::Servers::Cluster(Vec::new()))
+            .shared_settings;
+        let epoch =
+            |server: &str, hold_down_until: u64| format!("{server} {hold_down_until} {ours}");
         let (open, past, held) =
             (epoch(SERVER, 0), epoch(SERVER, 9_000_000), epoch(SERVER, 12_000_000));
         let other_server = epoch("ffffffff", 0);
