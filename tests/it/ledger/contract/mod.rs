@@ -8,6 +8,7 @@ pub(crate) mod requests;
 pub(crate) mod tokens;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use eni_gateway::ledger::record::LearnedLimit;
 use eni_gateway::ledger::{
@@ -128,6 +129,15 @@ pub(crate) fn record(mark: u64) -> Record {
 /// The rules over a ledger.
 pub(crate) fn ledger<L: LedgerStore + Clone>(ledger: &L) -> Ledger<L> {
     Ledger::new(ledger.clone(), Bounds::default(), Arc::new(|_| {}))
+}
+
+/// Awaits what a condition says, not a time.
+pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// A change computed from a snapshot.

@@ -22,7 +22,7 @@ async fn a_step_of_the_clock_changes_every_epoch_and_holds_nothing() {
         stale.now = one.now(&instance(1));
         let found = conflict(one.commit(&stale).await.unwrap());
         assert_ne!(found.partition.epoch, before.partition.epoch);
-        assert!(found.partition.hold_down_until.since(found.now) < Duration::from_millis(100));
+        assert!(found.partition.hold_down_until.since(found.now) < HOLD_DOWN / 2);
         match back {
             true => seen.back += 1,
             false => seen.forward += 1,

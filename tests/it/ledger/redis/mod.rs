@@ -22,7 +22,7 @@ use eni_gateway::rate_limit::{RateLimitStore, Rates};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::contract::{contract, entry, instance, put, record, request};
+use super::contract::{contract, entry, instance, put, record, request, until};
 use crate::support::redis::Server;
 
 /// Longer than anything takes here that must be seen within it, and short enough to wait for.
@@ -64,15 +64,6 @@ async fn connected(settings: RedisSettings) -> (DropGuard, Redis) {
         .await
         .unwrap_or_else(|_| panic!("does not connect: {:?}", redis.health()));
     (guard, redis)
-}
-
-/// Awaits what a condition says, not a time.
-async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
-    while !condition().await {
-        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 async fn ledgers() -> ((Server, DropGuard, DropGuard), Redis, Redis) {
