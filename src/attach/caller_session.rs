@@ -68,7 +68,7 @@ impl CallerSession {
     pub(super) fn new(deadline: Instant) -> Arc<Self> {
         let state = Mutex::new(SessionState {
             phase: SessionPhase::Waiting,
-            pending_error: failures::queue_wait(),
+            pending_error: failures::lock_wait(0),
             waits_in: None,
             sent_without_effect: false,
             abandoned: false,

@@ -158,18 +158,11 @@ impl QueueGuard {
         }
     }
 
-    /// Clears the error that blocks the queue.
-    pub(super) fn set_unblocked(&self) {
-        let mut state = self.queue.state();
-        (state.blocked_by, state.outage_since) = (None, None);
-    }
-
-    /// Records that the ledger answered. The callers behind wait out a later outage in full.
+    /// Clears the error that blocks the queue, because the ledger answered. The next wait of the
+    /// first caller sets it again. The callers behind wait out a later outage in full.
     pub(super) fn ledger_reached(&self) {
         let mut state = self.queue.state();
-        if state.outage_since.take().is_some() {
-            state.blocked_by = None;
-        }
+        (state.blocked_by, state.outage_since) = (None, None);
     }
 
     /// Ends the wait of all callers behind with this ledger outage.
@@ -331,7 +324,7 @@ mod tests {
         tokio::pin!(third);
         head.set_blocked_by(&outage);
         assert!(futures_util::poll!(&mut third).is_pending(), "another outage has only begun");
-        head.set_unblocked();
+        head.ledger_reached();
         drop(head);
         assert!(third.await.is_ok(), "it came after the outage");
         assert_eq!(queue.blocked_by().reason, Reason::LockWait);

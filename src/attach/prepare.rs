@@ -6,13 +6,14 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::ens::Ens;
-use crate::failures::Operation;
+use crate::failures::{Operation, attach as failures};
 use crate::ledger::{LedgerError, LedgerStore};
 use crate::model::Failure;
 use crate::rate_limit::{HeldPermit, PermitError, RateClass};
 
 use super::AttemptTask;
 use super::flow::Step;
+use super::retry::THROTTLE_PAUSE;
 use super::send_permit::SendPermit;
 
 /// Maximum wait under the lock.
@@ -53,6 +54,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             return Err(*failure);
         }
         self.permits.return_probes();
+        self.waits_for(failures::not_sent("the credentials did not arrive in time"));
         // No permit is held during a fetch of credentials.
         self.session.until_deadline(self.backends().ens.prepare()).await??;
         self.permits.send = self.permit(RateClass::Attach).await?;
@@ -70,9 +72,8 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     /// the ledger failed.
     pub(super) async fn permit(&mut self, class: RateClass) -> Result<Option<HeldPermit>, Failure> {
         let limiter = self.backends().limiter.clone();
-        if let Some(wait) = limiter.wait(class) {
-            self.waits_for(Operation::Attach.no_permit(&PermitError::DeadlineExceeded { wait }));
-        }
+        let wait = limiter.wait(class).unwrap_or(THROTTLE_PAUSE);
+        self.waits_for(Operation::Attach.no_permit(&PermitError::DeadlineExceeded { wait }));
         let permit = limiter.permit(class, self.session.deadline());
         match self.session.until_deadline(permit).await? {
             Ok(permit) => Ok(Some(limiter.hold(permit))),

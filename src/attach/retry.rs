@@ -19,6 +19,8 @@ pub const LEAST_ROUND: Duration = Duration::from_millis(20);
 pub(super) const LEDGER_PATIENCE: Duration = Duration::from_secs(3);
 /// Pause before a retry of the ledger.
 pub(super) const LEDGER_RETRY: Duration = Duration::from_millis(300);
+/// Pause where ENS throttles and gives no time.
+pub(super) const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after a describe that failed temporarily or settled nothing.
 pub(super) const DESCRIBE_PAUSE: Duration = Duration::from_millis(500);
 /// Maximum number of failed attempts to reach ENS.

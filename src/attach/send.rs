@@ -14,15 +14,13 @@ use crate::telemetry::metrics::RefusedBy;
 
 use super::AttemptTask;
 use super::flow::{NoEffect, Sent, Step};
-use super::retry::{LEDGER_PATIENCE, LEDGER_RETRY};
+use super::retry::{LEDGER_PATIENCE, LEDGER_RETRY, THROTTLE_PAUSE};
 use super::send_permit::SendPermit;
 use super::steps::{Completed, Reserved};
 
 /// How long the gateway tries to record a result. By then the tracker has settled the attempt from
 /// ENS's status.
 const RECORD_FOR: Duration = Duration::from_secs(120);
-/// Pause after a throttling answer that gives no time.
-const THROTTLE_PAUSE: Duration = Duration::from_secs(1);
 /// Pause before a retry with fresh credentials.
 const CREDENTIALS_PAUSE: Duration = Duration::from_millis(300);
 
@@ -138,7 +136,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         let command = sent.completed.command(sent.release);
         match self.execute(&command).await {
             Ok(answer) => {
-                self.end_of_send(&sent, true);
+                self.end_of_send(&sent);
                 let attachment = match answer.reply {
                     Reply::Attempts(attempts) => {
                         attempts.into_iter().next().map(|update| update.attempt.attachment())
@@ -162,7 +160,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             Err(error) => {
                 let Attempt { instance, eni, uid, .. } = sent.completed.attempt();
                 tracing::error!(%instance, %eni, %uid, %error, "the result of a send was not recorded; the tracker settles the attempt from the status in ens");
-                self.end_of_send(&sent, false);
+                self.end_of_send(&sent);
                 match sent.completed.answer() {
                     SendResult::Refused(failure) => Err(failure.clone()),
                     _ => Ok(Step::AwaitOutcome(sent.pending(true))),
@@ -171,14 +169,9 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         }
     }
 
-    fn end_of_send(&self, sent: &Sent, recorded: bool) {
-        if let Some(lock) = &self.lock {
-            if recorded {
-                lock.set_unblocked();
-            }
-            if sent.release {
-                lock.reset();
-            }
+    fn end_of_send(&self, sent: &Sent) {
+        if let Some(lock) = self.lock.as_ref().filter(|_| sent.release) {
+            lock.reset();
         }
     }
 

@@ -42,11 +42,15 @@ pub(crate) fn queue_wait() -> Failure {
     Failure::new(Reason::LockWait, why)
 }
 
-/// Another ticket holds the lock.
+/// The lock was not acquired in time. `ahead` is the number of tickets known to be ahead.
 pub(crate) fn lock_wait(ahead: usize) -> Failure {
+    let ahead = match ahead {
+        0 => String::new(),
+        _ => format!(" ({ahead} attaches ahead)"),
+    };
     let why = format!(
-        "timed out waiting for the instance lock ({ahead} attaches ahead); nothing was sent; \
-         retry with a longer deadline"
+        "timed out waiting for the instance lock{ahead}; nothing was sent; retry with a longer \
+         deadline"
     );
     Failure::new(Reason::LockWait, why)
 }

@@ -227,6 +227,40 @@ async fn a_deadline_before_anything_is_reserved_says_that_nothing_was_sent() {
     assert_eq!(failure.reason, Reason::OutcomeUnknown, "{failure:?}");
 }
 
+/// Such a caller is first in line, and nothing is known of others.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_too_short_for_a_send_claims_no_attaches_ahead() {
+    let ens = FakeEns::default();
+    ens.accept();
+    let [replica]: [Replica; 1] = replicas(fast(), &ens);
+    for deadline in [0.0, 0.0005, 0.1] {
+        let (_, answer) = replica.attach("i-1", "eni-1", seconds(deadline)).await.unwrap();
+        let failure = answer.unwrap_err();
+        assert_eq!(failure.reason, Reason::LockWait, "{failure:?}");
+        assert!(!failure.message.contains("ahead"), "{failure:?}");
+    }
+    assert_eq!(ens.attaches(), 0);
+}
+
+/// A wait that was over is no reason for callers behind.
+#[tokio::test(start_paused = true)]
+async fn callers_behind_a_send_do_not_hear_of_the_permit_that_it_waited_for() {
+    let ens = FakeEns::default();
+    ens.accept();
+    ens.answer(seconds(6.0), accepted());
+    let [replica]: [Replica; 1] = replicas(fast(), &ens);
+    let permit = replica.limiter.try_permit(RateClass::Attach).await.unwrap();
+    replica.limiter.throttled(&permit, Some(seconds(2.0))).await;
+    let sends = replica.attach("i-1", "eni-1", seconds(60.0));
+    sleep(seconds(0.1)).await;
+    let throttled = replica.attach("i-1", "eni-2", seconds(0.5));
+    let behind = replica.attach("i-1", "eni-3", seconds(6.0));
+    let reason = |answer: Result<_, Failure>| answer.map(drop).unwrap_err().reason;
+    assert_eq!(reason(throttled.await.unwrap().1), Reason::EnsThrottled);
+    assert_eq!(reason(behind.await.unwrap().1), Reason::LockWait);
+    sends.await.unwrap().1.unwrap();
+}
+
 /// An earlier call may have brought it about: that ENS cannot be asked now does not prove that nothing was applied.
 #[tokio::test(start_paused = true)]
 async fn an_attached_eni_that_ens_cannot_affirm_is_not_called_unapplied() {
