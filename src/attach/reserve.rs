@@ -3,7 +3,7 @@
 
 use tokio::time::{Instant, sleep};
 
-use crate::ens::Ens;
+use crate::ens::{DescribeError, Ens};
 use crate::failures::{Operation, attach as failures};
 use crate::ledger::command::{Command, Mode, Reply};
 use crate::ledger::execute::CommandOutcome;
@@ -121,7 +121,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         Err(failures::outcome_unknown())
     }
 
-    /// Observes the instance under the lock, with a permit that is available at once. The
+    /// Observes the instance under the lock, with permits that are available at once. The
     /// observation is recorded with the reservation.
     pub(super) async fn observe(&mut self, mut reserving: Box<Reserving>) -> Result<Step, Failure> {
         let permit = match self.permits.describe.take() {
@@ -129,11 +129,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             None => self.try_permit(RateClass::Describe).await,
         };
         let Some(permit) = permit else {
-            self.permits.send = Some(reserving.permit.permit);
-            self.release_lock().await;
-            self.permits.return_probes();
-            self.permits.describe = self.permit(RateClass::Describe).await?;
-            return Ok(Step::Prepare);
+            return self.await_describe_permit(reserving, 1).await;
         };
         self.waits_for(failures::not_sent("the describe of the instance got no answer in time"));
         let backends = self.backends().clone();
@@ -142,6 +138,9 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
                 reserving.request.on_observation(seen.sent_at, seen.rows);
                 Ok(Step::Reserve(reserving))
             }
+            Err(DescribeError::NoPermit { calls, .. }) => {
+                self.await_describe_permit(reserving, calls).await
+            }
             Err(error) => {
                 self.release_lock().await;
                 let retry = self.retry.after_describe(&error)?;
@@ -149,5 +148,26 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
                 Ok(Step::Prepare)
             }
         }
+    }
+
+    /// Waits, without the lock, for a permit for this many calls of one describe.
+    async fn await_describe_permit(
+        &mut self,
+        reserving: Box<Reserving>,
+        calls: u32,
+    ) -> Result<Step, Failure> {
+        self.permits.send = Some(reserving.permit.permit);
+        self.release_lock().await;
+        for _ in 0..calls {
+            self.permits.return_probes();
+            let Some(permit) = self.permit(RateClass::Describe).await? else {
+                break;
+            };
+            match &mut self.permits.describe {
+                Some(kept) => kept.add(permit),
+                kept => *kept = Some(permit),
+            }
+        }
+        Ok(Step::Prepare)
     }
 }

@@ -77,9 +77,9 @@ impl RetryPolicy {
             DescribeError::Throttled { retry_after, .. } => {
                 self.after(retry_after.unwrap_or(DESCRIBE_PAUSE), why)
             }
-            DescribeError::Unavailable(_) | DescribeError::Incomplete => {
-                self.after(DESCRIBE_PAUSE, why)
-            }
+            DescribeError::Unavailable(_)
+            | DescribeError::Incomplete
+            | DescribeError::NoPermit { .. } => self.after(DESCRIBE_PAUSE, why),
             DescribeError::Refused(_)
             | DescribeError::UnknownId(_)
             | DescribeError::NotReady(_) => Err(why),

@@ -21,7 +21,7 @@ use super::{
     wire,
 };
 use crate::model::{Failure, InstanceId, InterfaceId, Reason};
-use crate::rate_limit::{Permit, PermitError, RateClass, RateLimiter};
+use crate::rate_limit::{HeldPermit, Permit, RateClass, RateLimiter};
 
 /// Maximum age of an `x-acs-date` at ENS.
 const DATE_WINDOW: Duration = Duration::from_secs(15 * 60);
@@ -29,6 +29,38 @@ const DATE_WINDOW: Duration = Duration::from_secs(15 * 60);
 const PAGE_SIZE: &str = "50";
 /// Maximum number of pages, above any real answer: an instance has ten ENIs, a batch fifty.
 const MAX_PAGES: usize = 20;
+
+/// The permits of one describe, one for each of its calls.
+struct Permits<'a> {
+    exchange: &'a Exchange,
+    class: RateClass,
+    left: Option<HeldPermit>,
+    calls: u32,
+}
+
+impl<'a> Permits<'a> {
+    fn new(exchange: &'a Exchange, permit: Permit) -> Self {
+        let class = permit.class();
+        Self { exchange, class, left: Some(exchange.limiter.hold(permit)), calls: 0 }
+    }
+
+    /// The permit for the next call.
+    async fn next(&mut self) -> Result<Permit, DescribeError> {
+        self.calls += 1;
+        if let Some(left) = self.left.take() {
+            let (one, rest) = left.spend_one();
+            self.left = rest;
+            return Ok(one);
+        }
+        let Exchange { limiter, settings, .. } = self.exchange;
+        let further = match self.class {
+            // The caller may hold the instance's lock.
+            RateClass::Describe => limiter.try_permit(self.class).await,
+            _ => limiter.permit(self.class, Instant::now() + settings.describe_timeout).await,
+        };
+        further.map_err(|missing| DescribeError::NoPermit { missing, calls: self.calls })
+    }
+}
 
 /// The ENS client.
 pub struct HttpEns {
@@ -129,10 +161,10 @@ impl HttpEns {
         &self,
         action: Action,
         parameters: Parameters<'_>,
-        permit: Permit,
+        permits: &mut Permits<'_>,
     ) -> Result<Value, DescribeError> {
-        let purpose = permit.class();
         let credentials = self.credentials().await.map_err(DescribeError::NotReady)?;
+        let permit = permits.next().await?;
         let reply = self
             .exchange
             .call(action, parameters.clone(), &credentials, self.exchange.clock.now(), permit)
@@ -144,27 +176,11 @@ impl HttpEns {
         if Arc::ptr_eq(&fresh, &credentials) {
             return reply.into_described();
         }
-        let permit = self.further(purpose).await?;
+        let permit = permits.next().await?;
         self.exchange
             .call(action, parameters, &fresh, self.exchange.clock.now(), permit)
             .await
             .into_described()
-    }
-
-    /// A permit for a further call of the same class.
-    async fn further(&self, purpose: RateClass) -> Result<Permit, DescribeError> {
-        let deadline = Instant::now() + self.exchange.settings.describe_timeout;
-        self.exchange.limiter.permit(purpose, deadline).await.map_err(|error| {
-            let message = error.to_string();
-            DescribeError::NotReady(match error {
-                PermitError::DeadlineExceeded { wait } => {
-                    Failure::new(Reason::EnsThrottled, message).retry_after(wait)
-                }
-                PermitError::CounterUnreachable(_) => {
-                    Failure::new(Reason::CoordinationUnavailable, message)
-                }
-            })
-        })
     }
 
     /// The pages of `DescribeNetworkInterfaces` until `enough`: the whole answer, or an error.
@@ -174,18 +190,14 @@ impl HttpEns {
         permit: Permit,
         enough: impl Fn(&BTreeSet<InterfaceId>) -> bool,
     ) -> Result<Vec<Row>, DescribeError> {
-        let purpose = permit.class();
-        let mut permit = Some(permit);
+        let mut permits = Permits::new(&self.exchange, permit);
         let (mut rows, mut seen, mut expected) = (Vec::new(), BTreeSet::new(), None);
         for number in 1..=MAX_PAGES {
-            let permit = match permit.take() {
-                Some(permit) => permit,
-                None => self.further(purpose).await?,
-            };
             let number = number.to_string();
             let mut parameters = filter.clone();
             parameters.extend([("PageNumber", number.as_str()), ("PageSize", PAGE_SIZE)]);
-            let body = self.describe(Action::DescribeNetworkInterfaces, parameters, permit).await?;
+            let action = Action::DescribeNetworkInterfaces;
+            let body = self.describe(action, parameters, &mut permits).await?;
             let page = wire::interfaces(body)
                 .map_err(|error| DescribeError::Unavailable(error.to_string()))?;
             let came = page.rows.len();
@@ -294,7 +306,8 @@ impl Ens for HttpEns {
         let ids = serde_json::json!([instance]).to_string();
         let parameters =
             vec![("InstanceIds", ids.as_str()), ("PageNumber", "1"), ("PageSize", "10")];
-        match self.describe(Action::DescribeInstances, parameters, permit).await {
+        let mut permits = Permits::new(&self.exchange, permit);
+        match self.describe(Action::DescribeInstances, parameters, &mut permits).await {
             Ok(body) => wire::instance(body, instance)
                 .map_err(|error| DescribeError::Unavailable(error.to_string())),
             Err(DescribeError::Refused(refusal)) if refusal.code == "InstanceNotFound" => Ok(None),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Failure, InstanceId, InterfaceId};
-use crate::rate_limit::Permit;
+use crate::rate_limit::{Permit, PermitError};
 use credentials::Credentials;
 
 pub mod classify;
@@ -173,6 +173,17 @@ pub enum DescribeError {
     /// The pages are not a consistent whole.
     #[error("ens returned an incomplete set of pages")]
     Incomplete,
+    /// A further call of the describe got no permit. A describe of [`RateClass::Describe`] may run
+    /// under an instance's lock, and does not wait for one.
+    ///
+    /// [`RateClass::Describe`]: crate::rate_limit::RateClass::Describe
+    #[error("{missing}")]
+    NoPermit {
+        /// Why there is none.
+        missing: PermitError,
+        /// Number of calls, this one included, that a permit for the describe must cover.
+        calls: u32,
+    },
     /// The gateway cannot sign: no credentials, or its clock is off.
     #[error("{0}")]
     NotReady(Failure),

@@ -138,6 +138,7 @@ impl Operation<'_> {
             DescribeError::Refused(refusal) | DescribeError::UnknownId(refusal) => {
                 self.refused(refusal)
             }
+            DescribeError::NoPermit { missing, .. } => self.no_permit(missing),
             DescribeError::NotReady(failure) => match self {
                 Self::Attach => failure.clone(),
                 Self::Read(instance) => failure.clone().with("instanceId", instance),

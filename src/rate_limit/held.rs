@@ -27,6 +27,18 @@ impl HeldPermit {
         self.permit.copy()
     }
 
+    /// Takes the permit for one call, which is made now, and returns the rest.
+    pub fn spend_one(self) -> (Permit, Option<Self>) {
+        let limiter = self.limiter.clone();
+        let (one, rest) = self.spend().split();
+        (one, rest.map(|rest| limiter.hold(rest)))
+    }
+
+    /// Adds the calls of another permit of the same class.
+    pub fn add(&mut self, other: Self) {
+        self.permit.add(other.spend());
+    }
+
     /// Whether the breaker is open, and the call is its probe.
     #[must_use]
     pub const fn is_probe(&self) -> bool {

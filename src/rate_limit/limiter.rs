@@ -36,15 +36,17 @@ const SILENT_AFTER: Duration = Duration::from_millis(500);
 /// Maximum delay of ENS's answer by a report to the store.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The right to one call of ENS. Dropping an unused one loses one call and nothing more: buckets
-/// refill, and a probe expires. [`RateLimiter::give_back`] and [`RateLimiter::hold`] return it at
-/// once.
+/// The right to one call of ENS, or to several of one describe. Dropping an unused one loses these
+/// calls and nothing more: buckets refill, and a probe expires. [`RateLimiter::give_back`] and
+/// [`RateLimiter::hold`] return it at once.
 #[derive(Debug)]
 #[must_use = "an unused permit is given back with `RateLimiter::give_back`"]
 pub struct Permit {
     class: RateClass,
     taken: Instant,
     probe: bool,
+    /// Number of calls beyond the first.
+    further: u32,
 }
 
 impl Permit {
@@ -58,6 +60,21 @@ impl Permit {
     #[must_use]
     pub const fn class(&self) -> RateClass {
         self.class
+    }
+
+    /// Splits it into a permit for one call and one for the rest.
+    pub(super) const fn split(self) -> (Self, Option<Self>) {
+        let one = Self { further: 0, ..self };
+        let rest = match self.further {
+            0 => None,
+            further => Some(Self { further: further - 1, ..self }),
+        };
+        (one, rest)
+    }
+
+    /// Adds the calls of another permit.
+    pub(super) const fn add(&mut self, other: Self) {
+        self.further += other.further + 1;
     }
 
     /// A copy of the permit. Only one of the two may be used.
@@ -305,10 +322,12 @@ impl RateLimiter {
 
     /// Returns an unused permit.
     pub async fn give_back(&self, permit: Permit) {
-        let Permit { class, probe, .. } = permit;
+        let Permit { class, probe, further, .. } = permit;
         self.queues.queue(class).set_due(None);
-        // A token that cannot be returned is only lost.
-        let _ = (self.source)(RateLimitRequest::GiveBack { class, probe }).await;
+        for _ in 0..=further {
+            // A token that cannot be returned is only lost.
+            let _ = (self.source)(RateLimitRequest::GiveBack { class, probe }).await;
+        }
     }
 
     /// Whether the breaker is open, as far as this process knows.
@@ -382,7 +401,7 @@ impl RateLimiter {
         asked: u32,
     ) -> Result<Permit, PermitError> {
         let queue = self.queues.queue(class);
-        let granted = |taken: Instant, probe: bool| Permit { class, taken, probe };
+        let granted = |taken: Instant, probe: bool| Permit { class, taken, probe, further: 0 };
         if queue.leased(Instant::now()) {
             return Ok(granted(Instant::now(), false));
         }

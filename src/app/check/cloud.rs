@@ -210,8 +210,9 @@ fn refused(endpoint: &str, action: Action, error: &DescribeError) -> CheckResult
             CheckFailure::Unreachable,
             "check ens.endpoint, and whether this machine can reach it",
         ),
-        DescribeError::UnknownId(_) | DescribeError::Incomplete | DescribeError::NotReady(_) => {
-            failed(CheckFailure::Other, "try again")
-        }
+        DescribeError::UnknownId(_)
+        | DescribeError::Incomplete
+        | DescribeError::NoPermit { .. }
+        | DescribeError::NotReady(_) => failed(CheckFailure::Other, "try again"),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use eni_gateway::ens::{DescribeError, EnsRefusal, Outcome};
 use eni_gateway::ledger::LedgerStore;
 use eni_gateway::model::{Code, Failure, Reason};
-use eni_gateway::rate_limit::{RateClass, Rates};
+use eni_gateway::rate_limit::{PermitError, RateClass, Rates};
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
@@ -331,6 +331,26 @@ async fn rejected_credentials_are_refreshed_once_and_then_refused() {
         sleep(seconds(120.0)).await;
         assert_eq!(ens.attaches(), 4, "{code}");
     }
+}
+
+/// A describe of many pages takes many permits. While it waits for them, others use the lock.
+#[tokio::test(start_paused = true)]
+async fn the_further_permits_of_a_describe_are_awaited_without_the_lock() {
+    let ens = FakeEns::default();
+    ens.accept();
+    let [replica, other]: [Replica; 2] = replicas(Rates::new(1000.0, 8.0).unwrap(), &ens);
+    let missing = PermitError::DeadlineExceeded { wait: seconds(0.1) };
+    ens.fail(Some(DescribeError::NoPermit { missing, calls: 40 }));
+    let waits = replica.attach("i-1", "eni-1", seconds(60.0));
+    sleep(seconds(1.0)).await;
+    ens.fail(None);
+    let began = Instant::now();
+    let (served, answer) = other.attach("i-1", "eni-2", seconds(30.0)).await.unwrap();
+    answer.unwrap();
+    assert!(served - began < seconds(2.0), "{:?}", served - began);
+    let (last, answer) = waits.await.unwrap();
+    answer.unwrap();
+    assert!(last - began > seconds(5.0), "it waited for forty permits: {:?}", last - began);
 }
 
 #[tokio::test(start_paused = true)]

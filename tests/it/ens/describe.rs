@@ -1,7 +1,9 @@
 //! Describes: requests, paging, and rejected answers.
 
+use std::time::Duration;
+
 use eni_gateway::ens::{DescribeError, EniStatus, Ens};
-use eni_gateway::rate_limit::RateClass;
+use eni_gateway::rate_limit::{RateClass, RateLimitDecision};
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -60,6 +62,32 @@ async fn a_server_with_smaller_pages_is_read_to_the_end() {
         11
     );
     assert_eq!(server.count(), 2);
+}
+
+/// An attach describes under its instance's lock: it goes on with what is there, or not at all.
+#[tokio::test]
+async fn an_attachs_describe_waits_for_no_further_permit() {
+    let server = Server::start(pages_of(10, 25)).await;
+    let client = client(&server.url);
+    let granted = RateLimitDecision::Granted;
+    let none = RateLimitDecision::Wait(Duration::from_secs(3600));
+    client.decisions.lock().unwrap().extend([granted, granted, none]);
+    let permit = client.permit(RateClass::Describe).await;
+    let got = client.ens.interfaces_of(permit, &instance("i-1")).await;
+    assert!(matches!(got, Err(DescribeError::NoPermit { calls: 3, .. })), "{got:?}");
+    assert_eq!(server.count(), 2);
+}
+
+#[tokio::test]
+async fn a_permit_for_several_calls_is_enough_for_as_many_pages() {
+    let server = Server::start(pages_of(10, 25)).await;
+    let client = client(&server.url);
+    let mut permit = client.limiter.hold(client.permit(RateClass::Describe).await);
+    for _ in 1..3 {
+        permit.add(client.limiter.hold(client.permit(RateClass::Describe).await));
+    }
+    let rows = client.ens.interfaces_of(permit.spend(), &instance("i-1")).await.expect("all rows");
+    assert_eq!((rows.len(), server.count(), client.taken()), (25, 3, 3));
 }
 
 #[rstest]
