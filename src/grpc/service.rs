@@ -85,13 +85,16 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         let asked = parse::watch(request.get_ref())?;
         trace::about(&asked.instance, asked.eni.as_ref());
         let permit = self.admission.stream(peer, &asked.instance).await?;
-        let _opening = self.admission.opening(peer).await?;
         let scope = Scope {
             instance: asked.instance,
             eni: asked.eni,
             after: asked.after,
             follow: asked.follow,
             until,
+        };
+        let _opening = match self.hub.is_in_memory(&scope) {
+            true => None,
+            false => Some(self.admission.opening(peer).await?),
         };
         let messages = self.hub.watch(scope).await?.map(move |event| {
             // The stream holds its permit until it ends.

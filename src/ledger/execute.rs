@@ -122,11 +122,10 @@ impl<L: LedgerStore> Ledger<L> {
         let mut asked = BootInstant::now();
         // The cache does not show whether a request id was used before.
         let mut verified = command.request().is_some();
-        let mut snapshot = if verified {
-            self.store.read(instance, command.request()).await?
-        } else {
-            self.remembered(instance)
-        };
+        let mut snapshot = self.remembered(instance);
+        if verified {
+            snapshot = self.store.read_since(instance, command.request(), &snapshot).await?;
+        }
         for tries in 0..MAX_TRIES {
             let now = self.store.now(instance).max(snapshot.now);
             // After `now` is taken. A suspension between the two is detected here. A later one
@@ -144,7 +143,7 @@ impl<L: LedgerStore> Ledger<L> {
             let step = apply(&snapshot.record, command, context);
             if !step.changed {
                 if verified {
-                    let record = Arc::new(step.record);
+                    let record = snapshot.record.clone();
                     self.remember(instance, snapshot);
                     return Ok(CommandOutcome {
                         reply: step.reply,
@@ -154,7 +153,7 @@ impl<L: LedgerStore> Ledger<L> {
                     });
                 }
                 asked = BootInstant::now();
-                snapshot = self.store.read(instance, command.request()).await?;
+                snapshot = self.store.read_since(instance, command.request(), &snapshot).await?;
                 verified = true;
                 continue;
             }
@@ -164,7 +163,7 @@ impl<L: LedgerStore> Ledger<L> {
                 version: snapshot.version,
                 partition: snapshot.partition.clone(),
                 now,
-                record: step.record,
+                record: Arc::new(step.record),
                 request: command.request().cloned(),
                 effects: step.effects,
             };
@@ -179,7 +178,7 @@ impl<L: LedgerStore> Ledger<L> {
                     self.remember(instance, seen);
                     return Ok(CommandOutcome {
                         reply: step.reply,
-                        record: Arc::new(record),
+                        record,
                         now,
                         requested_at: asked,
                     });
@@ -199,12 +198,15 @@ impl<L: LedgerStore> Ledger<L> {
         )))
     }
 
-    /// Reads a record.
+    /// Reads a record. An unchanged one is the value that an earlier call returned.
     ///
     /// # Errors
     /// The ledger cannot be reached.
     pub async fn read(&self, instance: &InstanceId) -> Result<Snapshot, LedgerError> {
-        self.store.read(instance, None).await
+        let known = self.remembered(instance);
+        let snapshot = self.store.read_since(instance, None, &known).await?;
+        self.remember(instance, snapshot.clone());
+        Ok(snapshot)
     }
 
     /// Reports a commit that was computed under `context`.

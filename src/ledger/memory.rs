@@ -31,7 +31,7 @@ pub struct Memory {
 
 #[derive(Debug, Default, Clone)]
 struct State {
-    records: Expiring<InstanceId, (u64, Record)>,
+    records: Expiring<InstanceId, (u64, Arc<Record>)>,
     requests: Expiring<(InstanceId, RequestKey), RequestEntry>,
     due: Queue<Due>,
     reconciliations: Queue<InstanceId>,
@@ -146,11 +146,13 @@ impl RateLimitStore for Memory {
 }
 
 impl LedgerStore for Memory {
-    async fn read(
+    async fn read_since(
         &self,
         instance: &InstanceId,
         request: Option<&RequestKey>,
+        _known: &Snapshot,
     ) -> Result<Snapshot, LedgerError> {
+        // The record is shared, so nothing is transferred.
         Ok(self.lock().snapshot(instance, request, self.clock()))
     }
 

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{InstanceId, InterfaceId, Outage, Timestamp};
@@ -50,6 +51,17 @@ pub trait LedgerStore: RateLimitStore {
         &self,
         instance: &InstanceId,
         request: Option<&RequestKey>,
+    ) -> impl Future<Output = Result<Snapshot, LedgerError>> + Send {
+        async move { self.read_since(instance, request, &Snapshot::default()).await }
+    }
+
+    /// As [`LedgerStore::read`]. The record of `known` is not transferred again, but returned, if
+    /// it is still the stored one.
+    fn read_since(
+        &self,
+        instance: &InstanceId,
+        request: Option<&RequestKey>,
+        known: &Snapshot,
     ) -> impl Future<Output = Result<Snapshot, LedgerError>> + Send;
 
     /// Stores a record with its effects if the version is unchanged, the clock agrees and the epoch
@@ -180,7 +192,7 @@ impl From<LedgerError> for Outage {
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// The record. The default one for an instance never seen.
-    pub record: Record,
+    pub record: Arc<Record>,
     /// The version that a commit compares. 0 for an instance never seen.
     pub version: u64,
     /// The entry of the requested request id.
@@ -189,6 +201,16 @@ pub struct Snapshot {
     pub partition: Partition,
     /// The ledger's clock at that time.
     pub now: Timestamp,
+}
+
+impl Snapshot {
+    /// What a store returns that transfers no record which the reader has: this stored snapshot,
+    /// but with the record of `known` if version and epoch are the same.
+    #[must_use]
+    pub fn or_known(self, known: &Self) -> Self {
+        let same = self.version == known.version && self.partition.epoch == known.partition.epoch;
+        if same { Self { record: known.record.clone(), ..self } } else { self }
+    }
 }
 
 /// State shared by all instances of a partition.
@@ -214,7 +236,7 @@ pub struct Proposal {
     /// The time for which it was computed.
     pub now: Timestamp,
     /// The new record.
-    pub record: Record,
+    pub record: Arc<Record>,
     /// The request id whose entry a conflict returns with the record.
     pub request: Option<RequestKey>,
     /// The other changes of the commit.

@@ -51,6 +51,8 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::ledger::record::Attempt;
     use crate::model::{Timestamp, Uid};
@@ -64,7 +66,7 @@ mod tests {
         for number in 0..attempts {
             let eni = format!("eni-{number}").parse().unwrap();
             let attempt = Attempt::new(&id(1), &eni, Uid(uuid::Uuid::nil()), Timestamp::default());
-            snapshot.record.attempts.insert(eni, attempt);
+            Arc::make_mut(&mut snapshot.record).attempts.insert(eni, attempt);
         }
         snapshot
     }

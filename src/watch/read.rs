@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::drain::Phase;
 use crate::ens::Ens;
 use crate::failures::{Operation, watch as failures};
-use crate::ledger::{LedgerError, LedgerStore};
+use crate::ledger::{LedgerError, LedgerStore, Snapshot};
 use crate::model::{Attachment, Failure, InstanceId, InterfaceId, Timestamp};
 
 use super::reader::WatchedInstance;
@@ -34,14 +34,15 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         eni: &InterfaceId,
         deadline: Instant,
     ) -> Result<Attachment, Failure> {
-        let view = self.read_view(instance, deadline).await?;
-        if let Some(attachment) = view.get(eni) {
-            return Ok(Attachment::clone(attachment));
+        let record = self.read_record(instance, deadline).await?.record;
+        if let Some(attempt) = record.attempts.get(eni) {
+            return Ok(attempt.attachment());
         }
         let asked = self.discover(instance, Some(deadline)).await;
-        let view = later(&asked, view, self.read_view(instance, deadline).await)?;
-        match (view.get(eni), asked) {
-            (Some(attachment), _) => Ok(Attachment::clone(attachment)),
+        let read = self.read_record(instance, deadline).await.map(|snapshot| snapshot.record);
+        let record = later(&asked, record, read)?;
+        match (record.attempts.get(eni), asked) {
+            (Some(attempt), _) => Ok(attempt.attachment()),
             (None, Ok(_)) => Err(failures::not_found(instance, eni)),
             (None, Err(failure)) => Err(failure.about(instance, eni)),
         }
@@ -74,6 +75,17 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         }
     }
 
+    /// Whether a stream of this scope starts without a read of the ledger.
+    pub fn is_in_memory(&self, scope: &Scope) -> bool {
+        let watched = self.watched.get(&scope.instance);
+        watched.is_some_and(|watched| self.in_memory(&watched, scope).is_some())
+    }
+
+    fn in_memory(&self, watched: &WatchedInstance, scope: &Scope) -> Option<Arc<View>> {
+        let now = self.backends.ledger.store().now(&scope.instance);
+        watched.in_memory().filter(|view| view.may_start(scope, now))
+    }
+
     /// A stream of the attachments in scope: each newer than `scope.after`, a heartbeat, then each
     /// change, by rising revisions. Without `scope.follow` it ends with OK when nothing in scope is
     /// in flight. A slow caller misses intermediate states, never the last one.
@@ -97,6 +109,9 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         let watched = self.watched.of_with(&scope.instance, || {
             WatchedInstance::new(&scope.instance, &self.backends.ledger, &self.tasks)
         });
+        if let Some(view) = self.in_memory(&watched, &scope) {
+            return Ok(Watcher::new(self.clone(), scope, watched, view, None, began).into_stream());
+        }
         // A connection may just be recovering, so one short wait.
         let patiently = async || match watched.fresh().await {
             Err(_) => {
@@ -135,10 +150,16 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         Ok(Watcher::new(self.clone(), scope, watched, view, asked, began).into_stream())
     }
 
+    async fn read_record(
+        &self,
+        instance: &InstanceId,
+        deadline: Instant,
+    ) -> Result<Snapshot, Failure> {
+        in_time(instance, Some(deadline), self.backends.ledger.read(instance)).await
+    }
+
     async fn read_view(&self, instance: &InstanceId, deadline: Instant) -> Result<View, Failure> {
-        let snapshot =
-            in_time(instance, Some(deadline), self.backends.ledger.read(instance)).await?;
-        Ok(View::of(snapshot, &View::default()))
+        Ok(View::of(&self.read_record(instance, deadline).await?, &View::default()))
     }
 
     /// Updates the ledger from ENS if its last describe is old. Returns when the describe was sent,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::ledger::{Ledger, LedgerError, LedgerStore};
+use crate::ledger::{Ledger, LedgerError, LedgerStore, Snapshot};
 use crate::model::{InstanceId, InterfaceId, random};
 use crate::sync::WeakMap;
 use crate::sync::watch::{Closed, Receiver, Sender, channel};
@@ -68,6 +68,12 @@ impl WatchedInstance {
         self.published.borrow().view.clone()
     }
 
+    /// The latest view, if the last reading succeeded.
+    pub(super) fn in_memory(&self) -> Option<Arc<View>> {
+        let latest = self.published.borrow();
+        (latest.answers > 0 && latest.failed.is_none()).then(|| latest.view.clone())
+    }
+
     /// Waits for a view newer than this one. Safe to cancel.
     ///
     /// # Errors
@@ -101,13 +107,16 @@ async fn read<L: LedgerStore>(
     requests: Receiver<u64>,
 ) {
     let mut changes = ledger.store().changes().subscribe(&instance);
-    let mut retry = FIRST_RETRY;
+    let (mut retry, mut known) = (FIRST_RETRY, Snapshot::default());
     loop {
         let answers = *requests.borrow();
         let pause = match ledger.read(&instance).await {
             Ok(snapshot) => {
+                let same = Arc::ptr_eq(&snapshot.record, &known.record)
+                    && snapshot.partition == known.partition;
                 let before = published.borrow().view.clone();
-                publish(&published, answers, Ok(View::of(snapshot, &before)));
+                publish(&published, answers, Ok((!same).then(|| View::of(&snapshot, &before))));
+                known = snapshot;
                 retry = FIRST_RETRY;
                 PAUSE
             }
@@ -128,16 +137,22 @@ async fn read<L: LedgerStore>(
     }
 }
 
-/// Publishes a reading. Wakes the streams only if something changed.
-fn publish(published: &Sender<Published>, answers: u64, reading: Result<View, LedgerError>) {
+/// Publishes a reading, `None` if the record is unchanged. Wakes the streams only if something
+/// changed.
+fn publish(
+    published: &Sender<Published>,
+    answers: u64,
+    reading: Result<Option<View>, LedgerError>,
+) {
     published.send_if_modified(|latest| {
         let answered = latest.answers != answers;
         latest.answers = answers;
         match reading {
             Ok(view) => {
                 latest.failed = None;
-                let changed = *latest.view != view;
-                if changed {
+                let view = view.filter(|view| *latest.view != *view);
+                let changed = view.is_some();
+                if let Some(view) = view {
                     latest.view = Arc::new(view);
                 }
                 changed || answered

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::ledger::{Partition, Snapshot};
 use crate::model::{Attachment, Failure, InterfaceId, Revision, State, Timestamp};
 
-use super::Coverage;
+use super::{Coverage, Scope};
 
 /// The attachments of one instance.
 #[derive(Debug, Default, PartialEq)]
@@ -42,26 +42,26 @@ pub(super) enum ViewChange {
 
 impl View {
     /// The view of a snapshot. Unchanged attachments are shared with `before`.
-    pub(super) fn of(snapshot: Snapshot, before: &Self) -> Self {
+    pub(super) fn of(snapshot: &Snapshot, before: &Self) -> Self {
         let is_current = snapshot.record.epoch == snapshot.partition.epoch;
         let observed_at = snapshot.record.observed_at().filter(|_| is_current);
         let share = |attachment: Attachment| match before.attachments.get(&attachment.eni) {
             Some(seen) if *seen.attachment == attachment => seen.attachment.clone(),
             _ => Arc::new(attachment),
         };
-        let attachments = snapshot.record.attempts.into_iter().map(|(eni, attempt)| {
+        let attachments = snapshot.record.attempts.iter().map(|(eni, attempt)| {
             let seen = ViewEntry {
                 described_at: attempt.described_at,
                 doubtful: attempt.state.is_unconfirmed(),
                 attachment: share(attempt.attachment()),
             };
-            (eni, seen)
+            (eni.clone(), seen)
         });
         Self {
             revision: snapshot.record.revision,
             observed_at,
             attachments: attachments.collect(),
-            partition: snapshot.partition,
+            partition: snapshot.partition.clone(),
         }
     }
 
@@ -72,14 +72,21 @@ impl View {
         one.flatten().into_iter().chain(all.into_iter().flatten())
     }
 
+    /// Whether a stream of this scope may start from the view although the record may be newer: the
+    /// stream then reaches the newer state by the changes that follow. A revision that the view
+    /// lacks, a missing ENI, or a scope that has ended needs the current record.
+    pub(super) fn may_start(&self, scope: &Scope, now: Timestamp) -> bool {
+        let is_shown = match &scope.eni {
+            Some(eni) => self.shows(eni),
+            None => !self.coverage(None, now).incomplete,
+        };
+        let continues = scope.follow || !self.has_ended(scope.eni.as_ref());
+        is_shown && continues && scope.after <= self.revision
+    }
+
     /// Whether it holds this ENI.
     pub(super) fn shows(&self, eni: &InterfaceId) -> bool {
         self.attachments.contains_key(eni)
-    }
-
-    /// The attachment of this ENI.
-    pub(super) fn get(&self, eni: &InterfaceId) -> Option<&Arc<Attachment>> {
-        self.attachments.get(eni).map(|seen| &seen.attachment)
     }
 
     /// Every attachment, by ENI.
@@ -169,20 +176,21 @@ mod tests {
     fn snapshot(epoch: &str, revision: u64, attempts: &[(&str, State)]) -> Snapshot {
         let mut snapshot = Snapshot::default();
         snapshot.partition.epoch = epoch.to_owned();
-        snapshot.record.revision = Revision(revision);
+        let record = Arc::make_mut(&mut snapshot.record);
+        record.revision = Revision(revision);
         for (name, state) in attempts {
             let eni: InterfaceId = name.parse().unwrap();
             let now = Timestamp::from_micros(revision);
             let mut attempt = Attempt::new(&"i-1".parse().unwrap(), &eni, Uid(Uuid::nil()), now);
             attempt.state = AttemptState::of(*state);
             attempt.stamp(Revision(revision), now);
-            snapshot.record.attempts.insert(eni, attempt);
+            record.attempts.insert(eni, attempt);
         }
         snapshot
     }
 
     fn view(epoch: &str, revision: u64, attempts: &[(&str, State)]) -> View {
-        View::of(snapshot(epoch, revision, attempts), &View::default())
+        View::of(&snapshot(epoch, revision, attempts), &View::default())
     }
 
     #[test]
@@ -211,12 +219,13 @@ mod tests {
     fn what_is_in_doubt_has_not_ended() {
         let eni: InterfaceId = "eni-1".parse().unwrap();
         let mut doubtful = snapshot("a", 5, &[("eni-1", State::Attached)]);
-        assert!(View::of(doubtful.clone(), &View::default()).has_ended(Some(&eni)));
-        let attempt = doubtful.record.attempts.get_mut(&eni).unwrap();
+        assert!(View::of(&doubtful, &View::default()).has_ended(Some(&eni)));
+        let record = Arc::make_mut(&mut doubtful.record);
+        let attempt = record.attempts.get_mut(&eni).unwrap();
         let AttemptState::Attached(attached) = &mut attempt.state else { panic!("it is attached") };
         let seen = Timestamp::from_micros(6);
         attached.unconfirmed = Some(Unconfirmed::new(seen, seen));
-        assert!(!View::of(doubtful, &View::default()).has_ended(Some(&eni)));
+        assert!(!View::of(&doubtful, &View::default()).has_ended(Some(&eni)));
     }
 
     #[test]
@@ -224,8 +233,8 @@ mod tests {
         let (eni, attempts) = ("eni-1".parse().unwrap(), [("eni-1", State::Pending)]);
         let before = view("a", 5, &attempts);
         let mut same = snapshot("a", 5, &attempts);
-        same.record.revision = Revision(9);
-        let after = View::of(same, &before);
+        Arc::make_mut(&mut same.record).revision = Revision(9);
+        let after = View::of(&same, &before);
         let attachment = |view: &View| view.next(Some(&eni), Revision(0)).unwrap().clone();
         assert!(Arc::ptr_eq(&attachment(&before), &attachment(&after)));
         assert!(!Arc::ptr_eq(&attachment(&before), &attachment(&view("a", 6, &attempts))));

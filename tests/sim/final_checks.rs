@@ -102,7 +102,7 @@ async fn settled(simulation: &Arc<Simulation>) -> Result<(), String> {
         let mut unfinished = Vec::new();
         for number in 0..simulation.plan.instances {
             let record = simulation.primary().look(&instance(number).parse().unwrap(), None).record;
-            let open = record.attempts.into_values().filter(|attempt| {
+            let open = record.attempts.values().filter(|attempt| {
                 attempt.is_reserved()
                     || attempt.state.due_at().is_some()
                     || !attempt.state.kind().is_terminal()

@@ -450,7 +450,7 @@ impl Progress {
                 facts.free.remove(instance);
             }
             let Some(grant) =
-                record.lock.filter(|grant| grant.expires_at > clock && !grant.provisional)
+                record.lock.as_ref().filter(|grant| grant.expires_at > clock && !grant.provisional)
             else {
                 continue;
             };

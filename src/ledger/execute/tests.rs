@@ -80,13 +80,15 @@ impl RateLimitStore for Failover {
 }
 
 impl LedgerStore for Failover {
-    async fn read(
+    async fn read_since(
         &self,
         instance: &InstanceId,
         request: Option<&RequestKey>,
+        known: &Snapshot,
     ) -> Result<Snapshot, LedgerError> {
         let (memory, partition) = self.primary();
-        Ok(Snapshot { partition, ..memory.read(instance, request).await? })
+        let stored = Snapshot { partition, ..memory.read(instance, request).await? };
+        Ok(stored.or_known(known))
     }
 
     async fn commit(&self, proposal: &Proposal) -> Result<Verdict, LedgerError> {

@@ -1,7 +1,7 @@
 -- Compares and sets one record, without any rule. On a mismatch nothing changes, and the reply has what is stored.
 --
 -- KEYS: epoch [, record, due queue, channel, reconciliations [, request entry to read { , request entry to write }*]]
--- ARGV: 'read'
+-- ARGV: 'read', version, epoch: of the record that the reader has, and that is not sent again if it is still the stored one
 --    or 'primary_seen' (then the second key is primary_seen_at): records that this server is used now, if the epoch is its own
 --    or 'epoch', epoch that was seen ('' if none), replication id that was seen, hold-down in us, settings
 --    or 'register' (then the second key is the members): settings of a replica that is alive, us after which one counts as gone
@@ -11,6 +11,7 @@
 --       { due member, due in us ('' for no more) }*
 -- Returns: { 'committed', time in us, version }
 --    or    { 'found', time in us, epoch, replication id [, version, record, request entry] }
+--    or    { 'unchanged', time in us, epoch, replication id, version, '', request entry }
 --    or    { 'registered', time in us, epoch, replication id, { settings of a replica that is alive }* }
 
 -- Numbers above 1e14 would print as 1.7e+15.
@@ -24,6 +25,7 @@ local replid = string.match(replication, 'master_replid:(%x+)')
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local epoch = redis.call('GET', KEYS[1]) or ''
+local function version() return string.match(redis.call('GETRANGE', KEYS[2], 0, 20), '^%d+') or '0' end
 
 if ARGV[1] == 'epoch' and epoch == ARGV[2] and replid == ARGV[3] then
   local hold_down = tonumber(ARGV[4])
@@ -60,15 +62,15 @@ if ARGV[1] == 'repair' then
 end
 
 if ARGV[1] == 'commit'
-  and (string.match(redis.call('GETRANGE', KEYS[2], 0, 20), '^%d+') or '0') == ARGV[2]
+  and version() == ARGV[2]
   and epoch == ARGV[3] and string.match(epoch, '^%x+') == replid
   and math.abs(now - tonumber(ARGV[4])) <= 250000 then
-  local version = text(math.max(tonumber(ARGV[2]) + 1, now))
+  local new = text(math.max(tonumber(ARGV[2]) + 1, now))
   -- First, because a server that may not write refuses it: out of memory, too few replicas.
   if ARGV[6] == '' then
-    redis.call('SET', KEYS[2], version .. '\n' .. ARGV[5])
+    redis.call('SET', KEYS[2], new .. '\n' .. ARGV[5])
   else
-    redis.call('SET', KEYS[2], version .. '\n' .. ARGV[5], 'PX', ARGV[6])
+    redis.call('SET', KEYS[2], new .. '\n' .. ARGV[5], 'PX', ARGV[6])
   end
   if ARGV[9] == '-' then
     redis.call('ZREM', KEYS[5], ARGV[8])
@@ -87,11 +89,14 @@ if ARGV[1] == 'commit'
   end
   -- A notification is only a hint, so a failure to send it is ignored.
   if ARGV[7] ~= '' then redis.pcall(ARGV[7], KEYS[4], ARGV[8]) end
-  return { 'committed', text(now), version }
+  return { 'committed', text(now), new }
 end
 
 local found = { 'found', text(now), epoch, replid }
-if KEYS[2] then
+if KEYS[2] and ARGV[1] == 'read' and epoch == ARGV[3] and version() == ARGV[2] then
+  found[1], found[5], found[6] = 'unchanged', ARGV[2], ''
+  found[7] = KEYS[6] and redis.call('GET', KEYS[6]) or ''
+elseif KEYS[2] then
   local value = redis.call('GET', KEYS[2])
   local cut = value and string.find(value, '\n', 1, true)
   found[5] = cut and string.sub(value, 1, cut - 1) or '0'

@@ -100,13 +100,14 @@ impl RateLimitStore for Redis {
 }
 
 impl LedgerStore for Redis {
-    async fn read(
+    async fn read_since(
         &self,
         instance: &InstanceId,
         request: Option<&RequestKey>,
+        known: &Snapshot,
     ) -> Result<Snapshot, LedgerError> {
         let node = self.topology.holder(PartitionId::of(instance))?;
-        node.read(instance, request).await
+        node.read_since(instance, request, known).await
     }
 
     async fn commit(&self, proposal: &Proposal) -> Result<Verdict, LedgerError> {

@@ -54,6 +54,8 @@ pub(super) struct StoredRecord {
     pub(super) replication_id: String,
     /// 0 if there is no record, or none was requested.
     pub(super) version: u64,
+    /// Whether the record is the one that the reader named as known, and so left out.
+    pub(super) unchanged: bool,
     /// JSON; empty as above.
     pub(super) record: String,
     /// JSON; empty as above.
@@ -93,8 +95,9 @@ impl ScriptReply {
                 },
                 reply.collect(),
             )),
-            "found" => Some(Self::Found(StoredRecord {
+            "found" | "unchanged" => Some(Self::Found(StoredRecord {
                 now,
+                unchanged: kind == "unchanged",
                 epoch: reply.next()?,
                 replication_id: reply.next()?,
                 version: reply.next().map_or(Some(0), |version| version.parse().ok())?,
@@ -148,6 +151,11 @@ mod tests {
             read(&["registered", "5", "e", "r", "s", "t"]),
             Some(ScriptReply::Registered(found, vec!["s".into(), "t".into()]))
         );
+        let Some(ScriptReply::Found(found)) = read(&["unchanged", "5", "e", "r", "9", "", ""])
+        else {
+            panic!("not found")
+        };
+        assert!(found.unchanged && found.version == 9);
         for nonsense in [
             &[][..],
             &["found"],

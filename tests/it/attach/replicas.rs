@@ -279,7 +279,7 @@ async fn nobody_waits_for_a_describe_permit_under_the_lock() {
     let [one, other]: [Replica; 2] = replicas(Rates::default(), &ens);
     let lock = async || {
         let record = other.store.read(&"i-1".parse().unwrap(), None).await.unwrap().record;
-        record.lock
+        record.lock.clone()
     };
     one.attach("i-1", "eni-1", seconds(10.0)).await.unwrap().1.unwrap();
     one.track();

@@ -1,5 +1,7 @@
 //! Records that a test puts into the ledger behind the edge.
 
+use std::sync::Arc;
+
 use eni_gateway::ledger::record::{Attached, Attempt, AttemptState, Detached};
 use eni_gateway::ledger::{Effects, LedgerStore, Memory, Proposal, Snapshot, Verdict};
 use eni_gateway::model::{
@@ -9,8 +11,9 @@ use eni_gateway::model::{
 /// Puts an attachment into a ledger: seen just now.
 pub(super) async fn put(store: &Memory, attachment: Attachment) {
     let instance = attachment.instance.clone();
-    let Snapshot { mut record, version, partition, now, .. } =
+    let Snapshot { record: mut stored, version, partition, now, .. } =
         store.read(&instance, None).await.unwrap();
+    let record = Arc::make_mut(&mut stored);
     record.revision = record.revision.max(attachment.revision);
     // As of a ledger that lost nothing.
     record.epoch.clone_from(&partition.epoch);
@@ -42,7 +45,7 @@ pub(super) async fn put(store: &Memory, attachment: Attachment) {
         version,
         partition,
         now,
-        record,
+        record: stored,
         request: None,
         effects: Effects { notify: true, ..Effects::default() },
     };

@@ -127,13 +127,14 @@ impl RateLimitStore for Faulty {
 }
 
 impl LedgerStore for Faulty {
-    async fn read(
+    async fn read_since(
         &self,
         instance: &InstanceId,
         request: Option<&RequestKey>,
+        known: &Snapshot,
     ) -> Result<Snapshot, LedgerError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
-        let snapshot = self.reached().await?.read(instance, request).await?;
+        let snapshot = self.reached().await?.read_since(instance, request, known).await?;
         let partition = self.recovering(snapshot.partition.clone());
         Ok(Snapshot { partition, ..snapshot })
     }

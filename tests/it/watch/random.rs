@@ -149,7 +149,7 @@ impl Run {
                     state.is_terminal() && state != eni_gateway::model::State::Attached
                 });
                 if ended
-                    && record.lock.is_none_or(|lock| {
+                    && record.lock.as_ref().is_none_or(|lock| {
                         lock.expires_at < self.actor().store.now(&instance("i-1"))
                     })
                 {

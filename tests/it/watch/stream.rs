@@ -61,6 +61,44 @@ async fn a_stream_that_is_resumed_sends_only_what_is_newer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_starts_from_a_record_in_memory_only_where_nothing_newer_could_change_its_answer()
+{
+    let replica = Replica::new();
+    replica.attach("eni-1").await;
+    let begun = replica.begin("eni-2").await;
+    let first = replica.watch(following(whole())).await;
+    pass(Duration::from_millis(1)).await;
+    let reads = replica.store.reads();
+    for scope in [following(scope("eni-1")), scope("eni-2"), whole()] {
+        let mut messages = replica.watch(scope.clone()).await;
+        let shown = at_once(&mut messages).await;
+        let resumed = eni_gateway::watch::Scope { after: shown.revision, ..scope };
+        drop(replica.watch(resumed).await);
+    }
+    assert_eq!(replica.store.reads(), reads, "a trip for each watcher");
+
+    // A replica that receives no notification of the changes.
+    let deaf = Replica::of(replica.store.deaf_replica(), replica.ens.clone());
+    let _open = deaf.watch(following(whole())).await;
+    replica.accept(&begun).await;
+    replica.settle("eni-2", here(ObservedStatus::InUse, "InUse")).await;
+    let newest = replica.revision().await;
+    let resumed = eni_gateway::watch::Scope { after: newest, ..following(scope("eni-2")) };
+    let mut messages = deaf.watch(resumed).await;
+    assert_eq!(heartbeat(&mut messages).await, newest, "it is not sent again");
+
+    let again = replica.begin("eni-3").await;
+    let mut messages = deaf.watch(scope("eni-3")).await;
+    assert_eq!(at_once(&mut messages).await.state, State::Pending, "it was not in memory");
+    replica.accept(&again).await;
+    replica.settle("eni-3", here(ObservedStatus::InUse, "InUse")).await;
+    let mut messages = deaf.watch(whole()).await;
+    let seen = [at_once(&mut messages).await, at_once(&mut messages).await];
+    assert_eq!(seen.map(|shown| shown.eni.to_string()), ["eni-1", "eni-2"]);
+    drop(first);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_who_knows_more_than_there_is_gets_everything() {
     let replica = Replica::new();
     replica.attach("eni-1").await;

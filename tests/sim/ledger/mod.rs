@@ -151,14 +151,16 @@ impl RateLimitStore for Link {
 }
 
 impl LedgerStore for Link {
-    async fn read(
+    async fn read_since(
         &self,
         instance: &InstanceId,
         request: Option<&RequestKey>,
+        known: &Snapshot,
     ) -> Result<Snapshot, LedgerError> {
         self.calls(instance, request);
         let (id, key) = (instance.clone(), request.cloned());
-        let snapshot = self.ask(move |_, server| server.look(&id, key.as_ref())).await?;
+        let stored = self.ask(move |_, server| server.look(&id, key.as_ref())).await?;
+        let snapshot = stored.or_known(known);
         self.saw(instance, request, &snapshot);
         Ok(snapshot)
     }

@@ -2,7 +2,7 @@
 //! replication id changes at a restart or a failover.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
@@ -62,7 +62,7 @@ pub(crate) struct Replica(State);
 pub(crate) struct Commit {
     pub(crate) verdict: Verdict,
     /// The record before it, if it was stored.
-    pub(crate) before: Option<Record>,
+    pub(crate) before: Option<Arc<Record>>,
 }
 
 fn replication_id() -> String {
@@ -150,7 +150,7 @@ impl Server {
     }
 
     /// The record, read without opening its partition.
-    pub(crate) fn peek(&self, instance: &InstanceId) -> Record {
+    pub(crate) fn peek(&self, instance: &InstanceId) -> Arc<Record> {
         self.state.lock().unwrap().read(instance, None).record
     }
 
@@ -194,7 +194,7 @@ impl Server {
             version: found.version,
             partition: found.partition,
             now,
-            record: Record::default(),
+            record: Arc::default(),
             request: None,
             effects,
         };

@@ -1,5 +1,7 @@
 //! Reading and committing one record.
 
+use std::sync::Arc;
+
 use crate::ledger::keys::{PartitionId, due_member};
 use crate::ledger::record::FORMAT;
 use crate::ledger::redis::epoch::Epoch;
@@ -12,15 +14,16 @@ use crate::model::InstanceId;
 use super::{Node, Operation};
 
 impl Node {
-    pub(in super::super) async fn read(
+    pub(in super::super) async fn read_since(
         &self,
         instance: &InstanceId,
         request: Option<&RequestKey>,
+        known: &Snapshot,
     ) -> Result<Snapshot, LedgerError> {
         let partition = PartitionId::of(instance);
         let keys = self.record_keys(instance, request, &[]);
-        let found = self.read_current(partition, &keys).await?;
-        snapshot(found, request.is_some())
+        let found = self.read_current(partition, &keys, known).await?;
+        snapshot(found, request.is_some(), known)
     }
 
     /// The content of these keys, under an epoch that is current.
@@ -28,9 +31,10 @@ impl Node {
         &self,
         partition: PartitionId,
         keys: &[String],
+        known: &Snapshot,
     ) -> Result<StoredRecord, LedgerError> {
         let read = self.connection.call(Operation::Commit, |connection| async move {
-            self.epochs.read(&connection, keys).await
+            self.epochs.read_since(&connection, keys, known).await
         });
         self.ensure_current(partition, keys, read.await?).await
     }
@@ -67,7 +71,7 @@ impl Node {
             .arg(*version)
             .arg(&proposal.partition.epoch)
             .arg(proposal.now.as_micros());
-        script.arg(json(record)?);
+        script.arg(json(&**record)?);
         let life = effects.expire_after.map(|life| life.as_millis().max(1).to_string());
         script.arg(life.unwrap_or_default());
         script
@@ -98,7 +102,12 @@ impl Node {
             }
             ScriptReply::Found(found) => {
                 let found = self.ensure_current(partition, &keys, found).await?;
-                Ok(Verdict::Conflict(Box::new(snapshot(found, proposal.request.is_some())?)))
+                let with_request = proposal.request.is_some();
+                Ok(Verdict::Conflict(Box::new(snapshot(
+                    found,
+                    with_request,
+                    &Snapshot::default(),
+                )?)))
             }
             ScriptReply::Registered(..) => {
                 Err(LedgerError::outcome_unknown("the commit script gave an unexpected answer"))
@@ -154,8 +163,16 @@ impl Node {
     }
 }
 
-fn snapshot(found: StoredRecord, with_request: bool) -> Result<Snapshot, LedgerError> {
-    let record: Record = parse("record", &found.record)?.unwrap_or_default();
+/// The snapshot of what was found, with the record of `known` if that is unchanged.
+fn snapshot(
+    found: StoredRecord,
+    with_request: bool,
+    known: &Snapshot,
+) -> Result<Snapshot, LedgerError> {
+    let record = match found.unchanged {
+        true => known.record.clone(),
+        false => Arc::new(parse::<Record>("record", &found.record)?.unwrap_or_default()),
+    };
     if record.format > FORMAT {
         return Err(LedgerError::misconfigured(format!(
             "a newer version wrote the instance's record: format {}, and this one reads up to {FORMAT}",

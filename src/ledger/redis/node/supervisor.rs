@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::ledger::LedgerError;
 use crate::ledger::keys::PartitionId;
 use crate::ledger::redis::errors::{describe, is_refusal};
 use crate::ledger::redis::settings::Servers;
+use crate::ledger::{LedgerError, Snapshot};
 
 use super::backoff::Backoff;
 use super::preflight::PreflightResult;
@@ -169,7 +169,7 @@ impl Node {
             return Ok(());
         };
         let keys = [self.shared.keys.epoch(partition)];
-        match self.read_current(partition, &keys).await {
+        match self.read_current(partition, &keys, &Snapshot::default()).await {
             // Another version made the ledger: that stands in the views.
             Err(error) if error.is_misconfigured() => return Ok(()),
             current => current?,

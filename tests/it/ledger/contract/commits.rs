@@ -1,15 +1,16 @@
 //! Compare and set.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use eni_gateway::ledger::{Effects, LedgerStore, ReconcileSchedule, Record, Verdict};
+use eni_gateway::ledger::{Effects, LedgerStore, ReconcileSchedule, Record, Snapshot, Verdict};
 use eni_gateway::model::Revision;
 
 use super::{commit, conflict, eni, entry, instance, proposal, put, record, request, until};
 
 pub(crate) async fn an_unknown_instance_is_empty(one: &impl LedgerStore, _: &impl LedgerStore) {
     let found = one.read(&instance(1), Some(&request("a", 1))).await.unwrap();
-    assert_eq!((found.version, found.record, found.request), (0, Record::default(), None));
+    assert_eq!((found.version, &*found.record, found.request), (0, &Record::default(), None));
     assert!(!found.partition.epoch.is_empty());
     until("its clock is known", async || {
         let before = one.now(&instance(1));
@@ -26,7 +27,7 @@ pub(crate) async fn a_commit_is_read_back_everywhere(
 ) {
     let id = instance(1);
     let mut written = record(7);
-    written.unknown.insert("of_a_newer_version".to_owned(), "kept: ü\n".into());
+    Arc::make_mut(&mut written).unknown.insert("of_a_newer_version".to_owned(), "kept: ü\n".into());
     let version = put(one, &id, written.clone(), Effects::default()).await;
     for ledger in [one.read(&id, None).await, other.read(&id, None).await] {
         let found = ledger.unwrap();
@@ -36,6 +37,35 @@ pub(crate) async fn a_commit_is_read_back_everywhere(
     assert!(second > version);
     assert!(version > 1_600_000_000_000_000, "a version is not behind the clock: {version}");
     assert_eq!(one.read(&instance(2), None).await.unwrap().version, 0);
+}
+
+pub(crate) async fn a_record_that_the_reader_has_is_returned_while_it_is_current(
+    one: &impl LedgerStore,
+    other: &impl LedgerStore,
+) {
+    let (id, key) = (instance(1), request("a", 1));
+    let unknown = one.read(&id, None).await.unwrap();
+    let found = one.read_since(&id, None, &unknown).await.unwrap();
+    assert_eq!((found.version, &found.record), (0, &unknown.record));
+
+    put(one, &id, record(1), Effects::default()).await;
+    let known = one.read_since(&id, None, &found).await.unwrap();
+    assert_eq!(known.record, record(1), "it came meanwhile");
+    let again = one.read_since(&id, Some(&key), &known).await.unwrap();
+    assert!(Arc::ptr_eq(&again.record, &known.record) && again.version == known.version);
+    assert!(again.now >= known.now && again.partition == known.partition);
+
+    let effects = Effects { requests: vec![(key.clone(), Some(entry(1)))], ..Effects::default() };
+    put(other, &id, record(2), effects).await;
+    let newer = one.read_since(&id, Some(&key), &known).await.unwrap();
+    assert_eq!((&newer.record, &newer.request), (&record(2), &Some(entry(1))));
+    let again = one.read_since(&id, Some(&key), &newer).await.unwrap();
+    assert_eq!((&again.record, &again.request), (&record(2), &Some(entry(1))));
+
+    // Versions count within an epoch.
+    let mut elsewhere = Snapshot { record: record(3), ..newer };
+    elsewhere.partition.epoch.push('x');
+    assert_eq!(one.read_since(&id, None, &elsewhere).await.unwrap().record, record(2));
 }
 
 pub(crate) async fn of_two_commits_from_one_version_one_wins(

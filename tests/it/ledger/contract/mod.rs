@@ -27,6 +27,7 @@ macro_rules! cases {
             commits: [
                 an_unknown_instance_is_empty,
                 a_commit_is_read_back_everywhere,
+                a_record_that_the_reader_has_is_returned_while_it_is_current,
                 of_two_commits_from_one_version_one_wins,
                 a_commit_whose_reply_was_lost_shows_when_tried_again,
                 a_commit_turned_back_changes_nothing,
@@ -116,14 +117,14 @@ pub(crate) fn entry(number: usize) -> RequestEntry {
 }
 
 /// A record that shows who wrote it.
-pub(crate) fn record(mark: u64) -> Record {
+pub(crate) fn record(mark: u64) -> Arc<Record> {
     let limit = LearnedLimit {
         limit: 3,
         at: Timestamp::from_micros(1),
         until: Timestamp::from_micros(2),
         unknown: Unknown::default(),
     };
-    Record { revision: Revision(mark), learned_limit: Some(limit), ..Record::default() }
+    Arc::new(Record { revision: Revision(mark), learned_limit: Some(limit), ..Record::default() })
 }
 
 /// The rules over a ledger.
@@ -144,7 +145,7 @@ pub(crate) async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) 
 pub(crate) fn proposal(
     instance: &InstanceId,
     from: &Snapshot,
-    record: Record,
+    record: Arc<Record>,
     effects: Effects,
 ) -> Proposal {
     Proposal {
@@ -162,7 +163,7 @@ pub(crate) fn proposal(
 pub(crate) async fn put(
     ledger: &impl LedgerStore,
     instance: &InstanceId,
-    record: Record,
+    record: Arc<Record>,
     effects: Effects,
 ) -> u64 {
     let from = ledger.read(instance, None).await.unwrap();

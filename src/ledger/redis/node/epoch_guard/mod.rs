@@ -35,7 +35,7 @@ use crate::ledger::redis::clock::ServerClock;
 use crate::ledger::redis::epoch::{Epoch, SharedSettings};
 use crate::ledger::redis::scripts::{ScriptReply, StoredRecord, unexpected};
 use crate::ledger::redis::shared::Shared;
-use crate::ledger::{BootInstant, Bounds, ClockSteps, LedgerError};
+use crate::ledger::{BootInstant, Bounds, ClockSteps, LedgerError, Snapshot};
 use crate::model::Timestamp;
 use crate::rate_limit::micros;
 
@@ -108,14 +108,17 @@ impl EpochGuard {
         Ok(answer)
     }
 
-    /// Reads the epoch of a partition, and the record whose keys follow it, if any.
-    pub(super) async fn read(
+    /// Reads the epoch of a partition, and the record whose keys follow it, if any and if `known`
+    /// is not the stored one.
+    pub(super) async fn read_since(
         &self,
         connection: &MultiplexedConnection,
         keys: &[String],
+        known: &Snapshot,
     ) -> RedisResult<StoredRecord> {
         let mut script = self.shared.scripts.commit.key(keys);
-        self.run(connection, script.arg("read")).await?.found()
+        script.arg("read").arg(known.version).arg(&known.partition.epoch);
+        self.run(connection, &script).await?.found()
     }
 
     /// Reads the epoch of a partition.
@@ -124,7 +127,8 @@ impl EpochGuard {
         connection: &MultiplexedConnection,
         partition: PartitionId,
     ) -> RedisResult<StoredRecord> {
-        self.read(connection, &[self.shared.keys.epoch(partition)]).await
+        let keys = [self.shared.keys.epoch(partition)];
+        self.read_since(connection, &keys, &Snapshot::default()).await
     }
 
     /// Reads the epochs of all partitions.

@@ -85,7 +85,7 @@ async fn a_missing_epoch_is_renewed_and_the_others_are_to_be_checked() {
     let partition = PartitionId::all().next().unwrap();
     let keys = [shared.keys.epoch(partition)];
 
-    let missing = guard.read(&connection, &keys).await.unwrap();
+    let missing = guard.read_since(&connection, &keys, &Snapshot::default()).await.unwrap();
     assert!(!guard.is_current(partition, &missing));
     let renewed = guard.renew_until_current(&connection, partition, &keys, missing).await;
     let renewed = renewed.unwrap().unwrap();
