@@ -15,7 +15,7 @@
 //! ```
 //!
 //! - Shared by all: `model` (ids, states, errors), `names` (metrics), `sync` (channels), `drain`
-//!   (shutdown).
+//!   (shutdown), `tls_fault` (failed handshakes).
 //! - On the path: `listen` (connections), `grpc`, `admission`, `attach`, `watch`; then `tracker`.
 //! - Below: `observe` (describes and their record), `failures` (causes to callers' errors),
 //!   `ledger` (instance records), `ens` (signed calls), `rate_limit` (the account's budget),
@@ -27,6 +27,7 @@ pub mod drain;
 pub mod model;
 pub mod names;
 pub mod sync;
+pub mod tls_fault;
 
 pub mod admission;
 pub mod attach;

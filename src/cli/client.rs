@@ -1,5 +1,7 @@
 //! The client commands' connection to the gateway.
 
+mod diagnosis;
+
 use std::future::Future;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -22,29 +24,65 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Options of all client commands.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Connection and output")]
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    next_help_heading = "Connection and output, also as variables such as ENI_GATEWAY_CLIENT_CA"
+)]
 pub(super) struct Options {
     /// URL of the gateway; https:// for TLS
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ENI_GATEWAY_CLIENT_ENDPOINT",
+        hide_env = true,
+        default_value = "http://127.0.0.1:50051"
+    )]
     pub(super) endpoint: String,
+    /// Name that the gateway's certificate must have, instead of the endpoint's host
+    #[arg(long, value_name = "NAME", env = "ENI_GATEWAY_CLIENT_SERVER_NAME", hide_env = true)]
+    server_name: Option<String>,
     /// CA bundle (PEM) that verifies the gateway, instead of the system's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "ENI_GATEWAY_CLIENT_CA", hide_env = true)]
     ca: Option<PathBuf>,
     /// Client certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "key")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ENI_GATEWAY_CLIENT_CERT",
+        hide_env = true,
+        requires = "key"
+    )]
     cert: Option<PathBuf>,
     /// Private key of the certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "cert")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "ENI_GATEWAY_CLIENT_KEY",
+        hide_env = true,
+        requires = "cert"
+    )]
     key: Option<PathBuf>,
     /// Send the token in this file as `authorization: Bearer`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "ENI_GATEWAY_CLIENT_TOKEN_FILE", hide_env = true)]
     token_file: Option<PathBuf>,
     /// Timeout for the command, such as 10s or 2m [default: 30s; for a watch, none]
-    #[arg(long, value_name = "TIME", value_parser = some_time)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "ENI_GATEWAY_CLIENT_TIMEOUT",
+        hide_env = true,
+        value_parser = some_time
+    )]
     pub(super) timeout: Option<Duration>,
     /// Output: columns for people, or one JSON object a line
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        env = "ENI_GATEWAY_CLIENT_OUTPUT",
+        hide_env = true,
+        default_value = "table"
+    )]
     pub(super) output: Format,
 }
 
@@ -69,6 +107,7 @@ impl Options {
     pub(super) fn at(endpoint: &str) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
+            server_name: None,
             ca: None,
             cert: None,
             key: None,
@@ -81,10 +120,8 @@ impl Options {
     /// Connects.
     pub(super) async fn connect(&self) -> Result<Client, Error> {
         let bearer = Bearer(self.token_file.as_deref().map(bearer).transpose()?);
-        let channel = self.endpoint()?.connect().await.map_err(|error| Error::Unreachable {
-            endpoint: self.endpoint.clone(),
-            cause: innermost(&error),
-        })?;
+        let connected = self.endpoint()?.connect().await;
+        let channel = connected.map_err(|error| diagnosis::of_connect(&self.endpoint, &error))?;
         Ok(AttachmentServiceClient::with_interceptor(channel, bearer))
     }
 
@@ -122,12 +159,16 @@ impl Options {
             self.timeout.map_or(CONNECT_TIMEOUT, |most| most.min(CONNECT_TIMEOUT)),
         );
         match endpoint.uri().scheme_str() {
-            Some("https") => {
-                endpoint.tls_config(self.tls()?).map_err(|error| Error::Usage(innermost(&error)))
+            Some("https") => endpoint
+                .tls_config(self.tls()?)
+                .map_err(|error| Error::Usage(diagnosis::innermost(&error))),
+            Some("http")
+                if self.ca.is_some() || self.cert.is_some() || self.server_name.is_some() =>
+            {
+                let why = "--ca, --cert, --key and --server-name need TLS: use an --endpoint with \
+                           https://";
+                Err(Error::Usage(why.to_owned()))
             }
-            Some("http") if self.ca.is_some() || self.cert.is_some() => Err(Error::Usage(
-                "--ca, --cert and --key need TLS: use an --endpoint with https://".to_owned(),
-            )),
             Some("http") => Ok(endpoint),
             _ => Err(usage(&format_args!(
                 "must start with http:// or https://, such as http://{}",
@@ -141,6 +182,9 @@ impl Options {
             Some(ca) => ClientTlsConfig::new().ca_certificate(authorities(ca)?),
             None => ClientTlsConfig::new().with_native_roots(),
         };
+        if let Some(name) = &self.server_name {
+            tls = tls.domain_name(name);
+        }
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
             tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
         }
@@ -195,18 +239,20 @@ fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, Error> {
     Ok(value)
 }
 
-/// The innermost cause; tonic's own text is "transport error".
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}
-
-/// Runs a client command to its end.
-pub(super) fn block_on(command: impl Future<Output = Result<(), Error>>) -> Result<(), Error> {
+/// Runs a client command to its end. A broken connection is explained by its cause.
+pub(super) fn block_on(
+    options: Options,
+    command: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
     // It fails only if one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(command)
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        match command.await {
+            Err(error) => {
+                let identity = options.cert.as_deref().zip(options.key.as_deref());
+                Err(diagnosis::of_call(&options.endpoint, identity, error).await)
+            }
+            done => done,
+        }
+    })
 }

@@ -17,14 +17,14 @@ pub(super) enum Error {
     #[error("{0}")]
     Usage(String),
     /// No connection.
-    #[error(
-        "cannot reach the gateway at {endpoint}: {cause}\n  what to do: check --endpoint, and whether the gateway runs there"
-    )]
+    #[error("cannot reach the gateway at {endpoint}: {cause}\n  what to do: {remedy}")]
     Unreachable {
         /// The endpoint.
         endpoint: String,
         /// The cause.
         cause: String,
+        /// The remedy.
+        remedy: String,
     },
     /// The gateway refused, or the attachment failed.
     #[error("{0}")]

@@ -118,10 +118,10 @@ impl Command {
             Self::Config(command) => config_dump::run(command),
             Self::Ledger(command) => serve_with(ledger_init::run(command)),
             Self::Simulator(args) => serve_with(simulate::run(args)),
-            Self::Attach(args) => client::block_on(attach::run(args)),
-            Self::Watch(args) => client::block_on(watch::run(args)),
-            Self::Get(args) => client::block_on(get::run(args)),
-            Self::List(args) => client::block_on(list::run(args)),
+            Self::Attach(args) => client::block_on(args.client.clone(), attach::run(args)),
+            Self::Watch(args) => client::block_on(args.client.clone(), watch::run(args)),
+            Self::Get(args) => client::block_on(args.client.clone(), get::run(args)),
+            Self::List(args) => client::block_on(args.client.clone(), list::run(args)),
             Self::Descriptors(args) => descriptors::run(args),
             Self::Completions(args) => completions::run(args, Cli::command()),
         }
@@ -151,4 +151,26 @@ fn serve_with(command: impl Future<Output = Result<(), Error>>) -> Result<(), Er
     // It fails only if one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::environment::NO_SETTINGS;
+
+    /// `serve` refuses unknown variables of its prefix, also in a client's shell.
+    #[test]
+    fn variables_of_flags_are_no_unknown_settings() {
+        fn variables(command: &clap::Command, found: &mut Vec<String>) {
+            let of_flags = command.get_arguments().filter_map(clap::Arg::get_env);
+            found.extend(of_flags.map(|name| name.to_string_lossy().into_owned()));
+            command.get_subcommands().for_each(|command| variables(command, found));
+        }
+        let mut found = Vec::new();
+        variables(&Cli::command(), &mut found);
+        assert!(found.iter().any(|name| name == "ENI_GATEWAY_CLIENT_SERVER_NAME"), "{found:?}");
+        for name in found {
+            assert!(NO_SETTINGS.contains(&name.as_str()), "{name}");
+        }
+    }
 }

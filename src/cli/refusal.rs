@@ -103,6 +103,11 @@ impl Refusal {
         self.code == Code::Unavailable || (self.local && self.code != Code::DeadlineExceeded)
     }
 
+    /// Whether the connection failed rather than the call.
+    pub(super) fn is_broken_connection(&self) -> bool {
+        self.local && self.code != Code::DeadlineExceeded
+    }
+
     /// Whether the refused attach may still be in flight.
     pub(super) fn may_go_on(&self) -> bool {
         self.reason() == Some(Reason::OutcomeUnknown)

@@ -8,8 +8,21 @@ use super::fault::{Fault, Origin};
 use super::setting::{ENV_PREFIX, Given};
 use super::settings::{self, ALL, Setting};
 
-/// Names under the prefix that the build uses; `cargo run` passes the first one to the program.
-const OF_THE_BUILD: &[&str] = &["ENI_GATEWAY_COMMIT", "ENI_GATEWAY_BUILD_COMMIT"];
+/// Names under the prefix that are no settings: those of the build, of which `cargo run` passes the
+/// first one to the program, and those of other commands' flags.
+pub const NO_SETTINGS: &[&str] = &[
+    "ENI_GATEWAY_COMMIT",
+    "ENI_GATEWAY_BUILD_COMMIT",
+    "ENI_GATEWAY_SIMULATOR_CONTROL_KEY",
+    "ENI_GATEWAY_CLIENT_ENDPOINT",
+    "ENI_GATEWAY_CLIENT_SERVER_NAME",
+    "ENI_GATEWAY_CLIENT_CA",
+    "ENI_GATEWAY_CLIENT_CERT",
+    "ENI_GATEWAY_CLIENT_KEY",
+    "ENI_GATEWAY_CLIENT_TOKEN_FILE",
+    "ENI_GATEWAY_CLIENT_TIMEOUT",
+    "ENI_GATEWAY_CLIENT_OUTPUT",
+];
 
 /// Reads all settings from the variables, in the order of names.
 pub(super) fn read(
@@ -20,7 +33,7 @@ pub(super) fn read(
         .into_iter()
         .filter(|(name, value)| {
             name.starts_with(ENV_PREFIX)
-                && !OF_THE_BUILD.contains(&name.as_str())
+                && !NO_SETTINGS.contains(&name.as_str())
                 && !is_service_link(name, value)
         })
         .collect();

@@ -8,7 +8,7 @@
 
 pub mod check;
 pub mod dump;
-mod environment;
+pub mod environment;
 pub mod fault;
 mod file;
 pub mod ledger_url;

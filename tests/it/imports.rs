@@ -19,6 +19,7 @@ const MODULES: &[(&str, &str)] = &[
     ("model", ""),
     ("names", ""),
     ("sync", ""),
+    ("tls_fault", ""),
     ("drain", "sync"),
     ("config", ""),
     ("simulator", ""),
@@ -39,7 +40,7 @@ const MODULES: &[(&str, &str)] = &[
         "app",
         "model names drain config listen admission rate_limit telemetry ledger ens backends attach tracker watch grpc",
     ),
-    ("cli", "model config simulator telemetry grpc app"),
+    ("cli", "model tls_fault config simulator telemetry grpc app"),
 ];
 
 /// The generated messages, and who may name them.

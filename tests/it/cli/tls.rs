@@ -14,6 +14,13 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// A failure with this cause and this remedy.
+fn said(ran: &Ran, cause: &str, remedy: &str) {
+    assert_eq!(ran.code, 69, "{ran:?}");
+    let (found, advice) = ran.stderr.split_once("what to do: ").unwrap();
+    assert!(found.contains(cause) && advice.contains(remedy), "{ran:?}");
+}
+
 async fn get(endpoint: &str, options: &[&str]) -> Ran {
     run(&[&["get", "i-1", "eni-1", "--endpoint", endpoint], options].concat()).await
 }
@@ -32,8 +39,8 @@ async fn both_sides_show_a_certificate() {
     let tls = ServerTlsConfig::new()
         .identity(Identity::from_pem(cert, key))
         .client_ca_root(Certificate::from_pem(ours.pem()));
-    let script =
-        Script { get: [Ok(attachment("eni-1", State::Attached, 7))].into(), ..Script::default() };
+    let attached = || Ok(attachment("eni-1", State::Attached, 7));
+    let script = Script { get: [attached(), attached(), attached()].into(), ..Script::default() };
     let fake = Fake::serve_with(Server::builder().tls_config(tls).unwrap(), "https", script).await;
 
     let (cert, key) = ours.issue("caller");
@@ -47,12 +54,48 @@ async fn both_sides_show_a_certificate() {
 
     let other = file("other.pem", &theirs.pem());
     let ran = get(&fake.endpoint, &["--ca", text(&other), "--cert", cert, "--key", key]).await;
-    assert_eq!(ran.code, 69, "{ran:?}");
-    assert!(ran.stderr.contains("certificate"), "{ran:?}");
+    said(&ran, "from an authority that is not trusted", "--ca");
 
     let ran = get(&fake.endpoint, &["--ca", ca]).await;
-    assert_eq!(ran.code, 69, "the gateway wants to know who calls: {ran:?}");
+    said(&ran, "it requires a client certificate", "--cert and --key");
+    let (foreign, foreign_key) = theirs.issue("caller");
+    let (foreign, foreign_key) =
+        (file("foreign.pem", &foreign), file("foreign-key.pem", &foreign_key));
+    let ran =
+        get(&fake.endpoint, &["--ca", ca, "--cert", text(&foreign), "--key", text(&foreign_key)])
+            .await;
+    said(&ran, "it refuses the client certificate", "--cert and --key");
+
+    let by_address = fake.endpoint.replace("localhost", "127.0.0.1");
+    let ran = get(&by_address, &["--ca", ca, "--cert", cert, "--key", key]).await;
+    said(&ran, "its certificate is for localhost, not for 127.0.0.1", "--server-name");
+    let named = ["--ca", ca, "--cert", cert, "--key", key, "--server-name", "localhost"];
+    let ran = get(&by_address, &named).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+
+    let plain = fake.endpoint.replace("https://", "http://");
+    let ran = get(&plain, &[]).await;
+    said(&ran, "the server there uses TLS", "https://");
 
     let ran = get(&fake.endpoint, &["--ca", key]).await;
     assert_eq!(ran.code, 64, "a key is no certificate: {ran:?}");
+
+    // Everything by variables, as a person on call exports it once.
+    let mut command = super::eni_gateway(&["get", "i-1", "eni-1"]);
+    command
+        .env("ENI_GATEWAY_CLIENT_ENDPOINT", &by_address)
+        .env("ENI_GATEWAY_CLIENT_SERVER_NAME", "localhost")
+        .env("ENI_GATEWAY_CLIENT_CA", ca)
+        .env("ENI_GATEWAY_CLIENT_CERT", cert)
+        .env("ENI_GATEWAY_CLIENT_KEY", key)
+        .env("ENI_GATEWAY_CLIENT_OUTPUT", "json");
+    let ran: Ran = command.output().await.unwrap().into();
+    assert_eq!((ran.code, ran.json().len()), (0, 1), "{ran:?}");
+}
+
+#[tokio::test]
+async fn tls_to_a_plain_port_is_named() {
+    let fake = Fake::serve(Script::default()).await;
+    let ran = get(&fake.endpoint.replace("http://", "https://"), &[]).await;
+    said(&ran, "the server there does not use TLS", "http://");
 }
