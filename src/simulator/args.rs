@@ -20,7 +20,8 @@ Examples:
   curl http://127.0.0.1:18080/_simulator/books   # every call, and the occupancy of each instance
 
 The key is read from ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and \
-ALIBABA_CLOUD_SECURITY_TOKEN, as the gateway reads it. Without them the simulator knows one key, which it prints.";
+ALIBABA_CLOUD_SECURITY_TOKEN, as the gateway reads it. The simulator also knows one key of its own, \
+which it prints.";
 
 /// Runs a simulator of ENS: a real HTTP server that checks signatures and behaves as ENS is
 /// documented to.
@@ -107,11 +108,12 @@ impl Args {
         Ok(world)
     }
 
-    /// The settings of these arguments, with this key.
+    /// The settings of these arguments, with the simulator's own key besides this one.
     #[must_use]
-    pub fn settings(&self, key: AccessKey) -> Settings {
+    pub fn settings(&self, key: Option<AccessKey>) -> Settings {
         Settings {
-            keys: vec![key],
+            // The first key of an id counts.
+            keys: key.into_iter().chain([AccessKey::default()]).collect(),
             rates: self.rates.iter().map(|ActionRate(action, rate)| (*action, *rate)).collect(),
             clock_ahead: self.clock_ahead,
             date_window: self.date_window,
@@ -156,7 +158,8 @@ mod tests {
         let rules = args.world().unwrap().rules;
         assert_eq!(rules.attach_time.to_string(), "1s..3s");
         assert!(!rules.enforce_limit);
-        let settings = args.settings(AccessKey::default());
+        let settings = args.settings(Some(AccessKey::new("own", "secret")));
+        assert_eq!(settings.keys.len(), 2);
         assert_eq!(settings.clock_ahead.as_secs(), -20);
         assert_eq!(settings.rates.len(), 1);
     }

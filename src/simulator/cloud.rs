@@ -38,6 +38,8 @@ struct State {
     verifier: Verifier,
     throttle: Throttle,
     faults: Faults,
+    /// For a reset.
+    first_keys: Vec<AccessKey>,
 }
 
 /// The caller's answer.
@@ -85,6 +87,7 @@ impl Cloud {
             state: Mutex::new(State {
                 world,
                 throttle: Throttle::new(&settings.rates),
+                first_keys: settings.keys.clone(),
                 verifier: Verifier::new(settings.keys).with_window(settings.date_window),
                 faults: Faults::default(),
             }),
@@ -155,11 +158,13 @@ impl Cloud {
         visit(&mut state.world, now)
     }
 
-    /// Resets the world, the journal and the faults. Used nonces stay used.
+    /// Resets the world, the journal, the faults and the keys. Used nonces stay used.
     pub fn reset(&self) {
         let mut state = self.state();
         state.world.reset();
         state.faults.clear();
+        let keys = state.first_keys.clone();
+        state.verifier.set_keys(keys);
     }
 
     /// ENS's current `Date`.

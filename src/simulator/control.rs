@@ -1,11 +1,13 @@
-//! The control endpoints: the Rust API for tests in other processes. JSON without a signature; from
-//! other hosts with a key.
+//! The control endpoints: the Rust API for tests in other processes. JSON without a signature, of
+//! any content type; from other hosts with a key. Errors are JSON, too: `{"error": "…"}`.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::connect_info::ConnectInfo;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
@@ -14,7 +16,8 @@ use http::StatusCode;
 use http::header::AUTHORIZATION;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 
 use super::auth::AccessKey;
 use super::cloud::Cloud;
@@ -23,7 +26,7 @@ use super::faults::Fault;
 use super::journal::CallJournal;
 use super::refusal::Refusal;
 use super::rules::WorldRules;
-use super::world::{EniStatus, Placement, WorldFile};
+use super::world::{EniStatus, Placement, WorldFile, status_fault};
 
 const INDEX: &str = "\
 GET    /_simulator/books      the journal: every call, each instance's occupancy
@@ -36,7 +39,7 @@ POST   /_simulator/foreign    moves an ENI outside the API: {\"eni\": \"eni-0001
 POST   /_simulator/power      sets an instance's status: {\"instance\": \"i-stopped-1\", \"status\": \"Running\"}
 POST   /_simulator/rules      changes the named rules: {\"lag_by_id\": \"3s\"}
 POST   /_simulator/keys       replaces the keys: [{\"id\": \"…\", \"secret\": \"…\", \"token\": \"…\", \"state\": \"active\"}]
-POST   /_simulator/reset      restores the initial world, journal and faults
+POST   /_simulator/reset      restores the initial world, journal, faults and keys
 ";
 
 pub(super) fn router<S: Clone + Send + Sync + 'static>(
@@ -52,10 +55,12 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(
         .route("/_simulator/rules", post(rules))
         .route("/_simulator/keys", post(keys))
         .route("/_simulator/reset", post(reset))
-        .route("/_simulator/{*unknown}", any(async || (StatusCode::NOT_FOUND, INDEX)))
+        .route("/_simulator/{*unknown}", any(unknown))
         .layer(middleware::from_fn_with_state(key.map(Arc::new), guard))
         // Probes of other hosts may read it.
         .route("/_simulator/", get(async || INDEX))
+        .route("/_simulator", get(async || INDEX))
+        .method_not_allowed_fallback(other_method)
         .with_state(cloud)
 }
 
@@ -71,13 +76,40 @@ async fn guard(
         return next.run(request).await;
     }
     let error = "another host needs the key of --control-key, as `Authorization: Bearer KEY`";
-    (StatusCode::UNAUTHORIZED, Json(json!({ "error": error }))).into_response()
+    failed(StatusCode::UNAUTHORIZED, error)
 }
 
 fn is_permitted(peer: IpAddr, authorization: Option<&str>, key: Option<&SecretString>) -> bool {
     let given = authorization.and_then(|value| value.strip_prefix("Bearer "));
     let has_key = key.is_some_and(|key| given == Some(key.expose_secret()));
     peer.to_canonical().is_loopback() || has_key
+}
+
+async fn unknown() -> Response {
+    failed(StatusCode::NOT_FOUND, "no such endpoint; GET /_simulator/ lists them")
+}
+
+async fn other_method() -> Response {
+    let error = "the endpoint has other methods; GET /_simulator/ lists them";
+    failed(StatusCode::METHOD_NOT_ALLOWED, error)
+}
+
+fn failed(status: StatusCode, error: &str) -> Response {
+    (status, Json(json!({ "error": error }))).into_response()
+}
+
+/// The body as JSON, whatever its content type says.
+struct Body<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|error| Problem(format!("the body cannot be read: {error}")))?;
+        Ok(Self(serde_json::from_slice(&bytes)?))
+    }
 }
 
 async fn books(State(cloud): State<Cloud>) -> Json<CallJournal> {
@@ -101,7 +133,7 @@ enum OneOrMany {
 
 async fn add_faults(
     State(cloud): State<Cloud>,
-    Json(faults): Json<OneOrMany>,
+    Body(faults): Body<OneOrMany>,
 ) -> Result<Json<Vec<Fault>>, Problem> {
     let values = match faults {
         OneOrMany::Many(values) => values,
@@ -109,7 +141,8 @@ async fn add_faults(
     };
     let faults =
         values.into_iter().map(serde_json::from_value).collect::<Result<Vec<Fault>, _>>()?;
-    faults.into_iter().for_each(|fault| cloud.fault(fault));
+    let faults = faults.into_iter().map(Fault::checked).collect::<Result<Vec<_>, _>>();
+    faults.map_err(Problem)?.into_iter().for_each(|fault| cloud.fault(fault));
     Ok(Json(cloud.faults()))
 }
 
@@ -125,7 +158,7 @@ struct Foreign {
     status: Option<EniStatus>,
 }
 
-async fn foreign(State(cloud): State<Cloud>, Json(wanted): Json<Foreign>) -> Result<(), Problem> {
+async fn foreign(State(cloud): State<Cloud>, Body(wanted): Body<Foreign>) -> Result<(), Problem> {
     let usual = if wanted.instance.is_some() { EniStatus::InUse } else { EniStatus::Available };
     let placement = Placement { status: wanted.status.unwrap_or(usual), instance: wanted.instance };
     Ok(cloud.world(|world, now| world.force(&wanted.eni, placement, now))?)
@@ -138,18 +171,21 @@ struct Power {
     status: String,
 }
 
-async fn power(State(cloud): State<Cloud>, Json(wanted): Json<Power>) -> Result<(), Problem> {
+async fn power(State(cloud): State<Cloud>, Body(wanted): Body<Power>) -> Result<(), Problem> {
+    if let Some(fault) = status_fault(&wanted.status) {
+        return Err(Problem(fault));
+    }
     Ok(cloud.world(|world, now| world.force_status(&wanted.instance, &wanted.status, now))?)
 }
 
 async fn rules(
     State(cloud): State<Cloud>,
-    Json(changes): Json<Value>,
+    Body(changes): Body<Map<String, Value>>,
 ) -> Result<Json<WorldRules>, Problem> {
     let rules = cloud.world(|world, _| {
         let mut rules = serde_json::to_value(world.rules())?;
-        if let (Some(rules), Some(changes)) = (rules.as_object_mut(), changes.as_object()) {
-            rules.extend(changes.clone());
+        if let Some(rules) = rules.as_object_mut() {
+            rules.extend(changes);
         }
         let rules: WorldRules = serde_json::from_value(rules)?;
         world.set_rules(rules.clone());
@@ -158,8 +194,19 @@ async fn rules(
     Ok(Json(rules))
 }
 
-async fn keys(State(cloud): State<Cloud>, Json(keys): Json<Vec<AccessKey>>) {
-    cloud.set_keys(keys);
+async fn keys(State(cloud): State<Cloud>, Body(keys): Body<Vec<AccessKey>>) -> Result<(), Problem> {
+    let ids: BTreeSet<_> = keys.iter().map(|key| key.id.as_str()).collect();
+    let problem = if keys.is_empty() {
+        "the list of keys is empty, so every call would be refused; give one key or more"
+    } else if ids.len() < keys.len() {
+        "two keys have the same id; give each one its own"
+    } else if keys.iter().any(AccessKey::has_gap) {
+        "a key has an empty id or secret; give both"
+    } else {
+        cloud.set_keys(keys);
+        return Ok(());
+    };
+    Err(Problem(problem.to_owned()))
 }
 
 async fn reset(State(cloud): State<Cloud>) {
@@ -183,7 +230,7 @@ impl From<Refusal> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "error": self.0 }))).into_response()
+        failed(StatusCode::UNPROCESSABLE_ENTITY, &self.0)
     }
 }
 

@@ -182,6 +182,40 @@ impl Fault {
         self
     }
 
+    /// Returns the fault if it can have an effect.
+    ///
+    /// # Errors
+    /// Why it never would.
+    pub(super) fn checked(self) -> Result<Self, String> {
+        let only_attach = match &self.effect {
+            Effect::ApplyLate { .. } => Some("apply_late"),
+            Effect::Replay { .. } => Some("replay"),
+            Effect::AcceptThenFail => Some("accept_then_fail"),
+            Effect::AcceptThenForget => Some("accept_then_forget"),
+            Effect::AttachTime { .. } => Some("attach_time"),
+            _ => None,
+        };
+        let other_action = self.action.filter(|action| *action != Action::AttachNetworkInterface);
+        let status = match &self.effect {
+            Effect::Refuse { status, .. }
+            | Effect::RefuseApplied { status, .. }
+            | Effect::Html { status, .. } => *status,
+            _ => bad_request(),
+        };
+        if self.times == 0 {
+            Err("times is 0, so the fault would never apply".to_owned())
+        } else if self.effect == Effect::None && (self.delay + self.delay_answer).is_zero() {
+            Err("without an effect the fault needs delay or delay_answer".to_owned())
+        } else if let (Some(effect), Some(action)) = (only_attach, other_action) {
+            let action = action.name();
+            Err(format!("{effect} has no effect on {action}: it is for AttachNetworkInterface"))
+        } else if !(200..=599).contains(&status) {
+            Err(format!("{status} is no HTTP status of an answer: use 200 to 599"))
+        } else {
+            Ok(self)
+        }
+    }
+
     fn matches(&self, action: Action, params: &Params) -> bool {
         self.action.is_none_or(|wanted| wanted == action)
             && self.instance.as_deref().is_none_or(|id| params.get("InstanceId") == Some(id))
@@ -255,6 +289,22 @@ mod tests {
         let hits: Vec<_> =
             (0..4).map(|_| applies(Action::AttachNetworkInterface, &attach)).collect();
         assert_eq!(hits, [false, true, true, false]);
+    }
+
+    #[test]
+    fn a_fault_without_effect_is_refused() {
+        let late = Effect::ApplyLate { after: Duration::from_secs(1) };
+        for (fault, part) in [
+            (Fault::default(), "needs delay"),
+            (Fault::next(Action::AttachNetworkInterface, Effect::Mask).times(0), "times is 0"),
+            (Fault::next(Action::DescribeInstances, late.clone()), "apply_late has no effect on"),
+            (Fault { effect: Effect::Html { status: 42, apply: false }, ..Fault::default() }, "42"),
+        ] {
+            let problem = fault.checked().unwrap_err();
+            assert!(problem.contains(part), "{problem}");
+        }
+        assert!(Fault::default().delay(Duration::from_secs(1)).checked().is_ok());
+        assert!(Fault { effect: late, ..Fault::default() }.checked().is_ok());
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub async fn run(args: Args) -> Result<(), Error> {
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let own_key = AccessKey::from_lookup(|name| std::env::var(name).ok());
-    let settings = args.settings(own_key.clone().unwrap_or_default());
+    let settings = args.settings(own_key.clone());
     let started = Simulator::start(args.listen, World::new(world.clone()), settings).await;
     let handle = started.map_err(|source| Error::Listen { address: args.listen, source })?;
     io::stdout().write_all(greeting(&handle, own_key.as_ref(), &world).as_bytes())?;
@@ -60,10 +60,10 @@ pub async fn run(args: Args) -> Result<(), Error> {
 
 fn greeting(handle: &Handle, own_key: Option<&AccessKey>, world: &WorldFile) -> String {
     let endpoint = handle.endpoint();
-    let key = own_key.map_or_else(
-        || format!("ALIBABA_CLOUD_ACCESS_KEY_ID={DEFAULT_ID} ALIBABA_CLOUD_ACCESS_KEY_SECRET={DEFAULT_SECRET}"),
-        |key| format!("{} with its secret, from the environment", key.id),
-    );
+    let key = match own_key {
+        None => String::new(),
+        Some(key) => format!("\n  key        {} with its secret, from the environment", key.id),
+    };
     let stopped = world
         .instances
         .iter()
@@ -84,7 +84,7 @@ fn greeting(handle: &Handle, own_key: Option<&AccessKey>, world: &WorldFile) -> 
     };
     format!(
         "ENS simulator on {endpoint}\n\
-         \x20 key        {key}\n\
+         \x20 key        ALIBABA_CLOUD_ACCESS_KEY_ID={DEFAULT_ID} ALIBABA_CLOUD_ACCESS_KEY_SECRET={DEFAULT_SECRET}{key}\n\
          \x20 instances  {} (stopped)\n\
          \x20 ENIs       {} (available)\n\
          \x20 gateway    ENI_GATEWAY_ENS__ENDPOINT={endpoint}\n\

@@ -64,6 +64,12 @@ impl AccessKey {
         })
     }
 
+    /// Whether its id or its secret is empty.
+    #[must_use]
+    pub fn has_gap(&self) -> bool {
+        self.id.is_empty() || self.secret().is_empty()
+    }
+
     pub(super) fn secret(&self) -> &[u8] {
         self.secret.expose_secret().as_bytes()
     }

@@ -149,7 +149,7 @@ impl<'a> Filter<'a> {
             instance: params.get("InstanceId"),
             regions: params.list("EnsRegionIds", MAX_LIST)?,
             ipv6: params.list("Ipv6Address", MAX_LIST)?.is_some(),
-            status: params.get("Status").map(|word| EniStatus::from(word.to_owned())),
+            status: params.get("Status").map(EniStatus::of),
             exact: fields
                 .into_iter()
                 .filter_map(|(name, field)| Some((field, params.get(name)?)))

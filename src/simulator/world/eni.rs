@@ -70,9 +70,9 @@ impl EniKind {
     }
 }
 
-/// An ENI's status.
+/// An ENI's status. In files, an undocumented one is `other:Word`, so that a typing error is none.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
+#[serde(try_from = "String", into = "String")]
 #[expect(missing_docs, reason = "ENS's own words")]
 pub enum EniStatus {
     #[default]
@@ -86,6 +86,19 @@ pub enum EniStatus {
 }
 
 impl EniStatus {
+    /// The status of ENS's word.
+    #[must_use]
+    pub fn of(word: &str) -> Self {
+        match word {
+            "Available" => Self::Available,
+            "Attaching" => Self::Attaching,
+            "InUse" | "In_use" => Self::InUse,
+            "Detaching" => Self::Detaching,
+            "Deleting" => Self::Deleting,
+            _ => Self::Other(word.to_owned()),
+        }
+    }
+
     /// Whether an ENI with this status uses a slot of its instance.
     #[must_use]
     pub const fn occupies(&self) -> bool {
@@ -93,22 +106,30 @@ impl EniStatus {
     }
 }
 
-impl From<String> for EniStatus {
-    fn from(word: String) -> Self {
-        match word.as_str() {
-            "Available" => Self::Available,
-            "Attaching" => Self::Attaching,
-            "InUse" | "In_use" => Self::InUse,
-            "Detaching" => Self::Detaching,
-            "Deleting" => Self::Deleting,
-            _ => Self::Other(word),
+/// Marks an undocumented status in files.
+const OTHER: &str = "other:";
+
+impl TryFrom<String> for EniStatus {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        match (Self::of(&word), word.strip_prefix(OTHER)) {
+            (Self::Other(_), Some(other)) if !other.is_empty() => Ok(Self::Other(other.to_owned())),
+            (Self::Other(_), _) => Err(format!(
+                "unknown status {word:?}: use Available, Attaching, InUse, Detaching, Deleting, \
+                 or {OTHER}Word for an undocumented one"
+            )),
+            (known, _) => Ok(known),
         }
     }
 }
 
 impl From<EniStatus> for String {
     fn from(status: EniStatus) -> Self {
-        status.to_string()
+        match status {
+            EniStatus::Other(word) => format!("{OTHER}{word}"),
+            known => known.to_string(),
+        }
     }
 }
 
@@ -190,6 +211,15 @@ impl Eni {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_typing_error_is_no_status() {
+        let read = |word: &str| EniStatus::try_from(word.to_owned());
+        assert_eq!(read("In_use"), Ok(EniStatus::InUse));
+        assert_eq!(read("other:Frozen"), Ok(EniStatus::Other("Frozen".to_owned())));
+        assert_eq!(String::from(EniStatus::Other("Frozen".to_owned())), "other:Frozen");
+        assert!(read("Inuse").is_err() && read("other:").is_err());
+    }
 
     #[test]
     fn shows_the_past_within_the_lag_and_forgets_the_rest() {

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::eni::{EniSpec, EniStatus};
-use super::instance::Instance;
+use super::instance::{Instance, status_fault};
 use crate::simulator::rules::WorldRules;
 
 /// The initial state of a world, and its snapshot.
@@ -107,6 +107,8 @@ impl WorldFile {
             if instances.insert(instance.id.as_str(), instance).is_some() {
                 faults.push(format!("instance {} is defined twice", instance.id));
             }
+            let status = status_fault(&instance.status);
+            faults.extend(status.map(|fault| format!("instance {}: {fault}", instance.id)));
         }
         let mut seen = std::collections::BTreeSet::new();
         for eni in &self.enis {
@@ -182,6 +184,9 @@ mod tests {
             status = "InUse"
             instance = "i-1"
             network = "n-other"
+            [[instances]]
+            id = "i-2"
+            status = "Stoped"
         "#;
         let error = toml::from_str::<WorldFile>(text).unwrap().checked().unwrap_err().to_string();
         for part in [
@@ -190,6 +195,7 @@ mod tests {
             "eni-2 is InUse",
             "i-9, which",
             "eni-4 is on",
+            "instance i-2: unknown status \"Stoped\"",
         ] {
             assert!(error.contains(part), "{part} in {error}");
         }
@@ -200,6 +206,8 @@ mod tests {
         for text in [
             "[rules]\nlimit = 3",
             "[[enis]]\nid='e'\nstatu='InUse'",
+            "[[enis]]\nid='e'\nstatus='Inuse'",
+            "[[enis]]\nid='e'\ntype='secondary'",
             "[[instances]]\nid='i'\nstate='x'",
             "colour = 1",
         ] {

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 pub const STOPPED: &str = "Stopped";
 /// The status of a running instance.
 pub const RUNNING: &str = "Running";
+/// The known statuses.
+const STATUSES: &[&str] =
+    &["Pending", "Starting", RUNNING, "Rebooting", "Stopping", STOPPED, "Expired", "Releasing"];
 
 /// An instance, also in a world file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -13,7 +16,7 @@ pub const RUNNING: &str = "Running";
 pub struct Instance {
     /// Its id.
     pub id: String,
-    /// `Stopped` (default), `Running`, or any other word.
+    /// `Stopped` (default), `Running`, or another status of ENS.
     #[serde(default = "stopped")]
     pub status: String,
     /// Its network.
@@ -42,6 +45,12 @@ impl Instance {
             permitted: true,
         }
     }
+}
+
+/// The problem with a status that ENS does not have.
+pub(in crate::simulator) fn status_fault(status: &str) -> Option<String> {
+    (!STATUSES.contains(&status))
+        .then(|| format!("unknown status {status:?}: use one of {}", STATUSES.join(", ")))
 }
 
 fn stopped() -> String {

@@ -32,6 +32,7 @@ mod power;
 
 pub use eni::{EniKind, EniSpec, EniStatus, Placement};
 pub use file::WorldFile;
+pub(in crate::simulator) use instance::status_fault;
 pub use instance::{Instance, RUNNING, STOPPED};
 
 use eni::Eni;

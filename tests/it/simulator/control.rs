@@ -50,8 +50,10 @@ async fn another_process_can_do_all_that_a_test_needs() {
         caller.attach("i-stopped-1", "eni-0001").await.unwrap().code().1,
         "InvalidAccessKeyId.NotFound"
     );
-    let new = Caller { key: "new", secret: "new-secret", ..caller };
+    let new = Caller { key: "new", secret: "new-secret", ..Caller::new(address) };
     assert_eq!(new.attach("i-stopped-1", "eni-0001").await.unwrap().code().1, "ok");
+    post("reset", json!(null)).await;
+    assert_eq!(caller.attach("i-stopped-1", "eni-0001").await.unwrap().code().1, "ok");
 }
 
 #[tokio::test]
@@ -62,10 +64,20 @@ async fn what_it_does_not_understand_it_says() {
         ("foreign", r#"{"eni": "eni-nowhere"}"#, "does not exist"),
         ("power", r#"{"instance": "i-nowhere", "status": "Running"}"#, "not found"),
         ("rules", r#"{"lag": "1s"}"#, "lag"),
+        ("rules", "[]", "expected a map"),
+        ("faults", r#"{"effect": {"kind": "mask"}, "times": 0}"#, "would never apply"),
+        ("faults", "{}", "needs delay"),
+        ("faults", "not json", "expected"),
+        ("foreign", r#"{"eni": "eni-0001", "status": "Inuse"}"#, "unknown status"),
+        ("power", r#"{"instance": "i-stopped-1", "status": "Runing"}"#, "unknown status"),
+        ("keys", "[]", "every call would be refused"),
+        ("keys", r#"[{"id": "a", "secret": ""}]"#, "empty id or secret"),
+        ("keys", r#"[{"id": "a", "secret": "b"}, {"id": "a", "secret": "c"}]"#, "the same id"),
     ] {
         let answer = plain(simulator.address(), "POST", &format!("/_simulator/{path}"), body).await;
         assert_eq!(answer.status, 422, "{path}: {answer:?}");
-        assert!(answer.body.contains(part), "{answer:?}");
+        let error = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(error.contains(part), "{answer:?}");
     }
 }
 
@@ -76,5 +88,9 @@ async fn it_lists_itself() {
     assert_eq!(index.status, 200);
     assert!(index.body.contains("/_simulator/books"));
     let unknown = plain(simulator.address(), "GET", "/_simulator/book", "").await;
-    assert_eq!((unknown.status, unknown.body), (404, index.body));
+    assert_eq!(unknown.status, 404);
+    assert!(unknown.json()["error"].as_str().unwrap().contains("no such endpoint"), "{unknown:?}");
+    let other = plain(simulator.address(), "GET", "/_simulator/reset", "").await;
+    assert_eq!(other.status, 405);
+    assert!(other.json()["error"].as_str().unwrap().contains("other methods"), "{other:?}");
 }
