@@ -140,6 +140,9 @@ async fn serve<L: LedgerStore>(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), env!("ENI_GATEWAY_COMMIT"))?;
+    if let Some(url) = &config.grpc.help_url {
+        grpc::errors::publish_help(url);
+    }
     let tls = tls(config).await?;
     let ledger = Arc::new(Ledger::new(ledger, bounds, observe::ledger(&metrics)));
     let limiter = RateLimiter::over(ledger.clone());

@@ -29,6 +29,7 @@ pub(super) fn faults(
     let mut checks = Checks { origins, unread, faults: Vec::new() };
     edge::listeners(config, &mut checks);
     edge::tls(config, &mut checks);
+    edge::help(config, &mut checks);
     ledger::ledger(config, &mut checks);
     cloud::ens(config, &mut checks);
     bounds::bounds(config, &mut checks);
@@ -99,6 +100,14 @@ mod tests {
             config.grpc.allow_plaintext = true;
         });
         assert_eq!(wanted, [""; 0]);
+    }
+
+    #[test]
+    fn a_help_url_is_a_link() {
+        let with = |url: &str| faults_after(|config| config.grpc.help_url = Some(url.to_owned()));
+        assert_eq!(with("https://docs.example/errors"), [""; 0]);
+        assert_eq!(with("docs/errors.md").len(), 1);
+        assert_eq!(with("https://user:hunter2@docs.example").len(), 1);
     }
 
     #[test]

@@ -31,6 +31,9 @@ settings! {
         /// Whether a caller's `traceparent` decides whether the call's trace is exported.
         /// Otherwise the gateway's sampler decides, and callers cannot raise its share.
         follow_sampling: bool = "false",
+        /// URL at which you publish `docs/errors.md`. Errors then carry a `Help` link to their
+        /// reason's section. Without it they carry none.
+        help_url: Option<String> = unset,
         /// Maximum number of concurrent attaches, and of concurrent reads, on a replica. One
         /// instance gets a quarter of the attaches and half of the reads. More calls receive
         /// `OVERLOADED`.

@@ -4,6 +4,7 @@
 //! cut.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
@@ -15,8 +16,16 @@ use crate::model::{Failure, Reason};
 /// `ErrorInfo.domain`.
 pub const DOMAIN: &str = "eni-gateway";
 
-/// Path of the explanation of each reason, relative to the source tree.
-pub const HELP: &str = "docs/errors.md";
+/// The published explanation of the reasons. A status is made wherever a failure is, so the address
+/// belongs to the process.
+static HELP_URL: OnceLock<String> = OnceLock::new();
+
+/// Sets the address at which docs/errors.md is published, for the `Help` links of all errors from
+/// now on. The first call counts; without one, errors have no link.
+pub fn publish_help(url: &str) {
+    // A second gateway of the process keeps the first one's.
+    let _ = HELP_URL.set(url.to_owned());
+}
 
 /// The trailer that gRPC's own retry policies obey; they ignore `RetryInfo`.
 pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -108,12 +117,19 @@ fn details(failure: &Failure, message: &str, retry_after: Option<Duration>) -> E
         }
         _ => {}
     }
-    details.add_help_link(
-        format!("{reason}: {}; {}", reason.send_effect(), reason.retry_advice()),
-        format!("{HELP}#{}", reason.name().to_ascii_lowercase()),
-    );
+    if let Some(url) = HELP_URL.get() {
+        details.add_help_link(
+            format!("{reason}: {}; {}", reason.send_effect(), reason.retry_advice()),
+            help_link(url, reason),
+        );
+    }
     details.set_error_info(reason.name(), DOMAIN, metadata);
     details
+}
+
+/// The section of a reason, at this address.
+fn help_link(url: &str, reason: Reason) -> String {
+    format!("{}#{}", url.trim_end_matches('#'), reason.name().to_ascii_lowercase())
 }
 
 /// The retry delay of a reason, where the failure has none of its own.
@@ -204,10 +220,17 @@ mod tests {
         if let Some(request) = details.request_info() {
             let _ = writeln!(text, "  RequestInfo {}", request.request_id);
         }
-        for link in details.help().iter().flat_map(|help| &help.links) {
-            let _ = writeln!(text, "  Help {}", link.url);
-        }
         text
+    }
+
+    #[test]
+    fn a_link_names_the_reasons_section() {
+        for url in ["https://docs.example/errors", "https://docs.example/errors#"] {
+            let link = help_link(url, Reason::LockWait);
+            assert_eq!(link, "https://docs.example/errors#lock_wait");
+        }
+        let status = Status::from(sample(Reason::LockWait));
+        assert!(status.get_error_details().help().is_none(), "nothing is published");
     }
 
     #[test]
@@ -238,16 +261,20 @@ mod tests {
                 "{reason} is missing in the proto"
             );
             let facts = facts(*reason);
-            assert!(help.contains(&facts), "{HELP} is stale; it must hold:\n{facts}");
+            assert!(help.contains(&facts), "docs/errors.md is stale; it must hold:\n{facts}");
             let section = help.split(&facts).nth(1).and_then(|rest| rest.split("\n## ").next());
             for who in ["\n**Callers:** ", "\n**Operators:** "] {
                 assert!(
                     section.is_some_and(|text| text.contains(who)),
-                    "{reason}: no {who} in {HELP}"
+                    "{reason}: no {who} in docs/errors.md"
                 );
             }
         }
-        assert_eq!(help.matches("\n## ").count(), Reason::ALL.len(), "{HELP} speaks of more");
+        assert_eq!(
+            help.matches("\n## ").count(),
+            Reason::ALL.len(),
+            "docs/errors.md speaks of more"
+        );
     }
 
     /// The row of a reason in the documentation's table.

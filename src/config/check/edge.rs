@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use url::Url;
+
 use super::checks::Checks;
 use crate::config::Config;
 
@@ -16,6 +18,19 @@ pub(super) fn listeners(config: &Config, checks: &mut Checks<'_>) {
         !overlap,
         problem,
         "change the port of one of them",
+    );
+}
+
+pub(super) fn help(config: &Config, checks: &mut Checks<'_>) {
+    let is_link = |url: &String| {
+        Url::parse(url)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.password().is_none())
+    };
+    checks.require(
+        &["grpc.help_url"],
+        config.grpc.help_url.as_ref().is_none_or(is_link),
+        || "it is not a URL with http:// or https://, and without a password".to_owned(),
+        "set the address of the published docs/errors.md, or unset it",
     );
 }
 

@@ -26,6 +26,17 @@ async fn a_service_of_its_own_name_does_not_keep_it_from_starting() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_links_to_its_published_explanation() {
+    let stage = Stage::new(&["i-1"], 1).await;
+    let published = [("GRPC__HELP_URL", "https://docs.example/errors")];
+    let replica = stage.replica(&published).await;
+    let refused = try_attach(&replica.client().await, attach("i-1", "eni-none")).await;
+    let (_, details) = refused.unwrap_err();
+    let link = &details.help().expect("a link").links[0];
+    assert_eq!(link.url, "https://docs.example/errors#eni_not_found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_that_is_wrong_is_said_at_once() {
     let serve = Command::new(env!("CARGO_BIN_EXE_eni-gateway"))
         .arg("serve")
