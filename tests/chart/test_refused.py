@@ -122,6 +122,7 @@ SCHEMA = {
     "autoscaling.metric=cpu": "eni_gateway_attempts_in_flight",
     "podDisruptionBudget.maxUnavailable=half": "maxUnavailable",
     "probes.liveness.path=/x": "path",
+    "metrics.prometheusRule.alertLabels.severity=page": "severity",
     "service.loadBalancerSourceRanges[0]=any": "loadBalancerSourceRanges",
     "tracing.endpoint=collector:4317": "endpoint",
     "metrics.prometheusRule.runbookBaseUrl=docs/operations.md": "runbookBaseUrl",

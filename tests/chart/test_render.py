@@ -314,6 +314,15 @@ def test_notes_warn_of_plaintext_and_of_what_is_not_real(tmp_path):
     assert "memory://" in notes("memory")
 
 
+def test_every_alert_has_the_labels_of_the_route():
+    on = "metrics.prometheusRule.enabled=true"
+    rendered = render("minimum", "--set", on, "--set-string", "metrics.prometheusRule.alertLabels.team=7")
+    groups = pick(manifests(rendered), "PrometheusRule")["spec"]["groups"]
+    alerts = [rule["labels"] for group in groups for rule in group["rules"] if "alert" in rule]
+    assert alerts and all(labels["team"] == "7" and labels["severity"] for labels in alerts)
+    assert render("minimum", "--set", on).count("labels: { severity:") == len(alerts)
+
+
 def test_a_url_in_a_secret_reaches_every_pod_that_needs_it():
     secret = ["--set", "redis.urlSecret.name=redis-url,config.ledger.url="]
     documents = manifests(render("minimum", *secret))
