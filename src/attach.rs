@@ -284,7 +284,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
 
     async fn execute(&mut self, command: &Command) -> Result<CommandOutcome, LedgerError> {
         let answer = self.backends().ledger.execute(&self.request.instance, command).await?;
-        self.ledger_reached();
+        self.record_ledger_reached();
         Ok(answer)
     }
 

@@ -160,7 +160,7 @@ impl QueueGuard {
 
     /// Clears the error that blocks the queue, because the ledger answered. The next wait of the
     /// first caller sets it again. The callers behind wait out a later outage in full.
-    pub(super) fn ledger_reached(&self) {
+    pub(super) fn record_ledger_reached(&self) {
         let mut state = self.queue.state();
         (state.blocked_by, state.outage_since) = (None, None);
     }
@@ -318,13 +318,13 @@ mod tests {
         let reason = |ended: Result<QueueGuard, Failure>| ended.map(drop).unwrap_err().reason;
         assert_eq!(reason(first.await), Reason::CoordinationUnavailable);
         assert_eq!(reason(second.await), Reason::CoordinationUnavailable);
-        head.ledger_reached();
+        head.record_ledger_reached();
         assert_eq!(queue.blocked_by().reason, Reason::LockWait);
         let third = queue.lock();
         tokio::pin!(third);
         head.set_blocked_by(&outage);
         assert!(futures_util::poll!(&mut third).is_pending(), "another outage has only begun");
-        head.ledger_reached();
+        head.record_ledger_reached();
         drop(head);
         assert!(third.await.is_ok(), "it came after the outage");
         assert_eq!(queue.blocked_by().reason, Reason::LockWait);

@@ -54,7 +54,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             return Err(*failure);
         }
         self.permits.return_probes();
-        self.waits_for(failures::not_sent("the credentials did not arrive in time"));
+        self.set_pending_error(failures::not_sent("the credentials did not arrive in time"));
         // No permit is held during a fetch of credentials.
         self.session.until_deadline(self.backends().ens.prepare()).await??;
         self.permits.send = self.permit(RateClass::Attach).await?;
@@ -73,7 +73,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     pub(super) async fn permit(&mut self, class: RateClass) -> Result<Option<HeldPermit>, Failure> {
         let limiter = self.backends().limiter.clone();
         let wait = limiter.wait(class).unwrap_or(THROTTLE_PAUSE);
-        self.waits_for(Operation::Attach.no_permit(&PermitError::DeadlineExceeded { wait }));
+        self.set_pending_error(Operation::Attach.no_permit(&PermitError::DeadlineExceeded { wait }));
         let permit = limiter.permit(class, self.session.deadline());
         match self.session.until_deadline(permit).await? {
             Ok(permit) => Ok(Some(limiter.hold(permit))),

@@ -21,7 +21,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         self.permits = KeptPermits::default();
         self.release_lock().await;
         let limiter = self.backends().limiter.clone();
-        self.waits_for(match limiter.wait(RateClass::Describe) {
+        self.set_pending_error(match limiter.wait(RateClass::Describe) {
             Some(wait) => Operation::Attach.no_permit(&PermitError::DeadlineExceeded { wait }),
             None => failures::unconfirmed_attachment("it did not answer in time"),
         });

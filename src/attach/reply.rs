@@ -67,7 +67,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             Reply::Admissible => Ok(None),
             // Only the queue's first caller polls.
             Reply::Recovering(until) if self.lock.is_none() => {
-                self.waits_for(failures::recovering(until, answer.now));
+                self.set_pending_error(failures::recovering(until, answer.now));
                 Ok(None)
             }
             _ => self.follow_reply(answer).await.map(Some),
@@ -124,7 +124,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
                 Ok(Step::Enter)
             }
             Reply::Queued { ahead } => {
-                self.waits_for(failures::lock_wait(ahead));
+                self.set_pending_error(failures::lock_wait(ahead));
                 self.permits.return_probes();
                 // A quarter of a second, jittered.
                 self.next_round(Duration::from_millis(random::between(200..300))).await?;

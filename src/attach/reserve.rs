@@ -63,7 +63,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         answer: CommandOutcome,
     ) -> Result<Step, Failure> {
         reserving.in_doubt = false;
-        self.ledger_reached();
+        self.record_ledger_reached();
         if let Some(lock) = &self.lock {
             lock.apply_reply(&answer);
         }
@@ -105,9 +105,9 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         error: &LedgerError,
     ) -> Result<Step, Failure> {
         let why = Operation::Attach.ledger_unavailable(error);
-        self.waits_for(why.clone());
+        self.set_pending_error(why.clone());
         if self.resends.is_none() {
-            if self.retry.is_ledger_lost(error) {
+            if self.retry.record_ledger_failure(error) {
                 self.abort_waiters(&why);
                 let answer = self.session.close_for_outage();
                 self.send_answer(answer);
@@ -131,7 +131,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         let Some(permit) = permit else {
             return self.await_describe_permit(reserving, 1).await;
         };
-        self.waits_for(failures::not_sent("the describe of the instance got no answer in time"));
+        self.set_pending_error(failures::not_sent("the describe of the instance got no answer in time"));
         let backends = self.backends().clone();
         match backends.observe_instance(&self.request.instance, permit.spend()).await {
             Ok(seen) => {

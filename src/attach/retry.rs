@@ -88,13 +88,13 @@ impl RetryPolicy {
 
     /// Counts a failed ledger call. Returns whether the outage is permanent or too long to wait
     /// out.
-    pub(super) fn is_ledger_lost(&mut self, error: &LedgerError) -> bool {
+    pub(super) fn record_ledger_failure(&mut self, error: &LedgerError) -> bool {
         let since = *self.ledger_down_since.get_or_insert_with(Instant::now);
         error.is_misconfigured() || error.outage().down_for.max(since.elapsed()) >= LEDGER_PATIENCE
     }
 
     /// Records that the ledger answered.
-    pub(super) fn ledger_reached(&mut self) {
+    pub(super) fn record_ledger_reached(&mut self) {
         self.ledger_down_since = None;
     }
 
@@ -123,12 +123,12 @@ mod tests {
 
         let mut policy = RetryPolicy::default();
         let down = LedgerError::not_applied("it is down");
-        assert!(!policy.is_ledger_lost(&down));
+        assert!(!policy.record_ledger_failure(&down));
         tokio::time::advance(LEDGER_PATIENCE).await;
-        assert!(policy.is_ledger_lost(&down));
-        policy.ledger_reached();
-        assert!(!policy.is_ledger_lost(&down));
-        assert!(policy.is_ledger_lost(&down.with_outage(LEDGER_PATIENCE)));
-        assert!(policy.is_ledger_lost(&LedgerError::misconfigured("no eviction policy")));
+        assert!(policy.record_ledger_failure(&down));
+        policy.record_ledger_reached();
+        assert!(!policy.record_ledger_failure(&down));
+        assert!(policy.record_ledger_failure(&down.with_outage(LEDGER_PATIENCE)));
+        assert!(policy.record_ledger_failure(&LedgerError::misconfigured("no eviction policy")));
     }
 }

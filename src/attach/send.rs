@@ -148,7 +148,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             Err(error) if sent.at.elapsed() < RECORD_FOR => {
                 // The callers behind cannot reach the ledger either.
                 let why = Operation::Attach.ledger_unavailable(&error);
-                self.waits_for(why);
+                self.set_pending_error(why);
                 if sent.at.elapsed() >= LEDGER_PATIENCE {
                     // The caller does not wait for the record either.
                     let answer = self.session.close_for_outage();

@@ -15,7 +15,7 @@ use super::send_permit::KeptPermits;
 
 impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     /// Sets the pending error of the caller and of the callers behind.
-    pub(super) fn waits_for(&self, why: Failure) {
+    pub(super) fn set_pending_error(&self, why: Failure) {
         if let Some(lock) = &self.lock {
             lock.set_blocked_by(&why);
         }
@@ -32,14 +32,14 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     pub(super) async fn pause_for(&mut self, Retry { pause, why }: Retry) -> Result<(), Failure> {
         // Other callers may use them meanwhile.
         self.permits = KeptPermits::default();
-        self.waits_for(why);
+        self.set_pending_error(why);
         self.session.sleep(pause).await
     }
 
     /// Pauses before a retry of the ledger. A long outage also ends the wait of the callers behind.
     pub(super) async fn pause_for_ledger(&mut self, error: &LedgerError) -> Result<(), Failure> {
         let why = Operation::Attach.ledger_unavailable(error);
-        if self.retry.is_ledger_lost(error) {
+        if self.retry.record_ledger_failure(error) {
             self.abort_waiters(&why);
             return Err(self.session.refuse(why));
         }
@@ -54,10 +54,10 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     }
 
     /// Records that the ledger answered: an outage is over for all callers of the queue.
-    pub(super) fn ledger_reached(&mut self) {
-        self.retry.ledger_reached();
+    pub(super) fn record_ledger_reached(&mut self) {
+        self.retry.record_ledger_reached();
         if let Some(lock) = &self.lock {
-            lock.ledger_reached();
+            lock.record_ledger_reached();
         }
     }
 

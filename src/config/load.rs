@@ -23,7 +23,7 @@ impl Sources {
     /// This process's environment, and this file.
     #[must_use]
     pub fn of_process(file: Option<PathBuf>) -> Self {
-        // A name or value that is not UTF-8 is foreign, or fails its type's parser.
+        // A name or value that is not UTF-8 is of another program, or fails its type's parser.
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         let environment =
             std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect();

@@ -48,8 +48,8 @@ impl EnsReply {
     /// the breaker, also an error.
     pub async fn report(&self, permit: Permit, limiter: &RateLimiter) {
         match self.throttling() {
-            Some(throttling) => limiter.throttled(&permit, throttling.retry_after).await,
-            None if self.is_from_ens() => limiter.passed(&permit).await,
+            Some(throttling) => limiter.record_throttled(&permit, throttling.retry_after).await,
+            None if self.is_from_ens() => limiter.record_passed(&permit).await,
             // The probe proved nothing, so the next one need not wait for its expiry.
             None if permit.is_probe() => limiter.give_back(permit).await,
             None => {}

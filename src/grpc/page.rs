@@ -64,11 +64,14 @@ fn token(instance: &InstanceId, last: &InterfaceId) -> String {
 /// # Errors
 /// The token is malformed, or belongs to another instance.
 pub fn read_token(token: &str, instance: &InstanceId) -> Result<InterfaceId, &'static str> {
-    const FOREIGN: &str = "must be a next_page_token of the same instance";
-    let bytes = hex::decode(token).map_err(|_| FOREIGN)?;
-    let (bound, last) = bytes.split_at_checked(BINDING).ok_or(FOREIGN)?;
-    let last = std::str::from_utf8(last).ok().and_then(|text| text.parse().ok()).ok_or(FOREIGN)?;
-    if bound == binding(instance) { Ok(last) } else { Err(FOREIGN) }
+    const NOT_OF_THIS_LIST: &str = "must be a next_page_token of the same instance";
+    let bytes = hex::decode(token).map_err(|_| NOT_OF_THIS_LIST)?;
+    let (bound, last) = bytes.split_at_checked(BINDING).ok_or(NOT_OF_THIS_LIST)?;
+    let last = std::str::from_utf8(last)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or(NOT_OF_THIS_LIST)?;
+    if bound == binding(instance) { Ok(last) } else { Err(NOT_OF_THIS_LIST) }
 }
 
 fn binding(instance: &InstanceId) -> [u8; BINDING] {

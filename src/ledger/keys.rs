@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_cannot_move_keys_to_another_slot_or_match_foreign_ones() {
+    fn a_prefix_cannot_move_keys_to_another_slot_or_match_others() {
         assert!(Keys::new("a{b}").is_err());
         assert_eq!(Keys::new("a*[b]\\?:").unwrap().pattern(), "a\\*\\[b\\]\\\\\\?:{*");
     }

@@ -145,8 +145,8 @@ impl Cloud {
 
     /// The current journal.
     #[must_use]
-    pub fn books(&self) -> CallJournal {
-        self.world(|world, _| world.books().clone())
+    pub fn journal(&self) -> CallJournal {
+        self.world(|world, _| world.journal().clone())
     }
 
     /// Passes the world and the current time to `visit`, which may bypass every rule.
@@ -187,7 +187,7 @@ impl Cloud {
                 outcome: "abandoned".to_owned(),
                 ..Call::default()
             };
-            world.books_mut().begin(&call);
+            world.journal_mut().begin(&call);
             Visit { cloud: self.clone(), call }
         })
     }
@@ -311,7 +311,7 @@ impl Drop for Visit {
         tracing::debug!(action = call.action, instance, enis = ?call.enis, outcome = call.outcome, "simulated call");
         self.cloud.world(|world, now| {
             call.until_ms = world.millis(now);
-            world.books_mut().end(call);
+            world.journal_mut().end(call);
         });
     }
 }

@@ -29,12 +29,12 @@ use super::rules::WorldRules;
 use super::world::{EniStatus, Placement, WorldFile, status_fault};
 
 const INDEX: &str = "\
-GET    /_simulator/books      the journal: every call, each instance's occupancy
+GET    /_simulator/journal    the journal: every call, each instance's occupancy
 GET    /_simulator/world      the current instances, ENIs and rules, as a world file
 GET    /_simulator/faults     the pending faults
 POST   /_simulator/faults     one fault or a list: {\"action\": \"AttachNetworkInterface\", \"effect\": {\"kind\": \"drop_after\"}}
 DELETE /_simulator/faults     removes them
-POST   /_simulator/foreign    moves an ENI outside the API: {\"eni\": \"eni-0001\", \"instance\": \"i-stopped-1\", \"status\": \"InUse\"};
+POST   /_simulator/external   moves an ENI outside the API: {\"eni\": \"eni-0001\", \"instance\": \"i-stopped-1\", \"status\": \"InUse\"};
                               without an instance it is Available
 POST   /_simulator/power      sets an instance's status: {\"instance\": \"i-stopped-1\", \"status\": \"Running\"}
 POST   /_simulator/rules      changes the named rules: {\"lag_by_id\": \"3s\"}
@@ -47,10 +47,10 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(
     key: Option<SecretString>,
 ) -> Router<S> {
     Router::new()
-        .route("/_simulator/books", get(books))
+        .route("/_simulator/journal", get(journal))
         .route("/_simulator/world", get(world))
         .route("/_simulator/faults", get(faults).post(add_faults).delete(clear_faults))
-        .route("/_simulator/foreign", post(foreign))
+        .route("/_simulator/external", post(external))
         .route("/_simulator/power", post(power))
         .route("/_simulator/rules", post(rules))
         .route("/_simulator/keys", post(keys))
@@ -112,8 +112,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-async fn books(State(cloud): State<Cloud>) -> Json<CallJournal> {
-    Json(cloud.books())
+async fn journal(State(cloud): State<Cloud>) -> Json<CallJournal> {
+    Json(cloud.journal())
 }
 
 async fn world(State(cloud): State<Cloud>) -> Json<WorldFile> {
@@ -152,13 +152,13 @@ async fn clear_faults(State(cloud): State<Cloud>) {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Foreign {
+struct ExternalMove {
     eni: String,
     instance: Option<String>,
     status: Option<EniStatus>,
 }
 
-async fn foreign(State(cloud): State<Cloud>, Body(wanted): Body<Foreign>) -> Result<(), Problem> {
+async fn external(State(cloud): State<Cloud>, Body(wanted): Body<ExternalMove>) -> Result<(), Problem> {
     let usual = if wanted.instance.is_some() { EniStatus::InUse } else { EniStatus::Available };
     let placement = Placement { status: wanted.status.unwrap_or(usual), instance: wanted.instance };
     Ok(cloud.world(|world, now| world.force(&wanted.eni, placement, now))?)

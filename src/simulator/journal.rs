@@ -15,20 +15,20 @@ pub const MAX_STEPS: usize = 10_000;
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct CallJournal {
     /// By instance.
-    pub instances: BTreeMap<String, InstanceBook>,
+    pub instances: BTreeMap<String, InstanceJournal>,
     /// By instance and ENI, as `i-one/eni-one`.
-    pub pairs: BTreeMap<String, PairBook>,
+    pub pairs: BTreeMap<String, PairJournal>,
     /// Attaches that took effect, by ENI.
     pub applied: BTreeMap<String, u64>,
     /// By action, with the caller's spelling.
-    pub actions: BTreeMap<String, ActionBook>,
+    pub actions: BTreeMap<String, ActionJournal>,
     /// The newest calls in the order of their ends, at most [`MAX_CALLS`].
     pub calls: VecDeque<Call>,
 }
 
 /// One instance.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct InstanceBook {
+pub struct InstanceJournal {
     /// Used slots: every ENI that is not `Available`; the primary only if the rules count it.
     pub occupied: usize,
     /// Maximum of used slots.
@@ -47,7 +47,7 @@ pub struct InstanceBook {
 
 /// An ENI and an instance.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct PairBook {
+pub struct PairJournal {
     /// Attach calls that named both.
     pub attach_calls: u64,
     /// Attaches that took effect.
@@ -67,7 +67,7 @@ pub struct JournalStep {
 
 /// One action.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-pub struct ActionBook {
+pub struct ActionJournal {
     /// All calls.
     pub calls: u64,
     /// Calls in processing.
@@ -106,7 +106,7 @@ pub struct Call {
 impl CallJournal {
     /// The entries of one instance; empty if unknown.
     #[must_use]
-    pub fn instance(&self, id: &str) -> InstanceBook {
+    pub fn instance(&self, id: &str) -> InstanceJournal {
         self.instances.get(id).cloned().unwrap_or_default()
     }
 
@@ -124,7 +124,7 @@ impl CallJournal {
 
     /// The entries of a pair; empty if unknown.
     #[must_use]
-    pub fn pair(&self, instance: &str, eni: &str) -> PairBook {
+    pub fn pair(&self, instance: &str, eni: &str) -> PairJournal {
         self.pairs.get(&pair(instance, eni)).copied().unwrap_or_default()
     }
 
@@ -198,7 +198,7 @@ impl CallJournal {
         }
     }
 
-    fn attached_instance(&mut self, call: &Call) -> Option<&mut InstanceBook> {
+    fn attached_instance(&mut self, call: &Call) -> Option<&mut InstanceJournal> {
         let id = call.instance.as_ref().filter(|_| is_attach(call))?;
         Some(self.instances.entry(id.clone()).or_default())
     }

@@ -39,7 +39,8 @@ pub use cloud::{Answer, Cloud};
 pub use duration_range::{DurationRange, InvalidSpread};
 pub use faults::{Effect, Fault};
 pub use journal::{
-    ActionBook, Call, CallJournal, InstanceBook, JournalStep, MAX_CALLS, MAX_STEPS, PairBook,
+    ActionJournal, Call, CallJournal, InstanceJournal, JournalStep, MAX_CALLS, MAX_STEPS,
+    PairJournal,
 };
 pub use params::Params;
 pub use refusal::Refusal;

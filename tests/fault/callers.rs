@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eni_gateway::model::{Reason, RetryAdvice, SendEffect};
-use eni_gateway::simulator::{Action, EniStatus, PairBook, Params};
+use eni_gateway::simulator::{Action, EniStatus, PairJournal, Params};
 use rand::prelude::*;
 use tokio::time::{Instant, sleep};
 
 use crate::environment::Environment;
 use crate::episode::{End, Episode, ReportedOutcome, Violation};
 use crate::support::gateway::{attach, try_attach, within};
-use crate::support::python::{self, Foreign};
+use crate::support::python::{self, PythonClient};
 use crate::view::{Left, View, state};
 
 /// How long a caller waits for an end. Longer than three sends with their graces, and a hold-down.
@@ -33,18 +33,18 @@ pub(crate) struct Caller {
     environment: Arc<Environment>,
     eni: String,
     /// A client in another language, with one call at a time.
-    client: Option<Foreign>,
+    client: Option<PythonClient>,
     random: StdRng,
     episodes: BTreeMap<String, Past>,
     /// The last few, for the text of a violation.
     lately: VecDeque<String>,
 }
 
-/// An episode, and the simulator's books before it and at its end.
+/// An episode, and the simulator's journal before it and at its end.
 struct Past {
     episode: Episode,
-    before: PairBook,
-    shown: PairBook,
+    before: PairJournal,
+    shown: PairJournal,
 }
 
 impl Caller {
@@ -61,7 +61,7 @@ impl Caller {
 
     /// Makes its calls through grpcio, as clients in Python, C++, Ruby and PHP do.
     pub(crate) fn over_grpcio(mut self) -> Self {
-        self.client = Some(Foreign::start());
+        self.client = Some(PythonClient::start());
         self
     }
 
@@ -96,10 +96,10 @@ impl Caller {
     /// One episode, first over this gateway. `true` if it was accepted.
     pub(crate) async fn attach(&mut self, instance: &str, first: Option<usize>) {
         self.check(instance).await;
-        let (began, before) = (Instant::now(), self.books(instance));
+        let (began, before) = (Instant::now(), self.journal(instance));
         let mut story = Vec::new();
         let (answers, end) = self.episode(instance, first, began, &mut story).await;
-        let shown = self.books(instance);
+        let shown = self.journal(instance);
         let episode = Episode {
             instance: instance.to_owned(),
             eni: self.eni.clone(),
@@ -239,13 +239,13 @@ impl Caller {
         })
     }
 
-    fn books(&self, instance: &str) -> PairBook {
-        self.environment.stage.ens.world(|world, _| world.books().pair(instance, &self.eni))
+    fn journal(&self, instance: &str) -> PairJournal {
+        self.environment.stage.ens.world(|world, _| world.journal().pair(instance, &self.eni))
     }
 
     /// The last episode there, as things stand now.
     async fn check(&mut self, instance: &str) {
-        let now = self.books(instance);
+        let now = self.journal(instance);
         let Some(Past { mut episode, before, shown }) = self.episodes.remove(instance) else {
             return;
         };
@@ -290,7 +290,7 @@ async fn call(
 
 /// The same through another client, which keeps the deadline itself.
 async fn call_by(
-    client: &mut Foreign,
+    client: &mut PythonClient,
     environment: &Environment,
     gateway: usize,
     deadline: Duration,
@@ -328,7 +328,7 @@ fn refused(
 }
 
 /// How many attaches took effect and lasted: a caller need not have seen one that ENS took back.
-const fn lasting(ledger: PairBook) -> u64 {
+const fn lasting(ledger: PairJournal) -> u64 {
     ledger.applied - ledger.failed
 }
 

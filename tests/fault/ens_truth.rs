@@ -20,7 +20,7 @@ pub(crate) struct EnsTruth(Mutex<BTreeMap<String, Stand>>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stand {
     instance: String,
-    /// How many attaches of the ENI took effect by then: one more is another stand, even if no look
+    /// How many attaches of the ENI took effect by then: one more is another stand, even if no observation
     /// fell between the two.
     applied: u64,
     since: Instant,
@@ -31,8 +31,8 @@ impl EnsTruth {
         self.0.lock().unwrap()
     }
 
-    /// Looks at ENS's world.
-    pub(crate) fn look(&self, ens: &Cloud, enis: impl Iterator<Item = String>) {
+    /// Observes ENS's world.
+    pub(crate) fn observe(&self, ens: &Cloud, enis: impl Iterator<Item = String>) {
         let mut stands = self.stands();
         let now = Instant::now();
         ens.world(|world, _| {
@@ -42,7 +42,7 @@ impl EnsTruth {
                     stands.remove(&eni);
                     continue;
                 };
-                let applied = world.books().applied_to(&eni);
+                let applied = world.journal().applied_to(&eni);
                 let known = stands.get(&eni);
                 if known.is_none_or(|stand| stand.instance != instance || stand.applied != applied)
                 {

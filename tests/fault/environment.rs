@@ -19,7 +19,7 @@ use crate::ens_truth::EnsTruth;
 use crate::episode::Violation;
 use crate::gateway::{self, Client, Gateway};
 use crate::ledger::{Form, REPLICAS, Servers};
-use crate::other_programs::{FOREIGN, SHARED};
+use crate::other_programs::{EXTERNAL, SHARED};
 use crate::support::clock::Clock;
 use crate::support::gateway::{Stage, eni, get};
 use crate::support::link::Link;
@@ -93,7 +93,7 @@ impl Environment {
         let names: Vec<String> = (0..plan.instances).map(|number| format!("i-{number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         // One more for faults at an exact moment, and those of other programs.
-        let mut stage = Stage::over_many(url, &names, plan.callers + 1 + FOREIGN).await;
+        let mut stage = Stage::over_many(url, &names, plan.callers + 1 + EXTERNAL).await;
         stage.ens.world(|world, _| {
             let mut rules = world.rules().clone();
             rules.attach_time = "20ms..600ms".parse().unwrap();
@@ -237,7 +237,7 @@ impl Environment {
             // ENS's world is a little older than the run.
             let older = Duration::from_millis(world.millis(now)).saturating_sub(self.elapsed());
             let at = |ms| Duration::from_millis(ms).saturating_sub(older);
-            let calls = world.books().calls.iter();
+            let calls = world.journal().calls.iter();
             let about = calls.filter(|call| match call.instance.as_deref() {
                 Some(named) => {
                     named == instance
@@ -271,7 +271,7 @@ impl Environment {
         self.violations.lock().unwrap().clone()
     }
 
-    /// L1: looks at ENS's books until everybody leaves. Each instance is reported once.
+    /// L1: reads the journal of ENS until the callers leave. Each instance is reported once.
     pub(crate) async fn watch_limit(self: Arc<Self>) {
         let mut most = vec![LIMIT; self.instances];
         while !self.over.is_cancelled() {
@@ -281,7 +281,7 @@ impl Environment {
                     true => self.held_by_gateways(&instance),
                     false => self.stage.ens.world(|world, _| {
                         world
-                            .books()
+                            .journal()
                             .instances
                             .get(&instance)
                             .map_or(0, |ledger| ledger.max_occupied)
@@ -299,22 +299,22 @@ impl Environment {
         }
     }
 
-    /// Looks at which ENIs are in use.
-    pub(crate) fn look(&self) {
+    /// Observes which ENIs are in use.
+    pub(crate) fn observe(&self) {
         // The last ones are those of other programs.
-        let all = self.callers + 1 + FOREIGN;
-        self.ens_truth.look(&self.stage.ens, (1..=all).map(eni));
+        let all = self.callers + 1 + EXTERNAL;
+        self.ens_truth.observe(&self.stage.ens, (1..=all).map(eni));
     }
 
     /// Whether other programs attach this ENI.
-    pub(crate) fn is_foreign(&self, id: &str) -> bool {
-        (1..=FOREIGN).any(|number| eni(self.callers + 1 + number) == id)
+    pub(crate) fn is_external(&self, id: &str) -> bool {
+        (1..=EXTERNAL).any(|number| eni(self.callers + 1 + number) == id)
     }
 
-    /// Looks at which ENIs are in use until the run ends.
+    /// Observes which ENIs are in use until the run ends.
     pub(crate) async fn watch_ens(self: Arc<Self>) {
         while !self.is_ending() {
-            self.look();
+            self.observe();
             sleep(Duration::from_millis(20)).await;
         }
     }
@@ -323,9 +323,9 @@ impl Environment {
     /// they did is excused.
     fn held_by_gateways(&self, instance: &str) -> usize {
         self.stage.ens.world(|world, _| {
-            let foreign = (1..=FOREIGN).map(|number| eni(self.callers + 1 + number));
+            let external = (1..=EXTERNAL).map(|number| eni(self.callers + 1 + number));
             let theirs =
-                foreign.filter(|eni| world.placement(eni).is_some_and(|at| at.occupies(instance)));
+                external.filter(|eni| world.placement(eni).is_some_and(|at| at.occupies(instance)));
             world.occupied(instance) - theirs.count()
         })
     }

@@ -27,7 +27,7 @@ use crate::support::gateway::{eni, within};
 /// Readers of each ledger.
 pub(crate) const READERS: usize = 3;
 /// ENIs that others attach.
-pub(crate) const FOREIGN: usize = 8;
+pub(crate) const EXTERNAL: usize = 8;
 /// Instances that they attach to.
 pub(crate) const SHARED: std::ops::Range<usize> = CROWDED..CROWDED + 4;
 /// Deadline of a read.
@@ -66,8 +66,8 @@ pub(crate) async fn read(environment: Arc<Environment>, mut random: StdRng) {
             }
         };
         let read = timeout(DEADLINE + ALLOWANCE, reading).await.unwrap_or(Read::NoAnswer);
-        // A look before this one may be as old as it is for a process that does not get to run.
-        environment.look();
+        // An observation before this one may be as old as it is for a process that does not get to run.
+        environment.observe();
         let what = format!(
             "{} of {instance} {interface} over gateway {number}, from {asked:.1?} to {:.1?}",
             ["watch", "get", "get", "list", "list"][kind],
@@ -97,7 +97,7 @@ pub(crate) async fn read(environment: Arc<Environment>, mut random: StdRng) {
 
 /// Mostly a pair that is attached.
 fn pair(environment: &Environment, random: &mut StdRng) -> (String, String) {
-    let any = eni(random.random_range(1..=environment.callers + 1 + FOREIGN));
+    let any = eni(random.random_range(1..=environment.callers + 1 + EXTERNAL));
     let standing = environment.ens_truth.from(&any).filter(|_| random.random_bool(0.7));
     standing
         .unwrap_or_else(|| (format!("i-{}", random.random_range(0..environment.instances)), any))
@@ -177,19 +177,19 @@ fn wrong(
         Read::Whole(shown, seen) => {
             let mut expected = standing(Some(began));
             let seen = standing(seen.as_ref().and_then(at));
-            expected.retain(|eni| seen.contains(eni) || !(lossy || environment.is_foreign(eni)));
+            expected.retain(|eni| seen.contains(eni) || !(lossy || environment.is_external(eni)));
             (expected, shown.clone())
         }
         Read::One(shown) => {
             let mut expected = standing(Some(began));
-            expected.retain(|eni| eni == interface && !environment.is_foreign(eni));
+            expected.retain(|eni| eni == interface && !environment.is_external(eni));
             (expected, shown.iter().map(|shown| (**shown).clone()).collect())
         }
         Read::Partial | Read::Refused(_) | Read::NoAnswer => return None,
     };
     // Times that another clock wrote restart: for a lag, a row does not revive an attachment that
     // is known to have ended.
-    expected.retain(|eni| !other_clock || !(lossy || environment.is_foreign(eni)));
+    expected.retain(|eni| !other_clock || !(lossy || environment.is_external(eni)));
     if !expected.is_empty() {
         environment.counters.read();
     }

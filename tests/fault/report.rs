@@ -42,7 +42,7 @@ pub(crate) fn table(args: &Args, seed: u64, elapsed: Duration, environments: &[A
     for environment in environments {
         let counts = environment.counters.so_far();
         let calls = environment.stage.ens.world(|world, _| {
-            world.books().calls_of(eni_gateway::simulator::Action::AttachNetworkInterface)
+            world.journal().calls_of(eni_gateway::simulator::Action::AttachNetworkInterface)
         });
         reached += counts.reached;
         println!(

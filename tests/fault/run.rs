@@ -19,7 +19,7 @@ use crate::callers::{Caller, homes};
 use crate::environment::{CROWDED, Environment, Plan};
 use crate::episode::Violation;
 use crate::faults::{self, Kind};
-use crate::other_programs::{self, FOREIGN, READERS};
+use crate::other_programs::{self, EXTERNAL, READERS};
 use crate::primaries;
 use crate::report;
 use crate::support::gateway::eni;
@@ -120,11 +120,11 @@ async fn live(
     let random = |number: usize| StdRng::seed_from_u64(seed + 50 + number as u64);
     let readers = (0..READERS)
         .map(|number| tasks.spawn(other_programs::read(environment.clone(), random(number))));
-    let foreign = (1..=FOREIGN).map(|number| {
+    let external = (1..=EXTERNAL).map(|number| {
         let own = eni(environment.callers + 1 + number);
         tasks.spawn(other_programs::attach(environment.clone(), own, random(READERS + number)))
     });
-    let others: Vec<_> = readers.chain(foreign).collect();
+    let others: Vec<_> = readers.chain(external).collect();
     let mut spare = Caller::new(environment, eni(callers.len() + 1), seed + 99);
     let injected = inject_faults(environment, kinds, &mut spare, StdRng::seed_from_u64(seed), stop);
     tokio::join!(injected, faults::weather(environment, StdRng::seed_from_u64(seed + 98)));

@@ -47,15 +47,15 @@ pub(crate) enum Action {
     /// A replica dies.
     Crash { replica: Replica },
     /// The tracker asks ENS for an ENI.
-    Look { eni: Eni },
+    Describe { eni: Eni },
     /// The tracker receives that it is, or was lately, in this place.
-    Seen { look: usize, place: Place },
+    Seen { describe: usize, place: Place },
     /// ENS finishes what it accepted, or gives it up.
     Settle { eni: Eni, place: Place },
     /// Others attach it, here or elsewhere.
-    ForeignAttach { eni: Eni, place: Place },
+    ExternalAttach { eni: Eni, place: Place },
     /// Others begin to detach it.
-    ForeignDetach { eni: Eni },
+    ExternalDetach { eni: Eni },
     /// The ledger fails over to a server that has everything, or only what this older version has.
     FailOver { to: Option<usize> },
     /// The ledger loses everything.
@@ -108,9 +108,9 @@ impl World {
         for (eni, track) in self.cloud.iter().enumerate() {
             self.actions_of_cloud(plan, eni, track, actions);
         }
-        for (look, (eni, sent_at)) in self.looks.iter().enumerate() {
+        for (describe, (eni, sent_at)) in self.describes.iter().enumerate() {
             for place in self.cloud[*eni].shown_since(sent_at.saturating_sub(plan.lag())) {
-                actions.push(Action::Seen { look, place });
+                actions.push(Action::Seen { describe, place });
             }
         }
         if self.left.failovers > 0 {
@@ -197,22 +197,25 @@ impl World {
                 }
             }
             Place::Detaching => actions.push(Action::Settle { eni, place: Place::Free }),
-            Place::Here | Place::Elsewhere if self.left.foreign_detaches > 0 => {
-                actions.push(Action::ForeignDetach { eni });
+            Place::Here | Place::Elsewhere if self.left.external_detaches > 0 => {
+                actions.push(Action::ExternalDetach { eni });
             }
-            Place::Free if self.left.foreign_attaches > 0 => {
+            Place::Free if self.left.external_attaches > 0 => {
                 // One that comes and goes again while we attach it ourselves looks like ours.
                 if !plan.wants(eni) {
-                    actions.push(Action::ForeignAttach { eni, place: Place::Here });
+                    actions.push(Action::ExternalAttach { eni, place: Place::Here });
                 }
-                actions.push(Action::ForeignAttach { eni, place: Place::Elsewhere });
+                actions.push(Action::ExternalAttach { eni, place: Place::Elsewhere });
             }
             _ => {}
         }
         let known = self.ledger.record().attempts.get(&id(eni));
         let interesting = known.is_some_and(|attempt| attempt.state.kind() != State::Failed);
-        if interesting && self.looks.len() < plan.looks && !self.looks.contains(&(eni, self.now)) {
-            actions.push(Action::Look { eni });
+        if interesting
+            && self.describes.len() < plan.describes
+            && !self.describes.contains(&(eni, self.now))
+        {
+            actions.push(Action::Describe { eni });
         }
     }
 }

@@ -85,7 +85,7 @@ impl World {
         // same ENI followed.
         let applied = self.ghosts.applied.contains(&uid)
             || self.ghosts.there.values().any(|there| id(*there) == *eni);
-        if ours && state == State::Attached && !applied && !self.is_foreign(eni) {
+        if ours && state == State::Attached && !applied && !self.is_external(eni) {
             self.breaks("A1", format_args!("{eni} is called attached, and nothing was applied"));
         }
         if ours
@@ -96,8 +96,8 @@ impl World {
         }
     }
 
-    fn is_foreign(&self, eni: &InterfaceId) -> bool {
-        self.foreign.keys().any(|foreign| id(*foreign) == *eni)
+    fn is_external(&self, eni: &InterfaceId) -> bool {
+        self.external.keys().any(|external| id(*external) == *eni)
     }
 
     /// A copy goes out; the ledger may have lost meanwhile that it was written.
@@ -151,7 +151,7 @@ impl World {
         let reserved_at = self.ghosts.reserved_at.get(&send.uid).copied().unwrap_or_default();
         let hidden = plan.lag() + OBSERVATION_LIFE.as_secs();
         let counts =
-            |eni: &Eni| self.foreign.get(eni).is_none_or(|since| since + hidden < reserved_at);
+            |eni: &Eni| self.external.get(eni).is_none_or(|since| since + hidden < reserved_at);
         let (occupied, limit) = (self.occupied().filter(counts).count(), plan.bounds.limit);
         if !world::within_limit(occupied, limit) {
             self.breaks("L1", format_args!("ens holds {occupied}, and the limit is {limit}"));

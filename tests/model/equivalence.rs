@@ -36,7 +36,7 @@ pub(crate) fn of(world: &World) -> u64 {
     // Nor does the order decide in which attaches were sent.
     let mut flying: Vec<_> = world.flying.iter().collect();
     flying.sort_unstable();
-    (older, &world.cloud, flying, &world.looks, &world.foreign, &world.grants).hash(&mut key);
+    (older, &world.cloud, flying, &world.describes, &world.external, &world.grants).hash(&mut key);
     for task in &world.tasks {
         task_into(task, &mut key);
     }
@@ -85,9 +85,9 @@ fn value_into(value: &Value, key: &mut impl Hasher) {
     match value {
         Value::Object(fields) => {
             // Its id is derived from the time.
-            let foreign = fields.get("origin").and_then(Value::as_str) == Some("external");
+            let external = fields.get("origin").and_then(Value::as_str) == Some("external");
             for (name, field) in fields.iter().filter(|(name, _)| !IDLE.contains(&name.as_str())) {
-                if !(foreign && name == "uid") {
+                if !(external && name == "uid") {
                     name.hash(key);
                     value_into(field, key);
                 }

@@ -49,7 +49,7 @@ impl Ledger {
         if may_fail_over {
             self.older.push((now, before));
             // A failover forgets all versions but one. So their order decides nothing, and each is
-            // kept once: looks that change nothing would add to them without end.
+            // kept once: reads that change nothing would add to them without end.
             let newest = self.newest.key;
             self.older.retain(|(_, older)| older.key != newest);
         }

@@ -46,7 +46,7 @@ fn without_it_an_invariant_breaks(
 #[test]
 fn without_confirmation_by_replicas_an_invariant_breaks() {
     let plan = Plan {
-        looks: 0,
+        describes: 0,
         synced: true,
         unconfirmed: true,
         faults: Faults { failovers: 1, ..Faults::default() },
@@ -73,7 +73,7 @@ fn two_callers() -> Plan {
 }
 
 fn two_callers_and_a_loss() -> Plan {
-    Plan { looks: 0, faults: Faults { losses: 1, ..Faults::default() }, ..two_callers() }
+    Plan { describes: 0, faults: Faults { losses: 1, ..Faults::default() }, ..two_callers() }
 }
 
 fn two_callers_beside_another_program() -> Plan {
@@ -83,8 +83,8 @@ fn two_callers_beside_another_program() -> Plan {
 fn one_caller_beside_another_program() -> Plan {
     Plan {
         ticks: 10,
-        looks: 0,
-        faults: Faults { foreign_attaches: 1, ..Faults::default() },
+        describes: 0,
+        faults: Faults { external_attaches: 1, ..Faults::default() },
         ..Plan::new("others attach")
     }
 }
@@ -93,7 +93,7 @@ fn a_detach_of_another_eni() -> Plan {
     Plan {
         attached: vec![1],
         ticks: 9,
-        faults: Faults { foreign_detaches: 1, ..Faults::default() },
+        faults: Faults { external_detaches: 1, ..Faults::default() },
         ..Plan::new("others detach")
     }
 }
@@ -103,7 +103,7 @@ fn a_detach_and_a_lost_answer() -> Plan {
         attached: vec![0],
         enis: 1,
         ticks: 9,
-        faults: Faults { foreign_detaches: 1, unanswered: 1, ..Faults::default() },
+        faults: Faults { external_detaches: 1, unanswered: 1, ..Faults::default() },
         ..Plan::new("others detach, and an answer is lost")
     }
 }
@@ -125,8 +125,8 @@ fn a_lost_answer_beside_another_program() -> Plan {
         ticks: 6,
         faults: Faults {
             unanswered: 1,
-            foreign_attaches: 1,
-            foreign_detaches: 1,
+            external_attaches: 1,
+            external_detaches: 1,
             ..Faults::default()
         },
         ..Plan::new("a lost answer, and others attach and detach")

@@ -32,9 +32,9 @@ pub(crate) struct Faults {
     /// ENS accepts, and nothing comes of it.
     pub(crate) failed: u8,
     /// Others attach an ENI.
-    pub(crate) foreign_attaches: u8,
+    pub(crate) external_attaches: u8,
     /// Others detach an ENI.
-    pub(crate) foreign_detaches: u8,
+    pub(crate) external_detaches: u8,
     /// The ledger fails over, and loses what was written last.
     pub(crate) failovers: u8,
     /// The ledger loses everything.
@@ -54,7 +54,7 @@ pub(crate) struct Plan {
     /// The time is over then.
     pub(crate) ticks: u64,
     /// Describes by id on their way at once.
-    pub(crate) looks: usize,
+    pub(crate) describes: usize,
     pub(crate) faults: Faults,
     /// Redis' replicas are waited for, and a failover needs no hold-down.
     pub(crate) synced: bool,
@@ -69,7 +69,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// One caller and a limit of one, one look at a time, no faults; lag 1 s, validity 1 s, lease 2
+    /// One caller and a limit of one, one describe at a time, no faults; lag 1 s, validity 1 s, lease 2
     /// s.
     pub(crate) fn new(name: &'static str) -> Self {
         let seconds = Duration::from_secs;
@@ -79,7 +79,7 @@ impl Plan {
             attached: Vec::new(),
             enis: 2,
             ticks: 8,
-            looks: 1,
+            describes: 1,
             faults: Faults::default(),
             synced: false,
             unconfirmed: false,
@@ -137,7 +137,7 @@ impl Plan {
         let mut plan = Self {
             enis: 1,
             ticks: 4,
-            faults: Faults { unanswered: 1, foreign_detaches: 1, ..Faults::default() },
+            faults: Faults { unanswered: 1, external_detaches: 1, ..Faults::default() },
             ..Self::new(name)
         };
         plan.bounds.validity = Duration::from_secs(3);

@@ -45,7 +45,7 @@ fn three_in_the_queue() {
     assert_holds(Plan {
         wanted: vec![vec![0], vec![1], vec![2]],
         ticks: 4,
-        looks: 0,
+        describes: 0,
         faults: Faults { unanswered: 1, crashes: 1, ..Faults::default() },
         ..Plan::of_two_for_the_last_place("three in the queue")
     });
@@ -57,7 +57,7 @@ fn three_and_commits_whose_replies_are_lost() {
     assert_holds(Plan {
         wanted: vec![vec![0], vec![1], vec![2]],
         ticks: 2,
-        looks: 0,
+        describes: 0,
         faults: Faults { lost_commits: 1, crashes: 1, ..Faults::default() },
         ..Plan::of_two_for_the_last_place("three, lost replies")
     });
@@ -71,7 +71,7 @@ fn a_line_and_another_replica() {
         attached: Vec::new(),
         enis: 3,
         ticks: 3,
-        looks: 0,
+        describes: 0,
         faults: Faults { lost_commits: 1, left: 1, ..Faults::default() },
         ..Plan::of_two_for_the_last_place("a line and another replica")
     });
@@ -113,7 +113,7 @@ fn beside_others() {
     assert_holds(Plan {
         attached: vec![1],
         ticks: 5,
-        faults: Faults { foreign_attaches: 1, foreign_detaches: 1, ..Faults::default() },
+        faults: Faults { external_attaches: 1, external_detaches: 1, ..Faults::default() },
         ..Plan::new("beside others")
     });
 }
@@ -126,8 +126,8 @@ fn beside_others_for_the_last_place() {
         attached: vec![2],
         enis: 3,
         ticks: 6,
-        looks: 0,
-        faults: Faults { foreign_attaches: 1, foreign_detaches: 1, ..Faults::default() },
+        describes: 0,
+        faults: Faults { external_attaches: 1, external_detaches: 1, ..Faults::default() },
         ..Plan::of_two_for_the_last_place("beside others, for the last place")
     });
 }
@@ -137,7 +137,7 @@ fn beside_others_for_the_last_place() {
 fn a_ledger_that_loses_everything() {
     assert_holds(Plan {
         ticks: 7,
-        looks: 0,
+        describes: 0,
         faults: Faults { losses: 1, ..Faults::default() },
         ..Plan::of_two_for_the_last_place("a ledger that loses everything")
     });
@@ -148,7 +148,7 @@ fn a_ledger_that_loses_everything() {
 fn a_ledger_that_fails_over() {
     assert_holds(Plan {
         ticks: 6,
-        looks: 0,
+        describes: 0,
         faults: Faults { failovers: 1, ..Faults::default() },
         ..Plan::of_two_for_the_last_place("a ledger that fails over")
     });
@@ -159,7 +159,7 @@ fn a_ledger_that_fails_over() {
 fn a_ledger_whose_replicas_are_waited_for() {
     assert_holds(Plan {
         ticks: 5,
-        looks: 0,
+        describes: 0,
         synced: true,
         faults: Faults { failovers: 1, ..Faults::default() },
         ..Plan::of_two_for_the_last_place("replicas that are waited for")

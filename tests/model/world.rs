@@ -42,9 +42,9 @@ pub(crate) struct World {
     pub(crate) grants: Vec<u8>,
     pub(crate) flying: Vec<Flying>,
     /// Describes by id on their way: of which ENI, and when they were sent.
-    pub(crate) looks: VecDeque<(Eni, u64)>,
+    pub(crate) describes: VecDeque<(Eni, u64)>,
     /// ENIs that others attached, and when.
-    pub(crate) foreign: BTreeMap<Eni, u64>,
+    pub(crate) external: BTreeMap<Eni, u64>,
     pub(crate) left: Faults,
     pub(crate) ghosts: Ghosts,
     pub(crate) violation: Option<String>,
@@ -91,8 +91,8 @@ impl World {
             tasks: wanted.enumerate().map(task).collect(),
             grants: vec![0; plan.wanted.len()],
             flying: Vec::new(),
-            looks: VecDeque::new(),
-            foreign: plan.attached.iter().map(|eni| (*eni, 0)).collect(),
+            describes: VecDeque::new(),
+            external: plan.attached.iter().map(|eni| (*eni, 0)).collect(),
             left: plan.faults,
             ghosts: Ghosts::default(),
             violation: None,
@@ -166,9 +166,9 @@ impl World {
                 let send = self.flying.remove(*flying);
                 self.answered(send.task, SendResult::NoResponse);
             }
-            Action::Look { eni } => self.looks.push_back((*eni, self.now)),
-            Action::Seen { look, place } => {
-                if let Some((eni, sent_at)) = self.looks.remove(*look) {
+            Action::Describe { eni } => self.describes.push_back((*eni, self.now)),
+            Action::Seen { describe, place } => {
+                if let Some((eni, sent_at)) = self.describes.remove(*describe) {
                     self.seen(plan, eni, sent_at, *place);
                 }
             }
@@ -179,15 +179,15 @@ impl World {
                 }
                 self.moves(*eni, *place);
             }
-            Action::ForeignAttach { eni, place } => {
-                self.left.foreign_attaches -= 1;
+            Action::ExternalAttach { eni, place } => {
+                self.left.external_attaches -= 1;
                 if *place == Place::Here {
-                    self.foreign.insert(*eni, self.now);
+                    self.external.insert(*eni, self.now);
                 }
                 self.moves(*eni, *place);
             }
-            Action::ForeignDetach { eni } => {
-                self.left.foreign_detaches -= 1;
+            Action::ExternalDetach { eni } => {
+                self.left.external_detaches -= 1;
                 self.ghosts.leaves(*eni);
                 let place = match self.cloud[*eni].now() {
                     Place::Elsewhere => Place::Free,
@@ -226,7 +226,7 @@ impl World {
             Step::Describing { sent_at, .. } => Some(sent_at),
             _ => None,
         });
-        let asked = described.chain(self.looks.iter().map(|(_, at)| *at));
+        let asked = described.chain(self.describes.iter().map(|(_, at)| *at));
         let oldest = asked.fold(now, u64::min).saturating_sub(plan.lag());
         for track in &mut self.cloud {
             track.forget(oldest);
@@ -235,7 +235,7 @@ impl World {
 
     fn moves(&mut self, eni: Eni, place: Place) {
         if !place.occupies() {
-            self.foreign.remove(&eni);
+            self.external.remove(&eni);
         }
         let now = self.now;
         self.cloud[eni].moves(now, place);

@@ -27,7 +27,7 @@ use crate::run::{self, Simulation};
 
 /// How long an ENI that somebody else attached excuses an overfull instance: an attempt that had
 /// its slot before may still be sent again and again.
-const FOREIGN_CAUSE: Duration = Duration::from_secs(150);
+const EXTERNAL_CAUSE: Duration = Duration::from_secs(150);
 
 /// How long a gateway may show what the ledger has lost: while it is paused, and a little longer.
 const SHOWN_LATE: Duration = Duration::from_secs(120);
@@ -126,7 +126,7 @@ struct Facts {
     /// When the ledger lost writes.
     losses: Vec<Timestamp>,
     /// When somebody else attached an ENI, by instance and ENI.
-    foreign: BTreeMap<(String, String), Timestamp>,
+    external: BTreeMap<(String, String), Timestamp>,
     /// The attempt whose send last took effect, by instance and ENI.
     applied: BTreeMap<(InstanceId, InterfaceId), Uid>,
     /// When the ledger last lost writes.
@@ -440,7 +440,7 @@ impl Checks {
             .note(format_args!("ens: attach of {eni} to {instance}: {}", outcome_of(answer)));
         if applied {
             facts.applied.insert((instance.clone(), eni.clone()), uid);
-            facts.foreign.retain(|(_, foreign), _| foreign != eni.as_str());
+            facts.external.retain(|(_, external), _| external != eni.as_str());
         }
         if let (true, Some(released)) = (applied, facts.released.get(&uid).copied()) {
             let what = format!(
@@ -556,10 +556,10 @@ impl Checks {
     }
 
     /// Somebody else attaches an ENI to an instance.
-    pub(crate) fn foreign_attach(&self, simulation: &Simulation, instance: &str, eni: &str) {
+    pub(crate) fn external_attach(&self, simulation: &Simulation, instance: &str, eni: &str) {
         let mut facts = self.facts();
         let pair = (instance.to_owned(), eni.to_owned());
-        facts.foreign.insert(pair, simulation.now());
+        facts.external.insert(pair, simulation.now());
         facts.applied.retain(|(_, applied), _| applied.as_str() != eni);
     }
 
@@ -645,16 +645,16 @@ impl Checks {
 
     /// How many ENIs stand on an instance that others attached: in all, and so lately that a
     /// reservation from before may still be sent.
-    fn foreign_on(&self, simulation: &Simulation, instance: &str) -> (usize, usize) {
+    fn external_on(&self, simulation: &Simulation, instance: &str) -> (usize, usize) {
         let (mut facts, now) = (self.facts(), simulation.now());
         let there = |on: &str, eni: &str| {
             simulation
                 .cloud
                 .world(|world, _| world.placement(eni).is_some_and(|at| at.occupies(on)))
         };
-        facts.foreign.retain(|(on, eni), _| there(on, eni));
-        let here = facts.foreign.iter().filter(|((on, _), _)| on == instance);
-        let lately = here.clone().filter(|(_, at)| **at + FOREIGN_CAUSE >= now);
+        facts.external.retain(|(on, eni), _| there(on, eni));
+        let here = facts.external.iter().filter(|((on, _), _)| on == instance);
+        let lately = here.clone().filter(|(_, at)| **at + EXTERNAL_CAUSE >= now);
         (here.count(), lately.count())
     }
 
@@ -665,8 +665,8 @@ impl Checks {
             tokio::time::sleep(Duration::from_millis(250)).await;
             for instance in (0..simulation.plan.instances).map(run::instance) {
                 let occupied = simulation.cloud.world(|world, _| world.occupied(&instance));
-                let (foreign, lately) = self.foreign_on(simulation, &instance);
-                let ours = occupied - foreign;
+                let (external, lately) = self.external_on(simulation, &instance);
+                let ours = occupied - external;
                 // What others do to a full instance is not the gateways' doing.
                 let rose = ours > before.insert(instance.clone(), ours).unwrap_or_default();
                 let counted = occupied - lately;

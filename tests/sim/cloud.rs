@@ -147,7 +147,7 @@ async fn arrive(
 fn applications(simulation: &Simulation, params: &Params) -> u64 {
     let names = params.get("InstanceId").zip(params.get("NetworkInterfaceId"));
     let pair = |(instance, eni)| {
-        simulation.cloud.world(|world, _| world.books().pair(instance, eni).applied)
+        simulation.cloud.world(|world, _| world.journal().pair(instance, eni).applied)
     };
     names.map_or(0, pair)
 }

@@ -33,9 +33,9 @@ pub(crate) enum Kind {
     /// different times.
     Failover,
     /// Somebody else attaches, without a check of free slots.
-    ForeignAttach,
+    ExternalAttach,
     /// Somebody else detaches.
-    ForeignDetach,
+    ExternalDetach,
     /// Hardly anything comes through to ENS and back.
     CloudOut,
     /// ENS throttles everybody.
@@ -57,8 +57,8 @@ impl Kind {
         Self::Restart,
         Self::Wipe,
         Self::Failover,
-        Self::ForeignAttach,
-        Self::ForeignDetach,
+        Self::ExternalAttach,
+        Self::ExternalDetach,
         Self::CloudOut,
         Self::Throttle,
     ];
@@ -192,8 +192,8 @@ async fn apply(simulation: Arc<Simulation>, kind: Kind) {
             simulation.nodes().iter().for_each(|node| node.link.turn_to(node.link.server()));
         }
         Kind::Failover => failover(&simulation, note).await,
-        Kind::ForeignAttach => foreign_attach(&simulation, note),
-        Kind::ForeignDetach => {
+        Kind::ExternalAttach => external_attach(&simulation, note),
+        Kind::ExternalDetach => {
             let eni = eni(random::between(0..simulation.plan.enis));
             let params = Params::from_iter([("NetworkInterfaceId", eni.as_str())]);
             let reply = simulation
@@ -286,7 +286,7 @@ async fn failover(simulation: &Arc<Simulation>, note: impl Fn(String)) {
 }
 
 /// An attach by another program, without a check of free slots.
-fn foreign_attach(simulation: &Simulation, note: impl Fn(String)) {
+fn external_attach(simulation: &Simulation, note: impl Fn(String)) {
     let (instance, eni) = (
         instance(random::between(0..simulation.plan.instances)),
         eni(random::between(0..simulation.plan.enis)),
@@ -301,6 +301,6 @@ fn foreign_attach(simulation: &Simulation, note: impl Fn(String)) {
     });
     if attached {
         note(format!("somebody attaches {eni} to {instance}"));
-        simulation.checks.foreign_attach(simulation, &instance, &eni);
+        simulation.checks.external_attach(simulation, &instance, &eni);
     }
 }

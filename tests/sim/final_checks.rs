@@ -87,7 +87,7 @@ fn orphaned(simulation: &Simulation) {
     let orphan = orphan();
     let asked = simulation.cloud.world(|world, _| {
         let about = |call: &&Call| call.enis.iter().any(|eni| eni == orphan.eni.as_str());
-        world.books().calls.iter().filter(about).count()
+        world.journal().calls.iter().filter(about).count()
     });
     if asked > limits::ORPHANED_DUE {
         let what = format!("ens was asked {asked} times about a due entry without a record");
@@ -101,7 +101,7 @@ async fn settled(simulation: &Arc<Simulation>) -> Result<(), String> {
     loop {
         let mut unfinished = Vec::new();
         for number in 0..simulation.plan.instances {
-            let record = simulation.primary().look(&instance(number).parse().unwrap(), None).record;
+            let record = simulation.primary().read(&instance(number).parse().unwrap(), None).record;
             let open = record.attempts.values().filter(|attempt| {
                 attempt.is_reserved()
                     || attempt.state.due_at().is_some()
@@ -136,7 +136,7 @@ fn truth(simulation: &Simulation) -> BTreeMap<String, Vec<String>> {
 
 /// W1: each watcher saw the last state of everything.
 fn watched(simulation: &Simulation, seen: &Seen) {
-    let record = simulation.primary().look(&seen.instance.parse().unwrap(), None).record;
+    let record = simulation.primary().read(&seen.instance.parse().unwrap(), None).record;
     for (eni, attempt) in &record.attempts {
         if !seen.eni.is_empty() && seen.eni != eni.as_str() {
             continue;

@@ -126,7 +126,7 @@ pub(crate) fn recovery(kind: Kind, plan: &Plan) -> Option<Duration> {
         Kind::CloudOut => Some(Duration::from_secs(20) + ATTEMPT_TIMEOUT),
         // The pause of the breaker counts from its last trip.
         Kind::Throttle | Kind::TokenExpired => Some(ALLOWANCE),
-        Kind::ForeignAttach | Kind::ForeignDetach => None,
+        Kind::ExternalAttach | Kind::ExternalDetach => None,
     }
 }
 

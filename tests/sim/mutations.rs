@@ -17,7 +17,7 @@ use crate::seeds::report;
 #[rstest]
 #[case::limit(Check(Limit), Plan::draw, &["L1"], 20)]
 #[case::settled_occupies(Check(SettledOccupies), lagging_describes, &["L1"], 200)]
-#[case::detaching_occupies(Check(DetachingOccupies), foreign_detaches, &["L1"], 100)]
+#[case::detaching_occupies(Check(DetachingOccupies), external_detaches, &["L1"], 100)]
 #[case::grace_of_unanswered(Check(GraceOfUnanswered), late_attaches, &["L1", "L3"], 100)]
 #[case::grace_of_accepted(Check(GraceOfAccepted), Plan::draw, &["L1", "L3"], 20)]
 #[case::other_copies(Check(OtherCopies), late_attaches, &["L1", "L3"], 3000)]
@@ -87,16 +87,16 @@ fn late_and_failovers(seed: u64) -> Plan {
 }
 
 fn late_and_detaches(seed: u64) -> Plan {
-    Plan { faults: vec![Kind::ForeignDetach], ..late_attaches(seed) }
+    Plan { faults: vec![Kind::ExternalDetach], ..late_attaches(seed) }
 }
 
-fn foreign_detaches(seed: u64) -> Plan {
-    Plan { faults: vec![Kind::ForeignDetach], ..Plan::draw(seed) }
+fn external_detaches(seed: u64) -> Plan {
+    Plan { faults: vec![Kind::ExternalDetach], ..Plan::draw(seed) }
 }
 
 /// What was just attached is taken off, and attached again within the lag.
 fn detaches_of_one_instance(seed: u64) -> Plan {
-    Plan { calm: Duration::from_secs(1), instances: 1, callers: 8, ..foreign_detaches(seed) }
+    Plan { calm: Duration::from_secs(1), instances: 1, callers: 8, ..external_detaches(seed) }
 }
 
 /// A pause must fall between a grant and its send.

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::limits;
 use crate::run::{Simulation, instance};
 
-/// Interval between two looks at locks and callers.
+/// Interval between two checks of locks and callers.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Progress of one run.
@@ -369,7 +369,7 @@ impl Progress {
         }
     }
 
-    /// Looks at locks, probes and callers until the run is over.
+    /// Checks locks, probes and callers until the run is over.
     pub(crate) async fn watch(&self, simulation: &Arc<Simulation>) {
         let instances: Vec<InstanceId> = (0..simulation.plan.instances)
             .map(|number| instance(number).parse().unwrap())

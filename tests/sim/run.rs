@@ -142,7 +142,7 @@ impl Simulation {
         simulation
     }
 
-    /// Calls, watches and faults for as long as planned; then calm, and a look at what came of it
+    /// Calls, watches and faults for as long as planned; then calm, and the checks of its end
     /// all.
     async fn live(self: &Arc<Self>) {
         let mut callers: Vec<_> = (0..self.plan.callers)

@@ -94,7 +94,7 @@ impl Simulator {
             .args(RATES);
         let process = Process::start(key(&mut command))?;
         let simulator = Self { address, _process: process, _world: world };
-        until("the simulator", PATIENCE, async || simulator.books().await).await?;
+        until("the simulator", PATIENCE, async || simulator.journal().await).await?;
         Ok(simulator)
     }
 
@@ -102,8 +102,8 @@ impl Simulator {
         format!("http://{}", self.address)
     }
 
-    async fn books(&self) -> Result<Value> {
-        Ok(serde_json::from_str(&http(self.address, "_simulator/books").await?)?)
+    async fn journal(&self) -> Result<Value> {
+        Ok(serde_json::from_str(&http(self.address, "_simulator/journal").await?)?)
     }
 
     /// Sets the time from an accepted attach to InUse, of the attaches that follow.
@@ -123,8 +123,8 @@ impl Simulator {
         mut lags: Vec<Duration>,
         figures: &mut BTreeMap<String, f64>,
     ) -> Result<()> {
-        let books = self.books().await?;
-        let calls = |action: &str| books["actions"][action]["calls"].as_f64().unwrap_or_default();
+        let journal = self.journal().await?;
+        let calls = |action: &str| journal["actions"][action]["calls"].as_f64().unwrap_or_default();
         lags.sort_unstable();
         let sum: Duration = lags.iter().sum();
         figures.extend([

@@ -95,19 +95,19 @@ impl DemoEnv {
     }
 
     /// The simulator's journal.
-    pub(super) fn books(&self) -> JournalSummary {
-        let books = self.simulator.books();
-        let instances = books.instances.into_iter().filter_map(|(id, ledger)| {
-            let attaches_at_once = ledger.max_attach_processing;
+    pub(super) fn journal(&self) -> JournalSummary {
+        let journal = self.simulator.journal();
+        let instances = journal.instances.into_iter().filter_map(|(id, counts)| {
+            let attaches_at_once = counts.max_attach_processing;
             let held =
-                OccupiedSlots { now: ledger.occupied, most: ledger.max_occupied, attaches_at_once };
+                OccupiedSlots { now: counts.occupied, most: counts.max_occupied, attaches_at_once };
             Some((id.parse::<InstanceId>().ok()?, held))
         });
         JournalSummary {
-            calls: books
+            calls: journal
                 .actions
                 .into_iter()
-                .map(|(action, ledger)| (action, ledger.calls))
+                .map(|(action, counts)| (action, counts.calls))
                 .collect(),
             // The spare instance is irrelevant.
             instances: instances.filter(|(id, _)| id.as_str() == INSTANCE).collect(),

@@ -48,7 +48,7 @@ pub(super) fn lines(
                 "follow, while one is detached in the console (seen within a minute)",
                 format!("{program} watch {INSTANCE} --follow{at}"),
             ),
-            ("", format!("curl {simulator}/_simulator/foreign -d '{{\"eni\": \"{taken}\"}}'")),
+            ("", format!("curl {simulator}/_simulator/external -d '{{\"eni\": \"{taken}\"}}'")),
         ]);
     }
     tries.extend([
@@ -57,7 +57,7 @@ pub(super) fn lines(
             format!("grpcurl -plaintext -d '{{\"instance_id\": \"{INSTANCE}\"}}' {grpc} {list}"),
         ),
         ("metrics, and ENS's own journal", format!("curl {}/metrics", stage.admin())),
-        ("", format!("curl {simulator}/_simulator/books")),
+        ("", format!("curl {simulator}/_simulator/journal")),
     ]);
     let mut lines = vec![String::new(), paint(HEAD, "It continues to serve. In another terminal:")];
     for (what, command) in tries {

@@ -98,7 +98,7 @@ async fn end(
     screen: &mut Screen<std::io::Stdout>,
     stopped: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let summary = Summary::new(table, usize::from(args.slots), stage.books());
+    let summary = Summary::new(table, usize::from(args.slots), stage.journal());
     screen.say(&summary.lines())?;
     if args.keep {
         let program = std::env::args().next().unwrap_or_else(|| "eni-gateway".to_owned());

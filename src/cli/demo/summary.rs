@@ -35,15 +35,16 @@ pub struct Summary {
     attached: usize,
     /// Refusals by reason.
     refused: BTreeMap<Reason, usize>,
-    books: JournalSummary,
+    journal: JournalSummary,
 }
 
 impl Summary {
     /// The result from the callers' answers and ENS's journal, for an instance with this many
     /// `slots`.
     #[must_use]
-    pub fn new(table: &StatusTable, slots: usize, books: JournalSummary) -> Self {
-        let mut summary = Self { callers: 0, slots, attached: 0, refused: BTreeMap::new(), books };
+    pub fn new(table: &StatusTable, slots: usize, journal: JournalSummary) -> Self {
+        let mut summary =
+            Self { callers: 0, slots, attached: 0, refused: BTreeMap::new(), journal };
         for event in table.callers() {
             summary.callers += 1;
             match event.phase {
@@ -60,7 +61,7 @@ impl Summary {
     pub fn faults(&self) -> Vec<String> {
         let expected = self.callers.min(self.slots);
         let full = self.refused.get(&Reason::EniLimitExceeded).copied().unwrap_or_default();
-        let held: usize = self.books.instances.values().map(|held| held.now).sum();
+        let held: usize = self.journal.instances.values().map(|held| held.now).sum();
         let mut faults = Vec::new();
         if self.attached != expected {
             faults
@@ -79,7 +80,7 @@ impl Summary {
                 self.attached
             ));
         }
-        for (instance, held) in &self.books.instances {
+        for (instance, held) in &self.journal.instances {
             let (most, slots, at_once) = (held.most, self.slots, held.attaches_at_once);
             if most > slots {
                 faults.push(format!("{instance} had {most} ENIs, and has {slots} slots"));
@@ -102,9 +103,10 @@ impl Summary {
             self.refused.iter().map(|(reason, count)| format!("{count:>6}  refused: {reason}")),
         );
         lines.push(paint(HEAD, "Journal of ENS"));
-        lines
-            .extend(self.books.calls.iter().map(|(action, count)| format!("{count:>6}  {action}")));
-        for (instance, held) in &self.books.instances {
+        lines.extend(
+            self.journal.calls.iter().map(|(action, count)| format!("{count:>6}  {action}")),
+        );
+        for (instance, held) in &self.journal.instances {
             let OccupiedSlots { now, most, attaches_at_once } = held;
             lines.push(format!(
                 "{now:>6}  ENIs on {instance} now, at most {most}, of {} slots",

@@ -139,7 +139,7 @@ async fn a_chunk_is_used_up_before_the_counter_is_asked_again_for_a_while_and_no
     tokio::time::advance(CHUNK_LIFE).await;
     let permit = take().await;
     assert_eq!(asked(), 3, "the rest of the second one is too old");
-    limiter.throttled(&permit, Some(seconds(1))).await;
+    limiter.record_throttled(&permit, Some(seconds(1))).await;
     let _ = take().await;
     assert_eq!(asked(), 5, "a report, and a question");
 }
@@ -149,19 +149,19 @@ async fn a_successful_call_reports_nothing_unless_the_breaker_is_open() {
     let counter = Counter::default();
     let limiter = counter.limiter();
     let permit = limiter.try_permit(RateClass::Attach).await.expect("a permit");
-    limiter.passed(&permit).await;
+    limiter.record_passed(&permit).await;
     assert_eq!(counter.reports(), []);
 
-    limiter.throttled(&permit, Some(seconds(7))).await;
+    limiter.record_throttled(&permit, Some(seconds(7))).await;
     assert_eq!(counter.reports(), [RateLimitRequest::Trip(RateClass::Attach, seconds(7))]);
     assert!(limiter.breaker_open());
 
     tokio::time::advance(seconds(7)).await;
-    limiter.passed(&permit).await;
+    limiter.record_passed(&permit).await;
     assert_eq!(counter.reports(), [], "that call began before the breaker opened");
     let probe = limiter.try_permit(RateClass::Attach).await.expect("a permit");
-    limiter.passed(&probe).await;
-    limiter.passed(&probe).await;
+    limiter.record_passed(&probe).await;
+    limiter.record_passed(&probe).await;
     assert_eq!(counter.reports(), [RateLimitRequest::Close(RateClass::Attach)]);
     assert!(!limiter.breaker_open());
 }
@@ -172,7 +172,7 @@ async fn the_probe_closes_what_another_replica_opened() {
     let limiter = counter.limiter();
     let probe = limiter.try_permit(RateClass::Attach).await.expect("a permit");
     assert!(limiter.breaker_open());
-    limiter.passed(&probe).await;
+    limiter.record_passed(&probe).await;
     assert_eq!(counter.reports(), [RateLimitRequest::Close(RateClass::Attach)]);
 }
 
@@ -182,8 +182,8 @@ async fn throttling_without_a_time_backs_off_once_per_burst_and_longer_each_time
     let limiter = counter.limiter();
     for expected in [1, 2, 4, 8, 16, 30, 30] {
         let permit = limiter.try_permit(RateClass::Attach).await.expect("a permit");
-        limiter.throttled(&permit, None).await;
-        limiter.throttled(&permit, None).await;
+        limiter.record_throttled(&permit, None).await;
+        limiter.record_throttled(&permit, None).await;
         assert_eq!(
             counter.reports(),
             [RateLimitRequest::Trip(RateClass::Attach, seconds(expected))]
@@ -197,11 +197,11 @@ async fn all_kinds_of_describe_stop_together_and_are_reported_once() {
     let counter = Counter::default();
     let limiter = counter.limiter();
     let permit = limiter.try_permit(RateClass::Track).await.expect("a permit");
-    limiter.throttled(&permit, Some(seconds(1))).await;
+    limiter.record_throttled(&permit, Some(seconds(1))).await;
     assert_eq!(counter.reports(), [RateLimitRequest::Trip(RateClass::Track, seconds(1))]);
     tokio::time::advance(seconds(1)).await;
     let permit = limiter.try_permit(RateClass::Describe).await.expect("a permit");
-    limiter.passed(&permit).await;
+    limiter.record_passed(&permit).await;
     assert_eq!(counter.reports(), [RateLimitRequest::Close(RateClass::Describe)]);
     assert!(!limiter.breaker_open());
 }

@@ -36,9 +36,9 @@ impl World {
             Course::Fails => Placement::default(),
             Course::Succeeds | Course::Takes(_) => Placement::on(EniStatus::InUse, instance),
         };
-        self.books.applied(instance, eni);
+        self.journal.applied(instance, eni);
         if course == Course::Fails {
-            self.books.failed(instance, eni);
+            self.journal.failed(instance, eni);
         }
         self.move_through(eni, (Placement::on(EniStatus::Attaching, instance), now), end, duration);
         Ok(())

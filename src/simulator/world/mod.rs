@@ -69,7 +69,7 @@ pub struct World {
     due: BTreeMap<(Instant, u64), Due>,
     due_count: u64,
     rng: StdRng,
-    books: CallJournal,
+    journal: CallJournal,
     began: Instant,
     origin: WorldFile,
 }
@@ -104,7 +104,7 @@ impl World {
             due: BTreeMap::new(),
             due_count: 0,
             rng: StdRng::seed_from_u64(file.rules.seed),
-            books: CallJournal::default(),
+            journal: CallJournal::default(),
             began: Instant::now(),
             origin: file,
         };
@@ -114,7 +114,7 @@ impl World {
             *occupied.entry(instance.to_owned()).or_default() += 1;
         }
         for (instance, count) in occupied {
-            world.books.occupancy(&instance, count, 0);
+            world.journal.occupancy(&instance, count, 0);
         }
         world
     }
@@ -238,12 +238,12 @@ impl World {
 
     /// The journal; call [`World::advance`] before to update it.
     #[must_use]
-    pub fn books(&self) -> &CallJournal {
-        &self.books
+    pub fn journal(&self) -> &CallJournal {
+        &self.journal
     }
 
-    pub(super) fn books_mut(&mut self) -> &mut CallJournal {
-        &mut self.books
+    pub(super) fn journal_mut(&mut self) -> &mut CallJournal {
+        &mut self.journal
     }
 
     /// The current state as a world file.
@@ -259,9 +259,9 @@ impl World {
 
     /// Resets to the initial world with a new journal. Calls in processing stay counted.
     pub fn reset(&mut self) {
-        let books = std::mem::take(&mut self.books);
+        let journal = std::mem::take(&mut self.journal);
         *self = Self::new(self.origin.clone());
-        self.books.adopt_processing(books);
+        self.journal.adopt_processing(journal);
     }
 
     /// Milliseconds since the beginning of this world.
@@ -312,7 +312,7 @@ impl World {
 
     fn note_occupancy(&mut self, instance: &str, at: Instant) {
         let (count, at_ms) = (self.occupied(instance), self.millis(at));
-        self.books.occupancy(instance, count, at_ms);
+        self.journal.occupancy(instance, count, at_ms);
     }
 }
 

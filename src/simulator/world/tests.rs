@@ -93,7 +93,7 @@ fn every_refusal_of_an_attach_has_its_documented_code() {
     ] {
         assert_eq!(case.attach(0, instance, eni), refused(code), "{instance} {eni}");
     }
-    assert!(case.world.books().applied.is_empty());
+    assert!(case.world.journal().applied.is_empty());
     case.attach(0, "i-nearly-full", "eni-0001").unwrap();
     assert_eq!(case.attach(0, "i-nearly-full", "eni-0002"), refused("EniPerInstanceLimitExceeded"));
 }
@@ -115,7 +115,7 @@ fn every_refusal_of_a_detach_has_its_documented_code() {
 }
 
 #[test]
-fn the_limit_counts_what_attaches_and_detaches_and_is_kept_in_the_books_if_it_is_not_enforced() {
+fn the_limit_counts_what_attaches_and_detaches_and_is_kept_in_the_journal_if_it_is_not_enforced() {
     let fill = |case: &mut Case| {
         (1..=12).filter(|n| case.attach(0, "i-1", &format!("eni-{n:04}")).is_ok()).count()
     };
@@ -124,15 +124,15 @@ fn the_limit_counts_what_attaches_and_detaches_and_is_kept_in_the_books_if_it_is
     strict.detach(3, "eni-0001").unwrap();
     assert_eq!(strict.attach(3, "i-1", "eni-0011"), refused("EniPerInstanceLimitExceeded"));
     strict.attach(5, "i-1", "eni-0011").unwrap();
-    assert_eq!(strict.world.books().instance("i-1").max_occupied, 10);
-    assert_eq!(strict.world.books().instance("i-1").applied, 11);
+    assert_eq!(strict.world.journal().instance("i-1").max_occupied, 10);
+    assert_eq!(strict.world.journal().instance("i-1").applied, 11);
 
     let mut counting = Case::with(|file| file.rules.count_primary = true);
     assert_eq!(fill(&mut counting), 9);
 
     let mut lax = Case::with(|file| file.rules.enforce_limit = false);
     assert_eq!(fill(&mut lax), 12);
-    assert_eq!(lax.world.books().instance("i-1").max_occupied, 12);
+    assert_eq!(lax.world.journal().instance("i-1").max_occupied, 12);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn an_accepted_attach_may_fail_and_holds_its_place_until_then() {
     assert_eq!(case.row(2, "eni-0001")["Status"], "Available");
     let steps: Vec<_> = case
         .world
-        .books()
+        .journal()
         .instance("i-1")
         .occupancy
         .iter()
@@ -180,7 +180,7 @@ fn a_late_attach_takes_effect_at_its_time_if_the_rules_then_allow() {
     assert_eq!(case.row(2, "eni-0001")["Status"], "Available");
     let row = case.row(9, "eni-0001");
     assert_eq!((&row["Status"], &row["InstanceId"]), (&"InUse".into(), &"i-1".into()));
-    assert_eq!(case.world.books().applied_to("eni-0001"), 1);
+    assert_eq!(case.world.journal().applied_to("eni-0001"), 1);
 }
 
 #[test]
@@ -293,5 +293,5 @@ fn a_reset_brings_back_the_beginning() {
     assert_ne!(case.world.snapshot(), before);
     case.world.reset();
     assert_eq!(case.world.snapshot(), before);
-    assert_eq!(case.world.books().instance("i-1").max_occupied, 0);
+    assert_eq!(case.world.journal().instance("i-1").max_occupied, 0);
 }

@@ -52,7 +52,7 @@ async fn in_a_hold_down_nobody_takes_permits_or_asks_often() {
     let before = replica.store.calls();
     sleep(seconds(10.0)).await;
     let calls = replica.store.calls() - before;
-    assert!(calls <= 20 * 11, "{calls} calls in ten seconds, of twenty that look once a second");
+    assert!(calls <= 20 * 11, "{calls} calls in ten seconds, of twenty that poll once a second");
     for caller in callers {
         recovers_for(&caller.await.unwrap().1.unwrap_err());
     }
@@ -250,7 +250,7 @@ async fn callers_behind_a_send_do_not_hear_of_the_permit_that_it_waited_for() {
     ens.answer(seconds(6.0), accepted());
     let [replica]: [Replica; 1] = replicas(fast(), &ens);
     let permit = replica.limiter.try_permit(RateClass::Attach).await.unwrap();
-    replica.limiter.throttled(&permit, Some(seconds(2.0))).await;
+    replica.limiter.record_throttled(&permit, Some(seconds(2.0))).await;
     let sends = replica.attach("i-1", "eni-1", seconds(60.0));
     sleep(seconds(0.1)).await;
     let throttled = replica.attach("i-1", "eni-2", seconds(0.5));
@@ -360,7 +360,7 @@ async fn a_deadline_before_the_next_describe_permit_is_told_at_once() {
     let [replica]: [Replica; 1] = replicas(Rates::default(), &ens);
     let permit =
         replica.limiter.permit(RateClass::Track, Instant::now() + seconds(1.0)).await.unwrap();
-    replica.limiter.throttled(&permit, Some(seconds(60.0))).await;
+    replica.limiter.record_throttled(&permit, Some(seconds(60.0))).await;
     let began = Instant::now();
     let (answered, answer) = replica.attach("i-1", "eni-1", seconds(30.0)).await.unwrap();
     let failure = answer.unwrap_err();

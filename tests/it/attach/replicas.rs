@@ -178,7 +178,7 @@ async fn the_probe_of_an_open_breaker_goes_to_who_has_a_use_for_it() {
         let limiter = &replicas[round].limiter;
         let throttle = async || {
             let permit = limiter.permit(purpose, Instant::now() + seconds(10.0)).await.unwrap();
-            limiter.throttled(&permit, Some(seconds(1.0))).await;
+            limiter.record_throttled(&permit, Some(seconds(1.0))).await;
         };
         let attach = async |instance: String| {
             let began = Instant::now();
@@ -287,7 +287,7 @@ async fn nobody_waits_for_a_describe_permit_under_the_lock() {
     // Describes are throttled: both must ask ENS, the one for the instance, the other for what is attached already.
     let permit =
         other.limiter.permit(RateClass::Read, Instant::now() + seconds(10.0)).await.unwrap();
-    other.limiter.throttled(&permit, Some(seconds(10.0))).await;
+    other.limiter.record_throttled(&permit, Some(seconds(10.0))).await;
     let began = Instant::now();
     let callers = [
         one.attach("i-1", "eni-1", seconds(60.0)),

@@ -108,7 +108,7 @@ async fn check_says_what_works_and_what_to_do() {
     assert!(!good.stdout.contains(DEFAULT_SECRET));
     assert!(good.stdout.contains("ens:AttachNetworkInterface was not tried"), "{}", good.stdout);
     assert!(good.stdout.contains("set appendonly yes"), "{}", good.stdout);
-    assert_eq!(ens.books().calls_of(Action::DescribeInstances), 1);
+    assert_eq!(ens.journal().calls_of(Action::DescribeInstances), 1);
     let json = with_key(&check(&["-o", "json"]), DEFAULT_SECRET).await;
     assert!(
         json.json().iter().any(|line| line["part"] == "ens" && line["status"] == "ok"),
@@ -201,7 +201,7 @@ async fn check_proves_that_ens_keeps_the_validity(
     for part in said {
         assert!(ran.stdout.contains(part), "{part}\n{}", ran.stdout);
     }
-    assert_eq!(ens.books().calls_of(Action::AttachNetworkInterface), 0);
+    assert_eq!(ens.journal().calls_of(Action::AttachNetworkInterface), 0);
 }
 
 #[tokio::test]
@@ -261,8 +261,10 @@ async fn a_second_signal_ends_a_drain_at_once() {
         crate::support::gateway::attach("i-1", "eni-0001"),
     );
     let signals = async {
-        eventually("never sent", async || stage.ens.books().instance("i-1").attach_processing == 1)
-            .await;
+        eventually("never sent", async || {
+            stage.ens.journal().instance("i-1").attach_processing == 1
+        })
+        .await;
         let kill = async || {
             Command::new("kill").args(["-TERM", &replica.id().to_string()]).status().await.unwrap()
         };

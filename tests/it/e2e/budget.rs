@@ -16,8 +16,8 @@ use crate::support::redis::Server;
 const PATIENT: Duration = Duration::from_secs(100);
 
 /// When each attach came to ENS, in ms.
-fn arrivals(books: &CallJournal) -> Vec<u64> {
-    let calls = books.calls.iter();
+fn arrivals(journal: &CallJournal) -> Vec<u64> {
+    let calls = journal.calls.iter();
     let attaches = calls.filter(|call| call.action == Action::AttachNetworkInterface.name());
     let mut times: Vec<u64> = attaches.map(|call| call.at_ms).collect();
     times.sort_unstable();
@@ -60,7 +60,7 @@ async fn measured(replicas: usize, per_second: usize, seconds: usize) -> f64 {
     for answer in join_all(calls).await {
         answer.unwrap();
     }
-    let times = arrivals(&stage.ens.books());
+    let times = arrivals(&stage.ens.journal());
     assert_eq!(too_early(&times, per_second, began), 0, "from {began}: {times:?}");
     assert_eq!(times.len(), callers);
     // After the burst at the beginning.
@@ -114,11 +114,11 @@ async fn a_crowd_at_one_instance_leaves_the_other_instances_their_turn(#[case] r
         (1..=CROWD).map(|n| try_attach(&noisy, within(PATIENT, attach("i-noisy", &eni(n))))),
     );
     let alone = async {
-        eventually("the crowd is not served", async || arrivals(&stage.ens.books()).len() >= 5)
+        eventually("the crowd is not served", async || arrivals(&stage.ens.journal()).len() >= 5)
             .await;
-        let before = arrivals(&stage.ens.books()).len();
+        let before = arrivals(&stage.ens.journal()).len();
         try_attach(&quiet, within(PATIENT, attach("i-quiet", &eni(CROWD + 1)))).await.unwrap();
-        arrivals(&stage.ens.books()).len() - before
+        arrivals(&stage.ens.journal()).len() - before
     };
     let (crowd, sends) = tokio::join!(crowd, alone);
     // Its own, and what was sent of the crowd's while it was on its way: one or two on a quiet machine. Not the crowd.
@@ -129,7 +129,7 @@ async fn a_crowd_at_one_instance_leaves_the_other_instances_their_turn(#[case] r
     for answer in crowd {
         answer.unwrap();
     }
-    assert_eq!(arrivals(&stage.ens.books()).len(), CROWD + 1);
+    assert_eq!(arrivals(&stage.ens.journal()).len(), CROWD + 1);
 }
 
 /// How a token that comes too late for a caller goes to the next one. In virtual time: `rate_limit`.
@@ -158,14 +158,14 @@ async fn a_caller_whose_deadline_comes_before_the_next_token_hears_so_at_once_an
         assert!(failure.1.retry_info().is_some());
         // The token that it did not take is the next one's.
         call(next, PATIENT).await.unwrap();
-        assert_eq!(stage.ens.books().instance(names[hasty - 1]).attach_calls, 0);
-        let times = arrivals(&stage.ens.books());
+        assert_eq!(stage.ens.journal().instance(names[hasty - 1]).attach_calls, 0);
+        let times = arrivals(&stage.ens.journal());
         let [.., before, after] = times[..] else { panic!("{times:?}") };
         if at_once && after - before < 1500 {
             return;
         }
     }
-    panic!("never at once, or it took a token: {:?}", arrivals(&stage.ens.books()));
+    panic!("never at once, or it took a token: {:?}", arrivals(&stage.ens.journal()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

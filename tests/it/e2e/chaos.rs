@@ -166,14 +166,14 @@ async fn whatever_happens_the_limit_holds_and_every_record_ends_as_ens_says() {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let books = stage.ens.books();
-    println!("{} attaches reached ens", books.calls_of(Action::AttachNetworkInterface));
+    let journal = stage.ens.journal();
+    println!("{} attaches reached ens", journal.calls_of(Action::AttachNetworkInterface));
     for instance in INSTANCES {
-        let ledger = books.instance(instance);
+        let counts = journal.instance(instance);
         assert!(
-            ledger.max_occupied <= LIMIT,
+            counts.max_occupied <= LIMIT,
             "{instance} held {} (limit {LIMIT})",
-            ledger.max_occupied
+            counts.max_occupied
         );
     }
     let world = stage.ens.world(|world, _| world.snapshot());
@@ -191,8 +191,8 @@ async fn whatever_happens_the_limit_holds_and_every_record_ends_as_ens_says() {
         assert_eq!(found.state(), State::Attached, "{spec:?}");
     }
     assert_eq!(
-        stage.ens.books().calls_of(Action::AttachNetworkInterface),
-        books.calls_of(Action::AttachNetworkInterface)
+        stage.ens.journal().calls_of(Action::AttachNetworkInterface),
+        journal.calls_of(Action::AttachNetworkInterface)
     );
     assert!(told.get("OK").copied().unwrap_or_default() > 5, "{told:?}");
 }

@@ -33,10 +33,10 @@ async fn what_a_dead_replica_reserved_and_did_not_send_another_one_sends() {
         link.set(Mode::Open);
     });
     assert!(answer.is_err());
-    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 0);
+    assert_eq!(stage.ens.journal().calls_of(Action::AttachNetworkInterface), 0);
     let end = watch(&other.client().await, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
     assert_eq!(end.state(), State::Attached, "sent after it was seen to have come to nothing");
-    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 1);
+    assert_eq!(stage.ens.journal().calls_of(Action::AttachNetworkInterface), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,7 +69,7 @@ async fn a_replica_that_stood_still_past_its_lease_does_not_send_what_it_reserve
             0
         }
     };
-    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), sent);
+    assert_eq!(stage.ens.journal().calls_of(Action::AttachNetworkInterface), sent);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,8 +98,8 @@ async fn who_was_told_that_the_outcome_is_unknown_and_then_that_there_is_no_room
     stage.ens.world(free).unwrap();
     link.set(Mode::Open);
     tokio::time::sleep(Duration::from_secs(4)).await;
-    assert_eq!(stage.ens.books().applied_to("eni-0001"), 0);
-    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 1);
+    assert_eq!(stage.ens.journal().applied_to("eni-0001"), 0);
+    assert_eq!(stage.ens.journal().calls_of(Action::AttachNetworkInterface), 1);
 }
 
 /// Number of attach calls in a log, in which a line may stand for several.
@@ -135,7 +135,7 @@ async fn a_replica_that_stood_still_begins_nothing_for_those_who_left_meanwhile(
     let ended = async || logged_calls(&replica.log()) == CONNECTIONS * CALLS;
     eventually("the calls are not seen", ended).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 0);
+    assert_eq!(stage.ens.journal().calls_of(Action::AttachNetworkInterface), 0);
     try_attach(&clients[0], attach("i-0", &eni(CONNECTIONS * CALLS + 1))).await.unwrap();
 }
 
@@ -151,7 +151,7 @@ async fn a_replica_that_stood_still_past_a_deadline_begins_nothing_then() {
     let deadline = Duration::from_secs(6);
     let call = within(deadline, attach("i-1", "eni-0001"));
     let (answer, ()) = tokio::join!(try_attach(&client, call), async {
-        let asked = async || stage.ens.books().calls_of(Action::DescribeNetworkInterfaces) == 1;
+        let asked = async || stage.ens.journal().calls_of(Action::DescribeNetworkInterfaces) == 1;
         eventually("the instance is not described", asked).await;
         replica.stop().await;
         // Past the deadline, and not past the time that the describe may take.
@@ -160,7 +160,7 @@ async fn a_replica_that_stood_still_past_a_deadline_begins_nothing_then() {
     });
     assert!(answer.is_err());
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 0);
+    assert_eq!(stage.ens.journal().calls_of(Action::AttachNetworkInterface), 0);
     let none = get(&client, "i-1", "eni-0001").await.unwrap_err();
     assert_eq!(none.code(), Code::NotFound, "{none:?}");
 }

@@ -34,7 +34,7 @@ async fn an_eni_that_was_detached_past_the_gateway_is_attached_anew_and_not_affi
     attached_and_detached(&stage, &replica).await;
     let again = within(Duration::from_secs(90), attach("i-1", &eni(1)));
     try_attach(&client, again).await.unwrap();
-    assert_eq!(stage.ens.books().calls_of(ATTACH), 2, "it was sent again");
+    assert_eq!(stage.ens.journal().calls_of(ATTACH), 2, "it was sent again");
     let seen = watch(&client, "i-1", &eni(1), 0).await.unwrap();
     assert_eq!(seen.last().unwrap().state(), State::Attached);
     let placed = stage.ens.world(|world, _| world.snapshot().enis[0].placement.status.clone());
@@ -50,7 +50,7 @@ async fn without_time_for_the_lag_the_outcome_is_unknown() {
     let again = within(Duration::from_secs(8), attach("i-1", &eni(1)));
     let refused = try_attach(&client, again).await.unwrap_err();
     assert_eq!(reason(&refused), "OUTCOME_UNKNOWN");
-    assert_eq!(stage.ens.books().calls_of(ATTACH), 1, "it sent nothing");
+    assert_eq!(stage.ens.journal().calls_of(ATTACH), 1, "it sent nothing");
     assert_eq!(get(&client, "i-1", &eni(1)).await.unwrap().state(), State::Attached);
     // A watch of the pair stays open.
     let watched =

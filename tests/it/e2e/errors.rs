@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::gateway::{
     SLOW_ENS, Stage, attach, eni, eventually, reason, try_attach, within,
 };
-use crate::support::python::{self, Foreign};
+use crate::support::python::{self, PythonClient};
 
 const ATTACH: Action = Action::AttachNetworkInterface;
 
@@ -102,11 +102,11 @@ async fn python_decodes_what_ens_answered() {
         let sends = 1 + u32::from(rejected);
         stage.ens.fault(Fault::next(ATTACH, effect).eni(eni(n + 1)).times(sends));
     }
-    let mut foreign = Foreign::start();
+    let mut python_client = PythonClient::start();
     let mut statuses = Vec::new();
     for n in 1..=TABLE.len() {
         let call = python::attach(replica.address(), "i-1", &eni(n));
-        statuses.push(foreign.call_one(call).await);
+        statuses.push(python_client.call_one(call).await);
     }
     for ((ens_code, _, code, reason, detail), status) in TABLE.iter().zip(&statuses) {
         assert_eq!(
@@ -126,7 +126,7 @@ async fn python_decodes_what_ens_answered() {
         assert_eq!(details["RequestInfo"]["request_id"], metadata["ensRequestId"]);
         assert!(details[detail].is_object(), "{detail}: {status:#}");
     }
-    assert_eq!(stage.ens.books().instance("i-1").applied, 0);
+    assert_eq!(stage.ens.journal().instance("i-1").applied, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,21 +150,21 @@ async fn the_rules_of_ens_itself_are_told_exactly() {
         // The same is foreseen without sending anything.
         let mut request = attach(instance, eni);
         request.validate_only = true;
-        let sent = stage.ens.books().calls_of(ATTACH);
+        let sent = stage.ens.journal().calls_of(ATTACH);
         let foreseen = client.clone().attach_network_interface(request).await;
         if !matches!(expected, "INSTANCE_NOT_SUPPORTED" | "ENS_PERMISSION_DENIED") {
             let status = foreseen.unwrap_err();
             let details = tonic_types::StatusExt::get_error_details(&status);
             assert_eq!(reason(&(status, details)), expected, "{instance} {eni}");
         }
-        assert_eq!(stage.ens.books().calls_of(ATTACH), sent);
+        assert_eq!(stage.ens.journal().calls_of(ATTACH), sent);
     }
     let mut request = attach("i-stopped-1", "eni-0001");
     request.validate_only = true;
     let checks =
         client.clone().attach_network_interface(request).await.unwrap().into_inner().checks;
     assert!(checks.len() >= 5, "{checks:?}");
-    assert_eq!(stage.ens.books().instance("i-stopped-1").applied, 0);
+    assert_eq!(stage.ens.journal().instance("i-stopped-1").applied, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -189,7 +189,7 @@ async fn a_wrong_secret_and_a_wrong_clock_are_the_gateways_own_fault_and_send_no
     let failure = try_attach(&client, attach("i-1", "eni-0001")).await.unwrap_err();
     assert_eq!(reason(&failure), "ENS_CREDENTIALS_REJECTED");
     assert!(failure.0.message().contains("clock"), "{failure:?}");
-    assert_eq!(ahead.books().calls_of(ATTACH), 0);
+    assert_eq!(ahead.journal().calls_of(ATTACH), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -202,7 +202,7 @@ async fn what_waits_for_another_is_told_so_and_too_many_are_turned_away() {
     stage.ens.fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(7)));
     let first = try_attach(&client, attach("i-1", "eni-0001"));
     let others = async {
-        let processing = async || stage.ens.books().instance("i-1").attach_processing == 1;
+        let processing = async || stage.ens.journal().instance("i-1").attach_processing == 1;
         eventually("never sent", processing).await;
         let waiting =
             try_attach(&client, within(Duration::from_secs(3), attach("i-1", "eni-0002")));
@@ -227,5 +227,5 @@ async fn what_waits_for_another_is_told_so_and_too_many_are_turned_away() {
         (turned_away.0.code(), reason(&turned_away).as_str()),
         (tonic::Code::Unavailable, "OVERLOADED")
     );
-    assert_eq!(stage.ens.books().calls_of(ATTACH), 1);
+    assert_eq!(stage.ens.journal().calls_of(ATTACH), 1);
 }

@@ -82,7 +82,7 @@ async fn a_thousand_attaches(
         clients.push(replica.client().await);
     }
     let told = Mutex::new(Vec::new());
-    let reached = || stage.ens.books().calls_of(Action::AttachNetworkInterface);
+    let reached = || stage.ens.journal().calls_of(Action::AttachNetworkInterface);
     let calls = (0..INSTANCES * PER_INSTANCE).map(|number| {
         let (clients, told) = (&clients, &told);
         async move {
@@ -111,7 +111,7 @@ async fn a_thousand_attaches(
         let all = watch(&clients[0], &instance, "", 0).await.unwrap();
         let attached = all.iter().filter(|attachment| attachment.state() == State::Attached);
         assert_eq!(attached.count(), LIMIT, "{instance}: {all:#?}");
-        let most = stage.ens.books().instance(&instance).max_occupied;
+        let most = stage.ens.journal().instance(&instance).max_occupied;
         assert!(most <= LIMIT, "{instance} held {most}");
     }
     let world = stage.ens.world(|world, _| world.snapshot());

@@ -42,5 +42,5 @@ async fn a_certificate_of_a_stranger_is_not_taken_and_nothing_is_sent() {
     assert_eq!(reason(&failure), "NOT_APPLIED");
     let message = failure.0.message().to_lowercase();
     assert!(message.contains("certificate") || message.contains("issuer"), "{message}");
-    assert!(stage.ens.books().calls.is_empty());
+    assert!(stage.ens.journal().calls.is_empty());
 }

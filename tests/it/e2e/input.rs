@@ -32,7 +32,7 @@ async fn every_bad_field_is_named() {
     request.request_id = "not-a-uuid".to_owned();
     let failure = try_attach(&client, request).await.unwrap_err();
     assert_eq!(failure.1.bad_request().unwrap().field_violations[0].field, "request_id");
-    assert!(stage.ens.books().calls.is_empty());
+    assert!(stage.ens.journal().calls.is_empty());
 
     let unknown = GetAttachmentRequest {
         instance_id: "i-1".to_owned(),

@@ -37,12 +37,12 @@ async fn twelve_callers_over_two_replicas_fill_an_instance_to_exactly_ten() {
         let states: Vec<State> = last.transitions.iter().map(|t| t.state()).collect();
         assert_eq!(states, [State::Pending, State::Attaching, State::Attached]);
     }
-    let books = stage.ens.books();
-    let ledger = books.instance("i-1");
-    assert_eq!((ledger.applied, ledger.max_occupied, ledger.attach_calls), (10, 10, 10));
-    assert_eq!(ledger.max_attach_processing, 1, "never two Attach calls for the instance at once");
+    let journal = stage.ens.journal();
+    let counts = journal.instance("i-1");
+    assert_eq!((counts.applied, counts.max_occupied, counts.attach_calls), (10, 10, 10));
+    assert_eq!(counts.max_attach_processing, 1, "never two Attach calls for the instance at once");
     let describes =
-        books.calls.iter().filter(|call| call.instance.is_some() && call.enis.is_empty()).count();
+        journal.calls.iter().filter(|call| call.instance.is_some() && call.enis.is_empty()).count();
     // One serves as many as are quick enough: on a slow machine each caller needs its own.
     assert!(describes <= 12, "{describes} describes of the instance for twelve callers");
 
@@ -50,7 +50,7 @@ async fn twelve_callers_over_two_replicas_fill_an_instance_to_exactly_ten() {
     let (n, first) = (1..=12).zip(&answers).find(|(_, answer)| answer.is_ok()).unwrap();
     let again = try_attach(&clients[0], attach("i-1", &eni(n))).await.unwrap();
     assert_eq!(again.uid, first.as_ref().unwrap().uid);
-    assert_eq!(stage.ens.books().instance("i-1").attach_calls, 10);
+    assert_eq!(stage.ens.journal().instance("i-1").attach_calls, 10);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,10 +87,10 @@ async fn many_instances_fill_at_once_each_to_its_limit() {
         }
     }
     assert_eq!(attached, 10 * INSTANCES);
-    let books = stage.ens.books();
+    let journal = stage.ens.journal();
     for name in names {
-        let ledger = books.instance(name);
-        let counted = (ledger.attach_calls, ledger.max_occupied, ledger.max_attach_processing);
+        let counts = journal.instance(name);
+        let counted = (counts.attach_calls, counts.max_occupied, counts.max_attach_processing);
         assert_eq!(counted, (10, 10, 1), "{name}");
     }
 }
@@ -108,7 +108,7 @@ async fn a_request_id_replays_on_another_replica_and_stays_with_its_eni() {
     let first = try_attach(&clients[0], request("eni-0001")).await.unwrap();
     let second = try_attach(&clients[1], request("eni-0001")).await.unwrap();
     assert_eq!((&first.uid, &first.ens_request_id), (&second.uid, &second.ens_request_id));
-    assert_eq!(stage.ens.books().instance("i-1").attach_calls, 1);
+    assert_eq!(stage.ens.journal().instance("i-1").attach_calls, 1);
     let other = try_attach(&clients[1], request("eni-0002")).await.unwrap_err();
     assert_eq!(
         (other.0.code(), reason(&other).as_str()),
@@ -138,7 +138,7 @@ async fn what_others_put_there_counts_and_the_primary_only_if_told_so() {
             free,
             "count_primary = {count_primary}"
         );
-        assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), free as u64);
+        assert_eq!(stage.ens.journal().calls_of(Action::AttachNetworkInterface), free as u64);
         // What others attached is shown too.
         assert_eq!(get(&client, "i-1", "eni-0001").await.unwrap().state(), State::Attached);
         assert_eq!(get(&client, "i-1", "eni-0003").await.unwrap().state(), State::Detaching);
@@ -163,7 +163,7 @@ async fn while_replicas_have_different_limits_the_smaller_one_is_in_force_for_al
     });
     let answers = join_all(calls).await;
     assert_eq!(answers.iter().filter(|answer| *answer == "OK").count(), 4, "{answers:?}");
-    assert_eq!(stage.ens.books().instance("i-1").max_occupied, 4);
+    assert_eq!(stage.ens.journal().instance("i-1").max_occupied, 4);
     let (status, page) = ten.admin("/readyz").await.unwrap();
     assert_eq!(status, 200, "{page}");
     assert!(page.contains("limit=4") && page.contains("limit=10"), "{page}");

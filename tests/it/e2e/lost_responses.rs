@@ -46,9 +46,9 @@ async fn an_unanswered_attach_is_settled_from_what_ens_shows(
     let end = watch(&client, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
     assert_eq!(end.state(), State::Attached);
     assert!(end.transitions.iter().any(|transition| transition.state() == State::Verifying));
-    let books = stage.ens.books();
-    assert_eq!((books.applied_to("eni-0001"), books.calls_of(ATTACH)), (1, sends));
-    assert_eq!(books.instance("i-1").max_occupied, 1);
+    let journal = stage.ens.journal();
+    assert_eq!((journal.applied_to("eni-0001"), journal.calls_of(ATTACH)), (1, sends));
+    assert_eq!(journal.instance("i-1").max_occupied, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +64,7 @@ async fn an_answer_that_comes_after_the_timeout_is_not_waited_for() {
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     let end = watch(&client, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
     assert_eq!((end.state(), end.ens_request_id.as_str()), (State::Attached, ""));
-    assert_eq!(stage.ens.books().instance("i-1").attach_calls, 1);
+    assert_eq!(stage.ens.journal().instance("i-1").attach_calls, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,7 +84,7 @@ async fn what_cannot_be_settled_in_time_is_unknown_and_goes_on() {
     let joined = try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
     let end = watch(&client, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
     assert_eq!((end.state(), &end.uid), (State::Attached, &joined.uid));
-    assert_eq!(stage.ens.books().calls_of(ATTACH), 1);
+    assert_eq!(stage.ens.journal().calls_of(ATTACH), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,7 +100,7 @@ async fn an_attach_that_ens_never_applies_ends_as_not_applied_and_frees_its_slot
         (tonic::Code::Unavailable, "NOT_APPLIED")
     );
     assert_eq!(get(&client, "i-1", "eni-0001").await.unwrap().state(), State::Failed);
-    assert_eq!(stage.ens.books().calls_of(ATTACH), 3);
+    assert_eq!(stage.ens.journal().calls_of(ATTACH), 3);
     try_attach(&client, attach("i-1", "eni-0002")).await.unwrap();
 }
 
@@ -145,7 +145,7 @@ async fn a_replica_killed_between_send_and_answer_leaves_nothing_behind() {
     };
     let call = try_attach(&caller, attach("i-1", "eni-0001"));
     let killing = async {
-        eventually("never sent", async || stage.ens.books().applied_to("eni-0001") == 1).await;
+        eventually("never sent", async || stage.ens.journal().applied_to("eni-0001") == 1).await;
         let watched = async || get(&elsewhere, "i-1", "eni-0001").await.is_ok();
         eventually("the reservation is not seen elsewhere", watched).await;
         dying.kill();
@@ -163,8 +163,8 @@ async fn a_replica_killed_between_send_and_answer_leaves_nothing_behind() {
     // The lock is free once the lease is over.
     let request = within(Duration::from_secs(120), attach("i-1", "eni-0002"));
     try_attach(&elsewhere, request).await.unwrap();
-    assert_eq!(stage.ens.books().instance("i-1").max_attach_processing, 1);
-    assert_eq!(stage.ens.books().applied_to("eni-0001"), 1);
+    assert_eq!(stage.ens.journal().instance("i-1").max_attach_processing, 1);
+    assert_eq!(stage.ens.journal().applied_to("eni-0001"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -174,8 +174,9 @@ async fn a_caller_who_hangs_up_leaves_the_attempt_to_its_end() {
     stage.ens.fault(Fault::next(ATTACH, Effect::None).delay(Duration::from_secs(5)));
     let client = replica.client().await;
     let call = try_attach(&client, attach("i-1", "eni-0001"));
-    let sent =
-        eventually("never sent", async || stage.ens.books().instance("i-1").attach_processing == 1);
+    let sent = eventually("never sent", async || {
+        stage.ens.journal().instance("i-1").attach_processing == 1
+    });
     tokio::select! {
         biased;
         () = sent => {}
@@ -183,7 +184,7 @@ async fn a_caller_who_hangs_up_leaves_the_attempt_to_its_end() {
     }
     let end = watch(&client, "i-1", "eni-0001", 0).await.unwrap().pop().unwrap();
     assert_eq!(end.state(), State::Attached);
-    assert_eq!(stage.ens.books().applied_to("eni-0001"), 1);
+    assert_eq!(stage.ens.journal().applied_to("eni-0001"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -201,7 +202,7 @@ async fn a_deadline_that_is_too_short_sends_nothing() {
     }
     // What would have been sent late would have been sent by now.
     try_attach(&client, attach("i-1", "eni-0002")).await.unwrap();
-    assert_eq!(stage.ens.books().calls_of(ATTACH), 1);
+    assert_eq!(stage.ens.journal().calls_of(ATTACH), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -213,8 +214,10 @@ async fn a_caller_who_hangs_up_while_queueing_has_sent_nothing() {
     // On the replica that holds the lock, and on one that queues for it.
     let leaving = async {
         let mut calls = JoinSet::new();
-        eventually("never sent", async || stage.ens.books().instance("i-1").attach_processing == 1)
-            .await;
+        eventually("never sent", async || {
+            stage.ens.journal().instance("i-1").attach_processing == 1
+        })
+        .await;
         for (client, eni) in clients.iter().zip(["eni-0002", "eni-0003"]) {
             let client = client.clone();
             calls.spawn(async move { try_attach(&client, attach("i-1", eni)).await });
@@ -231,7 +234,7 @@ async fn a_caller_who_hangs_up_while_queueing_has_sent_nothing() {
     first.unwrap();
     // First come, first served: what still stood in the queue would have been sent before this one.
     try_attach(&clients[1], attach("i-1", "eni-0004")).await.unwrap();
-    let books = stage.ens.books();
-    let sent: Vec<_> = books.attaches().flat_map(|call| &call.enis).collect();
+    let journal = stage.ens.journal();
+    let sent: Vec<_> = journal.attaches().flat_map(|call| &call.enis).collect();
     assert_eq!(sent, ["eni-0001", "eni-0004"]);
 }

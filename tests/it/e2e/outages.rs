@@ -61,14 +61,14 @@ async fn redis_may_be_away_at_the_start_and_in_between() {
         (failure.0.code(), reason(&failure).as_str()),
         (tonic::Code::Unavailable, "COORDINATION_RECOVERING")
     );
-    assert_eq!(stage.ens.books().calls_of(ATTACH), 1);
+    assert_eq!(stage.ens.journal().calls_of(ATTACH), 1);
     let request = within(Duration::from_secs(120), attach("i-1", "eni-0002"));
     try_attach(&client, request).await.unwrap();
-    assert_eq!(stage.ens.books().instance("i-1").max_occupied, 2);
+    assert_eq!(stage.ens.journal().instance("i-1").max_occupied, 2);
 }
 
 async fn refused_in_time(stage: &Stage, client: &Client, eni: &str) {
-    let (began, sent) = (Instant::now(), stage.ens.books().calls_of(ATTACH));
+    let (began, sent) = (Instant::now(), stage.ens.journal().calls_of(ATTACH));
     let failure =
         try_attach(client, within(Duration::from_secs(2), attach("i-1", eni))).await.unwrap_err();
     assert_eq!(
@@ -76,7 +76,7 @@ async fn refused_in_time(stage: &Stage, client: &Client, eni: &str) {
         (tonic::Code::Unavailable, "COORDINATION_UNAVAILABLE")
     );
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
-    assert_eq!(stage.ens.books().calls_of(ATTACH), sent);
+    assert_eq!(stage.ens.journal().calls_of(ATTACH), sent);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,7 +87,7 @@ async fn a_throttled_attach_is_sent_again_and_is_no_failure() {
     let retry_after = Some(Duration::from_millis(400));
     stage.ens.fault(Fault::next(ATTACH, Effect::Throttle { retry_after }).times(2));
     try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
-    assert_eq!(stage.ens.books().calls_of(ATTACH), 3);
+    assert_eq!(stage.ens.journal().calls_of(ATTACH), 3);
 
     stage.ens.fault(Fault::next(
         ATTACH,
@@ -112,7 +112,7 @@ async fn an_answer_is_written_down_when_redis_is_back() {
         applied(&stage, "eni-0001").await;
         stage.redis.freeze();
         // ENS answers meanwhile, and the ledger does not.
-        let answered = async || stage.ens.books().attaches().count() == 1;
+        let answered = async || stage.ens.journal().attaches().count() == 1;
         eventually("ens does not answer", answered).await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         stage.redis.thaw();
@@ -123,7 +123,7 @@ async fn an_answer_is_written_down_when_redis_is_back() {
     assert_eq!(end.state(), State::Attached);
     assert!(!end.ens_request_id.is_empty(), "the answer was lost: {end:?}");
     try_attach(&client, attach("i-1", "eni-0002")).await.unwrap();
-    assert_eq!(stage.ens.books().calls_of(ATTACH), 2);
+    assert_eq!(stage.ens.journal().calls_of(ATTACH), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,10 +182,10 @@ async fn a_ledger_that_forgot_everything_learns_it_from_ens() {
     let end = watch(&clients[0], "i-1", "eni-0002", 0).await.unwrap().pop().unwrap();
     assert_eq!(end.state(), State::Attached);
     assert!(end.revision > seen.revision);
-    let ledger = stage.ens.books().instance("i-1");
-    assert_eq!((ledger.max_occupied, ledger.applied), (3, 3));
+    let counts = stage.ens.journal().instance("i-1");
+    assert_eq!((counts.max_occupied, counts.applied), (3, 3));
 }
 
 async fn applied(stage: &Stage, eni: &str) {
-    eventually("never sent", async || stage.ens.books().applied_to(eni) == 1).await;
+    eventually("never sent", async || stage.ens.journal().applied_to(eni) == 1).await;
 }

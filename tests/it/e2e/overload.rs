@@ -78,7 +78,7 @@ async fn crowded(callers: usize, connections: usize) -> Outcome {
     let crowd = async { (join_all(crowd).await, Instant::now()) };
     let beside = async {
         eventually("the crowd is not there", async || {
-            stage.ens.books().instance("i-noisy").applied > 0
+            stage.ens.journal().instance("i-noisy").applied > 0
         })
         .await;
         let beside = one_by_one(&quiet, QUIET..2 * QUIET).await;
@@ -96,7 +96,7 @@ async fn crowded(callers: usize, connections: usize) -> Outcome {
     }
     refused.sort_unstable();
     let attached = callers - refused.len();
-    assert_eq!(stage.ens.books().instance("i-noisy").applied, attached as u64);
+    assert_eq!(stage.ens.journal().instance("i-noisy").applied, attached as u64);
     Outcome {
         attached,
         refused,

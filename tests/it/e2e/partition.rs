@@ -64,7 +64,7 @@ impl Split {
     }
 
     fn sent(&self) -> u64 {
-        self.stage.ens.books().calls_of(ATTACH)
+        self.stage.ens.journal().calls_of(ATTACH)
     }
 }
 
@@ -101,7 +101,7 @@ async fn with_replicas_that_are_waited_for_only_the_side_of_the_replicas_sends()
         told(&split.cut_off, 11, Duration::from_secs(5)).await == "ENI_LIMIT_EXCEEDED"
     })
     .await;
-    assert_eq!(split.stage.ens.books().instance("i-1").max_occupied, LIMIT);
+    assert_eq!(split.stage.ens.journal().instance("i-1").max_occupied, LIMIT);
 }
 
 /// What the documentation warns of: were this not so, the test above would prove nothing.

@@ -13,7 +13,7 @@ use crate::support::redis::Server;
 const PATIENT: Duration = Duration::from_secs(120);
 const DESCRIBE: Action = Action::DescribeNetworkInterfaces;
 const INSTANCES: usize = 20;
-/// How often a replica looks for what is due, at most: every half second, less a fifth.
+/// How often a replica reads what is due, at most: every half second, less a fifth.
 const TICK: Duration = Duration::from_millis(400);
 
 #[rstest]
@@ -44,15 +44,15 @@ async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(
     for answer in join_all(calls).await {
         answer.unwrap();
     }
-    let (accepted, began) = (stage.ens.books().calls.len(), Instant::now());
+    let (accepted, began) = (stage.ens.journal().calls.len(), Instant::now());
 
     let watching = join_all((0..watchers).map(|n| {
         let (instance, eni) = &pairs[n % pairs.len()];
         watch(&clients[n % 2], instance, eni, 0)
     }));
     let polls = || -> Vec<usize> {
-        let books = stage.ens.books();
-        books.calls.range(accepted..).map(|call| call.enis.len()).collect()
+        let journal = stage.ens.journal();
+        journal.calls.range(accepted..).map(|call| call.enis.len()).collect()
     };
     let rounds = async {
         eventually("they do not watch", async || {
@@ -79,7 +79,7 @@ async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(
     .await;
     let ticks = replicas.len() * (1 + began.elapsed().div_duration_f64(TICK) as usize);
     assert!(
-        stage.ens.books().calls.range(accepted..).all(|call| call.instance.is_none()),
+        stage.ens.journal().calls.range(accepted..).all(|call| call.instance.is_none()),
         "no watcher asks for an instance"
     );
     let polls = polls();
@@ -87,15 +87,15 @@ async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(
     // Each tick asks for all that is due in batches of fifty, of which the last one need not be full.
     assert!(
         polls.len() <= asked / 50 + ticks,
-        "{} calls for {asked} looks in {ticks} ticks: {polls:?}",
+        "{} calls for {asked} describes in {ticks} ticks: {polls:?}",
         polls.len()
     );
 
-    // Once all have ended there is nothing to ask for: at most a look that was on its way.
+    // Once all have ended there is nothing to ask for: at most a describe that was on its way.
     eventually("it goes on", async || {
-        let before = stage.ens.books().calls_of(DESCRIBE);
+        let before = stage.ens.journal().calls_of(DESCRIBE);
         tokio::time::sleep(Duration::from_secs(4)).await;
-        stage.ens.books().calls_of(DESCRIBE) == before
+        stage.ens.journal().calls_of(DESCRIBE) == before
     })
     .await;
     eventually("streams stay open", async || {

@@ -26,7 +26,7 @@ async fn lose_place(stage: &Stage, instance: &str, eni: &str) {
     let (queue, member) = (keys().due(PartitionId::of(&instance)), due_member(&instance, &eni));
     let removed: u64 = stage.redis.ask(&["ZREM", &queue, &member]).await;
     assert_eq!(removed, 1, "it was under way");
-    // A look that was on its way puts it back.
+    // A describe that was on its way puts it back.
     eventually("it does not stay away", async || {
         tokio::time::sleep(Duration::from_secs(2)).await;
         stage.redis.ask::<u64>(&["ZREM", &queue, &member]).await == 0
@@ -111,7 +111,7 @@ async fn what_others_changed_is_found_with_nobody_watching_and_nothing_is_undone
     for (n, state) in [(1, State::Detached), (2, State::Attached), (3, State::Attached)] {
         assert_eq!(get(&client, "i-1", &eni(n)).await.unwrap().state(), state, "{n}");
     }
-    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 2);
+    assert_eq!(stage.ens.journal().calls_of(Action::AttachNetworkInterface), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,13 +132,17 @@ async fn one_replica_compares_and_what_agrees_is_left_in_peace() {
     let replicas =
         [stage.replica(&SOON).await, stage.replica(&SOON).await, stage.replica(&SOON).await];
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert!(stage.ens.books().calls.is_empty(), "nothing happened: {:?}", stage.ens.books().calls);
+    assert!(
+        stage.ens.journal().calls.is_empty(),
+        "nothing happened: {:?}",
+        stage.ens.journal().calls
+    );
     attached(&replicas[0], "i-1", "eni-0001").await;
-    let before = stage.ens.books().calls.len();
+    let before = stage.ens.journal().calls.len();
     // One and five seconds after the last change; the third time is half a minute after it.
-    eventually("nothing is compared", async || stage.ens.books().calls.len() > before).await;
+    eventually("nothing is compared", async || stage.ens.journal().calls.len() > before).await;
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let calls = stage.ens.books().calls.split_off(before);
+    let calls = stage.ens.journal().calls.split_off(before);
     assert!((1..=2).contains(&calls.len()), "{calls:?}");
     for kind in ["adopted", "detached", "requeued"] {
         assert_eq!(differences(&replicas, kind).await, 0.0, "{kind}");

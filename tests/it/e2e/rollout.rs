@@ -46,7 +46,7 @@ async fn a_rollout_fails_no_call_and_loses_no_end() {
         .spawn()
         .unwrap();
     let mut pairs = client.stdin.take().unwrap();
-    let reached = || stage.ens.books().calls_of(Action::AttachNetworkInterface);
+    let reached = || stage.ens.journal().calls_of(Action::AttachNetworkInterface);
 
     let rollout = async {
         for replica in &mut replicas {

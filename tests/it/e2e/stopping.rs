@@ -56,7 +56,7 @@ async fn a_stopping_replica_finishes_what_it_began_and_ends_its_streams() {
         },
         async {
             eventually("never sent", async || {
-                stage.ens.books().instance("i-1").attach_processing == 1
+                stage.ens.journal().instance("i-1").attach_processing == 1
             })
             .await;
             stopping.terminate().await
@@ -81,7 +81,7 @@ async fn what_a_stopping_replica_cannot_finish_in_time_another_one_does() {
             .delay_answer(Duration::from_secs(100)),
     );
     let (answer, (took, _)) = tokio::join!(try_attach(&client, attach("i-1", "eni-0001")), async {
-        eventually("never sent", async || stage.ens.books().applied_to("eni-0001") == 1).await;
+        eventually("never sent", async || stage.ens.journal().applied_to("eni-0001") == 1).await;
         stopping.terminate().await
     });
     // It was sent: whatever the caller heard, it was not that nothing was.
@@ -100,7 +100,7 @@ async fn what_a_stopping_replica_cannot_finish_in_time_another_one_does() {
     assert_eq!(end.state(), State::Attached);
     let request = within(Duration::from_secs(100), attach("i-1", "eni-0002"));
     try_attach(&other, request).await.unwrap();
-    assert_eq!(stage.ens.books().instance("i-1").attach_calls, 2);
+    assert_eq!(stage.ens.journal().instance("i-1").attach_calls, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -239,7 +239,7 @@ async fn a_collector_that_answers_nobody_is_waited_for_within_the_same_time() {
     );
     let client = stopping.client().await;
     let (_, (took, _)) = tokio::join!(try_attach(&client, attach("i-1", "eni-0001")), async {
-        eventually("never sent", async || stage.ens.books().applied_to("eni-0001") == 1).await;
+        eventually("never sent", async || stage.ens.journal().applied_to("eni-0001") == 1).await;
         stopping.terminate().await
     });
     assert!(stopping.log().contains("the last traces were not exported"), "{}", stopping.log());
@@ -257,7 +257,7 @@ async fn those_for_whom_a_stop_leaves_no_time_are_told_what_became_of_them() {
             .delay_answer(Duration::from_secs(100)),
     );
     let queued = async {
-        eventually("never sent", async || stage.ens.books().applied_to("eni-0001") == 1).await;
+        eventually("never sent", async || stage.ens.journal().applied_to("eni-0001") == 1).await;
         try_attach(&client, attach("i-1", "eni-0002")).await
     };
     let (sent, queued, (took, _)) =
@@ -277,5 +277,5 @@ async fn those_for_whom_a_stop_leaves_no_time_are_told_what_became_of_them() {
         );
     }
     assert!(took < DRAIN, "{took:?}");
-    assert_eq!(stage.ens.books().instance("i-1").attach_calls, 1);
+    assert_eq!(stage.ens.journal().instance("i-1").attach_calls, 1);
 }

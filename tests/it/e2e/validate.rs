@@ -44,7 +44,7 @@ async fn it_takes_nothing_and_says_what_it_looked_at() {
             assert!(checks.iter().any(|check| check.starts_with(about)), "{about}: {checks:?}");
         }
     }
-    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 0);
+    assert_eq!(stage.ens.journal().calls_of(Action::AttachNetworkInterface), 0);
     for answer in join_all((1..=10).map(|n| try_attach(&client, attach("i-1", &eni(n))))).await {
         answer.unwrap();
     }
@@ -54,7 +54,7 @@ async fn it_takes_nothing_and_says_what_it_looked_at() {
     );
     let here = validate(&client, attach("i-1", &eni(1))).await.unwrap();
     assert!(here.iter().any(|check| check.starts_with("eni")), "{here:?}");
-    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), 10);
+    assert_eq!(stage.ens.journal().calls_of(Action::AttachNetworkInterface), 10);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -78,7 +78,7 @@ async fn it_refuses_for_what_an_attach_would_be_refused_for() {
         ..attach("i-stopped-3", eni)
     };
     try_attach(&client, keyed("eni-0030")).await.unwrap();
-    let sent = stage.ens.books().calls_of(Action::AttachNetworkInterface);
+    let sent = stage.ens.journal().calls_of(Action::AttachNetworkInterface);
     for (request, expected) in [
         (attach("", "eni-0010"), "INVALID_FIELD"),
         (attach("i-nowhere", "eni-0010"), "INSTANCE_NOT_FOUND"),
@@ -96,5 +96,5 @@ async fn it_refuses_for_what_an_attach_would_be_refused_for() {
         let refused = validate(&client, request.clone()).await;
         assert_eq!(refused, Err(expected.to_owned()), "{request:?}");
     }
-    assert_eq!(stage.ens.books().calls_of(Action::AttachNetworkInterface), sent);
+    assert_eq!(stage.ens.journal().calls_of(Action::AttachNetworkInterface), sent);
 }

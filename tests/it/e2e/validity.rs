@@ -33,16 +33,16 @@ async fn delayed(settings: &[(&str, &str)]) -> (u64, Vec<String>) {
     let began = Instant::now();
     let request = within(Duration::from_secs(120), attach("i-1", "eni-0001"));
     let failure = try_attach(&client, request).await.unwrap_err();
-    let (heard, before) = (reason(&failure), stage.ens.books().applied_to("eni-0001"));
+    let (heard, before) = (reason(&failure), stage.ens.journal().applied_to("eni-0001"));
     assert_eq!((heard.as_str(), before), ("NOT_APPLIED", 0), "after {:?}", began.elapsed());
     let copies = || {
-        let calls = stage.ens.books().calls;
+        let calls = stage.ens.journal().calls;
         let mine = calls.into_iter().filter(|call| call.instance.as_deref() == Some("i-1"));
         let attaches = mine.filter(|call| call.action == Action::AttachNetworkInterface.name());
         attaches.map(|call| call.outcome).collect::<Vec<_>>()
     };
     eventually("the copies do not arrive", async || copies().len() == 3).await;
-    (stage.ens.books().applied_to("eni-0001"), copies())
+    (stage.ens.journal().applied_to("eni-0001"), copies())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

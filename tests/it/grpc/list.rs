@@ -39,9 +39,9 @@ async fn pages_follow_each_other() {
         if token.is_empty() {
             break;
         }
-        let foreign =
+        let other =
             client.list_attachments(page("i-2", 2, &token)).await.expect_err("the token is i-1's");
-        assert_eq!(foreign.code(), Code::InvalidArgument);
+        assert_eq!(other.code(), Code::InvalidArgument);
     }
     assert_eq!(seen, ["eni-0", "eni-1", "eni-2", "eni-3", "eni-4"]);
 }

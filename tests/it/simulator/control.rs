@@ -26,9 +26,9 @@ async fn another_process_can_do_all_that_a_test_needs() {
     plain(address, "DELETE", "/_simulator/faults", "").await;
     assert_eq!(get("faults").await, json!([]));
 
-    post("foreign", json!({ "eni": "eni-0003", "instance": "i-stopped-1" })).await;
-    assert_eq!(get("books").await["instances"]["i-stopped-1"]["max_occupied"], 2);
-    post("foreign", json!({ "eni": "eni-0003" })).await;
+    post("external", json!({ "eni": "eni-0003", "instance": "i-stopped-1" })).await;
+    assert_eq!(get("journal").await["instances"]["i-stopped-1"]["max_occupied"], 2);
+    post("external", json!({ "eni": "eni-0003" })).await;
     assert_eq!(caller.status("eni-0003").await, "Available");
 
     post("power", json!({ "instance": "i-stopped-1", "status": "Running" })).await;
@@ -43,7 +43,7 @@ async fn another_process_can_do_all_that_a_test_needs() {
     post("reset", json!(null)).await;
     let world = get("world").await;
     assert_eq!(world["rules"]["lag_by_id"], "0s");
-    assert_eq!(get("books").await["calls"], json!([]));
+    assert_eq!(get("journal").await["calls"], json!([]));
 
     post("keys", json!([{ "id": "new", "secret": "new-secret" }])).await;
     assert_eq!(
@@ -61,14 +61,14 @@ async fn what_it_does_not_understand_it_says() {
     let simulator = start().await;
     for (path, body, part) in [
         ("faults", r#"{"effect": {"kind": "explode"}}"#, "explode"),
-        ("foreign", r#"{"eni": "eni-nowhere"}"#, "does not exist"),
+        ("external", r#"{"eni": "eni-nowhere"}"#, "does not exist"),
         ("power", r#"{"instance": "i-nowhere", "status": "Running"}"#, "not found"),
         ("rules", r#"{"lag": "1s"}"#, "lag"),
         ("rules", "[]", "expected a map"),
         ("faults", r#"{"effect": {"kind": "mask"}, "times": 0}"#, "would never apply"),
         ("faults", "{}", "needs delay"),
         ("faults", "not json", "expected"),
-        ("foreign", r#"{"eni": "eni-0001", "status": "Inuse"}"#, "unknown status"),
+        ("external", r#"{"eni": "eni-0001", "status": "Inuse"}"#, "unknown status"),
         ("power", r#"{"instance": "i-stopped-1", "status": "Runing"}"#, "unknown status"),
         ("keys", "[]", "every call would be refused"),
         ("keys", r#"[{"id": "a", "secret": ""}]"#, "empty id or secret"),
@@ -86,8 +86,8 @@ async fn it_lists_itself() {
     let simulator = start().await;
     let index = plain(simulator.address(), "GET", "/_simulator/", "").await;
     assert_eq!(index.status, 200);
-    assert!(index.body.contains("/_simulator/books"));
-    let unknown = plain(simulator.address(), "GET", "/_simulator/book", "").await;
+    assert!(index.body.contains("/_simulator/journal"));
+    let unknown = plain(simulator.address(), "GET", "/_simulator/journals", "").await;
     assert_eq!(unknown.status, 404);
     assert!(unknown.json()["error"].as_str().unwrap().contains("no such endpoint"), "{unknown:?}");
     let other = plain(simulator.address(), "GET", "/_simulator/reset", "").await;

@@ -33,7 +33,7 @@ fn next(effect: Effect) -> Fault {
 async fn a_lost_answer(#[case] effect: Effect, #[case] seen: ErrorKind, #[case] applied: u64) {
     let (simulator, caller, answer) = attach_under(next(effect)).await;
     assert_eq!(answer.unwrap_err().kind(), seen);
-    assert_eq!(simulator.books().applied_to("eni-0001"), applied);
+    assert_eq!(simulator.journal().applied_to("eni-0001"), applied);
     // The connection is lost, not the server.
     let status = caller.status("eni-0001").await;
     assert_eq!(status == "Available", applied == 0, "{status}");
@@ -58,7 +58,7 @@ async fn a_wrong_answer(
 ) {
     let (simulator, caller, answer) = attach_under(next(effect)).await;
     assert_eq!(answer.unwrap().code(), (status, code.to_owned()));
-    assert_eq!(simulator.books().applied_to("eni-0001"), applied);
+    assert_eq!(simulator.journal().applied_to("eni-0001"), applied);
     assert_eq!(
         caller.attach("i-stopped-1", "eni-0002").await.unwrap().code().1,
         "ok",
@@ -80,7 +80,7 @@ async fn an_answer_that_is_no_json(
     let answer = answer.unwrap();
     assert_eq!(answer.status, status);
     assert!(serde_json::from_str::<serde_json::Value>(&answer.body).is_err());
-    assert_eq!(simulator.books().applied_to("eni-0001"), applied);
+    assert_eq!(simulator.journal().applied_to("eni-0001"), applied);
 }
 
 #[tokio::test]
@@ -88,9 +88,9 @@ async fn applied_late() {
     let (simulator, _, answer) =
         attach_under(next(Effect::ApplyLate { after: Duration::from_secs(2) })).await;
     assert_eq!(answer.unwrap_err().kind(), ErrorKind::ConnectionReset);
-    let ledger = simulator.books();
-    assert_eq!(ledger.attaches().map(|call| call.applied).collect::<Vec<_>>(), [false]);
-    eventually(async || simulator.books().applied_to("eni-0001") == 1).await;
+    let journal = simulator.journal();
+    assert_eq!(journal.attaches().map(|call| call.applied).collect::<Vec<_>>(), [false]);
+    eventually(async || simulator.journal().applied_to("eni-0001") == 1).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,8 +114,8 @@ async fn accepted_then_failed() {
     let (simulator, caller, answer) = attach_under(next(Effect::AcceptThenFail)).await;
     assert_eq!(answer.unwrap().code().1, "ok");
     caller.until_status("eni-0001", "Available").await;
-    let ledger = simulator.books().instance("i-stopped-1");
-    assert_eq!((ledger.applied, ledger.max_occupied, ledger.occupied), (1, 1, 0));
+    let counts = simulator.journal().instance("i-stopped-1");
+    assert_eq!((counts.applied, counts.max_occupied, counts.occupied), (1, 1, 0));
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn an_answer_late_but_right() {
         attach_under(next(Effect::None).delay(delay).delay_answer(delay)).await;
     assert_eq!(answer.unwrap().code().1, "ok");
     assert!(began.elapsed() >= 2 * delay);
-    let call = simulator.books().calls[0].clone();
+    let call = simulator.journal().calls[0].clone();
     assert!(call.until_ms - call.at_ms >= 300, "{call:?}");
 }
 

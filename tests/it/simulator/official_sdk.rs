@@ -25,5 +25,5 @@ async fn works_unchanged() {
     assert!(output.status.success(), "if a module is missing, run tests/run:\n{text}");
     // Not skipped by accident.
     assert!(text.contains("OK") && !text.contains("skipped"), "{text}");
-    assert_eq!(simulator.books().applied_to("eni-0001"), 1);
+    assert_eq!(simulator.journal().applied_to("eni-0001"), 1);
 }

@@ -27,13 +27,13 @@ async fn twelve_callers_at_once_fill_an_instance_to_ten() {
         codes,
         BTreeMap::from([("ok".to_owned(), 10), ("EniPerInstanceLimitExceeded".to_owned(), 2)])
     );
-    let books = simulator.books();
-    let ledger = books.instance("i-stopped-1");
+    let journal = simulator.journal();
+    let counts = journal.instance("i-stopped-1");
     assert_eq!(
-        (ledger.max_occupied, ledger.applied, ledger.attach_calls, ledger.attach_processing),
+        (counts.max_occupied, counts.applied, counts.attach_calls, counts.attach_processing),
         (10, 10, 12, 0)
     );
-    assert_eq!(books.attaches().filter(|call| call.applied).count(), 10);
+    assert_eq!(journal.attaches().filter(|call| call.applied).count(), 10);
     simulator.shutdown().await;
 }
 
@@ -48,7 +48,7 @@ async fn an_attached_eni_comes_in_use_and_back() {
         caller.call("DetachNetworkInterface", &[("NetworkInterfaceId", "eni-0001")]).await.unwrap();
     assert_eq!(detach.code(), (200, "ok".to_owned()));
     caller.until_status("eni-0001", "Available").await;
-    assert_eq!(simulator.books().applied_to("eni-0001"), 1);
+    assert_eq!(simulator.journal().applied_to("eni-0001"), 1);
 }
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn an_error_has_the_documented_shape_and_every_answer_a_date() {
     let unsigned = plain(simulator.address(), "POST", "/?InstanceId=i-running", "").await;
     assert_eq!(unsigned.code(), (400, "IncompleteSignature".to_owned()));
     for answer in
-        [refused, unsigned, plain(simulator.address(), "GET", "/_simulator/books", "").await]
+        [refused, unsigned, plain(simulator.address(), "GET", "/_simulator/journal", "").await]
     {
         assert!(answer.header("date").is_some_and(|date| date.ends_with("GMT")), "{answer:?}");
     }
@@ -130,7 +130,7 @@ async fn the_account_is_throttled_and_told_when_to_come_back() {
     assert_eq!(throttled.code(), (400, "Throttling.User".to_owned()));
     let millis: u64 = throttled.header("x-acs-retry-after").unwrap().parse().unwrap();
     assert!((1..=100_000).contains(&millis), "{millis}");
-    assert_eq!(simulator.books().applied_to("eni-0002"), 0);
+    assert_eq!(simulator.journal().applied_to("eni-0002"), 0);
 }
 
 #[tokio::test]
@@ -147,9 +147,9 @@ async fn a_call_whose_caller_hung_up_still_takes_effect() {
     );
     let mut stream = TcpStream::connect(caller.address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
-    eventually(async || simulator.books().instance("i-stopped-1").attach_processing == 1).await;
+    eventually(async || simulator.journal().instance("i-stopped-1").attach_processing == 1).await;
     drop(stream);
-    eventually(async || simulator.books().applied_to("eni-0001") == 1).await;
+    eventually(async || simulator.journal().applied_to("eni-0001") == 1).await;
 }
 
 #[tokio::test]
@@ -161,18 +161,18 @@ async fn a_shutdown_does_not_wait_for_a_delayed_call() {
     );
     let both = async {
         tokio::join!(caller.attach("i-stopped-1", "eni-0001"), async {
-            eventually(async || simulator.books().instance("i-stopped-1").attach_processing == 1)
+            eventually(async || simulator.journal().instance("i-stopped-1").attach_processing == 1)
                 .await;
-            let books = simulator.clone();
+            let journal = simulator.clone();
             simulator.shutdown().await;
-            books.books()
+            journal.journal()
         })
     };
-    let (cut_off, books) =
+    let (cut_off, journal) =
         tokio::time::timeout(Duration::from_secs(60), both).await.expect("the shutdown hangs");
     assert!(cut_off.is_err());
     assert_eq!(
-        books.attaches().map(|call| call.outcome.as_str()).collect::<Vec<_>>(),
+        journal.attaches().map(|call| call.outcome.as_str()).collect::<Vec<_>>(),
         ["abandoned"]
     );
 }

@@ -133,9 +133,9 @@ impl FakeEns {
         };
         match (&self.limiter, &answer) {
             (Some(limiter), Err(DescribeError::Throttled { retry_after, .. })) => {
-                limiter.throttled(&permit, *retry_after).await;
+                limiter.record_throttled(&permit, *retry_after).await;
             }
-            (Some(limiter), Ok(_)) => limiter.passed(&permit).await,
+            (Some(limiter), Ok(_)) => limiter.record_passed(&permit).await,
             _ => {}
         }
         answer

@@ -20,13 +20,13 @@ pub(crate) fn python() -> PathBuf {
 }
 
 /// A running client; ends when it is dropped.
-pub(crate) struct Foreign {
+pub(crate) struct PythonClient {
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
     _process: Child,
 }
 
-impl Foreign {
+impl PythonClient {
     pub(crate) fn start() -> Self {
         let mut process = Command::new(python())
             .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/gateway_client.py"))

@@ -63,7 +63,7 @@ impl Link {
         }))
     }
 
-    /// Goes to another server from now on, and looks again at what may have changed there.
+    /// Goes to another server from now on, and reads again what may have changed there.
     pub(crate) fn turn_to(&self, server: Arc<Server>) {
         *self.0.server.lock().unwrap() = server;
         self.0.changes.notify_all();
@@ -159,7 +159,7 @@ impl LedgerStore for Link {
     ) -> Result<Snapshot, LedgerError> {
         self.calls(instance, request);
         let (id, key) = (instance.clone(), request.cloned());
-        let stored = self.ask(move |_, server| server.look(&id, key.as_ref())).await?;
+        let stored = self.ask(move |_, server| server.read(&id, key.as_ref())).await?;
         let snapshot = stored.or_known(known);
         self.saw(instance, request, &snapshot);
         Ok(snapshot)

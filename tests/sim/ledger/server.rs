@@ -143,7 +143,7 @@ impl Server {
         self.state.lock().unwrap().memory.clock()
     }
 
-    pub(crate) fn look(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Snapshot {
+    pub(crate) fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Snapshot {
         let mut state = self.state.lock().unwrap();
         let partition = state.settle(instance, self.hold_down);
         Snapshot { partition, ..state.read(instance, request) }

@@ -47,7 +47,7 @@ macro_rules! cases {
                 what_is_due_is_claimed_once_and_comes_back,
                 the_earliest_come_first_over_all_partitions,
                 what_is_not_due_any_more_is_not_claimed,
-                a_look_takes_nothing_and_a_claim_only_what_is_still_due,
+                a_read_takes_nothing_and_a_claim_only_what_is_still_due,
                 two_claimers_share_out_the_work,
                 a_comparison_is_claimed_once_comes_back_and_can_be_put_off,
                 what_is_due_without_a_record_is_claimed_and_no_more,

@@ -96,7 +96,7 @@ pub(crate) async fn what_is_not_due_any_more_is_not_claimed(
     assert_eq!(claim(one, 10, Duration::ZERO).await, []);
 }
 
-pub(crate) async fn a_look_takes_nothing_and_a_claim_only_what_is_still_due(
+pub(crate) async fn a_read_takes_nothing_and_a_claim_only_what_is_still_due(
     one: &impl LedgerStore,
     other: &impl LedgerStore,
 ) {
@@ -105,7 +105,7 @@ pub(crate) async fn a_look_takes_nothing_and_a_claim_only_what_is_still_due(
         set(one, &due(1, interface), Some(past)).await;
     }
     let seen = one.due(10).await.unwrap();
-    assert_eq!(other.due(10).await.unwrap(), seen, "a look hides nothing");
+    assert_eq!(other.due(10).await.unwrap(), seen, "a read hides nothing");
     assert_eq!(other.claim(vec![due(1, 2)], LONG).await.unwrap(), [due(1, 2)]);
     set(other, &due(1, 3), None).await;
     assert_eq!(one.claim(seen, LONG).await.unwrap(), [due(1, 1)]);

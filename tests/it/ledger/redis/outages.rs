@@ -47,7 +47,7 @@ async fn a_redis_that_goes_and_comes_back_is_found_again() {
     assert_eq!(ledger.read(&instance(1), None).await.unwrap().version, 0, "it had saved nothing");
     tokio::time::timeout(Duration::from_secs(60), hint.changed())
         .await
-        .expect("told to look again");
+        .expect("notified to read again");
     until("subscribed again", async || ledger.health().warnings.is_empty()).await;
     put(&ledger, &instance(1), record(2), Effects { notify: true, ..Effects::default() }).await;
     tokio::time::timeout(Duration::from_secs(60), hint.changed()).await.expect("and heard again");
@@ -105,7 +105,7 @@ async fn a_primary_that_became_a_replica_is_left() {
     assert_eq!(ledger.health().recovering, 64);
 }
 
-/// Nobody calls, and the look-out notices.
+/// No call is made. The monitor notices it.
 #[tokio::test]
 async fn an_idle_replica_notices_a_loss() {
     let server = Server::start().await;

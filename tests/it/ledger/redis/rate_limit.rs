@@ -88,25 +88,25 @@ fn arguments(order: RateLimitRequest, fast: bool) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-/// The script, told the time, on a server of its own.
-struct Books {
+/// The script with a given time, on a server of its own.
+struct ScriptBuckets {
     _server: Server,
     script: redis::Script,
     // Blocking, so that a stopped clock stays where it is.
     connection: RefCell<redis::Connection>,
 }
 
-impl Books {
+impl ScriptBuckets {
     fn new() -> Self {
         let source = include_str!("../../../../src/ledger/redis/take.lua");
-        let told = source.replace("redis.call('TIME')", "{ KEYS[2], KEYS[3] }");
-        assert_ne!(source, told);
+        let stopped = source.replace("redis.call('TIME')", "{ KEYS[2], KEYS[3] }");
+        assert_ne!(source, stopped);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let server = runtime.block_on(Server::start());
         let connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
         Self {
             _server: server,
-            script: redis::Script::new(&told),
+            script: redis::Script::new(&stopped),
             connection: RefCell::new(connection),
         }
     }
@@ -120,8 +120,8 @@ impl Books {
 }
 
 #[test]
-fn script_and_memory_keep_the_same_books() {
-    let books = Books::new();
+fn script_and_memory_keep_the_same_buckets() {
+    let script = ScriptBuckets::new();
     let stopped = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -152,7 +152,7 @@ fn script_and_memory_keep_the_same_books() {
                         RateLimitDecision::Wait(wait) => wait.as_micros() as i64,
                     };
                     prop_assert_eq!(
-                        books.order(&key, order, now, fast),
+                        script.order(&key, order, now, fast),
                         expected,
                         "{:?} at {} us",
                         order,
@@ -168,22 +168,22 @@ fn script_and_memory_keep_the_same_books() {
 /// As a failover to a server with a slower clock does.
 #[test]
 fn a_clock_that_was_set_back_does_not_block_the_budget() {
-    let books = Books::new();
+    let script = ScriptBuckets::new();
     let take = RateLimitRequest::Take(RateClass::Attach, None);
-    assert_eq!(books.order("budget", take, START + 3_600_000_000, false), 0);
-    assert_eq!(books.order("budget", take, START, false), 200_000, "an interval, not an hour");
-    assert_eq!(books.order("budget", take, START + 200_000, false), 0);
+    assert_eq!(script.order("budget", take, START + 3_600_000_000, false), 0);
+    assert_eq!(script.order("budget", take, START, false), 200_000, "an interval, not an hour");
+    assert_eq!(script.order("budget", take, START + 200_000, false), 0);
 
     let trip = RateLimitRequest::Trip(RateClass::Attach, Duration::from_secs(3));
-    assert_eq!(books.order("budget", trip, START + 600_000_000, false), 0);
-    assert_eq!(books.order("budget", take, START, false), 3_000_000);
-    assert_eq!(books.order("budget", take, START + 2_000_000, false), 1_000_000);
-    assert_eq!(books.order("budget", take, START + 604_000_000, false), -1);
-    assert_eq!(books.order("budget", take, START + 4_000_000, false), 250_000);
+    assert_eq!(script.order("budget", trip, START + 600_000_000, false), 0);
+    assert_eq!(script.order("budget", take, START, false), 3_000_000);
+    assert_eq!(script.order("budget", take, START + 2_000_000, false), 1_000_000);
+    assert_eq!(script.order("budget", take, START + 604_000_000, false), -1);
+    assert_eq!(script.order("budget", take, START + 4_000_000, false), 250_000);
     assert_eq!(
-        books.order("budget", take, START + 14_000_000, false),
+        script.order("budget", take, START + 14_000_000, false),
         200_000,
         "of the lane: the probe never came back"
     );
-    assert_eq!(books.order("budget", take, START + 14_200_000, false), -1);
+    assert_eq!(script.order("budget", take, START + 14_200_000, false), -1);
 }

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use crate::support::gateway::{
     SLOW_ENS, Stage, attach as attach_request, eni, eventually, try_attach,
 };
-use crate::support::python::{Foreign, attach, call, until_attached, within, within_at_gateway};
+use crate::support::python::{
+    PythonClient, attach, call, until_attached, within, within_at_gateway,
+};
 
 const ATTACH: Action = Action::AttachNetworkInterface;
 
@@ -27,14 +29,15 @@ fn attachments(watched: &Value) -> impl Iterator<Item = &Value> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twelve_callers_and_their_watchers_over_two_replicas() {
-    let mut foreign = Foreign::start();
+    let mut python_client = PythonClient::start();
     let stage = Stage::new(&["i-1"], 12).await;
     let replicas = [stage.replica(&[]).await, stage.replica(&[]).await];
     let target = |n: usize| replicas[n % 2].address();
     // The watchers are there before there is anything to see, and stay until everything has ended.
     let watchers = [0, 1].map(|n| until_attached(10, within(120.0, watch(target(n), "i-1", true))));
     let attaches = (1..=12).map(|n| within(120.0, attach(target(n), "i-1", &eni(n))));
-    let mut watched = foreign.call(&watchers.into_iter().chain(attaches).collect::<Vec<_>>()).await;
+    let mut watched =
+        python_client.call(&watchers.into_iter().chain(attaches).collect::<Vec<_>>()).await;
     let answers = watched.split_off(2);
 
     let (accepted, refused): (Vec<_>, Vec<_>) =
@@ -63,15 +66,15 @@ async fn twelve_callers_and_their_watchers_over_two_replicas() {
         }
     }
 
-    let before = stage.ens.books().instance("i-1");
+    let before = stage.ens.journal().instance("i-1");
     assert_eq!((before.applied, before.max_occupied, before.max_attach_processing), (10, 10, 1));
     let again: Vec<_> =
         accepted.iter().map(|(n, _)| attach(target(n + 1), "i-1", &eni(*n))).collect();
-    for ((_, first), again) in accepted.iter().zip(foreign.call(&again).await) {
+    for ((_, first), again) in accepted.iter().zip(python_client.call(&again).await) {
         assert_eq!(again["response"]["attachment"]["uid"], first["response"]["attachment"]["uid"]);
     }
     assert_eq!(
-        stage.ens.books().instance("i-1").attach_calls,
+        stage.ens.journal().instance("i-1").attach_calls,
         before.attach_calls,
         "to repeat it sends nothing"
     );
@@ -95,7 +98,7 @@ async fn what_is_never_answered_nor_applied_is_told_so() {
     ];
     let names: Vec<String> = (0..2 * faults.len()).map(|n| format!("i-{n}")).collect();
     let instances: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut foreign = Foreign::start();
+    let mut python_client = PythonClient::start();
     let stage = Stage::new(&instances, instances.len()).await;
     // A send may be applied for so long that the hasty ones leave long before anything is settled.
     let replica = stage.replica(&[("ENS__REQUEST_VALIDITY", "12s")]).await;
@@ -109,7 +112,7 @@ async fn what_is_never_answered_nor_applied_is_told_so() {
         within_at_gateway(patience(n), attach(replica.address(), instances[n], &eni(n + 1)))
     };
     let calls = (0..instances.len()).map(call);
-    let statuses = foreign.call(&calls.collect::<Vec<_>>()).await;
+    let statuses = python_client.call(&calls.collect::<Vec<_>>()).await;
     let (patient, hasty) = statuses.split_at(faults.len());
     for ((patient, hasty), fault) in patient.iter().zip(hasty).zip(&faults) {
         assert_eq!(
@@ -123,10 +126,10 @@ async fn what_is_never_answered_nor_applied_is_told_so() {
             "{fault:?}: {hasty:#}"
         );
     }
-    let books = stage.ens.books();
+    let journal = stage.ens.journal();
     for n in 0..instances.len() {
         assert_eq!(
-            (books.instance(instances[n]).attach_calls, books.applied_to(&eni(n + 1))),
+            (journal.instance(instances[n]).attach_calls, journal.applied_to(&eni(n + 1))),
             (3, 0),
             "{:?}",
             faults[n % faults.len()]
@@ -136,7 +139,7 @@ async fn what_is_never_answered_nor_applied_is_told_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fields_that_are_bad_or_contradict_are_named_by_every_rpc() {
-    let mut foreign = Foreign::start();
+    let mut python_client = PythonClient::start();
     let stage = Stage::new(&["i-1"], 2).await;
     let replica = stage.replica(&[]).await;
     let target = replica.address();
@@ -149,7 +152,7 @@ async fn fields_that_are_bad_or_contradict_are_named_by_every_rpc() {
             call(target, "GetAttachment", pair),
             call(target, "ListAttachments", page),
         ];
-        for (status, second) in foreign
+        for (status, second) in python_client
             .call(&calls)
             .await
             .iter()
@@ -166,12 +169,12 @@ async fn fields_that_are_bad_or_contradict_are_named_by_every_rpc() {
             assert_eq!(fields, ["instance_id", second], "{bad:?}");
         }
     }
-    assert!(stage.ens.books().calls.is_empty(), "nobody was asked");
+    assert!(stage.ens.journal().calls.is_empty(), "nobody was asked");
 
     let pair = json!({ "instance_id": "i-1", "network_interface_id": "eni-0001" });
     let nothing =
         [call(target, "WatchAttachment", pair.clone()), call(target, "GetAttachment", pair)];
-    for status in foreign.call(&nothing).await {
+    for status in python_client.call(&nothing).await {
         assert_eq!(code_and_reason(&status), ["NOT_FOUND", "ATTACHMENT_NOT_FOUND"], "{status:#}");
     }
     let keyed = |eni: &str| {
@@ -179,15 +182,15 @@ async fn fields_that_are_bad_or_contradict_are_named_by_every_rpc() {
         keyed["request"]["request_id"] = "6ad1b2f4-6bb4-4f5b-8f4d-2f6d2a1b7c11".into();
         keyed
     };
-    assert_eq!(foreign.call_one(keyed("eni-0001")).await["code"], "OK");
-    let reused = foreign.call_one(keyed("eni-0002")).await;
+    assert_eq!(python_client.call_one(keyed("eni-0001")).await["code"], "OK");
+    let reused = python_client.call_one(keyed("eni-0002")).await;
     assert_eq!(code_and_reason(&reused), ["INVALID_ARGUMENT", "REQUEST_ID_REUSED"]);
     assert_eq!(reused["details"]["BadRequest"]["field_violations"][0]["field"], "request_id");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
-    let mut foreign = Foreign::start();
+    let mut python_client = PythonClient::start();
     let mut stage = Stage::new(&["i-1", "i-2"], 6).await;
     let (plain, mut leaving) = (stage.replica(&SLOW_ENS).await, stage.replica(&SLOW_ENS).await);
     let one_at_a_time = [
@@ -199,7 +202,7 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
     let tight = stage.replica(&[&one_at_a_time[..], &SLOW_ENS].concat()).await;
     // The client is up, and connected.
     for replica in [&plain, &tight] {
-        foreign.call_one(attach(replica.address(), "", "")).await;
+        python_client.call_one(attach(replica.address(), "", "")).await;
     }
 
     // One call holds the instance's lock, and the only place of its replica.
@@ -208,11 +211,11 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
     let (holding, statuses) =
         tokio::join!(try_attach(&client, attach_request("i-1", "eni-0001")), async {
             eventually("never sent", async || {
-                stage.ens.books().instance("i-1").attach_processing == 1
+                stage.ens.journal().instance("i-1").attach_processing == 1
             })
             .await;
             let late = within_at_gateway(2.0, attach(plain.address(), "i-1", "eni-0002"));
-            foreign.call(&[late, attach(tight.address(), "i-2", "eni-0003")]).await
+            python_client.call(&[late, attach(tight.address(), "i-2", "eni-0003")]).await
         });
     holding.unwrap();
     assert_eq!(code_and_reason(&statuses[0]), ["DEADLINE_EXCEEDED", "LOCK_WAIT"], "{statuses:#?}");
@@ -220,7 +223,7 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
     assert!(statuses[1]["trailers"]["grpc-retry-pushback-ms"].is_string(), "{statuses:#?}");
 
     // Two streams where there is room for one; the one grows too old.
-    let streams = foreign
+    let streams = python_client
         .call(&[watch(tight.address(), "i-1", true), watch(tight.address(), "i-1", true)])
         .await;
     let mut reasons: Vec<_> = streams.iter().map(code_and_reason).collect();
@@ -229,8 +232,11 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
 
     // Accepted, and taken back: told by the attachment, for the call was answered long ago.
     stage.ens.fault(Fault::next(ATTACH, Effect::AcceptThenFail));
-    assert_eq!(foreign.call_one(attach(plain.address(), "i-2", "eni-0004")).await["code"], "OK");
-    let watched = foreign.call_one(watch(plain.address(), "i-2", false)).await;
+    assert_eq!(
+        python_client.call_one(attach(plain.address(), "i-2", "eni-0004")).await["code"],
+        "OK"
+    );
+    let watched = python_client.call_one(watch(plain.address(), "i-2", false)).await;
     let error = &attachments(&watched).last().unwrap()["error"];
     assert_eq!(
         (&error["reason"], &error["code"]),
@@ -239,20 +245,20 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
     );
 
     let calls = [watch(leaving.address(), "i-1", true)];
-    let (ended, ()) = tokio::join!(foreign.call(&calls), async {
+    let (ended, ()) = tokio::join!(python_client.call(&calls), async {
         eventually("no stream", async || leaving.metric("eni_gateway_watch_streams").await == 1.0)
             .await;
         leaving.terminate().await;
     });
     assert_eq!(code_and_reason(&ended[0]), ["UNAVAILABLE", "DRAINING"], "{ended:#?}");
 
-    let sent = stage.ens.books().calls_of(ATTACH);
+    let sent = stage.ens.journal().calls_of(ATTACH);
     stage.redis.down();
     let calls = [
         within_at_gateway(2.0, attach(plain.address(), "i-1", "eni-0005")),
         within_at_gateway(2.0, watch(plain.address(), "i-9", true)),
     ];
-    for status in foreign.call(&calls).await {
+    for status in python_client.call(&calls).await {
         assert_eq!(
             code_and_reason(&status),
             ["UNAVAILABLE", "COORDINATION_UNAVAILABLE"],
@@ -263,18 +269,21 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
     stage.redis.up().await;
     eventually("not reached again", async || plain.metric("eni_gateway_ledger_up").await == 1.0)
         .await;
-    let status =
-        foreign.call_one(within_at_gateway(2.5, attach(plain.address(), "i-1", "eni-0005"))).await;
+    let status = python_client
+        .call_one(within_at_gateway(2.5, attach(plain.address(), "i-1", "eni-0005")))
+        .await;
     assert_eq!(code_and_reason(&status), ["UNAVAILABLE", "COORDINATION_RECOVERING"], "{status:#}");
     assert!(status["details"]["RetryInfo"].is_object());
-    assert_eq!(stage.ens.books().calls_of(ATTACH), sent, "nothing was sent");
-    let after = foreign.call_one(within(120.0, attach(plain.address(), "i-1", "eni-0005"))).await;
+    assert_eq!(stage.ens.journal().calls_of(ATTACH), sent, "nothing was sent");
+    let after =
+        python_client.call_one(within(120.0, attach(plain.address(), "i-1", "eni-0005"))).await;
     assert_eq!(after["code"], "OK", "{after:#}");
 
     let throttle = Effect::Throttle { retry_after: Some(Duration::from_secs(30)) };
     stage.ens.fault(Fault::next(ATTACH, throttle));
-    let status =
-        foreign.call_one(within_at_gateway(5.0, attach(plain.address(), "i-1", "eni-0006"))).await;
+    let status = python_client
+        .call_one(within_at_gateway(5.0, attach(plain.address(), "i-1", "eni-0006")))
+        .await;
     assert_eq!(code_and_reason(&status), ["UNAVAILABLE", "ENS_THROTTLED"], "{status:#}");
     assert_eq!(
         status["details"]["ErrorInfo"]["metadata"]["ensCode"], "Throttling.User",

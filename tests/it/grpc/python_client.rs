@@ -13,7 +13,7 @@ use tonic::body::Body;
 
 use super::fakes::attachment;
 use super::gateway::Gateway;
-use crate::support::python::{Foreign, attach, within};
+use crate::support::python::{PythonClient, attach, within};
 
 #[tokio::test]
 async fn python_decodes_every_reason_of_an_attach() {
@@ -26,7 +26,7 @@ async fn python_decodes_every_reason_of_an_attach() {
         gateway.ens.refuse(failure.retry_after(Duration::from_millis(1500)));
     }
     let address = gateway.address.to_string();
-    let mut client = Foreign::start();
+    let mut client = PythonClient::start();
     let mut statuses = Vec::new();
     // One after the other: the refusals stand in line.
     for number in 0..reasons.len() {
@@ -74,7 +74,7 @@ async fn python_gets_a_reason_before_its_own_deadline_however_long() {
         .map(|(number, seconds)| within(seconds, attach(&address, &format!("i-{number}"), "eni-1")))
         .collect();
     // Nothing answers: each waits for its deadline.
-    for status in Foreign::start().call(&calls).await {
+    for status in PythonClient::start().call(&calls).await {
         assert_eq!(status["code"], "DEADLINE_EXCEEDED", "{status:#}");
         assert_eq!(status["reason"], "LOCK_WAIT", "{status:#}");
     }
@@ -95,7 +95,7 @@ async fn python_rounds_a_timeout_up_by_no_more_than_the_margin_allows_for() {
         .add_service(nothing)
         .serve_with_incoming(TcpListenerStream::new(listener));
     let calls = async {
-        let mut client = Foreign::start();
+        let mut client = PythonClient::start();
         for asked in [0.3, 1.0, 5.0, 9.995, 10.001, 12.0, 30.0, 100.001, 110.0, 120.0, 599.0] {
             let status = client.call_one(within(asked, attach(&address, "i-1", "eni-1"))).await;
             assert_eq!(status["code"], "UNIMPLEMENTED", "{status:#}");
