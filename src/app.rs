@@ -155,7 +155,7 @@ async fn serve<L: LedgerStore>(
 
     let ledger_cert = config.ledger.cert_file.as_ref().and_then(|path| std::fs::read(path).ok());
     if let Some(expiry) = ledger_cert.and_then(|pem| certificate::expiry(&pem)) {
-        metrics.certificate_expiry("ledger.cert_file", expiry);
+        metrics.set_certificate_expiry("ledger.cert_file", expiry);
     }
     let monitor = HealthMonitor::new(backends, gateway.drain(), tls);
     let admin = Admin::new(metrics, monitor.readiness());

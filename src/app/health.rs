@@ -102,19 +102,19 @@ impl<L: LedgerStore> HealthMonitor<L> {
                 tracing::info!("the ledger has recovered: every partition is open");
                 recovering = false;
             }
-            self.metrics.ready(readiness.is_ready());
+            self.metrics.set_ready(readiness.is_ready());
             if let Some(expiry) = self.tls.as_ref().and_then(|tls| tls.expiry()) {
-                self.metrics.certificate_expiry("grpc.tls_cert_file", expiry);
+                self.metrics.set_certificate_expiry("grpc.tls_cert_file", expiry);
             }
-            self.metrics.clock_offset(self.parts.backends.ens.clock_offset());
+            self.metrics.set_clock_offset(self.parts.backends.ens.clock_offset());
             let ledger = &readiness.ledger;
             let steps = ledger.clock_steps.since(clock_steps);
             self.metrics.clock_stepped(steps.back, steps.forward);
             clock_steps = ledger.clock_steps;
-            self.metrics.ledger_up(ledger.up && ledger.refusing.is_empty());
-            self.metrics.ledger_misconfigured(readiness.ledger.misconfigured.len());
-            self.metrics.partitions_recovering(readiness.ledger.recovering);
-            self.metrics.breaker_open(self.parts.backends.limiter.breaker_open());
+            self.metrics.set_ledger_up(ledger.up && ledger.refusing.is_empty());
+            self.metrics.set_ledger_misconfigured(readiness.ledger.misconfigured.len());
+            self.metrics.set_partitions_recovering(readiness.ledger.recovering);
+            self.metrics.set_breaker_open(self.parts.backends.limiter.breaker_open());
             // The loop's condition checks the phase.
             let _ = tokio::time::timeout(CHECK_INTERVAL, drain.reached(Phase::Stopped)).await;
         }

@@ -117,7 +117,7 @@ impl EdgeLayer {
             call.see(response.headers());
         }
         if let Some(open) = open.as_mut().filter(|_| is_unary) {
-            open.answered();
+            open.mark_answered();
         }
         response.map(|body| Body::new(Answer { body, call, _place: place, _open: open }))
     }

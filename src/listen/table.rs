@@ -211,7 +211,7 @@ impl OpenCall {
 
     /// Marks that the call has its whole answer. If the peer does not take it in time, the
     /// connection is closed.
-    pub fn answered(&mut self) {
+    pub fn mark_answered(&mut self) {
         let answer = Answer { connection: self.connection.clone(), since: Instant::now() };
         self.answer = Some(self.connection.answers.insert(answer, |answers| {
             if answers.len() >= MOST_ANSWERS
@@ -358,8 +358,8 @@ mod tests {
         let closed = || places.each_ref().map(|place| place.info().is_closed());
         let [mut stalled, mut quick, _streaming] =
             places.each_ref().map(|it| OpenCall::on(it.info()));
-        stalled.answered();
-        quick.answered();
+        stalled.mark_answered();
+        quick.mark_answered();
         drop(quick);
         tokio::time::advance(ANSWER - Duration::from_millis(1)).await;
         connections.close_stalled();
@@ -375,7 +375,7 @@ mod tests {
         let places = [1, 2].map(|host| connections.admit(peer(host)).expect("a place"));
         let unread = |place: &Place| {
             let mut call = OpenCall::on(place.info());
-            call.answered();
+            call.mark_answered();
             call
         };
         let _first = unread(&places[0]);

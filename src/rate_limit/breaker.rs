@@ -59,7 +59,7 @@ impl Breaker {
 
     /// Records a success. Returns whether it closes the breaker. A call whose permit is older than
     /// the trip proves nothing.
-    pub(super) fn passed(&mut self, taken: Instant, probe: bool) -> bool {
+    pub(super) fn record_passed(&mut self, taken: Instant, probe: bool) -> bool {
         let closes = self.opened.is_some_and(|opened| probe || taken > opened);
         if closes {
             *self = Self::default();

@@ -186,7 +186,7 @@ impl ClassQueues {
 
     /// Whether the success of this call closes its breaker.
     fn close(&self, spent: &Permit) -> bool {
-        let closes = self.breaker(spent.class).passed(spent.taken, spent.probe);
+        let closes = self.breaker(spent.class).record_passed(spent.taken, spent.probe);
         if closes {
             self.throttled_with(spent.class).iter().for_each(|queue| queue.set_due(None));
         }
@@ -339,7 +339,7 @@ impl RateLimiter {
     }
 
     /// Reports that ENS throttled the permit's call, perhaps with a time.
-    pub async fn throttled(&self, spent: &Permit, retry_after: Option<Duration>) {
+    pub async fn record_throttled(&self, spent: &Permit, retry_after: Option<Duration>) {
         let jitter = (self.random)();
         let pause = self.queues.breaker(spent.class).trip(Instant::now(), retry_after, jitter);
         if let Some(pause) = pause {
@@ -351,7 +351,7 @@ impl RateLimiter {
     }
 
     /// Reports that ENS answered the permit's call without throttling.
-    pub async fn passed(&self, spent: &Permit) {
+    pub async fn record_passed(&self, spent: &Permit) {
         if self.queues.close(spent) {
             self.report(RateLimitRequest::Close(spent.class)).await;
         }

@@ -162,13 +162,13 @@ impl CallJournal {
         self.calls.push_back(call);
     }
 
-    pub(super) fn applied(&mut self, instance: &str, eni: &str) {
+    pub(super) fn record_applied(&mut self, instance: &str, eni: &str) {
         self.instances.entry(instance.to_owned()).or_default().applied += 1;
         *self.applied.entry(eni.to_owned()).or_default() += 1;
         self.pairs.entry(pair(instance, eni)).or_default().applied += 1;
     }
 
-    pub(super) fn failed(&mut self, instance: &str, eni: &str) {
+    pub(super) fn record_failed(&mut self, instance: &str, eni: &str) {
         self.pairs.entry(pair(instance, eni)).or_default().failed += 1;
     }
 

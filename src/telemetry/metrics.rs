@@ -192,7 +192,7 @@ impl Metrics {
     }
 
     /// Sets the Unix time at which the certificate of a setting expires.
-    pub fn certificate_expiry(&self, setting: &'static str, expiry: i64) {
+    pub fn set_certificate_expiry(&self, setting: &'static str, expiry: i64) {
         self.0.certificate_expiry.record(expiry, &[KeyValue::new(label::SETTING, setting)]);
     }
 
@@ -207,7 +207,7 @@ impl Metrics {
     }
 
     /// Sets the number of stuck attempts.
-    pub fn stuck(&self, count: usize) {
+    pub fn set_stuck(&self, count: usize) {
         self.0.stuck.record(count as u64, &[]);
     }
 
@@ -245,23 +245,23 @@ impl Metrics {
     }
 
     /// Sets whether ENS throttles and the breaker is open.
-    pub fn breaker_open(&self, open: bool) {
+    pub fn set_breaker_open(&self, open: bool) {
         self.0.breaker_open.record(u64::from(open), &[]);
     }
 
     /// Sets how far ENS's clock is ahead, if that stops all sends.
-    pub fn clock_offset(&self, off: Option<SignedDuration>) {
+    pub fn set_clock_offset(&self, off: Option<SignedDuration>) {
         let seconds = off.map_or(0.0, |off| off.as_secs_f64());
         self.0.clock_offset.record(seconds, &[]);
     }
 
     /// Sets whether this replica accepts calls.
-    pub fn ready(&self, ready: bool) {
+    pub fn set_ready(&self, ready: bool) {
         self.0.ready.record(u64::from(ready), &[]);
     }
 
     /// Sets the number of reasons why the ledger must not be used.
-    pub fn ledger_misconfigured(&self, reasons: usize) {
+    pub fn set_ledger_misconfigured(&self, reasons: usize) {
         self.0.ledger_misconfigured.record(reasons as u64, &[]);
     }
 
@@ -274,12 +274,12 @@ impl Metrics {
     }
 
     /// Sets whether the ledger is reachable.
-    pub fn ledger_up(&self, up: bool) {
+    pub fn set_ledger_up(&self, up: bool) {
         self.0.ledger_up.record(u64::from(up), &[]);
     }
 
     /// Sets the number of partitions that recover from a loss.
-    pub fn partitions_recovering(&self, count: usize) {
+    pub fn set_partitions_recovering(&self, count: usize) {
         self.0.recovering.record(count as u64, &[]);
     }
 

@@ -154,7 +154,7 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
     fn count_stuck(&self) {
         let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         stuck.retain(|_, seen| seen.elapsed() < STUCK_SEEN_WITHIN);
-        self.backends.metrics.stuck(stuck.len());
+        self.backends.metrics.set_stuck(stuck.len());
     }
 
     /// Resends an attempt in its own task, one resend at a time.

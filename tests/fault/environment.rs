@@ -195,18 +195,18 @@ impl Environment {
     }
 
     /// The ledger loses what was accepted.
-    pub(crate) fn loses(&self) {
+    pub(crate) fn record_loss(&self) {
         *self.lost.lock().unwrap() = Some(Instant::now());
-        self.rolls_back();
+        self.record_rollback();
     }
 
     /// The ledger loses its newest writes, but nothing that it waited for.
-    pub(crate) fn rolls_back(&self) {
+    pub(crate) fn record_rollback(&self) {
         *self.rolled_back.lock().unwrap() = Some(Instant::now());
     }
 
     /// Another clock than the one before may go by the ledger's records from now on.
-    pub(crate) fn has_other_clock(&self) {
+    pub(crate) fn record_other_clock(&self) {
         *self.other_clock.lock().unwrap() = Some(Instant::now());
     }
 

@@ -164,7 +164,7 @@ impl Kind {
             }
             Self::RedisClock => {
                 environment.servers.lock().await.step_clock(random);
-                environment.has_other_clock();
+                environment.record_other_clock();
             }
             Self::LinkCut | Self::LinkDeaf => {
                 let mode = if self == Self::LinkCut { Mode::Cut } else { Mode::Deaf };
@@ -188,19 +188,19 @@ impl Kind {
                     .for_each(|link| link.set(Mode::Open));
             }
             Self::RedisRestart => {
-                environment.loses();
+                environment.record_loss();
                 environment.servers.lock().await.restart().await;
-                environment.loses();
+                environment.record_loss();
             }
             Self::RedisEmpty => {
-                environment.loses();
+                environment.record_loss();
                 environment.servers.lock().await.restart_empty(millis(0, 3_000)).await;
-                environment.loses();
+                environment.record_loss();
             }
             Self::RedisFlush => {
-                environment.loses();
+                environment.record_loss();
                 environment.servers.lock().await.flush(random).await;
-                environment.loses();
+                environment.record_loss();
             }
             Self::RedisFreeze => {
                 let lasts = millis(300, 3_000);
@@ -220,8 +220,8 @@ impl Kind {
             }
             Self::MoveSlots => {
                 environment.servers.lock().await.move_slots(random).await;
-                environment.rolls_back();
-                environment.has_other_clock();
+                environment.record_rollback();
+                environment.record_other_clock();
             }
             Self::EnsResets => {
                 everything(environment, Effect::DropBefore, Duration::ZERO, millis(500, 4_000))
@@ -266,11 +266,11 @@ impl Kind {
 /// With replicas that are waited for, a failover loses nothing that was sent.
 fn loses_by_failover(environment: &Environment) {
     if environment.form != Form::One {
-        environment.has_other_clock();
+        environment.record_other_clock();
     }
     match environment.form {
-        Form::Synced => environment.rolls_back(),
-        _ => environment.loses(),
+        Form::Synced => environment.record_rollback(),
+        _ => environment.record_loss(),
     }
 }
 

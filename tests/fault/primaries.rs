@@ -66,7 +66,7 @@ pub(crate) async fn watch(environment: Arc<Environment>, urls: Vec<String>) {
             if server.was_promoted().await == Some(true) {
                 let at = environment.elapsed().as_secs_f64();
                 eprintln!("{at:>7.1} s  {}: {} was promoted", environment.form, server.url);
-                environment.has_other_clock();
+                environment.record_other_clock();
                 let now = Instant::now();
                 let what = format!("{} was promoted", server.url);
                 let outage = environment.waits.outage(now - ELECTION, what);

@@ -31,7 +31,7 @@ pub(crate) struct Ghosts {
 
 impl Ghosts {
     /// It is on the instance no more.
-    pub(crate) fn leaves(&mut self, eni: Eni) {
+    pub(crate) fn forget(&mut self, eni: Eni) {
         self.there.retain(|_, there| *there != eni);
     }
 
@@ -49,7 +49,7 @@ impl Ghosts {
 }
 
 impl World {
-    pub(crate) fn breaks(&mut self, invariant: &str, what: impl fmt::Display) {
+    pub(crate) fn record_violation(&mut self, invariant: &str, what: impl fmt::Display) {
         self.violation.get_or_insert(format!("{invariant}: {what}"));
     }
 
@@ -57,7 +57,7 @@ impl World {
     pub(crate) fn check_commit(&mut self, plan: &Plan, context: &Context<'_>, after: &Record) {
         let before = self.ledger.newest.record.clone();
         for violation in invariants::check(&before, after, context) {
-            self.breaks(violation.id(), format_args!("{violation:?}"));
+            self.record_violation(violation.id(), format_args!("{violation:?}"));
         }
         for (eni, attempt) in &after.attempts {
             let before = before.attempts.get(eni);
@@ -77,7 +77,10 @@ impl World {
         if let Some(before) = before.filter(|before| before.sends.len() < attempt.sends.len()) {
             let asked = before.described_at.zip(before.last_send());
             if asked.is_none_or(|(described, send)| described < send.at + plan.bounds.lag) {
-                self.breaks("L6", format_args!("{eni} may be sent again, and ENS was not asked"));
+                self.record_violation(
+                    "L6",
+                    format_args!("{eni} may be sent again, and ENS was not asked"),
+                );
             }
         }
         let ours = attempt.is_from_gateway() && was.is_some_and(|was| was != state);
@@ -86,13 +89,16 @@ impl World {
         let applied = self.ghosts.applied.contains(&uid)
             || self.ghosts.there.values().any(|there| id(*there) == *eni);
         if ours && state == State::Attached && !applied && !self.is_external(eni) {
-            self.breaks("A1", format_args!("{eni} is called attached, and nothing was applied"));
+            self.record_violation(
+                "A1",
+                format_args!("{eni} is called attached, and nothing was applied"),
+            );
         }
         if ours
             && state == State::Failed
             && !world::agrees(state, self.ghosts.there.contains_key(&uid))
         {
-            self.breaks("A1", format_args!("{eni} is called failed, and it is attached"));
+            self.record_violation("A1", format_args!("{eni} is called failed, and it is attached"));
         }
     }
 
@@ -109,13 +115,13 @@ impl World {
         let written = self.ledger.record().attempts.get(eni);
         let written = written.filter(|written| written.uid == uid);
         if !lost && written.is_some_and(|written| written.sends.len() < sent) {
-            self.breaks(
+            self.record_violation(
                 "L2",
                 format_args!("{sent} copies of {eni} went out, and fewer are written"),
             );
         }
         if !world::reported_truthfully(self.reported_effect(uid), sent as u64, 0) {
-            self.breaks(
+            self.record_violation(
                 "D1",
                 format_args!("{eni} is sent, and its caller received that nothing was"),
             );
@@ -135,7 +141,7 @@ impl World {
         let attempt = attempt.filter(|attempt| attempt.uid == send.uid);
         let given_up = |state| matches!(state, State::Failed | State::Detached);
         if attempt.is_some_and(|attempt| given_up(attempt.state.kind())) {
-            self.breaks(
+            self.record_violation(
                 "L3",
                 format_args!("eni-{} takes effect, and its slot was given up", send.eni),
             );
@@ -154,7 +160,10 @@ impl World {
             |eni: &Eni| self.external.get(eni).is_none_or(|since| since + hidden < reserved_at);
         let (occupied, limit) = (self.occupied().filter(counts).count(), plan.bounds.limit);
         if !world::within_limit(occupied, limit) {
-            self.breaks("L1", format_args!("ens holds {occupied}, and the limit is {limit}"));
+            self.record_violation(
+                "L1",
+                format_args!("ens holds {occupied}, and the limit is {limit}"),
+            );
         }
     }
 }

@@ -44,7 +44,7 @@ impl Ledger {
     }
 
     /// A commit is made; if failovers are to come, one may bring back the version before it.
-    fn becomes(&mut self, now: u64, record: Record, may_fail_over: bool) {
+    fn commit(&mut self, now: u64, record: Record, may_fail_over: bool) {
         let before = std::mem::replace(&mut self.newest, record.into());
         if may_fail_over {
             self.older.push((now, before));
@@ -56,25 +56,25 @@ impl Ledger {
     }
 
     /// Redis' replicas have the newest: no failover loses it.
-    pub(crate) fn is_confirmed(&mut self) {
+    pub(crate) fn confirm(&mut self) {
         self.older.clear();
     }
 
     /// What was written since this version is lost, or nothing is.
-    pub(crate) fn fails_over(&mut self, plan: &Plan, now: u64, to: Option<usize>) {
+    pub(crate) fn fail_over(&mut self, plan: &Plan, now: u64, to: Option<usize>) {
         if let Some(to) = to {
             self.newest = self.older.swap_remove(to).1;
         }
-        self.starts_epoch(now, (!plan.synced).then_some(plan));
+        self.start_epoch(now, (!plan.synced).then_some(plan));
     }
 
     /// Everything is lost.
-    pub(crate) fn is_lost(&mut self, plan: &Plan, now: u64) {
+    pub(crate) fn lose(&mut self, plan: &Plan, now: u64) {
         self.newest = Record::default().into();
-        self.starts_epoch(now, Some(plan));
+        self.start_epoch(now, Some(plan));
     }
 
-    fn starts_epoch(&mut self, now: u64, holds: Option<&Plan>) {
+    fn start_epoch(&mut self, now: u64, holds: Option<&Plan>) {
         self.older.clear();
         self.epoch += 1;
         if let Some(plan) = holds {
@@ -107,7 +107,7 @@ impl World {
         let step = apply(self.ledger.record(), command, context);
         if step.changed {
             self.check_commit(plan, &context, &step.record);
-            self.ledger.becomes(self.now, step.record, self.left.failovers > 0);
+            self.ledger.commit(self.now, step.record, self.left.failovers > 0);
         }
         step.reply
     }

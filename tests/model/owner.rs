@@ -112,7 +112,7 @@ impl World {
         let confirmation = if reserved.epoch() == newest { Ok(()) } else { Err(()) };
         self.tasks[index].step = match reserved.confirmed(confirmation) {
             Ok(confirmed) => {
-                self.ledger.is_confirmed();
+                self.ledger.confirm();
                 Step::Confirmed(confirmed)
             }
             Err((answered, ())) => Step::Answered(answered),
@@ -138,7 +138,7 @@ impl World {
         let attempt = under_way.attempt();
         if !lasts {
             let eni = &attempt.eni;
-            self.breaks("L4", format_args!("{eni} is sent, and its lease is over"));
+            self.record_violation("L4", format_args!("{eni} is sent, and its lease is over"));
         }
         self.check_send(attempt, lost);
         let written = attempt.last_send().map(|send| (send.at.as_micros() - START) / SECOND);

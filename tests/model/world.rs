@@ -175,7 +175,7 @@ impl World {
             Action::Settle { eni, place } => {
                 if self.cloud[*eni].now() == Place::Attaching && *place == Place::Free {
                     self.left.failed -= 1;
-                    self.ghosts.leaves(*eni);
+                    self.ghosts.forget(*eni);
                 }
                 self.moves(*eni, *place);
             }
@@ -188,7 +188,7 @@ impl World {
             }
             Action::ExternalDetach { eni } => {
                 self.left.external_detaches -= 1;
-                self.ghosts.leaves(*eni);
+                self.ghosts.forget(*eni);
                 let place = match self.cloud[*eni].now() {
                     Place::Elsewhere => Place::Free,
                     _ => Place::Detaching,
@@ -197,11 +197,11 @@ impl World {
             }
             Action::FailOver { to } => {
                 self.left.failovers -= 1;
-                self.ledger.fails_over(plan, self.now, *to);
+                self.ledger.fail_over(plan, self.now, *to);
             }
             Action::Lose => {
                 self.left.losses -= 1;
-                self.ledger.is_lost(plan, self.now);
+                self.ledger.lose(plan, self.now);
             }
         }
     }

@@ -370,7 +370,7 @@ impl Checks {
     }
 
     /// A gateway sends an attach, having checked whatever it checks.
-    pub(crate) fn sends(
+    pub(crate) fn record_send(
         &self,
         simulation: &Simulation,
         gateway: &str,
@@ -403,7 +403,7 @@ impl Checks {
         let request = send.request;
         drop(facts);
         if let Some(request) = request {
-            simulation.progress.sends(simulation, gateway, request);
+            simulation.progress.record_send(simulation, gateway, request);
         }
         // The gateway counts from before its call, and so is stricter by the time that took.
         if needed > lease_ends {
@@ -502,7 +502,7 @@ impl Checks {
     }
 
     /// The ledger showed a record to a gateway, for this request.
-    pub(crate) fn knows(&self, request: RequestId, record: &Record) {
+    pub(crate) fn record_answer(&self, request: RequestId, record: &Record) {
         let known = record.attempts.iter().map(|(eni, attempt)| Known {
             eni: eni.clone(),
             state: attempt.state.kind(),
@@ -564,7 +564,7 @@ impl Checks {
     }
 
     /// The ledger loses writes, now and for so long.
-    pub(crate) fn loses(&self, simulation: &Simulation, during: Duration) {
+    pub(crate) fn record_loss(&self, simulation: &Simulation, during: Duration) {
         let until = simulation.now() + during;
         let mut facts = self.facts();
         facts.losses.push(simulation.now());
@@ -572,7 +572,7 @@ impl Checks {
     }
 
     /// The ledger's clock is set forward: records that nothing keeps expire at once.
-    pub(crate) fn expires(&self, simulation: &Simulation) {
+    pub(crate) fn record_expiry(&self, simulation: &Simulation) {
         self.facts().expired_at = Some(simulation.now());
     }
 

@@ -202,8 +202,13 @@ impl Ens for Cloud {
         eni: &InterfaceId,
     ) -> Outcome {
         let date = Timestamp::from_micros(u64::try_from(prepared.date().as_microsecond()).unwrap());
-        let sent =
-            self.simulation.checks.sends(&self.simulation, &self.gateway, instance, eni, date);
+        let sent = self.simulation.checks.record_send(
+            &self.simulation,
+            &self.gateway,
+            instance,
+            eni,
+            date,
+        );
         self.simulation.sending.notify_waiters();
         let params = Params::from_iter([
             ("InstanceId", instance.as_str()),
@@ -215,8 +220,13 @@ impl Ens for Cloud {
             (Mutation::sends_again(&self.simulation.plan), &reply)
             && let Ok(permit) = self.limiter.try_permit(RateClass::Attach).await
         {
-            let sent =
-                self.simulation.checks.sends(&self.simulation, &self.gateway, instance, eni, date);
+            let sent = self.simulation.checks.record_send(
+                &self.simulation,
+                &self.gateway,
+                instance,
+                eni,
+                date,
+            );
             reply = self.call(action, params, permit, Some(instance), Some(sent)).await;
         }
         let outcome = reply.into_outcome();

@@ -92,7 +92,7 @@ async fn attach(
         began: now(),
     };
     if let Some(limit) = limit {
-        simulation.progress.waits(&call, limit);
+        simulation.progress.add_caller(&call, limit);
     }
     let mut request = Request::new(AttachNetworkInterfaceRequest {
         instance_id: on.clone(),
@@ -170,7 +170,7 @@ async fn read(simulation: Arc<Simulation>, number: usize) {
         let request = RequestId(random::uuid());
         let now = || simulation.history.elapsed();
         let who = format!("reader {number} at {}", node.name);
-        simulation.progress.reads(request, who, &node.name, now());
+        simulation.progress.add_reader(request, who, &node.name, now());
         let outcome = match timeout(READ_WITHIN, reading).await {
             Ok(answer) => format!("{:?}", answer.map_err(|status| reason(&status).0)),
             Err(_) => "no answer".to_owned(),
@@ -190,7 +190,7 @@ async fn repeat(simulation: Arc<Simulation>, number: usize) {
         let node = simulation.any_node();
         let (request, began) = (RequestId(random::uuid()), simulation.history.elapsed());
         let who = format!("repeater {number} at {}", node.name);
-        simulation.progress.reads(request, who.clone(), &node.name, began);
+        simulation.progress.add_reader(request, who.clone(), &node.name, began);
         let mut message = Request::new(AttachNetworkInterfaceRequest {
             instance_id: on.clone(),
             network_interface_id: own.clone(),

@@ -187,7 +187,7 @@ async fn apply(simulation: Arc<Simulation>, kind: Kind) {
         }
         Kind::Wipe => {
             note("the ledger loses everything".to_owned());
-            simulation.checks.loses(&simulation, Duration::ZERO);
+            simulation.checks.record_loss(&simulation, Duration::ZERO);
             simulation.primary().wipe();
             simulation.nodes().iter().for_each(|node| node.link.turn_to(node.link.server()));
         }
@@ -234,7 +234,7 @@ async fn apply(simulation: Arc<Simulation>, kind: Kind) {
             let step = step();
             note(format!("the ledger's clock is set forward by {step:?}"));
             simulation.primary().step_clock(micros(step));
-            simulation.checks.expires(&simulation);
+            simulation.checks.record_expiry(&simulation);
         }
     }
 }
@@ -265,7 +265,7 @@ async fn failover(simulation: &Arc<Simulation>, note: impl Fn(String)) {
         "a replica becomes primary: writes of {before:.1} s are lost, and of up to \
          {after:.1} s to come"
     ));
-    simulation.checks.loses(simulation, Duration::from_secs_f64(after));
+    simulation.checks.record_loss(simulation, Duration::from_secs_f64(after));
     let new = Arc::new(old.promote(replica));
     if simulation.plan.faults.iter().any(|kind| Kind::CLOCK.contains(kind)) {
         let step = step();

@@ -130,7 +130,7 @@ impl Facts {
         outside + until.saturating_sub(at)
     }
 
-    fn uses(&mut self, replica: &str, instance: Option<&InstanceId>, now: Duration) {
+    fn record_use(&mut self, replica: &str, instance: Option<&InstanceId>, now: Duration) {
         let locks = self.locks.iter_mut();
         for (_, holder) in locks
             .filter(|(of, holder)| holder.replica == replica && instance.is_none_or(|it| it == *of))
@@ -158,7 +158,7 @@ impl Progress {
     }
 
     /// A caller waits for its attach, which must be answered within this time.
-    pub(crate) fn waits(&self, call: &Call, limit: Duration) {
+    pub(crate) fn add_caller(&self, call: &Call, limit: Duration) {
         let waiting = Waiting {
             who: call.who.clone(),
             replica: call.replica.clone(),
@@ -170,7 +170,7 @@ impl Progress {
     }
 
     /// A reader waits for an answer.
-    pub(crate) fn reads(&self, request: RequestId, who: String, replica: &str, now: Duration) {
+    pub(crate) fn add_reader(&self, request: RequestId, who: String, replica: &str, now: Duration) {
         let waiting = Waiting {
             who,
             replica: replica.to_owned(),
@@ -189,7 +189,7 @@ impl Progress {
     }
 
     /// An instance's partition is closed for so long.
-    pub(crate) fn closed(
+    pub(crate) fn record_hold_down(
         &self,
         instance: &InstanceId,
         now: Duration,
@@ -265,7 +265,7 @@ impl Progress {
     }
 
     /// A replica sends an attach of this request.
-    pub(crate) fn sends(&self, simulation: &Simulation, replica: &str, request: RequestId) {
+    pub(crate) fn record_send(&self, simulation: &Simulation, replica: &str, request: RequestId) {
         let now = simulation.history.elapsed();
         let mut facts = self.facts();
         let (first, sends) = facts.sends.entry(request).or_insert((now, 0));
@@ -309,7 +309,7 @@ impl Progress {
             all.map(|send| (send.at, send.answered_at)).collect::<Vec<_>>()
         };
         if sends(before) != sends(after) {
-            facts.uses(replica, Some(instance), now);
+            facts.record_use(replica, Some(instance), now);
         }
     }
 
@@ -331,7 +331,7 @@ impl Progress {
         let counts = attach || permit.class() == RateClass::Describe;
         if counts {
             *facts.ens_calls.entry((replica.to_owned(), instance.cloned())).or_default() += 1;
-            facts.uses(replica, instance, now);
+            facts.record_use(replica, instance, now);
         }
         counts
     }
@@ -347,7 +347,7 @@ impl Progress {
         if let Some(calls) = facts.ens_calls.get_mut(&(replica.to_owned(), instance.cloned())) {
             *calls -= 1;
         }
-        facts.uses(replica, instance, now);
+        facts.record_use(replica, instance, now);
     }
 
     /// A replica was granted a probe.

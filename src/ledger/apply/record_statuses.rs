@@ -17,7 +17,7 @@ impl RecordUpdate<'_> {
         for (eni, observation) in observations {
             self.claimed.insert(eni.clone());
             self.on_observation(eni, sent_at, observation);
-            self.overdue(eni);
+            self.verify_overdue(eni);
             attempts.extend(self.record.attempts.get(eni).map(|attempt| AttemptUpdate {
                 attempt: attempt.clone(),
                 resend: attempt.may_be_resent(),
@@ -27,7 +27,7 @@ impl RecordUpdate<'_> {
     }
 
     /// An attempt without a result from its owner until the end of the lease has no response.
-    fn overdue(&mut self, eni: &InterfaceId) {
+    fn verify_overdue(&mut self, eni: &InterfaceId) {
         let now = self.now();
         let lost = |attempt: &&super::Attempt| {
             matches!(attempt.state, AttemptState::Pending(_)) && attempt.poll_count > 0

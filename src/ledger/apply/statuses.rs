@@ -63,11 +63,11 @@ impl RecordUpdate<'_> {
                 attempt.state.advance(AttemptState::Attaching);
                 self.poll_again(attempt);
             }
-            Effect::Attached => self.attached(attempt),
+            Effect::Attached => self.settle_attached(attempt),
             Effect::AttachedAndDetaching => {
-                self.attached(attempt.clone());
+                self.settle_attached(attempt.clone());
                 if let Some(attached) = self.record.attempts.get(&attempt.eni).cloned() {
-                    self.detaching(attached);
+                    self.set_detaching(attached);
                 }
             }
             Effect::Resendable => {
@@ -75,7 +75,7 @@ impl RecordUpdate<'_> {
                 self.poll_again(attempt);
             }
             Effect::Absent(reason, why) if self.proves_absence(&attempt, sent_at) => {
-                self.failed(attempt, reason, why)
+                self.settle_failed(attempt, reason, why)
             }
             Effect::Absent(..) => self.poll_again(attempt),
             Effect::Confirmed => {
@@ -84,8 +84,8 @@ impl RecordUpdate<'_> {
                 }
                 self.poll_again(attempt);
             }
-            Effect::Unconfirmed => self.unconfirmed(attempt, sent_at),
-            Effect::Detaching => self.detaching(attempt),
+            Effect::Unconfirmed => self.set_unconfirmed(attempt, sent_at),
+            Effect::Detaching => self.set_detaching(attempt),
             Effect::Detached => {
                 self.record.recently_confirmed.remove(&attempt.eni);
                 if observation.text().is_empty() {
@@ -120,7 +120,7 @@ impl RecordUpdate<'_> {
         after_hold_down && sent_at > attempt.grace_ends(self.context.bounds)
     }
 
-    fn failed(&mut self, attempt: Attempt, reason: Reason, why: String) {
+    fn settle_failed(&mut self, attempt: Attempt, reason: Reason, why: String) {
         let failure = match attempt.state.refusal().cloned() {
             Some(refusal) if refusal.reason == reason => Failure { message: why, ..refusal },
             Some(refusal) => refusal,
@@ -142,12 +142,12 @@ impl RecordUpdate<'_> {
         self.put(attempt);
     }
 
-    fn attached(&mut self, attempt: Attempt) {
+    fn settle_attached(&mut self, attempt: Attempt) {
         self.record.recently_confirmed.insert(attempt.eni.clone(), self.now());
         self.end(attempt, AttemptState::Attached(Attached::default()));
     }
 
-    fn detaching(&mut self, mut attempt: Attempt) {
+    fn set_detaching(&mut self, mut attempt: Attempt) {
         attempt.poll_count = 0;
         attempt.state = AttemptState::Detaching(Detaching::default());
         self.poll_again(attempt);
@@ -156,7 +156,7 @@ impl RecordUpdate<'_> {
 
     /// Records that an attached ENI is not shown in use here. The row may be old, so the attempt
     /// stays attached. But nothing confirms it, and it is polled until a Describe call settles it.
-    fn unconfirmed(&mut self, mut attempt: Attempt, sent_at: Timestamp) {
+    fn set_unconfirmed(&mut self, mut attempt: Attempt, sent_at: Timestamp) {
         let again = self.now() + pause_after(attempt.poll_count, false);
         let due_at = on_the_second(again.max(self.settles_at(&attempt)));
         let AttemptState::Attached(attached) = &mut attempt.state else {

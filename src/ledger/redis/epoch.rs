@@ -146,7 +146,12 @@ impl Default for Views {
 }
 
 impl Views {
-    pub(super) fn saw(&mut self, partition: PartitionId, epoch: &Epoch<'_>, ours: &SharedSettings) {
+    pub(super) fn record(
+        &mut self,
+        partition: PartitionId,
+        epoch: &Epoch<'_>,
+        ours: &SharedSettings,
+    ) {
         self.0[partition.index()] = View {
             partition: epoch.partition(),
             version_conflict: epoch.version_conflict(),

@@ -36,9 +36,9 @@ impl World {
             Course::Fails => Placement::default(),
             Course::Succeeds | Course::Takes(_) => Placement::on(EniStatus::InUse, instance),
         };
-        self.journal.applied(instance, eni);
+        self.journal.record_applied(instance, eni);
         if course == Course::Fails {
-            self.journal.failed(instance, eni);
+            self.journal.record_failed(instance, eni);
         }
         self.move_through(eni, (Placement::on(EniStatus::Attaching, instance), now), end, duration);
         Ok(())

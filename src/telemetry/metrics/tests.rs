@@ -18,9 +18,9 @@ fn the_names_are_those_of_the_contract() {
         Duration::from_millis(3),
     );
     metrics.rpc_answered("_OTHER", "UNAVAILABLE", Some(Reason::Draining), Duration::ZERO);
-    metrics.clock_offset(Some(SignedDuration::from_secs(-7)));
-    metrics.ready(true);
-    metrics.ledger_misconfigured(2);
+    metrics.set_clock_offset(Some(SignedDuration::from_secs(-7)));
+    metrics.set_ready(true);
+    metrics.set_ledger_misconfigured(2);
     metrics.ens_answered("AttachNetworkInterface", "accepted", Duration::from_millis(30));
     metrics.lock_waited(Duration::from_millis(7));
     metrics.attempt_ended(Ended::Attached);
@@ -28,7 +28,7 @@ fn the_names_are_those_of_the_contract() {
     metrics.polled(50);
     metrics.reconciled([1, 0, 2]);
     metrics.watch_lagged(Duration::from_secs(2));
-    metrics.ledger_up(true);
+    metrics.set_ledger_up(true);
     metrics.clock_stepped(1, 0);
     metrics.invariant_violated("L1", 1);
     let _stream = metrics.watch_stream();

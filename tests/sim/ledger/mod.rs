@@ -118,17 +118,22 @@ impl Link {
         simulation.progress.calls_ledger(simulation, gateway, instance, request);
     }
 
-    fn saw(&self, instance: &InstanceId, request: Option<&RequestKey>, snapshot: &Snapshot) {
+    fn record_read(
+        &self,
+        instance: &InstanceId,
+        request: Option<&RequestKey>,
+        snapshot: &Snapshot,
+    ) {
         let (index, partition) = (PartitionId::of(instance).index(), &snapshot.partition);
         if let Some(request) = request {
-            self.0.simulation.checks.knows(request.id, &snapshot.record);
+            self.0.simulation.checks.record_answer(request.id, &snapshot.record);
         }
         self.0.seen.lock().unwrap().insert(index, partition.clone());
         let Shared { simulation, .. } = &*self.0;
         let left = partition.hold_down_until.since(self.server().now());
         if !left.is_zero() && simulation.is_attached_to(instance) {
             let now = simulation.history.elapsed();
-            simulation.progress.closed(instance, now, left, &simulation.plan.bounds);
+            simulation.progress.record_hold_down(instance, now, left, &simulation.plan.bounds);
         }
     }
 }
@@ -161,7 +166,7 @@ impl LedgerStore for Link {
         let (id, key) = (instance.clone(), request.cloned());
         let stored = self.ask(move |_, server| server.read(&id, key.as_ref())).await?;
         let snapshot = stored.or_known(known);
-        self.saw(instance, request, &snapshot);
+        self.record_read(instance, request, &snapshot);
         Ok(snapshot)
     }
 
@@ -180,7 +185,7 @@ impl LedgerStore for Link {
             })
             .await?;
         if let Verdict::Conflict(found) = &verdict {
-            self.saw(&proposal.instance, proposal.request.as_ref(), found);
+            self.record_read(&proposal.instance, proposal.request.as_ref(), found);
         }
         Ok(verdict)
     }

@@ -226,7 +226,7 @@ impl EpochGuard {
         let ours = &self.shared.settings.shared_settings;
         let epoch = Epoch::parse(&found.epoch);
         if let Some(epoch) = &epoch {
-            self.shared.views().saw(partition, epoch, ours);
+            self.shared.views().record(partition, epoch, ours);
         }
         status::evaluate(epoch.as_ref(), found, ours, self.steps.old_clock(partition, &found.epoch))
     }
