@@ -73,7 +73,9 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     pub(super) async fn permit(&mut self, class: RateClass) -> Result<Option<HeldPermit>, Failure> {
         let limiter = self.backends().limiter.clone();
         let wait = limiter.wait(class).unwrap_or(THROTTLE_PAUSE);
-        self.set_pending_error(Operation::Attach.no_permit(&PermitError::DeadlineExceeded { wait }));
+        self.set_pending_error(
+            Operation::Attach.no_permit(&PermitError::DeadlineExceeded { wait }),
+        );
         let permit = limiter.permit(class, self.session.deadline());
         match self.session.until_deadline(permit).await? {
             Ok(permit) => Ok(Some(limiter.hold(permit))),

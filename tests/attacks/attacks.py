@@ -169,7 +169,7 @@ ATTACKS = {
 
 
 class Healthy:
-    """A client that calls, and connects anew, all the time."""
+    """A client that calls, and connects again, all the time."""
 
     def __init__(self, stage, messages, services):
         self.messages, self.services, self.address = messages, services, f"127.0.0.1:{stage.ports['a']}"

@@ -2,7 +2,7 @@ import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--update", action="store_true", help="write what is compared anew: snapshots, helm/README.md")
+    parser.addoption("--update", action="store_true", help="write again what is compared: snapshots, helm/README.md")
 
 
 @pytest.fixture

@@ -180,7 +180,7 @@ def test_the_job_reaches_the_gateway_s_ledger_and_no_other():
         assert more in pick(documents, "NetworkPolicy", suffix)["spec"]["egress"]
 
 
-def test_the_job_s_pod_can_be_told_from_the_gateway_s_to_a_mesh():
+def test_the_job_s_pod_differs_from_the_gateway_s_to_a_mesh():
     metadata = pick(manifests(render("everything")), "Job")["spec"]["template"]["metadata"]
     assert metadata["labels"].items() >= {"sidecar.istio.io/inject": "false", "sidecar": "yes", "team": "edge"}.items()
     assert metadata["annotations"] == {"note": "job", "owner": "edge@example.com"}

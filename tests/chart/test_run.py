@@ -110,7 +110,8 @@ def test_the_simulator_s_release_works_and_its_tests_pass(release):
 
 def test_the_hook_calls_a_new_ledger_new_and_leaves_a_used_one(tmp_path):
     release = Release(tmp_path)
-    # The simulator's own Redis is not there before an install: this is another one, given as users give theirs.
+    # The simulator's own Redis is not there before an install: this is another one, given as users
+    # give theirs.
     url = f"redis://127.0.0.1:{release.ports[6379]}/0"
     release.documents += manifests(render("minimum", "--set", f"config.ledger.url={url}"))
     job = pick(release.documents, "Job")["spec"]["template"]["spec"]
@@ -118,7 +119,7 @@ def test_the_hook_calls_a_new_ledger_new_and_leaves_a_used_one(tmp_path):
     # What the image sets.
     environment = {"ENI_GATEWAY_ADMIN__LISTEN": "0.0.0.0:9090"} | environment
     try:
-        assert run(PROGRAM, *arguments, env=environment).returncode == 69, "nobody answers yet: the job tries again"
+        assert run(PROGRAM, *arguments, env=environment).returncode == 69, "no answer yet: the job tries again"
         redis, _ = release.start("-redis", "redis-server", 6379)
         until("redis", lambda: run(PROGRAM, *arguments, env=environment).returncode == 0, redis)
         stored = run("redis-cli", "-p", release.ports[6379], "set", "eni-gateway:{p0}:v2:record:i-1", "1")

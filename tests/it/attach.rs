@@ -69,15 +69,15 @@ impl Owner {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_others_ended_before_it_was_taken_back_stays_ended_and_is_told_so() {
+async fn what_others_ended_before_it_was_taken_back_stays_ended_and_is_reported() {
     let ens = FakeEns::default();
     let owner = Owner::new(&ens);
     let now = || owner.ledger.store().now(&owner.instance);
-    // Nobody is on the instance, so that the send comes first.
+    // No ENI is on the instance, so that the send comes first.
     owner.commit(Command::Observe { sent_at: now(), rows: Vec::new(), then: None }).await;
-    // The owner stands still in his send, of which he will hear that it never went out.
+    // The owner waits in its send, which will be reported as never sent.
     ens.take(Duration::from_secs(60));
-    let (told, ended) = tokio::join!(owner.attacher.attach(owner.request()), async {
+    let (outcome, ended) = tokio::join!(owner.attacher.attach(owner.request()), async {
         sleep(Duration::from_secs(45)).await;
         let observation = EniObservation::Elsewhere {
             instance: "i-2".parse().unwrap(),
@@ -90,7 +90,7 @@ async fn what_others_ended_before_it_was_taken_back_stays_ended_and_is_told_so()
         owner.commit(settle).await.attempts[&owner.eni].attachment()
     });
     assert_eq!(ended.state, State::Failed);
-    assert_eq!(told.unwrap_err().reason, Reason::EniNotAvailable);
+    assert_eq!(outcome.unwrap_err().reason, Reason::EniNotAvailable);
     let record = owner.commit(Command::Read).await;
     let attachment = record.attempts[&owner.eni].attachment();
     assert_eq!((attachment.uid, attachment.state), (ended.uid, State::Failed));

@@ -270,7 +270,7 @@ impl Checks {
         let mut enis = before.attempts.iter().filter(|(_, then)| failed(then)).map(|(eni, _)| eni);
         enis.all(|eni| {
             let pair = (instance.to_string(), eni.to_string());
-            !appeared(eni) || facts.foreign.contains_key(&pair)
+            !appeared(eni) || facts.external.contains_key(&pair)
         })
     }
 

@@ -22,7 +22,7 @@ fn recovers_for(failure: &Failure) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_a_hold_down_everybody_hears_so_and_how_long_it_lasts() {
+async fn in_a_hold_down_each_caller_receives_how_long_it_lasts() {
     let ens = FakeEns::default();
     ens.accept();
     let [replica]: [Replica; 1] = replicas(fast(), &ens);
@@ -39,7 +39,7 @@ async fn in_a_hold_down_everybody_hears_so_and_how_long_it_lasts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_a_hold_down_nobody_takes_permits_or_asks_often() {
+async fn in_a_hold_down_no_caller_takes_permits_or_asks_often() {
     let ens = FakeEns::default();
     ens.accept();
     let [replica]: [Replica; 1] = replicas(Rates::new(1.0, 20.0).unwrap(), &ens);
@@ -59,7 +59,7 @@ async fn in_a_hold_down_nobody_takes_permits_or_asks_often() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hold_down_that_begins_while_callers_stand_in_line_is_told_to_all_of_them() {
+async fn a_hold_down_that_begins_while_callers_wait_in_the_queue_reaches_all_of_them() {
     let ens = FakeEns::default();
     ens.accept();
     ens.answer(seconds(3.0), accepted());
@@ -72,7 +72,7 @@ async fn a_hold_down_that_begins_while_callers_stand_in_line_is_told_to_all_of_t
     sleep(seconds(1.0)).await;
     replica.store.hold_down(seconds(20.0));
     sends.await.unwrap().1.unwrap();
-    // One that outlasts the hold-down, and is told of it no more.
+    // One that outlasts the hold-down, and no longer receives it as the reason.
     let patient = replica.attach("i-1", "eni-5", seconds(60.0));
     for caller in callers {
         let (_, answer) = caller.await.unwrap();
@@ -148,7 +148,7 @@ async fn a_ledger_that_goes_away_during_a_send_is_waited_for_briefly_by_all() {
         let (answered, answer) = first.await.unwrap();
         assert_eq!(answer.as_ref().err().map(|failure| failure.reason), reason, "{answer:?}");
         assert!(answered - began < seconds(8.0), "{:?}", answered - began);
-        // What ENS answered is written once the ledger is back, and the line goes on.
+        // What ENS answered is written once the ledger is back, and the queue continues.
         replica.store.down(false);
         let (_, answer) = replica.attach("i-1", "eni-6", seconds(60.0)).await.unwrap();
         answer.unwrap();
@@ -157,7 +157,7 @@ async fn a_ledger_that_goes_away_during_a_send_is_waited_for_briefly_by_all() {
     }
 }
 
-/// Whether the slot is reserved is unknown, so nobody may be told that nothing will be sent.
+/// Whether the slot is reserved is unknown, so no caller may receive that nothing will be sent.
 #[tokio::test(start_paused = true)]
 async fn a_ledger_that_goes_away_during_a_reservation_is_waited_for_briefly_by_all() {
     let ens = FakeEns::default();
@@ -261,7 +261,8 @@ async fn callers_behind_a_send_do_not_hear_of_the_permit_that_it_waited_for() {
     sends.await.unwrap().1.unwrap();
 }
 
-/// An earlier call may have brought it about: that ENS cannot be asked now does not prove that nothing was applied.
+/// An earlier call may have brought it about: that ENS cannot be asked now does not prove that
+/// nothing was applied.
 #[tokio::test(start_paused = true)]
 async fn an_attached_eni_that_ens_cannot_affirm_is_not_called_unapplied() {
     let faults = [
@@ -354,7 +355,7 @@ async fn the_further_permits_of_a_describe_are_awaited_without_the_lock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_before_the_next_describe_permit_is_told_at_once() {
+async fn a_deadline_before_the_next_describe_permit_is_answered_at_once() {
     let ens = FakeEns::default();
     ens.accept();
     let [replica]: [Replica; 1] = replicas(Rates::default(), &ens);

@@ -113,7 +113,7 @@ async fn a_caller_behind_one_that_leaves_is_served_as_soon_as_the_lock_is_free()
         let patient = third.attach("i-1", "eni-3", seconds(25.0));
         let (_, sent) = sends.await.unwrap();
         sent.unwrap();
-        // He may have been served in the last moment.
+        // It may have been served in the last moment.
         let _ = leaver.await.unwrap();
         let (served, answer) = patient.await.unwrap();
         answer.unwrap();
@@ -122,7 +122,7 @@ async fn a_caller_behind_one_that_leaves_is_served_as_soon_as_the_lock_is_free()
         let calls = third.store.calls();
         assert!(calls < 60, "left after {leaves} s: {calls} calls in {waited:?}");
 
-        // Nobody keeps the lock.
+        // No replica keeps the lock.
         let began = Instant::now();
         let (served, answer) = fourth.attach("i-1", "eni-4", seconds(25.0)).await.unwrap();
         answer.unwrap();
@@ -157,7 +157,8 @@ async fn a_crowd_of_mixed_deadlines_costs_few_calls_and_the_patient_are_served_i
     for caller in patient {
         let (served, answer) = caller.await.unwrap();
         answer.unwrap();
-        // Ten at each instance, a describe and a send for each, and a round of the queue to take notice.
+        // Ten at each instance, a describe and a send for each, and a round of the queue to take
+        // notice.
         let waited = served - began;
         assert!(waited < 10 * (2 * SEND + seconds(0.3)), "{waited:?}");
     }
@@ -191,7 +192,7 @@ async fn the_probe_of_an_open_breaker_goes_to_who_has_a_use_for_it() {
         // Loops tick meanwhile and afterwards, and have nothing to do.
         sleep(seconds(6.0)).await;
         let waited = attach(format!("i-{round}")).await;
-        assert!(waited < seconds(0.5), "nobody else needed the probe: {waited:?}");
+        assert!(waited < seconds(0.5), "no other call needed the probe: {waited:?}");
         // What was attached is looked at to its end, and compared.
         sleep(seconds(2000.0)).await;
 
@@ -273,7 +274,7 @@ async fn callers_that_repeat_the_attach_of_an_attached_eni_do_not_keep_attaches_
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_for_a_describe_permit_under_the_lock() {
+async fn no_caller_waits_for_a_describe_permit_under_the_lock() {
     let ens = FakeEns::default();
     ens.accept();
     let [one, other]: [Replica; 2] = replicas(Rates::default(), &ens);
@@ -284,7 +285,8 @@ async fn nobody_waits_for_a_describe_permit_under_the_lock() {
     one.attach("i-1", "eni-1", seconds(10.0)).await.unwrap().1.unwrap();
     one.track();
     sleep(seconds(120.0)).await;
-    // Describes are throttled: both must ask ENS, the one for the instance, the other for what is attached already.
+    // Describes are throttled: both must ask ENS, the one for the instance, the other for what is
+    // attached already.
     let permit =
         other.limiter.permit(RateClass::Read, Instant::now() + seconds(10.0)).await.unwrap();
     other.limiter.record_throttled(&permit, Some(seconds(10.0))).await;
@@ -305,7 +307,8 @@ async fn nobody_waits_for_a_describe_permit_under_the_lock() {
     }
 }
 
-/// Of each replica only the first of an instance asks for a permit: over all of them the one that has waited longest gets the next.
+/// Of each replica only the first of an instance asks for a permit: over all of them the one that
+/// has waited longest gets the next.
 #[tokio::test(start_paused = true)]
 async fn under_a_saturated_budget_callers_are_served_in_the_order_of_arrival() {
     let ens = FakeEns::default();

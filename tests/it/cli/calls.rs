@@ -26,7 +26,7 @@ fn pages() -> Script {
 }
 
 #[tokio::test]
-async fn attach_sends_what_it_was_told() {
+async fn attach_sends_its_arguments() {
     let fake = Fake::serve(Script {
         attach: [accepted(attachment("eni-1", State::Attaching, 7))].into(),
         ..Script::default()

@@ -9,7 +9,7 @@ use super::run;
 
 #[tokio::test]
 async fn a_closed_port_is_unreachable() {
-    // Nobody listens there, and no test is given this port.
+    // Nothing listens there, and no test is given this port.
     let endpoint = "http://127.0.0.1:1";
     for command in [
         &["attach", "i-1", "eni-1"][..],

@@ -50,7 +50,7 @@ async fn a_port_in_use_and_nonsense_numbers_are_said() {
     assert_eq!(run(&["demo", "--callers", "many"]).await.code, 64);
 }
 
-/// A demo that goes on, and its lines.
+/// A running demo, and its lines.
 struct Kept {
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -68,7 +68,7 @@ impl Kept {
     async fn line_with(&mut self, words: &str) -> String {
         let read = async {
             loop {
-                let line = self.lines.next_line().await.unwrap().expect("it goes on");
+                let line = self.lines.next_line().await.unwrap().expect("it continues");
                 if line.contains(words) {
                     return line;
                 }

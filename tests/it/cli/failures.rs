@@ -58,7 +58,7 @@ async fn the_exit_code_says_what_kind_it_was(
     #[case] reason: &str,
     #[case] exit: i32,
 ) {
-    let ran = attach_refused(refusal(code, reason, "as told", &[]), &[]).await;
+    let ran = attach_refused(refusal(code, reason, "as reported", &[]), &[]).await;
     assert_eq!(ran.code, exit, "{ran:?}");
     assert!(ran.stderr.starts_with(&format!("error: {reason} (")), "{}", ran.stderr);
 }

@@ -59,7 +59,7 @@ async fn run(arguments: &[&str]) -> Ran {
     eni_gateway(arguments).output().await.unwrap().into()
 }
 
-/// Runs it with a standard output that nobody reads. `Command::output` would put a pipe of its own
+/// Runs it with a standard output without a reader. `Command::output` would put a pipe of its own
 /// in the place of this one.
 async fn run_unread(arguments: &[&str]) -> Ran {
     let (reader, writer) = std::io::pipe().unwrap();

@@ -166,7 +166,8 @@ async fn check_tells_a_wrong_database_from_a_wrong_password() {
     assert!(ran.stdout.contains("its password (ledger.password_file)"), "{ran:?}");
 }
 
-/// `check` with `ens.enforce_validity`, against a cloud whose window for dates, or whose clock, is this.
+/// `check` with `ens.enforce_validity`, against a cloud whose window for dates, or whose clock, is
+/// this.
 #[rstest]
 #[case::as_documented(15 * 60, 0, 0, &["enforces ens.request_validity", "agrees with ens's within 5 s"])]
 #[case::within_tolerance(15 * 60, 4, 0, &["enforces ens.request_validity"])]

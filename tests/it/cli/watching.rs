@@ -94,7 +94,7 @@ async fn a_silent_stream_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_cut_connection_is_made_anew() {
+async fn a_cut_connection_is_made_again() {
     let fake = Fake::serve(watched([
         vec![
             show("eni-1", State::Attaching, 3),

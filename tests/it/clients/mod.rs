@@ -118,9 +118,10 @@ fn the_rust_client_is_printed_as_it_runs() {
     assert_eq!(blocks("rust"), [include_str!("printed.rs")]);
 }
 
-/// gRPC's own C core, which grpcio, Ruby, PHP and C++ share, and what it makes of the published configuration.
+/// gRPC's own C core, which grpcio, Ruby, PHP and C++ share, and what it makes of the published
+/// configuration.
 #[tokio::test]
-async fn the_service_configuration_waits_repeats_as_told_and_bounds_a_read() {
+async fn the_service_configuration_waits_repeats_as_configured_and_bounds_a_read() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let ran = Command::new(python())
         .arg(here.join("tests/python/service_config.py"))
@@ -130,15 +131,16 @@ async fn the_service_configuration_waits_repeats_as_told_and_bounds_a_read() {
         .kill_on_drop(true)
         .output();
     let ran = tokio::time::timeout(LONG, ran).await.unwrap().unwrap();
-    let told: serde_json::Value = serde_json::from_slice(&ran.stdout)
+    let printed: serde_json::Value = serde_json::from_slice(&ran.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&ran.stderr)));
     for rpc in ["AttachNetworkInterface", "GetAttachment", "ListAttachments"] {
-        assert_eq!(told[rpc]["code"], "OK", "{told}");
-        let pauses = told[rpc]["pauses_ms"].as_array().unwrap();
-        // No sooner than the server asked for: 700 ms, where the configuration alone would wait for 100.
-        assert!(pauses.len() == 1 && pauses[0].as_u64() >= Some(690), "{told}");
+        assert_eq!(printed[rpc]["code"], "OK", "{printed}");
+        let pauses = printed[rpc]["pauses_ms"].as_array().unwrap();
+        // No sooner than the server asked for: 700 ms, where the configuration alone would wait for
+        // 100.
+        assert!(pauses.len() == 1 && pauses[0].as_u64() >= Some(690), "{printed}");
     }
-    assert_eq!(told["WatchAttachment"]["code"], "UNAVAILABLE", "{told}");
-    assert_eq!(told["WatchAttachment"]["pauses_ms"], serde_json::json!([]), "{told}");
-    assert_eq!(told["hangs"], "DEADLINE_EXCEEDED", "{told}");
+    assert_eq!(printed["WatchAttachment"]["code"], "UNAVAILABLE", "{printed}");
+    assert_eq!(printed["WatchAttachment"]["pauses_ms"], serde_json::json!([]), "{printed}");
+    assert_eq!(printed["hangs"], "DEADLINE_EXCEEDED", "{printed}");
 }

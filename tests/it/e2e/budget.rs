@@ -24,8 +24,9 @@ fn arrivals(journal: &CallJournal) -> Vec<u64> {
     times
 }
 
-/// How many attaches `arrivals` has too many: none may come before the bucket, full at `from_ms`, holds a token for it. An attach that is
-/// held up on its way comes late, so that a busy machine can only hide one.
+/// How many attaches `arrivals` has too many: none may come before the bucket, full at `from_ms`,
+/// holds a token for it. An attach that is held up on its way comes late, so that a busy machine
+/// can only hide one.
 fn too_early(arrivals: &[u64], per_second: usize, from_ms: u64) -> usize {
     let burst = (per_second as f64 / 5.0).max(1.5);
     let granted_by = |at: u64| burst + (at - from_ms) as f64 / 1000.0 * per_second as f64;
@@ -34,7 +35,8 @@ fn too_early(arrivals: &[u64], per_second: usize, from_ms: u64) -> usize {
     arrivals.iter().enumerate().filter(early).count()
 }
 
-/// Saturates replicas for `seconds`, all callers there from the start; the rate at which attaches came.
+/// Saturates replicas for `seconds`, all callers there from the start; the rate at which attaches
+/// came.
 async fn measured(replicas: usize, per_second: usize, seconds: usize) -> f64 {
     let per_instance = 5;
     // More than are looked at, for the last instances end one by one.
@@ -121,7 +123,8 @@ async fn a_crowd_at_one_instance_leaves_the_other_instances_their_turn(#[case] r
         arrivals(&stage.ens.journal()).len() - before
     };
     let (crowd, sends) = tokio::join!(crowd, alone);
-    // Its own, and what was sent of the crowd's while it was on its way: one or two on a quiet machine. Not the crowd.
+    // Its own, and what was sent of the crowd's while it was on its way: one or two on a quiet
+    // machine. Not the crowd.
     println!(
         "{replicas} replica(s): {sends} attaches until the quiet one's was sent, its own included"
     );
@@ -132,9 +135,10 @@ async fn a_crowd_at_one_instance_leaves_the_other_instances_their_turn(#[case] r
     assert_eq!(arrivals(&stage.ens.journal()).len(), CROWD + 1);
 }
 
-/// How a token that comes too late for a caller goes to the next one. In virtual time: `rate_limit`.
+/// How a token that comes too late for a caller goes to the next one. In virtual time:
+/// `rate_limit`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_caller_whose_deadline_comes_before_the_next_token_hears_so_at_once_and_takes_none() {
+async fn a_caller_whose_deadline_comes_before_the_next_token_is_refused_at_once_and_takes_none() {
     const ROUNDS: usize = 12;
     let names: Vec<String> = (1..=3 * ROUNDS).map(|n| format!("i-{n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -143,7 +147,8 @@ async fn a_caller_whose_deadline_comes_before_the_next_token_hears_so_at_once_an
     let client = replica.client().await;
     let call =
         |n: usize, deadline| try_attach(&client, within(deadline, attach(names[n - 1], &eni(n))));
-    // On a busy machine, or with the burst of the beginning, the next token may be there before the deadline: then once more.
+    // On a busy machine, or with the burst of the beginning, the next token may be there before the
+    // deadline: then once more.
     let quick = Duration::from_millis(400);
     for round in 0..ROUNDS {
         let [first, hasty, next] = [1, 2, 3].map(|n| 3 * round + n);
@@ -176,7 +181,7 @@ async fn readers_in_closed_loops_leave_attaches_their_describes() {
     let stage = Stage::over(Server::start().await, WorldFile::simple(&names, READERS)).await;
     let replica = stage.replica(&[("ENS__DESCRIBE_PER_SECOND", "20")]).await;
     let client = replica.client().await;
-    // Each reads instances that nobody asked about, one after the other and without a pause.
+    // Each reads unknown instances, one after the other and without a pause.
     let readers = join_all((0..READERS).map(|reader| {
         let (mut client, unasked) =
             (client.clone(), names[READERS..].iter().skip(reader).step_by(READERS));

@@ -34,7 +34,8 @@ async fn client(addresses: &Addresses, random: &mut StdRng) -> Option<Client> {
     connect(&address).await.ok()
 }
 
-/// Attaches its ENI here and there, watches each attempt to its end, and has the ENI detached again behind the gateway's back.
+/// Attaches its ENI here and there, watches each attempt to its end, and has the ENI detached again
+/// behind the gateway's back.
 async fn caller(
     stage: &Stage,
     addresses: &Addresses,
@@ -43,7 +44,7 @@ async fn caller(
     until: Instant,
 ) -> BTreeMap<String, usize> {
     let mut random = StdRng::seed_from_u64(seed + number as u64);
-    let mut heard = BTreeMap::new();
+    let mut counts = BTreeMap::new();
     while Instant::now() < until {
         let instance = *INSTANCES.choose(&mut random).unwrap();
         let Some(gateway) = client(addresses, &mut random).await else {
@@ -52,10 +53,10 @@ async fn caller(
         let answer =
             try_attach(&gateway, within(Duration::from_secs(5), attach(instance, &eni(number))))
                 .await;
-        let told = answer.as_ref().map_or_else(reason, |_| "OK".to_owned());
+        let outcome = answer.as_ref().map_or_else(reason, |_| "OK".to_owned());
         // What a killed replica makes of a call has no reason.
-        let told = if told.contains("Status") { "CUT OFF".to_owned() } else { told };
-        *heard.entry(told).or_default() += 1;
+        let outcome = if outcome.contains("Status") { "CUT OFF".to_owned() } else { outcome };
+        *counts.entry(outcome).or_default() += 1;
         if answer.is_ok() {
             // A stream that is cut off is for the next caller to take up.
             let seen = tokio::time::timeout(
@@ -77,7 +78,7 @@ async fn caller(
             }
         });
     }
-    heard
+    counts
 }
 
 async fn trouble(
@@ -136,13 +137,13 @@ async fn whatever_happens_the_limit_holds_and_every_record_ends_as_ens_says() {
     let until = Instant::now() + LASTS;
     let callers =
         join_all((1..=ENIS).map(|number| caller(&stage, &addresses, number, seed, until)));
-    let (heard, replicas) =
+    let (counts, replicas) =
         tokio::join!(callers, trouble(&stage, &addresses, replicas.into(), seed, until));
-    let mut told: BTreeMap<String, usize> = BTreeMap::new();
-    for (reason, count) in heard.into_iter().flatten() {
-        *told.entry(reason).or_default() += count;
+    let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
+    for (reason, count) in counts.into_iter().flatten() {
+        *outcomes.entry(reason).or_default() += count;
     }
-    println!("callers heard {told:?}");
+    println!("callers received {outcomes:?}");
 
     let gateway = replicas[0].client().await;
     let deadline = Instant::now() + Duration::from_secs(90);
@@ -180,7 +181,8 @@ async fn whatever_happens_the_limit_holds_and_every_record_ends_as_ens_says() {
     for replica in &replicas {
         assert_eq!(replica.metric("eni_gateway_invariant_violations_total").await, 0.0);
     }
-    // What is attached in ENS is attached by the ledger: an attach of it answers so, and sends nothing.
+    // What is attached in ENS is attached by the ledger: an attach of it answers so, and sends
+    // nothing.
     for spec in world
         .enis
         .iter()
@@ -194,5 +196,5 @@ async fn whatever_happens_the_limit_holds_and_every_record_ends_as_ens_says() {
         stage.ens.journal().calls_of(Action::AttachNetworkInterface),
         journal.calls_of(Action::AttachNetworkInterface)
     );
-    assert!(told.get("OK").copied().unwrap_or_default() > 5, "{told:?}");
+    assert!(outcomes.get("OK").copied().unwrap_or_default() > 5, "{outcomes:?}");
 }

@@ -55,7 +55,8 @@ async fn a_replica_that_stood_still_past_its_lease_does_not_send_what_it_reserve
     });
     assert!(answer.is_err());
     let sent = match watch(&other.client().await, "i-1", "eni-0001", 0).await {
-        // It did not hear of its reservation in time. A tracker found that nothing had come of it, and sent it.
+        // It did not hear of its reservation in time. A tracker found that nothing had come of it,
+        // and sent it.
         Ok(seen) => {
             let states: Vec<_> =
                 seen.last().unwrap().transitions.iter().map(|to| to.state()).collect();
@@ -73,7 +74,7 @@ async fn a_replica_that_stood_still_past_its_lease_does_not_send_what_it_reserve
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_was_told_that_the_outcome_is_unknown_and_then_that_there_is_no_room_is_not_attached_later()
+async fn an_outcome_reported_unknown_and_then_no_free_slot_is_not_attached_later()
  {
     let settings = [("LIMIT__ENIS_PER_INSTANCE", "1")];
     let stage = Stage::new(&["i-1"], 2).await;
@@ -81,7 +82,7 @@ async fn who_was_told_that_the_outcome_is_unknown_and_then_that_there_is_no_room
     let first = stage.replica(&[settings[0], ("LEDGER__URL", &link.url())]).await;
     let second = stage.replica(&settings).await;
     let other = second.client().await;
-    // The reservation is lost on the way, and nobody can know that.
+    // The reservation is lost on the way, and no replica can know that.
     let lost = link.arm("eni-0001", Mode::Cut);
     let call = within(Duration::from_secs(4), attach("i-1", "eni-0001"));
     let client = first.client().await;

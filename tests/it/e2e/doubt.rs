@@ -27,7 +27,7 @@ async fn attached_and_detached(stage: &Stage, replica: &Replica) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_eni_that_was_detached_past_the_gateway_is_attached_anew_and_not_affirmed() {
+async fn an_eni_that_was_detached_past_the_gateway_is_attached_again_and_not_affirmed() {
     let stage = Stage::new(&["i-1"], 1).await;
     let replica = stage.replica(&[("ENS__VISIBILITY_LAG", "4s")]).await;
     let client = replica.client().await;

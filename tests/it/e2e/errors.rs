@@ -15,7 +15,8 @@ use crate::support::python::{self, PythonClient};
 
 const ATTACH: Action = Action::AttachNetworkInterface;
 
-/// What ENS answers, and what the caller gets: canonical code, reason, and the detail that goes with it.
+/// What ENS answers, and what the caller gets: canonical code, reason, and the detail that goes
+/// with it.
 const TABLE: [(&str, u16, &str, &str, &str); 17] = [
     ("InvalidEniId.NotFound", 400, "NOT_FOUND", "ENI_NOT_FOUND", "ResourceInfo"),
     ("InstanceNotFound", 400, "NOT_FOUND", "INSTANCE_NOT_FOUND", "ResourceInfo"),
@@ -130,7 +131,7 @@ async fn python_decodes_what_ens_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_rules_of_ens_itself_are_told_exactly() {
+async fn the_rules_of_ens_itself_are_reported_exactly() {
     let world = WorldFile::default_world();
     let stage = Stage::over(crate::support::redis::Server::start().await, world).await;
     let replica = stage.replica(&[]).await;
@@ -193,7 +194,7 @@ async fn a_wrong_secret_and_a_wrong_clock_are_the_gateways_own_fault_and_send_no
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_for_another_is_told_so_and_too_many_are_turned_away() {
+async fn what_waits_for_another_is_reported_and_too_many_are_refused() {
     let stage = Stage::new(&["i-1"], 3).await;
     // One instance takes a quarter of the room.
     let settings = [&[("GRPC__MAX_IN_FLIGHT", "8")], &SLOW_ENS[..]].concat();

@@ -21,7 +21,7 @@ const INSTANCES: usize = 84;
 const PER_INSTANCE: usize = 12;
 const LIMIT: usize = 10;
 
-struct Told {
+struct Reported {
     at: Instant,
     /// OK, or the reason.
     what: String,
@@ -32,7 +32,7 @@ async fn attach_for_good(
     clients: &[Client],
     instance: &str,
     eni: &str,
-    told: &Mutex<Vec<Told>>,
+    reported: &Mutex<Vec<Reported>>,
 ) -> String {
     for client in clients.iter().cycle() {
         let answer =
@@ -42,7 +42,7 @@ async fn attach_for_good(
             Err(failure) => reason(failure),
         };
         let at = Instant::now();
-        told.lock().await.push(Told { at, what: what.clone() });
+        reported.lock().await.push(Reported { at, what: what.clone() });
         match what.as_str() {
             "OK" | "ENI_LIMIT_EXCEEDED" => return what,
             "COORDINATION_UNAVAILABLE"
@@ -57,7 +57,7 @@ async fn attach_for_good(
             other => panic!("{other}: {answer:?}"),
         }
     }
-    unreachable!("the clients come round for ever")
+    unreachable!("the clients never come to an end")
 }
 
 /// What came of a thousand attaches.
@@ -68,7 +68,7 @@ struct Ran {
     over: Instant,
     /// When an attach was sent after it.
     again: Instant,
-    told: Vec<Told>,
+    reported: Vec<Reported>,
 }
 
 /// A thousand attaches, in the middle of which `fail_over` runs.
@@ -81,21 +81,21 @@ async fn a_thousand_attaches(
     for replica in replicas {
         clients.push(replica.client().await);
     }
-    let told = Mutex::new(Vec::new());
+    let reported = Mutex::new(Vec::new());
     let reached = || stage.ens.journal().calls_of(Action::AttachNetworkInterface);
     let calls = (0..INSTANCES * PER_INSTANCE).map(|number| {
-        let (clients, told) = (&clients, &told);
+        let (clients, reported) = (&clients, &reported);
         async move {
             let instance = format!("i-{}", number % INSTANCES);
             let mut clients = clients.clone();
             let count = clients.len();
             clients.rotate_left(number % count);
-            attach_for_good(&clients, &instance, &eni(number + 1), told).await
+            attach_for_good(&clients, &instance, &eni(number + 1), reported).await
         }
     });
     let calls = futures_util::stream::iter(calls).buffer_unordered(60).collect::<Vec<_>>();
     let failing = async {
-        eventually("no attach goes through", async || told.lock().await.len() >= 150).await;
+        eventually("no attach goes through", async || reported.lock().await.len() >= 150).await;
         let began = Instant::now();
         fail_over().await;
         let (over, sent) = (Instant::now(), reached());
@@ -121,13 +121,13 @@ async fn a_thousand_attaches(
     for replica in replicas {
         assert_eq!(replica.metric("eni_gateway_invariant_violations_total").await, 0.0);
     }
-    Ran { began, over, again, told: told.into_inner() }
+    Ran { began, over, again, reported: reported.into_inner() }
 }
 
-fn counts(told: &[Told]) -> BTreeMap<&str, usize> {
+fn counts(reported: &[Reported]) -> BTreeMap<&str, usize> {
     let mut counts = BTreeMap::new();
-    for told in told {
-        *counts.entry(told.what.as_str()).or_default() += 1;
+    for reported in reported {
+        *counts.entry(reported.what.as_str()).or_default() += 1;
     }
     counts
 }
@@ -139,7 +139,7 @@ async fn stage(ledger: String) -> Stage {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_replicas_that_are_waited_for_it_goes_on_at_once() {
+async fn with_replicas_that_are_waited_for_it_continues_at_once() {
     let mut watched = Watched::start().await;
     let stage = stage(watched.url()).await;
     // A hold-down would be far longer than all of it takes on a busy machine.
@@ -155,12 +155,12 @@ async fn with_replicas_that_are_waited_for_it_goes_on_at_once() {
     })
     .await;
     let again = ran.again - ran.over;
-    println!("attaching again {again:?} later; callers heard {:?}", counts(&ran.told));
+    println!("attaching again {again:?} later; callers heard {:?}", counts(&ran.reported));
     assert!(again < Duration::from_secs(30), "{again:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_them_it_goes_on_after_the_hold_down() {
+async fn without_them_it_continues_after_the_hold_down() {
     let mut watched = Watched::start().await;
     let stage = stage(watched.url()).await;
     let replicas = [stage.replica(&[]).await, stage.replica(&[]).await];
@@ -175,7 +175,7 @@ async fn without_them_it_goes_on_after_the_hold_down() {
     let (since_kill, since_over) = (ran.again - ran.began, ran.again - ran.over);
     println!(
         "attaching again {since_kill:?} after the kill; callers heard {:?}",
-        counts(&ran.told)
+        counts(&ran.reported)
     );
     assert!(since_kill > hold_down, "{since_kill:?}");
     assert!(since_over < hold_down + Duration::from_secs(30), "{since_over:?}");
@@ -191,13 +191,13 @@ async fn in_a_cluster_the_other_primaries_go_on_meanwhile() {
     })
     .await;
     let meanwhile = ran
-        .told
+        .reported
         .iter()
-        .filter(|told| told.what == "OK" && told.at > ran.began && told.at < ran.over);
+        .filter(|reported| reported.what == "OK" && reported.at > ran.began && reported.at < ran.over);
     println!(
         "{} attached while one primary was away; callers heard {:?}",
         meanwhile.clone().count(),
-        counts(&ran.told)
+        counts(&ran.reported)
     );
     assert!(meanwhile.count() > 0);
 }

@@ -22,7 +22,8 @@ async fn ens_is_reached_over_tls_and_spoken_to_in_http_1_only() {
     try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
     let seen = watch(&client, "i-1", "eni-0001", 0).await.unwrap();
     assert_eq!(seen.last().unwrap().state(), State::Attached);
-    // Over HTTP/2 clients send again by themselves what a server refused, after the lease was checked.
+    // Over HTTP/2 clients send again by themselves what a server refused, after the lease was
+    // checked.
     let spoken = proxy.spoken.lock().unwrap().clone();
     assert!(!spoken.is_empty() && spoken.iter().all(|spoken| spoken == "http/1.1"), "{spoken:?}");
 }

@@ -28,7 +28,7 @@ async fn twelve_callers_over_two_replicas_fill_an_instance_to_exactly_ten() {
         assert_eq!((number("limit"), number("attached") + number("inFlight")), (10, 10));
         assert!(failure.1.retry_info().is_some());
     }
-    // Whoever began it: the other replica's watcher sees its end.
+    // The other replica's watcher sees its end, too.
     for (n, answer) in (1..=12).zip(&answers).filter(|(_, answer)| answer.is_ok()) {
         let seen = watch(&clients[(n + 1) % 2], "i-1", &eni(n), 0).await.unwrap();
         let last = seen.last().unwrap();
@@ -117,7 +117,7 @@ async fn a_request_id_replays_on_another_replica_and_stays_with_its_eni() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_others_put_there_counts_and_the_primary_only_if_told_so() {
+async fn what_others_put_there_counts_and_the_primary_only_if_configured() {
     for (count_primary, free) in [("false", 1), ("true", 0)] {
         let stage = Stage::new(&["i-1"], 6).await;
         stage.ens.world(|world, now| {
@@ -130,7 +130,8 @@ async fn what_others_put_there_counts_and_the_primary_only_if_told_so() {
         let settings = [("LIMIT__ENIS_PER_INSTANCE", "4"), ("LIMIT__COUNT_PRIMARY", count_primary)];
         let replica = stage.replica(&settings).await;
         let client = replica.client().await;
-        // A describe need not show yet what was changed just now: longer than the lag of this world, however much longer.
+        // A describe need not show yet what was changed just now: longer than the lag of this
+        // world, however much longer.
         tokio::time::sleep(Duration::from_millis(150)).await;
         let answers = join_all((4..=6).map(|n| try_attach(&client, attach("i-1", &eni(n))))).await;
         assert_eq!(
@@ -145,7 +146,8 @@ async fn what_others_put_there_counts_and_the_primary_only_if_told_so() {
     }
 }
 
-/// As in a rolling change of the limit, in either direction: no replica need stop, and no instance goes past either limit.
+/// As in a rolling change of the limit, in either direction: no replica need stop, and no instance
+/// goes past either limit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_replicas_have_different_limits_the_smaller_one_is_in_force_for_all() {
     let stage = Stage::new(&["i-1"], 20).await;

@@ -68,7 +68,7 @@ async fn an_answer_that_comes_after_the_timeout_is_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_settled_in_time_is_unknown_and_goes_on() {
+async fn what_cannot_be_settled_in_time_is_unknown_and_continues() {
     let stage = Stage::new(&["i-1"], 1).await;
     // An unanswered attach is looked at after the lag: well after the caller's deadline.
     let replica = stage.replica(&[("ENS__VISIBILITY_LAG", "12s")]).await;
@@ -154,7 +154,7 @@ async fn a_replica_killed_between_send_and_answer_leaves_nothing_behind() {
     assert!(answer.is_err(), "{answer:?}");
     assert!(seen.iter().all(|(_, state)| *state == State::Pending), "{seen:?}");
 
-    // The watcher goes on elsewhere, and sees the end once.
+    // The watcher resumes elsewhere, and sees the end once.
     let before = seen.last().map_or(0, |(revision, _)| *revision);
     let resumed = watch(&elsewhere, "i-1", "eni-0001", before).await.unwrap();
     let ends = resumed.iter().filter(|attachment| attachment.state() == State::Attached);

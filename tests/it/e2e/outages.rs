@@ -30,7 +30,7 @@ async fn redis_may_be_away_at_the_start_and_in_between() {
 
     stage.redis.ask::<()>(&["SAVE"]).await;
     stage.redis.down();
-    // Of a commit on its way at that moment nobody knows whether it was made.
+    // The outcome of a commit on its way at that moment is unknown.
     let down = async || replica.metric("eni_gateway_ledger_up").await == 0.0;
     eventually("the loss is not noticed", down).await;
     refused_in_time(&stage, &client, "eni-0002").await;
@@ -47,7 +47,8 @@ async fn redis_may_be_away_at_the_start_and_in_between() {
     assert!(failure.1.retry_info().is_some(), "{failure:?}");
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 
-    // A restart may have lost the last writes: nothing is granted until that cannot matter any more.
+    // A restart may have lost the last writes: nothing is granted until that cannot matter any
+    // more.
     stage.redis.up().await;
     let up = async || replica.metric("eni_gateway_ledger_up").await == 1.0;
     eventually("not reached again", up).await;
@@ -127,7 +128,7 @@ async fn an_answer_is_written_down_when_redis_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_deadline_that_strikes_while_redis_is_away_gets_what_ens_answered() {
+async fn a_deadline_that_ends_while_redis_is_away_gets_what_ens_answered() {
     let stage = Stage::new(&["i-1"], 1).await;
     let replica = stage.replica(&SLOW_ENS).await;
     let client = replica.client().await;
@@ -164,7 +165,8 @@ async fn a_ledger_that_forgot_everything_learns_it_from_ens() {
     let (answer, ()) = tokio::join!(try_attach(&clients[0], attach("i-1", "eni-0002")), loss);
     answer.expect("ens accepted it");
 
-    // Three callers for the one place that is left; they wait until what was forgotten cannot matter any more.
+    // Three callers for the one place that is left; they wait until what was forgotten cannot
+    // matter any more.
     let request = |eni| within(Duration::from_secs(120), attach("i-1", eni));
     let answers = tokio::join!(
         try_attach(&clients[0], request("eni-0003")),

@@ -112,7 +112,7 @@ fn median(sorted: &[Duration]) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crowd_gets_its_share_the_surplus_hears_so_and_the_others_have_their_turn() {
+async fn a_crowd_gets_its_share_the_surplus_is_refused_and_the_others_have_their_turn() {
     let outcome = crowded(400, 4).await;
     assert!(outcome.attached >= 256, "a quarter of 1024 may wait: {}", outcome.attached);
     assert!(!outcome.refused.is_empty());

@@ -69,7 +69,7 @@ impl Split {
 }
 
 /// OK or the reason.
-async fn told(replica: &Replica, number: usize, deadline: Duration) -> String {
+async fn outcome(replica: &Replica, number: usize, deadline: Duration) -> String {
     let answer =
         try_attach(&replica.client().await, within(deadline, attach("i-1", &eni(number)))).await;
     answer.as_ref().map_or_else(reason, |_| "OK".to_owned())
@@ -82,15 +82,15 @@ async fn with_replicas_that_are_waited_for_only_the_side_of_the_replicas_sends()
     let sent = split.sent();
     // All at once on the side of the old primary: there is room, and nothing is sent.
     let answers =
-        join_all((11..=16).map(|number| told(&split.cut_off, number, Duration::from_secs(3))))
+        join_all((11..=16).map(|number| outcome(&split.cut_off, number, Duration::from_secs(3))))
             .await;
     assert!(!answers.contains(&"OK".to_owned()), "{answers:?}");
     assert_eq!(split.sent(), sent, "nothing was sent");
 
     // Both sides at once.
     let (cut_off, other) = tokio::join!(
-        join_all((11..=16).map(|number| told(&split.cut_off, number, Duration::from_secs(5)))),
-        join_all((21..=26).map(|number| told(&split.other, number, Duration::from_secs(120)))),
+        join_all((11..=16).map(|number| outcome(&split.cut_off, number, Duration::from_secs(5)))),
+        join_all((21..=26).map(|number| outcome(&split.other, number, Duration::from_secs(120)))),
     );
     assert!(!cut_off.contains(&"OK".to_owned()), "{cut_off:?}");
     assert_eq!(other.iter().filter(|answer| *answer == "OK").count(), 2, "{other:?}");
@@ -98,7 +98,7 @@ async fn with_replicas_that_are_waited_for_only_the_side_of_the_replicas_sends()
 
     split.end().await;
     eventually("the one that was cut off does not come back", async || {
-        told(&split.cut_off, 11, Duration::from_secs(5)).await == "ENI_LIMIT_EXCEEDED"
+        outcome(&split.cut_off, 11, Duration::from_secs(5)).await == "ENI_LIMIT_EXCEEDED"
     })
     .await;
     assert_eq!(split.stage.ens.journal().instance("i-1").max_occupied, LIMIT);
@@ -106,19 +106,21 @@ async fn with_replicas_that_are_waited_for_only_the_side_of_the_replicas_sends()
 
 /// What the documentation warns of: were this not so, the test above would prove nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_them_the_side_of_the_old_primary_goes_on() {
-    // Its connection to the old primary is all that the one that is cut off has. Lost, as after calls that time out, it would stay lost.
+async fn without_them_the_side_of_the_old_primary_continues() {
+    // Its connection to the old primary is all that the one that is cut off has. Lost, as after
+    // calls that time out, it would stay lost.
     let patient = [("LEDGER__TIMEOUT", "8s"), ("LEDGER__LEASE", "25s")];
     let split = Split::before(&patient, 1).await;
     split.begin().await;
-    // The other one hears of the new primary within five seconds, and holds: until that is over the limit is safe.
+    // The other one finds the new primary within five seconds, and holds back. The limit is safe
+    // until then.
     for number in 21.. {
-        let answer = told(&split.other, number, Duration::from_secs(5)).await;
+        let answer = outcome(&split.other, number, Duration::from_secs(5)).await;
         match answer.as_str() {
             "OK" => tokio::time::sleep(Duration::from_secs(1)).await,
             "COORDINATION_RECOVERING" => break,
             other => panic!("{other}"),
         }
     }
-    assert_eq!(told(&split.cut_off, 11, Duration::from_secs(60)).await, "OK");
+    assert_eq!(outcome(&split.cut_off, 11, Duration::from_secs(60)).await, "OK");
 }

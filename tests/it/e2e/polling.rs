@@ -17,10 +17,10 @@ const INSTANCES: usize = 20;
 const TICK: Duration = Duration::from_millis(400);
 
 #[rstest]
-#[case::nobody_watches(0)]
+#[case::no_watchers(0)]
 #[case::a_thousand_watch(1000)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(
+async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_with_any_watchers(
     #[case] watchers: usize,
 ) {
     let names: Vec<String> = (0..INSTANCES).map(|n| format!("i-{n}")).collect();
@@ -84,7 +84,8 @@ async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(
     );
     let polls = polls();
     let asked: usize = polls.iter().sum();
-    // Each tick asks for all that is due in batches of fifty, of which the last one need not be full.
+    // Each tick asks for all that is due in batches of fifty, of which the last one need not be
+    // full.
     assert!(
         polls.len() <= asked / 50 + ticks,
         "{} calls for {asked} describes in {ticks} ticks: {polls:?}",
@@ -92,7 +93,7 @@ async fn two_hundred_attaches_are_asked_for_fifty_at_a_time_whoever_watches(
     );
 
     // Once all have ended there is nothing to ask for: at most a describe that was on its way.
-    eventually("it goes on", async || {
+    eventually("it still polls", async || {
         let before = stage.ens.journal().calls_of(DESCRIBE);
         tokio::time::sleep(Duration::from_secs(4)).await;
         stage.ens.journal().calls_of(DESCRIBE) == before

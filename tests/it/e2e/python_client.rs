@@ -81,7 +81,7 @@ async fn twelve_callers_and_their_watchers_over_two_replicas() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_never_answered_nor_applied_is_told_so() {
+async fn what_is_never_answered_nor_applied_is_reported() {
     let refuse = |status, code: &str| {
         let (code, message) = (code.to_owned(), String::new());
         Fault::next(ATTACH, Effect::Refuse { code, status, message })
@@ -169,7 +169,7 @@ async fn fields_that_are_bad_or_contradict_are_named_by_every_rpc() {
             assert_eq!(fields, ["instance_id", second], "{bad:?}");
         }
     }
-    assert!(stage.ens.journal().calls.is_empty(), "nobody was asked");
+    assert!(stage.ens.journal().calls.is_empty(), "nothing was sent");
 
     let pair = json!({ "instance_id": "i-1", "network_interface_id": "eni-0001" });
     let nothing =
@@ -189,7 +189,7 @@ async fn fields_that_are_bad_or_contradict_are_named_by_every_rpc() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
+async fn what_the_gateway_itself_cannot_do_now_is_reported_with_its_reason() {
     let mut python_client = PythonClient::start();
     let mut stage = Stage::new(&["i-1", "i-2"], 6).await;
     let (plain, mut leaving) = (stage.replica(&SLOW_ENS).await, stage.replica(&SLOW_ENS).await);
@@ -230,7 +230,7 @@ async fn what_the_gateway_itself_cannot_do_now_is_told_with_its_reason() {
     reasons.sort_unstable();
     assert_eq!(reasons, [["UNAVAILABLE", "OVERLOADED"], ["UNAVAILABLE", "STREAM_TOO_OLD"]]);
 
-    // Accepted, and taken back: told by the attachment, for the call was answered long ago.
+    // Accepted, and taken back. Only the attachment shows it, because the call was answered before.
     stage.ens.fault(Fault::next(ATTACH, Effect::AcceptThenFail));
     assert_eq!(
         python_client.call_one(attach(plain.address(), "i-2", "eni-0004")).await["code"],

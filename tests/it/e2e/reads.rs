@@ -76,7 +76,7 @@ async fn never_none(stage: &Stage, expected: &str, clear: impl FnOnce()) {
         assert_eq!(reason(&status), expected, "{status:?}");
         assert!(!format!("{status:?}").contains("attach again"), "{status:?}");
     }
-    // A follower is told, and sees everything when it can be asked again.
+    // A follower receives that, and everything once ENS can be asked again.
     let mut stream = open(&client, FULL, "", true).await.unwrap();
     let first = stream.message().await.unwrap().unwrap().event.unwrap();
     let Event::Heartbeat(heartbeat) = first else {

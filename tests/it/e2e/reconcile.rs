@@ -70,7 +70,7 @@ async fn an_attempt_that_lost_its_place_in_the_queue_is_driven_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_ens_does_not_show_either_is_put_back_and_settled_as_ever() {
+async fn one_that_ens_does_not_show_either_is_put_back_and_settled_as_usual() {
     let stage = Stage::new(&["i-1"], 2).await;
     // Not settled before its place is lost.
     let settings = [("TRACKER__RECONCILE_AFTER", "4s"), ("ENS__VISIBILITY_LAG", "10s")];
@@ -92,7 +92,7 @@ async fn one_that_ens_does_not_show_either_is_put_back_and_settled_as_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_others_changed_is_found_with_nobody_watching_and_nothing_is_undone() {
+async fn what_others_changed_is_found_without_watchers_and_nothing_is_undone() {
     let stage = Stage::new(&["i-1"], 4).await;
     let replicas = [stage.replica(&SOON).await, stage.replica(&SOON).await];
     for n in [1, 2] {
@@ -115,7 +115,7 @@ async fn what_others_changed_is_found_with_nobody_watching_and_nothing_is_undone
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_record_that_was_lost_is_written_anew() {
+async fn a_record_that_was_lost_is_written_again() {
     let stage = Stage::new(&["i-1"], 2).await;
     let replicas = [stage.replica(&SOON).await];
     attached(&replicas[0], "i-1", "eni-0001").await;
@@ -159,7 +159,7 @@ async fn what_takes_too_long_is_called_stuck_and_no_more_once_it_has_ended() {
     let slow = Effect::AttachTime { takes: Duration::from_secs(3600) };
     stage.ens.fault(Fault::next(Action::AttachNetworkInterface, slow));
     try_attach(&client, attach("i-1", "eni-0001")).await.unwrap();
-    eventually("nobody says so", async || {
+    eventually("it is not reported", async || {
         replica.metric("eni_gateway_attempts_stuck").await == 1.0
             && get(&client, "i-1", "eni-0001").await.unwrap().stuck
     })

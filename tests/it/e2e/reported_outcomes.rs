@@ -18,7 +18,7 @@ fn lines(replica: &Replica, message: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_attach_that_ens_takes_back_is_told_with_its_reason_though_its_caller_heard_that_it_went_well()
+async fn an_attach_that_ens_takes_back_is_reported_with_its_reason_though_its_caller_received_success()
  {
     let stage = Stage::new(&["i-1"], 2).await;
     let replica = stage.replica(&[]).await;
@@ -31,7 +31,7 @@ async fn an_attach_that_ens_takes_back_is_told_with_its_reason_though_its_caller
     }
     let heard = lines(&replica, "attach");
     assert!(heard.iter().all(|line| line["outcome"] == "OK"), "{heard:?}");
-    eventually("an end is not told", async || lines(&replica, "attach ended").len() == 2).await;
+    eventually("an end is not reported", async || lines(&replica, "attach ended").len() == 2).await;
     let ended = lines(&replica, "attach ended");
     let outcomes: Vec<_> = ended.iter().map(|line| [&line["eni"], &line["outcome"]]).collect();
     assert_eq!(outcomes, [["eni-0001", "ATTACH_FAILED"], ["eni-0002", "OK"]]);
@@ -72,8 +72,8 @@ async fn a_hold_down_and_its_end_are_reported_once() {
         "the ledger restarted, failed over or lost data: partitions are in a recovery hold-down",
         "the ledger has recovered: every partition is open",
     );
-    eventually("its end is not told", async || lines(&replica, recovered).len() == 1).await;
-    let told = lines(&replica, lost);
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!([&told[0]["level"], &told[0]["hold_down"]], ["WARN", "9s"]);
+    eventually("its end is not reported", async || lines(&replica, recovered).len() == 1).await;
+    let reported = lines(&replica, lost);
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    assert_eq!([&reported[0]["level"], &reported[0]["hold_down"]], ["WARN", "9s"]);
 }

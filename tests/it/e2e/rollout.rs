@@ -50,7 +50,7 @@ async fn a_rollout_fails_no_call_and_loses_no_end() {
 
     let rollout = async {
         for replica in &mut replicas {
-            // It has clients, and others besides it, when it is told to go.
+            // It has clients, and others besides it, when it receives the signal.
             let before = reached();
             eventually("the load stands still", async || reached() >= before + 30).await;
             let (_, well) = replica.terminate().await;

@@ -16,8 +16,8 @@ use crate::support::gateway::{
     Client, SLOW_ENS, Stage, attach, eni, eventually, reason, try_attach, watch, within,
 };
 
-/// Most that a stop may take here: what a drain may take by default, which no test sets higher, and a busy machine's part. What holds up
-/// a stop in these tests would do so for far longer.
+/// Most that a stop may take here: what a drain may take by default, which no test sets higher, and
+/// a busy machine's part. What holds up a stop in these tests would do so for far longer.
 const DRAIN: Duration = Duration::from_secs(45);
 
 /// An ENS that does not answer would hold up a stop for that long.
@@ -128,7 +128,8 @@ async fn callers_who_queue_at_a_stopping_replica_are_served() {
     assert_eq!(attached.count(), 6);
 }
 
-/// Follows a pair from one replica to the next, as clients are told to; its end, and how many streams broke off.
+/// Follows a pair from one replica to the next, as clients should; returns its end, and how many
+/// streams broke off.
 async fn follow(clients: [Client; 2], instance: &str, eni: &str) -> (Attachment, usize) {
     let mut last: Option<Attachment> = None;
     for (broken, mut client) in clients.into_iter().cycle().enumerate() {
@@ -160,7 +161,7 @@ async fn follow(clients: [Client; 2], instance: &str, eni: &str) -> (Attachment,
         assert_eq!(status.code(), Code::Unavailable, "{status:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    unreachable!("the clients come round for ever")
+    unreachable!("the clients never come to an end")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -212,7 +213,7 @@ async fn a_thousand_watchers_a_silent_connection_and_attaches_in_flight_hold_up_
     assert!(ends.iter().all(|(end, _)| end.state() == State::Attached));
     assert!(ends.iter().all(|(_, broken)| *broken >= 1), "a watcher outlived its replica");
     drop(silent);
-    // Those that are not settled yet are told more than once.
+    // Those that are not settled yet are sent more than once.
     let all = watch(&other, "i-1", "", 0).await.unwrap();
     let attached = all.iter().filter(|attachment| attachment.state() == State::Attached);
     let attached: BTreeSet<_> =
@@ -221,7 +222,7 @@ async fn a_thousand_watchers_a_silent_connection_and_attaches_in_flight_hold_up_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_collector_that_answers_nobody_is_waited_for_within_the_same_time() {
+async fn a_collector_that_never_answers_is_waited_for_within_the_same_time() {
     let stage = Stage::new(&["i-1"], 1).await;
     // Takes connections, and says nothing.
     let collector = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -247,7 +248,7 @@ async fn a_collector_that_answers_nobody_is_waited_for_within_the_same_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn those_for_whom_a_stop_leaves_no_time_are_told_what_became_of_them() {
+async fn those_for_whom_a_stop_leaves_no_time_receive_their_outcome() {
     let stage = Stage::new(&["i-1"], 2).await;
     let settings = [&[("GRPC__DRAIN_TIMEOUT", "1500ms")], &SILENT_ENS[..]].concat();
     let mut stopping = stage.replica(&settings).await;

@@ -48,7 +48,8 @@ async fn an_attach_watched_to_its_end_elsewhere_is_one_trace() {
     assert_eq!(attribute(&server, "rpc.method").as_deref(), Some(method));
     assert_eq!(attribute(&server, "rpc.response.status_code").as_deref(), Some("OK"));
 
-    // What happened under the server's span. Spans are exported as they end, so that some may come without those above them.
+    // What happened under the server's span. Spans are exported as they end, so that some may come
+    // without those above them.
     let under_server = |wanted: &dyn Fn(&Span) -> bool| {
         let spans = of_trace();
         let is_under = |span: &Span| {

@@ -71,7 +71,8 @@ async fn it_refuses_for_what_an_attach_would_be_refused_for() {
             world.force(eni, Placement::on(status, instance), now).unwrap();
         }
     });
-    // A describe need not show yet what was changed just now: longer than the lag of this world, however much longer.
+    // A describe need not show yet what was changed just now: longer than the lag of this world,
+    // however much longer.
     tokio::time::sleep(std::time::Duration::from_millis(150)).await;
     let keyed = |eni: &str| AttachNetworkInterfaceRequest {
         request_id: REQUEST_ID.to_owned(),

@@ -18,8 +18,8 @@ fn delay(head: &str) -> Duration {
     if is_attach { DELAY } else { Duration::ZERO }
 }
 
-/// An attach all of whose copies are delayed, beside one that is not; its caller hears that it was not applied. How often it was applied
-/// in the end, and what ENS said to its copies.
+/// An attach all of whose copies are delayed, beside one that is not; its caller receives
+/// NOT_APPLIED. How often it was applied in the end, and what ENS said to its copies.
 async fn delayed(settings: &[(&str, &str)]) -> (u64, Vec<String>) {
     let stage = Stage::new(&["i-1", "i-2"], 2).await;
     let proxy = Proxy::start(&stage.ens.endpoint(), delay).await;

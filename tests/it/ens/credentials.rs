@@ -87,7 +87,7 @@ async fn they_are_refreshed_beside_the_calls_a_quarter_of_an_hour_before_their_e
     assert_eq!(rig.id().await, "STS.0");
     assert_eq!(rig.source.count(), 1);
     rig.at_minute(46);
-    assert_eq!(rig.id().await, "STS.0", "nobody waits for the new ones");
+    assert_eq!(rig.id().await, "STS.0", "no call waits for the new ones");
     until(|| rig.source.count() == 2).await;
     while rig.id().await != "STS.1" {
         tokio::task::yield_now().await;
@@ -103,7 +103,8 @@ async fn old_ones_are_used_until_they_end_while_the_source_is_down() {
     for minute in 46..59 {
         rig.at_minute(minute);
         assert_eq!(rig.id().await, "STS.0");
-        // A fetch that is still on its way is not begun again: that the source is asked is seen at the first one.
+        // A fetch that is still on its way is not begun again: that the source is asked is seen at
+        // the first one.
         until(|| rig.source.count() > 1).await;
     }
     rig.at_minute(60);

@@ -112,7 +112,7 @@ async fn what_settles_nothing_is_unanswered_and_sent_once(#[case] act: Act) {
     assert!(matches!(outcome, Outcome::Unanswered { .. }), "{outcome:?}");
     assert_eq!(server.count(), 1, "{:?}", server.requests());
     assert_eq!(client.calls.lock().unwrap()[0].outcome, "unanswered");
-    assert_eq!(client.tokens.lock().unwrap().len(), 1, "the breaker hears nothing");
+    assert_eq!(client.tokens.lock().unwrap().len(), 1, "the breaker receives nothing");
 }
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn what_ens_said_is_kept_where_it_settles_nothing() {
 
 #[tokio::test]
 async fn a_closed_port_is_not_sent() {
-    // Nobody listens there, and no test is given this port.
+    // Nothing listens there, and no test is given this port.
     let outcome = client("http://127.0.0.1:1").attach().await;
     assert!(matches!(&outcome, Outcome::NotSent { why } if why.contains("refused")), "{outcome:?}");
 }
@@ -163,7 +163,8 @@ async fn an_unknown_host_is_not_sent() {
 #[case::reset(Act::Reset(String::new()))]
 #[tokio::test]
 async fn a_failed_tls_handshake_is_not_sent(#[case] act: Act) {
-    // The client's hello holds no blank line, so that the server would wait for one: it acts on the connection itself.
+    // The client's hello holds no blank line, so that the server would wait for one: it acts on the
+    // connection itself.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("https://{}", listener.local_addr().expect("an address"));
     let handshake = async {
@@ -284,8 +285,8 @@ async fn throttling_trips_the_breaker_and_a_success_closes_it(
     assert_eq!(server.count(), 3);
 }
 
-/// A probe that ENS answers shows that the throttling is over, whatever the answer says. One that is
-/// not answered shows nothing, and the next one is sent at once.
+/// A probe that ENS answers shows that the throttling is over, whatever the answer says. One that
+/// is not answered shows nothing, and the next one is sent at once.
 #[rstest]
 #[case::refused(Act::Json(400, error("InstanceNotFound")), true)]
 #[case::internal_error(Act::Json(500, error("InternalError")), true)]

@@ -108,7 +108,7 @@ fn eni(id: &str) -> InterfaceId {
     id.parse().expect("an id")
 }
 
-/// The process's provider of cryptography; whoever comes first installs it.
+/// The process's provider of cryptography; the first test installs it.
 fn provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

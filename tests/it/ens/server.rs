@@ -20,7 +20,8 @@ pub(super) enum Act {
     Stall(String),
     /// Writes these bytes, and resets the connection.
     Reset(String),
-    /// Answers this status and JSON as if keeping the connection, and closes it when the next request arrives.
+    /// Answers this status and JSON as if keeping the connection, and closes it when the next
+    /// request arrives.
     ThenClose(u16, String),
 }
 

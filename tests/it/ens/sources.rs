@@ -58,7 +58,7 @@ async fn the_environment_holds_a_key_or_a_session() {
 }
 
 #[tokio::test]
-async fn a_service_account_s_token_is_exchanged_in_a_body_and_read_anew_each_time() {
+async fn a_service_account_s_token_is_exchanged_in_a_body_and_read_again_each_time() {
     let server = Server::start(|_, number| Act::Json(200, json!({"RequestId": "R", "Credentials": {
         "AccessKeyId": format!("STS.{number}"), "AccessKeySecret": "s", "SecurityToken": "t", "Expiration": "2099-01-01T00:00:00Z",
     }}).to_string()))

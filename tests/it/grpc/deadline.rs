@@ -37,7 +37,7 @@ async fn an_attach_that_is_not_settled_is_answered_in_time() {
         .expect_err("nothing answers");
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
     assert!(["OUTCOME_UNKNOWN", "LOCK_WAIT"].contains(&reason(&status).as_str()));
-    assert!(began.elapsed() >= Duration::from_millis(250), "not long before it strikes");
+    assert!(began.elapsed() >= Duration::from_millis(250), "not long before the deadline");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ fn of(service: &str) -> HealthCheckRequest {
 }
 
 #[tokio::test]
-async fn nothing_serves_before_it_is_told_so() {
+async fn nothing_serves_before_it_is_set() {
     let gateway = Gateway::start().await;
     let mut client = HealthClient::new(gateway.channel().await);
     for (serving, expected) in [(false, ServingStatus::NotServing), (true, ServingStatus::Serving)]
@@ -30,7 +30,7 @@ async fn nothing_serves_before_it_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_stop_is_told_and_ends_those_who_watch_health() {
+async fn a_stop_is_sent_and_ends_the_watches_of_health() {
     let mut gateway = Gateway::start().await;
     gateway.health.set(true).await;
     let mut client = HealthClient::new(gateway.channel().await);

@@ -62,7 +62,8 @@ async fn python_decodes_every_reason_of_an_attach() {
     );
 }
 
-/// grpcio, like all of the C core, rounds `grpc-timeout` up: by more than a fixed margin where the timeout is long.
+/// grpcio, like all of the C core, rounds `grpc-timeout` up: by more than a fixed margin where the
+/// timeout is long.
 #[tokio::test]
 async fn python_gets_a_reason_before_its_own_deadline_however_long() {
     let gateway = Gateway::start().await;

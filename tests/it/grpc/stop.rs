@@ -8,7 +8,7 @@ use tokio_stream::StreamExt;
 
 use super::gateway::{Gateway, Options, attach, watch};
 
-/// Longer than any stop here takes that nobody holds up.
+/// Longer than any stop here that nothing delays.
 const LONG: Duration = Duration::from_secs(60);
 
 /// A gateway whose stops nothing but their own end would end in time.

@@ -95,7 +95,8 @@ async fn callers_show_a_certificate_where_an_authority_is_named() {
     };
     assert!(answers(connect(&gateway, identity(&callers)).await.expect("known")).await);
     for stranger in [identity(&strangers), trusting(&servers)] {
-        // TLS 1.3: the client may be done before the server refuses it, and then learns it with the first call.
+        // TLS 1.3: the client may be done before the server refuses it, and then learns it with the
+        // first call.
         if let Ok(channel) = connect(&gateway, stranger).await {
             let refused = AttachmentServiceClient::new(channel)
                 .attach_network_interface(attach("", ""))

@@ -19,10 +19,10 @@ const DIFFERS: &[(&str, &str)] = &[
     ("tokio::sync::watch", "it wakes at random: use crate::sync::watch, or Notify"),
 ];
 
-/// Where it may stand all the same.
+/// Where it is allowed.
 const ALLOWED: &[(&str, &str, &str)] = &[
     ("grpc/errors", "HashMap", "tonic-types wants one; its order shows nowhere"),
-    ("ledger/memory", "SystemTime", "where the clock begins, unless it is told"),
+    ("ledger/memory", "SystemTime", "where the clock begins, unless a start is given"),
 ];
 
 fn differs(file: &Path, source: &str) -> Vec<String> {

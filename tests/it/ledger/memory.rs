@@ -29,7 +29,7 @@ async fn a_request_id_is_remembered_for_a_day() {
     assert_eq!(memory.read(&instance(1), Some(&key)).await.unwrap().request, Some(entry(1)));
     tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(memory.read(&instance(1), Some(&key)).await.unwrap().request, None);
-    assert_eq!(memory.read(&instance(1), None).await.unwrap().record, record(1), "for ever");
+    assert_eq!(memory.read(&instance(1), None).await.unwrap().record, record(1), "without end");
 }
 
 #[tokio::test(start_paused = true)]

@@ -127,7 +127,8 @@ pub(super) async fn plain(address: SocketAddr, method: &str, path: &str, body: &
     exchange(address, &request).await.unwrap()
 }
 
-/// Sends, and reads to the end of the connection. An answer shorter than it says is an `UnexpectedEof`.
+/// Sends, and reads to the end of the connection. An answer shorter than it says is an
+/// `UnexpectedEof`.
 pub(super) async fn exchange(address: SocketAddr, request: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(request.as_bytes()).await?;

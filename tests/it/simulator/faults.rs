@@ -62,7 +62,7 @@ async fn a_wrong_answer(
     assert_eq!(
         caller.attach("i-stopped-1", "eni-0002").await.unwrap().code().1,
         "ok",
-        "it strikes once"
+        "it applies once"
     );
 }
 

@@ -81,7 +81,7 @@ async fn who_cannot_be_verified_is_refused() {
         refused(400, "SignatureDoesNotMatch")
     );
     assert_eq!(
-        code(Caller { key: "nobody", ..caller.clone() }).await,
+        code(Caller { key: "unknown", ..caller.clone() }).await,
         refused(404, "InvalidAccessKeyId.NotFound")
     );
     assert_eq!(
@@ -119,7 +119,7 @@ async fn ens_may_have_another_clock() {
 }
 
 #[tokio::test]
-async fn the_account_is_throttled_and_told_when_to_come_back() {
+async fn the_account_is_throttled_and_receives_when_to_retry() {
     // One in a hundred seconds: the second call is soon enough.
     let ActionRate(action, rate) = "AttachNetworkInterface=0.01".parse().unwrap();
     let simulator =

@@ -41,7 +41,7 @@ impl Collector {
     }
 
     pub(crate) fn resources(&self) -> Vec<ResourceSpans> {
-        self.received.0.lock().expect("nobody panicked with it").clone()
+        self.received.0.lock().expect("no holder panicked").clone()
     }
 
     pub(crate) fn spans(&self) -> Vec<Span> {
@@ -75,7 +75,7 @@ impl TraceService for Received {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        self.0.lock().expect("nobody panicked with it").extend(request.into_inner().resource_spans);
+        self.0.lock().expect("no holder panicked").extend(request.into_inner().resource_spans);
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }

@@ -27,7 +27,8 @@ use super::timerless::{self, Timerless};
 /// A client without a timer, so that the answer to a deadline is always the gateway's.
 pub(crate) type Client = AttachmentServiceClient<Timerless>;
 
-/// Time limit for a process to start, or for a condition to become true. Far more than a busy machine needs.
+/// Time limit for a process to start, or for a condition to become true. Far more than a busy
+/// machine needs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Short, consistent bounds: a hold-down takes 9 s.

@@ -77,9 +77,9 @@ impl Link {
     /// Changes its mode at a request with this text, and signals it. A deaf link passes the request
     /// on and holds back the answer; a cut one does not.
     pub(crate) fn arm(&self, text: &str, mode: Mode) -> oneshot::Receiver<()> {
-        let (tell, told) = oneshot::channel();
-        *self.armed.lock().unwrap() = Some((text.to_owned(), mode, tell));
-        told
+        let (done, is_done) = oneshot::channel();
+        *self.armed.lock().unwrap() = Some((text.to_owned(), mode, done));
+        is_done
     }
 }
 

@@ -27,7 +27,7 @@ async fn start() -> Running {
     let asked = readiness.clone();
     let metrics = Metrics::new("1.2.3", "abc").expect("metrics can be set up");
     let admin =
-        Admin::new(metrics, move || asked.lock().expect("nobody panicked with it").report());
+        Admin::new(metrics, move || asked.lock().expect("no holder panicked").report());
     let stop = CancellationToken::new();
     #[expect(clippy::disallowed_methods, reason = "aborted when the test ends")]
     let server = tokio::spawn(admin.serve(listener, stop.clone().cancelled_owned()));
@@ -57,11 +57,11 @@ async fn readiness_follows_its_parts_and_names_what_fails() {
     assert_eq!(body["failing"][2]["part"], "ledger");
 
     let ledger = Health { up: true, reached: true, ..Health::default() };
-    *running.readiness.lock().expect("nobody panicked with it") =
+    *running.readiness.lock().expect("no holder panicked") =
         Readiness { configured: true, bound: true, ledger, ..Readiness::default() };
     assert_eq!(get(running.address, "/readyz").await.0, 200);
 
-    running.readiness.lock().expect("nobody panicked with it").ledger.up = false;
+    running.readiness.lock().expect("no holder panicked").ledger.up = false;
     let (status, body) = get(running.address, "/readyz").await;
     let body: serde_json::Value = serde_json::from_str(&body).expect("it is JSON");
     assert_eq!((status, body["degraded"][0]["part"].as_str()), (200, Some("ledger")));

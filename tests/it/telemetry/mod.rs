@@ -21,7 +21,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     fn text(&self) -> String {
-        let bytes = self.0.lock().expect("nobody panicked with it").clone();
+        let bytes = self.0.lock().expect("no holder panicked").clone();
         String::from_utf8(bytes).expect("logs are text")
     }
 
@@ -35,7 +35,7 @@ impl Log {
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("nobody panicked with it").write(bytes)
+        self.0.lock().expect("no holder panicked").write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -34,7 +34,7 @@ async fn get_shows_what_others_attached_and_keeps_it() {
         "it was written before it was shown"
     );
     replica.hub.get(&instance("i-1"), &eni("eni-9"), soon()).await.unwrap();
-    assert_eq!(replica.describes(), 1, "what the store knows, nobody asks for");
+    assert_eq!(replica.describes(), 1, "what the store has is not described");
     let elsewhere = replica.hub.get(&instance("i-1"), &eni("eni-8"), soon()).await;
     assert_eq!(elsewhere.unwrap_err().reason, Reason::AttachmentNotFound);
 }
@@ -71,7 +71,7 @@ async fn list_and_a_watch_of_the_instance_ask_once_a_minute() {
     assert_eq!(
         at_once(&mut messages).await.eni.as_str(),
         "eni-4",
-        "whoever asked, everybody hears of it"
+        "every watcher receives it"
     );
 }
 
@@ -86,7 +86,7 @@ async fn many_who_ask_at_once_share_one_question() {
     assert_eq!(got.iter().filter(|got| got.is_ok()).count(), 1);
     assert_eq!(replica.describes(), 1);
     replica.refused(scope("eni-1")).await;
-    assert_eq!(replica.describes(), 2, "one who comes later asks anew");
+    assert_eq!(replica.describes(), 2, "a later call describes again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,7 +121,7 @@ async fn without_an_answer_of_ens_the_unknown_stays_unknown_and_the_known_is_sho
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_ens_that_hangs_holds_up_nobody_who_has_an_answer() {
+async fn an_ens_that_hangs_holds_up_no_call_that_has_an_answer() {
     let replica = Replica::new();
     replica.begin("eni-1").await;
     pass(Duration::from_secs(61)).await;

@@ -11,7 +11,7 @@ use super::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn what_has_ended_is_told_once_and_the_stream_with_it() {
+async fn what_has_ended_is_sent_once_and_ends_the_stream() {
     let replica = Replica::new();
     replica.attach("eni-1").await;
     for scope in [scope("eni-1"), whole()] {
@@ -39,7 +39,7 @@ async fn a_detach_under_way_is_no_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_follower_goes_on_through_every_end() {
+async fn a_follower_continues_through_every_end() {
     let replica = Replica::new();
     let mut messages = replica.watch(following(scope("eni-1"))).await;
     heartbeat(&mut messages).await;
@@ -55,7 +55,7 @@ async fn a_follower_goes_on_through_every_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_knows_is_not_found_unless_it_is_waited_for() {
+async fn what_is_unknown_is_not_found_unless_it_is_waited_for() {
     let replica = Replica::new();
     let failure = replica.refused(scope("eni-1")).await;
     assert_eq!((failure.reason, failure.code), (Reason::AttachmentNotFound, Code::NotFound));

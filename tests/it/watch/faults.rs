@@ -56,7 +56,7 @@ async fn a_ledger_that_is_slow_to_come_back_is_asked_less_and_less() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_loss_ends_the_streams_and_whoever_comes_back_is_told_what_there_is() {
+async fn a_loss_ends_the_streams_and_a_resume_receives_what_there_is() {
     let replica = Replica::new();
     let begun = replica.begin("eni-1").await;
     replica.accept(&begun).await;

@@ -25,7 +25,7 @@ fn reread(replica: &Replica) -> Vec<usize> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_follower_learns_of_a_detach_that_nobody_asked_about() {
+async fn a_follower_learns_of_a_detach_outside_the_gateway() {
     let replica = Replica::new();
     let mut messages = replica.watch(following(scope("eni-1"))).await;
     replica.attach("eni-1").await;
@@ -99,7 +99,7 @@ async fn what_is_followed_is_asked_for_in_batches_over_all_instances() {
         let observe =
             Command::Observe { sent_at: replica.store.now(&instance("i-1")), rows, then: None };
         replica.ledger.execute(&instance(name), &observe).await.unwrap();
-        // Those that follow in time fall due together all the same.
+        // Those that follow in time still fall due together.
         pass(Duration::from_secs(4)).await;
     }
     let mut streams = Vec::new();
@@ -115,7 +115,7 @@ async fn what_is_followed_is_asked_for_in_batches_over_all_instances() {
     }
     pass(Duration::from_secs(70)).await;
     assert_eq!(reread(&replica), [41], "one describe; of i-3 only what is followed");
-    assert_eq!(replica.describes(), 0, "nobody follows an instance as a whole");
+    assert_eq!(replica.describes(), 0, "no stream follows the whole instance");
     pass(MINUTE * 9).await;
     let asked = reread(&replica);
     assert!((9..=11).contains(&asked.len()), "{asked:?}");

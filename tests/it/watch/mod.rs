@@ -47,12 +47,12 @@ fn eni(name: &str) -> InterfaceId {
     name.parse().unwrap()
 }
 
-/// One ENI of `i-1`, all of it to be told once.
+/// One ENI of `i-1`, to be sent once as a whole.
 fn scope(name: &str) -> Scope {
     Scope { eni: Some(eni(name)), ..whole() }
 }
 
-/// All of `i-1`, to be told once.
+/// All of `i-1`, to be sent once.
 fn whole() -> Scope {
     Scope { instance: instance("i-1"), eni: None, after: Revision(0), follow: false, until: None }
 }
@@ -129,7 +129,7 @@ impl Replica {
         reply
     }
 
-    /// Has the ledger show the whole instance as known: nobody need ask ENS.
+    /// Has the ledger show the whole instance as known, so that no call describes it.
     async fn observe(&self) {
         let sent_at = self.store.now(&instance("i-1"));
         self.execute(Command::Observe { sent_at, rows: Vec::new(), then: None }).await;

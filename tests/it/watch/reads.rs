@@ -148,7 +148,7 @@ async fn a_ledger_that_lost_writes_does_not_claim_what_it_observed_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_follower_is_told_that_something_may_be_missing_and_when_it_no_longer_is() {
+async fn a_follower_receives_that_something_may_be_missing_and_when_it_no_longer_is() {
     let replica = Replica::new();
     replica.ens.show(&instance("i-1"), &eni("eni-1"), "InUse");
     replica.ens.fail(Some(DescribeError::Unavailable("it is down".to_owned())));
@@ -217,7 +217,7 @@ async fn what_a_follower_sees_does_not_grow_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_follower_of_what_can_no_longer_be_asked_is_told_within_a_minute() {
+async fn a_follower_of_what_can_no_longer_be_asked_ends_within_a_minute() {
     let replica = Replica::new();
     replica.attach("eni-1").await;
     let mut messages = replica.watch(following(whole())).await;
@@ -315,7 +315,7 @@ async fn reads_do_not_queue_for_a_budget_that_others_take() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_counter_that_cannot_be_reached_is_told_so() {
+async fn a_counter_that_cannot_be_reached_is_reported() {
     let down = RateLimiter::new(Arc::new(|_| {
         async {
             Err(Outage { why: "the store cannot be reached".to_owned(), down_for: Duration::ZERO })

@@ -56,7 +56,7 @@ async fn a_stream_that_is_resumed_sends_only_what_is_newer() {
     assert_eq!(
         end(&mut messages).await,
         (Vec::new(), None),
-        "the end was seen, and is not told twice"
+        "the end was sent, and is not sent twice"
     );
 }
 
@@ -125,7 +125,7 @@ async fn a_slow_reader_misses_states_between_and_never_the_last() {
     let last = at_once(&mut messages).await;
     assert_eq!(last.state, State::Attached);
     let history = [State::Pending, State::Verifying, State::Attaching, State::Attached];
-    assert_eq!(states(&last), history, "the history is whole all the same");
+    assert_eq!(states(&last), history, "the history is still whole");
     assert_eq!(end(&mut messages).await, (Vec::new(), None));
 }
 
@@ -164,7 +164,7 @@ async fn a_stream_for_one_eni_says_nothing_of_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_told_with_its_reason() {
+async fn a_failure_is_sent_with_its_reason() {
     let replica = Replica::new();
     let begun = replica.begin("eni-1").await;
     let mut messages = replica.watch(scope("eni-1")).await;

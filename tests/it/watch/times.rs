@@ -27,7 +27,7 @@ async fn each_stream_has_its_heartbeat_after_its_own_last_message() {
         }
         beats
     });
-    // Beside it, one that hears of something every ten seconds.
+    // Beside it, one that receives a change every ten seconds.
     let mut busy = replica.watch(following(scope("eni-2"))).await;
     heartbeat(&mut busy).await;
     replica.begin("eni-2").await;
@@ -37,11 +37,11 @@ async fn each_stream_has_its_heartbeat_after_its_own_last_message() {
         replica.settle("eni-2", here(ObservedStatus::Other, text)).await;
         assert_eq!(at_once(&mut busy).await.ens_status, text, "no heartbeat between");
     }
-    let told = Instant::now();
+    let changed_at = Instant::now();
     let beat = busy.next().await.unwrap().unwrap();
     let revision = replica.revision().await;
     assert_eq!(
-        (beat, told.elapsed()),
+        (beat, changed_at.elapsed()),
         (
             Event::Heartbeat { revision, interval: HEARTBEAT, coverage: Coverage::default() },
             HEARTBEAT

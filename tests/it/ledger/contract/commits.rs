@@ -120,7 +120,7 @@ pub(crate) async fn a_commit_turned_back_changes_nothing(
     assert_eq!(one.due(10).await.unwrap(), []);
     assert_eq!(one.due_reconciliations(10).await.unwrap(), []);
     let heard = tokio::time::timeout(Duration::from_millis(100), hint.changed()).await;
-    assert!(heard.is_err(), "told of what did not happen");
+    assert!(heard.is_err(), "a notification without a commit");
     assert_eq!(one.read(&id, Some(&key)).await.unwrap().record, record(1));
 }
 

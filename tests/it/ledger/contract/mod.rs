@@ -64,7 +64,8 @@ macro_rules! cases {
 }
 pub(crate) use cases;
 
-/// Each case as a test, over two ledgers that share their records; `$ledgers` is evaluated for each.
+/// Each case as a test, over two ledgers that share their records; `$ledgers` is evaluated for
+/// each.
 macro_rules! contract {
     ($ledgers:expr) => {
         $crate::ledger::contract::cases! { contract! ($ledgers) }
@@ -81,7 +82,8 @@ macro_rules! contract {
 }
 pub(crate) use contract;
 
-/// All cases one after another, where the servers take long to start: `$ledgers` is called for each, with a prefix of its own.
+/// All cases one after another, where the servers take long to start: `$ledgers` is called for
+/// each, with a prefix of its own.
 macro_rules! contract_at_once {
     ($ledgers:expr) => {
         $crate::ledger::contract::cases! { contract_at_once! ($ledgers) }
@@ -159,7 +161,8 @@ pub(crate) fn proposal(
     }
 }
 
-/// Reads, writes `record` with `effects`, and says under which version. Nobody else may write meanwhile.
+/// Reads, writes `record` with `effects`, and returns the version. No other call may write
+/// meanwhile.
 pub(crate) async fn put(
     ledger: &impl LedgerStore,
     instance: &InstanceId,
@@ -170,8 +173,8 @@ pub(crate) async fn put(
     commit(ledger, &proposal(instance, &from, record, effects)).await.0
 }
 
-/// Commits what nothing stands against; under which version, and when. On a busy machine a commit may come too late for the time that it
-/// was computed for, and is made again.
+/// Commits what nothing stands against; under which version, and when. On a busy machine a commit
+/// may come too late for the time that it was computed for, and is made again.
 pub(crate) async fn commit(ledger: &impl LedgerStore, proposal: &Proposal) -> (u64, Timestamp) {
     let mut proposal = proposal.clone();
     loop {

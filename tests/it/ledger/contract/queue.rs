@@ -165,7 +165,8 @@ pub(crate) async fn a_comparison_is_claimed_once_comes_back_and_can_be_put_off(
     assert_eq!(claim(one, 9, LONG).await, [], "another queue");
 }
 
-/// The record, or the attempt in it, was lost: the replica that claims it finds nothing, and it is not claimed again.
+/// The record, or the attempt in it, was lost: the replica that claims it finds nothing, and it is
+/// not claimed again.
 pub(crate) async fn what_is_due_without_a_record_is_claimed_and_no_more(
     one: &(impl LedgerStore + Clone),
     other: &(impl LedgerStore + Clone),

@@ -22,13 +22,13 @@ pub(crate) async fn a_request_entry_is_kept_beside_the_record(
     let mine = proposal(&id, &from, record(1), effects);
     commit(one, &mine).await;
     assert_eq!(other.read(&id, Some(&key)).await.unwrap().request, Some(entry(1)));
-    assert_eq!(other.read(&id, None).await.unwrap().request, None, "nobody asked for it");
+    assert_eq!(other.read(&id, None).await.unwrap().request, None, "it was not asked for");
 
     // Another call with the same id decides by the entry that it meets.
     let mut same = proposal(&id, &from, record(2), Effects::default());
     same.request = Some(key.clone());
     assert_eq!(conflict(other.commit(&same).await.unwrap()).request, Some(entry(1)));
-    assert_eq!(conflict(other.commit(&mine).await.unwrap()).request, None, "nobody asked for it");
+    assert_eq!(conflict(other.commit(&mine).await.unwrap()).request, None, "it was not asked for");
 
     // Its answer is written later, by a commit that decides by another one.
     let from = one.read(&id, None).await.unwrap();
@@ -82,7 +82,8 @@ pub(crate) async fn what_is_forgotten_is_gone_in_the_same_commit(
     }
 }
 
-/// An attach of what is attached already, or under way: however many ids it comes with, the record stays as it is.
+/// An attach of what is attached already, or under way: however many ids it comes with, the record
+/// stays as it is.
 pub(crate) async fn calls_that_send_nothing_leave_nothing_behind(
     one: &(impl LedgerStore + Clone),
     other: &(impl LedgerStore + Clone),

@@ -24,7 +24,7 @@ async fn granted_at_once(ledger: &impl LedgerStore, class: RateClass) -> usize {
     taken.into_iter().filter(|granted| *granted).count()
 }
 
-/// Takes all there is, and waits as told, until the time is over.
+/// Takes all there is, and waits as answered, until the time is over.
 async fn count(ledger: &impl LedgerStore, class: RateClass, until: Instant) -> u32 {
     let mut count = 0;
     while Instant::now() < until {
@@ -56,8 +56,9 @@ async fn use_up(ledger: &impl LedgerStore, class: RateClass) -> Instant {
     }
 }
 
-/// From many askers on two replicas, measured after the burst is used up. How close it comes to its rate on a quiet machine, virtual time
-/// shows (`ledger::tokens`): a busy one loses what it is too late for.
+/// From many askers on two replicas, measured after the burst is used up. How close it comes to its
+/// rate on a quiet machine, virtual time shows (`ledger::tokens`): a busy one loses what it is too
+/// late for.
 pub(crate) async fn the_rate_is_one_for_all(one: &impl LedgerStore, other: &impl LedgerStore) {
     let empty = use_up(one, RateClass::Attach).await;
     let until = Instant::now() + Duration::from_secs(2);

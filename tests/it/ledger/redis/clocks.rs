@@ -8,7 +8,8 @@ use super::{HOLD_DOWN, connected, instance, put, record, settings, until};
 use crate::ledger::contract::{conflict, proposal};
 use crate::support::redis::Server;
 
-/// Every replica sees the step, and what was read before it is of another epoch. Nothing was lost, so nothing is held.
+/// Every replica sees the step, and what was read before it is of another epoch. Nothing was lost,
+/// so nothing is held.
 #[tokio::test]
 async fn a_step_of_the_clock_changes_every_epoch_and_holds_nothing() {
     let server = Server::with_clock().await;
@@ -67,7 +68,7 @@ async fn what_was_due_by_another_clock_is_due_now() {
 
 /// A hold-down that is under way ends neither sooner nor an hour later.
 #[tokio::test]
-async fn a_hold_down_goes_on_over_a_step_of_the_clock() {
+async fn a_hold_down_continues_over_a_step_of_the_clock() {
     for ahead in [-3600, 3600] {
         let server = Server::with_clock().await;
         let mut old = settings(&server);

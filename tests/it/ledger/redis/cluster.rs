@@ -19,7 +19,7 @@ async fn record_key(cluster: &Cluster, number: usize) -> String {
             return key;
         }
     }
-    panic!("nobody has it");
+    panic!("no server has it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,7 +72,7 @@ async fn slots_that_move_take_their_records_along() {
         }
     }
     let reading = async {
-        // Whoever calls meanwhile is served, or told that nothing was done; nobody is told something wrong.
+        // A call meanwhile succeeds, or reports that nothing was done. No report is wrong.
         let (mut served, mut refused) = (0, 0);
         let deadline = Instant::now() + Duration::from_secs(4);
         while Instant::now() < deadline {
@@ -136,9 +136,9 @@ async fn a_new_ledger_is_said_to_be_new_on_every_node() {
 }
 
 #[tokio::test]
-async fn a_cluster_of_which_nobody_answers_and_one_that_is_none() {
-    let nobody = eni_gateway::ledger::redis::ServerAddr::Tcp("127.0.0.1".to_owned(), free_port());
-    let (_guard, ledger) = start(settings_of(Servers::Cluster(vec![nobody])));
+async fn a_cluster_without_an_answer_and_one_that_is_none() {
+    let unused = eni_gateway::ledger::redis::ServerAddr::Tcp("127.0.0.1".to_owned(), free_port());
+    let (_guard, ledger) = start(settings_of(Servers::Cluster(vec![unused])));
     until("said", async || {
         let why = ledger.read(&instance(1), None).await.unwrap_err().outage().why.clone();
         why.to_lowercase().contains("refused")

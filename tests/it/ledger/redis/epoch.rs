@@ -30,7 +30,7 @@ async fn a_fresh_ledger_is_open_at_once() {
 }
 
 #[tokio::test]
-async fn an_empty_ledger_that_nobody_called_new_recovers() {
+async fn an_empty_ledger_that_is_not_declared_new_recovers() {
     let server = Server::start().await;
     let mut old = settings(&server);
     old.fresh = false;
@@ -104,7 +104,7 @@ async fn a_restart_closes_every_partition_even_with_all_its_data() {
     stale.now = found.now;
     assert_eq!(conflict(one.commit(&stale).await.unwrap()).partition, found.partition);
 
-    // Another restart within the hold-down: it begins anew.
+    // Another restart within the hold-down: it begins again.
     server.restart().await;
     until("seen again", async || {
         one.read(&instance(1), None)
@@ -115,7 +115,8 @@ async fn a_restart_closes_every_partition_even_with_all_its_data() {
     until("open", async || one.health().recovering == 0).await;
 }
 
-/// The connection stays, and so does every key: only the server's own id shows it, and only the commit itself can look in time.
+/// The connection stays, and so does every key: only the server's own id shows it, and only the
+/// commit itself can look in time.
 #[tokio::test]
 async fn a_commit_under_another_replication_id_is_turned_back() {
     let server = Server::start_with(&["--enable-debug-command", "local"]).await;

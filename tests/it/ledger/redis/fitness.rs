@@ -30,7 +30,7 @@ async fn a_server_that_evicts_is_unfit() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_ask_for_info_is_told_so() {
+async fn a_user_who_may_not_ask_for_info_is_reported() {
     let server = Server::start().await;
     server
         .ask::<()>(&["ACL", "SETUSER", "gateway", "on", ">s3cret", "~*", "&*", "+@all", "-info"])
@@ -53,7 +53,7 @@ async fn a_user_who_may_not_ask_for_info_is_told_so() {
 
 /// Without it a commit would write the record, and fail before its place in the queue.
 #[tokio::test]
-async fn a_user_who_lacks_any_right_of_the_scripts_is_told_so() {
+async fn a_user_who_lacks_any_right_of_the_scripts_is_reported() {
     let server = Server::start().await;
     let mut as_user = settings(&server);
     as_user.login =
@@ -101,7 +101,8 @@ async fn a_server_without_sharded_channels_tells_by_plain_ones() {
     tokio::time::timeout(std::time::Duration::from_secs(60), hint.changed()).await.expect("heard");
 }
 
-/// A cluster runs a script only if all its keys are in one slot, and named; one node that holds every slot tells.
+/// A cluster runs a script only if all its keys are in one slot, and named; one node that holds
+/// every slot tells.
 #[tokio::test]
 async fn every_script_keeps_to_one_slot() {
     let port = free_port().to_string();

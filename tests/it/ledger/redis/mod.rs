@@ -135,7 +135,8 @@ async fn a_cold_script_cache_is_no_error() {
     .unwrap();
 }
 
-/// How many commits a second go through here: `cargo nextest run commits_per_second --run-ignored only --no-capture`.
+/// How many commits a second go through here: `cargo nextest run commits_per_second --run-ignored
+/// only --no-capture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn commits_per_second() {

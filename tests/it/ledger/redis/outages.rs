@@ -72,7 +72,8 @@ async fn a_redis_that_falls_silent_holds_no_call_and_is_found_again() {
     put(&ledger, &instance(1), record(1), Effects::default()).await;
 }
 
-/// What "timed out" is done later, when the server wakes up: too late by the clock that the commit itself names.
+/// What "timed out" is done later, when the server wakes up: too late by the clock that the commit
+/// itself names.
 #[tokio::test]
 async fn a_commit_that_waited_in_a_stalled_server_is_not_applied_late() {
     let server = Server::start().await;
@@ -138,11 +139,11 @@ async fn a_server_that_waits_for_its_replicas_is_away_and_not_unfit() {
     let server = Server::start().await;
     let (_guard, ledger) = connected(settings(&server)).await;
     server.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
-    // Another replication id: its epochs have to be written anew.
+    // Another replication id: its epochs must be written again.
     server.ask::<()>(&["REPLICAOF", "127.0.0.1", "1"]).await;
     server.ask::<()>(&["REPLICAOF", "NO", "ONE"]).await;
     server.ask::<()>(&["CLIENT", "KILL", "TYPE", "normal"]).await;
-    until("its refusal is told", async || {
+    until("its refusal is reported", async || {
         let health = ledger.health();
         !health.up && health.down.iter().any(|why| why.contains("NOREPLICAS"))
     })
@@ -155,7 +156,8 @@ async fn a_server_that_waits_for_its_replicas_is_away_and_not_unfit() {
         .await;
 }
 
-/// To find an epoch stale, to see why, and to renew it are several trips: more than one call has time for here.
+/// To find an epoch stale, to see why, and to renew it are several trips: more than one call has
+/// time for here.
 #[tokio::test]
 async fn a_stale_epoch_is_renewed_over_a_slow_link() {
     for sync_replicas in [0, 1] {

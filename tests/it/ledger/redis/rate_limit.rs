@@ -47,7 +47,7 @@ fn orders() -> impl Strategy<Value = Vec<(u64, RateLimitRequest)>> {
 /// Rates at which tokens are taken one by one, and in chunks.
 const RATES: [(f64, f64); 2] = [(5.0, 20.0), (500.0, 1000.0)];
 
-/// What the script is told for an order, at the first rates or the second.
+/// The script's arguments for an order, at the first rates or the second.
 fn arguments(order: RateLimitRequest, fast: bool) -> Vec<String> {
     let family = |class| {
         if class == RateClass::Attach { "attach" } else { "describe" }

@@ -58,7 +58,7 @@ async fn a_primary_that_restarts_with_what_it_had_saved_is_no_failover() {
         ledger.health().recovering > 0
     })
     .await;
-    assert_eq!(watched.which().await, which, "nobody else took its place");
+    assert_eq!(watched.which().await, which, "no other replica took its place");
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn without_it_everything_is_confirmed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_share_one_wait_and_nobody_is_told_before_the_replicas_have_it() {
+async fn many_share_one_wait_and_none_is_answered_before_the_replicas_have_it() {
     let watched = Watched::start().await;
     let (_guard, ledger) = connected(synced(watched.places(), 2)).await;
     put(&ledger, &instance(1), record(1), Effects::default()).await;
@@ -126,7 +126,7 @@ async fn a_failover_needs_no_hold_down_and_loses_nothing_that_was_confirmed() {
     })
     .await;
 
-    // Lost data is lost, whoever was waited for.
+    // Lost data is lost, with replicas waited for, too.
     watched.primary().await.ask::<()>(&["FLUSHALL"]).await;
     until("closed", async || {
         let _ = ledger.read(&instance(1), None).await;
@@ -147,7 +147,8 @@ async fn replicas_that_are_not_there_and_ones_that_are_not_waited_for_are_said()
     }
 }
 
-/// What a replica that does not wait has written may be lost: a failover needs its hold-down while there is one.
+/// What a replica that does not wait has written may be lost: a failover needs its hold-down while
+/// there is one.
 #[tokio::test]
 async fn while_one_replica_does_not_wait_a_failover_needs_its_hold_down() {
     let server = Server::start().await;

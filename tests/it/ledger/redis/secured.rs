@@ -227,7 +227,7 @@ async fn a_user_who_lacks_one_of_the_documented_rights_is_not_used(
     assert_eq!(rights.len(), all - 1, "{command} is documented");
     let (_server, settings) = with_user(&rights).await;
     let (_guard, ledger) = start(settings);
-    until("told so", async || {
+    until("it is reported", async || {
         let named = command.split('|').next().unwrap().to_uppercase();
         let health = ledger.health();
         health.misconfigured.iter().any(|why| why.to_uppercase().contains(&named))

@@ -50,7 +50,8 @@ async fn a_primary_that_sentinels_no_longer_name_is_left() {
     let watched = Watched::start().await;
     let (_guard, ledger) = connected(settings_of(watched.places())).await;
     let before = watched.which().await;
-    // It stands still, is taken for dead, and comes back as what it was; it is told of its successor only after a while.
+    // It pauses, counts as dead, and returns as a primary. It learns of its successor only after a
+    // while.
     watched.servers[before].freeze();
     watched.until_another_than(before).await;
     watched.servers[before].thaw();
@@ -67,20 +68,20 @@ async fn a_primary_that_sentinels_no_longer_name_is_left() {
 }
 
 #[tokio::test]
-async fn who_names_no_primary_is_told_of() {
+async fn a_sentinel_without_a_primary_is_reported() {
     let lone = Server::start().await;
-    let nobody = crate::support::redis::free_port();
+    let unused = crate::support::redis::free_port();
     let settings = settings_of(Servers::Sentinels {
         sentinels: vec![
             lone.place(),
-            eni_gateway::ledger::redis::ServerAddr::Tcp("127.0.0.1".to_owned(), nobody),
+            eni_gateway::ledger::redis::ServerAddr::Tcp("127.0.0.1".to_owned(), unused),
         ],
         master: "ledger".to_owned(),
     });
     let (_guard, ledger) = start(settings);
     until("said", async || {
         let why = ledger.read(&instance(1), None).await.unwrap_err().outage().why.clone();
-        why.contains("no sentinel names the primary") && why.contains(&nobody.to_string())
+        why.contains("no sentinel names the primary") && why.contains(&unused.to_string())
     })
     .await;
 }

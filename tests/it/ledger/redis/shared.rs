@@ -55,7 +55,8 @@ async fn while_replicas_differ_the_safer_of_each_setting_is_in_force() {
     .await;
 }
 
-/// With the settings that are in force, though the replica that finds the loss has a shorter hold-down itself.
+/// With the settings that are in force, though the replica that finds the loss has a shorter
+/// hold-down itself.
 #[tokio::test]
 async fn the_hold_down_after_a_loss_is_that_of_the_longest_bounds() {
     let mut server = Server::start().await;

@@ -19,7 +19,7 @@ async fn the_contract_holds() {
 }
 
 #[tokio::test]
-async fn it_is_fit_and_told_by_its_own_name() {
+async fn it_is_fit_and_shown_by_its_own_name() {
     let valkey = Server::valkey().await;
     let found = inspect(settings(&valkey)).await.unwrap();
     assert!(found.server.starts_with("valkey 9"), "{found:?}");
