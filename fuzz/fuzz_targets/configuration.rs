@@ -81,7 +81,8 @@ fn read(file: &str, environment: Vec<(String, String)>) {
 
     // A masked password is refused.
     let unmasked = shown.replace(":***@", &format!(":{SECRET}@"));
-    let again = read_file(&unmasked, Vec::new()).unwrap_or_else(|faults| panic!("{shown}\n{faults}"));
+    let again =
+        read_file(&unmasked, Vec::new()).unwrap_or_else(|faults| panic!("{shown}\n{faults}"));
     let (again, values) = (dump::dump(&again, &Faults::default()), values(&shown));
     assert_eq!(self::values(&again), values);
 }

@@ -131,7 +131,9 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         let Some(permit) = permit else {
             return self.await_describe_permit(reserving, 1).await;
         };
-        self.set_pending_error(failures::not_sent("the describe of the instance got no answer in time"));
+        self.set_pending_error(failures::not_sent(
+            "the describe of the instance got no answer in time",
+        ));
         let backends = self.backends().clone();
         match backends.observe_instance(&self.request.instance, permit.spend()).await {
             Ok(seen) => {

@@ -20,8 +20,8 @@ pub(crate) struct EnsTruth(Mutex<BTreeMap<String, Stand>>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stand {
     instance: String,
-    /// How many attaches of the ENI took effect by then: one more is another stand, even if no observation
-    /// fell between the two.
+    /// How many attaches of the ENI took effect by then: one more is another stand, even if no
+    /// observation fell between the two.
     applied: u64,
     since: Instant,
 }

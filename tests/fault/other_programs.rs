@@ -66,7 +66,8 @@ pub(crate) async fn read(environment: Arc<Environment>, mut random: StdRng) {
             }
         };
         let read = timeout(DEADLINE + ALLOWANCE, reading).await.unwrap_or(Read::NoAnswer);
-        // An observation before this one may be as old as it is for a process that does not get to run.
+        // An observation before this one may be as old as it is for a process that does not get to
+        // run.
         environment.observe();
         let what = format!(
             "{} of {instance} {interface} over gateway {number}, from {asked:.1?} to {:.1?}",

@@ -69,8 +69,8 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// One caller and a limit of one, one describe at a time, no faults; lag 1 s, validity 1 s, lease 2
-    /// s.
+    /// One caller and a limit of one, one describe at a time, no faults; lag 1 s, validity 1 s,
+    /// lease 2 s.
     pub(crate) fn new(name: &'static str) -> Self {
         let seconds = Duration::from_secs;
         Self {

@@ -1,18 +1,26 @@
--- Compares and sets one record, without any rule. On a mismatch nothing changes, and the reply has what is stored.
+-- Compares and sets one record, without any rule. On a mismatch nothing changes, and the reply has
+-- what is stored.
 --
--- KEYS: epoch [, record, due queue, channel, reconciliations [, request entry to read { , request entry to write }*]]
--- ARGV: 'read', version, epoch: of the record that the reader has, and that is not sent again if it is still the stored one
---    or 'primary_seen' (then the second key is primary_seen_at): records that this server is used now, if the epoch is its own
---    or 'epoch', epoch that was seen ('' if none), replication id that was seen, hold-down in us, settings
---    or 'register' (then the second key is the members): settings of a replica that is alive, us after which one counts as gone
---    or 'repair' (then the second and third key are the due queue and the reconciliations): the farthest from now that each may be due, in us
---    or 'commit', version, epoch, now in us, record, life in ms ('' without limit), command of the notification ('SPUBLISH', 'PUBLISH' or ''),
---       instance, its next reconciliation in us ('' as it is, '-' none), number of request entries, { request entry ('' for none any more) }*,
+-- KEYS: epoch [, record, due queue, channel, reconciliations
+--       [, request entry to read { , request entry to write }*]]
+-- ARGV: 'read', version and epoch of the record that the reader has. It is not sent again if it is
+--       still the stored one
+--    or 'primary_seen': records that this server is used now, if the epoch is its own. The second
+--       key is primary_seen_at
+--    or 'epoch', epoch that was seen ('' if none), replication id that was seen, hold-down in us,
+--       settings
+--    or 'register', settings of a replica that is alive, us after which one counts as gone. The
+--       second key is the members
+--    or 'repair', the farthest from now that a member of each queue may be due, in us. The second
+--       and third key are the due queue and the reconciliations
+--    or 'commit', version, epoch, now in us, record, life in ms ('' without limit), command of the
+--       notification ('SPUBLISH', 'PUBLISH' or ''), instance, its next reconciliation in us ('' as
+--       it is, '-' none), number of request entries, { request entry ('' for none any more) }*,
 --       { due member, due in us ('' for no more) }*
 -- Returns: { 'committed', time in us, version }
 --    or    { 'found', time in us, epoch, replication id [, version, record, request entry] }
 --    or    { 'unchanged', time in us, epoch, replication id, version, '', request entry }
---    or    { 'registered', time in us, epoch, replication id, { settings of a replica that is alive }* }
+--    or    { 'registered', time in us, epoch, replication id, { settings of each replica alive }* }
 
 -- Numbers above 1e14 would print as 1.7e+15.
 local function text(number) return string.format('%.0f', number) end

@@ -1,5 +1,6 @@
--- Tries every command that the other scripts use, on scratch keys that it removes or that expire soon. A script that lacks a
--- right would fail half-way, after it wrote a record and before the record's place in the queue.
+-- Tries every command that the other scripts use, on scratch keys that it removes or that expire
+-- soon. A script that lacks a right would fail half-way, after it wrote a record and before the
+-- record's place in the queue.
 --
 -- KEYS: a string, a sorted set, a hash
 -- Returns: the commands that this user may not run

@@ -4,9 +4,10 @@
 -- ARGV: 'trip', family, pause in us
 --    or 'close', family
 --    or 'give' or 'give-probe', family, { lane, interval in us, burst in us }*
---    or 'take', family, probe permit in us, probe retry in us, most, whether in order, us waited, us left to wait or -1,
---       { lane, interval in us, burst in us }*, the bucket's own lane first
--- Returns: us to wait; 0: granted; -1: granted as the probe of an open breaker; -1 - n: granted, and n more
+--    or 'take', family, probe permit in us, probe retry in us, most, whether in order, us waited,
+--       us left to wait or -1, { lane, interval in us, burst in us }*, the bucket's own lane first
+-- Returns: us to wait; 0: granted; -1: granted as the probe of an open breaker;
+--    -1 - n: granted, and n more
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local function read(field) return tonumber(redis.call('HGET', KEYS[1], field) or 0) end
@@ -60,7 +61,8 @@ for i = 9, #ARGV, 3 do
   wait = math.max(wait, after[i] - burst - now)
 end
 if blocked_until == 0 and ARGV[6] == '1' then
-  -- The token is kept for the caller that has waited longest: for 100 ms plus an eighth of the wait it was given, 10 s at most.
+  -- The token is kept for the caller that has waited longest: for 100 ms plus an eighth of the wait
+  -- it was given, 10 s at most.
   local first, kept, left = ARGV[9] .. ':first', ARGV[9] .. ':kept', tonumber(ARGV[8])
   local kept_until, since = read(kept), now - tonumber(ARGV[7])
   local is_kept = kept_until > now and kept_until <= now + 10000000

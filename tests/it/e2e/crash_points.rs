@@ -74,8 +74,7 @@ async fn a_replica_that_stood_still_past_its_lease_does_not_send_what_it_reserve
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_outcome_reported_unknown_and_then_no_free_slot_is_not_attached_later()
- {
+async fn an_outcome_reported_unknown_and_then_no_free_slot_is_not_attached_later() {
     let settings = [("LIMIT__ENIS_PER_INSTANCE", "1")];
     let stage = Stage::new(&["i-1"], 2).await;
     let link = Link::to(stage.redis.port()).await;

@@ -190,10 +190,9 @@ async fn in_a_cluster_the_other_primaries_go_on_meanwhile() {
         cluster.fail_over(0).await;
     })
     .await;
-    let meanwhile = ran
-        .reported
-        .iter()
-        .filter(|reported| reported.what == "OK" && reported.at > ran.began && reported.at < ran.over);
+    let meanwhile = ran.reported.iter().filter(|reported| {
+        reported.what == "OK" && reported.at > ran.began && reported.at < ran.over
+    });
     println!(
         "{} attached while one primary was away; callers heard {:?}",
         meanwhile.clone().count(),

@@ -64,7 +64,7 @@ async fn a_server_with_smaller_pages_is_read_to_the_end() {
     assert_eq!(server.count(), 2);
 }
 
-/// An attach describes under its instance's lock: it goes on with what is there, or not at all.
+/// An attach describes under its instance's lock: it continues with what is there, or ends.
 #[tokio::test]
 async fn an_attachs_describe_waits_for_no_further_permit() {
     let server = Server::start(pages_of(10, 25)).await;

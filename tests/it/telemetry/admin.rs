@@ -26,8 +26,7 @@ async fn start() -> Running {
     let readiness = Arc::new(Mutex::new(Readiness::default()));
     let asked = readiness.clone();
     let metrics = Metrics::new("1.2.3", "abc").expect("metrics can be set up");
-    let admin =
-        Admin::new(metrics, move || asked.lock().expect("no holder panicked").report());
+    let admin = Admin::new(metrics, move || asked.lock().expect("no holder panicked").report());
     let stop = CancellationToken::new();
     #[expect(clippy::disallowed_methods, reason = "aborted when the test ends")]
     let server = tokio::spawn(admin.serve(listener, stop.clone().cancelled_owned()));

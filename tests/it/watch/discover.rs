@@ -68,11 +68,7 @@ async fn list_and_a_watch_of_the_instance_ask_once_a_minute() {
         at_once(&mut later).await;
     }
     assert_eq!(replica.describes(), 2);
-    assert_eq!(
-        at_once(&mut messages).await.eni.as_str(),
-        "eni-4",
-        "every watcher receives it"
-    );
+    assert_eq!(at_once(&mut messages).await.eni.as_str(), "eni-4", "every watcher receives it");
 }
 
 #[tokio::test(start_paused = true)]
