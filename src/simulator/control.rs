@@ -158,7 +158,10 @@ struct ExternalMove {
     status: Option<EniStatus>,
 }
 
-async fn external(State(cloud): State<Cloud>, Body(wanted): Body<ExternalMove>) -> Result<(), Problem> {
+async fn external(
+    State(cloud): State<Cloud>,
+    Body(wanted): Body<ExternalMove>,
+) -> Result<(), Problem> {
     let usual = if wanted.instance.is_some() { EniStatus::InUse } else { EniStatus::Available };
     let placement = Placement { status: wanted.status.unwrap_or(usual), instance: wanted.instance };
     Ok(cloud.world(|world, now| world.force(&wanted.eni, placement, now))?)

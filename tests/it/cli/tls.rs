@@ -58,11 +58,11 @@ async fn both_sides_show_a_certificate() {
 
     let ran = get(&fake.endpoint, &["--ca", ca]).await;
     said(&ran, "it requires a client certificate", "--cert and --key");
-    let (foreign, foreign_key) = theirs.issue("caller");
-    let (foreign, foreign_key) =
-        (file("foreign.pem", &foreign), file("foreign-key.pem", &foreign_key));
+    let (other, other_key) = theirs.issue("caller");
+    let (other, other_key) =
+        (file("other.pem", &other), file("other-key.pem", &other_key));
     let ran =
-        get(&fake.endpoint, &["--ca", ca, "--cert", text(&foreign), "--key", text(&foreign_key)])
+        get(&fake.endpoint, &["--ca", ca, "--cert", text(&other), "--key", text(&other_key)])
             .await;
     said(&ran, "it refuses the client certificate", "--cert and --key");
 
