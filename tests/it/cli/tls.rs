@@ -58,11 +58,11 @@ async fn both_sides_show_a_certificate() {
 
     let ran = get(&fake.endpoint, &["--ca", ca]).await;
     said(&ran, "it requires a client certificate", "--cert and --key");
-    let (other, other_key) = theirs.issue("caller");
-    let (other, other_key) =
-        (file("other.pem", &other), file("other-key.pem", &other_key));
+    let (stranger, stranger_key) = theirs.issue("caller");
+    let (stranger, stranger_key) =
+        (file("stranger.pem", &stranger), file("stranger-key.pem", &stranger_key));
     let ran =
-        get(&fake.endpoint, &["--ca", ca, "--cert", text(&other), "--key", text(&other_key)])
+        get(&fake.endpoint, &["--ca", ca, "--cert", text(&stranger), "--key", text(&stranger_key)])
             .await;
     said(&ran, "it refuses the client certificate", "--cert and --key");
 
