@@ -20,9 +20,7 @@ test *arguments:
 lint:
     cargo fmt --check
     cargo fmt --check --manifest-path fuzz/Cargo.toml
-    cargo clippy --locked --all-targets -- -D warnings
-    cargo clippy --locked --features mutations --test model --test sim --test fault -- -D warnings
-    cargo clippy --locked --all-targets --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
+    tools/clippy
     .venv/bin/buf lint proto
 
 # Formats the code.
