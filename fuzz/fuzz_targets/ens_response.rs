@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use eni_gateway::ens::classify::{self, EnsReply};
+use eni_gateway::ens::redaction::Redaction;
 use eni_gateway::ens::transport::Response;
 use eni_gateway::ens::{EnsRefusal, Outcome, wire};
 use eni_gateway::model::InstanceId;
@@ -25,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
         response.retry_after.is_none_or(|wait| !wait.is_zero() && wait <= Duration::from_secs(120))
     );
 
-    let reply = classify::response(&response);
+    let reply = classify::response(&response, &Redaction::default());
     attach(&response, reply.clone());
     describe(reply);
 });

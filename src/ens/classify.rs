@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::redaction::Redaction;
 use super::transport::{Fault, Response};
 use super::{DescribeError, EnsRefusal, Outcome, wire};
 use crate::model::Reason;
@@ -68,11 +69,15 @@ pub struct Throttling {
     pub retry_after: Option<Duration>,
 }
 
-/// Classifies an HTTP response.
+/// Classifies an HTTP response, without these secrets.
 #[must_use]
-pub fn response(response: &Response) -> EnsReply {
+pub fn response(response: &Response, secrets: &Redaction) -> EnsReply {
     let status = response.status;
     let body = serde_json::from_slice::<Value>(&response.body).ok().filter(Value::is_object);
+    let body = body.map(|mut body| {
+        secrets.clean_json(&mut body);
+        body
+    });
     let refusal = body.as_ref().map(wire::refusal);
     let retry_after = response.retry_after;
     let throttled = status >= 400
@@ -99,7 +104,7 @@ pub fn response(response: &Response) -> EnsReply {
             unsettled("body", format!("ens answered {status} without a Code"))
         }
         400..=499 if is_unsettled(&refusal.code) => {
-            unsettled("code", format!("ens answered {}: {}", refusal.code, refusal.message))
+            unsettled("code", format!("ens answered {status} with the error {}", refusal.code))
         }
         400..=499 if throttled => EnsReply::Throttled { refusal: refusal.clone(), retry_after },
         400..=499 => EnsReply::Refused(refusal.clone()),
@@ -253,12 +258,9 @@ mod tests {
     use super::*;
 
     fn reply(status: u16, body: &str) -> EnsReply {
-        response(&Response {
-            status,
-            retry_after: None,
-            date: None,
-            body: body.as_bytes().to_vec(),
-        })
+        let body = body.as_bytes().to_vec();
+        let response = Response { status, retry_after: None, date: None, body };
+        super::response(&response, &Redaction::default())
     }
 
     fn error(code: &str) -> String {
@@ -348,12 +350,15 @@ mod tests {
         #[case] status: u16,
         #[case] expected: &str,
     ) {
-        let reply = response(&Response {
-            status,
-            retry_after: retry_after.map(Duration::from_secs),
-            date: None,
-            body: error(code).into_bytes(),
-        });
+        let reply = response(
+            &Response {
+                status,
+                retry_after: retry_after.map(Duration::from_secs),
+                date: None,
+                body: error(code).into_bytes(),
+            },
+            &Redaction::default(),
+        );
         let outcome = match reply.into_outcome() {
             Outcome::Accepted { .. } => "accepted",
             Outcome::Refused(_) => "refused",
@@ -378,12 +383,10 @@ mod tests {
     #[test]
     fn retry_after_makes_a_refusal_a_throttling() {
         let retry_after = Some(Duration::from_millis(700));
-        let got = response(&Response {
-            status: 400,
-            retry_after,
-            date: None,
-            body: error("Busy").into_bytes(),
-        });
+        let got = response(
+            &Response { status: 400, retry_after, date: None, body: error("Busy").into_bytes() },
+            &Redaction::default(),
+        );
         assert_eq!(got.throttling(), Some(Throttling { retry_after }));
     }
 

@@ -12,6 +12,7 @@ use url::Url;
 use super::classify::{self, EnsReply};
 use super::clock::{Offset, WallClock};
 use super::credentials::{Credentials, Provider};
+use super::refusal_log::RefusalLog;
 use super::report::{Action, CallReport, Observer};
 use super::settings::Invalid;
 use super::{Settings, rejects_the_key, signer, transport};
@@ -33,6 +34,7 @@ pub(super) struct Exchange {
     pub(super) offset: Offset,
     host: String,
     http: Client,
+    refusals: RefusalLog,
     observer: Observer,
 }
 
@@ -50,7 +52,8 @@ impl Exchange {
         };
         let http = transport::client(limits).map_err(Invalid::Client)?;
         let (clock, offset) = (WallClock::system(), Offset::default());
-        Ok(Self { settings, credentials, limiter, clock, offset, host, http, observer })
+        let refusals = RefusalLog::default();
+        Ok(Self { settings, credentials, limiter, clock, offset, host, http, refusals, observer })
     }
 
     /// Signs, sends once, and classifies the reply.
@@ -76,12 +79,15 @@ impl Exchange {
         let (status, date) = response
             .as_ref()
             .map_or((None, None), |response| (Some(response.status), response.date));
-        let reply = response.map_or_else(classify::fault, |response| classify::response(&response));
+        let secrets = self.credentials.redaction();
+        let classify = |response| classify::response(&response, &secrets);
+        let reply = response.map_or_else(classify::fault, classify);
         // A proxy's clock does not count.
         if let Some(date) = date.filter(|_| reply.request_id().is_some()) {
             self.offset.learn(date, sent, self.clock.now());
         }
         record(&span, status, &reply);
+        self.refusals.log(action, &reply);
         drop(span);
         (self.observer)(CallReport { action, outcome: reply.label(), duration });
         if reply.code().is_some_and(rejects_the_key) {

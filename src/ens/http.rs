@@ -119,13 +119,12 @@ impl HttpEns {
     }
 
     async fn credentials(&self) -> Result<Arc<Credentials>, Failure> {
-        self.exchange.credentials.get().await.map_err(|error| {
-            let source = self.exchange.credentials.source();
-            Failure::new(
-                Reason::EnsCredentialsRejected,
-                format!("no ens credentials from {source}: {error}"),
-            )
-        })
+        // The cause is in the log. It names the account's role.
+        let missing = |_| {
+            let why = "the gateway has no valid ens credentials; inform its operators";
+            Failure::new(Reason::EnsCredentialsRejected, why)
+        };
+        self.exchange.credentials.get().await.map_err(missing)
     }
 
     /// Checks ENS's clock, unless that was done just now. No other call is made while the clock is

@@ -10,17 +10,14 @@ use std::fmt::Write as _;
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
 use super::credentials::Credentials;
+use super::percent::encode;
 
 /// The algorithm's name in `Authorization` and in the string to sign.
 pub const ALGORITHM: &str = "ACS3-HMAC-SHA256";
-
-/// All characters except RFC 3986's unreserved ones.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// Headers by their lower-case names.
 pub type Headers = BTreeMap<&'static str, String>;
@@ -99,10 +96,6 @@ pub fn canonical_query<'a>(parameters: impl IntoIterator<Item = (&'a str, &'a st
     let sorted: BTreeMap<&str, &str> = parameters.into_iter().collect();
     let pairs = sorted.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value)));
     pairs.collect::<Vec<_>>().join("&")
-}
-
-fn encode(text: &str) -> impl std::fmt::Display + '_ {
-    utf8_percent_encode(text, RESERVED)
 }
 
 /// SHA-256 in lower-case hexadecimal digits.

@@ -91,12 +91,6 @@ impl Operation<'_> {
             (Self::Read(_), _) => (Reason::EnsError, "ens refused to describe the instance"),
         };
         let advice = match (self, reason) {
-            (_, Reason::EnsCredentialsRejected) => {
-                "; this is the gateway's own account: inform its operators"
-            }
-            (_, Reason::EnsPermissionDenied) => {
-                "; the gateway's own account lacks a right: inform its operators"
-            }
             (Self::Read(_), Reason::InstanceNotFound | Reason::EnsInvalidParameter) => {
                 "; correct the instance's id"
             }
@@ -114,7 +108,17 @@ impl Operation<'_> {
             _ => "",
         };
         let EnsRefusal { code, message, request_id } = refusal;
-        let why = format!("{what} ({code}): {}{advice}", message.trim_end_matches('.'));
+        // ENS's words about the gateway's account are in the log only.
+        let message = match reason {
+            Reason::EnsCredentialsRejected => {
+                "the fault is the gateway's own key, signature or clock; inform its operators"
+            }
+            Reason::EnsPermissionDenied => {
+                "the gateway's own account lacks a right; inform its operators"
+            }
+            _ => message.trim_end_matches('.'),
+        };
+        let why = format!("{what} ({code}): {message}{advice}");
         let failure = Failure::new(reason, why).ens(code.clone(), request_id.clone());
         match self {
             Self::Attach => failure,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use eni_gateway::ens::classify::{self, EnsReply};
 use eni_gateway::ens::credentials::Credentials;
+use eni_gateway::ens::redaction::Redaction;
 use eni_gateway::ens::transport::{Fault, Response};
 use eni_gateway::ens::{DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Prepared, Row, wire};
 use eni_gateway::model::{Failure, InstanceId, InterfaceId, Timestamp, random};
@@ -166,20 +167,21 @@ fn fault(kind: &'static str) -> EnsReply {
 
 fn read(answer: &Answer) -> EnsReply {
     let response = |status, body: String| {
-        classify::response(&Response {
-            status,
-            retry_after: None,
-            date: None,
-            body: body.into_bytes(),
-        })
+        classify::response(
+            &Response { status, retry_after: None, date: None, body: body.into_bytes() },
+            &Redaction::default(),
+        )
     };
     match answer {
-        Answer::Reply(reply) => classify::response(&Response {
-            status: reply.status(),
-            retry_after: reply.outcome.as_ref().err().and_then(|refusal| refusal.retry_after),
-            date: None,
-            body: reply.body().to_string().into_bytes(),
-        }),
+        Answer::Reply(reply) => classify::response(
+            &Response {
+                status: reply.status(),
+                retry_after: reply.outcome.as_ref().err().and_then(|refusal| refusal.retry_after),
+                date: None,
+                body: reply.body().to_string().into_bytes(),
+            },
+            &Redaction::default(),
+        ),
         Answer::Html(status) => response(*status, "<html>".to_owned()),
         Answer::NotJson => response(200, "so it is".to_owned()),
         Answer::Truncated(_) | Answer::Reset => fault("connection"),

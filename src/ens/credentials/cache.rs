@@ -8,7 +8,7 @@ use std::sync::Mutex as StdMutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
 use reqwest::Client;
 use tokio::sync::Mutex;
@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::source::Source;
 use super::{Credentials, FetchError};
 use crate::ens::clock::WallClock;
+use crate::ens::redaction::Redaction;
 use crate::ens::transport;
 
 /// Time before expiry at which credentials are refreshed; at most half of their life.
@@ -38,6 +39,8 @@ struct Inner {
     http: Client,
     clock: WallClock,
     current: ArcSwapOption<CachedCredentials>,
+    /// Of the current credentials, and of those before a refresh.
+    redaction: ArcSwap<Redaction>,
     /// Held during a fetch: single flight.
     fetching: Mutex<()>,
     failed: StdMutex<Option<Failed>>,
@@ -66,6 +69,7 @@ impl Provider {
             http,
             clock,
             current: ArcSwapOption::empty(),
+            redaction: ArcSwap::default(),
             fetching: Mutex::default(),
             failed: StdMutex::default(),
             tasks: TaskTracker::new(),
@@ -86,6 +90,11 @@ impl Provider {
     #[must_use]
     pub fn source(&self) -> String {
         self.inner.source.to_string()
+    }
+
+    /// The credentials that a server's texts must not contain.
+    pub(in crate::ens) fn redaction(&self) -> Arc<Redaction> {
+        self.inner.redaction.load_full()
     }
 
     /// Credentials that are valid for at least another minute.
@@ -148,10 +157,8 @@ impl Provider {
             if !provider.usable().is_some_and(|held| provider.wants_refresh(&held)) {
                 return;
             }
-            if let Err(error) = provider.fetch().await {
-                tracing::warn!(source = %provider.inner.source, %error, "credentials were not \
-                    refreshed; the gateway uses the old ones");
-            }
+            // A failure is logged, and the gateway uses the old ones.
+            let _ = provider.fetch().await;
         });
     }
 
@@ -172,16 +179,29 @@ impl Provider {
                     fetched: now,
                     refresh_at,
                 };
+                inner.redaction.store(Arc::new(self.redaction().and(credentials.secrets())));
                 inner.current.store(Some(Arc::new(held)));
                 *inner.failed.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 Ok(credentials)
             }
             Err(error) => {
+                let error = error.without(&self.redaction());
+                self.log_failure(&error);
                 let failed =
                     Failed { at: Instant::now(), time: inner.clock.now(), error: error.clone() };
                 *inner.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
                 Err(error)
             }
+        }
+    }
+
+    /// Logs a failed fetch, unless the same was logged just now.
+    fn log_failure(&self, error: &FetchError) {
+        let same = |failed: &Failed| failed.error == *error && !self.is_past_pause(failed.time);
+        if !self.last_failure().is_some_and(|failed| same(&failed)) {
+            let source = &self.inner.source;
+            tracing::warn!(%source, %error, "credentials were not fetched; the gateway uses the \
+                ones that it has until they expire");
         }
     }
 

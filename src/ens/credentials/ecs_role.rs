@@ -8,6 +8,7 @@ use url::Url;
 use super::Credentials;
 use super::context::{ProviderContext, SkipReason};
 use super::fetch::{FetchError, Session, ok_text, text};
+use crate::ens::redaction::Redaction;
 
 const DISABLED: &str = "ALIBABA_CLOUD_ECS_METADATA_DISABLED";
 const ROLE: &str = "ALIBABA_CLOUD_ECS_METADATA";
@@ -47,6 +48,8 @@ impl EcsRole {
     pub(super) async fn fetch(&self, http: &Client) -> Result<Credentials, FetchError> {
         let failed = |error| FetchError(format!("the metadata service at {}: {error}", self.base));
         let token = self.token(http).await.map_err(failed)?;
+        let secrets = Redaction::of(token.as_deref());
+        let failed = |error| failed(error).without(&secrets);
         let role = match &self.role {
             Some(role) => role.clone(),
             None => self.get(http, PATH, token.as_deref()).await.map_err(failed)?.trim().to_owned(),

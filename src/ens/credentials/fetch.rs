@@ -7,6 +7,7 @@ use reqwest::{RequestBuilder, StatusCode};
 use serde::Deserialize;
 
 use super::Credentials;
+use crate::ens::redaction::Redaction;
 use crate::ens::transport::explain;
 
 /// Maximum length of an answer, in bytes.
@@ -20,6 +21,12 @@ pub struct FetchError(pub(super) String);
 impl FetchError {
     pub(super) fn new(why: impl Into<String>) -> Self {
         Self(why.into())
+    }
+
+    /// The failure without these secrets, which a server may have repeated.
+    pub(super) fn without(mut self, secrets: &Redaction) -> Self {
+        secrets.clean(&mut self.0);
+        self
     }
 }
 

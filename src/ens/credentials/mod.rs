@@ -6,7 +6,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 pub mod cache;
 pub mod chain;
@@ -75,6 +75,13 @@ impl Credentials {
     #[must_use]
     pub fn security_token(&self) -> Option<&SecretString> {
         self.security_token.as_ref()
+    }
+
+    /// The texts that no log and no caller may receive.
+    pub(in crate::ens) fn secrets(&self) -> impl Iterator<Item = &str> {
+        let secrets = [Some(&self.access_key_secret), self.security_token.as_ref()];
+        let secrets = secrets.into_iter().flatten().map(ExposeSecret::expose_secret);
+        secrets.chain([self.access_key_id.as_str()])
     }
 
     /// The session's expiry; `None`: never.

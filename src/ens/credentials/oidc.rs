@@ -17,6 +17,7 @@ use url::form_urlencoded::Serializer;
 use super::Credentials;
 use super::context::{ProviderContext, SkipReason};
 use super::fetch::{FetchError, Session, ok_text};
+use crate::ens::redaction::Redaction;
 
 const ROLE: &str = "ALIBABA_CLOUD_ROLE_ARN";
 const PROVIDER: &str = "ALIBABA_CLOUD_OIDC_PROVIDER_ARN";
@@ -103,7 +104,8 @@ impl Oidc {
         let host = self.sts.host_str().unwrap_or_default();
         let text = ok_text(request, TIMEOUT)
             .await
-            .map_err(|error| FetchError(format!("sts at {host}: {error}")))?;
+            .map_err(|error| FetchError(format!("sts at {host}: {error}")))
+            .map_err(|error| error.without(&Redaction::of([token])))?;
         let answer: Answer = serde_json::from_str(&text).map_err(|_| {
             FetchError(format!("sts at {host}: the answer is not the JSON of AssumeRoleWithOIDC"))
         })?;

@@ -8,6 +8,7 @@ use url::Url;
 use super::Credentials;
 use super::context::{ProviderContext, SkipReason};
 use super::fetch::{FetchError, Session, ok_text};
+use crate::ens::redaction::Redaction;
 
 const URI: &str = "ALIBABA_CLOUD_CREDENTIALS_URI";
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,10 +35,17 @@ impl Uri {
         self.url.origin().ascii_serialization()
     }
 
+    /// The parts of the URL that may hold a secret.
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        let path = self.url.path_segments().into_iter().flatten();
+        path.chain(self.url.query()).chain(self.url.password())
+    }
+
     pub(super) async fn fetch(&self, http: &Client) -> Result<Credentials, FetchError> {
         let text = ok_text(http.get(self.url.clone()), TIMEOUT).await;
         text.and_then(|text| Session::parse(&text))
             .and_then(Session::credentials)
             .map_err(|error| FetchError(format!("{}: {error}", self.origin())))
+            .map_err(|error| error.without(&Redaction::of(self.secrets())))
     }
 }
