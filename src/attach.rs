@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  enter ─► prepare ─► reserve ─► [observe] ─► send ─► record ─► outcome
-//!    │         └► [await permit]     └► reserve
+//!    │  │      └► [await permit]     └► reserve
+//!    │  └ [discover]: an instance that the ledger does not know is described first
 //!    └ joined, replayed, attached already, no capacity: answered without the lock
 //! ```
 //!
@@ -10,6 +11,8 @@
 //! send is recorded the caller's deadline decides; afterwards only ENS does.
 
 mod caller_session;
+mod discover;
+mod discovery;
 mod flow;
 mod instance_lock;
 mod lock_queue;
@@ -34,6 +37,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use uuid::Uuid;
 
+use crate::admission::{ConcurrencyLimit, Peer};
 use crate::backends::Backends;
 use crate::drain;
 use crate::ens::Ens;
@@ -47,6 +51,7 @@ use crate::observe::SingleFlight;
 use crate::telemetry::context::emit_lock_wait_span;
 
 use caller_session::{Answer, CallerSession, CloseOnDrop};
+use discovery::Discovery;
 use flow::Step;
 use instance_lock::InstanceLock;
 use lock_queue::{InstanceQueue, InstanceQueues, QueueGuard};
@@ -71,6 +76,8 @@ pub struct Request {
     pub request_id: Option<RequestId>,
     /// The caller.
     pub caller: Caller,
+    /// The caller's connection.
+    pub peer: Peer,
     /// Deadline of the call.
     pub deadline: Instant,
 }
@@ -85,6 +92,10 @@ pub struct Attacher<L, E> {
     /// The running refreshes, shared by the callers of one ENI. The result: whether the ENI is
     /// confirmed as attached.
     refreshes: SingleFlight<(InstanceId, InterfaceId), bool>,
+    /// Attaches to instances that the ledger does not know.
+    discoveries: ConcurrencyLimit,
+    /// `validate_only` calls, which wait for permits without a place in a queue.
+    validations: ConcurrencyLimit,
     drain: drain::Watch,
 }
 
@@ -104,6 +115,8 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
             tasks,
             queues: InstanceQueues::default(),
             refreshes: SingleFlight::default(),
+            discoveries: discovery::limit("attaches to unknown instances"),
+            validations: discovery::limit("validations"),
             drain,
         }
     }
@@ -152,6 +165,8 @@ struct AttemptTask<L: LedgerStore, E> {
     /// Held while the attempt is the first in its queue.
     lock: Option<InstanceLock<L>>,
     permits: KeptPermits,
+    /// The describe that showed an unknown instance.
+    discovery: Option<Discovery>,
     changes: ChangeSubscription,
     retry: RetryPolicy,
 }
@@ -167,6 +182,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             arrived: Instant::now(),
             lock: None,
             permits: KeptPermits::default(),
+            discovery: None,
             changes: attacher.backends.ledger.store().changes().subscribe(&request.instance),
             request,
             retry: RetryPolicy::default(),
@@ -188,6 +204,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         loop {
             step = match step {
                 Step::Enter => self.enter().await?,
+                Step::Discover => self.discover().await?,
                 Step::Prepare => self.prepare().await?,
                 Step::AwaitPermit(missing) => self.await_permit(missing).await?,
                 Step::Reserve(reserving) => self.reserve(reserving).await?,
@@ -205,7 +222,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     async fn enter(&mut self) -> Result<Step, Failure> {
         if self.lock.is_none() {
             self.lock = self.lock_of(self.queue.try_lock());
-            if self.lock.is_some() {
+            if self.lock.is_some() && self.knows_instance() {
                 // The first command queries and acquires at once.
                 return Ok(Step::Prepare);
             }
@@ -221,7 +238,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             }
             self.lock = self.lock_of(Some(head?));
         }
-        Ok(Step::Prepare)
+        Ok(if self.knows_instance() { Step::Prepare } else { Step::Discover })
     }
 
     /// Takes permit and credentials if no other ticket is ahead. They are never awaited under the
@@ -268,6 +285,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     /// Leaves the queue. Lock and permits return on drop.
     fn leave_queue(&mut self) {
         self.permits = KeptPermits::default();
+        self.discovery = None;
         self.lock = None;
     }
 

@@ -1,33 +1,36 @@
 //! A limit on calls of one kind, shared fairly between peers and connections, and bounded for each
 //! instance.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::counts::Counts;
 use super::peer::Peer;
+use super::waiters::{Waiter, Waiters};
 use crate::model::InstanceId;
 
-/// Maximum time for which a call waits for a place.
+/// Maximum time for which a call usually waits for a place.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a limit leaves to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sharing {
-    /// One peer may have all places while no other waits. A call waits for a place for a second,
-    /// and a place that becomes free goes to the peer, then to the connection, that has the fewest.
-    /// For places that are held briefly.
-    WorkConserving,
+pub(crate) enum Sharing {
+    /// One peer may have all places while no other waits. A place that becomes free goes to the
+    /// peer, then to the connection, that has the fewest. For places that are held briefly.
+    WorkConserving {
+        /// Maximum number of calls that wait for a place.
+        waiting: usize,
+    },
     /// One peer may have this many, and a call never waits. For places that are held long.
     PerPeer(usize),
 }
 
 /// The limit.
 #[derive(Debug)]
-pub(super) struct ConcurrencyLimit {
+pub(crate) struct ConcurrencyLimit {
     kind: &'static str,
     cap: usize,
     sharing: Sharing,
@@ -41,24 +44,12 @@ struct State {
     by_instance: Counts<InstanceId>,
     by_peer: Counts<std::net::IpAddr>,
     by_connection: Counts<u64>,
-    /// In the order of arrival.
-    waiters: Vec<Waiter>,
+    waiters: Waiters<AdmissionPermit>,
 }
-
-#[derive(Debug)]
-struct Waiter {
-    peer: Peer,
-    instance: Option<InstanceId>,
-    /// Takes the place. Fails if the call is gone or has waited too long.
-    grant: oneshot::Sender<AdmissionPermit>,
-}
-
-/// Number of places by their holder; holders of none are left out.
-#[derive(Debug)]
-struct Counts<K>(BTreeMap<K, usize>);
 
 /// Why a call is not admitted, as a sentence for the caller.
-pub(super) struct LimitExceeded(pub(super) String);
+#[derive(Debug)]
+pub(crate) struct LimitExceeded(pub(super) String);
 
 /// One place, until it is dropped.
 #[derive(Debug)]
@@ -71,7 +62,7 @@ pub struct AdmissionPermit {
 
 impl ConcurrencyLimit {
     /// A limit of `cap` calls of this kind, `per_instance` of them for one instance.
-    pub(super) fn new(
+    pub(crate) fn new(
         kind: &'static str,
         cap: usize,
         per_instance: usize,
@@ -85,9 +76,21 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// A place for a call of this peer, about this instance if the kind counts instances.
+    /// A place for a call of this peer, about this instance if the kind counts instances. Waits for
+    /// it for a second.
     pub(super) async fn acquire(
         &self,
+        peer: Peer,
+        instance: Option<&InstanceId>,
+    ) -> Result<AdmissionPermit, LimitExceeded> {
+        self.acquire_within(PATIENCE, peer, instance).await
+    }
+
+    /// As `acquire`, but waits for `patience`. May be refused earlier, to make room for a peer or
+    /// connection with fewer waiting calls.
+    pub(crate) async fn acquire_within(
+        &self,
+        patience: Duration,
         peer: Peer,
         instance: Option<&InstanceId>,
     ) -> Result<AdmissionPermit, LimitExceeded> {
@@ -100,14 +103,16 @@ impl ConcurrencyLimit {
             if state.places.of(&()) < *cap {
                 return Ok(state.admit(&self.state, peer, instance.cloned()));
             }
-            if self.sharing != Sharing::WorkConserving || state.waiters.len() >= *cap {
+            let Sharing::WorkConserving { waiting } = self.sharing else {
+                return Err(full());
+            };
+            let (grant, granted) = oneshot::channel();
+            if !state.waiters.add(Waiter { peer, instance: instance.cloned(), grant }, waiting) {
                 return Err(full());
             }
-            let (grant, granted) = oneshot::channel();
-            state.waiters.push(Waiter { peer, instance: instance.cloned(), grant });
             granted
         };
-        timeout(PATIENCE, granted).await.ok().and_then(Result::ok).ok_or_else(full)
+        timeout(patience, granted).await.ok().and_then(Result::ok).ok_or_else(full)
     }
 
     fn check_shares(
@@ -166,19 +171,13 @@ impl State {
         }
     }
 
-    /// The waiter whose peer, and then whose connection, has the fewest places; of several the
-    /// first that came. A waiter whose instance has its share by now waits on.
-    fn next_waiter(&mut self) -> Option<Waiter> {
-        self.waiters.retain(|waiter| !waiter.grant.is_closed());
-        let places = |waiter: &Waiter| {
-            let Peer { address, connection } = &waiter.peer;
-            (self.by_peer.of(address), self.by_connection.of(connection))
-        };
-        let waiters = self.waiters.iter().enumerate();
-        let mut grantable =
-            waiters.filter(|(_, waiter)| !self.has_its_share(waiter.instance.as_ref()));
-        let (next, _) = grantable.by_ref().min_by_key(|(_, waiter)| places(waiter))?;
-        Some(self.waiters.remove(next))
+    /// The next waiter to be admitted. A waiter whose instance has its share by now waits on.
+    fn next_waiter(&mut self) -> Option<Waiter<AdmissionPermit>> {
+        let Self { per_instance, by_instance, by_peer, by_connection, waiters, .. } = self;
+        waiters.next(
+            |peer| (by_peer.of(&peer.address), by_connection.of(&peer.connection)),
+            |waiter| waiter.instance.as_ref().is_none_or(|of| by_instance.of(of) < *per_instance),
+        )
     }
 }
 
@@ -195,31 +194,6 @@ impl Drop for AdmissionPermit {
         // A waiter that left in this moment: its permit is dropped outside the lock and goes to the
         // next.
         drop(refused);
-    }
-}
-
-impl<K> Default for Counts<K> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
-impl<K: Ord> Counts<K> {
-    fn of(&self, key: &K) -> usize {
-        self.0.get(key).copied().unwrap_or_default()
-    }
-
-    fn add(&mut self, key: K) {
-        *self.0.entry(key).or_default() += 1;
-    }
-
-    fn remove(&mut self, key: &K) {
-        if let Some(count) = self.0.get_mut(key) {
-            *count -= 1;
-            if *count == 0 {
-                self.0.remove(key);
-            }
-        }
     }
 }
 

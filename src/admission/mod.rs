@@ -6,16 +6,19 @@
 //! busy peer does not keep places from others.
 
 mod concurrency_limit;
+mod counts;
 mod peer;
+mod waiters;
 
 use std::time::Duration;
 
 use crate::drain::{self, Phase};
 use crate::model::{Failure, InstanceId, Reason, random};
 
-use concurrency_limit::{ConcurrencyLimit, LimitExceeded, Sharing};
+use concurrency_limit::LimitExceeded;
 
 pub use concurrency_limit::AdmissionPermit;
+pub(crate) use concurrency_limit::{ConcurrencyLimit, Sharing};
 pub use peer::Peer;
 
 /// Number of calls of the health and reflection services at once.
@@ -57,7 +60,8 @@ impl Admission {
     #[must_use]
     pub fn new(limits: Limits, drain: drain::Watch) -> Self {
         let brief = |kind, cap: usize, part| {
-            ConcurrencyLimit::new(kind, cap, cap.div_ceil(part), Sharing::WorkConserving)
+            let sharing = Sharing::WorkConserving { waiting: cap };
+            ConcurrencyLimit::new(kind, cap, cap.div_ceil(part), sharing)
         };
         let long = |kind, cap: usize, part, per_peer| {
             ConcurrencyLimit::new(kind, cap, cap.div_ceil(part), Sharing::PerPeer(per_peer))
@@ -122,7 +126,7 @@ impl Admission {
     /// # Errors
     /// `OVERLOADED`.
     pub async fn diagnostic(&self, peer: Peer) -> Result<AdmissionPermit, Failure> {
-        self.diagnostic.acquire(peer, None).await.map_err(overloaded)
+        self.diagnostic.acquire(peer, None).await.map_err(Failure::from)
     }
 
     /// Number of open watch streams.
@@ -140,13 +144,15 @@ impl Admission {
         if self.drain.has_reached(Phase::Draining) {
             return Err(Failure::draining("; call again: another replica answers"));
         }
-        limit.acquire(peer, instance).await.map_err(overloaded)
+        limit.acquire(peer, instance).await.map_err(Failure::from)
     }
 }
 
-fn overloaded(LimitExceeded(why): LimitExceeded) -> Failure {
-    let delay = Duration::from_millis(random::between(200..=1000));
-    Failure::new(Reason::Overloaded, why).retry_after(delay)
+impl From<LimitExceeded> for Failure {
+    fn from(LimitExceeded(why): LimitExceeded) -> Self {
+        let delay = Duration::from_millis(random::between(200..=1000));
+        Self::new(Reason::Overloaded, why).retry_after(delay)
+    }
 }
 
 #[cfg(test)]
@@ -272,5 +278,42 @@ mod tests {
         let refused = admission.stream(peer(1, 2), &instances[8]).await.expect_err("its share");
         assert!(refused.message.contains("address"), "{}", refused.message);
         assert!(admission.stream(peer(2, 3), &instances[8]).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_waiting_crowd_makes_room_for_another_connection() {
+        let admission = open(Limits { reads: 2, ..Limits::default() });
+        let _busy = try_join_all((0..2).map(|_| admission.opening(peer(1, 1)))).await.unwrap();
+        let crowd = futures_util::future::join_all((0..2).map(|_| admission.opening(peer(1, 1))));
+        let newcomer = async {
+            tokio::task::yield_now().await;
+            let began = tokio::time::Instant::now();
+            let refused = admission.opening(peer(1, 2)).await.map(drop);
+            (refused.is_err(), began.elapsed())
+        };
+        let (_, (refused, waited)) = tokio::join!(crowd, newcomer);
+        assert!(
+            refused && waited >= Duration::from_secs(1),
+            "it waited for its second: {waited:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_with_waiting_calls_take_turns() {
+        let admission = open(Limits { reads: 4, ..Limits::default() });
+        let mut busy = try_join_all((0..4).map(|_| admission.opening(peer(1, 9)))).await.unwrap();
+        let limit = &admission.reads;
+        let order = std::sync::Mutex::new(Vec::new());
+        let wait = async |connection| {
+            let patience = Duration::from_secs(60);
+            let _place = limit.acquire_within(patience, peer(1, connection), None).await.unwrap();
+            order.lock().unwrap().push(connection);
+        };
+        let free = async {
+            tokio::task::yield_now().await;
+            busy.pop();
+        };
+        tokio::join!(wait(1), wait(1), wait(2), wait(3), free);
+        assert_eq!(order.into_inner().unwrap(), [1, 2, 3, 1]);
     }
 }

@@ -62,6 +62,16 @@ impl SessionState {
             self.pending_error = failure;
         }
     }
+
+    fn ensure_time_to_send(&mut self, deadline: Instant) -> Result<(), Failure> {
+        if matches!(self.phase, SessionPhase::Closed)
+            || Instant::now() + LEAST_TIME_TO_SEND > deadline
+        {
+            self.phase = SessionPhase::Closed;
+            return Err(self.pending_error.clone());
+        }
+        Ok(())
+    }
 }
 
 impl CallerSession {
@@ -127,14 +137,17 @@ impl CallerSession {
     /// The pending error: the session is closed, or too little time is left to return the answer.
     pub(super) fn begin_send(&self) -> Result<(), Failure> {
         let mut state = self.state();
-        if matches!(state.phase, SessionPhase::Closed)
-            || Instant::now() + LEAST_TIME_TO_SEND > self.deadline
-        {
-            state.phase = SessionPhase::Closed;
-            return Err(state.pending_error.clone());
-        }
+        state.ensure_time_to_send(self.deadline)?;
         state.phase = SessionPhase::Sending;
         Ok(())
+    }
+
+    /// Closes the session if too little time is left for a send.
+    ///
+    /// # Errors
+    /// The pending error: the session is closed.
+    pub(super) fn ensure_time_to_send(&self) -> Result<(), Failure> {
+        self.state().ensure_time_to_send(self.deadline)
     }
 
     /// Records that the attempt joined that of another call.

@@ -13,6 +13,8 @@ use super::steps::{Completed, ReserveRequest, Reserved};
 pub(super) enum Step {
     /// Queries what needs no lock, and waits for the head of the instance's queue.
     Enter,
+    /// Describes an instance that the ledger does not know.
+    Discover,
     /// Takes permit and credentials for a send, if no other ticket is ahead.
     Prepare,
     /// Waits for permit and credentials without the lock. The failure is that of the credentials.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::admission::Peer;
 use crate::ens::Ens;
 use crate::ledger::LedgerStore;
 use crate::ledger::record::Attempt;
@@ -27,6 +28,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
             eni: eni.clone(),
             request_id: None,
             caller: Caller::anonymous(),
+            peer: Peer::LOCAL,
             deadline: Instant::now() + WITHIN,
         };
         let session = CallerSession::new(request.deadline);

@@ -12,6 +12,7 @@ use crate::model::{Failure, Ticket, Uid, random};
 use crate::rate_limit::RateClass;
 
 use super::AttemptTask;
+use super::discovery::Discovery;
 use super::flow::{Reserving, Step};
 use super::retry::{DESCRIBE_PAUSE, LEDGER_RETRY};
 use super::send_permit::SendPermit;
@@ -19,7 +20,7 @@ use super::steps::ReserveRequest;
 
 impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     /// The request for a reservation with this permit.
-    pub(super) fn reserving(&self, ticket: Ticket, permit: SendPermit) -> Box<Reserving> {
+    pub(super) fn reserving(&mut self, ticket: Ticket, permit: SendPermit) -> Box<Reserving> {
         let want = match self.resends {
             Some(uid) => Command::Resend { ticket, uid, eni: self.request.eni.clone() },
             // A withdrawn uid may have been ended meanwhile, so it is not reused.
@@ -28,7 +29,11 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
                 self.request.acquire_command(ticket, uid, Mode::Reserve, self.confirmed_since())
             }
         };
-        Box::new(Reserving { request: ReserveRequest::new(want), permit, in_doubt: false })
+        let mut request = ReserveRequest::new(want);
+        if let Some(seen) = self.discovery.as_mut().and_then(Discovery::take_recent) {
+            request.on_observation(seen.sent_at, seen.rows);
+        }
+        Box::new(Reserving { request, permit, in_doubt: false })
     }
 
     /// Acquires the lock, reserves a slot and records a send. The session counts as sending while

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::backends::Backends;
 use crate::ens::{EniStatus, Ens, Row};
 use crate::failures::{Operation, attach as failures};
@@ -24,7 +26,12 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     /// The failure that an attach would end with, as far as it is foreseeable.
     pub async fn validate(self: &Arc<Self>, request: Request) -> Result<Vec<Check>, Failure> {
         let validation = Validation { backends: &self.backends, request: &request };
-        CallerSession::new(request.deadline).until_deadline(validation.check()).await?
+        let check = async {
+            let patience = request.deadline.saturating_duration_since(Instant::now());
+            let _place = self.validations.acquire_within(patience, request.peer, None).await?;
+            validation.check().await
+        };
+        CallerSession::new(request.deadline).until_deadline(check).await?
     }
 }
 

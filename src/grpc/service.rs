@@ -59,6 +59,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             eni: asked.eni,
             request_id: asked.request_id,
             caller: Caller::anonymous(),
+            peer,
             deadline,
         };
         let response = if validate_only {

@@ -235,9 +235,19 @@ impl<L: LedgerStore> Ledger<L> {
         Snapshot { partition, ..snapshot.unwrap_or_default() }
     }
 
+    /// Whether the last known record shows that ENS has the instance.
+    pub fn knows(&self, instance: &InstanceId) -> bool {
+        self.remembered(instance).record.shows_instance()
+    }
+
+    /// Remembers a record. A blank one is not worth the memory.
     fn remember(&self, instance: &InstanceId, snapshot: Snapshot) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.put(instance, Snapshot { request: None, ..snapshot });
+        if snapshot.record.is_blank() {
+            seen.forget(instance);
+        } else {
+            seen.put(instance, Snapshot { request: None, ..snapshot });
+        }
     }
 }
 

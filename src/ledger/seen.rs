@@ -34,6 +34,11 @@ impl Seen {
         self.snapshots.get(instance).map(|(snapshot, _)| snapshot.clone())
     }
 
+    /// Drops the snapshot of an instance.
+    pub(super) fn forget(&mut self, instance: &InstanceId) {
+        self.size -= self.snapshots.pop(instance).map_or(0, |(_, size)| size);
+    }
+
     /// Keeps a snapshot, and drops others if there is no room.
     pub(super) fn put(&mut self, instance: &InstanceId, snapshot: Snapshot) {
         let size = snapshot.record.size();

@@ -18,6 +18,7 @@ use crate::ledger::LedgerError;
 use crate::rate_limit::PermitError;
 
 pub(crate) use enis::EniObservations;
+pub(crate) use instance::InstanceObservation;
 pub(crate) use single_flight::{Joined, SingleFlight};
 
 /// A failed observation, or a failed record of it.

@@ -1,6 +1,7 @@
 //! Discovery of attachments that the ledger has not observed lately. Concurrent reads share one
 //! describe of the instance, whose result is recorded before a read returns it. A read does not
-//! queue for an exhausted budget. It returns the ledger's state, or a reason.
+//! wait for the account's budget, so that reads never hold up attaches. Without a permit it returns
+//! the ledger's state, or a reason.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +17,6 @@ use crate::rate_limit::{Permit, PermitError, RateClass, RateLimiter};
 
 use super::Hub;
 
-/// Maximum wait of a read's describe for its permit.
-const PERMIT_WITHIN: Duration = Duration::from_secs(1);
-
 impl<L: LedgerStore, E: Ens> Hub<L, E> {
     /// Describes the instance and records the result; returns the ledger's time of the describe.
     /// Concurrent reads share it, and it continues without them.
@@ -31,7 +29,9 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         instance: &InstanceId,
         deadline: Option<Instant>,
     ) -> Result<Timestamp, Failure> {
-        let observation = self.observe(instance, PERMIT_WITHIN);
+        let limiter = self.backends.limiter.clone();
+        let permit = async move { limiter.try_permit(RateClass::Read).await };
+        let observation = self.observe(instance, permit);
         let observed = match deadline {
             None => observation.result().await,
             Some(deadline) => timeout_at(deadline, observation.result())
@@ -41,15 +41,14 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         observed.map_err(|error| Operation::Read(instance).not_observed(&error))
     }
 
-    /// The running observation of this instance, or a new one, with `patience` for its permit.
-    /// Returns when its describe was sent.
+    /// The running observation of this instance, or a new one with this permit. Returns when its
+    /// describe was sent.
     pub(super) fn observe(
         self: &Arc<Self>,
         instance: &InstanceId,
-        patience: Duration,
+        permit: impl Future<Output = Result<Permit, PermitError>> + Send + 'static,
     ) -> Joined<Timestamp> {
         let (backends, asked) = (self.backends.clone(), instance.clone());
-        let permit = read_permit(self.backends.limiter.clone(), patience);
         self.flights.join(instance, &self.tasks, permit, async move |permit| {
             let (sent_at, recorded) = backends.record_instance(&asked, permit, None).await?;
             if sent_at > recorded.now {
@@ -61,7 +60,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
     }
 }
 
-/// A permit for one describe of reads and watches.
+/// A permit for one describe of followed scopes.
 pub(super) async fn read_permit(
     limiter: RateLimiter,
     patience: Duration,

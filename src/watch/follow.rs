@@ -128,7 +128,8 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
                 continue;
             }
             let poll = poll_span(1);
-            let observation = poll.in_scope(|| self.observe(&watched.instance, AT_ONCE));
+            let permit = read_permit(self.backends.limiter.clone(), AT_ONCE);
+            let observation = poll.in_scope(|| self.observe(&watched.instance, permit));
             let answer = observation.result().await;
             described.insert(watched.instance.clone(), Instant::now());
             match answer {

@@ -23,7 +23,8 @@ const RETRY: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl<L: LedgerStore, E: Ens> Hub<L, E> {
-    /// The attachment of an ENI. Describes the ENI if the ledger does not know it.
+    /// The attachment of an ENI. Describes the instance if the ledger does not know the ENI, and
+    /// the last describe is older than a minute.
     ///
     /// # Errors
     /// `ATTACHMENT_NOT_FOUND` if neither shows it; `COORDINATION_UNAVAILABLE` if the ledger fails;
@@ -34,10 +35,14 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         eni: &InterfaceId,
         deadline: Instant,
     ) -> Result<Attachment, Failure> {
-        let record = self.read_record(instance, deadline).await?.record;
-        if let Some(attempt) = record.attempts.get(eni) {
+        let snapshot = self.read_record(instance, deadline).await?;
+        if let Some(attempt) = snapshot.record.attempts.get(eni) {
             return Ok(attempt.attachment());
         }
+        if View::of(&snapshot, &View::default()).excludes(eni, self.now(instance)) {
+            return Err(failures::not_found(instance, eni));
+        }
+        let record = snapshot.record;
         let asked = self.discover(instance, Some(deadline)).await;
         let read = self.read_record(instance, deadline).await.map(|snapshot| snapshot.record);
         let record = later(&asked, record, read)?;
@@ -65,7 +70,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         if let Some(asked) = &asked {
             view = later(asked, view, self.read_view(instance, deadline).await)?;
         }
-        let coverage = view.coverage(asked.as_ref(), self.backends.ledger.store().now(instance));
+        let coverage = view.coverage(asked.as_ref(), self.now(instance));
         match asked {
             Some(Err(failure)) if view.is_blank(&coverage) => Err(failure),
             _ => Ok(Listing {
@@ -123,17 +128,14 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         let fresh = || in_time(&scope.instance, scope.until, patiently());
         let mut view = fresh().await?;
         let asked = match &scope.eni {
-            Some(eni) if !view.shows(eni) => {
-                Some(self.discover(&scope.instance, scope.until).await)
-            }
-            Some(_) => None,
+            Some(eni) if view.shows(eni) || view.excludes(eni, self.now(&scope.instance)) => None,
+            Some(_) => Some(self.discover(&scope.instance, scope.until).await),
             None => self.catch_up(&scope.instance, &view, scope.until).await,
         };
         if let Some(asked) = &asked {
             view = later(asked, view, fresh().await)?;
         }
-        let coverage =
-            view.coverage(asked.as_ref(), self.backends.ledger.store().now(&scope.instance));
+        let coverage = view.coverage(asked.as_ref(), self.now(&scope.instance));
         let is_shown = scope.eni.as_ref().is_none_or(|eni| view.shows(eni));
         match (&scope.eni, &asked) {
             (Some(eni), Some(Err(failure))) if !is_shown => {
@@ -162,6 +164,11 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         Ok(View::of(&self.read_record(instance, deadline).await?, &View::default()))
     }
 
+    /// The ledger's time.
+    fn now(&self, instance: &InstanceId) -> Timestamp {
+        self.backends.ledger.store().now(instance)
+    }
+
     /// Updates the ledger from ENS if its last describe is old. Returns when the describe was sent,
     /// why it failed, or `None` if it was not needed. The caller falls back to the ledger's state.
     async fn catch_up(
@@ -170,7 +177,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         view: &View,
         deadline: Option<Instant>,
     ) -> Option<Result<Timestamp, Failure>> {
-        if !view.coverage(None, self.backends.ledger.store().now(instance)).incomplete {
+        if !view.coverage(None, self.now(instance)).incomplete {
             return None;
         }
         let now = Instant::now();

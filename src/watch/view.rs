@@ -89,6 +89,15 @@ impl View {
         self.attachments.contains_key(eni)
     }
 
+    /// Whether a describe within the last minute did not show this ENI, and the ledger does not
+    /// either. A describe of a recovery hold-down may be too early for an attach that the ledger
+    /// lost.
+    pub(super) fn excludes(&self, eni: &InterfaceId, now: Timestamp) -> bool {
+        let is_complete = !self.coverage(None, now).incomplete;
+        let since = self.partition.hold_down_until;
+        !self.shows(eni) && is_complete && self.observed_at.is_some_and(|at| at >= since)
+    }
+
     /// Every attachment, by ENI.
     pub(super) fn attachments(&self) -> impl Iterator<Item = &Arc<Attachment>> {
         self.attachments.values().map(|seen| &seen.attachment)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 
 import grpc
 from http2 import (
@@ -34,7 +35,7 @@ from live import Stage, ask, generate, until  # noqa: E402
 # Seconds of an attack, and after it until memory is measured.
 LASTS, AFTER = 10, 30
 # Limits of what is measured.
-MOST_MEMORY, LEAST_SUCCESS = 200e6, 0.99
+MOST_MEMORY, LEAST_SUCCESS, MOST_STORED = 200e6, 0.99, 5e6
 INSTANCE, ENI = "i-stopped-1", "eni-0001"
 
 
@@ -95,6 +96,20 @@ class Target:
                             connection.sendall(frame(PING, 1, 0, b"0" * 8))
                         else:
                             time.sleep(1)
+
+        together(one, connections)
+
+    def bursts(self, one_call, connections=30, each=200):
+        """Bursts of calls on new connections, with pauses."""
+
+        def one():
+            while self.lasts:
+                connection = self.connect(hello())
+                with contextlib.suppress(OSError, AttributeError):
+                    connection.sendall(b"".join(one_call(n) for n in range(each)))
+                    drain(connection)
+                    connection.close()
+                time.sleep(0.5)
 
         together(one, connections)
 
@@ -161,6 +176,15 @@ ATTACKS = {
     "unknown_attaches": lambda it: it.calls(
         lambda n: call(n, "AttachNetworkInterface", any_id("i"), any_id("eni"), grpc_timeout="50m")
     ),
+    "patient_attaches": lambda it: it.calls(
+        lambda n: call(n, "AttachNetworkInterface", any_id("i"), any_id("eni"), grpc_timeout="60S"), read=False
+    ),
+    "unknown_lists": lambda it: it.calls(lambda n: call(n, "ListAttachments", any_id("i"))),
+    "unknown_watches": lambda it: it.calls(lambda n: call(n, "WatchAttachment", any_id("i"), any_id("eni"))),
+    "repeated_attaches": lambda it: it.calls(
+        lambda n: call(n, "AttachNetworkInterface", INSTANCE, ENI, str(uuid.uuid4()), grpc_timeout="2S")
+    ),
+    "bursts": lambda it: it.bursts(lambda n: call(n, "ListAttachments", INSTANCE)),
     "invalid_calls": lambda it: it.calls(lambda n: call(n, "AttachNetworkInterface", "", "")),
     "large_metadata": lambda it: it.calls(
         lambda n: call(n, "GetAttachment", INSTANCE, ENI, traceparent=f"00-{'1' * 32}-{'2' * 16}-01", tracestate="x" * 8000)
@@ -184,6 +208,20 @@ class Healthy:
         except grpc.RpcError:
             return None
         return time.monotonic() - began
+
+    def attaches(self, lasts):
+        """Attaches of other pairs, one after the other: (number that ENS accepted, number of all)."""
+        good, n = 0, 0
+        while lasts():
+            n += 1
+            request = self.messages.AttachNetworkInterfaceRequest(
+                instance_id=f"i-stopped-{2 + n % 2}", network_interface_id=f"eni-{n + 1:04}"
+            )
+            with contextlib.suppress(grpc.RpcError):
+                self.stub.AttachNetworkInterface(request, timeout=10)
+                good += 1
+            time.sleep(0.5)
+        return good, n
 
     def measure(self, lasts):
         """(share of successes, p99 in ms, share of successes on new connections) while it lasts."""
@@ -235,6 +273,10 @@ def attack(name, out):
             threading.Thread(target=ATTACKS[name], args=[target], daemon=True),
             threading.Thread(target=peak_of, args=[replica, lambda: target.lasts, peak], daemon=True),
         ]
+        attached = []
+        beside.append(
+            threading.Thread(target=lambda: attached.extend(healthy.attaches(lambda: target.lasts)), daemon=True)
+        )
         for thread in beside:
             thread.start()
         success, during, connects = healthy.measure(lambda: target.lasts)
@@ -244,7 +286,7 @@ def attack(name, out):
         after, descriptors_after, redis_after = metrics(stage)
         log = (pathlib.Path(directory) / "log").stat().st_size
     row = (
-        f"| {name} | {success:.1%} | {connects:.0%} | {quiet:.0f} → {during:.0f} | "
+        f"| {name} | {success:.1%} | {connects:.0%} | {attached[0]} of {attached[1]} | {quiet:.0f} → {during:.0f} | "
         f"{before / 1e6:.0f}, {peak[0] / 1e6:.0f}, {after / 1e6:.0f} | {descriptors:.0f} → {descriptors_after:.0f} | "
         f"{(redis_after - redis) / 1e3:.0f} | {log / 1e3:.0f} |"
     )
@@ -252,7 +294,9 @@ def attack(name, out):
         (success < LEAST_SUCCESS, f"the healthy client had {success:.1%}"),
         (connects < 1, f"{connects:.0%} of new connections were served"),
         (peak[0] > MOST_MEMORY, f"memory rose to {peak[0] / 1e6:.0f} MB"),
-        (after > max(1.5 * before, before + 20e6), f"memory stayed at {after / 1e6:.0f} MB"),
+        (attached[0] < attached[1], f"{attached[0]} of {attached[1]} attaches were served"),
+        (after > 1.5 * before, f"memory stayed at {after / 1e6:.0f} MB"),
+        (redis_after - redis > MOST_STORED, f"redis kept {(redis_after - redis) / 1e6:.0f} MB"),
         (descriptors_after > descriptors + 10, f"{descriptors_after:.0f} descriptors stay open"),
     ]
     return row, [f"{name}: {why}" for fault, why in faults if fault]
@@ -261,8 +305,8 @@ def attack(name, out):
 def main():
     """Attacks and prints."""
     faults = []
-    print("| attack | success | new connections | p99 (ms) | memory before, peak, after (MB) | descriptors | Redis (kB) | log (kB) |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| attack | success | new connections | attaches | p99 (ms) | memory before, peak, after (MB) | descriptors | Redis (kB) | log (kB) |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as directory:
         out = generate(directory)
         for name in sys.argv[1:] or ATTACKS:

@@ -6,10 +6,11 @@ mod replicas;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eni_gateway::admission::Peer;
 use eni_gateway::attach::{Attacher, Request};
 use eni_gateway::backends::Backends;
 use eni_gateway::drain;
-use eni_gateway::ledger::command::{Command, EniObservation};
+use eni_gateway::ledger::command::{Command, EniObservation, ObservedEni, ObservedStatus};
 use eni_gateway::ledger::execute::LedgerEvent;
 use eni_gateway::ledger::{Bounds, Ledger, LedgerStore, Record};
 use eni_gateway::model::{Caller, InstanceId, InterfaceId, Reason, State};
@@ -59,6 +60,7 @@ impl Owner {
             eni: self.eni.clone(),
             request_id: None,
             caller: Caller::anonymous(),
+            peer: Peer::LOCAL,
             deadline: Instant::now() + Duration::from_secs(300),
         }
     }
@@ -73,8 +75,14 @@ async fn what_others_ended_before_it_was_taken_back_stays_ended_and_is_reported(
     let ens = FakeEns::default();
     let owner = Owner::new(&ens);
     let now = || owner.ledger.store().now(&owner.instance);
-    // No ENI is on the instance, so that the send comes first.
-    owner.commit(Command::Observe { sent_at: now(), rows: Vec::new(), then: None }).await;
+    // Another ENI is on the instance, so that the ledger knows it and the send comes first.
+    let other = ObservedEni {
+        eni: "eni-9".parse().unwrap(),
+        status: ObservedStatus::InUse,
+        text: "InUse".to_owned(),
+        primary: false,
+    };
+    owner.commit(Command::Observe { sent_at: now(), rows: vec![other], then: None }).await;
     // The owner waits in its send, which will be reported as never sent.
     ens.take(Duration::from_secs(60));
     let (outcome, ended) = tokio::join!(owner.attacher.attach(owner.request()), async {

@@ -32,7 +32,10 @@ const MODULES: &[(&str, &str)] = &[
     ("backends", "rate_limit telemetry ledger"),
     ("observe", "model rate_limit ledger ens backends"),
     ("failures", "model rate_limit ledger ens observe"),
-    ("attach", "model names sync drain rate_limit telemetry ledger ens backends observe failures"),
+    (
+        "attach",
+        "model names sync drain admission rate_limit telemetry ledger ens backends observe failures",
+    ),
     ("tracker", "model drain rate_limit telemetry ledger ens backends observe attach"),
     ("watch", "model sync drain rate_limit telemetry ledger ens backends observe failures tracker"),
     ("grpc", "model names sync listen admission ledger ens attach watch"),

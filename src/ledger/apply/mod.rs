@@ -159,7 +159,9 @@ impl RecordUpdate<'_> {
 
     fn finish(mut self, before: &Record, reply: Reply) -> Applied {
         let due = self.due_changes(before);
-        if self.record == *before && self.requests.is_empty() && due.is_empty() {
+        // Nothing is stored for an instance of which nothing is known.
+        let is_same = self.record == *before || (before.is_blank() && self.record.is_blank());
+        if is_same && self.requests.is_empty() && due.is_empty() {
             return Applied {
                 record: self.record,
                 changed: false,
@@ -197,6 +199,9 @@ impl RecordUpdate<'_> {
         let attempts = || self.record.attempts.values();
         if !attempts().all(has_ended) {
             return Some(IDLE_LIFE);
+        }
+        if attempts().all(Attempt::found_no_instance) {
+            return Some(empty);
         }
         let last = attempts().map(|attempt| attempt.updated_at).max();
         let ended = last.map_or(Duration::ZERO, |last| (last + ENDED_LIFE).since(self.now()));

@@ -178,8 +178,12 @@ impl RecordUpdate<'_> {
     }
 
     /// Keeps the definite answer of the request that began the attempt: accepted, or refused for
-    /// the caller's own reasons.
+    /// the caller's own reasons. Forgets the request if there is no such instance: nothing can have
+    /// changed, and such requests must not fill the store.
     pub(super) fn remember_answer(&mut self, key: RequestKey, attempt: &Attempt) {
+        if attempt.found_no_instance() {
+            return self.forget(key);
+        }
         let error = attempt.state.error();
         if error.is_none_or(|failure| failure.reason.is_definite()) {
             let answer = Some(attempt.attachment());

@@ -8,8 +8,8 @@ use crate::model::attachment::MAX_TRANSITIONS;
 use crate::model::failure::{MAX_WORD, cut};
 use crate::model::stored::{Open, stored};
 use crate::model::{
-    Attachment, Failure, InstanceId, InterfaceId, Revision, Timestamp, TraceContext, Transition,
-    Uid, Unknown,
+    Attachment, Failure, InstanceId, InterfaceId, Reason, Revision, Timestamp, TraceContext,
+    Transition, Uid, Unknown,
 };
 
 use super::request::RequestKey;
@@ -282,6 +282,12 @@ impl Attempt {
         {
             trace.state.clear();
         }
+    }
+
+    /// Whether ENS refused it because it knows no such instance.
+    #[must_use]
+    pub fn found_no_instance(&self) -> bool {
+        self.state.error().is_some_and(|failure| failure.reason == Reason::InstanceNotFound)
     }
 
     /// Approximate size in bytes, as JSON as in memory.

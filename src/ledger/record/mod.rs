@@ -69,6 +69,20 @@ impl Record {
         500 + self.epoch.len() + 100 * self.queue.len() + parts + self.unknown.size()
     }
 
+    /// Whether it says nothing about its instance. A record that was never stored says as much.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        *self == Self { epoch: self.epoch.clone(), ..Self::default() }
+    }
+
+    /// Whether it shows that ENS has the instance: an ENI on it, or an attempt that ENS did not
+    /// refuse because it knows no such instance.
+    #[must_use]
+    pub fn shows_instance(&self) -> bool {
+        let has_enis = self.observation.iter().any(|seen| !seen.occupied.is_empty());
+        has_enis || self.attempts.values().any(|attempt| !attempt.found_no_instance())
+    }
+
     /// When the Describe call behind the current content was sent, if there is one.
     #[must_use]
     pub fn observed_at(&self) -> Option<Timestamp> {

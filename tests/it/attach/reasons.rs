@@ -205,8 +205,11 @@ async fn callers_in_line_hear_that_the_ledger_is_away() {
 async fn a_deadline_before_anything_is_reserved_says_that_nothing_was_sent() {
     let ens = FakeEns::default();
     ens.accept();
-    ens.take(seconds(4.0));
     let [replica, other]: [Replica; 2] = replicas(fast(), &ens);
+    // The ledger knows the instance, by an observation that is too old for a send.
+    replica.attach("i-1", "eni-0", seconds(2.0)).await.unwrap().1.unwrap();
+    sleep(seconds(3.0)).await;
+    ens.take(seconds(4.0));
     // During the describe of the instance.
     let described = replica.attach("i-1", "eni-1", seconds(2.0));
     sleep(seconds(0.5)).await;
@@ -217,9 +220,9 @@ async fn a_deadline_before_anything_is_reserved_says_that_nothing_was_sent() {
     let failure = queued.await.unwrap().1.unwrap_err();
     assert_eq!(failure.reason, Reason::LockWait, "{failure:?}");
     sleep(seconds(60.0)).await;
-    assert_eq!(ens.attaches(), 0, "{:?}", ens.calls());
+    assert_eq!(ens.attaches(), 1, "{:?}", ens.calls());
     let record = replica.store.read(&"i-1".parse().unwrap(), None).await.unwrap().record;
-    assert!(record.attempts.is_empty() && record.lock.is_none(), "{record:?}");
+    assert!(record.attempts.len() == 1 && record.lock.is_none(), "{record:?}");
 
     // And one that is sent is unknown at its deadline.
     let sent = replica.attach("i-2", "eni-3", seconds(6.0));

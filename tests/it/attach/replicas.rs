@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use eni_gateway::admission::Peer;
 use eni_gateway::attach::{Attacher, Request};
 use eni_gateway::backends::Backends;
 use eni_gateway::drain;
@@ -79,6 +80,7 @@ impl Replica {
             eni: eni.parse().unwrap(),
             request_id: None,
             caller: Caller::anonymous(),
+            peer: Peer::LOCAL,
             deadline: Instant::now() + deadline,
         };
         let attacher = self.attacher.clone();

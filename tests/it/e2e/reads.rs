@@ -147,7 +147,7 @@ async fn what_the_gateway_knows_it_shows_without_ens() {
     assert_eq!(listed.incomplete, listed.observe_time.is_none(), "{listed:?}");
     let got = get(&client, "i-stopped-1", "eni-0001").await.unwrap();
     assert_eq!((&got.uid, got.state()), (&end.uid, State::Attached));
-    let status = get(&client, "i-stopped-1", "eni-0002").await.unwrap_err();
+    let status = get(&client, "i-stopped-2", "eni-0002").await.unwrap_err();
     assert_eq!(reason(&status), "ENS_UNAVAILABLE", "{status:?}");
 }
 

@@ -82,6 +82,9 @@ async fn many_who_ask_at_once_share_one_question() {
     assert_eq!(got.iter().filter(|got| got.is_ok()).count(), 1);
     assert_eq!(replica.describes(), 1);
     replica.refused(scope("eni-1")).await;
+    assert_eq!(replica.describes(), 1, "ens's answer is remembered for a minute");
+    pass(Duration::from_secs(61)).await;
+    replica.refused(scope("eni-1")).await;
     assert_eq!(replica.describes(), 2, "a later call describes again");
 }
 

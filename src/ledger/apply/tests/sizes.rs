@@ -218,3 +218,35 @@ fn a_comparison_of_a_record_that_is_gone_is_the_last_one() {
     });
     assert_eq!(desk.last.unwrap().effects.reconcile, crate::ledger::ReconcileSchedule::Done);
 }
+
+#[test]
+fn nothing_is_stored_for_an_instance_of_which_nothing_is_known() {
+    let mut desk = Desk::new();
+    assert_eq!(desk.enter(1, "eni-1", Mode::Query), Reply::Admissible);
+    assert!(!desk.last.as_ref().unwrap().changed);
+    desk.observe(&["eni-9"]);
+    assert!(desk.last.as_ref().unwrap().changed);
+    desk.begin_epoch(desk.now);
+    desk.enter(1, "eni-1", Mode::Query);
+    assert!(desk.last.as_ref().unwrap().changed, "a record that is stored follows its epoch");
+}
+
+#[test]
+fn an_attach_to_an_instance_that_ens_does_not_know_leaves_little_behind() {
+    let mut desk = Desk::new();
+    let request = request(7);
+    desk.observe(&[]);
+    desk.pass(Duration::from_millis(1));
+    let Reply::Reserved { grant, attempt, .. } =
+        desk.run(&enter(1, "eni-1", Mode::Reserve, Some(request)))
+    else {
+        panic!("not reserved")
+    };
+    assert!(desk.record.shows_instance() && desk.requests.len() == 1);
+    let refusal = crate::model::Failure::new(crate::model::Reason::InstanceNotFound, "no");
+    desk.answer(&(grant, *attempt), SendResult::Refused(refusal));
+    let effects = &desk.last.as_ref().unwrap().effects;
+    assert_eq!(effects.expire_after, Some(EMPTY_LIFE.max(desk.bounds.recovery_hold_down())));
+    assert!(!desk.record.shows_instance() && desk.requests.is_empty());
+    assert_eq!(desk.state("eni-1"), State::Failed);
+}

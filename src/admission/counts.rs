@@ -1,0 +1,37 @@
+//! Numbers by their holder.
+
+use std::collections::BTreeMap;
+
+/// Number of places or calls by their holder; holders of none are left out.
+#[derive(Debug)]
+pub(super) struct Counts<K>(BTreeMap<K, usize>);
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord> Counts<K> {
+    pub(super) fn of(&self, key: &K) -> usize {
+        self.0.get(key).copied().unwrap_or_default()
+    }
+
+    /// The holders of at least one.
+    pub(super) fn holders(&self) -> impl Iterator<Item = &K> {
+        self.0.keys()
+    }
+
+    pub(super) fn add(&mut self, key: K) {
+        *self.0.entry(key).or_default() += 1;
+    }
+
+    pub(super) fn remove(&mut self, key: &K) {
+        if let Some(count) = self.0.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(key);
+            }
+        }
+    }
+}
