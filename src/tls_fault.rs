@@ -38,8 +38,8 @@ pub enum TlsFault {
     OtherCertificate(String),
     /// The server requires a client certificate.
     ClientCertificateMissing,
-    /// The server refuses the client certificate, in the alert's words.
-    ClientCertificateRefused(String),
+    /// The server refuses the client certificate: why.
+    ClientCertificateRefused(&'static str),
     /// The server and the client have no version or cipher in common.
     NothingInCommon,
 }
@@ -117,13 +117,18 @@ impl TlsFault {
     fn of_alert(alert: AlertDescription) -> Option<Self> {
         match alert {
             AlertDescription::CertificateRequired => Some(Self::ClientCertificateMissing),
-            AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::UnsupportedCertificate => {
-                Some(Self::ClientCertificateRefused(format!("{alert:?}")))
+            AlertDescription::UnknownCA => {
+                Some(Self::ClientCertificateRefused("unknown authority"))
+            }
+            AlertDescription::CertificateExpired => {
+                Some(Self::ClientCertificateRefused("expired, or not valid yet"))
+            }
+            AlertDescription::CertificateRevoked => Some(Self::ClientCertificateRefused("revoked")),
+            AlertDescription::UnsupportedCertificate => Some(Self::ClientCertificateRefused(
+                "not for TLS clients: extendedKeyUsage = clientAuth",
+            )),
+            AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
+                Some(Self::ClientCertificateRefused("unusable"))
             }
             AlertDescription::HandshakeFailure | AlertDescription::ProtocolVersion => {
                 Some(Self::NothingInCommon)
