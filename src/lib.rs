@@ -16,7 +16,8 @@
 //!
 //! - Shared by all: `model` (ids, states, errors), `names` (metrics), `sync` (channels), `drain`
 //!   (shutdown), `tls_fault` (failed handshakes).
-//! - On the path: `listen` (connections), `grpc`, `admission`, `attach`, `watch`; then `tracker`.
+//! - On the path: `listen` (connections), `grpc`, `identity` (who calls), `policy` (who may),
+//!   `admission`, `attach`, `watch`; then `tracker`.
 //! - Below: `observe` (describes and their record), `failures` (causes to callers' errors),
 //!   `ledger` (instance records), `ens` (signed calls), `rate_limit` (the account's budget),
 //!   `backends`.
@@ -32,7 +33,9 @@ pub mod tls_fault;
 pub mod admission;
 pub mod attach;
 pub mod grpc;
+pub mod identity;
 pub mod listen;
+pub mod policy;
 pub mod tracker;
 pub mod watch;
 

@@ -24,6 +24,8 @@ const MODULES: &[(&str, &str)] = &[
     ("config", ""),
     ("simulator", ""),
     ("listen", "sync"),
+    ("identity", "model"),
+    ("policy", "model identity"),
     ("admission", "model drain listen"),
     ("rate_limit", "model"),
     ("telemetry", "model names listen"),

@@ -1,0 +1,87 @@
+//! One rule.
+
+use std::sync::Arc;
+
+use super::pattern::Pattern;
+use super::{AccessRequest, Action};
+use crate::identity::Kind;
+
+/// What a rule does to the calls that it matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It forbids them, whatever other rules allow.
+    Forbid,
+    /// It allows them.
+    Allow,
+}
+
+impl Effect {
+    /// The name of the rule's table in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forbid => "forbid",
+            Self::Allow => "allow",
+        }
+    }
+}
+
+/// A rule. It matches a call that meets all its conditions. A condition that is not in the file is
+/// met; a list is met by one of its entries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// The name in audit lines, unique in the file.
+    pub id: Arc<str>,
+    /// The effect.
+    pub effect: Effect,
+    pub(super) callers: Vec<Pattern>,
+    pub(super) kinds: Option<Vec<Kind>>,
+    pub(super) issuers: Option<Vec<Pattern>>,
+    pub(super) namespaces: Option<Vec<Pattern>>,
+    pub(super) groups: Option<Vec<Pattern>>,
+    pub(super) actions: Vec<Action>,
+    pub(super) instances: Vec<Pattern>,
+    pub(super) interfaces: Option<Vec<Pattern>>,
+    pub(super) validate_only: Option<bool>,
+}
+
+impl Rule {
+    /// The first condition that the call does not meet; `None` if the rule matches.
+    #[must_use]
+    pub fn unmet(&self, request: &AccessRequest<'_>) -> Option<&'static str> {
+        let principal = request.principal;
+        let one_of = |patterns: &Option<Vec<Pattern>>, text: &str| {
+            patterns.as_ref().is_none_or(|patterns| any(patterns, text))
+        };
+        let in_group = |groups: &Vec<Pattern>| principal.groups.iter().any(|it| any(groups, it));
+        let conditions = [
+            ("callers", any(&self.callers, &principal.name.0)),
+            ("kinds", self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&principal.kind))),
+            ("issuers", one_of(&self.issuers, &principal.issuer)),
+            ("namespaces", one_of(&self.namespaces, &principal.namespace)),
+            ("groups", self.groups.as_ref().is_none_or(in_group)),
+            ("actions", self.actions.contains(&request.action)),
+            ("instances", any(&self.instances, request.instance.as_str())),
+            ("interfaces", self.covers_interfaces(request)),
+            ("validate_only", self.validate_only.is_none_or(|only| only == request.validate_only)),
+        ];
+        conditions.into_iter().find_map(|(name, met)| (!met).then_some(name))
+    }
+
+    /// A call about all ENIs of an instance is allowed only by a rule for all, and forbidden by a
+    /// rule for some.
+    fn covers_interfaces(&self, request: &AccessRequest<'_>) -> bool {
+        let Some(patterns) = &self.interfaces else {
+            return true;
+        };
+        match (request.eni, self.effect) {
+            (Some(eni), _) => any(patterns, eni.as_str()),
+            (None, Effect::Forbid) => true,
+            (None, Effect::Allow) => patterns.iter().any(Pattern::is_any),
+        }
+    }
+}
+
+fn any(patterns: &[Pattern], text: &str) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(text))
+}

@@ -1,0 +1,133 @@
+//! The policy in force, from the last valid state of its file.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::{InvalidPolicy, Policy};
+
+/// A policy file, and the policy that was last read from it.
+#[derive(Debug)]
+pub struct PolicyStore {
+    path: PathBuf,
+    current: ArcSwap<Loaded>,
+    /// Rises with each new policy.
+    generation: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    text: String,
+    policy: Arc<Policy>,
+}
+
+/// Why a policy file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file cannot be read.
+    #[error("{path} cannot be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The file holds no valid policy.
+    #[error("{path} is no valid policy:\n{source}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The faults.
+        source: InvalidPolicy,
+    },
+}
+
+impl PolicyStore {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`StoreError`], with the file.
+    pub async fn load(path: PathBuf) -> Result<Self, StoreError> {
+        let text = read(&path).await?;
+        let current = ArcSwap::from_pointee(parse(&path, text)?);
+        Ok(Self { path, current, generation: watch::Sender::default() })
+    }
+
+    /// Reads the file again, and returns whether it had changed.
+    ///
+    /// # Errors
+    /// [`StoreError`], with the file. The old policy stays in force.
+    pub async fn reload(&self) -> Result<bool, StoreError> {
+        let text = read(&self.path).await?;
+        if text == self.current.load().text {
+            return Ok(false);
+        }
+        self.current.store(Arc::new(parse(&self.path, text)?));
+        self.generation.send_modify(|generation| *generation += 1);
+        Ok(true)
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn current(&self) -> Arc<Policy> {
+        self.current.load().policy.clone()
+    }
+
+    /// A number that rises with each new policy.
+    #[must_use]
+    pub fn generation(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+}
+
+async fn read(path: &PathBuf) -> Result<String, StoreError> {
+    tokio::fs::read_to_string(path)
+        .await
+        .map_err(|source| StoreError::Read { path: path.clone(), source })
+}
+
+fn parse(path: &PathBuf, text: String) -> Result<Loaded, StoreError> {
+    let policy = Policy::parse(&text)
+        .map_err(|source| StoreError::Invalid { path: path.clone(), source })?;
+    Ok(Loaded { text, policy: Arc::new(policy) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowing(id: &str) -> String {
+        format!(
+            "version = 1\n[[allow]]\nid = \"{id}\"\ncallers = [\"*\"]\nactions = [\"*\"]\n\
+             instances = [\"*\"]\n"
+        )
+    }
+
+    #[tokio::test]
+    async fn a_new_file_is_taken_and_a_bad_one_is_not() {
+        let directory = tempfile::TempDir::new().expect("a directory");
+        let path = directory.path().join("policy.toml");
+        let write = |text: &str| std::fs::write(&path, text).expect("written");
+        write(&allowing("one"));
+        let store = PolicyStore::load(path.clone()).await.expect("valid");
+        let mut generation = store.generation();
+        let rule = || store.current().rules()[0].id.clone();
+        assert!(!store.reload().await.expect("unchanged"));
+
+        write("version = 1");
+        let error = store.reload().await.expect_err("no rules");
+        assert!(error.to_string().contains("policy.toml"), "{error}");
+        assert_eq!((&*rule(), *generation.borrow_and_update()), ("one", 0));
+
+        write(&allowing("two"));
+        assert!(store.reload().await.expect("valid"));
+        assert_eq!((&*rule(), *generation.borrow_and_update()), ("two", 1));
+
+        std::fs::remove_file(&path).expect("removed");
+        assert!(matches!(store.reload().await, Err(StoreError::Read { .. })));
+        assert_eq!(&*rule(), "two");
+    }
+}
