@@ -9,6 +9,7 @@ pub mod gateway;
 mod health;
 mod observe;
 mod readiness;
+mod reload;
 mod settings;
 
 use std::future::Future;
@@ -25,10 +26,11 @@ use crate::config::Config;
 use crate::drain::Phase;
 use crate::ens::HttpEns;
 use crate::ens::credentials::Provider;
-use crate::grpc::{self, Tls};
+use crate::grpc::{self, Access, Tls};
 use crate::ledger::redis::{InitError, Redis, init};
 use crate::ledger::{Bounds, Ledger, LedgerStore, Memory};
 use crate::listen::certificate;
+use crate::policy::PolicyStore;
 use crate::rate_limit::RateLimiter;
 use crate::telemetry::Metrics;
 use crate::telemetry::admin::Admin;
@@ -38,6 +40,7 @@ pub use error::Error;
 use gateway::Gateway;
 use health::HealthMonitor;
 pub use readiness::Readiness;
+use reload::Reloader;
 use settings::{bounds, ens_settings, gateway_settings, rates, redis_settings};
 
 /// The listeners, bound first so that a port in use is reported at once.
@@ -144,19 +147,26 @@ async fn serve<L: LedgerStore>(
         grpc::errors::publish_help(url);
     }
     let tls = tls(config).await?;
+    let policy = policy(config).await?;
     let ledger = Arc::new(Ledger::new(ledger, bounds, observe::ledger(&metrics)));
     let limiter = RateLimiter::over(ledger.clone());
     let observer = observe::ens(&metrics);
     let ens = Arc::new(HttpEns::new(ens_settings(config), credentials, limiter.clone(), observer)?);
     let backends = Backends { ledger, ens, limiter, metrics: metrics.clone() };
     let tasks = TaskTracker::new();
+    let access = Arc::new(policy.clone().map_or_else(Access::default, |policy| {
+        Access::by(policy, config.identity.open_reflection)
+    }));
+    let settings = gateway_settings(config);
     let gateway =
-        Gateway::new(backends.clone(), gateway_settings(config), tls.clone(), tasks.clone()).await;
+        Gateway::new(backends.clone(), settings, tls.clone(), access, tasks.clone()).await;
 
     let ledger_cert = config.ledger.cert_file.as_ref().and_then(|path| std::fs::read(path).ok());
     if let Some(expiry) = ledger_cert.and_then(|pem| certificate::expiry(&pem)) {
         metrics.set_certificate_expiry("ledger.cert_file", expiry);
     }
+    let reloader = Reloader { tls: tls.clone(), policy, metrics: metrics.clone() };
+    tasks.spawn(reloader.run(gateway.drain()));
     let monitor = HealthMonitor::new(backends, gateway.drain(), tls);
     let admin = Admin::new(metrics, monitor.readiness());
     let admin = tasks.spawn(admin.serve(bound.admin, gateway.drain().reached(Phase::Stopped)));
@@ -192,6 +202,13 @@ async fn tls(config: &Config) -> Result<Option<Arc<Tls>>, Error> {
     let client_ca = config.grpc.client_ca_file.clone();
     let client_crl = config.grpc.client_crl_file.clone();
     Ok(Some(Arc::new(Tls::load(grpc::tls::Files { cert, key, client_ca, client_crl }).await?)))
+}
+
+async fn policy(config: &Config) -> Result<Option<Arc<PolicyStore>>, Error> {
+    match &config.identity.policy_file {
+        None => Ok(None),
+        Some(path) => Ok(Some(Arc::new(PolicyStore::load(path.clone()).await?))),
+    }
 }
 
 /// Marks the ledger of these settings as new.

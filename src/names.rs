@@ -151,6 +151,8 @@ pub mod metric {
     pub const LEDGER_CLOCK_STEPS: &str = "eni_gateway.ledger.clock_steps";
     /// Unix time at which a certificate of the gateway expires.
     pub const CERTIFICATE_EXPIRY: &str = "eni_gateway.certificate.expiry_timestamp";
+    /// 1 while a changed file is invalid, and the one before stays in force.
+    pub const RELOAD_FAILING: &str = "eni_gateway.reload.failing";
     /// Log lines that were not written.
     pub const LOG_LINES_DROPPED: &str = "eni_gateway.log.lines_dropped";
     /// Invariant violations.

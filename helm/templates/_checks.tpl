@@ -6,7 +6,7 @@
 {{- /* Defaults replace null, so that the other checks can run. */}}
 {{- $sections := list
   "commonLabels" "commonAnnotations" "image" "config" "config.grpc" "config.admin" "config.ledger" "config.ens" "config.limit"
-  "config.log" "config.tracker" "config.watch" "credentials" "credentials.rrsa" "credentials.secret" "credentials.ecsRole" "tls" "redis"
+  "config.log" "config.identity" "config.tracker" "config.watch" "credentials" "credentials.rrsa" "credentials.secret" "credentials.ecsRole" "tls" "identity" "redis"
   "redis.urlSecret" "redis.passwordSecret" "redis.caSecret" "ledgerInit" "ledgerInit.podLabels" "ledgerInit.podAnnotations" "tracing" "logging"
   "service" "serviceAccount" "serviceAccount.annotations" "podLabels" "podAnnotations" "podDisruptionBudget" "autoscaling"
   "probes" "probes.startup" "probes.liveness" "probes.readiness" "deploymentAnnotations"
@@ -93,7 +93,7 @@
 - redis.caSecret.name or redis.clientCertSecretName is set, and config.ledger.url does not use TLS: write rediss://, rediss-sentinel:// or rediss-cluster://
 {{- end }}
 
-{{- range $secret, $settings := dict "tls.secretName" (list $v.tls.secretName $v.config.grpc.tls_cert_file $v.config.grpc.tls_key_file) "tls.clientCaSecretName" (list $v.tls.clientCaSecretName $v.config.grpc.client_ca_file) "redis.passwordSecret.name" (list $v.redis.passwordSecret.name $v.config.ledger.password_file) "redis.caSecret.name" (list $v.redis.caSecret.name $v.config.ledger.ca_file) "redis.clientCertSecretName" (list $v.redis.clientCertSecretName $v.config.ledger.cert_file $v.config.ledger.key_file) }}
+{{- range $secret, $settings := dict "tls.secretName" (list $v.tls.secretName $v.config.grpc.tls_cert_file $v.config.grpc.tls_key_file) "tls.clientCaSecretName" (list $v.tls.clientCaSecretName $v.config.grpc.client_ca_file) "identity.policy" (list $v.identity.policy $v.config.identity.policy_file) "redis.passwordSecret.name" (list $v.redis.passwordSecret.name $v.config.ledger.password_file) "redis.caSecret.name" (list $v.redis.caSecret.name $v.config.ledger.ca_file) "redis.clientCertSecretName" (list $v.redis.clientCertSecretName $v.config.ledger.cert_file $v.config.ledger.key_file) }}
 {{- if and (first $settings) (rest $settings | compact) }}
 - {{ $secret }} is set, and so is the file in config that it provides: unset one of them
 {{- end }}
@@ -107,6 +107,9 @@
 {{- end }}
 {{- if and $v.tls.clientCaSecretName (not $tls) }}
 - tls.clientCaSecretName is set without tls.secretName: set both, or none
+{{- end }}
+{{- if and (or $v.identity.policy $v.config.identity.policy_file) (not (or $v.tls.clientCaSecretName $v.config.grpc.client_ca_file)) }}
+- identity.policy is set without tls.clientCaSecretName, so no caller has an identity: set both, or unset identity.policy
 {{- end }}
 {{- if and $v.tls.clientCrlKey (not $v.tls.clientCaSecretName) }}
 - tls.clientCrlKey is set without tls.clientCaSecretName: set both, or unset tls.clientCrlKey

@@ -5,6 +5,11 @@
 /etc/eni-gateway/secrets
 {{- end }}
 
+{{/* Mount path of the policy of callers. */}}
+{{- define "eni-gateway.policyDir" -}}
+/etc/eni-gateway/policy
+{{- end }}
+
 {{/* The effective settings, as JSON, because YAML would not distinguish 10 and "10". */}}
 {{- define "eni-gateway.config" -}}
 {{- $secrets := include "eni-gateway.secretsDir" . -}}
@@ -18,6 +23,9 @@
 {{- with $.Values.tls.clientCrlKey }}
 {{- $_ := set $config.grpc "client_crl_file" (printf "%s/client-ca/%s" $secrets .) }}
 {{- end }}
+{{- end }}
+{{- if .Values.identity.policy }}
+{{- $_ := set $config.identity "policy_file" (printf "%s/policy.toml" (include "eni-gateway.policyDir" .)) }}
 {{- end }}
 {{- with .Values.redis.passwordSecret }}
 {{- if .name }}{{ $_ := set $config.ledger "password_file" (printf "%s/redis-password/%s" $secrets .key) }}{{ end }}

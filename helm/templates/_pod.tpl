@@ -229,6 +229,11 @@ resources:
   mountPath: {{ $secrets }}/client-ca
   readOnly: true
 {{- end }}
+{{- if .Values.identity.policy }}
+- name: policy
+  mountPath: {{ include "eni-gateway.policyDir" . }}
+  readOnly: true
+{{- end }}
 {{- if eq .Values.credentials.mode "rrsa-token" }}
 - name: rrsa-token
   mountPath: /var/run/secrets/ack.alibabacloud.com/rrsa-tokens
@@ -252,6 +257,11 @@ resources:
   secret:
     secretName: {{ . | quote }}
     defaultMode: 0440
+{{- end }}
+{{- if .Values.identity.policy }}
+- name: policy
+  configMap:
+    name: {{ include "eni-gateway.fullname" . }}-policy
 {{- end }}
 {{- if eq .Values.credentials.mode "rrsa-token" }}
 - name: rrsa-token

@@ -3,6 +3,7 @@
 mod cloud;
 mod coordination;
 
+use super::error::with_causes;
 use super::settings::redis_settings;
 use crate::config::Config;
 use crate::ledger::redis::validate;
@@ -13,7 +14,7 @@ pub use coordination::coordination;
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckResult {
-    /// The part: `settings`, `tls`, `ledger`, `credentials`, `ens` or `clock`.
+    /// The part: `settings`, `tls`, `policy`, `ledger`, `credentials`, `ens` or `clock`.
     pub part: &'static str,
     /// The status.
     pub status: CheckStatus,
@@ -109,10 +110,17 @@ pub async fn certificates(config: &Config) -> Vec<CheckResult> {
     findings
 }
 
-/// An error with its causes, each once.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.map(ToString::to_string).fold(error.to_string(), |text, cause| {
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+/// Checks the policy of callers, if one is configured.
+pub async fn policy(config: &Config) -> Option<CheckResult> {
+    let result = super::policy(config).await.transpose()?;
+    Some(match result {
+        Ok(store) => {
+            let rules = store.current().rules().len();
+            CheckResult::good("policy", format!("{rules} rules"))
+        }
+        Err(error) => {
+            let remedy = "correct the file that identity.policy_file names";
+            CheckResult::failed("policy", CheckFailure::Configuration, error.to_string(), remedy)
+        }
     })
 }

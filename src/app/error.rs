@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::ledger::redis::InvalidSettings;
+use crate::policy::StoreError;
 use crate::rate_limit::InvalidRate;
 use crate::telemetry::metrics::MetricsError;
 use crate::{ens, grpc};
@@ -44,10 +45,21 @@ pub enum Error {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] grpc::tls::TlsError),
+    /// The policy cannot be used.
+    #[error(transparent)]
+    Policy(#[from] StoreError),
     /// The gRPC server ended.
     #[error(transparent)]
     Serve(#[from] grpc::server::ServeError),
     /// The admin listener failed.
     #[error("the admin listener failed: {0}")]
     Admin(#[source] io::Error),
+}
+
+/// An error with its causes, each once.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.map(ToString::to_string).fold(error.to_string(), |text, cause| {
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
 }

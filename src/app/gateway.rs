@@ -19,7 +19,7 @@ use crate::attach::Attacher;
 use crate::backends::Backends;
 use crate::drain::{self, Phase};
 use crate::ens::Ens;
-use crate::grpc::{self, AttachmentService, Health, Server, Tls};
+use crate::grpc::{self, Access, AttachmentService, Health, Server, Tls};
 use crate::ledger::LedgerStore;
 use crate::tracker::Tracker;
 use crate::watch::{self, Hub};
@@ -48,11 +48,12 @@ pub struct Gateway<L, E> {
 
 impl<L: LedgerStore, E: Ens> Gateway<L, E> {
     /// A gateway over `backends`. `background` runs the tasks that live until [`Phase::Stopped`].
-    /// With `tls`, listeners use that identity.
+    /// With `tls`, listeners use that identity. `access` decides who may call.
     pub async fn new(
         backends: Backends<L, E>,
         settings: Settings,
         tls: Option<Arc<Tls>>,
+        access: Arc<Access>,
         background: TaskTracker,
     ) -> Self {
         let (attempts, signal) = (TaskTracker::new(), drain::Signal::default());
@@ -70,7 +71,7 @@ impl<L: LedgerStore, E: Ens> Gateway<L, E> {
         let admission = Arc::new(Admission::new(settings.limits, signal.watch()));
         Self {
             server: Server {
-                service: AttachmentService::new(attacher, hub, admission),
+                service: AttachmentService::new(attacher, hub, admission, access),
                 health: health.clone(),
                 tls,
                 settings: settings.server,

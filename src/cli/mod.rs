@@ -23,6 +23,7 @@ mod json;
 mod ledger_init;
 mod list;
 mod output;
+mod policy_check;
 mod refusal;
 mod resume;
 mod serve;
@@ -71,6 +72,9 @@ enum Command {
     /// About the ledger
     #[command(subcommand)]
     Ledger(ledger_init::Command),
+    /// About the policy of callers
+    #[command(subcommand)]
+    Policy(policy_check::Command),
     /// Run a simulator of ENS, to try the gateway without an account
     Simulator(crate::simulator::Args),
     /// Attach an ENI to an instance
@@ -117,6 +121,7 @@ impl Command {
             Self::Check(args) => serve_with(check::run(args)),
             Self::Config(command) => config_dump::run(command),
             Self::Ledger(command) => serve_with(ledger_init::run(command)),
+            Self::Policy(command) => policy_check::run(command),
             Self::Simulator(args) => serve_with(simulate::run(args)),
             Self::Attach(args) => client::block_on(args.client.clone(), attach::run(args)),
             Self::Watch(args) => client::block_on(args.client.clone(), watch::run(args)),
@@ -138,6 +143,7 @@ impl Command {
             | Self::Demo(_)
             | Self::Config(_)
             | Self::Ledger(_)
+            | Self::Policy(_)
             | Self::Simulator(_)
             | Self::Descriptors(_)
             | Self::Completions(_) => return false,

@@ -54,6 +54,17 @@ settings! {
         drain_timeout: Duration = "25s",
     }
 
+    /// Callers' identities and rights.
+    identity: Identity {
+        /// File with the policy (TOML): who may make which calls, on which instances and ENIs.
+        /// Without it, each caller that can connect may make each call. With it, a call needs an
+        /// identity and a rule that allows it.
+        policy_file: Option<PathBuf> = unset,
+        /// Whether callers without an identity may use reflection. Applies with `policy_file`;
+        /// without it they may.
+        open_reflection: bool = "false",
+    }
+
     /// The admin listener: `/livez`, `/readyz`, `/metrics` over plain HTTP.
     admin: Admin {
         /// Address of the admin listener, as `IP:PORT`.

@@ -1,5 +1,5 @@
-//! The layer around every request: the rules of HTTP, the trace of an RPC, its deadline, and bounds
-//! on the receipt of the request and on the time that its answer waits.
+//! The layer around every request: the rules of HTTP, the trace of an RPC, its caller, its
+//! deadline, and bounds on the receipt of the request and on the time that its answer waits.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -15,6 +15,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::{Instrument, Span};
 
+use super::access::Access;
 use super::deadline::Deadline;
 use super::explain::explain;
 use super::failure_log::FailureLog;
@@ -31,14 +32,19 @@ use crate::model::Failure;
 pub(super) struct EdgeLayer {
     observers: Observers,
     admission: Arc<Admission>,
+    access: Arc<Access>,
     arriving: Arriving,
     failures: FailureLog,
 }
 
 impl EdgeLayer {
-    pub(super) fn new(observers: Observers, admission: Arc<Admission>) -> Self {
+    pub(super) fn new(
+        observers: Observers,
+        admission: Arc<Admission>,
+        access: Arc<Access>,
+    ) -> Self {
         let (arriving, failures) = (Arriving::default(), FailureLog::default());
-        Self { observers, admission, arriving, failures }
+        Self { observers, admission, access, arriving, failures }
     }
 }
 
@@ -132,6 +138,7 @@ impl EdgeLayer {
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
+        let principal = self.access.identify(&request)?;
         let deadline = Deadline::new(request.headers())?;
         let place = if is_diagnostic(request.uri().path()) {
             // No other limit counts it.
@@ -141,6 +148,7 @@ impl EdgeLayer {
         };
         let mut request = self.arriving.bound(request);
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(principal);
         request.extensions_mut().insert(deadline);
         let Ok(response) = deadline.bound(method, inner.call(request)).await?;
         Ok((response, place))

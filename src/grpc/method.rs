@@ -2,6 +2,7 @@
 //! outside never becomes a span name or a metric label.
 
 use crate::model::Reason;
+use crate::policy::Action;
 
 /// One RPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +94,16 @@ impl Method {
             Self::Watch => "eni.gateway.v1.AttachmentService/WatchAttachment",
             Self::Get => "eni.gateway.v1.AttachmentService/GetAttachment",
             Self::List => "eni.gateway.v1.AttachmentService/ListAttachments",
+        }
+    }
+
+    /// The RPC's name in policies.
+    pub(super) const fn action(self) -> Action {
+        match self {
+            Self::Attach => Action::Attach,
+            Self::Watch => Action::Watch,
+            Self::Get => Action::Get,
+            Self::List => Action::List,
         }
     }
 

@@ -1,6 +1,7 @@
 //! The gRPC edge. A call passes [`server`] (TCP, TLS, HTTP/2), one layer (`edge`) with its
-//! [`trace`] and [`deadline`], then [`service`]. The service [parses](parse) it, admits it and
-//! passes it on. [`errors`] maps failures to statuses.
+//! [`trace`], its caller ([`Access`]) and its [`deadline`], then [`service`]. The service
+//! [parses](parse) it, checks the caller's right, admits it and passes it on. [`errors`] maps
+//! failures to statuses.
 //!
 //! Only this module and the command-line clients use the generated protobuf types.
 
@@ -16,6 +17,7 @@ pub mod service;
 pub mod tls;
 pub mod trace;
 
+mod access;
 mod client_certs;
 mod code;
 mod convert;
@@ -26,6 +28,7 @@ mod failure_log;
 mod http_rules;
 mod receive;
 
+pub use access::Access;
 pub use code::code_name;
 pub use descriptors::descriptors;
 pub use health::Health;

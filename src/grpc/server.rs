@@ -156,7 +156,7 @@ fn router<L: LedgerStore, E: Ens>(
     settings: &Settings,
     observers: Observers,
 ) -> Result<Router<Stack<EdgeLayer, Identity>>, ServeError> {
-    let admission = service.admission();
+    let (admission, access) = (service.admission(), service.access());
     let service = AttachmentServiceServer::new(service)
         .max_decoding_message_size(MAX_REQUEST)
         .max_encoding_message_size(MAX_RESPONSE);
@@ -171,7 +171,7 @@ fn router<L: LedgerStore, E: Ens>(
         // Callers whose deadlines end together reset as many calls as they have open, in one
         // segment.
         .http2_max_pending_accept_reset_streams(Some(settings.max_concurrent_streams as usize * 2))
-        .layer(EdgeLayer::new(observers, admission))
+        .layer(EdgeLayer::new(observers, admission, access))
         .add_service(service)
         .add_service(health.server())
         .add_service(v1)

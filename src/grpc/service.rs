@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
+use super::access::{Access, StreamScope};
 use super::deadline::Deadline;
 use super::proto as pb;
 use super::proto::attachment_service_server::AttachmentService as Rpcs;
@@ -13,8 +14,9 @@ use super::{convert, parse, trace};
 use crate::admission::{Admission, Peer};
 use crate::attach::{self, Attacher};
 use crate::ens::Ens;
+use crate::identity::Principal;
 use crate::ledger::LedgerStore;
-use crate::model::Caller;
+use crate::policy::{AccessRequest, Action};
 use crate::watch::{Hub, Listing, Scope};
 
 /// The attachment service.
@@ -22,17 +24,23 @@ pub struct AttachmentService<L, E> {
     attacher: Arc<Attacher<L, E>>,
     hub: Arc<Hub<L, E>>,
     admission: Arc<Admission>,
+    access: Arc<Access>,
 }
 
 impl<L: LedgerStore, E: Ens> AttachmentService<L, E> {
-    /// A service over `attacher` and `hub`, for calls that `admission` admits.
+    /// A service over `attacher` and `hub`, for calls that `access` allows and `admission` admits.
     #[must_use]
     pub fn new(
         attacher: Arc<Attacher<L, E>>,
         hub: Arc<Hub<L, E>>,
         admission: Arc<Admission>,
+        access: Arc<Access>,
     ) -> Self {
-        Self { attacher, hub, admission }
+        Self { attacher, hub, admission, access }
+    }
+
+    pub(super) fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access)
     }
 
     pub(super) fn admission(&self) -> Arc<Admission> {
@@ -50,15 +58,23 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         // After a pause of the process, a request and its cancellation may be read together. The
         // cancellation shows after one yield, so no attach starts before it.
         tokio::task::yield_now().await;
+        let principal = principal(&request);
         let asked = parse::attach(request.get_ref())?;
         trace::about(&asked.instance, Some(&asked.eni));
+        self.access.authorize(&AccessRequest {
+            principal: &principal,
+            action: Action::Attach,
+            instance: &asked.instance,
+            eni: Some(&asked.eni),
+            validate_only: asked.validate_only,
+        })?;
         let _inside = self.admission.attach(peer, &asked.instance).await?;
         let validate_only = asked.validate_only;
         let request = attach::Request {
             instance: asked.instance,
             eni: asked.eni,
             request_id: asked.request_id,
-            caller: Caller::anonymous(),
+            caller: principal.name.clone(),
             peer,
             deadline,
         };
@@ -83,8 +99,12 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         request: Request<pb::WatchAttachmentRequest>,
     ) -> Result<Response<Self::WatchAttachmentStream>, Status> {
         let (until, peer) = (Deadline::of(&request).stream(), peer(&request));
+        let principal = principal(&request);
         let asked = parse::watch(request.get_ref())?;
         trace::about(&asked.instance, asked.eni.as_ref());
+        let shown =
+            StreamScope { principal, instance: asked.instance.clone(), eni: asked.eni.clone() };
+        self.access.authorize(&shown.request())?;
         let permit = self.admission.stream(peer, &asked.instance).await?;
         let scope = Scope {
             instance: asked.instance,
@@ -97,7 +117,8 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             true => None,
             false => Some(self.admission.opening(peer).await?),
         };
-        let messages = self.hub.watch(scope).await?.map(move |event| {
+        let messages = self.hub.watch(scope).await?;
+        let messages = self.access.guard(shown, messages).map(move |event| {
             // The stream holds its permit until it ends.
             let _permit = &permit;
             Ok(event?.into())
@@ -112,6 +133,13 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         let (deadline, peer) = (Deadline::of(&request).unary(), peer(&request));
         let (instance, eni) = parse::get(request.get_ref())?;
         trace::about(&instance, Some(&eni));
+        self.access.authorize(&AccessRequest {
+            principal: &principal(&request),
+            action: Action::Get,
+            instance: &instance,
+            eni: Some(&eni),
+            validate_only: false,
+        })?;
         let _inside = self.admission.read(peer, &instance).await?;
         let attachment = self.hub.get(&instance, &eni, deadline).await?;
         Ok(Response::new(pb::GetAttachmentResponse { attachment: Some((&attachment).into()) }))
@@ -124,6 +152,13 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         let (deadline, peer) = (Deadline::of(&request).unary(), peer(&request));
         let (instance, page) = parse::list(request.get_ref())?;
         trace::about(&instance, None);
+        self.access.authorize(&AccessRequest {
+            principal: &principal(&request),
+            action: Action::List,
+            instance: &instance,
+            eni: None,
+            validate_only: false,
+        })?;
         let _inside = self.admission.read(peer, &instance).await?;
         let Listing { attachments, coverage } = self.hub.list(&instance, deadline).await?;
         let (attachments, next_page_token) = page.cut(&instance, attachments);
@@ -139,4 +174,9 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
 /// The peer of a request that passed the receive layer.
 fn peer<T>(request: &Request<T>) -> Peer {
     request.extensions().get().copied().unwrap_or(Peer::LOCAL)
+}
+
+/// The caller of a request that passed the edge. A policy allows an anonymous one nothing.
+fn principal<T>(request: &Request<T>) -> Arc<Principal> {
+    request.extensions().get().cloned().unwrap_or_else(|| Arc::new(Principal::anonymous()))
 }

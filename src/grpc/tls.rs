@@ -8,7 +8,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
@@ -23,9 +22,6 @@ use tokio_rustls::server::TlsStream;
 
 use super::client_certs::ClientCerts;
 use crate::listen::{Connections, Opened, certificate};
-
-/// Interval between checks of the files.
-const CHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Paths of the server's identity.
 #[derive(Debug, Clone)]
@@ -119,31 +115,13 @@ impl Tls {
         self.current.load().expiry
     }
 
-    /// Reloads the files when they change, and closes the connections of callers whose certificate
-    /// is not accepted any more. Never returns.
+    /// Closes the connections of callers whose certificate is not accepted any more, after each
+    /// [`Tls::reload`]. Never returns.
     pub(super) async fn follow(&self, connections: &Connections) -> std::convert::Infallible {
         loop {
-            tokio::select! {
-                biased;
-                () = self.renewed.notified() => {
-                    if let Some(callers) = &self.current.load().callers {
-                        connections.close_unless(|chain| callers.accept(chain));
-                    }
-                    continue;
-                }
-                () = tokio::time::sleep(CHECK_INTERVAL) => {}
-            }
-            match self.reload().await {
-                Ok(true) => {
-                    tracing::info!(cert = %self.files.cert.display(), "the certificate was renewed")
-                }
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the gateway cannot read the renewed certificate, and continues to use the old one"
-                    );
-                }
+            self.renewed.notified().await;
+            if let Some(callers) = &self.current.load().callers {
+                connections.close_unless(|chain| callers.accept(chain));
             }
         }
     }

@@ -7,7 +7,7 @@
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::{IdentityError, Kind, Principal};
+use super::principal::{IdentityError, Kind, Principal};
 use crate::model::Caller;
 
 /// Maximum length of a SPIFFE id, in bytes, as its standard says.
@@ -55,6 +55,11 @@ fn dns(names: &[GeneralName<'_>], expires: Option<i64>) -> Result<Principal, Ide
             return Err(IdentityError::Certificate(why));
         }
     };
+    dns_name(name, expires)
+}
+
+/// The principal of one DNS name.
+pub(super) fn dns_name(name: &str, expires: Option<i64>) -> Result<Principal, IdentityError> {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     if name.is_empty() || name.len() > 253 || !name.bytes().all(valid) {
         return Err(IdentityError::Certificate("has a DNS name that is none"));
@@ -67,7 +72,8 @@ fn dns(names: &[GeneralName<'_>], expires: Option<i64>) -> Result<Principal, Ide
     })
 }
 
-fn spiffe(
+/// The principal of one SPIFFE id. `trust_domains` as for [`principal`].
+pub(super) fn spiffe(
     id: &str,
     trust_domains: Option<&[String]>,
     expires: Option<i64>,

@@ -2,81 +2,8 @@
 //! certificate that TLS has verified.
 
 pub mod certificate;
+mod name;
+mod principal;
 
-use crate::model::Caller;
-
-/// A caller that the gateway has identified, or [`Principal::anonymous`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    /// The name by which policies, request ids, shares and audit lines know the caller:
-    /// `spiffe://DOMAIN/PATH`, `dns:NAME` or `anonymous`.
-    pub name: Caller,
-    /// The source of the name.
-    pub kind: Kind,
-    /// The authority behind the name: the trust domain of a SPIFFE id. Empty for the other kinds.
-    pub issuer: String,
-    /// The Kubernetes namespace, of a SPIFFE id with the path `/ns/NAMESPACE/sa/NAME`; else empty.
-    pub namespace: String,
-    /// The groups of the caller. Certificates name none.
-    pub groups: Vec<String>,
-    /// Unix time at which the credentials expire; `None` without credentials.
-    pub expires: Option<i64>,
-}
-
-/// The source of a principal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// No credentials.
-    Anonymous,
-    /// The SPIFFE id of a client certificate.
-    Spiffe,
-    /// The DNS name of a client certificate.
-    Dns,
-}
-
-impl Kind {
-    /// The kinds that a policy can name.
-    pub const ALL: [Self; 2] = [Self::Spiffe, Self::Dns];
-
-    /// The name in policies and audit lines.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Anonymous => "anonymous",
-            Self::Spiffe => "spiffe",
-            Self::Dns => "dns",
-        }
-    }
-}
-
-/// Why a caller cannot be identified.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum IdentityError {
-    /// There are no credentials.
-    #[error("the call has no credentials")]
-    Missing,
-    /// The client certificate names no usable identity.
-    #[error("the client certificate {0}")]
-    Certificate(&'static str),
-}
-
-impl Principal {
-    /// The caller without an identity.
-    #[must_use]
-    pub fn anonymous() -> Self {
-        Self {
-            name: Caller::anonymous(),
-            kind: Kind::Anonymous,
-            issuer: String::new(),
-            namespace: String::new(),
-            groups: Vec::new(),
-            expires: None,
-        }
-    }
-
-    /// Whether the credentials have expired at `now`, a Unix time.
-    #[must_use]
-    pub fn has_expired(&self, now: i64) -> bool {
-        self.expires.is_some_and(|expires| expires <= now)
-    }
-}
+pub use name::named;
+pub use principal::{IdentityError, Kind, Principal};

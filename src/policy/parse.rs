@@ -7,8 +7,9 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::pattern::Pattern;
+use super::request::Action;
 use super::rule::{Effect, Rule};
-use super::{Action, Policy};
+use super::rules::Policy;
 use crate::identity::{Kind, certificate};
 
 /// The version of the format.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::pattern::Pattern;
-use super::{AccessRequest, Action};
+use super::request::{AccessRequest, Action};
 use crate::identity::Kind;
 
 /// What a rule does to the calls that it matches.

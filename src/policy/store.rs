@@ -1,13 +1,14 @@
 //! The policy in force, from the last valid state of its file.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
 
-use super::{InvalidPolicy, Policy};
+use super::parse::InvalidPolicy;
+use super::rules::Policy;
+use crate::sync::watch;
 
 /// A policy file, and the policy that was last read from it.
 #[derive(Debug)]
@@ -83,15 +84,15 @@ impl PolicyStore {
     }
 }
 
-async fn read(path: &PathBuf) -> Result<String, StoreError> {
+async fn read(path: &Path) -> Result<String, StoreError> {
     tokio::fs::read_to_string(path)
         .await
-        .map_err(|source| StoreError::Read { path: path.clone(), source })
+        .map_err(|source| StoreError::Read { path: path.to_owned(), source })
 }
 
-fn parse(path: &PathBuf, text: String) -> Result<Loaded, StoreError> {
+fn parse(path: &Path, text: String) -> Result<Loaded, StoreError> {
     let policy = Policy::parse(&text)
-        .map_err(|source| StoreError::Invalid { path: path.clone(), source })?;
+        .map_err(|source| StoreError::Invalid { path: path.to_owned(), source })?;
     Ok(Loaded { text, policy: Arc::new(policy) })
 }
 
@@ -113,18 +114,18 @@ mod tests {
         let write = |text: &str| std::fs::write(&path, text).expect("written");
         write(&allowing("one"));
         let store = PolicyStore::load(path.clone()).await.expect("valid");
-        let mut generation = store.generation();
+        let generation = store.generation();
         let rule = || store.current().rules()[0].id.clone();
         assert!(!store.reload().await.expect("unchanged"));
 
         write("version = 1");
         let error = store.reload().await.expect_err("no rules");
         assert!(error.to_string().contains("policy.toml"), "{error}");
-        assert_eq!((&*rule(), *generation.borrow_and_update()), ("one", 0));
+        assert_eq!((&*rule(), *generation.borrow()), ("one", 0));
 
         write(&allowing("two"));
         assert!(store.reload().await.expect("valid"));
-        assert_eq!((&*rule(), *generation.borrow_and_update()), ("two", 1));
+        assert_eq!((&*rule(), *generation.borrow()), ("two", 1));
 
         std::fs::remove_file(&path).expect("removed");
         assert!(matches!(store.reload().await, Err(StoreError::Read { .. })));

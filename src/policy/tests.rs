@@ -1,7 +1,7 @@
 use rstest::rstest;
 
 use super::*;
-use crate::identity::Kind;
+use crate::identity::{Kind, Principal};
 use crate::model::Caller;
 
 const POLICY: &str = r#"
@@ -63,10 +63,15 @@ fn policy() -> Policy {
 }
 
 fn principal(name: &str) -> Principal {
-    let kind = if name.starts_with("spiffe") { Kind::Spiffe } else { Kind::Dns };
+    let kind = match name {
+        "anonymous" => Kind::Anonymous,
+        name if name.starts_with("spiffe") => Kind::Spiffe,
+        _ => Kind::Dns,
+    };
     let namespace = if name.contains("/ns/web/") { "web" } else { "" };
     let (issuer, groups) = match name {
         "dns:operator" => ("corp", vec!["staff".to_owned(), "net-admins".to_owned()]),
+        _ if kind == Kind::Spiffe => (name.split('/').nth(2).unwrap_or_default(), Vec::new()),
         _ => ("", Vec::new()),
     };
     Principal {
@@ -128,6 +133,22 @@ fn groups_and_issuers_are_conditions() {
     };
     assert_eq!(decide("dns:operator").as_deref(), Some("group"));
     assert_eq!(decide("dns:somebody"), None);
+}
+
+#[test]
+fn a_rule_for_all_callers_is_for_those_with_a_known_identity() {
+    let all = "version = 1\ntrust_domains = ['prod.example']\n[[allow]]\nid = 'all'\n\
+               callers = ['*']\nactions = ['*']\ninstances = ['*']";
+    let policy = Policy::parse(all).expect("valid");
+    let decide = |caller: &str| {
+        let (principal, instance) = (&principal(caller), &"i-1".parse().expect("an id"));
+        let (action, eni, validate_only) = (Action::List, None, false);
+        policy.decide(&AccessRequest { principal, action, instance, eni, validate_only })
+    };
+    assert!(decide("dns:a.example").is_allowed());
+    assert!(decide("spiffe://prod.example/a").is_allowed());
+    assert_eq!(decide("spiffe://evil.example/a"), Decision::NotAllowed);
+    assert_eq!(decide("anonymous"), Decision::NotAllowed);
 }
 
 #[test]

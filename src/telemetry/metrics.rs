@@ -92,6 +92,7 @@ struct Instruments {
     recovering: Gauge<u64>,
     clock_steps: Counter<u64>,
     certificate_expiry: Gauge<i64>,
+    reload_failing: Gauge<u64>,
     violations: Counter<u64>,
     // Counts for as long as it lives.
     _lines_dropped: ObservableCounter<u64>,
@@ -194,6 +195,12 @@ impl Metrics {
     /// Sets the Unix time at which the certificate of a setting expires.
     pub fn set_certificate_expiry(&self, setting: &'static str, expiry: i64) {
         self.0.certificate_expiry.record(expiry, &[KeyValue::new(label::SETTING, setting)]);
+    }
+
+    /// Sets whether the changed file of a setting is invalid.
+    pub fn reload_failing(&self, setting: &'static str, failing: bool) {
+        let labels = [KeyValue::new(label::SETTING, setting)];
+        self.0.reload_failing.record(failing.into(), &labels);
     }
 
     /// Counts an ended attempt.
@@ -370,6 +377,10 @@ impl Instruments {
                 .with_unit("s")
                 .with_description("Unix time at which the certificate of this setting expires.")
                 .build(),
+            reload_failing: gauge(
+                metric::RELOAD_FAILING,
+                "1 while the changed file of this setting is invalid.",
+            ),
             _lines_dropped: meter
                 .u64_observable_counter(metric::LOG_LINES_DROPPED)
                 .with_description("Log lines lost because standard error was not read.")

@@ -195,7 +195,7 @@ def test_calls_by_tls_are_tried_only_by_who_knows_the_authority():
 
     assert "--cert" in tests()["call"][0]["args"]
     assert tests("--set", "tests.tlsSecretName=").keys() == {"check"}
-    open_to_all = ["--set", "tls.clientCaSecretName="]
+    open_to_all = ["--set", "tls.clientCaSecretName=", "--set", "identity.policy="]
     assert "--cert" not in tests(*open_to_all)["call"][0]["args"]
     assert tests(*open_to_all, "--set", "tests.tlsSecretName=").keys() == {"check"}
 

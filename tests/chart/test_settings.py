@@ -105,7 +105,11 @@ def test_the_program_takes_what_is_rendered(name, secrets, tmp_path):
             volume = next(volume for volume in spec["volumes"] if volume["name"] == "config")
             toml = pick(documents, "ConfigMap", volume["configMap"]["name"])["data"]["config.toml"]
             file = tmp_path / f"{pod}.toml"
-            file.write_text(toml.replace("/etc/eni-gateway/secrets", str(secrets)))
+            toml = toml.replace("/etc/eni-gateway/secrets", str(secrets)).replace("/etc/eni-gateway/policy", str(tmp_path))
+            file.write_text(toml)
+            if "policy_file" in toml:
+                policy = pick(documents, "ConfigMap", "gw-eni-gateway-policy")["data"]["policy.toml"]
+                (tmp_path / "policy.toml").write_text(policy)
             given = {each["name"]: each["value"] for each in container["env"] if "value" in each}
             # What the image sets, and the container wins over.
             env = {"ENI_GATEWAY_GRPC__LISTEN": "0.0.0.0:50051", "ENI_GATEWAY_ADMIN__LISTEN": "0.0.0.0:9090"} | given

@@ -25,7 +25,7 @@ const MODULES: &[(&str, &str)] = &[
     ("simulator", ""),
     ("listen", "sync"),
     ("identity", "model"),
-    ("policy", "model identity"),
+    ("policy", "model sync identity"),
     ("admission", "model drain listen"),
     ("rate_limit", "model"),
     ("telemetry", "model names listen"),
@@ -40,12 +40,12 @@ const MODULES: &[(&str, &str)] = &[
     ),
     ("tracker", "model drain rate_limit telemetry ledger ens backends observe attach"),
     ("watch", "model sync drain rate_limit telemetry ledger ens backends observe failures tracker"),
-    ("grpc", "model names sync listen admission ledger ens attach watch"),
+    ("grpc", "model names sync listen identity policy admission ledger ens attach watch"),
     (
         "app",
-        "model names drain config listen admission rate_limit telemetry ledger ens backends attach tracker watch grpc",
+        "model names drain config listen policy admission rate_limit telemetry ledger ens backends attach tracker watch grpc",
     ),
-    ("cli", "model tls_fault config simulator telemetry grpc app"),
+    ("cli", "model tls_fault config simulator identity policy telemetry grpc app"),
 ];
 
 /// The generated messages, and who may name them.

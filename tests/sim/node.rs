@@ -104,6 +104,7 @@ impl Node {
             Backends { ledger, ens, limiter, metrics: metrics() },
             settings,
             None,
+            Arc::default(),
             TaskTracker::new(),
         )
         .await;

@@ -26,6 +26,7 @@ pub(super) fn files(config: &Config, checks: &mut Checks<'_>) {
     readable("grpc.tls_key_file", &config.grpc.tls_key_file);
     readable("grpc.client_ca_file", &config.grpc.client_ca_file);
     readable("grpc.client_crl_file", &config.grpc.client_crl_file);
+    readable("identity.policy_file", &config.identity.policy_file);
     readable("ledger.password_file", &config.ledger.password_file);
     readable("ledger.ca_file", &config.ledger.ca_file);
     readable("ledger.cert_file", &config.ledger.cert_file);

@@ -7,6 +7,7 @@ mod demo;
 mod failures;
 mod fake;
 mod operate;
+mod policy;
 mod recipes;
 mod serve;
 mod tls;

@@ -13,6 +13,8 @@ use super::run;
 #[case(&["list", "i-1", "-o", "yaml"], "[possible values: table, json]")]
 #[case(&["list", "i-1", "--cert", "c.pem"], "--key")]
 #[case(&["detach", "i-1"], "unrecognized subcommand")]
+#[case(&["policy", "check", "p.toml", "--caller", "web", "--instance", "i-1"], "spiffe://")]
+#[case(&["policy", "check", "/nowhere/p.toml"], "cannot be read")]
 #[tokio::test]
 async fn wrong_usage_is_64(#[case] arguments: &[&str], #[case] problem: &str) {
     let ran = run(arguments).await;
@@ -32,6 +34,7 @@ async fn wrong_usage_is_64(#[case] arguments: &[&str], #[case] problem: &str) {
 #[case::check(&["check", "--help"])]
 #[case::config(&["config", "dump", "--help"])]
 #[case::ledger(&["ledger", "init", "--help"])]
+#[case::policy(&["policy", "check", "--help"])]
 #[case::simulator(&["simulator", "--help"])]
 #[tokio::test]
 async fn help_has_examples(#[case] arguments: &[&str]) {

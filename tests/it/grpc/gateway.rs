@@ -14,7 +14,7 @@ use eni_gateway::grpc::proto::{
 };
 use eni_gateway::grpc::server::{ServeError, Settings};
 use eni_gateway::grpc::trace::{Observers, RpcReport};
-use eni_gateway::grpc::{AttachmentService, Health, Server, Tls};
+use eni_gateway::grpc::{Access, AttachmentService, Health, Server, Tls};
 use eni_gateway::ledger::{Bounds, Ledger, Memory};
 use eni_gateway::rate_limit::{RateLimitDecision, RateLimiter, Rates};
 use eni_gateway::telemetry::Metrics;
@@ -36,6 +36,7 @@ pub(super) struct Options {
     pub(super) limits: Limits,
     pub(super) settings: Settings,
     pub(super) tls: Option<Arc<Tls>>,
+    pub(super) access: Arc<Access>,
 }
 
 /// The edge, served until it is dropped.
@@ -82,7 +83,7 @@ impl Gateway {
         let reports = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&reports);
         let server = Server {
-            service: AttachmentService::new(attacher, hub, Arc::clone(&admission)),
+            service: AttachmentService::new(attacher, hub, Arc::clone(&admission), options.access),
             health: health.clone(),
             tls: options.tls,
             settings: options.settings,

@@ -1,5 +1,6 @@
 //! The edge, over real TCP with real clients; behind it a scripted ledger and a scripted cloud.
 
+mod access;
 mod admission;
 mod age;
 mod attacks;

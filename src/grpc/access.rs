@@ -1,0 +1,237 @@
+//! The check of each call before anything else: who calls, and whether the policy lets them.
+//!
+//! Without a policy each caller that the transport admits may make each call. Its name still stands
+//! in audit lines, and its request ids are its own.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::StreamExt;
+use futures_util::stream::{BoxStream, Stream, unfold};
+use http::Request;
+use tonic::body::Body;
+
+use super::method::Method;
+use super::receive::is_diagnostic;
+use crate::identity::{IdentityError, Kind, Principal, certificate};
+use crate::listen::ConnectionRef;
+use crate::model::{Caller, Failure, InstanceId, InterfaceId, Reason};
+use crate::names::AUDIT;
+use crate::policy::{AccessRequest, Action, Decision, PolicyStore};
+
+/// Interval between checks of an open stream, besides those at each new policy.
+const TICK: Duration = Duration::from_secs(60);
+/// Maximum time before the expiry of the credentials at which a stream ends.
+const RENEWAL: Duration = Duration::from_secs(10);
+
+/// The rules of access to the service.
+#[derive(Debug, Default)]
+pub struct Access {
+    /// `None`: each caller may make each call.
+    policy: Option<Arc<PolicyStore>>,
+    open_reflection: bool,
+}
+
+/// What a stream shows, and to whom.
+#[derive(Debug, Clone)]
+pub(super) struct StreamScope {
+    pub(super) principal: Arc<Principal>,
+    pub(super) instance: InstanceId,
+    pub(super) eni: Option<InterfaceId>,
+}
+
+impl StreamScope {
+    /// The call that opens the stream.
+    pub(super) fn request(&self) -> AccessRequest<'_> {
+        AccessRequest {
+            principal: &self.principal,
+            action: Action::Watch,
+            instance: &self.instance,
+            eni: self.eni.as_ref(),
+            validate_only: false,
+        }
+    }
+}
+
+impl Access {
+    /// Access by a policy. Callers without an identity may use health, and with `open_reflection`
+    /// also reflection.
+    #[must_use]
+    pub const fn by(policy: Arc<PolicyStore>, open_reflection: bool) -> Self {
+        Self { policy: Some(policy), open_reflection }
+    }
+
+    /// The principal of a call. Without a policy, a caller that cannot be identified is anonymous.
+    ///
+    /// # Errors
+    /// `CALLER_UNAUTHENTICATED`.
+    pub(super) fn identify(&self, request: &Request<Body>) -> Result<Arc<Principal>, Failure> {
+        let path = request.uri().path();
+        if is_diagnostic(path) && !self.guards_diagnostic(path) {
+            return Ok(Arc::new(Principal::anonymous()));
+        }
+        match self.principal(request.extensions().get()) {
+            Ok(principal) => Ok(Arc::new(principal)),
+            Err(_) if self.policy.is_none() => Ok(Arc::new(Principal::anonymous())),
+            Err(error) => {
+                audit(&Verdict::Unidentified(Method::of_path(path), &error));
+                Err(unauthenticated(&error))
+            }
+        }
+    }
+
+    fn guards_diagnostic(&self, path: &str) -> bool {
+        self.policy.is_some() && !self.open_reflection && path.starts_with("/grpc.reflection.")
+    }
+
+    fn principal(&self, connection: Option<&ConnectionRef>) -> Result<Principal, IdentityError> {
+        let certificate = connection.and_then(|connection| connection.certificates().first());
+        let certificate = certificate.ok_or(IdentityError::Missing)?;
+        let policy = self.policy.as_ref().map(|store| store.current());
+        let trust_domains = policy.as_ref().map(|policy| policy.trust_domains());
+        let principal = certificate::principal(certificate, trust_domains)?;
+        if principal.has_expired(now()) {
+            return Err(IdentityError::Certificate("has expired"));
+        }
+        Ok(principal)
+    }
+
+    /// Checks that the policy allows a call.
+    ///
+    /// # Errors
+    /// `CALLER_FORBIDDEN`.
+    pub(super) fn authorize(&self, request: &AccessRequest<'_>) -> Result<(), Failure> {
+        let Some(store) = &self.policy else {
+            return Ok(());
+        };
+        let decision = store.current().decide(request);
+        audit(&Verdict::Decided(request, &decision));
+        if decision.is_allowed() { Ok(()) } else { Err(forbidden(request)) }
+    }
+
+    /// The stream, which ends with a failure when its caller's credentials expire or its right is
+    /// taken away.
+    pub(super) fn guard<T: Send + 'static>(
+        &self,
+        scope: StreamScope,
+        messages: impl Stream<Item = Result<T, Failure>> + Send + 'static,
+    ) -> BoxStream<'static, Result<T, Failure>> {
+        let Some(store) = self.policy.clone() else {
+            return messages.boxed();
+        };
+        let end = Box::pin(end_of(store, scope));
+        let guarded = unfold(Some((messages.boxed(), end)), |state| async move {
+            let (mut messages, mut end) = state?;
+            tokio::select! {
+                biased;
+                failure = &mut end => Some((Err(failure), None)),
+                message = messages.next() => Some((message?, Some((messages, end)))),
+            }
+        });
+        guarded.boxed()
+    }
+}
+
+/// Resolves when the stream must end.
+async fn end_of(store: Arc<PolicyStore>, scope: StreamScope) -> Failure {
+    let ends = scope.principal.expires.map(|expires| {
+        let left = seconds(expires - now());
+        expires - i64::try_from(RENEWAL.min(left / 10).as_secs()).unwrap_or_default()
+    });
+    let request = scope.request();
+    let generations = store.generation();
+    loop {
+        let seen = *generations.borrow();
+        let decision = store.current().decide(&request);
+        if !decision.is_allowed() {
+            audit(&Verdict::Decided(&request, &decision));
+            return forbidden(&request);
+        }
+        let left = ends.map_or(TICK, |ends| seconds(ends - now()));
+        if left.is_zero() {
+            return expired();
+        }
+        tokio::select! {
+            biased;
+            // The sender lives as long as the store.
+            _ = generations.wait_for(|generation| *generation != seen) => {}
+            // The clock may be set meanwhile.
+            () = tokio::time::sleep(left.min(TICK)) => {}
+        }
+    }
+}
+
+/// What an audit line reports.
+enum Verdict<'a> {
+    Decided(&'a AccessRequest<'a>, &'a Decision),
+    Unidentified(Option<Method>, &'a IdentityError),
+}
+
+/// Writes the audit line of a decision.
+fn audit(verdict: &Verdict<'_>) {
+    match verdict {
+        Verdict::Decided(request, decision) => {
+            let reason = (!decision.is_allowed()).then_some(Reason::CallerForbidden.name());
+            tracing::info!(
+                target: AUDIT,
+                caller = %request.principal.name,
+                identity = request.principal.kind.name(),
+                action = request.action.name(),
+                instance = %request.instance,
+                eni = request.eni.map(tracing::field::display),
+                validate_only = request.validate_only.then_some(true),
+                decision = if decision.is_allowed() { "allow" } else { "deny" },
+                rule = decision.rule(),
+                reason,
+                "access"
+            );
+        }
+        Verdict::Unidentified(method, error) => tracing::info!(
+            target: AUDIT,
+            caller = %Caller::anonymous(),
+            identity = Kind::Anonymous.name(),
+            action = method.map(|method| method.action().name()),
+            decision = "deny",
+            reason = Reason::CallerUnauthenticated.name(),
+            cause = %error,
+            "access"
+        ),
+    }
+}
+
+fn unauthenticated(error: &IdentityError) -> Failure {
+    let why = format!(
+        "the caller is not identified: {error}; use the credentials that the gateway's policy knows"
+    );
+    Failure::new(Reason::CallerUnauthenticated, why)
+}
+
+fn forbidden(request: &AccessRequest<'_>) -> Failure {
+    let AccessRequest { principal, action, instance, eni, .. } = request;
+    let action = action.name();
+    let why = format!(
+        "the policy does not let {} {action} here; ask the gateway's operators for the right",
+        principal.name
+    );
+    let failure = Failure::new(Reason::CallerForbidden, why);
+    match eni {
+        Some(eni) => failure.about(instance, eni),
+        None => failure.with("instanceId", instance),
+    }
+}
+
+fn expired() -> Failure {
+    let why = "the caller's credentials expire; watch again with after_revision and renewed ones";
+    Failure::new(Reason::StreamTooOld, why)
+}
+
+/// The time now, as a Unix time.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// A number of seconds; none if it is below zero.
+fn seconds(number: i64) -> Duration {
+    Duration::from_secs(u64::try_from(number).unwrap_or_default())
+}

@@ -1,0 +1,16 @@
+//! Principals by their names.
+
+use super::certificate;
+use super::principal::{IdentityError, Principal};
+
+/// The principal of this name, without credentials, to try a policy.
+///
+/// # Errors
+/// [`IdentityError`]: no principal has this name.
+pub fn named(name: &str) -> Result<Principal, IdentityError> {
+    match name.strip_prefix("dns:") {
+        Some(name) => certificate::dns_name(name, None),
+        None if name.starts_with("spiffe://") => certificate::spiffe(name, None, None),
+        None => Err(IdentityError::Form),
+    }
+}

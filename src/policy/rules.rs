@@ -1,0 +1,50 @@
+//! The rules of a policy, and how they decide.
+
+use super::request::{AccessRequest, Decision};
+use super::rule::{Effect, Rule};
+use crate::identity::Kind;
+
+/// The rules of one file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    pub(super) trust_domains: Vec<String>,
+    /// First those that forbid. Both in the file's order.
+    pub(super) rules: Vec<Rule>,
+}
+
+impl Policy {
+    /// Decides on a call. The first matching rule that forbids wins, then the first that allows.
+    /// No rule allows anything to a caller without an identity, or of a trust domain that is not
+    /// listed.
+    #[must_use]
+    pub fn decide(&self, request: &AccessRequest<'_>) -> Decision {
+        let known = match request.principal.kind {
+            Kind::Anonymous => false,
+            Kind::Spiffe => self.trust_domains.contains(&request.principal.issuer),
+            Kind::Dns => true,
+        };
+        if !known {
+            return Decision::NotAllowed;
+        }
+        let matching = self.rules.iter().find(|rule| rule.unmet(request).is_none());
+        match matching {
+            None => Decision::NotAllowed,
+            Some(rule) => match rule.effect {
+                Effect::Forbid => Decision::Forbidden(rule.id.clone()),
+                Effect::Allow => Decision::Allowed(rule.id.clone()),
+            },
+        }
+    }
+
+    /// The rules, in the order in which [`Policy::decide`] tries them.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The trust domains whose SPIFFE ids are accepted.
+    #[must_use]
+    pub fn trust_domains(&self) -> &[String] {
+        &self.trust_domains
+    }
+}
