@@ -30,7 +30,8 @@ from http2 import (
 )
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "observe"))
-from live import Stage, ask, generate, until  # noqa: E402
+from live import Stage, ask, generate  # noqa: E402
+from processes import until  # noqa: E402
 
 # Seconds of an attack, and after it until memory is measured.
 LASTS, AFTER = 10, 30

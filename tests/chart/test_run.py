@@ -2,26 +2,16 @@
 settings, names of Services being addresses of loopback. What a cluster adds (scheduling, mounts, policies) is not tried here.
 """
 
-import socket
+import pathlib
 import subprocess
-import time
+import sys
 import urllib.request
 
 import pytest
 from chart import PROGRAM, manifests, pick, render, run
 
-
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
-def until(what, ready, process):
-    deadline = time.monotonic() + 30
-    while not ready():
-        assert process.poll() is None and time.monotonic() < deadline, f"{what}: {process.communicate(timeout=5)[0]}"
-        time.sleep(0.05)
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "python"))
+from processes import free_port, until  # noqa: E402
 
 
 def answers(url):
@@ -68,7 +58,7 @@ class Release:
         )
         self.running.append(process)
         if ready:
-            until(name, lambda: answers(f"http://127.0.0.1:{self.ports[port]}{ready}"), process)
+            until(name, lambda: answers(f"http://127.0.0.1:{self.ports[port]}{ready}"), process=process)
         return process, spec["containers"][0]
 
     def test(self, suffix):
@@ -121,7 +111,7 @@ def test_the_hook_calls_a_new_ledger_new_and_leaves_a_used_one(tmp_path):
     try:
         assert run(PROGRAM, *arguments, env=environment).returncode == 69, "no answer yet: the job tries again"
         redis, _ = release.start("-redis", "redis-server", 6379)
-        until("redis", lambda: run(PROGRAM, *arguments, env=environment).returncode == 0, redis)
+        until("redis", lambda: run(PROGRAM, *arguments, env=environment).returncode == 0, process=redis)
         stored = run("redis-cli", "-p", release.ports[6379], "set", "eni-gateway:{p0}:v2:record:i-1", "1")
         assert stored.stdout.strip() == "OK"
         again = run(PROGRAM, *arguments, env=environment)

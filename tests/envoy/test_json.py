@@ -1,81 +1,53 @@
 """The API as JSON over HTTP: the chart's Envoy in front of a real gateway and a simulated ENS."""
 
-import contextlib
 import http.client
 import json
-import os
 import pathlib
 import re
-import socket
 import ssl
 import subprocess
-import time
+import sys
 
 import pytest
 import yaml
 
-ROOT = pathlib.Path(__file__).parents[2]
-PROGRAM = ROOT / "target/debug/eni-gateway"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "python"))
+from processes import PROGRAM, ROOT, Processes, free_port, listens, until  # noqa: E402
+
 ENVOY = next((ROOT / ".venv/lib").glob("python3*/site-packages/envoy/_bin/envoy"))
 HELM = ROOT / "target/chart-tools/helm-4.1.4"
 SERVICE = "/eni.gateway.v1.AttachmentService/"
-KEY = {f"ALIBABA_CLOUD_ACCESS_KEY_{part}": "simulator" for part in ("ID", "SECRET")}
 
 
-def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
-def until(what, holds, patience=60):
-    """Waits until it holds."""
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            if holds():
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"{what}: not within {patience} s")
-
-
-def listens(port):
-    return socket.create_connection(("127.0.0.1", port), 1).close() is None
-
-
-class Stage:
-    """Simulator, gateway and Envoy. All of them end with it."""
+class Stage(Processes):
+    """Simulator, gateway and Envoy."""
 
     def __init__(self, directory, tls=None):
-        self.directory, self.tls, self.processes = directory, tls, contextlib.ExitStack()
+        super().__init__(directory)
+        self.tls = tls
         self.ens, self.grpc, self.json = free_port(), free_port(), free_port()
 
-    def __enter__(self):
-        with self.processes as undo:
-            self.start("simulator", PROGRAM, "simulator", "--listen", f"127.0.0.1:{self.ens}", **KEY)
-            until("the simulator", lambda: listens(self.ens))
-            tls = {"ALLOW_PLAINTEXT": "true"}
-            if self.tls:
-                tls = {"TLS_CERT_FILE": self.tls / "tls.crt", "TLS_KEY_FILE": self.tls / "tls.key"}
-            settings = {f"GRPC__{name}": str(value) for name, value in tls.items()} | {
-                "LEDGER__URL": "memory://",
-                "ENS__ENDPOINT": f"http://127.0.0.1:{self.ens}",
-                "GRPC__LISTEN": f"127.0.0.1:{self.grpc}",
-                "ADMIN__LISTEN": f"127.0.0.1:{free_port()}",
-            }
-            self.start("gateway", PROGRAM, "serve", **KEY, **{f"ENI_GATEWAY_{n}": v for n, v in settings.items()})
-            until("the gateway", lambda: listens(self.grpc))
-            descriptors = self.directory / "eni-gateway.binpb"
-            subprocess.run([PROGRAM, "descriptors", descriptors], check=True)
-            config = self.directory / "envoy.yaml"
-            config.write_text(self.config(descriptors))
-            self.start("envoy", ENVOY, "-c", config, "--disable-hot-restart", "--log-level", "warning")
-            until("envoy", lambda: listens(self.json))
-            self.processes = undo.pop_all()
-        return self
-
-    def __exit__(self, *_):
-        self.processes.close()
+    def run(self):
+        """Starts all of them, each once the one that it needs listens."""
+        self.gateway("simulator", "--listen", f"127.0.0.1:{self.ens}")
+        until("the simulator", lambda: listens(self.ens))
+        tls = {"GRPC__ALLOW_PLAINTEXT": "true"}
+        if self.tls:
+            tls = {"GRPC__TLS_CERT_FILE": self.tls / "tls.crt", "GRPC__TLS_KEY_FILE": self.tls / "tls.key"}
+        settings = tls | {
+            "LEDGER__URL": "memory://",
+            "ENS__ENDPOINT": f"http://127.0.0.1:{self.ens}",
+            "GRPC__LISTEN": f"127.0.0.1:{self.grpc}",
+            "ADMIN__LISTEN": f"127.0.0.1:{free_port()}",
+        }
+        self.gateway("serve", **settings)
+        until("the gateway", lambda: listens(self.grpc))
+        descriptors = self.directory / "eni-gateway.binpb"
+        subprocess.run([PROGRAM, "descriptors", descriptors], check=True)
+        config = self.directory / "envoy.yaml"
+        config.write_text(self.config(descriptors))
+        self.start(ENVOY, "-c", config, "--disable-hot-restart", "--log-level", "warning")
+        until("envoy", lambda: listens(self.json))
 
     def config(self, descriptors):
         """What the chart renders, with the paths and ports of this stage."""
@@ -91,13 +63,6 @@ class Stage:
         config = config.replace("/etc/envoy/tls", str(self.tls)) if self.tls else config
         # Loopback in its older form: machines without IPv6 run this too.
         return re.sub(r"address: ('::'|\"::\"|::)$", "address: 127.0.0.1", config, flags=re.M).replace("ipv4_compat: true", "ipv4_compat: false")
-
-    def start(self, name, *command, **environment):
-        keep = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        log = self.processes.enter_context(open(self.directory / f"{name}.log", "ab"))
-        process = subprocess.Popen([str(part) for part in command], env=keep | environment, stdout=log, stderr=log)
-        self.processes.callback(process.wait)
-        self.processes.callback(process.kill)
 
     def connect(self):
         if not self.tls:
@@ -131,6 +96,7 @@ def stage(request, tmp_path_factory):
         key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", tls / "tls.key"]
         subprocess.run(["openssl", "req", "-x509", *key, "-out", tls / "tls.crt", *subject], check=True, capture_output=True)
     with Stage(tmp_path_factory.mktemp("stage"), tls) as running:
+        running.run()
         yield running
 
 

@@ -7,12 +7,9 @@ found something. `QUIET` names those that find nothing while all is well, with t
 """
 
 import concurrent.futures
-import contextlib
 import json
-import os
 import pathlib
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,9 +20,9 @@ import urllib.request
 
 import grpc
 
-ROOT = pathlib.Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests/python"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "python"))
 from gateway_client import failure, generate  # noqa: E402
+from processes import ROOT, Processes, free_port, listens, until  # noqa: E402
 
 # What the queries of these alerts measure is not there, and should not be.
 QUIET = {
@@ -51,13 +48,6 @@ SELECTED = {"$namespace": ".*", "$job": ".*", "$__rate_interval": "15s"}
 WITHOUT_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def free_port():
-    """A port without a listener now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
-
-
 def ask(url, body=None, form=None):
     """The answer's text."""
     data = (
@@ -70,42 +60,15 @@ def ask(url, body=None, form=None):
         return answer.read().decode()
 
 
-def until(what, holds, patience=30):
-    """Waits until it holds."""
-    deadline = time.monotonic() + patience
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            if holds():
-                return
-        time.sleep(0.1)
-    sys.exit(f"{what}: not within {patience} s")
-
-
-class Stage:
-    """The processes. All of them end with it."""
+class Stage(Processes):
+    """The processes, each at its port."""
 
     def __init__(self, directory):
-        self.directory, self.processes = pathlib.Path(directory), []
+        super().__init__(directory)
         self.ports = {
             name: free_port()
             for name in ("redis", "ens", "prometheus", "a", "a-admin", "b", "b-admin")
         }
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for process in reversed(self.processes):
-            process.kill()
-            process.wait()
-
-    def start(self, *command, **environment):
-        """Starts a program; it sees nothing of this one's environment."""
-        keep = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-        with open(self.directory / "log", "ab") as log:
-            process = subprocess.Popen(command, env={**keep, **environment}, stdout=log, stderr=log)
-        self.processes.append(process)
-        return process
 
     def url(self, name, path=""):
         return f"http://127.0.0.1:{self.ports[name]}/{path}"
@@ -113,17 +76,8 @@ class Stage:
     def redis(self):
         options = ("--bind", "127.0.0.1", "--save", "", "--maxmemory-policy", "noeviction")
         process = self.start("redis-server", "--port", str(self.ports["redis"]), *options)
-        until(
-            "redis",
-            lambda: socket.create_connection(("127.0.0.1", self.ports["redis"]), 1).close() is None,
-        )
+        until("redis", lambda: listens(self.ports["redis"]))
         return process
-
-    def gateway(self, *arguments, **settings):
-        program = os.environ.get("ENI_GATEWAY_BINARY", str(ROOT / "target/debug/eni-gateway"))
-        key = {f"ALIBABA_CLOUD_ACCESS_KEY_{part}": "simulator" for part in ("ID", "SECRET")}
-        settings = {f"ENI_GATEWAY_{name}": value for name, value in settings.items()}
-        return self.start(program, *arguments, **key, **settings)
 
     def redis_cli(self, *arguments):
         command = ["redis-cli", "-p", str(self.ports["redis"]), *arguments]
@@ -220,7 +174,7 @@ class Traffic:
     def demand(self, wanted, outcome):
         """Ends the run if it is not so."""
         if outcome != wanted:
-            sys.exit(f"{wanted} was to be seen, and it was {outcome}")
+            raise AssertionError(f"{wanted} was to be seen, and it was {outcome}")
 
     def run(self, redis):
         """All that operators meet."""
@@ -357,7 +311,7 @@ def main():
         traffic = Traffic(stage, *generate(out))
         try:
             traffic.run(redis)
-        except SystemExit:
+        except AssertionError:
             print((stage.directory / "log").read_text()[-8000:], file=sys.stderr)
             raise
         time.sleep(2)
