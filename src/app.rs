@@ -5,6 +5,7 @@ pub mod credentials;
 mod descriptors;
 mod drain;
 mod error;
+pub mod explain;
 pub mod gateway;
 mod health;
 mod observe;

@@ -17,6 +17,7 @@ pub mod demo;
 mod descriptors;
 mod error;
 mod exit;
+mod explain;
 mod follow;
 mod get;
 mod json;
@@ -75,6 +76,8 @@ enum Command {
     /// About the policy of callers
     #[command(subcommand)]
     Policy(policy_check::Command),
+    /// Explain what the ledger knows of an instance
+    Explain(explain::Args),
     /// Run a simulator of ENS, to try the gateway without an account
     Simulator(crate::simulator::Args),
     /// Attach an ENI to an instance
@@ -122,6 +125,7 @@ impl Command {
             Self::Config(command) => config_dump::run(command),
             Self::Ledger(command) => serve_with(ledger_init::run(command)),
             Self::Policy(command) => policy_check::run(command),
+            Self::Explain(args) => serve_with(explain::run(args)),
             Self::Simulator(args) => serve_with(simulate::run(args)),
             Self::Attach(args) => client::block_on(args.client.clone(), attach::run(args)),
             Self::Watch(args) => client::block_on(args.client.clone(), watch::run(args)),
@@ -139,6 +143,7 @@ impl Command {
             Self::Get(args) => &args.client,
             Self::List(args) => &args.client,
             Self::Check(args) => return args.output == Format::Json,
+            Self::Explain(args) => return args.output == Format::Json,
             Self::Serve(_)
             | Self::Demo(_)
             | Self::Config(_)

@@ -19,6 +19,7 @@ pub mod changes;
 pub mod command;
 pub mod execute;
 mod expiring;
+pub mod explain;
 pub mod invariants;
 pub mod keys;
 pub mod memory;

@@ -9,7 +9,32 @@ use super::super::bounds::{CLOCK_TOLERANCE, OBSERVATION_LIFE};
 use super::super::command::CapacityExceeded;
 use super::super::record::{Attempt, Observation};
 use super::super::safety_checks::SafetyCheck;
-use super::RecordUpdate;
+use super::{Context, RecordUpdate};
+use crate::ledger::record::Record;
+
+/// The slots of an instance at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slots {
+    /// The limit in force: the configured one, or a lower one that ENS enforced.
+    pub limit: usize,
+    /// ENIs that ENS shows there, or showed since the last observation.
+    pub attached: usize,
+    /// Reservations of attaches in flight that ENS does not show yet.
+    pub in_flight: usize,
+    /// What is left.
+    pub free: usize,
+}
+
+impl Slots {
+    /// The slots by this record. They count everything that is known, however old.
+    #[must_use]
+    pub fn of(record: &Record, context: Context<'_>) -> Self {
+        let update = RecordUpdate::new(record, context);
+        let (attached, used) = (update.occupied().len(), update.used_slots().len());
+        let (limit, free) = (update.limit(), update.free_slots());
+        Self { limit, attached, in_flight: used - attached, free }
+    }
+}
 
 impl RecordUpdate<'_> {
     /// The observation, if it is recent enough for a send. One that shows a full instance is kept

@@ -17,6 +17,8 @@ mod send_result;
 mod statuses;
 mod transitions;
 
+pub use capacity::Slots;
+
 #[cfg(test)]
 mod tests;
 
@@ -67,15 +69,7 @@ pub struct Applied {
 /// Applies one command to one record.
 #[must_use]
 pub fn apply(record: &Record, command: &Command, context: Context<'_>) -> Applied {
-    let mut turn = RecordUpdate {
-        context,
-        record: record.clone(),
-        changes: Vec::new(),
-        requests: Vec::new(),
-        claimed: BTreeSet::new(),
-        handed_over: false,
-        compared: false,
-    };
+    let mut turn = RecordUpdate::new(record, context);
     let reply = turn.run(command);
     turn.finish(record, reply)
 }
@@ -90,6 +84,20 @@ struct RecordUpdate<'a> {
     claimed: BTreeSet<InterfaceId>,
     handed_over: bool,
     compared: bool,
+}
+
+impl<'a> RecordUpdate<'a> {
+    fn new(record: &Record, context: Context<'a>) -> Self {
+        Self {
+            context,
+            record: record.clone(),
+            changes: Vec::new(),
+            requests: Vec::new(),
+            claimed: BTreeSet::new(),
+            handed_over: false,
+            compared: false,
+        }
+    }
 }
 
 impl RecordUpdate<'_> {

@@ -9,7 +9,7 @@
 //! Each file imports only what is below it:
 //!
 //! ```text
-//!  Redis       the store; init and inspect beside it
+//!  Redis       the store; init, inspect and peek beside it
 //!    queues      what is due, over all nodes
 //!    topology    which node holds a partition: the one, or a cluster's
 //!    rate_limit  the rate limiter's counter
@@ -29,6 +29,7 @@ mod init;
 mod inspect;
 mod locator;
 mod node;
+mod peek;
 mod queues;
 mod rate_limit;
 mod scripts;
@@ -59,6 +60,7 @@ use topology::Topology;
 pub use epoch::SharedSettings;
 pub use init::{InitError, init};
 pub use inspect::{InspectError, Inspection, LedgerState, Warning, inspect, validate};
+pub use peek::peek;
 pub use settings::{
     Identity, InvalidSettings, Login, RedisSettings, RedisTls, ServerAddr, Servers,
 };

@@ -4,6 +4,7 @@ mod calls;
 mod completions;
 mod connection;
 mod demo;
+mod explain;
 mod failures;
 mod fake;
 mod operate;

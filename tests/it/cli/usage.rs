@@ -35,6 +35,7 @@ async fn wrong_usage_is_64(#[case] arguments: &[&str], #[case] problem: &str) {
 #[case::config(&["config", "dump", "--help"])]
 #[case::ledger(&["ledger", "init", "--help"])]
 #[case::policy(&["policy", "check", "--help"])]
+#[case::explain(&["explain", "--help"])]
 #[case::simulator(&["simulator", "--help"])]
 #[tokio::test]
 async fn help_has_examples(#[case] arguments: &[&str]) {

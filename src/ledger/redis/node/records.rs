@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use redis::aio::MultiplexedConnection;
+
 use crate::ledger::keys::{PartitionId, due_member};
 use crate::ledger::record::FORMAT;
 use crate::ledger::redis::epoch::Epoch;
+use crate::ledger::redis::errors::describe;
 use crate::ledger::redis::scripts::{ScriptReply, StoredRecord};
 use crate::ledger::{
     LedgerError, Proposal, ReconcileSchedule, Record, RequestEntry, RequestKey, Snapshot, Verdict,
@@ -24,6 +27,18 @@ impl Node {
         let keys = self.record_keys(instance, request, &[]);
         let found = self.read_current(partition, &keys, known).await?;
         snapshot(found, request.is_some(), known)
+    }
+
+    /// Reads a record as it is stored, and renews no epoch: it changes nothing.
+    pub(in super::super) async fn peek(
+        &self,
+        connection: &MultiplexedConnection,
+        instance: &InstanceId,
+    ) -> Result<Snapshot, LedgerError> {
+        let keys = self.record_keys(instance, None, &[]);
+        let nothing = Snapshot::default();
+        let found = self.epochs.read_since(connection, &keys, &nothing).await;
+        snapshot(found.map_err(|error| LedgerError::not_applied(describe(&error)))?, false, &nothing)
     }
 
     /// The content of these keys, under an epoch that is current.
