@@ -194,7 +194,7 @@ impl Explainer<'_> {
     fn lock(&self) -> Statement {
         let grant = self.known.snapshot.record.lock.as_ref();
         let grant = grant.filter(|grant| self.is_current() && self.now < grant.expires_at);
-        let Some(LockGrant { ticket, fence, expires_at, provisional, .. }) = grant else {
+        let Some(LockGrant { ticket, fencing_token, expires_at, provisional, .. }) = grant else {
             let text = "The lock is free. The next caller gets it at once.";
             return statement(Subject::Lock, None, text, json!({ "held": false }));
         };
@@ -212,7 +212,7 @@ impl Explainer<'_> {
         let facts = json!({
             "held": true,
             "ticket": ticket.to_string(),
-            "fencingToken": fence.0,
+            "fencingToken": fencing_token.0,
             "leaseEnds": expires_at.to_string(),
             "confirmed": !provisional,
         });

@@ -1,6 +1,6 @@
 use super::*;
 use crate::ledger::record::{SendEntry, Unconfirmed, Waiter};
-use crate::model::{Failure, Fence, Reason, Ticket, Uid, Unknown};
+use crate::model::{Failure, FencingToken, Reason, Ticket, Uid, Unknown};
 
 const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
@@ -63,7 +63,7 @@ fn lock_and_queue_are_void_after_their_time_and_in_another_epoch() {
     let mut known = known();
     known.snapshot.record.lock = Some(LockGrant {
         ticket: Ticket(uuid::Uuid::nil()),
-        fence: Fence(7),
+        fencing_token: FencingToken(7),
         expires_at: NOW + Duration::from_secs(9),
         provisional: false,
         unknown: Unknown::default(),
@@ -96,7 +96,7 @@ fn slots_are_counted_by_origin() {
         sent_at: ago(90),
         occupied: vec![eni("eni-2"), eni("eni-3")],
         recorded_at: ago(90),
-        good_for: Duration::from_secs(30),
+        valid_for: Duration::from_secs(30),
         unknown: Unknown::default(),
     });
     let (slots, observation) = (of(&known, Subject::Slots), of(&known, Subject::Observation));
