@@ -1,5 +1,7 @@
+use std::sync::Arc;
+
 use super::*;
-use crate::ledger::record::{SendEntry, Unconfirmed, Waiter};
+use crate::ledger::record::{Record, SendEntry, Unconfirmed, Waiter};
 use crate::model::{Failure, FencingToken, Reason, Ticket, Uid, Unknown};
 
 const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
@@ -16,12 +18,16 @@ fn ago(seconds: u64) -> Timestamp {
     Timestamp::from_micros(NOW.as_micros() - seconds * 1_000_000)
 }
 
+fn record(known: &mut Known) -> &mut Record {
+    Arc::make_mut(&mut known.snapshot.record)
+}
+
 fn known() -> Known {
     let mut known = Known::default();
     known.snapshot.now = NOW;
     known.snapshot.version = 1;
     known.snapshot.partition.epoch = "a".to_owned();
-    known.snapshot.record.epoch = "a".to_owned();
+    record(&mut known).epoch = "a".to_owned();
     known
 }
 
@@ -30,7 +36,7 @@ fn with(known: &mut Known, name: &str, state: AttemptState) {
     attempt.state = state;
     attempt.updated_at = ago(5);
     attempt.sends.push(SendEntry::new(ago(15)));
-    known.snapshot.record.attempts.insert(eni(name), attempt);
+    record(known).attempts.insert(eni(name), attempt);
 }
 
 fn of(known: &Known, subject: Subject) -> Statement {
@@ -61,7 +67,7 @@ fn a_hold_down_says_until_when() {
 #[test]
 fn lock_and_queue_are_void_after_their_time_and_in_another_epoch() {
     let mut known = known();
-    known.snapshot.record.lock = Some(LockGrant {
+    record(&mut known).lock = Some(LockGrant {
         ticket: Ticket(uuid::Uuid::nil()),
         fencing_token: FencingToken(7),
         expires_at: NOW + Duration::from_secs(9),
@@ -69,7 +75,7 @@ fn lock_and_queue_are_void_after_their_time_and_in_another_epoch() {
         unknown: Unknown::default(),
     });
     for seconds in [1, 2] {
-        known.snapshot.record.queue.push_back(Waiter {
+        record(&mut known).queue.push_back(Waiter {
             ticket: Ticket(uuid::Uuid::nil()),
             expires_at: NOW + Duration::from_millis(seconds * 400),
             unknown: Unknown::default(),
@@ -90,9 +96,9 @@ fn slots_are_counted_by_origin() {
     with(&mut known, "eni-1", AttemptState::of(State::Attaching));
     with(&mut known, "eni-2", AttemptState::of(State::Attached));
     with(&mut known, "eni-3", AttemptState::of(State::Attached));
-    let external = known.snapshot.record.attempts.get_mut(&eni("eni-3")).unwrap();
+    let external = record(&mut known).attempts.get_mut(&eni("eni-3")).unwrap();
     external.origin = crate::ledger::record::Origin::External;
-    known.snapshot.record.observation = Some(Observation {
+    record(&mut known).observation = Some(Observation {
         sent_at: ago(90),
         occupied: vec![eni("eni-2"), eni("eni-3")],
         recorded_at: ago(90),

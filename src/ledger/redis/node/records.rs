@@ -38,7 +38,11 @@ impl Node {
         let keys = self.record_keys(instance, None, &[]);
         let nothing = Snapshot::default();
         let found = self.epochs.read_since(connection, &keys, &nothing).await;
-        snapshot(found.map_err(|error| LedgerError::not_applied(describe(&error)))?, false, &nothing)
+        snapshot(
+            found.map_err(|error| LedgerError::not_applied(describe(&error)))?,
+            false,
+            &nothing,
+        )
     }
 
     /// The content of these keys, under an epoch that is current.
