@@ -140,9 +140,10 @@ mod tests {
     fn summary(attached: usize, refused: usize, most: usize) -> Summary {
         let mut table = StatusTable::default();
         for caller in 1..=attached + refused {
-            let phase = match caller <= attached {
-                true => Phase::State(State::Attached),
-                false => Phase::Refused(Reason::EniLimitExceeded),
+            let phase = if caller <= attached {
+                Phase::State(State::Attached)
+            } else {
+                Phase::Refused(Reason::EniLimitExceeded)
             };
             let eni = format!("eni-{caller}").parse().unwrap();
             table.take(Event { caller, eni, phase, at: Duration::ZERO, detail: String::new() });

@@ -16,9 +16,12 @@ pub(super) fn ledger(config: &Config, checks: &mut Checks<'_>) {
     checks.require(
         &["ledger.url", "ledger.password_file"],
         ledger.password_file.is_none() || !(memory || ledger.url.has_password()),
-        || match memory {
-            true => "memory:// has no password".to_owned(),
-            false => "the password is given twice".to_owned(),
+        || {
+            if memory {
+                "memory:// has no password".to_owned()
+            } else {
+                "the password is given twice".to_owned()
+            }
         },
         "unset ledger.password_file, or remove the password from ledger.url",
     );

@@ -86,9 +86,10 @@ impl RecordUpdate<'_> {
 
     /// Time until which nothing is reserved, because the ledger may have lost something.
     pub(super) fn hold_down_until(&self) -> Timestamp {
-        match self.enabled(SafetyCheck::HoldDown) {
-            true => self.context.partition.hold_down_until,
-            false => Timestamp::default(),
+        if self.enabled(SafetyCheck::HoldDown) {
+            self.context.partition.hold_down_until
+        } else {
+            Timestamp::default()
         }
     }
 

@@ -246,9 +246,10 @@ impl RecordUpdate<'_> {
         let Some(send) = attempt.last_send() else {
             return Timestamp::default();
         };
-        match verifying && attempt.has_unanswered_send() {
-            true => send.counts_from() + self.context.bounds.lag,
-            false => send.counts_from(),
+        if verifying && attempt.has_unanswered_send() {
+            send.counts_from() + self.context.bounds.lag
+        } else {
+            send.counts_from()
         }
     }
 }

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::sync::Mutex;
 
 use super::super::HeldPermit;
 use super::*;

@@ -158,9 +158,10 @@ impl Connection {
         if is_dead(error) {
             self.record_failure(used, &why, Duration::ZERO);
         }
-        let error = match is_answer(error) {
-            true => LedgerError::not_applied(why),
-            false => LedgerError::outcome_unknown(why),
+        let error = if is_answer(error) {
+            LedgerError::not_applied(why)
+        } else {
+            LedgerError::outcome_unknown(why)
         };
         error.with_outage(self.state.borrow().down_for())
     }

@@ -169,9 +169,10 @@ fn snapshot(
     with_request: bool,
     known: &Snapshot,
 ) -> Result<Snapshot, LedgerError> {
-    let record = match found.unchanged {
-        true => known.record.clone(),
-        false => Arc::new(parse::<Record>("record", &found.record)?.unwrap_or_default()),
+    let record = if found.unchanged {
+        known.record.clone()
+    } else {
+        Arc::new(parse::<Record>("record", &found.record)?.unwrap_or_default())
     };
     if record.format > FORMAT {
         return Err(LedgerError::misconfigured(format!(
@@ -179,10 +180,7 @@ fn snapshot(
             record.format
         )));
     }
-    let request = match with_request {
-        true => parse("request entry", &found.request)?,
-        false => None,
-    };
+    let request = if with_request { parse("request entry", &found.request)? } else { None };
     Ok(Snapshot {
         record,
         version: found.version,

@@ -236,10 +236,7 @@ impl Topology {
         }
         for (locator, member) in &map.members {
             let node = member.node.health();
-            let about = |what: String| match is_cluster {
-                true => format!("{locator}: {what}"),
-                false => what,
-            };
+            let about = |what: String| if is_cluster { format!("{locator}: {what}") } else { what };
             health.up &= node.up;
             health.reached &= node.reached;
             health.down.extend(node.down.into_iter().map(about));
