@@ -38,7 +38,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 type Answer = Pin<Box<dyn Future<Output = Result<RateLimitDecision, Outage>> + Send>>;
 
 /// The store as a function; see [`RateLimiter::over`].
-pub type Source = Arc<dyn Fn(RateLimitRequest) -> Answer + Send + Sync>;
+pub type StoreFunction = Arc<dyn Fn(RateLimitRequest) -> Answer + Send + Sync>;
 
 /// A number in `0.0..1.0`, for jitter.
 pub type Random = Arc<dyn Fn() -> f64 + Send + Sync>;
@@ -46,7 +46,7 @@ pub type Random = Arc<dyn Fn() -> f64 + Send + Sync>;
 /// Hands out permits. Clones share the queues.
 #[derive(Clone)]
 pub struct RateLimiter {
-    source: Source,
+    source: StoreFunction,
     random: Random,
     queues: Arc<ClassQueues>,
 }
@@ -80,7 +80,7 @@ impl Drop for Question<'_> {
 impl RateLimiter {
     /// A limiter over this store function.
     #[must_use]
-    pub fn new(source: Source) -> Self {
+    pub fn new(source: StoreFunction) -> Self {
         Self { source, random: Arc::new(random::fraction), queues: Arc::default() }
     }
 

@@ -21,7 +21,7 @@ pub use bucket::{
     InvalidRate, Lane, PROBE_PERMIT, PROBE_RETRY, Rates, TokenBuckets, family, micros,
 };
 pub use held::HeldPermit;
-pub use limiter::{Random, RateLimiter, Source};
+pub use limiter::{Random, RateLimiter, StoreFunction};
 pub use permit::{Permit, PermitError};
 
 /// The purpose of a permit. Attaches and describes have separate budgets. Attaches get at most

@@ -2,14 +2,15 @@
 
 use super::checks::Checks;
 use crate::config::ledger_url::MASK;
-use crate::config::{Config, LedgerUrl, Origin};
+use crate::config::{Config, LedgerUrl, SettingOrigin};
 
 pub(super) fn ledger(config: &Config, checks: &mut Checks<'_>) {
     let ledger = &config.ledger;
     let memory = matches!(ledger.url, LedgerUrl::Memory);
     checks.require(
         &["ledger.url"],
-        !(ledger.url.has_password() && matches!(checks.origins.of("ledger.url"), Origin::Flag(_))),
+        !(ledger.url.has_password()
+            && matches!(checks.origins.of("ledger.url"), SettingOrigin::Flag(_))),
         || "every user of the machine can read a password on the command line".to_owned(),
         "put it into a file and set ledger.password_file",
     );

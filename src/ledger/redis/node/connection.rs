@@ -24,7 +24,7 @@ use crate::ledger::LedgerError;
 use crate::ledger::redis::errors::{describe, is_answer, is_dead, is_elsewhere, refuses_writes};
 use crate::names::attribute;
 
-use super::operation::Operation;
+use super::operation::RedisOperation;
 use state::State;
 
 /// Number of consecutive timeouts, without any reply, after which a connection is dead. Calls that
@@ -118,7 +118,7 @@ impl Connection {
     /// Makes one call, with a deadline for all its trips.
     pub(in super::super) async fn call<T, F: Future<Output = RedisResult<T>>>(
         &self,
-        operation: Operation,
+        operation: RedisOperation,
         work: impl FnOnce(MultiplexedConnection) -> F,
     ) -> Result<T, LedgerError> {
         let deadline = self.deadline * operation.trips();

@@ -11,7 +11,7 @@ use crate::ledger::{
 };
 use crate::model::InstanceId;
 
-use super::{Node, Operation};
+use super::{Node, RedisOperation};
 
 impl Node {
     pub(in super::super) async fn read_since(
@@ -33,7 +33,7 @@ impl Node {
         keys: &[String],
         known: &Snapshot,
     ) -> Result<StoredRecord, LedgerError> {
-        let read = self.connection.call(Operation::Commit, |connection| async move {
+        let read = self.connection.call(RedisOperation::Commit, |connection| async move {
             self.epochs.read_since(&connection, keys, known).await
         });
         self.ensure_current(partition, keys, read.await?).await
@@ -50,7 +50,7 @@ impl Node {
         if self.epochs.is_current(partition, &found) {
             return Ok(found);
         }
-        let renewed = self.connection.call(Operation::Renew, |connection| async move {
+        let renewed = self.connection.call(RedisOperation::Renew, |connection| async move {
             self.epochs.renew_until_current(&connection, partition, keys, found).await
         });
         renewed.await?
@@ -91,7 +91,7 @@ impl Node {
             script.arg(at.map(|at| at.as_micros().to_string()).unwrap_or_default());
         }
 
-        let outcome = self.connection.call(Operation::Commit, |connection| {
+        let outcome = self.connection.call(RedisOperation::Commit, |connection| {
             let script = &script;
             async move { self.epochs.run(&connection, script).await }
         });
