@@ -172,8 +172,8 @@ impl Completed {
     pub fn command(&self, release: bool) -> Command {
         Command::RecordSendResult {
             attempt: self.reserved.attempt.clone(),
-            grant: self.reserved.lease.token,
-            answer: self.answer.clone(),
+            token: self.reserved.lease.token,
+            result: self.answer.clone(),
             release,
         }
     }

@@ -110,10 +110,10 @@ impl RecordUpdate<'_> {
                 self.observe(*sent_at, rows);
                 then.as_ref().map_or(Reply::Ok, |then| self.perform(then))
             }
-            Command::RecordSendResult { attempt, grant, answer, release } => {
-                let reply = self.record_send_result(attempt, answer);
+            Command::RecordSendResult { attempt, token, result, release } => {
+                let reply = self.record_send_result(attempt, result);
                 if *release {
-                    self.release(grant.ticket);
+                    self.release(token.ticket);
                 }
                 reply
             }

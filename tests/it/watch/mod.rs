@@ -176,8 +176,8 @@ impl Replica {
         let Begun { attempt, token } = begun;
         self.execute(Command::RecordSendResult {
             attempt: attempt.clone(),
-            grant: *token,
-            answer,
+            token: *token,
+            result: answer,
             release: true,
         })
         .await;
