@@ -67,7 +67,7 @@ pub struct Applied {
 /// Applies one command to one record.
 #[must_use]
 pub fn apply(record: &Record, command: &Command, context: Context<'_>) -> Applied {
-    let mut turn = RecordUpdate {
+    let mut update = RecordUpdate {
         context,
         record: record.clone(),
         changes: Vec::new(),
@@ -76,8 +76,8 @@ pub fn apply(record: &Record, command: &Command, context: Context<'_>) -> Applie
         handed_over: false,
         compared: false,
     };
-    let reply = turn.run(command);
-    turn.finish(record, reply)
+    let reply = update.run(command);
+    update.finish(record, reply)
 }
 
 /// One application of a command in progress.
