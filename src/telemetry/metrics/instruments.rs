@@ -1,9 +1,7 @@
 //! The instruments: each metric's kind, unit, buckets and description.
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{
-    Counter, Gauge, Histogram, Meter, ObservableCounter, UpDownCounter,
-};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, ObservableCounter, UpDownCounter};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::Registry;
 
