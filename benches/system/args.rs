@@ -93,15 +93,10 @@ impl Args {
     /// The cases and the rates at which latency is measured, and for how long.
     pub(crate) fn rates(&self) -> (Vec<Case>, Vec<Load>, Rounds) {
         let rates = [20, 200, 2000].map(Load::PerSecond);
-        match self.quick {
-            false => (
-                vec![Case::AttachFresh, Case::Get],
-                rates.to_vec(),
-                Rounds { count: 3, seconds: 4.0 },
-            ),
-            true => {
-                (vec![Case::AttachFresh], rates[1..].to_vec(), Rounds { count: 1, seconds: 2.0 })
-            }
+        if self.quick {
+            (vec![Case::AttachFresh], rates[1..].to_vec(), Rounds { count: 1, seconds: 2.0 })
+        } else {
+            (vec![Case::AttachFresh, Case::Get], rates.to_vec(), Rounds { count: 3, seconds: 4.0 })
         }
     }
 

@@ -132,9 +132,10 @@ impl Side {
             for replica in &self.replicas {
                 ended += replica.metric("eni_gateway_attempts_total").await?;
             }
-            match ended >= attempts as f64 {
-                true => Ok(()),
-                false => Err(format!("{ended} of {attempts} have ended").into()),
+            if ended >= attempts as f64 {
+                Ok(())
+            } else {
+                Err(format!("{ended} of {attempts} have ended").into())
             }
         })
         .await

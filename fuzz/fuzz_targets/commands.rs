@@ -198,8 +198,8 @@ impl Desk {
                 let (grant, attempt) = self.sent.swap_remove(usize::from(which) % self.sent.len());
                 self.run(&Command::RecordSendResult {
                     attempt: Box::new(attempt),
-                    grant,
-                    answer: how.into(),
+                    token: grant,
+                    result: how.into(),
                     release,
                 });
             }

@@ -1,4 +1,4 @@
-//! The calls that wait for a place, and whose turn it is.
+//! The calls that wait for a place, and which is next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -85,9 +85,10 @@ impl<L: LedgerStore> HealthMonitor<L> {
                     .map(|part| format!("{}: {}", part.part, part.why))
                     .collect();
                 let why = (!why.is_empty()).then(|| why.join("; "));
-                match now {
-                    true => tracing::info!(degraded = why, "serving calls"),
-                    false => tracing::warn!(why, "not serving calls"),
+                if now {
+                    tracing::info!(degraded = why, "serving calls")
+                } else {
+                    tracing::warn!(why, "not serving calls")
                 }
                 serving = Some(now);
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::ens::report;
 use crate::grpc::trace::Observers;
 use crate::ledger::command::Change;
-use crate::ledger::execute::{LedgerEvent, Observer};
+use crate::ledger::execute::{CommitObserver, LedgerEvent};
 use crate::ledger::invariants::Violation;
 use crate::model::{Attachment, State};
 use crate::names::{AUDIT, INVARIANT_VIOLATED};
@@ -14,7 +14,7 @@ use crate::telemetry::context::{adopt_parent, emit_attachment_span};
 use crate::telemetry::metrics::Ended;
 
 /// The observer of committed changes.
-pub(super) fn ledger(metrics: &Metrics) -> Observer {
+pub(super) fn ledger(metrics: &Metrics) -> CommitObserver {
     let metrics = metrics.clone();
     for violation in Violation::ALL {
         metrics.invariant_violated(violation.id(), 0);
@@ -84,7 +84,7 @@ fn audit(attachment: &Attachment) {
 }
 
 /// The observer of ENS calls.
-pub(super) fn ens(metrics: &Metrics) -> report::Observer {
+pub(super) fn ens(metrics: &Metrics) -> report::CallObserver {
     let metrics = metrics.clone();
     Arc::new(move |call| metrics.ens_answered(call.action.name(), call.outcome, call.duration))
 }

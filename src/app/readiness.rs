@@ -17,7 +17,7 @@ pub struct Readiness {
     /// Whether the shutdown has begun.
     pub draining: bool,
     /// The ledger: reached once, preflight passed, settings shared with other replicas.
-    pub ledger: ledger::Health,
+    pub ledger: ledger::LedgerHealth,
     /// A problem of ENS or its credentials, if any. It does not affect readiness.
     pub ens: Option<String>,
 }
@@ -92,7 +92,8 @@ mod tests {
     use super::*;
 
     fn ready() -> Readiness {
-        let ledger = ledger::Health { up: true, reached: true, ..ledger::Health::default() };
+        let ledger =
+            ledger::LedgerHealth { up: true, reached: true, ..ledger::LedgerHealth::default() };
         Readiness { configured: true, bound: true, draining: false, ledger, ens: None }
     }
 

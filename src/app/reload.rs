@@ -50,7 +50,7 @@ impl Reloader {
         result: Result<bool, E>,
     ) {
         let fault = result.as_ref().err().map(|error| with_causes(error));
-        self.metrics.reload_failing(setting, fault.is_some());
+        self.metrics.set_reload_failing(setting, fault.is_some());
         if result.is_ok_and(|changed| changed) {
             tracing::info!(setting, "a changed file is in force");
         }

@@ -2,7 +2,7 @@
 //! Pure: attaches and resends use them, and the model (`tests/model`) explores them.
 //!
 //! ```text
-//!  ReserveRequest ──► Reserved ─► Confirmed ─► InFlight ─► Completed ─► recorded
+//!  ReserveRequest ──► Reserved ─► Confirmed ─► SentAttempt ─► Completed ─► recorded
 //!    ▲    └► observe       │           │                        ▲
 //!    └───────┘             └───────────┴──── not to be sent ────┘
 //! ```
@@ -123,16 +123,16 @@ impl Confirmed {
     ///
     /// # Errors
     /// The lease is too short; the reservation is withdrawn.
-    pub fn check_lease(self, lasts: bool) -> Result<InFlight, Completed> {
-        if lasts { Ok(InFlight(self.0)) } else { Err(self.0.complete(SendResult::NoEffect)) }
+    pub fn check_lease(self, lasts: bool) -> Result<SentAttempt, Completed> {
+        if lasts { Ok(SentAttempt(self.0)) } else { Err(self.0.complete(SendResult::NoEffect)) }
     }
 }
 
 /// A send whose answer is awaited.
 #[derive(Debug, Clone, PartialEq)]
-pub struct InFlight(Reserved);
+pub struct SentAttempt(Reserved);
 
-impl InFlight {
+impl SentAttempt {
     /// The attempt that was sent.
     #[must_use]
     pub fn attempt(&self) -> &Attempt {
@@ -172,8 +172,8 @@ impl Completed {
     pub fn command(&self, release: bool) -> Command {
         Command::RecordSendResult {
             attempt: self.reserved.attempt.clone(),
-            grant: self.reserved.lease.token,
-            answer: self.answer.clone(),
+            token: self.reserved.lease.token,
+            result: self.answer.clone(),
             release,
         }
     }

@@ -194,12 +194,13 @@ fn note(refusal: &Refusal, after: u64) {
 }
 
 fn note_coverage(coverage: Coverage) {
-    let note = match coverage.incomplete {
-        true => format!(
+    let note = if coverage.incomplete {
+        format!(
             "{} {coverage}; external attachments since then may be missing",
             paint(BUSY, "incomplete:")
-        ),
-        false => format!("{} {coverage}", paint(GOOD, "complete:")),
+        )
+    } else {
+        format!("{} {coverage}", paint(GOOD, "complete:"))
     };
     // A closed stderr is no error.
     let _ = writeln!(anstream::stderr(), "{note}");

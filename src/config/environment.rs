@@ -4,7 +4,7 @@
 //! Service `eni-gateway` begin with the same prefix, and are recognised by their form. Any other
 //! unknown name under the prefix is an error.
 
-use super::fault::{Fault, Origin};
+use super::fault::{Fault, SettingOrigin};
 use super::setting::{ENV_PREFIX, Given};
 use super::settings::{self, ALL, Setting};
 
@@ -41,7 +41,9 @@ pub(super) fn read(
     let mut given = Vec::new();
     for (name, text) in variables {
         match ALL.iter().find(|setting| setting.env_name() == name) {
-            Some(setting) => given.push(Given { setting, text, origin: Origin::Environment(name) }),
+            Some(setting) => {
+                given.push(Given { setting, text, origin: SettingOrigin::Environment(name) })
+            }
             None => faults.push(unknown(&name)),
         }
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// The table of defaults.
     Default,
     /// A line of the file.
@@ -22,7 +22,7 @@ pub enum Origin {
     Flag(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -35,13 +35,13 @@ impl fmt::Display for Origin {
 
 /// The sources of the values.
 #[derive(Debug, Clone, Default)]
-pub struct Origins(pub(super) BTreeMap<&'static str, Origin>);
+pub struct Origins(pub(super) BTreeMap<&'static str, SettingOrigin>);
 
 impl Origins {
     /// The source of this setting.
     #[must_use]
-    pub fn of(&self, path: &str) -> &Origin {
-        self.0.get(path).unwrap_or(&Origin::Default)
+    pub fn of(&self, path: &str) -> &SettingOrigin {
+        self.0.get(path).unwrap_or(&SettingOrigin::Default)
     }
 }
 
@@ -51,7 +51,7 @@ pub struct Fault {
     /// The subject: settings, a variable or a file.
     pub subject: String,
     /// The source, if the subject does not show it.
-    pub origin: Option<Origin>,
+    pub origin: Option<SettingOrigin>,
     /// The problem, without secrets.
     pub problem: String,
     /// The remedy.
@@ -75,7 +75,7 @@ impl Fault {
 
     /// Sets the source.
     #[must_use]
-    pub fn from(mut self, origin: Origin) -> Self {
+    pub fn from(mut self, origin: SettingOrigin) -> Self {
         self.origin = Some(origin);
         self
     }

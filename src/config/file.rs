@@ -5,7 +5,7 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{Fault, Origin};
+use super::fault::{Fault, SettingOrigin};
 use super::setting::Given;
 use super::settings::{self, ALL, nearest};
 
@@ -26,7 +26,7 @@ pub(super) fn read(path: &Path, faults: &mut Vec<Fault>) -> Vec<Given> {
 }
 
 fn parse(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<Given> {
-    let at = |span: std::ops::Range<usize>| Origin::File {
+    let at = |span: std::ops::Range<usize>| SettingOrigin::File {
         path: path.to_owned(),
         line: line_of(text, span.start),
     };

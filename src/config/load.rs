@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::fault::{Fault, Faults, Origin, Origins};
+use super::fault::{Fault, Faults, Origins, SettingOrigin};
 use super::reader::Reader;
 use super::setting::Given;
 use super::settings::{self, Config};
@@ -113,16 +113,18 @@ fn of_flags(flags: Vec<Flag>, faults: &mut Vec<Fault>) -> Vec<Given> {
     let mut given = Vec::new();
     for flag in flags {
         match settings::find(&flag.path) {
-            Some(setting) => {
-                given.push(Given { setting, text: flag.value, origin: Origin::Flag(flag.name) })
-            }
+            Some(setting) => given.push(Given {
+                setting,
+                text: flag.value,
+                origin: SettingOrigin::Flag(flag.name),
+            }),
             None => faults.push(
                 Fault::new(
                     flag.path,
                     "no such setting",
                     "`eni-gateway config dump` lists all settings",
                 )
-                .from(Origin::Flag(flag.name)),
+                .from(SettingOrigin::Flag(flag.name)),
             ),
         }
     }

@@ -20,7 +20,7 @@ pub mod settings;
 mod table;
 pub mod value;
 
-pub use fault::{Fault, Faults, Origin};
+pub use fault::{Fault, Faults, SettingOrigin};
 pub use ledger_url::{LedgerUrl, Server};
 pub use load::{Flag, Loaded, Sources, load, read};
 pub use settings::{Admin, Config, Ens, Grpc, Ledger, Limit, Log, Tracker, Watch};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::fault::{Fault, Origin};
+use super::fault::{Fault, SettingOrigin};
 use super::setting::{Given, Setting};
 use super::value::Value;
 
@@ -23,14 +23,14 @@ impl Reader {
     pub(super) fn read<T: Value>(&mut self, setting: &'static Setting) -> T {
         let (text, origin) = match self.given.get(setting.path) {
             Some(given) => (given.text.as_str(), given.origin.clone()),
-            None => (setting.default, Origin::Default),
+            None => (setting.default, SettingOrigin::Default),
         };
         match T::parse(text) {
             Ok(value) => value,
             Err(problem) => {
                 self.unread.push(setting.path);
                 self.faults.push(match (origin, setting.default) {
-                    (Origin::Default, _) => {
+                    (SettingOrigin::Default, _) => {
                         let remedy = format!(
                             "set it, or {}, to a value such as {}",
                             setting.env_name(),

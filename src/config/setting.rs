@@ -1,6 +1,6 @@
 //! A setting: its names, default and documentation.
 
-use super::fault::Origin;
+use super::fault::SettingOrigin;
 
 /// Prefix of every variable that is a setting.
 pub(super) const ENV_PREFIX: &str = "ENI_GATEWAY_";
@@ -33,5 +33,5 @@ impl Setting {
 pub(super) struct Given {
     pub(super) setting: &'static Setting,
     pub(super) text: String,
-    pub(super) origin: Origin,
+    pub(super) origin: SettingOrigin,
 }

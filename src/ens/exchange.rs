@@ -13,7 +13,7 @@ use super::classify::{self, EnsReply};
 use super::clock::{Offset, WallClock};
 use super::credentials::{Credentials, Provider};
 use super::refusal_log::RefusalLog;
-use super::report::{Action, CallReport, Observer};
+use super::report::{Action, CallObserver, CallReport};
 use super::settings::Invalid;
 use super::{Settings, rejects_the_key, signer, transport};
 use crate::model::random;
@@ -35,7 +35,7 @@ pub(super) struct Exchange {
     host: String,
     http: Client,
     refusals: RefusalLog,
-    observer: Observer,
+    observer: CallObserver,
 }
 
 impl Exchange {
@@ -43,7 +43,7 @@ impl Exchange {
         settings: Settings,
         credentials: Provider,
         limiter: RateLimiter,
-        observer: Observer,
+        observer: CallObserver,
     ) -> Result<Self, Invalid> {
         let host = authority(&settings.endpoint)?;
         let limits = transport::Limits {

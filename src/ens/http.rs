@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::clock::TOLERANCE;
 use super::credentials::{Credentials, Provider};
 use super::exchange::{Exchange, Parameters};
-use super::report::{Action, Observer};
+use super::report::{Action, CallObserver};
 use super::settings::Invalid;
 use super::{
     DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Prepared, Row, Settings, rejects_the_key,
@@ -76,7 +76,7 @@ impl HttpEns {
         settings: Settings,
         credentials: Provider,
         limiter: RateLimiter,
-        observer: Observer,
+        observer: CallObserver,
     ) -> Result<Self, Invalid> {
         if settings.request_validity >= DATE_WINDOW {
             return Err(Invalid::Validity);

@@ -41,7 +41,7 @@ pub struct CallReport {
 }
 
 /// An observer of every call.
-pub type Observer = Arc<dyn Fn(CallReport) + Send + Sync>;
+pub type CallObserver = Arc<dyn Fn(CallReport) + Send + Sync>;
 
 impl EnsReply {
     /// Reports the reply to the call of this permit. Any answer of ENS that is no throttling closes

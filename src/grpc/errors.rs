@@ -281,9 +281,10 @@ mod tests {
     fn facts(reason: Reason) -> String {
         let code = serde_json::to_value(reason.code()).expect("a name");
         let codes: Vec<_> = reason.ens_codes().iter().map(|code| format!("`{code}`")).collect();
-        let from_ens = match codes.is_empty() {
-            true => String::new(),
-            false => format!("- **ENS codes:** {}\n", codes.join(", ")),
+        let from_ens = if codes.is_empty() {
+            String::new()
+        } else {
+            format!("- **ENS codes:** {}\n", codes.join(", "))
         };
         let code = code.as_str().expect("text");
         let (sent, repeat) = (reason.send_effect(), reason.retry_advice());

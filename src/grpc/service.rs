@@ -113,9 +113,10 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             follow: asked.follow,
             until,
         };
-        let _opening = match self.hub.is_in_memory(&scope) {
-            true => None,
-            false => Some(self.admission.opening(peer).await?),
+        let _opening = if self.hub.is_in_memory(&scope) {
+            None
+        } else {
+            Some(self.admission.opening(peer).await?)
         };
         let messages = self.hub.watch(scope).await?;
         let messages = self.access.guard(shown, messages).map(move |event| {

@@ -40,10 +40,10 @@ pub enum Command {
     RecordSendResult {
         /// The attempt as it was when it was sent. Restored from here if the ledger lost it.
         attempt: Box<Attempt>,
-        /// The grant under which it was sent.
-        grant: LockToken,
+        /// The token of the lock under which it was sent.
+        token: LockToken,
         /// The result.
-        answer: SendResult,
+        result: SendResult,
         /// Whether the lock is released in the same commit.
         release: bool,
     },

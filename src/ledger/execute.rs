@@ -34,14 +34,14 @@ pub enum LedgerEvent<'a> {
 }
 
 /// The receiver of every [`LedgerEvent`].
-pub type Observer = Arc<dyn Fn(LedgerEvent<'_>) + Send + Sync>;
+pub type CommitObserver = Arc<dyn Fn(LedgerEvent<'_>) + Send + Sync>;
 
 /// A ledger store with the rules of the ledger.
 pub struct Ledger<L> {
     store: L,
     bounds: Bounds,
     seen: Mutex<Seen>,
-    observer: Observer,
+    observer: CommitObserver,
 }
 
 /// The outcome of a command.
@@ -67,7 +67,7 @@ impl CommandOutcome {
 
 impl<L: LedgerStore> Ledger<L> {
     /// A ledger over this store, with these bounds.
-    pub fn new(ledger: L, bounds: Bounds, observer: Observer) -> Self {
+    pub fn new(ledger: L, bounds: Bounds, observer: CommitObserver) -> Self {
         Self { store: ledger, bounds, seen: Mutex::default(), observer }
     }
 

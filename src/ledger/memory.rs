@@ -12,7 +12,7 @@ use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rat
 use super::expiring::Expiring;
 use super::queue::Queue;
 use super::{
-    BootInstant, ChangeNotifier, Due, Health, LedgerError, LedgerStore, MAX_CLOCK_DIFFERENCE,
+    BootInstant, ChangeNotifier, Due, LedgerError, LedgerHealth, LedgerStore, MAX_CLOCK_DIFFERENCE,
     Partition, Proposal, REQUEST_LIFE, ReconcileSchedule, Record, RequestEntry, RequestKey,
     Snapshot, Verdict,
 };
@@ -217,7 +217,7 @@ impl LedgerStore for Memory {
         self.clock()
     }
 
-    fn health(&self) -> Health {
-        Health { up: true, reached: true, ..Health::default() }
+    fn health(&self) -> LedgerHealth {
+        LedgerHealth { up: true, reached: true, ..LedgerHealth::default() }
     }
 }

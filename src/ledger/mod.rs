@@ -116,7 +116,7 @@ pub trait LedgerStore: RateLimitStore {
     fn partition(&self, instance: &InstanceId) -> Partition;
 
     /// Whether the ledger is reachable and usable, with the current problems.
-    fn health(&self) -> Health;
+    fn health(&self) -> LedgerHealth;
 }
 
 /// A ledger call that failed.
@@ -295,9 +295,9 @@ pub struct Due {
     pub eni: InterfaceId,
 }
 
-/// Health of the ledger.
+/// LedgerHealth of the ledger.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Health {
+pub struct LedgerHealth {
     /// Whether the last try reached it.
     pub up: bool,
     /// Whether any try ever reached it.

@@ -9,24 +9,22 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
-use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use crate::model::{Outage, random};
 
-use super::breaker::Breaker;
+use super::class_queues::{ClassQueues, MIN_PAUSE};
+use super::permit::{Permit, PermitError};
 use super::{RateClass, RateLimitDecision, RateLimitRequest, RateLimitStore, Waits};
 
 #[cfg(test)]
 mod tests;
 
-/// Minimum pause between two requests to the store.
-const MIN_PAUSE: Duration = Duration::from_millis(10);
 /// Maximum wait that is accepted; then the store is asked again.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
 /// Lifetime of a chunk; unused tokens of it are lost.
@@ -36,58 +34,11 @@ const SILENT_AFTER: Duration = Duration::from_millis(500);
 /// Maximum delay of ENS's answer by a report to the store.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The right to one call of ENS, or to several of one describe. Dropping an unused one loses these
-/// calls and nothing more: buckets refill, and a probe expires. [`RateLimiter::give_back`] and
-/// [`RateLimiter::hold`] return it at once.
-#[derive(Debug)]
-#[must_use = "an unused permit is given back with `RateLimiter::give_back`"]
-pub struct Permit {
-    class: RateClass,
-    taken: Instant,
-    probe: bool,
-    /// Number of calls beyond the first.
-    further: u32,
-}
-
-impl Permit {
-    /// Whether the breaker is open, and this call is its probe.
-    #[must_use]
-    pub const fn is_probe(&self) -> bool {
-        self.probe
-    }
-
-    /// The class of the call.
-    #[must_use]
-    pub const fn class(&self) -> RateClass {
-        self.class
-    }
-
-    /// Splits it into a permit for one call and one for the rest.
-    pub(super) const fn split(self) -> (Self, Option<Self>) {
-        let one = Self { further: 0, ..self };
-        let rest = match self.further {
-            0 => None,
-            further => Some(Self { further: further - 1, ..self }),
-        };
-        (one, rest)
-    }
-
-    /// Adds the calls of another permit.
-    pub(super) const fn add(&mut self, other: Self) {
-        self.further += other.further + 1;
-    }
-
-    /// A copy of the permit. Only one of the two may be used.
-    pub(super) const fn copy(&self) -> Self {
-        Self { ..*self }
-    }
-}
-
 /// The store's future decision.
 type Answer = Pin<Box<dyn Future<Output = Result<RateLimitDecision, Outage>> + Send>>;
 
 /// The store as a function; see [`RateLimiter::over`].
-pub type Source = Arc<dyn Fn(RateLimitRequest) -> Answer + Send + Sync>;
+pub type StoreFunction = Arc<dyn Fn(RateLimitRequest) -> Answer + Send + Sync>;
 
 /// A number in `0.0..1.0`, for jitter.
 pub type Random = Arc<dyn Fn() -> f64 + Send + Sync>;
@@ -95,117 +46,9 @@ pub type Random = Arc<dyn Fn() -> f64 + Send + Sync>;
 /// Hands out permits. Clones share the queues.
 #[derive(Clone)]
 pub struct RateLimiter {
-    source: Source,
+    source: StoreFunction,
     random: Random,
     queues: Arc<ClassQueues>,
-}
-
-#[derive(Default)]
-struct ClassQueues {
-    attach: ClassQueue,
-    describe: ClassQueue,
-    read: ClassQueue,
-    track: ClassQueue,
-    reconcile: ClassQueue,
-    attaches: Mutex<Breaker>,
-    /// Shared by all describes: ENS throttles them together.
-    describes: Mutex<Breaker>,
-    /// Requests whose callers have left.
-    leaving: TaskTracker,
-}
-
-#[derive(Default)]
-struct ClassQueue {
-    /// Held by the first caller. tokio's mutex is fair, so its waiters are the queue.
-    front: tokio::sync::Mutex<()>,
-    /// When the next token is due, by the store's last answer.
-    due: Mutex<Option<Instant>>,
-    /// The rest of a chunk, and its expiry.
-    chunk: Mutex<Option<(u32, Instant)>>,
-}
-
-impl ClassQueue {
-    fn chunk(&self) -> MutexGuard<'_, Option<(u32, Instant)>> {
-        self.chunk.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a token from the chunk, if any is left.
-    fn leased(&self, now: Instant) -> bool {
-        let mut chunk = self.chunk();
-        *chunk = chunk
-            .filter(|(left, until)| *left > 0 && *until > now)
-            .map(|(left, until)| (left - 1, until));
-        chunk.is_some()
-    }
-
-    fn due(&self) -> Option<Instant> {
-        *self.due.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_due(&self, due: Option<Instant>) {
-        *self.due.lock().unwrap_or_else(PoisonError::into_inner) = due;
-    }
-
-    fn wait(&self) -> Duration {
-        self.due()
-            .map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()))
-            .max(MIN_PAUSE)
-    }
-}
-
-impl ClassQueues {
-    fn queue(&self, class: RateClass) -> &ClassQueue {
-        match class {
-            RateClass::Attach => &self.attach,
-            RateClass::Describe => &self.describe,
-            RateClass::Read => &self.read,
-            RateClass::Track => &self.track,
-            RateClass::Reconcile => &self.reconcile,
-        }
-    }
-
-    fn breaker(&self, class: RateClass) -> MutexGuard<'_, Breaker> {
-        let breaker = match class {
-            RateClass::Attach => &self.attaches,
-            RateClass::Describe | RateClass::Read | RateClass::Track | RateClass::Reconcile => {
-                &self.describes
-            }
-        };
-        breaker.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The queues behind the same breaker.
-    fn throttled_with(&self, class: RateClass) -> Vec<&ClassQueue> {
-        match class {
-            RateClass::Attach => vec![&self.attach],
-            RateClass::Describe | RateClass::Read | RateClass::Track | RateClass::Reconcile => {
-                vec![&self.describe, &self.read, &self.track, &self.reconcile]
-            }
-        }
-    }
-
-    /// Whether the success of this call closes its breaker.
-    fn close(&self, spent: &Permit) -> bool {
-        let closes = self.breaker(spent.class).record_passed(spent.taken, spent.probe);
-        if closes {
-            self.throttled_with(spent.class).iter().for_each(|queue| queue.set_due(None));
-        }
-        closes
-    }
-}
-
-/// A reason why there is no permit.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PermitError {
-    /// No permit by the deadline.
-    #[error("timed out waiting for a permit of the account's budget")]
-    DeadlineExceeded {
-        /// Time until the next token, as far as known.
-        wait: Duration,
-    },
-    /// The store cannot be reached.
-    #[error(transparent)]
-    CounterUnreachable(Outage),
 }
 
 /// A request to the store. If the caller leaves before the answer, a granted token is returned,
@@ -237,7 +80,7 @@ impl Drop for Question<'_> {
 impl RateLimiter {
     /// A limiter over this store function.
     #[must_use]
-    pub fn new(source: Source) -> Self {
+    pub fn new(source: StoreFunction) -> Self {
         Self { source, random: Arc::new(random::fraction), queues: Arc::default() }
     }
 
@@ -296,12 +139,13 @@ impl RateLimiter {
             let began = Instant::now();
             let taken = timeout_at(deadline, self.take(class, Some(waits), asked)).await;
             // A store that was asked just before the deadline does not count as unreachable.
-            let silent = |_| match began.elapsed() < SILENT_AFTER {
-                true => PermitError::DeadlineExceeded { wait: queue.wait() },
-                false => PermitError::CounterUnreachable(Outage::just_now(
-                    "the budget's counter did \
-                        not answer in time",
-                )),
+            let silent = |_| {
+                if began.elapsed() < SILENT_AFTER {
+                    PermitError::DeadlineExceeded { wait: queue.wait() }
+                } else {
+                    let why = "the budget's counter did not answer in time";
+                    PermitError::CounterUnreachable(Outage::just_now(why))
+                }
             };
             match taken.map_err(silent)? {
                 Err(PermitError::DeadlineExceeded { wait }) if Instant::now() + wait < deadline => {

@@ -7,8 +7,10 @@
 
 mod breaker;
 mod bucket;
+mod class_queues;
 mod held;
 mod limiter;
+mod permit;
 
 use std::future::Future;
 use std::time::Duration;
@@ -19,7 +21,8 @@ pub use bucket::{
     InvalidRate, Lane, PROBE_PERMIT, PROBE_RETRY, Rates, TokenBuckets, family, micros,
 };
 pub use held::HeldPermit;
-pub use limiter::{Permit, PermitError, Random, RateLimiter, Source};
+pub use limiter::{Random, RateLimiter, StoreFunction};
+pub use permit::{Permit, PermitError};
 
 /// The purpose of a permit. Attaches and describes have separate budgets. Attaches get at most
 /// three eighths of the describes and reads one eighth, so at least half are the tracker's.

@@ -7,26 +7,19 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{
-    Counter, Gauge, Histogram, Meter, MeterProvider, ObservableCounter, UpDownCounter,
-};
+use opentelemetry::metrics::{MeterProvider, UpDownCounter};
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Registry, TextEncoder};
 
-use super::log_queue;
 use crate::model::Reason;
 use crate::names::{attribute, label, metric};
 
+mod instruments;
 #[cfg(test)]
 mod tests;
 
-/// Bounds of the histograms of short waits, in seconds: those of the conventions, from 1 ms to 30
-/// s.
-const SECONDS: &[f64] =
-    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// Bounds of the histogram of batches, up to the 50 ids of one describe.
-const BATCH: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0];
+use instruments::Instruments;
 
 /// The source of a refused slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,36 +60,6 @@ impl Ended {
 /// All metrics of one gateway. Clones share them.
 #[derive(Clone)]
 pub struct Metrics(Arc<Instruments>);
-
-struct Instruments {
-    registry: Registry,
-    // The instruments end with their provider.
-    _provider: SdkMeterProvider,
-    rpc: Histogram<f64>,
-    ens_request: Histogram<f64>,
-    lock_wait: Histogram<f64>,
-    attempts: Counter<u64>,
-    in_flight: UpDownCounter<i64>,
-    stuck: Gauge<u64>,
-    limit_rejections: Counter<u64>,
-    poll_batch: Histogram<u64>,
-    reconciliations: Counter<u64>,
-    differences: Counter<u64>,
-    watch_streams: UpDownCounter<i64>,
-    watch_lag: Histogram<f64>,
-    breaker_open: Gauge<u64>,
-    clock_offset: Gauge<f64>,
-    ready: Gauge<u64>,
-    ledger_up: Gauge<u64>,
-    ledger_misconfigured: Gauge<u64>,
-    recovering: Gauge<u64>,
-    clock_steps: Counter<u64>,
-    certificate_expiry: Gauge<i64>,
-    reload_failing: Gauge<u64>,
-    violations: Counter<u64>,
-    // Counts for as long as it lives.
-    _lines_dropped: ObservableCounter<u64>,
-}
 
 /// An error of the metrics.
 #[derive(Debug, thiserror::Error)]
@@ -198,7 +161,7 @@ impl Metrics {
     }
 
     /// Sets whether the changed file of a setting is invalid.
-    pub fn reload_failing(&self, setting: &'static str, failing: bool) {
+    pub fn set_reload_failing(&self, setting: &'static str, failing: bool) {
         let labels = [KeyValue::new(label::SETTING, setting)];
         self.0.reload_failing.record(failing.into(), &labels);
     }
@@ -302,101 +265,6 @@ impl Metrics {
     /// A metric cannot be written as text.
     pub fn exposition(&self) -> Result<String, MetricsError> {
         Ok(TextEncoder::new().encode_to_string(&self.0.registry.gather())?)
-    }
-}
-
-impl Instruments {
-    fn new(meter: &Meter, registry: Registry, provider: SdkMeterProvider) -> Self {
-        let seconds = |name: &'static str, what: &'static str| {
-            meter
-                .f64_histogram(name)
-                .with_unit("s")
-                .with_description(what)
-                .with_boundaries(SECONDS.to_vec())
-                .build()
-        };
-        let counter = |name: &'static str, what: &'static str| {
-            meter.u64_counter(name).with_description(what).build()
-        };
-        let gauge = |name: &'static str, what: &'static str| {
-            meter.u64_gauge(name).with_description(what).build()
-        };
-        let held = |name: &'static str, what: &'static str| {
-            meter.i64_up_down_counter(name).with_description(what).build()
-        };
-        Self {
-            rpc: seconds(metric::RPC_DURATION, "Duration of each RPC."),
-            ens_request: seconds(metric::ENS_REQUEST_DURATION, "Duration of each request to ENS."),
-            lock_wait: seconds(
-                metric::LOCK_WAIT,
-                "Time from a call's arrival until it had the instance's lock and a slot, or gave up.",
-            ),
-            attempts: counter(metric::ATTEMPTS, "Attempts that reached a terminal state."),
-            in_flight: held(metric::ATTEMPTS_IN_FLIGHT, "Attempts in flight on this replica."),
-            stuck: gauge(
-                metric::ATTEMPTS_STUCK,
-                "Attempts in flight for longer than tracker.stuck_after.",
-            ),
-            limit_rejections: counter(
-                metric::LIMIT_REJECTIONS,
-                "Attaches refused because the instance is full.",
-            ),
-            poll_batch: meter
-                .u64_histogram(metric::POLL_BATCH_SIZE)
-                .with_description("Number of attempts in one describe of the tracker.")
-                .with_boundaries(BATCH.to_vec())
-                .build(),
-            reconciliations: counter(metric::RECONCILIATIONS, "Comparisons of an instance's record with ENS."),
-            differences: counter(
-                metric::RECONCILE_DRIFT,
-                "Differences between record and ENS that reconciliations corrected in the record.",
-            ),
-            watch_streams: held(metric::WATCH_STREAMS, "Open watch streams."),
-            watch_lag: seconds(metric::WATCH_LAG, "Age of a change when it is sent to a watcher."),
-            breaker_open: gauge(metric::ENS_BREAKER_OPEN, "1 while ENS throttles and calls wait."),
-            clock_offset: meter
-                .f64_gauge(metric::ENS_CLOCK_OFFSET)
-                .with_unit("s")
-                .with_description(
-                    "Seconds by which ENS's clock is ahead, if that is too far to send anything; otherwise 0.",
-                )
-                .build(),
-            ready: gauge(metric::READY, "1 while this replica is ready."),
-            ledger_up: gauge(metric::LEDGER_UP, "1 while the ledger is reachable and accepts writes."),
-            ledger_misconfigured: gauge(
-                metric::LEDGER_MISCONFIGURED,
-                "Number of reasons against the use of the ledger: eviction, version, rights.",
-            ),
-            recovering: gauge(metric::PARTITIONS_RECOVERING, "Partitions in a recovery hold-down."),
-            clock_steps: counter(
-                metric::LEDGER_CLOCK_STEPS,
-                "Steps of the ledger's clock that this replica detected.",
-            ),
-            certificate_expiry: meter
-                .i64_gauge(metric::CERTIFICATE_EXPIRY)
-                .with_unit("s")
-                .with_description("Unix time at which the certificate of this setting expires.")
-                .build(),
-            reload_failing: gauge(
-                metric::RELOAD_FAILING,
-                "1 while the changed file of this setting is invalid.",
-            ),
-            _lines_dropped: meter
-                .u64_observable_counter(metric::LOG_LINES_DROPPED)
-                .with_description("Log lines lost because standard error was not read.")
-                .with_callback(|dropped| {
-                    for (queue, lines) in log_queue::dropped() {
-                        dropped.observe(lines, &[KeyValue::new(label::QUEUE, queue)]);
-                    }
-                })
-                .build(),
-            violations: counter(
-                metric::INVARIANT_VIOLATIONS,
-                "Observed violations of invariants: defects of the gateway.",
-            ),
-            registry,
-            _provider: provider,
-        }
     }
 }
 

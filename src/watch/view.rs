@@ -206,15 +206,15 @@ mod tests {
     fn what_is_gone_was_withdrawn_unless_the_record_is_another() {
         let eni: InterfaceId = "eni-1".parse().unwrap();
         let before = view("a", 5, &[("eni-1", State::Pending), ("eni-2", State::Attached)]);
-        for (after, turn) in [
+        for (after, change) in [
             (view("a", 6, &[("eni-1", State::Attaching)]), ViewChange::On),
             (view("a", 6, &[("eni-2", State::Attached)]), ViewChange::Withdrawn),
             (view("b", 6, &[]), ViewChange::Lost),
             (view("b", 6, &[("eni-1", State::Pending)]), ViewChange::On),
             (view("a", 4, &[("eni-1", State::Pending)]), ViewChange::Lost),
         ] {
-            assert_eq!(after.change_since(&before, Some(&eni)), turn, "{after:?}");
-            assert_eq!(after.change_since(&before, None), turn, "{after:?}");
+            assert_eq!(after.change_since(&before, Some(&eni)), change, "{after:?}");
+            assert_eq!(after.change_since(&before, None), change, "{after:?}");
         }
         let ended = view("a", 6, &[("eni-1", State::Pending)]);
         assert_eq!(

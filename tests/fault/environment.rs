@@ -277,15 +277,16 @@ impl Environment {
         while !self.over.is_cancelled() {
             for (number, most) in most.iter_mut().enumerate() {
                 let instance = format!("i-{number}");
-                let held = match SHARED.contains(&number) {
-                    true => self.held_by_gateways(&instance),
-                    false => self.stage.ens.world(|world, _| {
+                let held = if SHARED.contains(&number) {
+                    self.held_by_gateways(&instance)
+                } else {
+                    self.stage.ens.world(|world, _| {
                         world
                             .journal()
                             .instances
                             .get(&instance)
                             .map_or(0, |ledger| ledger.max_occupied)
-                    }),
+                    })
                 };
                 if !within_limit(held, *most) {
                     *most = held;

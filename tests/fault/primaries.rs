@@ -55,9 +55,10 @@ pub(crate) async fn watch(environment: Arc<Environment>, urls: Vec<String>) {
     let mut servers: Vec<Asked> = urls.into_iter().map(asked).collect();
     let (keys, mut recorded) = (locks::keys(), Instant::now());
     while !environment.has_ended() {
-        let unserved = match recorded.elapsed() >= RECORDED {
-            true => environment.waits.unserved_for(UNSERVED),
-            false => Vec::new(),
+        let unserved = if recorded.elapsed() >= RECORDED {
+            environment.waits.unserved_for(UNSERVED)
+        } else {
+            Vec::new()
         };
         if !unserved.is_empty() {
             recorded = Instant::now();

@@ -58,10 +58,8 @@ pub(crate) async fn run(args: Args) -> ExitCode {
         environments.push(Environment::start(&plan).await);
     }
     let began = Instant::now();
-    let kinds = match args.kinds.is_empty() {
-        true => Kind::value_variants().to_vec(),
-        false => args.kinds.clone(),
-    };
+    let kinds =
+        if args.kinds.is_empty() { Kind::value_variants().to_vec() } else { args.kinds.clone() };
     let stop = || {
         began.elapsed() >= args.lasts
             || (args.without.is_some() && found(&environments).next().is_some())
@@ -208,10 +206,8 @@ async fn inject_faults(
 
 /// Follows an instance over any gateway until everybody leaves.
 async fn watch(environment: Arc<Environment>, number: usize, mut random: StdRng) -> View {
-    let instance = match number < CROWDED {
-        true => number,
-        false => random.random_range(CROWDED..environment.instances),
-    };
+    let instance =
+        if number < CROWDED { number } else { random.random_range(CROWDED..environment.instances) };
     let mut view = View::of(&format!("i-{instance}"), "");
     loop {
         let client = environment.client(&mut random);

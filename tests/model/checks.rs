@@ -129,9 +129,10 @@ impl World {
     }
 
     fn reported_effect(&self, uid: Uid) -> SendEffect {
-        match self.ghosts.reported_unsent.contains(&uid) {
-            true => SendEffect::Nothing,
-            false => SendEffect::Unknown,
+        if self.ghosts.reported_unsent.contains(&uid) {
+            SendEffect::Nothing
+        } else {
+            SendEffect::Unknown
         }
     }
 

@@ -1,7 +1,7 @@
 //! One attempt and its owner's progress. The steps are those of `attach::steps`, and `apply` makes
 //! every decision about the record.
 
-use eni_gateway::attach::steps::{Completed, Confirmed, InFlight, ReserveRequest, Reserved};
+use eni_gateway::attach::steps::{Completed, Confirmed, ReserveRequest, Reserved, SentAttempt};
 use eni_gateway::ledger::command::{Acquire, Command, Mode, SendResult};
 use eni_gateway::model::{Failure, InterfaceId, Reason, Ticket, Uid};
 use uuid::Uuid;
@@ -26,7 +26,7 @@ pub(crate) enum Step {
     },
     Reserved(Reserved),
     Confirmed(Confirmed),
-    UnderWay(InFlight),
+    UnderWay(SentAttempt),
     Answered(Completed),
     Over,
 }

@@ -119,10 +119,7 @@ async fn arrive(
     let left = date.map(|date| (date + validity).since(simulation.now()));
     if left.is_some_and(|left| left.is_zero()) {
         simulation.history.note(format_args!("ens: {action} came too late: {params:?}"));
-        return match simulation.plan.enforce_validity {
-            true => expired(),
-            false => Answer::Reset,
-        };
+        return if simulation.plan.enforce_validity { expired() } else { Answer::Reset };
     }
     let before = applications(simulation, params);
     let mut call = pin!(simulation.cloud.call(action, params));

@@ -188,9 +188,10 @@ impl Plan {
 
     fn draw_any_crowd(seed: u64) -> Self {
         let plan = Self::draw(seed);
-        let (patient, hasty) = match chance(0.3) {
-            true => (random::between(1..=3), random::between(0..=2)),
-            false => (random::between(4..=20), random::between(2..=12)),
+        let (patient, hasty) = if chance(0.3) {
+            (random::between(1..=3), random::between(0..=2))
+        } else {
+            (random::between(4..=20), random::between(2..=12))
         };
         let crowd = Crowd {
             patient,

@@ -222,24 +222,24 @@ impl Simulation {
     }
 
     pub(crate) fn ledger_network(&self) -> Quality {
-        match self.conditions().calm {
-            true => Quality::GOOD,
-            false => self.plan.ledger_network,
-        }
+        if self.conditions().calm { Quality::GOOD } else { self.plan.ledger_network }
     }
 
     pub(crate) fn cloud_network(&self, action: Action) -> Quality {
         let conditions = self.conditions();
-        match conditions.calm {
-            true => Quality::GOOD,
-            false if conditions.cloud_out => Quality { lost: 0.9, ..self.plan.cloud_network },
-            // An attach may arrive for as long as its date holds.
-            false if action == Action::AttachNetworkInterface => Quality {
+        if conditions.calm {
+            Quality::GOOD
+        } else if conditions.cloud_out {
+            Quality { lost: 0.9, ..self.plan.cloud_network }
+        } else if action == Action::AttachNetworkInterface {
+            // It may arrive for as long as its date is valid.
+            Quality {
                 slow: self.plan.late.unwrap_or(self.plan.cloud_network.slow),
                 slowest: self.plan.bounds.validity + Duration::from_secs(5),
                 ..self.plan.cloud_network
-            },
-            false => self.plan.cloud_network,
+            }
+        } else {
+            self.plan.cloud_network
         }
     }
 

@@ -42,9 +42,10 @@ pub(crate) async fn watch(simulation: Arc<Simulation>, number: usize) -> Seen {
     let mut seen = Seen {
         name: format!("watcher {number}"),
         instance: instance(random::between(0..simulation.plan.instances)),
-        eni: match random::fraction() < 0.5 {
-            true => eni(random::between(0..simulation.plan.enis)),
-            false => String::new(),
+        eni: if random::fraction() < 0.5 {
+            eni(random::between(0..simulation.plan.enis))
+        } else {
+            String::new()
         },
         ..Seen::default()
     };
@@ -60,9 +61,10 @@ async fn stream(simulation: &Arc<Simulation>, seen: &mut Seen) {
     // Before all is calm some do not follow, or leave.
     let calm = simulation.conditions().calm;
     let follow = calm || random::fraction() < 0.8;
-    let patience = match !calm && random::fraction() < 0.3 {
-        true => Duration::from_millis(random::between(0..30_000)),
-        false => Duration::MAX,
+    let patience = if !calm && random::fraction() < 0.3 {
+        Duration::from_millis(random::between(0..30_000))
+    } else {
+        Duration::MAX
     };
     let request = WatchAttachmentRequest {
         instance_id: seen.instance.clone(),

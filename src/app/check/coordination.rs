@@ -111,12 +111,13 @@ fn clock(server: Duration, here: Duration) -> CheckResult {
     let apart = server.abs_diff(here);
     let side = if server > here { "ahead of" } else { "behind" };
     let message = format!("redis' clock is {:.3} s {side} this machine's", apart.as_secs_f64());
-    match apart <= CLOCK_TOLERANCE {
-        true => CheckResult::good("clock", message),
-        false => CheckResult::warning(
+    if apart <= CLOCK_TOLERANCE {
+        CheckResult::good("clock", message)
+    } else {
+        CheckResult::warning(
             "clock",
             message,
             "synchronise both (ntp): the times of attachments use redis' clock",
-        ),
+        )
     }
 }

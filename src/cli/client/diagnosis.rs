@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use crate::cli::error::Error;
 use crate::tls_fault::{Remedies, TlsFault};
 
-/// Time limit for a look at the server.
+/// Time limit for a probe of the server.
 const PATIENCE: Duration = Duration::from_secs(2);
 const REMEDIES: Remedies<'_> = Remedies {
     plaintext: "use an --endpoint with http://",
@@ -59,8 +59,8 @@ pub(super) async fn of_call(
     if !refusal.is_broken_connection() {
         return error;
     }
-    let looked = timeout(PATIENCE, look(endpoint, identity)).await.unwrap_or(None);
-    match looked {
+    let probed = timeout(PATIENCE, probe(endpoint, identity)).await.unwrap_or(None);
+    match probed {
         Some(Ok(())) if endpoint.starts_with("http://") => Error::Unreachable {
             endpoint: endpoint.to_owned(),
             cause: "the server there uses TLS".to_owned(),
@@ -80,8 +80,8 @@ fn explained(endpoint: &str, fault: &TlsFault) -> Error {
 }
 
 /// Makes a handshake with the server, and waits for what it sends afterwards: in TLS 1.3 that may
-/// be the refusal of a client certificate. `None` if the look shows nothing.
-async fn look(endpoint: &str, identity: Option<(&Path, &Path)>) -> Option<Result<(), TlsFault>> {
+/// be the refusal of a client certificate. `None` if the probe shows nothing.
+async fn probe(endpoint: &str, identity: Option<(&Path, &Path)>) -> Option<Result<(), TlsFault>> {
     let url = url::Url::parse(endpoint).ok()?;
     let (host, port) = (url.host_str()?, url.port_or_known_default()?);
     let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -121,7 +121,7 @@ fn config(identity: Option<(&Path, &Path)>) -> Option<ClientConfig> {
     Some(config)
 }
 
-/// Accepts any server: the look sends nothing. The call before it verified the server, or did not
+/// Accepts any server: the probe sends nothing. The call before it verified the server, or did not
 /// know that it uses TLS.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);

@@ -4,7 +4,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
 use super::env::INSTANCE;
-use super::{Event, Phase};
+use super::{CallerPhase, DemoEvent};
 use crate::cli::client::{Client, Options};
 use crate::cli::error::Error;
 use crate::cli::follow::Follow;
@@ -29,10 +29,10 @@ impl Caller<'_> {
         self,
         began: Instant,
         deadline: Instant,
-        events: UnboundedSender<Event>,
+        events: UnboundedSender<DemoEvent>,
     ) {
         let tell = |phase, detail: String| {
-            let event = Event {
+            let event = DemoEvent {
                 caller: self.number,
                 eni: self.eni.clone(),
                 phase,
@@ -42,14 +42,14 @@ impl Caller<'_> {
             // The screen outlives the callers, unless the demo is over.
             let _ = events.send(event);
         };
-        tell(Phase::Calling, String::new());
+        tell(CallerPhase::Calling, String::new());
         if let Err(error) = self.attach_and_watch(deadline, &tell).await {
             match error {
                 Error::Refused(refusal) => match refusal.reason() {
-                    Some(reason) => tell(Phase::Refused(reason), refusal.headline()),
-                    None => tell(Phase::Broken, refusal.headline()),
+                    Some(reason) => tell(CallerPhase::Refused(reason), refusal.headline()),
+                    None => tell(CallerPhase::Broken, refusal.headline()),
                 },
-                other => tell(Phase::Broken, other.to_string()),
+                other => tell(CallerPhase::Broken, other.to_string()),
             }
         }
     }
@@ -57,7 +57,7 @@ impl Caller<'_> {
     async fn attach_and_watch(
         &self,
         deadline: Instant,
-        tell: &impl Fn(Phase, String),
+        tell: &impl Fn(CallerPhase, String),
     ) -> Result<(), Error> {
         let request = self.options.request(AttachNetworkInterfaceRequest {
             instance_id: INSTANCE.to_owned(),
@@ -94,7 +94,7 @@ impl Caller<'_> {
     }
 }
 
-fn show(attachment: &Attachment, tell: &impl Fn(Phase, String)) {
+fn show(attachment: &Attachment, tell: &impl Fn(CallerPhase, String)) {
     let detail = match &attachment.error {
         Some(error) => format!("{}: {}", error.reason, error.message),
         None if attachment.ens_status.is_empty() => String::new(),
@@ -109,8 +109,8 @@ fn show(attachment: &Attachment, tell: &impl Fn(Phase, String)) {
         ProtoState::Detaching => State::Detaching,
         ProtoState::Detached => State::Detached,
         ProtoState::Unspecified => {
-            return tell(Phase::Broken, "the gateway sent no state".to_owned());
+            return tell(CallerPhase::Broken, "the gateway sent no state".to_owned());
         }
     };
-    tell(Phase::State(state), detail);
+    tell(CallerPhase::State(state), detail);
 }

@@ -9,7 +9,7 @@ use crate::model::{InterfaceId, Reason, State};
 
 /// Progress of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum CallerPhase {
     /// It has called, without an answer so far.
     Calling,
     /// Its attachment is in this state.
@@ -20,7 +20,7 @@ pub enum Phase {
     Broken,
 }
 
-impl Phase {
+impl CallerPhase {
     /// The word for people.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -51,13 +51,13 @@ impl Phase {
 
 /// An event of a caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct DemoEvent {
     /// The caller, from 1.
     pub caller: usize,
     /// Its ENI.
     pub eni: InterfaceId,
     /// Its progress.
-    pub phase: Phase,
+    pub phase: CallerPhase,
     /// Time since the start of the demo.
     pub at: Duration,
     /// Details; may be empty.

@@ -15,7 +15,7 @@ pub mod status_table;
 pub mod summary;
 
 pub use args::Args;
-pub use event::{Event, Phase};
+pub use event::{CallerPhase, DemoEvent};
 pub(super) use run::run;
 pub use screen::Screen;
 pub use status_table::StatusTable;

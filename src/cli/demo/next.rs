@@ -1,7 +1,7 @@
 //! Commands to try while the demo continues to serve, with its ids.
 
 use super::env::{self, DemoEnv, INSTANCE, SPARE_INSTANCE};
-use super::{Phase, StatusTable};
+use super::{CallerPhase, StatusTable};
 use crate::cli::error::Error;
 use crate::cli::style::{HEAD, paint};
 use crate::model::State;
@@ -17,7 +17,7 @@ pub(super) fn lines(
 ) -> Result<Vec<String>, Error> {
     let attached: Vec<_> = table
         .callers()
-        .filter(|event| event.phase == Phase::State(State::Attached))
+        .filter(|event| event.phase == CallerPhase::State(State::Attached))
         .map(|event| event.eni.as_str())
         .collect();
     let is_full = attached.len() >= slots;

@@ -9,7 +9,7 @@ use terminal_size::{Height, Width, terminal_size};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::Event;
+use super::DemoEvent;
 use super::status_table::{self, StatusTable};
 
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
@@ -54,7 +54,7 @@ impl<W: Write> Screen<W> {
     /// The output cannot be written.
     pub async fn show(
         &mut self,
-        mut events: mpsc::UnboundedReceiver<Event>,
+        mut events: mpsc::UnboundedReceiver<DemoEvent>,
     ) -> io::Result<StatusTable> {
         let start = Instant::now();
         let mut table = StatusTable::default();
@@ -114,18 +114,21 @@ impl<W: Write> Screen<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::demo::Phase;
+    use crate::cli::demo::CallerPhase;
     use crate::model::State;
 
-    fn event(caller: usize, phase: Phase) -> Event {
+    fn event(caller: usize, phase: CallerPhase) -> DemoEvent {
         let eni = format!("eni-{caller}").parse().unwrap();
-        Event { caller, eni, phase, at: Duration::from_secs(1), detail: String::new() }
+        DemoEvent { caller, eni, phase, at: Duration::from_secs(1), detail: String::new() }
     }
 
     async fn shown(moves: bool, coloured: bool) -> String {
         let (send, events) = mpsc::unbounded_channel();
-        for phase in [Phase::Calling, Phase::State(State::Attaching), Phase::State(State::Attached)]
-        {
+        for phase in [
+            CallerPhase::Calling,
+            CallerPhase::State(State::Attaching),
+            CallerPhase::State(State::Attached),
+        ] {
             send.send(event(1, phase)).unwrap();
         }
         drop(send);
@@ -148,9 +151,9 @@ mod tests {
         let mut written = Vec::new();
         let mut screen = Screen::new(true, false, &mut written);
         let feed = async move {
-            send.send(event(1, Phase::Calling)).unwrap();
+            send.send(event(1, CallerPhase::Calling)).unwrap();
             tokio::time::sleep(REDRAW_EVERY * 3).await;
-            send.send(event(1, Phase::State(State::Attached))).unwrap();
+            send.send(event(1, CallerPhase::State(State::Attached))).unwrap();
         };
         let (table, ()) = tokio::join!(screen.show(events), feed);
         assert_eq!(table.unwrap().callers().count(), 1);

@@ -3,24 +3,24 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Event, Phase};
+use super::{CallerPhase, DemoEvent};
 use crate::cli::style::{HEAD, clean, paint};
 use crate::model::State;
 
 /// The last event of each caller.
 #[derive(Debug, Clone, Default)]
 pub struct StatusTable {
-    callers: BTreeMap<usize, Event>,
+    callers: BTreeMap<usize, DemoEvent>,
 }
 
 impl StatusTable {
     /// Adds an event.
-    pub fn take(&mut self, event: Event) {
+    pub fn take(&mut self, event: DemoEvent) {
         self.callers.insert(event.caller, event);
     }
 
     /// The last event of each caller, in order.
-    pub fn callers(&self) -> impl Iterator<Item = &Event> {
+    pub fn callers(&self) -> impl Iterator<Item = &DemoEvent> {
         self.callers.values()
     }
 
@@ -49,11 +49,13 @@ impl StatusTable {
             let (before, state, after) = (fit(&before), fit(&state), fit(&after));
             format!("{before}{}{}", paint(event.phase.style(), &state), after.trim_end())
         }));
-        let count =
-            |wanted: fn(Phase) -> bool| self.callers().filter(|event| wanted(event.phase)).count();
-        let attached = count(|phase| phase == Phase::State(State::Attached));
-        let refused = count(|phase| matches!(phase, Phase::Refused(_)));
-        let failed = count(|phase| matches!(phase, Phase::Broken | Phase::State(State::Failed)));
+        let count = |wanted: fn(CallerPhase) -> bool| {
+            self.callers().filter(|event| wanted(event.phase)).count()
+        };
+        let attached = count(|phase| phase == CallerPhase::State(State::Attached));
+        let refused = count(|phase| matches!(phase, CallerPhase::Refused(_)));
+        let failed =
+            count(|phase| matches!(phase, CallerPhase::Broken | CallerPhase::State(State::Failed)));
         let under_way = self.callers.len() - attached - refused - failed;
         let failed = if failed > 0 { format!("{failed} failed, ") } else { String::new() };
         let counts = format!(
@@ -67,7 +69,7 @@ impl StatusTable {
 
 /// An event as a line.
 #[must_use]
-pub fn line(event: &Event) -> String {
+pub fn line(event: &DemoEvent) -> String {
     let state = paint(event.phase.style(), &format!("{:9}", event.phase.name()));
     let line = format!(
         "{:>8}  caller {:>3}  {}  {state}  {}",
@@ -96,20 +98,26 @@ mod tests {
     use super::*;
     use crate::model::Reason;
 
-    fn event(caller: usize, phase: Phase, millis: u64, detail: &str) -> Event {
+    fn event(caller: usize, phase: CallerPhase, millis: u64, detail: &str) -> DemoEvent {
         let eni = format!("eni-demo-{caller:02}").parse().unwrap();
-        Event { caller, eni, phase, at: Duration::from_millis(millis), detail: detail.to_owned() }
+        DemoEvent {
+            caller,
+            eni,
+            phase,
+            at: Duration::from_millis(millis),
+            detail: detail.to_owned(),
+        }
     }
 
     fn table() -> StatusTable {
         let mut table = StatusTable::default();
-        table.take(event(2, Phase::State(State::Attaching), 310, "Attaching"));
-        table.take(event(1, Phase::Calling, 1, ""));
-        table.take(event(3, Phase::State(State::Attached), 2345, "InUse"));
-        table.take(event(12, Phase::Calling, 2, ""));
+        table.take(event(2, CallerPhase::State(State::Attaching), 310, "Attaching"));
+        table.take(event(1, CallerPhase::Calling, 1, ""));
+        table.take(event(3, CallerPhase::State(State::Attached), 2345, "InUse"));
+        table.take(event(12, CallerPhase::Calling, 2, ""));
         table.take(event(
             12,
-            Phase::Refused(Reason::EniLimitExceeded),
+            CallerPhase::Refused(Reason::EniLimitExceeded),
             420,
             "ENI_LIMIT_EXCEEDED: it is full",
         ));

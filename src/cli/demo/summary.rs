@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Phase, StatusTable};
+use super::{CallerPhase, StatusTable};
 use crate::cli::style::{BAD, GOOD, HEAD, paint};
 use crate::model::{InstanceId, Reason, State};
 
@@ -48,9 +48,9 @@ impl Summary {
         for event in table.callers() {
             summary.callers += 1;
             match event.phase {
-                Phase::State(State::Attached) => summary.attached += 1,
-                Phase::Refused(reason) => *summary.refused.entry(reason).or_default() += 1,
-                Phase::Calling | Phase::Broken | Phase::State(_) => {}
+                CallerPhase::State(State::Attached) => summary.attached += 1,
+                CallerPhase::Refused(reason) => *summary.refused.entry(reason).or_default() += 1,
+                CallerPhase::Calling | CallerPhase::Broken | CallerPhase::State(_) => {}
             }
         }
         summary
@@ -135,17 +135,18 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::cli::demo::Event;
+    use crate::cli::demo::DemoEvent;
 
     fn summary(attached: usize, refused: usize, most: usize) -> Summary {
         let mut table = StatusTable::default();
         for caller in 1..=attached + refused {
-            let phase = match caller <= attached {
-                true => Phase::State(State::Attached),
-                false => Phase::Refused(Reason::EniLimitExceeded),
+            let phase = if caller <= attached {
+                CallerPhase::State(State::Attached)
+            } else {
+                CallerPhase::Refused(Reason::EniLimitExceeded)
             };
             let eni = format!("eni-{caller}").parse().unwrap();
-            table.take(Event { caller, eni, phase, at: Duration::ZERO, detail: String::new() });
+            table.take(DemoEvent { caller, eni, phase, at: Duration::ZERO, detail: String::new() });
         }
         let calls = [
             ("AttachNetworkInterface".to_owned(), 10),

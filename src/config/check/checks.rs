@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::fault::{Fault, Origin, Origins};
+use crate::config::fault::{Fault, Origins, SettingOrigin};
 use crate::config::settings;
 
 /// The faults so far, and the data for checks.
@@ -29,7 +29,7 @@ impl Checks<'_> {
             return;
         }
         let named = paths.iter().map(|path| match self.origins.of(path) {
-            Origin::Default if paths.len() == 1 => (*path).to_owned(),
+            SettingOrigin::Default if paths.len() == 1 => (*path).to_owned(),
             origin => format!("{path} ({origin})"),
         });
         self.faults.push(Fault::new(named.collect::<Vec<_>>().join(", "), problem(), remedy));

@@ -2,23 +2,27 @@
 
 use super::checks::Checks;
 use crate::config::ledger_url::MASK;
-use crate::config::{Config, LedgerUrl, Origin};
+use crate::config::{Config, LedgerUrl, SettingOrigin};
 
 pub(super) fn ledger(config: &Config, checks: &mut Checks<'_>) {
     let ledger = &config.ledger;
     let memory = matches!(ledger.url, LedgerUrl::Memory);
     checks.require(
         &["ledger.url"],
-        !(ledger.url.has_password() && matches!(checks.origins.of("ledger.url"), Origin::Flag(_))),
+        !(ledger.url.has_password()
+            && matches!(checks.origins.of("ledger.url"), SettingOrigin::Flag(_))),
         || "every user of the machine can read a password on the command line".to_owned(),
         "put it into a file and set ledger.password_file",
     );
     checks.require(
         &["ledger.url", "ledger.password_file"],
         ledger.password_file.is_none() || !(memory || ledger.url.has_password()),
-        || match memory {
-            true => "memory:// has no password".to_owned(),
-            false => "the password is given twice".to_owned(),
+        || {
+            if memory {
+                "memory:// has no password".to_owned()
+            } else {
+                "the password is given twice".to_owned()
+            }
         },
         "unset ledger.password_file, or remove the password from ledger.url",
     );

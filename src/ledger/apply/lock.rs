@@ -8,7 +8,7 @@ use crate::model::{Failure, Reason, Revision, State, Ticket, Timestamp, Unknown}
 
 use super::super::bounds::{PROVISIONAL_GRANT, WAITER_LIFE};
 use super::super::command::{Change, LeaseGrant, LockToken};
-use super::super::record::{Attempt, LockGrant, Waiter};
+use super::super::record::{Attempt, LockGrant, QueuedTicket};
 use super::super::safety_checks::SafetyCheck;
 use super::RecordUpdate;
 
@@ -86,9 +86,10 @@ impl RecordUpdate<'_> {
 
     /// Time until which nothing is reserved, because the ledger may have lost something.
     pub(super) fn hold_down_until(&self) -> Timestamp {
-        match self.enabled(SafetyCheck::HoldDown) {
-            true => self.context.partition.hold_down_until,
-            false => Timestamp::default(),
+        if self.enabled(SafetyCheck::HoldDown) {
+            self.context.partition.hold_down_until
+        } else {
+            Timestamp::default()
         }
     }
 
@@ -137,7 +138,7 @@ impl RecordUpdate<'_> {
             }
             None => {
                 let unknown = Unknown::default();
-                self.record.queue.push_back(Waiter { ticket, expires_at, unknown });
+                self.record.queue.push_back(QueuedTicket { ticket, expires_at, unknown });
                 self.record.queue.len() - 1
             }
         }

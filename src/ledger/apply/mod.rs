@@ -69,9 +69,9 @@ pub struct Applied {
 /// Applies one command to one record.
 #[must_use]
 pub fn apply(record: &Record, command: &Command, context: Context<'_>) -> Applied {
-    let mut turn = RecordUpdate::new(record, context);
-    let reply = turn.run(command);
-    turn.finish(record, reply)
+    let mut update = RecordUpdate::new(record, context);
+    let reply = update.run(command);
+    update.finish(record, reply)
 }
 
 /// One application of a command in progress.
@@ -118,10 +118,10 @@ impl RecordUpdate<'_> {
                 self.observe(*sent_at, rows);
                 then.as_ref().map_or(Reply::Ok, |then| self.perform(then))
             }
-            Command::RecordSendResult { attempt, grant, answer, release } => {
-                let reply = self.record_send_result(attempt, answer);
+            Command::RecordSendResult { attempt, token, result, release } => {
+                let reply = self.record_send_result(attempt, result);
                 if *release {
-                    self.release(grant.ticket);
+                    self.release(token.ticket);
                 }
                 reply
             }

@@ -8,7 +8,7 @@ use super::super::record::{
     Attached, Attempt, AttemptState, Detached, Detaching, InFlight, Unconfirmed,
 };
 use super::super::safety_checks::SafetyCheck;
-use super::transitions::Effect;
+use super::transitions::StatusEffect;
 use super::{RecordUpdate, on_the_second, pause_after};
 
 impl RecordUpdate<'_> {
@@ -51,42 +51,42 @@ impl RecordUpdate<'_> {
 
     fn perform_effect(
         &mut self,
-        effect: Effect,
+        effect: StatusEffect,
         mut attempt: Attempt,
         sent_at: Timestamp,
         observation: &EniObservation,
     ) {
         match effect {
-            Effect::Nothing => self.keep(attempt),
-            Effect::PollAgain => self.poll_again(attempt),
-            Effect::Attaching => {
+            StatusEffect::Nothing => self.keep(attempt),
+            StatusEffect::PollAgain => self.poll_again(attempt),
+            StatusEffect::Attaching => {
                 attempt.state.advance(AttemptState::Attaching);
                 self.poll_again(attempt);
             }
-            Effect::Attached => self.settle_attached(attempt),
-            Effect::AttachedAndDetaching => {
+            StatusEffect::Attached => self.settle_attached(attempt),
+            StatusEffect::AttachedAndDetaching => {
                 self.settle_attached(attempt.clone());
                 if let Some(attached) = self.record.attempts.get(&attempt.eni).cloned() {
                     self.set_detaching(attached);
                 }
             }
-            Effect::Resendable => {
+            StatusEffect::Resendable => {
                 attempt.state.advance(AttemptState::Resendable);
                 self.poll_again(attempt);
             }
-            Effect::Absent(reason, why) if self.proves_absence(&attempt, sent_at) => {
+            StatusEffect::Absent(reason, why) if self.proves_absence(&attempt, sent_at) => {
                 self.settle_failed(attempt, reason, why)
             }
-            Effect::Absent(..) => self.poll_again(attempt),
-            Effect::Confirmed => {
+            StatusEffect::Absent(..) => self.poll_again(attempt),
+            StatusEffect::Confirmed => {
                 if let AttemptState::Attached(attached) = &mut attempt.state {
                     attached.unconfirmed = None;
                 }
                 self.poll_again(attempt);
             }
-            Effect::Unconfirmed => self.set_unconfirmed(attempt, sent_at),
-            Effect::Detaching => self.set_detaching(attempt),
-            Effect::Detached => {
+            StatusEffect::Unconfirmed => self.set_unconfirmed(attempt, sent_at),
+            StatusEffect::Detaching => self.set_detaching(attempt),
+            StatusEffect::Detached => {
                 self.record.recently_confirmed.remove(&attempt.eni);
                 if observation.text().is_empty() {
                     // No row has it any more, so its last ENS status is out of date.
@@ -95,12 +95,12 @@ impl RecordUpdate<'_> {
                 self.end(attempt, AttemptState::Detached(Detached::default()));
                 self.invalidate_observation();
             }
-            Effect::External => {
+            StatusEffect::External => {
                 if let EniObservation::Here { status, text } = observation {
                     self.adopt_external(&attempt.eni, sent_at, *status, text);
                 }
             }
-            Effect::Occupies => {
+            StatusEffect::Occupies => {
                 // A lagging Describe call may not show it again.
                 self.record.recently_confirmed.insert(attempt.eni.clone(), self.now());
                 self.keep(attempt);
@@ -246,9 +246,10 @@ impl RecordUpdate<'_> {
         let Some(send) = attempt.last_send() else {
             return Timestamp::default();
         };
-        match verifying && attempt.has_unanswered_send() {
-            true => send.counts_from() + self.context.bounds.lag,
-            false => send.counts_from(),
+        if verifying && attempt.has_unanswered_send() {
+            send.counts_from() + self.context.bounds.lag
+        } else {
+            send.counts_from()
         }
     }
 }

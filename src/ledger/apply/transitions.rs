@@ -10,7 +10,7 @@ use super::RecordUpdate;
 
 /// The effect of one observation on one attempt.
 #[derive(Debug)]
-pub(super) enum Effect {
+pub(super) enum StatusEffect {
     /// Nothing. The attempt has ended, or only a newer version knows its state.
     Nothing,
     /// Nothing yet. The ENI is described again.
@@ -79,8 +79,8 @@ impl RecordUpdate<'_> {
         attempt: &Attempt,
         sent_at: Timestamp,
         observation: &EniObservation,
-    ) -> Effect {
-        use {Effect as E, Shown as O, State as S};
+    ) -> StatusEffect {
+        use {Shown as O, State as S, StatusEffect as E};
 
         let lag = self.context.bounds.lag;
         let is_here = matches!(observation, EniObservation::Here { .. });
@@ -164,37 +164,37 @@ impl RecordUpdate<'_> {
 /// ENS refused the attach for the ENI's status, and shows the ENI neither attached nor attaching
 /// here. The refusal may answer a replayed copy, and the row may be older than the send. It proves
 /// nothing before the end of the grace period.
-fn in_conflict(status: &str) -> Effect {
+fn in_conflict(status: &str) -> StatusEffect {
     let why =
         format!("the eni cannot be attached in its status {status}; wait until it is Available");
-    Effect::Absent(Reason::EniNotAvailable, why)
+    StatusEffect::Absent(Reason::EniNotAvailable, why)
 }
 
 /// The same, and the ENI is free.
-fn refused_and_free() -> Effect {
+fn refused_and_free() -> StatusEffect {
     let why = "ens refused the attach for the eni's status, and then showed it free; try again";
-    Effect::Absent(Reason::EniNotAvailable, why.to_owned())
+    StatusEffect::Absent(Reason::EniNotAvailable, why.to_owned())
 }
 
 /// An attaching status proves nothing sooner: its response may have come long after the call was
 /// sent.
-fn accepted_and_free() -> Effect {
+fn accepted_and_free() -> StatusEffect {
     let why = "ens accepted the attach, and then showed the eni free again; see the instance's state, and try again";
-    Effect::Absent(Reason::AttachFailed, why.to_owned())
+    StatusEffect::Absent(Reason::AttachFailed, why.to_owned())
 }
 
-fn unanswered_and_free(sends: usize) -> Effect {
+fn unanswered_and_free(sends: usize) -> StatusEffect {
     let why = format!(
         "sent {sends} times without an answer that settles it, and ens shows the eni free; try again"
     );
-    Effect::Absent(Reason::NotApplied, why)
+    StatusEffect::Absent(Reason::NotApplied, why)
 }
 
-fn elsewhere(observation: &EniObservation) -> Effect {
+fn elsewhere(observation: &EniObservation) -> StatusEffect {
     let instance = match observation {
         EniObservation::Elsewhere { instance, .. } => instance.as_str(),
         _ => "",
     };
     let why = format!("the eni is attached to, or on its way to, another instance: {instance}");
-    Effect::Absent(Reason::EniNotAvailable, why)
+    StatusEffect::Absent(Reason::EniNotAvailable, why)
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::*;
 use crate::ledger::boot::suspend;
 use crate::ledger::command::{Acquire, Mode, ObservedEni, ObservedStatus};
-use crate::ledger::{ChangeNotifier, Due, Health, Memory, Partition, RequestKey};
+use crate::ledger::{ChangeNotifier, Due, LedgerHealth, Memory, Partition, RequestKey};
 use crate::model::{InterfaceId, Ticket, Uid};
 use crate::rate_limit::Rates;
 
@@ -141,7 +141,7 @@ impl LedgerStore for Failover {
         self.primary().1
     }
 
-    fn health(&self) -> Health {
+    fn health(&self) -> LedgerHealth {
         self.primary().0.health()
     }
 }

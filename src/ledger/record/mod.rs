@@ -40,7 +40,7 @@ stored! {
         /// The lock, if it is held.
         pub lock: Option<LockGrant> = optional,
         /// The queue for the lock, first come first served.
-        pub queue: VecDeque<Waiter>,
+        pub queue: VecDeque<QueuedTicket>,
         /// What the last Describe call for the instance showed.
         pub observation: Option<Observation> = optional,
         /// ENIs confirmed as attached, with the time. They occupy a slot until an observation sent
@@ -129,7 +129,7 @@ stored! {
 stored! {
     /// A place in the queue.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Waiter {
+    pub struct QueuedTicket {
         /// The ticket.
         pub ticket: Ticket,
         /// When the place lapses without another poll.

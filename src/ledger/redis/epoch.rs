@@ -128,31 +128,31 @@ impl<'a> Epoch<'a> {
     }
 }
 
-/// The known state of each partition, for [`Health`](crate::ledger::Health).
+/// The known state of each partition, for [`LedgerHealth`](crate::ledger::LedgerHealth).
 #[derive(Debug)]
-pub(super) struct Views([View; PARTITIONS as usize]);
+pub(super) struct EpochViews([EpochView; PARTITIONS as usize]);
 
 #[derive(Debug, Default)]
-struct View {
+struct EpochView {
     partition: Partition,
     version_conflict: Option<String>,
     difference: Option<String>,
 }
 
-impl Default for Views {
+impl Default for EpochViews {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| View::default()))
+        Self(std::array::from_fn(|_| EpochView::default()))
     }
 }
 
-impl Views {
+impl EpochViews {
     pub(super) fn record(
         &mut self,
         partition: PartitionId,
         epoch: &Epoch<'_>,
         ours: &SharedSettings,
     ) {
-        self.0[partition.index()] = View {
+        self.0[partition.index()] = EpochView {
             partition: epoch.partition(),
             version_conflict: epoch.version_conflict(),
             difference: epoch.difference(ours),

@@ -33,9 +33,10 @@ pub enum InitError {
 
 impl From<RedisError> for InitError {
     fn from(error: RedisError) -> Self {
-        match is_answer(&error) {
-            true => Self::Refused(describe(&error)),
-            false => Self::Unreachable(describe(&error)),
+        if is_answer(&error) {
+            Self::Refused(describe(&error))
+        } else {
+            Self::Unreachable(describe(&error))
         }
     }
 }

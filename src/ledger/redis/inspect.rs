@@ -84,9 +84,10 @@ pub enum InspectError {
 
 impl From<RedisError> for InspectError {
     fn from(error: RedisError) -> Self {
-        match is_answer(&error) {
-            true => Self::Refused { why: describe(&error), remedy: remedy(&error) },
-            false => Self::Unreachable(describe(&error)),
+        if is_answer(&error) {
+            Self::Refused { why: describe(&error), remedy: remedy(&error) }
+        } else {
+            Self::Unreachable(describe(&error))
         }
     }
 }
@@ -135,9 +136,10 @@ pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError
         .map(|message| Warning { message, remedy: "give all replicas the same settings" });
     warnings.extend(differences);
     let names = names.into_iter().collect::<Vec<_>>().join(", ");
-    let standing = match empty && found.iter().all(|found| found.epoch.is_empty()) {
-        true => LedgerState::Empty,
-        false => evaluate(&found),
+    let standing = if empty && found.iter().all(|found| found.epoch.is_empty()) {
+        LedgerState::Empty
+    } else {
+        evaluate(&found)
     };
     Ok(Inspection {
         server: match nodes.len() {

@@ -50,7 +50,7 @@ use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore};
 
 use super::keys::{Keys, PartitionId, due_member, parse_due_member};
 use super::{
-    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Partition, Proposal, RequestKey,
+    ChangeNotifier, Due, LedgerError, LedgerHealth, LedgerStore, Partition, Proposal, RequestKey,
     Snapshot, Verdict,
 };
 
@@ -158,7 +158,7 @@ impl LedgerStore for Redis {
         self.topology.now(PartitionId::of(instance))
     }
 
-    fn health(&self) -> Health {
+    fn health(&self) -> LedgerHealth {
         let mut health = self.topology.health();
         let views = self.shared.views();
         health.misconfigured.extend(views.version_conflicts());

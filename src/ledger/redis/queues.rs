@@ -14,7 +14,7 @@ use crate::ledger::LedgerError;
 use crate::ledger::keys::{Keys, PartitionId};
 use crate::rate_limit::micros;
 
-use super::node::{Node, Operation};
+use super::node::{Node, RedisOperation};
 use super::topology::Topology;
 
 /// The partitions' sorted sets of one kind, by the name of their keys.
@@ -91,7 +91,7 @@ impl Node {
         }
         let found: Vec<Vec<(String, f64)>> = self
             .connection
-            .call(Operation::Due, |mut connection| async move {
+            .call(RedisOperation::Due, |mut connection| async move {
                 pipe.query_async(&mut connection).await
             })
             .await?;
@@ -109,7 +109,7 @@ impl Node {
         let mut script = self.shared.scripts.claim.key(queue(&self.shared.keys, partition));
         script.arg(micros(visibility)).arg(members);
         self.connection
-            .call(Operation::Claim, |mut connection| async move {
+            .call(RedisOperation::Claim, |mut connection| async move {
                 script.invoke_async(&mut connection).await
             })
             .await

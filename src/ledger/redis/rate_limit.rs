@@ -7,7 +7,7 @@ use crate::rate_limit::{PROBE_PERMIT, PROBE_RETRY, family, micros};
 use crate::rate_limit::{RateClass, RateLimitDecision, RateLimitRequest, Waits};
 use redis::ScriptInvocation;
 
-use super::node::{Node, Operation};
+use super::node::{Node, RedisOperation};
 
 impl Node {
     fn lanes<'a, 'b>(
@@ -50,7 +50,7 @@ impl Node {
         };
         let wait: i64 = self
             .connection
-            .call(Operation::Take, |mut connection| async move {
+            .call(RedisOperation::Take, |mut connection| async move {
                 script.invoke_async(&mut connection).await
             })
             .await?;

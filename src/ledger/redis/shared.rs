@@ -6,7 +6,7 @@ use crate::ledger::ChangeNotifier;
 use crate::ledger::keys::Keys;
 
 use super::dial::Dialer;
-use super::epoch::Views;
+use super::epoch::EpochViews;
 use super::scripts::Scripts;
 use super::settings::{InvalidSettings, RedisSettings};
 
@@ -18,7 +18,7 @@ pub(super) struct Shared {
     pub(super) keys: Keys,
     pub(super) scripts: Scripts,
     pub(super) changes: ChangeNotifier,
-    views: Mutex<Views>,
+    views: Mutex<EpochViews>,
 }
 
 impl Shared {
@@ -33,7 +33,7 @@ impl Shared {
         })
     }
 
-    pub(super) fn views(&self) -> MutexGuard<'_, Views> {
+    pub(super) fn views(&self) -> MutexGuard<'_, EpochViews> {
         self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

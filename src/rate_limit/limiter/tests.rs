@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::sync::Mutex;
 
 use super::super::HeldPermit;
 use super::*;
@@ -19,7 +20,7 @@ impl Counter {
 
     fn limiter(&self) -> RateLimiter {
         let counter = self.clone();
-        let source: Source = Arc::new(move |request| {
+        let source: StoreFunction = Arc::new(move |request| {
             counter.asked.lock().unwrap().push(request);
             let answer = match request {
                 RateLimitRequest::Take(..) => counter.answers.lock().unwrap().pop_front(),

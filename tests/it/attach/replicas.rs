@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::support::ens::FakeEns;
 use crate::support::ledger::Faulty;
+use crate::support::parts::Parts;
 
 /// One trip to the ledger.
 const TRIP: Duration = Duration::from_millis(1);
@@ -51,15 +52,8 @@ impl Replica {
             limiter: limiter.clone(),
             metrics: Metrics::new("0", "test").unwrap(),
         };
-        let timeout = Duration::from_secs(8);
-        let attacher = Arc::new(Attacher::new(
-            backends.clone(),
-            timeout,
-            TaskTracker::new(),
-            drain::Watch::default(),
-        ));
-        let tracker = Tracker::new(backends, attacher.clone(), TaskTracker::new());
-        Self { store, attacher, limiter, tracker: Arc::new(tracker) }
+        let Parts { attacher, tracker, .. } = Parts::over(backends);
+        Self { store, attacher, limiter, tracker }
     }
 
     /// Tracks and compares, as long as the test lasts.

@@ -1,6 +1,6 @@
 //! The precedence of sources, and the form of values in each.
 
-use eni_gateway::config::{Origin, load};
+use eni_gateway::config::{SettingOrigin, load};
 
 use super::sources;
 
@@ -23,14 +23,14 @@ fn flags_win_over_the_environment_over_the_file_over_defaults() {
     let origins = &loaded.origins;
     assert_eq!(
         *origins.of("ledger.url"),
-        Origin::File { path: dir.path().join("gateway.toml"), line: 2 }
+        SettingOrigin::File { path: dir.path().join("gateway.toml"), line: 2 }
     );
     assert_eq!(
         *origins.of("ledger.prefix"),
-        Origin::Environment("ENI_GATEWAY_LEDGER__PREFIX".to_owned())
+        SettingOrigin::Environment("ENI_GATEWAY_LEDGER__PREFIX".to_owned())
     );
-    assert_eq!(*origins.of("limit.enis_per_instance"), Origin::Flag("--limit".to_owned()));
-    assert_eq!(*origins.of("tracker.stuck_after"), Origin::Default);
+    assert_eq!(*origins.of("limit.enis_per_instance"), SettingOrigin::Flag("--limit".to_owned()));
+    assert_eq!(*origins.of("tracker.stuck_after"), SettingOrigin::Default);
 }
 
 #[test]

@@ -27,9 +27,12 @@ impl Rig {
     async fn start() -> Self {
         let (failing, minutes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
         let (fails, ahead) = (failing.clone(), minutes.clone());
-        let source = Server::start(move |_, number| match fails.load(Ordering::SeqCst) {
-            true => Act::Json(500, String::new()),
-            false => Act::Json(200, session(number, 60 + ahead.load(Ordering::SeqCst)).to_string()),
+        let source = Server::start(move |_, number| {
+            if fails.load(Ordering::SeqCst) {
+                Act::Json(500, String::new())
+            } else {
+                Act::Json(200, session(number, 60 + ahead.load(Ordering::SeqCst)).to_string())
+            }
         })
         .await;
         let ahead = minutes.clone();

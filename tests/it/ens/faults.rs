@@ -300,9 +300,10 @@ async fn any_answer_to_a_probe_closes_the_breaker(#[case] act: Act, #[case] clos
     client.decisions.lock().unwrap().push_back(RateLimitDecision::Probe);
     client.attach().await;
     let class = RateClass::Attach;
-    let report = match closes {
-        true => RateLimitRequest::Close(class),
-        false => RateLimitRequest::GiveBack { class, probe: true },
+    let report = if closes {
+        RateLimitRequest::Close(class)
+    } else {
+        RateLimitRequest::GiveBack { class, probe: true }
     };
     assert_eq!(client.tokens.lock().unwrap()[1..], [report]);
     assert_eq!(client.limiter.breaker_open(), !closes);

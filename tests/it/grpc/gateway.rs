@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use eni_gateway::admission::{Admission, Limits};
-use eni_gateway::attach::Attacher;
 use eni_gateway::backends::Backends;
 use eni_gateway::drain::{self, Phase};
 use eni_gateway::grpc::method::Method;
@@ -18,16 +17,13 @@ use eni_gateway::grpc::{Access, AttachmentService, Health, Server, Tls};
 use eni_gateway::ledger::{Bounds, Ledger, Memory};
 use eni_gateway::rate_limit::{RateLimitDecision, RateLimiter, Rates};
 use eni_gateway::telemetry::Metrics;
-use eni_gateway::tracker::Tracker;
-use eni_gateway::watch::{self, Hub};
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::support::ens::FakeEns;
+use crate::support::parts::Parts;
 use crate::support::timerless::Timerless;
 
 /// What a test may set.
@@ -63,21 +59,12 @@ impl Gateway {
         let address = listener.local_addr().expect("bound");
         let (store, ens) = (Memory::new(Rates::default()), Arc::new(FakeEns::holding()));
         let metrics = Metrics::new("0", "test").expect("metrics");
-        let (tasks, drain, stop) =
-            (TaskTracker::new(), drain::Signal::default(), CancellationToken::new());
+        let stop = CancellationToken::new();
         let ledger = Arc::new(Ledger::new(store.clone(), Bounds::default(), Arc::new(|_| {})));
         let limiter =
             RateLimiter::new(Arc::new(|_| Box::pin(async { Ok(RateLimitDecision::Granted) })));
         let backends = Backends { ledger, ens: ens.clone(), limiter, metrics };
-        let timeout = Duration::from_secs(8);
-        let attacher =
-            Arc::new(Attacher::new(backends.clone(), timeout, tasks.clone(), drain.watch()));
-        let tracker = Arc::new(Tracker::new(backends.clone(), attacher.clone(), tasks.clone()));
-        let settings = watch::Settings {
-            heartbeat: Duration::from_secs(15),
-            max_age: Duration::from_secs(3600),
-        };
-        let hub = Hub::new(backends, tracker, settings, tasks, drain.watch());
+        let Parts { attacher, hub, drain, .. } = Parts::over(backends);
         let admission = Arc::new(Admission::new(options.limits, drain.watch()));
         let health = Health::new().await;
         let reports = Arc::new(Mutex::new(Vec::new()));

@@ -49,12 +49,11 @@ fn folders<'a>(files: impl Iterator<Item = (&'a Path, &'a str)>) -> Folders {
     // `use node::Node` names a child without `self`.
     let absolute = |module: &Module, import: &paths::PathUse| {
         let child: Module = module.iter().chain(&import.segments[..1]).cloned().collect();
-        match import.ours {
-            true => Some(import.segments.clone()),
-            false if modules.contains(&child) => {
-                Some(module.iter().chain(&import.segments).cloned().collect())
-            }
-            false => None,
+        if import.ours {
+            Some(import.segments.clone())
+        } else {
+            let is_child = modules.contains(&child);
+            is_child.then(|| module.iter().chain(&import.segments).cloned().collect())
         }
     };
     let mut names = Names::default();

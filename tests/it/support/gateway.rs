@@ -146,9 +146,10 @@ impl Stage {
             .env("ENI_GATEWAY_GRPC__LISTEN", format!("127.0.0.1:{grpc}"))
             .env("ENI_GATEWAY_ADMIN__LISTEN", format!("127.0.0.1:{admin}"));
         for (name, value) in QUICK.iter().chain(settings) {
-            match name.contains("__") {
-                true => command.env(format!("ENI_GATEWAY_{name}"), value),
-                false => command.env(name, value),
+            if name.contains("__") {
+                command.env(format!("ENI_GATEWAY_{name}"), value)
+            } else {
+                command.env(name, value)
             };
         }
         let process =

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use eni_gateway::ledger::{
-    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Memory, Partition, Proposal, RequestKey,
-    Snapshot, Verdict,
+    ChangeNotifier, Due, LedgerError, LedgerHealth, LedgerStore, Memory, Partition, Proposal,
+    RequestKey, Snapshot, Verdict,
 };
 use eni_gateway::model::{InstanceId, Outage, Timestamp};
 use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rates};
@@ -193,7 +193,7 @@ impl LedgerStore for Faulty {
         self.recovering(self.clock.partition(instance))
     }
 
-    fn health(&self) -> Health {
+    fn health(&self) -> LedgerHealth {
         self.clock.health()
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod ens_faults;
 pub(crate) mod gateway;
 pub(crate) mod ledger;
 pub(crate) mod link;
+pub(crate) mod parts;
 pub(crate) mod proxy;
 pub(crate) mod python;
 pub(crate) mod redis;

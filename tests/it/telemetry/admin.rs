@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use eni_gateway::app::Readiness;
-use eni_gateway::ledger::Health;
+use eni_gateway::ledger::LedgerHealth;
 use eni_gateway::telemetry::Metrics;
 use eni_gateway::telemetry::admin::Admin;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,7 +55,7 @@ async fn readiness_follows_its_parts_and_names_what_fails() {
     assert_eq!(status, 503);
     assert_eq!(body["failing"][2]["part"], "ledger");
 
-    let ledger = Health { up: true, reached: true, ..Health::default() };
+    let ledger = LedgerHealth { up: true, reached: true, ..LedgerHealth::default() };
     *running.readiness.lock().expect("no holder panicked") =
         Readiness { configured: true, bound: true, ledger, ..Readiness::default() };
     assert_eq!(get(running.address, "/readyz").await.0, 200);

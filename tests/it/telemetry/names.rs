@@ -122,3 +122,62 @@ fn every_name_is_used() {
         }
     }
 }
+
+/// The texts of the macros `warn!` and `error!`. A text with a placeholder names a constant or an
+/// error's own text, and is left out.
+fn logged(tokens: TokenStream) -> Vec<String> {
+    let tokens: Vec<_> = tokens.into_iter().collect();
+    let mut found = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        let TokenTree::Group(group) = token else {
+            continue;
+        };
+        let before =
+            |back: usize| at.checked_sub(back).map(|at| tokens[at].to_string()).unwrap_or_default();
+        if before(1) == "!" && ["warn", "error"].contains(&before(2).as_str()) {
+            let text = group.stream().into_iter().filter(is_text).last();
+            found.extend(text.map(|text| {
+                let text = text.to_string().trim_matches('"').replace("\\\n", "");
+                text.split_whitespace().collect::<Vec<_>>().join(" ")
+            }));
+        } else {
+            found.extend(logged(group.stream()));
+        }
+    }
+    found.retain(|text| !text.contains('{'));
+    found
+}
+
+/// `docs/logs.md` has every line at WARN and ERROR, and no other.
+#[test]
+fn every_warning_is_documented() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/logs.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let constants = [
+        eni_gateway::names::INVARIANT_VIOLATED.to_owned(),
+        eni_gateway::grpc::trace::UNDOCUMENTED.to_owned(),
+    ];
+    let served = files().into_iter().filter(|(file, _)| !file.starts_with("simulator"));
+    let mut lines: Vec<String> =
+        served.flat_map(|(_, text)| logged(text.parse().unwrap())).chain(constants).collect();
+    lines.retain(|line| line != "rpc");
+    let missing: Vec<_> =
+        lines.iter().filter(|line| !page.contains(&format!("`{line}`"))).collect();
+    assert!(missing.is_empty(), "docs/logs.md lacks {missing:#?}");
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let documented =
+        rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2));
+    for line in documented {
+        assert!(
+            lines.iter().any(|known| known == line),
+            "docs/logs.md has {line}, which no code logs"
+        );
+    }
+}
+
+#[test]
+fn the_text_of_a_warning_is_found() {
+    let source = r#"fn f() { tracing::warn!(why, "it \
+        failed"); error!("{error}"); info!("fine"); }"#;
+    assert_eq!(logged(source.parse().unwrap()), ["it failed"]);
+}

@@ -15,13 +15,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eni_gateway::attach::Attacher;
 use eni_gateway::backends::Backends;
 use eni_gateway::drain;
 use eni_gateway::ledger::command::{
     Acquire, Command, EniObservation, LockToken, Mode, ObservedStatus, Reply, SendResult,
 };
-use eni_gateway::ledger::execute::LedgerEvent as BookEvent;
+use eni_gateway::ledger::execute::LedgerEvent;
 use eni_gateway::ledger::record::Attempt;
 use eni_gateway::ledger::{Bounds, Ledger, LedgerStore};
 use eni_gateway::model::{
@@ -29,13 +28,13 @@ use eni_gateway::model::{
 };
 use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimiter};
 use eni_gateway::telemetry::Metrics;
-use eni_gateway::tracker::Tracker;
-use eni_gateway::watch::{Coverage, Event, Hub, Scope, Settings};
+use eni_gateway::watch::{Coverage, Event, Hub, Scope};
 use futures_util::{FutureExt, Stream, StreamExt};
 use tokio_util::task::TaskTracker;
 
 use crate::support::ens::{Call, FakeEns};
 use crate::support::ledger::Faulty;
+use crate::support::parts::Parts;
 
 type Messages = Pin<Box<dyn Stream<Item = Result<Event, Failure>> + Send>>;
 
@@ -92,22 +91,18 @@ impl Replica {
     /// One whose calls of ENS are bounded.
     fn within(limiter: RateLimiter, store: Faulty, ens: FakeEns) -> Self {
         let bounds = Bounds { limit: 200, ..Bounds::default() };
-        let observer = Arc::new(|event: BookEvent<'_>| {
-            assert!(matches!(event, BookEvent::Changed(_)), "{event:?}")
+        let observer = Arc::new(|event: LedgerEvent<'_>| {
+            assert!(matches!(event, LedgerEvent::Changed(_)), "{event:?}")
         });
         let ledger = Arc::new(Ledger::new(store.clone(), bounds, observer));
         let metrics = Metrics::new("0", "test").unwrap();
-        let (tasks, drain) = (TaskTracker::new(), drain::Signal::default());
         let backends = Backends {
             ledger: ledger.clone(),
             ens: Arc::new(ens.clone()),
             limiter,
             metrics: metrics.clone(),
         };
-        let timeout = Duration::from_secs(8);
-        let attacher = Attacher::new(backends.clone(), timeout, tasks.clone(), drain.watch());
-        let tracker = Arc::new(Tracker::new(backends.clone(), Arc::new(attacher), tasks.clone()));
-        let hub = Hub::new(backends, tracker, Settings::default(), tasks.clone(), drain.watch());
+        let Parts { hub, tasks, drain, .. } = Parts::over(backends);
         Self { store, ens, ledger, hub, metrics, tasks, drain }
     }
 
@@ -181,8 +176,8 @@ impl Replica {
         let Begun { attempt, token } = begun;
         self.execute(Command::RecordSendResult {
             attempt: attempt.clone(),
-            grant: *token,
-            answer,
+            token: *token,
+            result: answer,
             release: true,
         })
         .await;

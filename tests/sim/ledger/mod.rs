@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::ledger::{
-    ChangeNotifier, Due, Health, LedgerError, LedgerStore, Partition, Proposal, RequestKey,
+    ChangeNotifier, Due, LedgerError, LedgerHealth, LedgerStore, Partition, Proposal, RequestKey,
     Snapshot, Verdict,
 };
 use eni_gateway::model::{InstanceId, Outage, Timestamp};
@@ -230,8 +230,8 @@ impl LedgerStore for Link {
         seen.get(&PartitionId::of(instance).index()).cloned().unwrap_or_default()
     }
 
-    fn health(&self) -> Health {
+    fn health(&self) -> LedgerHealth {
         let up = self.cut_for().is_none();
-        Health { up, reached: true, ..Health::default() }
+        LedgerHealth { up, reached: true, ..LedgerHealth::default() }
     }
 }

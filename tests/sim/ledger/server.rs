@@ -163,10 +163,8 @@ impl Server {
             return Commit { verdict: Verdict::Conflict(Box::new(found)), before: None };
         }
         let before = state.read(instance, None).record;
-        let version = match self.blind {
-            true => state.read(instance, None).version,
-            false => proposal.version,
-        };
+        let version =
+            if self.blind { state.read(instance, None).version } else { proposal.version };
         let stored =
             Proposal { version, partition: state.memory.partition(instance), ..proposal.clone() };
         let verdict = at_once(state.memory.commit(&stored));

@@ -21,8 +21,8 @@ fn reservations_and_what_ens_shows_fill_the_instance_together() {
         let sent = desk.reserve(1, eni);
         let command = Command::RecordSendResult {
             attempt: Box::new(sent.1),
-            grant: sent.0.token,
-            answer: SendResult::Accepted { ens_request_id: "E".to_owned() },
+            token: sent.0.token,
+            result: SendResult::Accepted { ens_request_id: "E".to_owned() },
             release: false,
         };
         desk.run(&command);

@@ -122,10 +122,10 @@ impl Desk {
     pub(super) fn answer(
         &mut self,
         (grant, attempt): &(LeaseGrant, Attempt),
-        answer: SendResult,
+        result: SendResult,
     ) -> Reply {
-        let (attempt, grant) = (Box::new(attempt.clone()), grant.token);
-        self.run(&Command::RecordSendResult { attempt, grant, answer, release: true })
+        let (attempt, token) = (Box::new(attempt.clone()), grant.token);
+        self.run(&Command::RecordSendResult { attempt, token, result, release: true })
     }
 
     /// Reserves, sends, and records ENS's acceptance.

@@ -78,8 +78,8 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
             );
             desk.run(&Command::RecordSendResult {
                 attempt: Box::new(attempt),
-                grant,
-                answer,
+                token: grant,
+                result: answer,
                 release: true,
             });
         }

@@ -104,8 +104,8 @@ fn fields_of_a_newer_version_are_kept_at_every_level() {
     let token = LockToken { ticket: grant.ticket, fencing_token: grant.fencing_token };
     desk.run(&Command::RecordSendResult {
         attempt: Box::new(attempt),
-        grant: token,
-        answer: SendResult::Accepted { ens_request_id: "E-2".to_owned() },
+        token,
+        result: SendResult::Accepted { ens_request_id: "E-2".to_owned() },
         release: true,
     });
     let attempt = desk.attempt("eni-failed");

@@ -54,10 +54,7 @@ impl ChangeSubscriber {
 
     /// The command by which a commit publishes a change.
     pub(super) fn publish_command(&self) -> &'static str {
-        match self.plain.load(Ordering::Relaxed) {
-            true => "PUBLISH",
-            false => "SPUBLISH",
-        }
+        if self.plain.load(Ordering::Relaxed) { "PUBLISH" } else { "SPUBLISH" }
     }
 
     /// Warnings for operators.

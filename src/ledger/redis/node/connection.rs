@@ -24,7 +24,7 @@ use crate::ledger::LedgerError;
 use crate::ledger::redis::errors::{describe, is_answer, is_dead, is_elsewhere, refuses_writes};
 use crate::names::attribute;
 
-use super::operation::Operation;
+use super::operation::RedisOperation;
 use state::State;
 
 /// Number of consecutive timeouts, without any reply, after which a connection is dead. Calls that
@@ -118,7 +118,7 @@ impl Connection {
     /// Makes one call, with a deadline for all its trips.
     pub(in super::super) async fn call<T, F: Future<Output = RedisResult<T>>>(
         &self,
-        operation: Operation,
+        operation: RedisOperation,
         work: impl FnOnce(MultiplexedConnection) -> F,
     ) -> Result<T, LedgerError> {
         let deadline = self.deadline * operation.trips();
@@ -158,9 +158,10 @@ impl Connection {
         if is_dead(error) {
             self.record_failure(used, &why, Duration::ZERO);
         }
-        let error = match is_answer(error) {
-            true => LedgerError::not_applied(why),
-            false => LedgerError::outcome_unknown(why),
+        let error = if is_answer(error) {
+            LedgerError::not_applied(why)
+        } else {
+            LedgerError::outcome_unknown(why)
         };
         error.with_outage(self.state.borrow().down_for())
     }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::ledger::keys::PartitionId;
-use crate::ledger::{Health, LedgerError};
+use crate::ledger::{LedgerError, LedgerHealth};
 
 use super::locator::PrimaryLocator;
 use super::shared::Shared;
@@ -41,7 +41,7 @@ use preflight::Preflight;
 use replica_waiter::ReplicaWaiter;
 
 pub(super) use epoch_guard::LedgerNotEmpty;
-pub(super) use operation::Operation;
+pub(super) use operation::RedisOperation;
 
 /// One server, and what is known of it.
 #[derive(Debug)]
@@ -104,12 +104,12 @@ impl Node {
     }
 
     /// How the server is. It knows nothing of recovery.
-    pub(super) fn health(&self) -> Health {
+    pub(super) fn health(&self) -> LedgerHealth {
         let preflight = self.preflight.result().clone();
         let mut warnings = preflight.warnings;
         warnings.extend(self.changes.warnings());
         warnings.extend(self.epochs.warning());
-        Health {
+        LedgerHealth {
             up: self.connection.is_up(),
             reached: self.connection.was_reached(),
             down: self.connection.failure().into_iter().collect(),

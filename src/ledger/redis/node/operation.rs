@@ -9,7 +9,7 @@ const SEVERAL: u32 = 10;
 
 /// The kind of a call.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) enum Operation {
+pub(in super::super) enum RedisOperation {
     Commit,
     Claim,
     Take,
@@ -23,7 +23,7 @@ pub(in super::super) enum Operation {
     Probe,
 }
 
-impl Operation {
+impl RedisOperation {
     /// Its timeout, as a multiple of the timeout of one trip.
     pub(super) fn trips(self) -> u32 {
         match self {

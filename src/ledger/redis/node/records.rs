@@ -14,7 +14,7 @@ use crate::ledger::{
 };
 use crate::model::InstanceId;
 
-use super::{Node, Operation};
+use super::{Node, RedisOperation};
 
 impl Node {
     pub(in super::super) async fn read_since(
@@ -52,7 +52,7 @@ impl Node {
         keys: &[String],
         known: &Snapshot,
     ) -> Result<StoredRecord, LedgerError> {
-        let read = self.connection.call(Operation::Commit, |connection| async move {
+        let read = self.connection.call(RedisOperation::Commit, |connection| async move {
             self.epochs.read_since(&connection, keys, known).await
         });
         self.ensure_current(partition, keys, read.await?).await
@@ -69,7 +69,7 @@ impl Node {
         if self.epochs.is_current(partition, &found) {
             return Ok(found);
         }
-        let renewed = self.connection.call(Operation::Renew, |connection| async move {
+        let renewed = self.connection.call(RedisOperation::Renew, |connection| async move {
             self.epochs.renew_until_current(&connection, partition, keys, found).await
         });
         renewed.await?
@@ -110,7 +110,7 @@ impl Node {
             script.arg(at.map(|at| at.as_micros().to_string()).unwrap_or_default());
         }
 
-        let outcome = self.connection.call(Operation::Commit, |connection| {
+        let outcome = self.connection.call(RedisOperation::Commit, |connection| {
             let script = &script;
             async move { self.epochs.run(&connection, script).await }
         });
@@ -188,9 +188,10 @@ fn snapshot(
     with_request: bool,
     known: &Snapshot,
 ) -> Result<Snapshot, LedgerError> {
-    let record = match found.unchanged {
-        true => known.record.clone(),
-        false => Arc::new(parse::<Record>("record", &found.record)?.unwrap_or_default()),
+    let record = if found.unchanged {
+        known.record.clone()
+    } else {
+        Arc::new(parse::<Record>("record", &found.record)?.unwrap_or_default())
     };
     if record.format > FORMAT {
         return Err(LedgerError::misconfigured(format!(
@@ -198,10 +199,7 @@ fn snapshot(
             record.format
         )));
     }
-    let request = match with_request {
-        true => parse("request entry", &found.request)?,
-        false => None,
-    };
+    let request = if with_request { parse("request entry", &found.request)? } else { None };
     Ok(Snapshot {
         record,
         version: found.version,

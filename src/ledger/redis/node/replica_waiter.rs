@@ -25,7 +25,7 @@ use crate::ledger::redis::shared::Shared;
 use super::assignment::Assignment;
 
 /// The replication id under which the replicas have everything up to now, or why they do not.
-type Outcome = Result<String, String>;
+type WaitOutcome = Result<String, String>;
 
 /// A connection for nothing but waiting, and its server.
 type WaitConnection = (ServerAddr, MultiplexedConnection);
@@ -35,7 +35,7 @@ type WaitConnection = (ServerAddr, MultiplexedConnection);
 pub(super) struct ReplicaWaiter {
     shared: Arc<Shared>,
     assignment: Assignment,
-    waiting: Mutex<Vec<oneshot::Sender<Outcome>>>,
+    waiting: Mutex<Vec<oneshot::Sender<WaitOutcome>>>,
     requested: Notify,
 }
 
@@ -85,7 +85,7 @@ impl ReplicaWaiter {
     }
 
     /// One wait, over a new connection if the old one leads to another server, or broke since.
-    async fn wait(&self, kept: &mut Option<WaitConnection>) -> Outcome {
+    async fn wait(&self, kept: &mut Option<WaitConnection>) -> WaitOutcome {
         let address = self.assignment.address().ok_or("not connected")?;
         if let Some((_, connection)) = kept.take().filter(|(server, _)| *server == address) {
             match self.wait_over(&connection).await {
@@ -117,7 +117,7 @@ impl ReplicaWaiter {
         pipe.query_async(&mut connection.clone()).await
     }
 
-    fn interpret(&self, answer: RedisResult<(String, usize)>) -> Outcome {
+    fn interpret(&self, answer: RedisResult<(String, usize)>) -> WaitOutcome {
         let wanted = self.shared.settings.sync_replicas;
         let (info, have) = answer.map_err(|error| describe(&error))?;
         if have < wanted {

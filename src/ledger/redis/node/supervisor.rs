@@ -21,7 +21,7 @@ use crate::ledger::{LedgerError, Snapshot};
 use super::backoff::Backoff;
 use super::preflight::PreflightResult;
 use super::replica_waiter::ReplicaWaiter;
-use super::{Node, Operation};
+use super::{Node, RedisOperation};
 
 /// How often the server and its epoch are checked while no call does. Keeps the clock true, too.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -139,7 +139,7 @@ impl Node {
 
     /// A server that began to refuse calls is not a failed call, but a reason not to use it.
     async fn repeat_preflight(&self) -> Result<(), LedgerError> {
-        let inspected = self.connection.call(Operation::Preflight, |connection| async move {
+        let inspected = self.connection.call(RedisOperation::Preflight, |connection| async move {
             match self.inspect(&connection).await {
                 Err(error) if is_refusal(&error) => Ok(PreflightResult::refused(&describe(&error))),
                 inspected => inspected,
@@ -149,7 +149,7 @@ impl Node {
     }
 
     async fn check_all_epochs(&self) -> Result<(), LedgerError> {
-        let checked = self.connection.call(Operation::Renew, |connection| async move {
+        let checked = self.connection.call(RedisOperation::Renew, |connection| async move {
             self.epochs.check_all(&connection).await
         });
         checked.await
@@ -174,7 +174,7 @@ impl Node {
             Err(error) if error.is_misconfigured() => return Ok(()),
             current => current?,
         };
-        let reported = self.connection.call(Operation::Renew, |connection| async move {
+        let reported = self.connection.call(RedisOperation::Renew, |connection| async move {
             self.epochs.record_primary_seen(&connection, partition).await?;
             self.epochs.register_replica(&connection).await
         });
@@ -189,7 +189,7 @@ impl Node {
             return Ok(());
         }
         let scratch = self.shared.keys.scratch(partition);
-        let written = self.connection.call(Operation::Probe, |mut connection| async move {
+        let written = self.connection.call(RedisOperation::Probe, |mut connection| async move {
             let mut set = cmd("SET");
             set.arg(scratch).arg("1").arg("PX").arg(1);
             set.query_async::<()>(&mut connection).await

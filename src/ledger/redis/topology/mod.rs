@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::ledger::keys::PartitionId;
-use crate::ledger::{Health, LedgerError};
+use crate::ledger::{LedgerError, LedgerHealth};
 use crate::model::Timestamp;
 
 use super::clock::ServerClock;
@@ -222,11 +222,11 @@ impl Topology {
     }
 
     /// The health of the servers. Recovery is not known here.
-    pub(super) fn health(&self) -> Health {
+    pub(super) fn health(&self) -> LedgerHealth {
         let (map, last_error) = (self.map.load(), self.last_error().clone());
         let is_cluster = matches!(self.shared.settings.servers, Servers::Cluster(_));
         let unheld = PartitionId::all().count() - map.holders.len();
-        let mut health = Health::default();
+        let mut health = LedgerHealth::default();
         (health.up, health.reached) =
             (last_error.is_none() && unheld == 0 && map.budget.is_some(), unheld == 0);
         health.down.extend(last_error.map(|(why, _)| why));
@@ -236,10 +236,7 @@ impl Topology {
         }
         for (locator, member) in &map.members {
             let node = member.node.health();
-            let about = |what: String| match is_cluster {
-                true => format!("{locator}: {what}"),
-                false => what,
-            };
+            let about = |what: String| if is_cluster { format!("{locator}: {what}") } else { what };
             health.up &= node.up;
             health.reached &= node.reached;
             health.down.extend(node.down.into_iter().map(about));

@@ -121,8 +121,8 @@ pub(crate) async fn calls_that_send_nothing_leave_nothing_behind(
     };
     let answer = Command::RecordSendResult {
         attempt,
-        grant: grant.token,
-        answer: SendResult::Accepted { ens_request_id: "E".to_owned() },
+        token: grant.token,
+        result: SendResult::Accepted { ens_request_id: "E".to_owned() },
         release: true,
     };
     ledger.execute(&id, &answer).await.unwrap();

@@ -24,9 +24,10 @@ async fn a_step_of_the_clock_changes_every_epoch_and_holds_nothing() {
         let found = conflict(one.commit(&stale).await.unwrap());
         assert_ne!(found.partition.epoch, before.partition.epoch);
         assert!(found.partition.hold_down_until.since(found.now) < HOLD_DOWN / 2);
-        match back {
-            true => seen.back += 1,
-            false => seen.forward += 1,
+        if back {
+            seen.back += 1
+        } else {
+            seen.forward += 1
         }
         for ledger in [&one, &other] {
             until("every replica sees it", async || ledger.health().clock_steps == seen).await;

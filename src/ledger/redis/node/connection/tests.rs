@@ -16,7 +16,7 @@ async fn connected(server: &FakeServer, deadline: Duration) -> Connection {
 
 async fn call(connection: &Connection) -> Result<(), LedgerError> {
     connection
-        .call(Operation::Due, |mut connection| async move {
+        .call(RedisOperation::Due, |mut connection| async move {
             cmd("ASK").query_async(&mut connection).await
         })
         .await
