@@ -369,6 +369,13 @@ impl Checks {
         self.facts().sends.iter().any(|send| send.request == Some(request))
     }
 
+    /// Whether a send of this request was written, and none went out.
+    pub(crate) fn has_reserved_only(&self, request: RequestId) -> bool {
+        let facts = self.facts();
+        let mut sends = facts.sends.iter().filter(|send| send.request == Some(request)).peekable();
+        sends.peek().is_some() && sends.all(|send| send.sent_at.is_none())
+    }
+
     /// A gateway sends an attach, having checked whatever it checks.
     pub(crate) fn record_send(
         &self,

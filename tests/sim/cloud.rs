@@ -14,8 +14,11 @@ use eni_gateway::ens::{DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Prepar
 use eni_gateway::model::{Failure, InstanceId, InterfaceId, Timestamp, random};
 use eni_gateway::rate_limit::{Permit, RateClass, RateLimiter};
 use eni_gateway::simulator::{Action, Answer, Effect, Fault as CloudFault, Params};
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 
 use crate::checks::OnItsWay;
+use crate::hostile_ens;
 use crate::mutation::Mutation;
 use crate::network::exchange;
 use crate::process_state::ProcessState;
@@ -291,20 +294,11 @@ impl Ens for Cloud {
     }
 }
 
-/// What a hostile ENS does to an attach: it takes effect, and its answer says otherwise, or another
-/// copy of it arrives.
-pub(crate) fn draw_hostile(left: Duration, spare: Duration) -> Effect {
-    let code = ["InvalidOperation.InvalidEniStatus", "Operation.Unexpected", "EniBusy"];
-    match random::between(0..5) {
-        // ENS remembers what it has answered; a copy that overtakes that arrives soon.
-        0 => Effect::Replay { after: left.min(spare).mul_f64(random::fraction()) },
-        kind => Effect::RefuseApplied {
-            code: code[random::between(0..code.len())].to_owned(),
-            status: if kind == 1 { 429 } else { 400 },
-            message: String::new(),
-            retry_after: (kind == 2).then(|| Duration::from_millis(random::between(0..3_000))),
-        },
-    }
+/// What a hostile ENS does to an attach. ENS remembers what it has answered; a copy that overtakes
+/// that arrives soon.
+pub(crate) fn draw_hostile(replayed_within: Duration) -> Effect {
+    let mut random = StdRng::seed_from_u64(random::between(0..u64::MAX));
+    hostile_ens::draw(&mut random, replayed_within)
 }
 
 /// A refusal with this code.

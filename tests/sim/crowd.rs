@@ -102,6 +102,12 @@ async fn attach(
     });
     request.set_timeout(deadline);
     let answer = node.client().attach_network_interface(request).await;
+    if let Err(status) = &answer
+        && Mutation::withholds(&simulation.plan, &reason(status).0)
+        && simulation.checks.has_reserved_only(request_id)
+    {
+        sleep((call.began + deadline).saturating_sub(now())).await;
+    }
     let waited = simulation.progress.answered(request_id, now());
     let outcome = match answer {
         Ok(_) => "accepted".to_owned(),

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use crate::limits;
 use crate::node::Node;
 use crate::process_state::State;
-use crate::run::{Simulation, eni, instance};
+use crate::run::{Conditions, Simulation, eni, instance};
 
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Unreachable,
     /// No gateway reaches the ledger from a moment on in which an attach is on its way.
     OutageInSend,
+    /// The same, from a moment on in which the reply to a reservation is on its way.
+    OutageInCommit,
     /// The ledger's server restarts with all it had.
     Restart,
     /// The ledger's server loses everything.
@@ -112,8 +114,13 @@ pub(crate) async fn end(simulation: &Arc<Simulation>) {
 
 /// Callers notice most of them: what they wait for meanwhile, and a while after, is excused.
 async fn inject_one(simulation: Arc<Simulation>, kind: Kind) {
-    if kind == Kind::OutageInSend
-        && timeout(NEXT_SEND, simulation.sending.notified()).await.is_err()
+    let begins = match kind {
+        Kind::OutageInSend => Some(&simulation.sending),
+        Kind::OutageInCommit => Some(&simulation.reserved),
+        _ => None,
+    };
+    if let Some(begins) = begins
+        && timeout(NEXT_SEND, begins.notified()).await.is_err()
     {
         return;
     }
@@ -169,16 +176,12 @@ async fn apply(simulation: Arc<Simulation>, kind: Kind) {
             let names: Vec<_> = nodes.iter().map(|node| &node.name).collect();
             let outage = seconds(0.2..20.0);
             note(format!("{names:?} do not reach the ledger for {outage:?}"));
-            nodes.iter().for_each(|node| node.link.cut(true));
-            sleep(outage).await;
-            nodes.iter().for_each(|node| node.link.cut(false));
+            cut(&nodes, outage).await;
         }
-        Kind::OutageInSend => {
-            let (nodes, outage) = (simulation.nodes(), seconds(5.0..15.0));
+        Kind::OutageInSend | Kind::OutageInCommit => {
+            let outage = seconds(5.0..15.0);
             note(format!("the ledger is out of reach for {outage:?}"));
-            nodes.iter().for_each(|node| node.link.cut(true));
-            sleep(outage).await;
-            nodes.iter().for_each(|node| node.link.cut(false));
+            cut(&simulation.nodes(), outage).await;
         }
         Kind::Restart => {
             note("the ledger restarts".to_owned());
@@ -207,23 +210,17 @@ async fn apply(simulation: Arc<Simulation>, kind: Kind) {
         Kind::CloudOut => {
             let outage = seconds(1.0..40.0);
             note(format!("hardly anything reaches ens for {outage:?}"));
-            simulation.change(|conditions| conditions.cloud_out = true);
-            sleep(outage).await;
-            simulation.change(|conditions| conditions.cloud_out = false);
+            hold(&simulation, outage, |conditions| &mut conditions.cloud_out).await;
         }
         Kind::Throttle => {
             let outage = seconds(1.0..15.0);
             note(format!("ens throttles for {outage:?}"));
-            simulation.change(|conditions| conditions.throttled = true);
-            sleep(outage).await;
-            simulation.change(|conditions| conditions.throttled = false);
+            hold(&simulation, outage, |conditions| &mut conditions.throttled).await;
         }
         Kind::TokenExpired => {
             let outage = seconds(1.0..20.0);
             note(format!("ens takes the token for expired for {outage:?}"));
-            simulation.change(|conditions| conditions.token_expired = true);
-            sleep(outage).await;
-            simulation.change(|conditions| conditions.token_expired = false);
+            hold(&simulation, outage, |conditions| &mut conditions.token_expired).await;
         }
         Kind::ClockBack => {
             let step = step();
@@ -237,6 +234,24 @@ async fn apply(simulation: Arc<Simulation>, kind: Kind) {
             simulation.checks.record_expiry(&simulation);
         }
     }
+}
+
+/// These gateways do not reach the ledger for so long. Replies on their way are lost.
+async fn cut(nodes: &[Arc<Node>], outage: Duration) {
+    nodes.iter().for_each(|node| node.link.cut(true));
+    sleep(outage).await;
+    nodes.iter().for_each(|node| node.link.cut(false));
+}
+
+/// A condition is true for so long.
+async fn hold(
+    simulation: &Simulation,
+    outage: Duration,
+    condition: impl Fn(&mut Conditions) -> &mut bool,
+) {
+    simulation.change(|conditions| *condition(conditions) = true);
+    sleep(outage).await;
+    simulation.change(|conditions| *condition(conditions) = false);
 }
 
 fn micros(duration: Duration) -> i64 {

@@ -18,8 +18,6 @@ const LEDGER_CALLS_PER_TURN: u32 = 6;
 /// Time after which a ledger call that got no answer has been tried again: its timeout and the
 /// pause after it.
 const LEDGER_RETRY: Duration = Duration::from_millis(800);
-/// Longest wait for a describe permit under the lock.
-const DESCRIBE_PERMIT: Duration = Duration::from_millis(300);
 /// The part of all describes that attaches have for themselves at least, whatever readers ask.
 const ATTACHES_SHARE: f64 = 0.25;
 /// Allowance for what is rounded: a pause that has just begun, a monitor's interval.
@@ -75,6 +73,11 @@ fn ens_is_good(plan: &Plan) -> bool {
     is_good(plan.cloud_network) && plan.cloud_faults == 0.0
 }
 
+/// How long attaches wait for the permits of so many describes.
+fn describes(plan: &Plan, number: usize) -> Duration {
+    Duration::from_secs_f64(number as f64 / (plan.describe_per_second * ATTACHES_SHARE))
+}
+
 /// Longest time in which a caller that waits is answered.
 ///
 /// A caller has at most all others before it, and while it waits each of them may come again in
@@ -87,10 +90,8 @@ pub(crate) fn wait(plan: &Plan, crowd: &Crowd) -> Duration {
     let callers = u32::try_from(crowd.patient + crowd.hasty).unwrap_or(u32::MAX);
     let lines = callers.min(u32::try_from(plan.gateways * plan.instances).unwrap_or(u32::MAX));
     let describes = if crowd.repeaters > 0 { 1 + plan.gateways } else { 1 };
-    let permits = Duration::from_secs_f64(
-        1.0 / plan.attach_per_second
-            + describes as f64 / (plan.describe_per_second * ATTACHES_SHARE),
-    );
+    let permits =
+        Duration::from_secs_f64(1.0 / plan.attach_per_second) + self::describes(plan, describes);
     let hint = if plan.deaf > 0.0 { POLL } else { EXCHANGE };
     let ens = if ens_is_good(plan) { EXCHANGE * 2 } else { DESCRIBE_TIMEOUT + ATTEMPT_TIMEOUT };
     let turn = permits + hint + ledger(plan) * LEDGER_CALLS_PER_TURN + ens;
@@ -103,10 +104,10 @@ pub(crate) fn free_lock(plan: &Plan) -> Duration {
     POLL + ledger(plan) * 2 + Duration::from_millis(100)
 }
 
-/// Longest time that the holder of a lock does nothing with it. It waits for a describe permit, and
-/// tries its ledger calls again; while an ENS call is on its way the time does not count.
+/// Longest time that the holder of a lock does nothing with it. It waits for no permit, and tries
+/// its ledger calls again; while an ENS call is on its way the time does not count.
 pub(crate) fn idle_lock(plan: &Plan) -> Duration {
-    DESCRIBE_PERMIT + ledger(plan) * 3 + Duration::from_millis(700)
+    ledger(plan) * 3 + Duration::from_millis(700)
 }
 
 /// How long after the end of a fault its traces may last; `None`: callers need not notice it.
@@ -114,13 +115,20 @@ pub(crate) fn recovery(kind: Kind, plan: &Plan) -> Option<Duration> {
     let bounds = &plan.bounds;
     match kind {
         // The lease of the lock's holder, and a grant on trial to a replica that is gone.
-        Kind::Crash | Kind::Drain | Kind::Pause | Kind::Unreachable | Kind::OutageInSend => {
-            Some(bounds.lease + ALLOWANCE * 2)
-        }
+        Kind::Crash
+        | Kind::Drain
+        | Kind::Pause
+        | Kind::Unreachable
+        | Kind::OutageInSend
+        | Kind::OutageInCommit => Some(bounds.lease + ALLOWANCE * 2),
         // The partition opens, and what was observed before does not count.
-        // So it does after a step of its clock, which may be an epoch change as well.
-        Kind::Restart | Kind::Wipe | Kind::Failover | Kind::ClockBack | Kind::ClockForward => {
+        Kind::Restart | Kind::Wipe | Kind::Failover => {
             Some(bounds.recovery_hold_down() + bounds.lease)
+        }
+        // A describe of each instance, and the order of the queues. A hold-down that the step
+        // restarts counts by itself.
+        Kind::ClockBack | Kind::ClockForward => {
+            Some(describes(plan, plan.instances) + POLL + ALLOWANCE)
         }
         // What is on its way, and its timeout.
         Kind::CloudOut => Some(Duration::from_secs(20) + ATTEMPT_TIMEOUT),

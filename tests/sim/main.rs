@@ -18,6 +18,8 @@ mod crowd;
 mod faults;
 mod final_checks;
 mod history;
+#[path = "../it/support/hostile_ens.rs"]
+mod hostile_ens;
 mod ledger;
 mod limits;
 mod mutation;

@@ -38,6 +38,10 @@ pub(crate) enum Mutation {
     Hints,
     /// Callers that the ledger keeps waiting receive that others are before them.
     Reason,
+    /// A caller whose reservation's reply was lost waits out an outage up to its deadline.
+    Patience,
+    /// A reply of the ledger counts as if it had been requested with the newest one.
+    ReplyOrder,
 }
 
 impl Mutation {
@@ -99,6 +103,15 @@ impl Mutation {
             Some(Self::Reason) if reason == "COORDINATION_UNAVAILABLE" => "LOCK_WAIT".to_owned(),
             _ => reason,
         }
+    }
+
+    /// Whether a caller still waits that has this answer.
+    pub(crate) fn withholds(plan: &Plan, reason: &str) -> bool {
+        plan.mutation == Some(Self::Patience) && reason == "OUTCOME_UNKNOWN"
+    }
+
+    pub(crate) fn ignores_order(plan: &Plan) -> bool {
+        plan.mutation == Some(Self::ReplyOrder)
     }
 
     pub(crate) fn hints_always(plan: &Plan) -> bool {

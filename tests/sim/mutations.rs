@@ -42,6 +42,8 @@ use crate::seeds::report;
 #[case::probe(Mutation::Probe, a_throttled_crowd, &["P1", "P2"], 20)]
 #[case::changes(Mutation::Hints, a_crowd_with_a_slow_ens, &["P3"], 60)]
 #[case::reason(Mutation::Reason, a_crowd_in_outages, &["P4"], 20)]
+#[case::patience(Mutation::Patience, a_crowd_in_outages_of_commits, &["P1"], 20)]
+#[case::reply_order(Mutation::ReplyOrder, slow_replies_over_clock_steps, &["P5"], 100)]
 fn without_it_an_invariant_breaks(
     #[case] mutation: Mutation,
     #[case] situation: fn(u64) -> Plan,
@@ -131,4 +133,19 @@ fn a_crowd_with_a_slow_ens(seed: u64) -> Plan {
 
 fn a_crowd_in_outages(seed: u64) -> Plan {
     Plan { faults: vec![Kind::OutageInSend], ..a_calm_crowd(seed) }
+}
+
+fn a_crowd_in_outages_of_commits(seed: u64) -> Plan {
+    Plan { faults: vec![Kind::OutageInCommit], ..a_calm_crowd(seed) }
+}
+
+/// A reply of before a step must arrive after one that was requested later.
+fn slow_replies_over_clock_steps(seed: u64) -> Plan {
+    let mut plan = Plan {
+        faults: Kind::CLOCK.to_vec(),
+        calm: Duration::from_secs(2),
+        ..Plan::draw_clock(seed)
+    };
+    plan.ledger_network.slow = 0.5;
+    plan
 }

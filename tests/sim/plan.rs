@@ -204,7 +204,8 @@ impl Plan {
         let broken = chance(0.4);
         let further = [Kind::TokenExpired].into_iter().chain(Kind::CLOCK).filter(|_| chance(0.2));
         let faults = plan.faults.into_iter().chain(further).filter(|_| broken);
-        let outage = chance(0.3).then_some(Kind::OutageInSend);
+        let outages = [Kind::OutageInSend, Kind::OutageInCommit];
+        let outage = chance(0.3).then(|| outages[random::between(0..outages.len())]);
         let faults = faults.chain(outage).collect();
         Self {
             instances: random::between(1..=4),

@@ -4,6 +4,9 @@
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -18,16 +21,28 @@ pub(crate) struct ProcessState(Arc<Mutex<Inner>>);
 
 struct Inner {
     state: State,
+    /// Since when.
+    since: Instant,
     waiting: Vec<Waker>,
 }
 
 impl ProcessState {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Inner { state: State::Running, waiting: Vec::new() })))
+        Self(Arc::new(Mutex::new(Inner {
+            state: State::Running,
+            since: Instant::now(),
+            waiting: Vec::new(),
+        })))
     }
 
     pub(crate) fn state(&self) -> State {
         self.0.lock().unwrap().state
+    }
+
+    /// How long it has been running; `None`: it is not.
+    pub(crate) fn running_for(&self) -> Option<Duration> {
+        let inner = self.0.lock().unwrap();
+        (inner.state == State::Running).then(|| inner.since.elapsed())
     }
 
     /// Pauses, resumes or kills it. The dead stay dead.
@@ -36,7 +51,7 @@ impl ProcessState {
         if inner.state == State::Dead {
             return;
         }
-        inner.state = state;
+        (inner.state, inner.since) = (state, Instant::now());
         let waiting = std::mem::take(&mut inner.waiting);
         drop(inner);
         waiting.into_iter().for_each(Waker::wake);

@@ -479,11 +479,11 @@ impl Progress {
     }
 }
 
-/// How long a replica has not reached the ledger by now.
+/// How long a replica that runs has not reached the ledger by now.
 fn cut_for(simulation: &Simulation, replica: &str) -> Option<Duration> {
     let nodes = simulation.nodes();
     let node = nodes.iter().find(|node| node.name == replica)?;
-    node.link.cut_for()
+    Some(node.link.cut_for()?.min(node.process.running_for()?))
 }
 
 /// Whether the lock is free although its queue has a live ticket.

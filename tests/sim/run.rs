@@ -41,6 +41,8 @@ pub(crate) struct Simulation {
     pub(crate) failing_over: tokio::sync::Mutex<()>,
     /// An attach is about to be sent.
     pub(crate) sending: Notify,
+    /// A send was just recorded, and the reply to that is on its way.
+    pub(crate) reserved: Notify,
     over: CancellationToken,
     clock: Server,
     primary: Mutex<Arc<Server>>,
@@ -123,6 +125,7 @@ impl Simulation {
             faults: TaskTracker::new(),
             failing_over: tokio::sync::Mutex::default(),
             sending: Notify::new(),
+            reserved: Notify::new(),
             over: CancellationToken::new(),
             clock: Server::fresh(&plan, START),
             primary: Mutex::new(Arc::new(Server::fresh(&plan, START))),
@@ -262,7 +265,10 @@ impl Simulation {
             && self.plan.hostile > 0.0
             && random::fraction() < self.plan.hostile
         {
-            return Some(Fault::next(action, crate::cloud::draw_hostile(left, self.plan.spare)));
+            return Some(Fault::next(
+                action,
+                crate::cloud::draw_hostile(left.min(self.plan.spare)),
+            ));
         }
         if self.plan.throttled > 0.0 && random::fraction() < self.plan.throttled {
             return Some(Fault::next(action, simulator::Effect::Throttle { retry_after: None }));

@@ -16,8 +16,9 @@ use crate::model::Timestamp;
 /// How far two clocks may drift apart: 200 us in each second, far more than quartz does.
 const DRIFT_PER_MILLION: i64 = 200;
 
+/// The estimate of one server's clock.
 #[derive(Debug)]
-pub(super) struct ServerClock {
+pub struct ServerClock {
     origin: BootInstant,
     /// The time shown until the first reply.
     system: Timestamp,
@@ -36,11 +37,11 @@ struct ClockWindow {
 
 /// A step of the server's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ClockStep {
+pub struct ClockStep {
     /// Minimum size in microseconds. Negative means back.
-    pub(super) by: i64,
+    pub by: i64,
     /// The time that the old clock would show now.
-    pub(super) before: Timestamp,
+    pub before: Timestamp,
 }
 
 impl ClockWindow {
@@ -58,8 +59,16 @@ impl ClockWindow {
     }
 }
 
+impl Default for ServerClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl ServerClock {
-    pub(super) fn new() -> Self {
+    /// An estimate that shows this machine's time until the first reply.
+    #[must_use]
+    pub fn new() -> Self {
         let system = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             origin: BootInstant::now(),
@@ -71,12 +80,7 @@ impl ServerClock {
     /// Updates the estimate from a reply to a command that was sent at `sent` and arrived now.
     /// Calls `on_step` if the clock was set by more than commits tolerate. No other reply is
     /// learned meanwhile, so nothing that was read after the step can be taken for older.
-    pub(super) fn learn(
-        &self,
-        server: Timestamp,
-        sent: BootInstant,
-        on_step: impl FnOnce(ClockStep),
-    ) {
+    pub fn learn(&self, server: Timestamp, sent: BootInstant, on_step: impl FnOnce(ClockStep)) {
         let (sent, received) = (self.local(sent), self.local(BootInstant::now()));
         let mut window = self.window();
         if let Some(step) = learn(&mut window, server, sent, received) {
@@ -84,7 +88,9 @@ impl ServerClock {
         }
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    /// The server's clock now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
         self.at(self.local(BootInstant::now()))
     }
 

@@ -57,6 +57,7 @@ use super::{
 use shared::Shared;
 use topology::Topology;
 
+pub use clock::{ClockStep, ServerClock};
 pub use epoch::SharedSettings;
 pub use init::{InitError, init};
 pub use inspect::{InspectError, Inspection, LedgerState, Warning, inspect, validate};

@@ -247,7 +247,7 @@ async fn a_deadline_too_short_for_a_send_claims_no_attaches_ahead() {
 
 /// A wait that was over is no reason for callers behind.
 #[tokio::test(start_paused = true)]
-async fn callers_behind_a_send_do_not_hear_of_the_permit_that_it_waited_for() {
+async fn callers_behind_a_send_do_not_receive_its_wait_for_a_permit() {
     let ens = FakeEns::default();
     ens.accept();
     ens.answer(seconds(6.0), accepted());

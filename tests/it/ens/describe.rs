@@ -70,8 +70,9 @@ async fn an_attachs_describe_waits_for_no_further_permit() {
     let server = Server::start(pages_of(10, 25)).await;
     let client = client(&server.url);
     let granted = RateLimitDecision::Granted;
-    let none = RateLimitDecision::Wait(Duration::from_secs(3600));
-    client.decisions.lock().unwrap().extend([granted, granted, none]);
+    // A describe of a reader would wait that long.
+    let later = RateLimitDecision::Wait(Duration::from_secs(10));
+    client.decisions.lock().unwrap().extend([granted, granted, later]);
     let permit = client.permit(RateClass::Describe).await;
     let got = client.ens.interfaces_of(permit, &instance("i-1")).await;
     assert!(matches!(got, Err(DescribeError::NoPermit { calls: 3, .. })), "{got:?}");

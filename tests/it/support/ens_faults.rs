@@ -5,6 +5,8 @@ use std::time::Duration;
 use eni_gateway::simulator::{Action, Effect, Fault};
 use rand::prelude::*;
 
+use super::hostile_ens;
+
 /// Bounds of the draw.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EnsFaults {
@@ -45,21 +47,9 @@ impl EnsFaults {
                 message: String::new(),
             },
             10 if self.hostile => Effect::AcceptThenForget,
-            12 => Effect::Replay { after: millis(random, 500) },
-            13 => refuse_applied(random),
+            12 | 13 => hostile_ens::draw(random, Duration::from_millis(500)),
             _ => Effect::None,
         }
-    }
-}
-
-/// A refusal of an attach that took effect.
-fn refuse_applied(random: &mut StdRng) -> Effect {
-    let code = ["InvalidOperation.InvalidEniStatus", "Operation.Unexpected"];
-    Effect::RefuseApplied {
-        code: (*code.choose(random).expect("there are some")).to_owned(),
-        status: *[400, 429].choose(random).expect("there are some"),
-        message: String::new(),
-        retry_after: random.random_bool(0.2).then(|| millis(random, 500)),
     }
 }
 

@@ -2,6 +2,7 @@
 //! server, late or lost notifications.
 
 mod server;
+mod server_view;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::ledger::{
-    ChangeNotifier, Due, LedgerError, LedgerHealth, LedgerStore, Partition, Proposal, RequestKey,
-    Snapshot, Verdict,
+    BootInstant, ChangeNotifier, Due, LedgerError, LedgerHealth, LedgerStore, Partition, Proposal,
+    RequestKey, Snapshot, Verdict,
 };
 use eni_gateway::model::{InstanceId, Outage, Timestamp};
 use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore};
@@ -23,6 +24,7 @@ use crate::process_state::ProcessState;
 use crate::run::Simulation;
 
 pub(crate) use server::Server;
+use server_view::ServerView;
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -37,7 +39,7 @@ struct Shared {
     simulation: Arc<Simulation>,
     process: ProcessState,
     gateway: String,
-    server: Mutex<Arc<Server>>,
+    view: Mutex<Arc<ServerView>>,
     /// Since when no server is reachable.
     cut: Mutex<Option<Instant>>,
     changes: ChangeNotifier,
@@ -56,7 +58,7 @@ impl Link {
             simulation,
             process,
             gateway,
-            server: Mutex::new(server),
+            view: Mutex::new(Arc::new(ServerView::new(server))),
             cut: Mutex::default(),
             changes: ChangeNotifier::default(),
             seen: Mutex::default(),
@@ -65,7 +67,7 @@ impl Link {
 
     /// Goes to another server from now on, and reads again what may have changed there.
     pub(crate) fn turn_to(&self, server: Arc<Server>) {
-        *self.0.server.lock().unwrap() = server;
+        *self.0.view.lock().unwrap() = Arc::new(ServerView::new(server));
         self.0.changes.notify_all();
     }
 
@@ -87,7 +89,11 @@ impl Link {
     }
 
     pub(crate) fn server(&self) -> Arc<Server> {
-        self.0.server.lock().unwrap().clone()
+        self.view().server.clone()
+    }
+
+    fn view(&self) -> Arc<ServerView> {
+        self.0.view.lock().unwrap().clone()
     }
 
     pub(crate) fn hint(&self, instance: &InstanceId) {
@@ -98,19 +104,28 @@ impl Link {
         &self,
         work: impl FnOnce(&Link, &Server) -> T + Send + 'static,
     ) -> Result<T, LedgerError> {
-        let Shared { simulation, process, .. } = &*self.0;
+        let Shared { simulation, process, gateway, .. } = &*self.0;
         if let Some(down_for) = self.cut_for() {
             process.pass().await;
             tokio::time::sleep(REFUSED).await;
             return Err(LedgerError::not_applied("connection refused").with_outage(down_for));
         }
         let (link, quality) = (self.clone(), simulation.ledger_network());
+        let sent = BootInstant::now();
         let work = async move {
-            let server = link.server();
-            work(&link, &server)
+            let view = link.view();
+            let answer = work(&link, &view.server);
+            let written = view.server.now();
+            (answer, written, view)
         };
         let answer = exchange(simulation, process, quality, PATIENCE, work).await;
-        answer.map_err(|_| LedgerError::outcome_unknown("no answer in time"))
+        let (answer, written, view) =
+            answer.map_err(|_| LedgerError::outcome_unknown("no answer in time"))?;
+        if self.cut_for().is_some() {
+            return Err(LedgerError::outcome_unknown("the connection was lost"));
+        }
+        view.learn(simulation, gateway, written, sent);
+        Ok(answer)
     }
 
     fn calls(&self, instance: &InstanceId, request: Option<&RequestKey>) {
@@ -178,6 +193,9 @@ impl LedgerStore for Link {
                 let Shared { simulation, gateway, .. } = &*link.0;
                 let commit = server.commit(&sent);
                 if let Some(before) = &commit.before {
+                    if writes_send(&sent) {
+                        simulation.reserved.notify_waiters();
+                    }
                     let lost = !std::ptr::eq(server, Arc::as_ptr(&simulation.primary()));
                     simulation.committed(gateway, &sent, before, Clock { now: server.now(), lost });
                 }
@@ -222,7 +240,7 @@ impl LedgerStore for Link {
     }
 
     fn now(&self, _instance: &InstanceId) -> Timestamp {
-        self.server().now()
+        self.view().now()
     }
 
     fn partition(&self, instance: &InstanceId) -> Partition {
@@ -234,4 +252,10 @@ impl LedgerStore for Link {
         let up = self.cut_for().is_none();
         LedgerHealth { up, reached: true, ..LedgerHealth::default() }
     }
+}
+
+/// Whether it reserves a slot for a send.
+fn writes_send(proposal: &Proposal) -> bool {
+    let attempts = proposal.record.attempts.values();
+    attempts.flat_map(|attempt| &attempt.sends).any(|send| send.at == proposal.now)
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::ledger::{
-    Bounds, Due, Effects, LedgerStore as _, MAX_CLOCK_DIFFERENCE, Memory, Partition, Proposal,
-    Record, RequestKey, Snapshot, Verdict,
+    BootInstant, Bounds, Due, Effects, LedgerStore as _, MAX_CLOCK_DIFFERENCE, Memory, Partition,
+    Proposal, Record, RequestKey, Snapshot, Verdict,
 };
 use eni_gateway::model::{InstanceId, Timestamp, random};
 use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore as _, Rates};
@@ -36,6 +36,15 @@ struct State {
     memory: Memory,
     replication_id: String,
     epochs: BTreeMap<usize, Epoch>,
+    steps: Steps,
+}
+
+/// The steps of a server's clock so far.
+#[derive(Clone, Copy)]
+pub(super) struct Steps {
+    pub(super) count: usize,
+    /// When the last one happened.
+    pub(super) last: BootInstant,
 }
 
 /// Under which server a partition was opened, and until when it grants nothing.
@@ -85,6 +94,7 @@ impl Server {
                 memory: Memory::beginning_at(rates, start),
                 replication_id,
                 epochs: PartitionId::all().map(|id| (id.index(), open.clone())).collect(),
+                steps: Steps { count: 0, last: BootInstant::now() },
             }),
         }
     }
@@ -125,6 +135,7 @@ impl Server {
         let mut state = self.state.lock().unwrap();
         let before = state.memory.clock();
         state.memory.step_clock(micros);
+        state.steps = Steps { count: state.steps.count + 1, last: BootInstant::now() };
         if Duration::from_micros(micros.unsigned_abs()) <= MAX_CLOCK_DIFFERENCE {
             return;
         }
@@ -137,6 +148,10 @@ impl Server {
         }
         let due_horizon = self.bounds.due_horizon().max(self.bounds.recovery_hold_down());
         state.memory.repair_queues(due_horizon, self.bounds.reconcile_horizon());
+    }
+
+    pub(super) fn steps(&self) -> Steps {
+        self.state.lock().unwrap().steps
     }
 
     pub(crate) fn now(&self) -> Timestamp {
