@@ -17,11 +17,6 @@ impl<K: Ord> Counts<K> {
         self.0.get(key).copied().unwrap_or_default()
     }
 
-    /// The holders of at least one.
-    pub(super) fn holders(&self) -> impl Iterator<Item = &K> {
-        self.0.keys()
-    }
-
     pub(super) fn add(&mut self, key: K) {
         *self.0.entry(key).or_default() += 1;
     }

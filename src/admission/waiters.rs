@@ -1,6 +1,6 @@
 //! The calls that wait for a place, and which is next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use tokio::sync::oneshot;
@@ -18,24 +18,31 @@ pub(super) struct Waiter<P> {
     pub(super) grant: oneshot::Sender<P>,
 }
 
-/// The waiters, in the order of arrival.
+/// The waiters of each connection, with the number of their arrival. A connection without waiters
+/// is left out.
+type Connections<P> = BTreeMap<(IpAddr, u64), VecDeque<(u64, Waiter<P>)>>;
+
+/// The waiters.
 #[derive(Debug)]
 pub(super) struct Waiters<P> {
-    waiting: Vec<Waiter<P>>,
+    connections: Connections<P>,
     by_peer: Counts<IpAddr>,
-    by_connection: Counts<(IpAddr, u64)>,
     /// When peers and connections last received a place: the number of that grant.
-    last_grant: (BTreeMap<IpAddr, u64>, BTreeMap<u64, u64>),
+    peer_grants: BTreeMap<IpAddr, u64>,
+    connection_grants: BTreeMap<(IpAddr, u64), u64>,
+    /// Numbers of arrivals and grants.
+    arrivals: u64,
     grants: u64,
 }
 
 impl<P> Default for Waiters<P> {
     fn default() -> Self {
         Self {
-            waiting: Vec::new(),
+            connections: BTreeMap::new(),
             by_peer: Counts::default(),
-            by_connection: Counts::default(),
-            last_grant: Default::default(),
+            peer_grants: BTreeMap::new(),
+            connection_grants: BTreeMap::new(),
+            arrivals: 0,
             grants: 0,
         }
     }
@@ -45,87 +52,90 @@ impl<P> Waiters<P> {
     /// Adds a waiter. If there are `most`, the newest of the connection with the most waiters gives
     /// way to one with fewer. Returns whether the waiter was added.
     pub(super) fn add(&mut self, waiter: Waiter<P>, most: usize) -> bool {
-        if self.waiting.len() >= most {
+        if self.len() >= most {
             self.remove_gone();
         }
-        if self.waiting.len() >= most && !self.make_room(&waiter.peer) {
+        if self.len() >= most && !self.make_room(&waiter.peer) {
             return false;
         }
+        self.arrivals += 1;
         self.by_peer.add(waiter.peer.address);
-        self.by_connection.add((waiter.peer.address, waiter.peer.connection));
-        self.waiting.push(waiter);
+        let connection = (waiter.peer.address, waiter.peer.connection);
+        self.connections.entry(connection).or_default().push_back((self.arrivals, waiter));
         true
     }
 
+    fn len(&self) -> usize {
+        self.connections.values().map(VecDeque::len).sum()
+    }
+
     fn make_room(&mut self, newcomer: &Peer) -> bool {
-        let waiting = |address: IpAddr, connection: u64| {
-            (self.by_peer.of(&address), self.by_connection.of(&(address, connection)))
+        let waiting = |connection: &(IpAddr, u64)| {
+            let own = self.connections.get(connection).map_or(0, VecDeque::len);
+            (self.by_peer.of(&connection.0), own)
         };
-        let connections = self.by_connection.holders();
-        let Some((address, connection)) =
-            connections.max_by_key(|(address, connection)| waiting(*address, *connection)).copied()
-        else {
+        let Some(most) = self.connections.keys().copied().max_by_key(waiting) else {
             return false;
         };
-        if waiting(address, connection) <= waiting(newcomer.address, newcomer.connection) {
+        if waiting(&most) <= waiting(&(newcomer.address, newcomer.connection)) {
             return false;
         }
-        let of_it = |waiter: &Waiter<P>| {
-            waiter.peer.address == address && waiter.peer.connection == connection
-        };
-        let newest = self.waiting.iter().rposition(of_it);
         // The waiter is refused by the end of its channel.
-        newest.map(|index| drop(self.remove(index))).is_some()
+        self.take(most, |queue| queue.pop_back()).is_some()
     }
 
     /// Takes the waiter whose peer, and then whose connection, has the fewest places; of several
-    /// the one whose peer and connection received none for the longest time. A waiter that is not
-    /// `grantable` waits on.
+    /// the one whose peer and connection received none for the longest time, and then the first. A
+    /// waiter that is not `grantable` waits on.
     pub(super) fn next(
         &mut self,
         places: impl Fn(&Peer) -> (usize, usize),
         grantable: impl Fn(&Waiter<P>) -> bool,
     ) -> Option<Waiter<P>> {
         self.remove_gone();
-        let last_grant = |peer: &Peer| {
-            let (peers, connections) = &self.last_grant;
-            (peers.get(&peer.address).copied(), connections.get(&peer.connection).copied())
-        };
-        let waiting = self.waiting.iter().enumerate().filter(|(_, waiter)| grantable(waiter));
-        let (next, _) =
-            waiting.min_by_key(|(_, waiter)| (places(&waiter.peer), last_grant(&waiter.peer)))?;
-        let waiter = self.remove(next);
-        self.note_grant(&waiter.peer);
+        let first = self.connections.iter().filter_map(|(connection, queue)| {
+            let index = queue.iter().position(|(_, waiter)| grantable(waiter))?;
+            let (arrival, waiter) = queue.get(index)?;
+            let last_grants =
+                (self.peer_grants.get(&connection.0), self.connection_grants.get(connection));
+            Some(((places(&waiter.peer), last_grants, *arrival), (*connection, index)))
+        });
+        let (_, (connection, index)) = first.min_by_key(|(order, _)| *order)?;
+        let next = self.take(connection, |queue| queue.remove(index))?;
+        self.grants += 1;
+        self.peer_grants.insert(connection.0, self.grants);
+        self.connection_grants.insert(connection, self.grants);
+        // Those without waiters compete with none.
+        self.peer_grants.retain(|peer, _| self.by_peer.of(peer) > 0);
+        self.connection_grants.retain(|connection, _| self.connections.contains_key(connection));
+        Some(next)
+    }
+
+    fn take(
+        &mut self,
+        connection: (IpAddr, u64),
+        take: impl FnOnce(&mut VecDeque<(u64, Waiter<P>)>) -> Option<(u64, Waiter<P>)>,
+    ) -> Option<Waiter<P>> {
+        let queue = self.connections.get_mut(&connection)?;
+        let (_, waiter) = take(queue)?;
+        if queue.is_empty() {
+            self.connections.remove(&connection);
+        }
+        self.by_peer.remove(&connection.0);
         Some(waiter)
     }
 
-    fn note_grant(&mut self, peer: &Peer) {
-        self.grants += 1;
-        let Self { by_peer, by_connection, last_grant: (peers, connections), grants, .. } = self;
-        peers.insert(peer.address, *grants);
-        connections.insert(peer.connection, *grants);
-        // Those without waiters compete with none.
-        peers.retain(|address, _| by_peer.of(address) > 0);
-        let waiting: BTreeSet<u64> =
-            by_connection.holders().map(|(_, connection)| *connection).collect();
-        connections.retain(|connection, _| waiting.contains(connection));
-    }
-
     fn remove_gone(&mut self) {
-        let mut index = 0;
-        while let Some(waiter) = self.waiting.get(index) {
-            if waiter.grant.is_closed() {
-                self.remove(index);
-            } else {
-                index += 1;
-            }
-        }
-    }
-
-    fn remove(&mut self, index: usize) -> Waiter<P> {
-        let waiter = self.waiting.remove(index);
-        self.by_peer.remove(&waiter.peer.address);
-        self.by_connection.remove(&(waiter.peer.address, waiter.peer.connection));
-        waiter
+        let by_peer = &mut self.by_peer;
+        self.connections.retain(|(address, _), queue| {
+            queue.retain(|(_, waiter)| {
+                let is_gone = waiter.grant.is_closed();
+                if is_gone {
+                    by_peer.remove(address);
+                }
+                !is_gone
+            });
+            !queue.is_empty()
+        });
     }
 }
