@@ -8,6 +8,7 @@ pub mod init;
 mod json;
 pub mod log_queue;
 pub mod metrics;
+mod spans;
 
 pub use init::{LogFormat, Settings, Telemetry, init, init_to};
 pub use metrics::Metrics;
