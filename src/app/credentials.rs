@@ -5,7 +5,7 @@ use crate::ens::credentials::{Credentials, ProviderContext};
 pub use crate::ens::credentials::Provider;
 pub use crate::ens::credentials::chain::DiscoverError;
 
-/// The provider of the first source that the environment sets up. Takes at most a second.
+/// The provider of the first source that the environment sets up. Takes at most three seconds.
 ///
 /// # Errors
 /// No source is set up, or no HTTP client can be built.

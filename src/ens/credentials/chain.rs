@@ -34,8 +34,8 @@ impl MissingCredentials {
 }
 
 impl Provider {
-    /// The first source that is set up. The metadata service may be absent, so this takes up to 1
-    /// s.
+    /// The first source that is set up. The metadata service may be absent, so this takes up to
+    /// 3 s.
     ///
     /// # Errors
     /// No source is set up, or no HTTP client can be built.
