@@ -88,6 +88,7 @@ struct Instruments {
     clock_offset: Gauge<f64>,
     ready: Gauge<u64>,
     ledger_up: Gauge<u64>,
+    ledger_memory_used: Gauge<f64>,
     ledger_misconfigured: Gauge<u64>,
     recovering: Gauge<u64>,
     clock_steps: Counter<u64>,
@@ -285,6 +286,13 @@ impl Metrics {
         self.0.ledger_up.record(u64::from(up), &[]);
     }
 
+    /// Sets the percent of the ledger's maximum memory that is in use, if it has a maximum.
+    pub fn ledger_memory_used(&self, percent: Option<u64>) {
+        if let Some(percent) = percent {
+            self.0.ledger_memory_used.record(percent as f64 / 100.0, &[]);
+        }
+    }
+
     /// Sets the number of partitions that recover from a loss.
     pub fn set_partitions_recovering(&self, count: usize) {
         self.0.recovering.record(count as u64, &[]);
@@ -363,6 +371,10 @@ impl Instruments {
                 .build(),
             ready: gauge(metric::READY, "1 while this replica is ready."),
             ledger_up: gauge(metric::LEDGER_UP, "1 while the ledger is reachable and accepts writes."),
+            ledger_memory_used: meter
+                .f64_gauge(metric::LEDGER_MEMORY_USED)
+                .with_description("Used share of Redis' maxmemory; no series without a maximum.")
+                .build(),
             ledger_misconfigured: gauge(
                 metric::LEDGER_MISCONFIGURED,
                 "Number of reasons against the use of the ledger: eviction, version, rights.",
