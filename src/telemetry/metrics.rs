@@ -287,7 +287,7 @@ impl Metrics {
     }
 
     /// Sets the percent of the ledger's maximum memory that is in use, if it has a maximum.
-    pub fn ledger_memory_used(&self, percent: Option<u64>) {
+    pub fn set_ledger_memory_used(&self, percent: Option<u64>) {
         if let Some(percent) = percent {
             self.0.ledger_memory_used.record(percent as f64 / 100.0, &[]);
         }
