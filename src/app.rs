@@ -192,7 +192,7 @@ async fn serve<L: LedgerStore>(
 }
 
 /// Tries ENS while there is a problem with it, until [`Phase::Stopped`].
-async fn recheck(ens: Arc<HttpEns>, drain: drain::Watch) {
+async fn recheck(ens: Arc<HttpEns>, drain: crate::drain::Watch) {
     while !drain.has_reached(Phase::Stopped) {
         ens.recheck().await;
         // The loop's condition checks the phase.

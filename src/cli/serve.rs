@@ -120,7 +120,7 @@ async fn prepare(settings: Settings) -> Result<(Loaded, credentials::Provider), 
             faults.add(Fault::new(bad.part, bad.message, bad.remedy));
         }
     }
-    match (credentials::discover().await, faults.0.is_empty()) {
+    match (credentials::discover(loaded.config.ens.proxy.as_ref()).await, faults.0.is_empty()) {
         (Ok(credentials), true) => return Ok((loaded, credentials)),
         (Ok(_), false) => {}
         (Err(error), _) => {

@@ -52,7 +52,7 @@ impl Exchange {
             connect: (settings.attempt_timeout / 2).min(Duration::from_secs(3)),
             unacknowledged: settings.attempt_timeout,
         };
-        let http = transport::client(limits).map_err(Invalid::Client)?;
+        let http = transport::client(limits, settings.proxy.as_ref()).map_err(Invalid::Client)?;
         let (clock, offset) = (WallClock::system(), Offset::default());
         let (conditions, refusals) = (Conditions::default(), RefusalLog::default());
         Ok(Self {

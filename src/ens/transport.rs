@@ -1,7 +1,7 @@
 //! One HTTP request, sent once. Trap: HTTP clients may resend by themselves, which would bypass the
 //! lease check. So: no retries, no redirects, HTTP/1.1 (without "refused streams"), and no proxy
 //! from the environment. A request is resent only if a pooled connection was closed before its
-//! first byte was written.
+//! first byte was written. A configured proxy only sees a tunnel.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::HeaderMap;
-use reqwest::{Client, RequestBuilder, redirect, retry};
+use reqwest::{Client, Proxy, RequestBuilder, redirect, retry};
+use url::Url;
 
 /// Maximum length of an answer, in bytes.
 const MAX_ANSWER: usize = 8 << 20;
@@ -33,13 +34,16 @@ impl Default for Limits {
 }
 
 /// A client that sends once. It uses the system's CA certificates or `SSL_CERT_FILE`, and the
-/// process's rustls provider.
-pub(super) fn client(limits: Limits) -> Result<Client, String> {
-    Client::builder()
+/// process's rustls provider. `proxy` tunnels to `https://` servers, and is used for no others.
+pub(super) fn client(limits: Limits, proxy: Option<&Url>) -> Result<Client, String> {
+    let builder = match proxy {
+        None => Client::builder().no_proxy(),
+        Some(proxy) => Client::builder().proxy(Proxy::https(proxy.clone()).map_err(explain)?),
+    };
+    builder
         .retry(retry::never())
         .redirect(redirect::Policy::none())
         .referer(false)
-        .no_proxy()
         .http1_only()
         .connect_timeout(limits.connect)
         // Below the keep-alive of any upstream, to make the race with a closing connection rare.

@@ -93,7 +93,7 @@ impl Provider {
     /// # Errors
     /// No HTTP client can be built.
     pub fn fixed(credentials: Credentials) -> Result<Self, String> {
-        let http = transport::client(transport::Limits::default())?;
+        let http = transport::client(transport::Limits::default(), None)?;
         Ok(Self::new(Source::Fixed(credentials), http, WallClock::system()))
     }
 
