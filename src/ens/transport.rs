@@ -12,6 +12,8 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Proxy, RequestBuilder, redirect, retry};
 use url::Url;
 
+use crate::tls_fault::{Remedies, TlsFault};
+
 /// Maximum length of an answer, in bytes.
 const MAX_ANSWER: usize = 8 << 20;
 /// Maximum `x-acs-retry-after`, as in the official SDKs.
@@ -128,10 +130,21 @@ impl Fault {
     }
 }
 
+/// The remedies for a failed handshake.
+const TLS: Remedies<'_> = Remedies {
+    plaintext: "use an http:// endpoint",
+    authorities: "set SSL_CERT_FILE to a CA bundle with its authority",
+    name: "use a name of the certificate in the endpoint",
+    identity: "use an endpoint that requires none",
+};
+
 /// An error with all its causes in one line, without the URL.
 pub(super) fn explain(error: reqwest::Error) -> String {
     let error = error.without_url();
-    let mut text = error.to_string();
+    let mut text = match TlsFault::find(&error) {
+        Some(fault) => format!("{fault}; {}: {error}", fault.remedy(&TLS)),
+        None => error.to_string(),
+    };
     let mut cause = error.source();
     while let Some(error) = cause {
         let next = error.to_string();

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::Credentials;
 use crate::ens::redaction::Redaction;
 use crate::ens::transport::explain;
+use crate::tls_fault::TlsFault;
 
 /// Maximum length of an answer, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
@@ -68,7 +69,10 @@ pub(super) async fn text(
     request: RequestBuilder,
     timeout: Duration,
 ) -> Result<(StatusCode, String), FetchError> {
-    let failed = |error: reqwest::Error| FetchError::passing(explain(error));
+    let failed = |error: reqwest::Error| {
+        let is_passing = TlsFault::find(&error).is_none();
+        FetchError { why: explain(error), is_passing }
+    };
     let mut response = request.timeout(timeout).send().await.map_err(failed)?;
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
