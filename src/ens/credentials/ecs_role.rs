@@ -59,7 +59,7 @@ impl EcsRole {
                 let fetched = self.fetch_role(http, None, until).await;
                 if fetched.is_ok() && !self.fell_back.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%error, "version 2 of the metadata service failed; the \
-                        gateway uses version 1, which {V1_DISABLED}=true forbids");
+                        gateway uses version 1");
                 }
                 fetched.map_err(|other| error.and(other.at("version 1")))
             }
