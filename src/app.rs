@@ -1,6 +1,7 @@
 //! The composition root: bind, build, serve, drain. Only this file uses every module.
 
 pub mod check;
+mod conditions;
 pub mod credentials;
 mod descriptors;
 mod drain;
@@ -17,6 +18,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -40,9 +42,12 @@ pub use drain::{DrainTimeouts, kept_for_traces};
 pub use error::Error;
 use gateway::Gateway;
 use health::HealthMonitor;
-pub use readiness::Readiness;
+pub use readiness::{Condition, Readiness};
 use reload::Reloader;
 use settings::{bounds, ens_settings, gateway_settings, rates, redis_settings};
+
+/// Interval between tries of ENS while there is a problem with it.
+const RECHECK: Duration = Duration::from_secs(10);
 
 /// The listeners, bound first so that a port in use is reported at once.
 #[derive(Debug)]
@@ -168,6 +173,7 @@ async fn serve<L: LedgerStore>(
     }
     let reloader = Reloader { tls: tls.clone(), policy, metrics: metrics.clone() };
     tasks.spawn(reloader.run(gateway.drain()));
+    tasks.spawn(recheck(backends.ens.clone(), gateway.drain()));
     let monitor = HealthMonitor::new(backends, gateway.drain(), tls);
     let admin = Admin::new(metrics, monitor.readiness());
     let admin = tasks.spawn(admin.serve(bound.admin, gateway.drain().reached(Phase::Stopped)));
@@ -183,6 +189,15 @@ async fn serve<L: LedgerStore>(
     match broken {
         None => serving.drain().await,
         Some(broken) => serving.abandon(broken).await,
+    }
+}
+
+/// Tries ENS while there is a problem with it, until [`Phase::Stopped`].
+async fn recheck(ens: Arc<HttpEns>, drain: crate::drain::Watch) {
+    while !drain.has_reached(Phase::Stopped) {
+        ens.recheck().await;
+        // The loop's condition checks the phase.
+        let _ = tokio::time::timeout(RECHECK, drain.reached(Phase::Stopped)).await;
     }
 }
 

@@ -143,6 +143,8 @@ pub mod metric {
     pub const READY: &str = "eni_gateway.ready";
     /// 1 while the ledger can be reached.
     pub const LEDGER_UP: &str = "eni_gateway.ledger.up";
+    /// Share of the ledger's maximum memory in use.
+    pub const LEDGER_MEMORY_USED: &str = "eni_gateway.ledger.memory_used";
     /// Reasons why the ledger must not be used.
     pub const LEDGER_MISCONFIGURED: &str = "eni_gateway.ledger.misconfigured";
     /// Partitions that recover from a loss.

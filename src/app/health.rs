@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::readiness::Readiness;
+use super::conditions::ConditionLog;
+use super::readiness::{Condition, Readiness};
 use crate::backends::Backends;
 use crate::drain::{self, Phase};
 use crate::ens::HttpEns;
@@ -34,20 +35,21 @@ impl<L: LedgerStore> Parts<L> {
             bound: true,
             draining: self.drain.has_reached(Phase::NotReady),
             ledger: self.backends.ledger.store().health(),
-            ens: self.ens_error(),
+            ens: self.ens_conditions(),
         }
     }
 
-    fn ens_error(&self) -> Option<String> {
-        if let Some(off) = self.backends.ens.clock_offset() {
-            return Some(format!(
-                "this machine's clock and ens's differ by {off:#}: nothing is sent"
-            ));
-        }
-        self.backends
-            .limiter
-            .breaker_open()
-            .then(|| "ens throttles the account: one probe at a time".to_owned())
+    fn ens_conditions(&self) -> Vec<Condition> {
+        let breaker =
+            self.backends.limiter.breaker_open().then(|| {
+                ("throttled", "ens throttles the account: one probe at a time".to_owned())
+            });
+        let conditions = self.backends.ens.conditions().into_iter();
+        conditions
+            .map(|condition| (condition.name, condition.why))
+            .chain(breaker)
+            .map(|(name, why)| Condition { part: "ens", name, why })
+            .collect()
     }
 }
 
@@ -67,14 +69,14 @@ impl<L: LedgerStore> HealthMonitor<L> {
     }
 
     /// Updates gRPC health and the gauges until [`Phase::Stopped`]. Health is stricter than
-    /// readiness: NOT_SERVING while the ledger is unreachable.
+    /// readiness: NOT_SERVING while the ledger is unreachable or accepts no writes.
     pub(super) async fn run(self, health: Health) {
         let drain = &self.parts.drain;
-        let (mut serving, mut recovering) = (None, false);
+        let (mut serving, mut conditions) = (None, ConditionLog::default());
         let mut clock_steps = ClockSteps::default();
         while !drain.has_reached(Phase::Stopped) {
             let readiness = self.parts.readiness();
-            let now = readiness.is_ready() && readiness.ledger.up;
+            let now = readiness.is_ready() && readiness.ledger.accepts_writes();
             if serving != Some(now) && !readiness.draining {
                 health.set(now).await;
                 let report = readiness.report();
@@ -92,17 +94,7 @@ impl<L: LedgerStore> HealthMonitor<L> {
                 }
                 serving = Some(now);
             }
-            if readiness.ledger.recovering > 0 && !recovering {
-                tracing::warn!(
-                    partitions = readiness.ledger.recovering,
-                    hold_down = ?self.parts.backends.ledger.bounds().recovery_hold_down(),
-                    "the ledger restarted, failed over or lost data: partitions are in a recovery hold-down"
-                );
-                recovering = true;
-            } else if readiness.ledger.recovering == 0 && recovering && now {
-                tracing::info!("the ledger has recovered: every partition is open");
-                recovering = false;
-            }
+            conditions.update(&readiness.conditions());
             self.metrics.set_ready(readiness.is_ready());
             if let Some(expiry) = self.tls.as_ref().and_then(|tls| tls.expiry()) {
                 self.metrics.set_certificate_expiry("grpc.tls_cert_file", expiry);
@@ -112,7 +104,8 @@ impl<L: LedgerStore> HealthMonitor<L> {
             let steps = ledger.clock_steps.since(clock_steps);
             self.metrics.clock_stepped(steps.back, steps.forward);
             clock_steps = ledger.clock_steps;
-            self.metrics.set_ledger_up(ledger.up && ledger.refusing.is_empty());
+            self.metrics.set_ledger_up(ledger.accepts_writes());
+            self.metrics.set_ledger_memory_used(ledger.memory_used);
             self.metrics.set_ledger_misconfigured(readiness.ledger.misconfigured.len());
             self.metrics.set_partitions_recovering(readiness.ledger.recovering);
             self.metrics.set_breaker_open(self.parts.backends.limiter.breaker_open());

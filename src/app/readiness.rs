@@ -18,8 +18,19 @@ pub struct Readiness {
     pub draining: bool,
     /// The ledger: reached once, preflight passed, settings shared with other replicas.
     pub ledger: ledger::LedgerHealth,
-    /// A problem of ENS or its credentials, if any. It does not affect readiness.
-    pub ens: Option<String>,
+    /// The problems of ENS or its credentials. They do not affect readiness.
+    pub ens: Vec<Condition>,
+}
+
+/// A lasting problem that does not affect readiness.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// `ledger` or `ens`.
+    pub part: &'static str,
+    /// Its name, which stays the same while its cause changes.
+    pub name: &'static str,
+    /// The cause.
+    pub why: String,
 }
 
 impl Readiness {
@@ -36,7 +47,9 @@ impl Readiness {
         Report {
             ready: failing.is_empty(),
             failing,
-            degraded: self.degraded(),
+            degraded: (self.conditions().into_iter())
+                .map(|Condition { part, why, .. }| Failing { part, why })
+                .collect(),
             warnings: self.ledger.warnings.clone(),
         }
     }
@@ -51,7 +64,7 @@ impl Readiness {
         demand("configuration", self.configured, "the gateway is still starting");
         demand("listener", self.bound, "the gRPC listener is not bound yet");
         demand("drain", !self.draining, "this replica is stopping");
-        let unreached = self.with_cause("the ledger has not been reached yet");
+        let unreached = self.with_cause("the ledger has not been available yet");
         demand("ledger", self.ledger.reached, &unreached);
         for why in &self.ledger.misconfigured {
             demand("ledger", false, why);
@@ -59,24 +72,25 @@ impl Readiness {
         failing
     }
 
-    fn degraded(&self) -> Vec<Failing> {
-        let mut degraded = Vec::new();
+    /// The lasting problems.
+    #[must_use]
+    pub fn conditions(&self) -> Vec<Condition> {
+        let mut conditions = Vec::new();
+        let mut add = |name, why| conditions.push(Condition { part: "ledger", name, why });
         if self.ledger.reached && !self.ledger.up {
-            degraded.push(Failing {
-                part: "ledger",
-                why: self.with_cause("the ledger is unreachable"),
-            });
+            add("ledger unavailable", self.with_cause("the ledger is unavailable"));
         }
-        for why in &self.ledger.refusing {
+        if !self.ledger.refusing.is_empty() {
+            let why = self.ledger.refusing.join("; ");
             let why = format!("the ledger accepts no writes, and nothing is sent: {why}");
-            degraded.push(Failing { part: "ledger", why });
+            add("ledger refuses writes", why);
         }
         if self.ledger.recovering > 0 {
             let why = format!("{} partitions are in a recovery hold-down", self.ledger.recovering);
-            degraded.push(Failing { part: "ledger", why });
+            add("ledger recovering", why);
         }
-        degraded.extend(self.ens.clone().map(|why| Failing { part: "ens", why }));
-        degraded
+        conditions.extend(self.ens.clone());
+        conditions
     }
 
     fn with_cause(&self, what: &str) -> String {
@@ -92,9 +106,8 @@ mod tests {
     use super::*;
 
     fn ready() -> Readiness {
-        let ledger =
-            ledger::LedgerHealth { up: true, reached: true, ..ledger::LedgerHealth::default() };
-        Readiness { configured: true, bound: true, draining: false, ledger, ens: None }
+        let ledger = ledger::LedgerHealth { up: true, reached: true, ..ledger::LedgerHealth::default() };
+        Readiness { configured: true, bound: true, draining: false, ledger, ens: Vec::new() }
     }
 
     #[test]
@@ -111,11 +124,11 @@ mod tests {
         let mut readiness = ready();
         readiness.ledger.up = false;
         readiness.ledger.down = vec!["Connection refused".to_owned()];
-        assert!(readiness.report().degraded[0].why.ends_with("unreachable: Connection refused"));
+        assert!(readiness.report().degraded[0].why.ends_with("unavailable: Connection refused"));
         readiness.ledger.reached = false;
         assert_eq!(
             readiness.report().failing[0].why,
-            "the ledger has not been reached yet: Connection refused"
+            "the ledger has not been available yet: Connection refused"
         );
     }
 
@@ -133,7 +146,8 @@ mod tests {
         let mut readiness = ready();
         readiness.ledger.up = false;
         readiness.ledger.recovering = 2;
-        readiness.ens = Some("credentials are refused".to_owned());
+        let (part, name, why) = ("ens", "account refused", "credentials are refused".to_owned());
+        readiness.ens = vec![Condition { part, name, why }];
         let report = readiness.report();
         assert!(report.ready);
         assert_eq!(report.degraded.len(), 3);

@@ -42,6 +42,7 @@ pub(super) fn gateway_settings(config: &Config) -> gateway::Settings {
 pub(super) fn ens_settings(config: &Config) -> ens::Settings {
     ens::Settings {
         endpoint: config.ens.endpoint.url().clone(),
+        proxy: config.ens.proxy.as_ref().map(|proxy| proxy.url().clone()),
         attempt_timeout: config.ens.attempt_timeout,
         describe_timeout: config.ens.describe_timeout,
         request_validity: config.ens.request_validity,
@@ -108,10 +109,14 @@ pub(super) fn redis_settings(config: &Config) -> Result<Option<RedisSettings>, E
     let password = ledger
         .password()
         .map_err(|source| Error::File { setting: "ledger.password_file", source })?;
+    let setting = "ledger.sentinel_password_file";
+    let sentinel_password =
+        ledger.sentinel_password().map_err(|source| Error::File { setting, source })?;
     let user = ledger.url.login().and_then(|login| login.user.clone());
     Ok(Some(RedisSettings {
         tls: tls.transpose()?,
         login: Login { user, password },
+        sentinel_password,
         db,
         prefix: ledger.prefix.clone(),
         shared_settings: SharedSettings {

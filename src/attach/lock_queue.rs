@@ -304,7 +304,7 @@ mod tests {
     async fn an_outage_ends_the_wait_of_all_callers_that_wait_then() {
         let queue = Arc::new(InstanceQueue::default());
         let head = queue.try_lock().expect("the queue is empty");
-        let outage = Failure::new(Reason::CoordinationUnavailable, "the ledger cannot be reached");
+        let outage = Failure::new(Reason::CoordinationUnavailable, "the ledger is unavailable");
         let (first, second) = (queue.lock(), queue.lock());
         tokio::pin!(first, second);
         assert!(

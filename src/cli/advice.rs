@@ -52,6 +52,7 @@ pub(super) const fn advice(reason: Reason) -> &'static str {
         Reason::StreamTooOld => "watch again, with --after-revision",
         Reason::CallerUnauthenticated => "use a known identity: --token-file, or --cert and --key",
         Reason::CallerForbidden => "ask the gateway's operators for the right",
+        Reason::NotSupported => "use a client and a gateway of the same version",
         Reason::CallerQuotaExceeded => "try again later, with fewer concurrent calls",
     }
 }

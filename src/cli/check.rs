@@ -65,7 +65,7 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
 
 async fn online(config: &Config) -> Result<Vec<CheckResult>, Error> {
     let mut results = check::coordination(config).await.map_err(|error| Error::failed(&error))?;
-    match credentials::discover().await {
+    match credentials::discover(config.ens.proxy.as_ref()).await {
         Ok(credentials) => {
             results.extend(
                 check::cloud(config, credentials).await.map_err(|error| Error::failed(&error))?,

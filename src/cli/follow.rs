@@ -146,7 +146,14 @@ impl Follow<'_> {
         loop {
             let message = match timeout(silence, stream.message()).await {
                 Ok(Ok(Some(message))) => message,
-                Ok(Ok(None)) => return Ok(Some(End::Complete)),
+                Ok(Ok(None)) => {
+                    // A proxy that loses the gateway may end the stream without a status.
+                    return match stream.trailers().await {
+                        Ok(Some(_)) => Ok(Some(End::Complete)),
+                        Ok(None) => Ok(Some(without_status())),
+                        Err(status) => lost(status.into()).map(Some),
+                    };
+                }
                 Ok(Err(status)) => return lost(status.into()).map(Some),
                 Err(_) => return Ok(Some(silent(silence))),
             };
@@ -176,6 +183,10 @@ impl Follow<'_> {
 
 fn lost(refusal: Refusal) -> Result<End, Error> {
     if refusal.is_lost() { Ok(End::Lost(refusal)) } else { Err(Error::Refused(Box::new(refusal))) }
+}
+
+fn without_status() -> End {
+    End::Lost(tonic::Status::unavailable("the stream ended without a status").into())
 }
 
 fn silent(duration: Duration) -> End {

@@ -98,9 +98,10 @@ impl Refusal {
         Reason::named(&self.reason)
     }
 
-    /// Whether the connection or the replica is gone, so that a retry may reach another one.
+    /// Whether the connection or the replica is gone, so that a retry may reach another one. Only
+    /// the gateway gives a reason. Behind a proxy, a lost replica shows as any code without one.
     pub(super) fn is_lost(&self) -> bool {
-        self.code == Code::Unavailable || (self.local && self.code != Code::DeadlineExceeded)
+        self.code == Code::Unavailable || self.reason.is_empty()
     }
 
     /// Whether the connection failed rather than the call.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
@@ -119,7 +120,7 @@ async fn prepare(settings: Settings) -> Result<(Loaded, credentials::Provider), 
             faults.add(Fault::new(bad.part, bad.message, bad.remedy));
         }
     }
-    match (credentials::discover().await, faults.0.is_empty()) {
+    match (credentials::discover(loaded.config.ens.proxy.as_ref()).await, faults.0.is_empty()) {
         (Ok(credentials), true) => return Ok((loaded, credentials)),
         (Ok(_), false) => {}
         (Err(error), _) => {
@@ -148,14 +149,34 @@ async fn serve(loaded: &Loaded, credentials: credentials::Provider) -> Result<()
     if let (Ok(grpc), Ok(admin)) = (bound.grpc_address(), bound.admin_address()) {
         tracing::info!(%grpc, %admin, credentials = credentials.source(), "listening");
     }
+    outlive_hang_ups()?;
     let served = app::run(&loaded.config, bound, credentials, stop.cancelled_owned()).await;
     served.map_err(|error| Error::failed(&error))
 }
 
+fn listen(kind: SignalKind) -> Result<Signal, Error> {
+    signal(kind).map_err(|error| Error::failed(&error))
+}
+
+/// Keeps SIGHUP from ending the process. Changed files are read again without it.
+fn outlive_hang_ups() -> Result<(), Error> {
+    let mut hang_up = listen(SignalKind::hangup())?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "lives as long as the process, and has no waiter"
+    )]
+    tokio::spawn(async move {
+        while hang_up.recv().await.is_some() {
+            tracing::info!(
+                "SIGHUP: certificates and policy are read again; other settings need a restart"
+            );
+        }
+    });
+    Ok(())
+}
+
 /// A token that the first SIGTERM or SIGINT cancels; the second one ends the process.
 pub(super) fn stop_signal() -> Result<CancellationToken, Error> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).map_err(|error| Error::failed(&error));
     let (mut terminate, mut interrupt) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     let stop = CancellationToken::new();

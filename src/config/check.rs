@@ -39,9 +39,15 @@ pub(super) fn faults(
     checks.faults
 }
 
-/// Warnings about permitted settings.
-pub(super) fn warnings(config: &Config) -> Vec<String> {
+/// Warnings about permitted settings. `proxy_variable` names a variable that sets a proxy for
+/// other programs.
+pub(super) fn warnings(config: &Config, proxy_variable: Option<&str>) -> Vec<String> {
     let mut warnings = Vec::new();
+    if let (Some(variable), None) = (proxy_variable, &config.ens.proxy) {
+        warnings.push(format!(
+            "{variable} is set and has no effect: set ens.proxy if ens and sts are reached by a proxy"
+        ));
+    }
     if matches!(config.ledger.url, LedgerUrl::Memory) {
         warnings.push(
             "ledger.url is memory://: replicas do not share it, and a restart loses it".to_owned(),
@@ -79,7 +85,9 @@ mod tests {
     #[test]
     fn the_defaults_agree_with_each_other() {
         assert_eq!(faults_after(|_| {}), [""; 0]);
-        assert_eq!(warnings(&Config::with_ledger(LedgerUrl::Memory)).len(), 1);
+        let config = Config::with_ledger(LedgerUrl::Memory);
+        assert_eq!(warnings(&config, None).len(), 1);
+        assert!(warnings(&config, Some("HTTPS_PROXY"))[0].contains("set ens.proxy"));
     }
 
     #[test]

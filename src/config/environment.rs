@@ -50,6 +50,14 @@ pub(super) fn read(
     given
 }
 
+/// The variable by which other programs find a proxy for `https://`, if one is set.
+pub(super) fn proxy_variable(variables: &[(String, String)]) -> Option<String> {
+    let is_proxy =
+        |name: &str| ["https_proxy", "all_proxy"].contains(&name.to_ascii_lowercase().as_str());
+    let found = variables.iter().find(|(name, value)| is_proxy(name) && !value.is_empty());
+    found.map(|(name, _)| name.clone())
+}
+
 fn unknown(name: &str) -> Fault {
     let problem = if name[ENV_PREFIX.len()..].contains("__") {
         "no such setting"

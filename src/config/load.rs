@@ -83,6 +83,7 @@ pub fn read(sources: Sources) -> (Loaded, Faults) {
         let given = file::read(path, &mut reader.faults);
         reader.lay(given);
     }
+    let proxy_variable = environment::proxy_variable(&sources.environment);
     let given = environment::read(sources.environment, &mut reader.faults);
     reader.lay(given);
     let given = of_flags(sources.flags, &mut reader.faults);
@@ -93,7 +94,7 @@ pub fn read(sources: Sources) -> (Loaded, Faults) {
         Origins(reader.given.into_iter().map(|(path, given)| (path, given.origin)).collect());
     let relations = check::faults(&config, &origins, &|path| reader.unread.contains(&path));
     reader.faults.extend(relations);
-    let warnings = check::warnings(&config);
+    let warnings = check::warnings(&config, proxy_variable.as_deref());
     (Loaded { config, origins, warnings }, Faults(reader.faults))
 }
 

@@ -1,6 +1,7 @@
-//! The ledger's password.
+//! The passwords of the ledger.
 
 use std::io;
+use std::path::Path;
 
 use secrecy::SecretString;
 
@@ -14,13 +15,23 @@ impl Ledger {
     /// The file cannot be read.
     pub fn password(&self) -> io::Result<Option<SecretString>> {
         match &self.password_file {
-            Some(path) => {
-                let text = std::fs::read_to_string(path)?;
-                Ok(Some(text.trim_end_matches(['\r', '\n']).into()))
-            }
+            Some(path) => read(path).map(Some),
             None => Ok(self.url.login().and_then(|login| login.password.clone())),
         }
     }
+
+    /// The content of `sentinel_password_file`, as [`Self::password`].
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn sentinel_password(&self) -> io::Result<Option<SecretString>> {
+        self.sentinel_password_file.as_deref().map(read).transpose()
+    }
+}
+
+fn read(path: &Path) -> io::Result<SecretString> {
+    let text = std::fs::read_to_string(path)?;
+    Ok(text.trim_end_matches(['\r', '\n']).into())
 }
 
 #[cfg(test)]

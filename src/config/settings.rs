@@ -86,6 +86,9 @@ settings! {
         url: LedgerUrl = unset,
         /// File with the password of Redis, and nothing else. Replaces the one in the URL.
         password_file: Option<PathBuf> = unset,
+        /// File with the password of the sentinels, and nothing else. Without it, they get the one
+        /// of Redis.
+        sentinel_password_file: Option<PathBuf> = unset,
         /// File with the CA certificates (PEM) that verify Redis. Without it, the system's.
         ca_file: Option<PathBuf> = unset,
         /// File with the client certificate chain for Redis (PEM). Needs `key_file`, and a URL with
@@ -114,6 +117,9 @@ settings! {
     ens: Ens {
         /// URL of the OpenAPI.
         endpoint: Endpoint = "https://ens.aliyuncs.com",
+        /// URL of an HTTP proxy for ENS and STS, such as `http://proxy:3128`. It only tunnels
+        /// (CONNECT), so that it cannot repeat a request. Metadata services are reached directly.
+        proxy: Option<Endpoint> = unset,
         /// Whether to permit an `http://` endpoint beyond loopback.
         allow_plaintext: bool = "false",
         /// Maximum time after a change for which a describe may show the old state.

@@ -225,13 +225,13 @@ impl Value for Endpoint {
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(
-                "a URL of ens has no user and no password; the account's keys are in their own \
+                "this URL has no user and no password; the account's keys are in their own \
                  variables"
                     .to_owned(),
             );
         }
         if url.query().is_some() || url.fragment().is_some() {
-            return Err("a URL of ens has neither query nor fragment".to_owned());
+            return Err("this URL has neither query nor fragment".to_owned());
         }
         Ok(Self(url))
     }

@@ -23,6 +23,11 @@ const UNSETTLED: &[&str] = &[
     "UnknownError",
 ];
 
+/// Ends of a part of a code with which ENS refuses because it is busy with the resource, such as
+/// `OperationConflict`, `TaskConflict`, `SystemBusy` and `LastTokenProcessing`. An earlier copy of
+/// the call may be what it is busy with.
+const BUSY: &[&str] = &["operationconflict", "taskconflict", "busy", "processing"];
+
 /// The result of one exchange.
 #[derive(Debug, Clone, PartialEq)]
 pub enum EnsReply {
@@ -133,10 +138,17 @@ fn is_throttling(refusal: Option<&EnsRefusal>) -> bool {
 
 /// Whether `code` is unsettled, or a subcode such as `InternalError.Timeout`.
 fn is_unsettled(code: &str) -> bool {
-    UNSETTLED.iter().any(|known| {
-        code.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known))
-            && matches!(code.as_bytes().get(known.len()), None | Some(b'.'))
-    })
+    is_busy(code)
+        || UNSETTLED.iter().any(|known| {
+            code.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known))
+                && matches!(code.as_bytes().get(known.len()), None | Some(b'.'))
+        })
+}
+
+/// Whether a part of `code` has one of the [`BUSY`] ends.
+fn is_busy(code: &str) -> bool {
+    let code = code.to_ascii_lowercase();
+    code.split('.').any(|part| BUSY.iter().any(|end| part.ends_with(end)))
 }
 
 impl EnsReply {
@@ -311,6 +323,13 @@ mod tests {
     #[case("InternalError", "unanswered")]
     #[case("InternalError.Timeout", "unanswered")]
     #[case("UnknownError", "unanswered")]
+    #[case("OperationConflict", "unanswered")]
+    #[case("TaskConflict", "unanswered")]
+    #[case("SystemBusy", "unanswered")]
+    #[case("LastTokenProcessing", "unanswered")]
+    #[case("InvalidOperation.TaskConflict", "unanswered")]
+    #[case("IpConflict", "refused")]
+    #[case("ProcessingNotAllowed", "refused")]
     fn a_code_decides_at_any_4xx_and_nothing_at_5xx(#[case] code: &str, #[case] label: &str) {
         for status in [400, 403, 404, 429] {
             let expected = if status == 429 && ["refused", "denied"].contains(&label) {

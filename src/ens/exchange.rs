@@ -11,6 +11,7 @@ use url::Url;
 
 use super::classify::{self, EnsReply};
 use super::clock::{Offset, WallClock};
+use super::condition::Conditions;
 use super::credentials::{Credentials, Provider};
 use super::refusal_log::RefusalLog;
 use super::report::{Action, CallObserver, CallReport};
@@ -32,6 +33,7 @@ pub(super) struct Exchange {
     pub(super) limiter: RateLimiter,
     pub(super) clock: WallClock,
     pub(super) offset: Offset,
+    pub(super) conditions: Conditions,
     host: String,
     http: Client,
     refusals: RefusalLog,
@@ -50,10 +52,21 @@ impl Exchange {
             connect: (settings.attempt_timeout / 2).min(Duration::from_secs(3)),
             unacknowledged: settings.attempt_timeout,
         };
-        let http = transport::client(limits).map_err(Invalid::Client)?;
+        let http = transport::client(limits, settings.proxy.as_ref()).map_err(Invalid::Client)?;
         let (clock, offset) = (WallClock::system(), Offset::default());
-        let refusals = RefusalLog::default();
-        Ok(Self { settings, credentials, limiter, clock, offset, host, http, refusals, observer })
+        let (conditions, refusals) = (Conditions::default(), RefusalLog::default());
+        Ok(Self {
+            settings,
+            credentials,
+            limiter,
+            clock,
+            offset,
+            conditions,
+            host,
+            http,
+            refusals,
+            observer,
+        })
     }
 
     /// Signs, sends once, and classifies the reply.
@@ -86,6 +99,7 @@ impl Exchange {
         if let Some(date) = date.filter(|_| reply.request_id().is_some()) {
             self.offset.learn(date, sent, self.clock.now());
         }
+        self.conditions.learn(&reply);
         record(&span, status, &reply);
         self.refusals.log(action, &reply);
         drop(span);

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::clock::TOLERANCE;
+use super::condition::{Condition, describe_offset};
 use super::credentials::{Credentials, Provider};
 use super::exchange::{Exchange, Parameters};
 use super::report::{Action, CallObserver};
@@ -62,6 +63,39 @@ impl<'a> Permits<'a> {
     }
 }
 
+/// The credentials' source failed. The cause is in the log. It names the account's role.
+struct MissingCredentials {
+    is_passing: bool,
+}
+
+/// The text for a caller while the source is down.
+const NO_CREDENTIALS: &str = "the gateway cannot fetch its ens credentials at the moment";
+
+/// The failure of an attach.
+impl From<MissingCredentials> for Failure {
+    fn from(missing: MissingCredentials) -> Self {
+        match missing.is_passing {
+            true => {
+                let why = format!("{NO_CREDENTIALS}; nothing was sent; try again");
+                Self::new(Reason::NotApplied, why)
+            }
+            false => Self::new(
+                Reason::EnsCredentialsRejected,
+                "the gateway has no valid ens credentials; inform its operators",
+            ),
+        }
+    }
+}
+
+impl From<MissingCredentials> for DescribeError {
+    fn from(missing: MissingCredentials) -> Self {
+        match missing.is_passing {
+            true => Self::Unavailable(NO_CREDENTIALS.to_owned()),
+            false => Self::NotReady(missing.into()),
+        }
+    }
+}
+
 /// The ENS client.
 pub struct HttpEns {
     exchange: Exchange,
@@ -97,6 +131,29 @@ impl HttpEns {
         self.exchange.offset.off()
     }
 
+    /// The lasting problems of the calls.
+    #[must_use]
+    pub fn conditions(&self) -> Vec<Condition> {
+        let clock = self.clock_offset().map(|off| Condition {
+            name: "clock off",
+            why: format!("this machine's {}: nothing is sent", describe_offset(off)),
+        });
+        clock.into_iter().chain(self.exchange.conditions.current()).collect()
+    }
+
+    /// Makes one read if there is a problem, unless that was done just now. Without calls, nothing
+    /// else would show that it ended.
+    pub async fn recheck(&self) {
+        if self.conditions().is_empty() || !self.exchange.offset.may_recheck() {
+            return;
+        }
+        let Ok(permit) = self.exchange.limiter.try_permit(RateClass::Describe).await else {
+            return;
+        };
+        // A refusal shows the clock and the key as well.
+        let _ = self.probe(permit, Action::DescribeNetworkInterfaces, SignedDuration::ZERO).await;
+    }
+
     /// Sends one signed read of one row. `action` is a describe; its `x-acs-date` is `offset` from
     /// now.
     ///
@@ -108,7 +165,7 @@ impl HttpEns {
         action: Action,
         offset: SignedDuration,
     ) -> Result<(), DescribeError> {
-        let credentials = self.credentials().await.map_err(DescribeError::NotReady)?;
+        let credentials = self.credentials().await?;
         let parameters = vec![("PageNumber", "1"), ("PageSize", "1")];
         let date = self.exchange.clock.now() + offset;
         self.exchange
@@ -118,39 +175,24 @@ impl HttpEns {
             .map(drop)
     }
 
-    async fn credentials(&self) -> Result<Arc<Credentials>, Failure> {
-        // The cause is in the log. It names the account's role.
-        let missing = |_| {
-            let why = "the gateway has no valid ens credentials; inform its operators";
-            Failure::new(Reason::EnsCredentialsRejected, why)
-        };
-        self.exchange.credentials.get().await.map_err(missing)
-    }
-
-    /// Checks ENS's clock, unless that was done just now. No other call is made while the clock is
-    /// off.
-    async fn recheck_clock(&self) {
-        if !self.exchange.offset.may_recheck() {
-            return;
-        }
-        let Ok(permit) = self.exchange.limiter.try_permit(RateClass::Describe).await else {
-            return;
-        };
-        // A refusal has a `Date` header too.
-        let _ = self.probe(permit, Action::DescribeNetworkInterfaces, SignedDuration::ZERO).await;
+    async fn credentials(&self) -> Result<Arc<Credentials>, MissingCredentials> {
+        let fetched = self.exchange.credentials.get().await;
+        let why = fetched.as_ref().err().map(|error| {
+            format!("no ens credentials from {}: {error}", self.exchange.credentials.source())
+        });
+        self.exchange.conditions.learn_credentials(why.as_deref());
+        fetched.map_err(|error| MissingCredentials { is_passing: error.is_passing() })
     }
 
     fn clock_is_off(&self) -> Result<(), Failure> {
         let Some(off) = self.exchange.offset.off() else {
             return Ok(());
         };
-        let (seconds, side) =
-            (off.as_secs().abs(), if off.is_negative() { "ahead of" } else { "behind" });
         Err(Failure::new(
             Reason::EnsCredentialsRejected,
             format!(
-                "this gateway's clock is about {seconds} s {side} ens's, and nothing is sent \
-                 beyond 5 s; synchronise it (ntp)"
+                "this gateway's {}, and nothing is sent beyond 5 s; synchronise it (ntp)",
+                describe_offset(off)
             ),
         ))
     }
@@ -162,7 +204,7 @@ impl HttpEns {
         parameters: Parameters<'_>,
         permits: &mut Permits<'_>,
     ) -> Result<Value, DescribeError> {
-        let credentials = self.credentials().await.map_err(DescribeError::NotReady)?;
+        let credentials = self.credentials().await?;
         let permit = permits.next().await?;
         let reply = self
             .exchange
@@ -171,7 +213,7 @@ impl HttpEns {
         if !reply.code().is_some_and(rejects_the_key) {
             return reply.into_described();
         }
-        let fresh = self.credentials().await.map_err(DescribeError::NotReady)?;
+        let fresh = self.credentials().await?;
         if Arc::ptr_eq(&fresh, &credentials) {
             return reply.into_described();
         }
@@ -226,10 +268,10 @@ impl HttpEns {
 impl Ens for HttpEns {
     async fn prepare(&self) -> Result<Prepared, Failure> {
         if self.exchange.offset.off().is_some() {
-            self.recheck_clock().await;
+            self.recheck().await;
         }
         self.clock_is_off()?;
-        let credentials = self.credentials().await?;
+        let credentials = self.credentials().await.map_err(Failure::from)?;
         let mut date = self.exchange.clock.now();
         if self.exchange.settings.enforce_validity {
             // A clock that is ahead, within the tolerance, makes a request look younger. The bound

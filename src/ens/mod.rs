@@ -10,6 +10,7 @@ use credentials::Credentials;
 
 pub mod classify;
 pub mod clock;
+pub mod condition;
 pub mod credentials;
 mod exchange;
 pub mod http;
@@ -32,7 +33,8 @@ pub trait Ens: Send + Sync + 'static {
     /// prepared longer than `ens.request_validity` ago.
     ///
     /// # Errors
-    /// `ENS_CREDENTIALS_REJECTED`: there are no credentials, or the clock is off. Nothing was sent.
+    /// `ENS_CREDENTIALS_REJECTED`: there are no credentials, or the clock is off. `NOT_APPLIED`:
+    /// the credentials' source is down for the moment. Nothing was sent.
     fn prepare(&self) -> impl Future<Output = Result<Prepared, Failure>> + Send;
 
     /// Signs and sends one `AttachNetworkInterface`, exactly once: no retry, no redirect. Awaits

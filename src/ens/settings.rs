@@ -9,6 +9,8 @@ use url::Url;
 pub struct Settings {
     /// The OpenAPI's scheme, host and port. Default `https://ens.aliyuncs.com`.
     pub endpoint: Url,
+    /// An HTTP proxy that tunnels to an `https://` endpoint. Default none.
+    pub proxy: Option<Url>,
     /// Timeout of one Attach call, from DNS to the last byte of the answer. Default 8 s.
     pub attempt_timeout: Duration,
     /// Timeout of one describe, likewise. Default 3 s.
@@ -28,6 +30,7 @@ impl Default for Settings {
         Self {
             endpoint: Url::parse("https://ens.aliyuncs.com")
                 .expect("the default endpoint is a URL"),
+            proxy: None,
             attempt_timeout: Duration::from_secs(8),
             describe_timeout: Duration::from_secs(3),
             request_validity: Duration::from_secs(30),

@@ -1,7 +1,7 @@
 //! One HTTP request, sent once. Trap: HTTP clients may resend by themselves, which would bypass the
 //! lease check. So: no retries, no redirects, HTTP/1.1 (without "refused streams"), and no proxy
 //! from the environment. A request is resent only if a pooled connection was closed before its
-//! first byte was written.
+//! first byte was written. A configured proxy only sees a tunnel.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -9,7 +9,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::HeaderMap;
-use reqwest::{Client, RequestBuilder, redirect, retry};
+use reqwest::{Client, Proxy, RequestBuilder, redirect, retry};
+use url::Url;
+
+use crate::tls_fault::{Remedies, TlsFault};
 
 /// Maximum length of an answer, in bytes.
 const MAX_ANSWER: usize = 8 << 20;
@@ -33,13 +36,16 @@ impl Default for Limits {
 }
 
 /// A client that sends once. It uses the system's CA certificates or `SSL_CERT_FILE`, and the
-/// process's rustls provider.
-pub(super) fn client(limits: Limits) -> Result<Client, String> {
-    Client::builder()
+/// process's rustls provider. `proxy` tunnels to `https://` servers, and is used for no others.
+pub(super) fn client(limits: Limits, proxy: Option<&Url>) -> Result<Client, String> {
+    let builder = match proxy {
+        None => Client::builder().no_proxy(),
+        Some(proxy) => Client::builder().proxy(Proxy::https(proxy.clone()).map_err(explain)?),
+    };
+    builder
         .retry(retry::never())
         .redirect(redirect::Policy::none())
         .referer(false)
-        .no_proxy()
         .http1_only()
         .connect_timeout(limits.connect)
         // Below the keep-alive of any upstream, to make the race with a closing connection rare.
@@ -124,10 +130,21 @@ impl Fault {
     }
 }
 
+/// The remedies for a failed handshake.
+const TLS: Remedies<'_> = Remedies {
+    plaintext: "use an http:// endpoint",
+    authorities: "set SSL_CERT_FILE to a CA bundle with its authority",
+    name: "use a name of the certificate in the endpoint",
+    identity: "use an endpoint that requires none",
+};
+
 /// An error with all its causes in one line, without the URL.
 pub(super) fn explain(error: reqwest::Error) -> String {
     let error = error.without_url();
-    let mut text = error.to_string();
+    let mut text = match TlsFault::find(&error) {
+        Some(fault) => format!("{fault}; {}: {error}", fault.remedy(&TLS)),
+        None => error.to_string(),
+    };
     let mut cause = error.source();
     while let Some(error) = cause {
         let next = error.to_string();

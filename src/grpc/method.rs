@@ -55,6 +55,7 @@ impl Method {
             | Reason::CallerUnauthenticated
             | Reason::CallerForbidden
             | Reason::CallerQuotaExceeded
+            | Reason::NotSupported
             | Reason::EnsInvalidParameter
             | Reason::InstanceNotFound
             | Reason::EnsThrottled

@@ -122,15 +122,15 @@ pub trait LedgerStore: RateLimitStore {
 /// A ledger call that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
-    /// The ledger was not reached in time. Nothing was applied.
-    #[error("the ledger cannot be reached: {}", .0.why)]
+    /// The ledger was not reached in time, or refused for the moment. Nothing was applied.
+    #[error("the ledger is unavailable: {}", .0.why)]
     NotApplied(Outage),
     /// The ledger must not be used, for this instance or at all, until its configuration changes. A
     /// retry does not help. Nothing was applied.
     #[error("the ledger cannot be used: {}", .0.why)]
     Misconfigured(Outage),
     /// The reply was lost. The call may have been applied.
-    #[error("the ledger cannot be reached: {}", .0.why)]
+    #[error("the ledger is unavailable: {}", .0.why)]
     OutcomeUnknown(Outage),
 }
 
@@ -311,10 +311,21 @@ pub struct LedgerHealth {
     pub misconfigured: Vec<String>,
     /// Guarantees that its configuration does not give. No reason to refuse calls.
     pub warnings: Vec<String>,
+    /// Percent of its maximum memory in use; the fullest server of a cluster. `None` without a
+    /// maximum.
+    pub memory_used: Option<u64>,
     /// Number of partitions that recover from a loss.
     pub recovering: usize,
     /// Clock steps seen since this process started, back and forward.
     pub clock_steps: ClockSteps,
+}
+
+impl Health {
+    /// Whether the ledger is reachable and accepts writes, so that attaches can be made.
+    #[must_use]
+    pub fn accepts_writes(&self) -> bool {
+        self.up && self.refusing.is_empty()
+    }
 }
 
 /// Number of clock steps of a ledger.

@@ -19,6 +19,7 @@ pub enum Code {
     ResourceExhausted = 8,
     FailedPrecondition = 9,
     Aborted = 10,
+    Unimplemented = 12,
     Internal = 13,
     Unavailable = 14,
     Unauthenticated = 16,
@@ -133,6 +134,8 @@ reasons! {
     CallerForbidden = "CALLER_FORBIDDEN", PermissionDenied, [];
     /// The caller is over its own quota.
     CallerQuotaExceeded = "CALLER_QUOTA_EXCEEDED", ResourceExhausted, [];
+    /// The gateway does not have this method, or does not read this encoding of a message.
+    NotSupported = "NOT_SUPPORTED", Unimplemented, [];
 }
 
 impl Open for Reason {

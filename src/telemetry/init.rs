@@ -198,6 +198,12 @@ fn warnings(variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
         warnings
             .push(format!("OTEL_TRACES_EXPORTER={exporter:?} is not supported: traces use otlp"));
     }
+    if let Some((name, endpoint)) = named_endpoint(variable).filter(|(_, url)| !has_scheme(url)) {
+        warnings.push(format!(
+            "{name}={endpoint:?} does not begin with http:// or https://: no traces are exported"
+        ));
+    }
+    warnings.extend(sampler_warnings(variable));
     if let Some(filter) = set(variable, "RUST_LOG")
         && let Err(error) = EnvFilter::try_new(&filter)
     {
@@ -224,8 +230,40 @@ fn endpoint(variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     if disabled || none {
         return None;
     }
-    set(variable, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-        .or_else(|| set(variable, "OTEL_EXPORTER_OTLP_ENDPOINT"))
+    named_endpoint(variable).map(|(_, endpoint)| endpoint).filter(|endpoint| has_scheme(endpoint))
+}
+
+/// The variable that names the traces' endpoint, and its value.
+fn named_endpoint(variable: &dyn Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
+    ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]
+        .into_iter()
+        .find_map(|name| set(variable, name).map(|value| (name, value)))
+}
+
+fn has_scheme(endpoint: &str) -> bool {
+    endpoint.starts_with("http://") || endpoint.starts_with("https://")
+}
+
+/// The samplers that OpenTelemetry names and the gateway has, without `parentbased_`.
+const SAMPLERS: [&str; 3] = ["always_on", "always_off", "traceidratio"];
+
+/// Warnings about the sampler's variables.
+fn sampler_warnings(variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+    let Some(name) = set(variable, "OTEL_TRACES_SAMPLER") else {
+        return Vec::new();
+    };
+    let kind = name.trim_start_matches("parentbased_");
+    if !SAMPLERS.contains(&kind) {
+        return vec![format!("OTEL_TRACES_SAMPLER={name:?} is not supported: using always_on")];
+    }
+    let ratio = set(variable, "OTEL_TRACES_SAMPLER_ARG");
+    let is_ratio = |text: &str| text.parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio));
+    match ratio {
+        Some(ratio) if kind == "traceidratio" && !is_ratio(&ratio) => {
+            vec![format!("OTEL_TRACES_SAMPLER_ARG={ratio:?} is not between 0 and 1: using 1")]
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// The sampler of traces that no caller began.
@@ -235,6 +273,7 @@ fn sampler(variable: &dyn Fn(&str) -> Option<String>) -> Sampler {
         "always_off" => Sampler::AlwaysOff,
         "traceidratio" => {
             let ratio = set(variable, "OTEL_TRACES_SAMPLER_ARG").and_then(|arg| arg.parse().ok());
+            let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
             Sampler::TraceIdRatioBased(ratio.unwrap_or(1.0))
         }
         _ => Sampler::AlwaysOn,
@@ -273,4 +312,35 @@ fn resource(variable: &dyn Fn(&str) -> Option<String>) -> Resource {
         resource = resource.with_service_name("eni-gateway");
     }
     resource.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317", true)]
+    #[case("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "grpc://collector:4317", true)]
+    #[case("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317", false)]
+    #[case("OTEL_TRACES_SAMPLER", "sometimes", true)]
+    #[case("OTEL_TRACES_SAMPLER", "jaeger_remote", true)]
+    #[case("OTEL_TRACES_SAMPLER", "parentbased_always_off", false)]
+    #[case("OTEL_TRACES_SAMPLER_ARG", "1.5", true)]
+    #[case("OTEL_TRACES_SAMPLER_ARG", "half", true)]
+    #[case("OTEL_TRACES_SAMPLER_ARG", "0.5", false)]
+    fn a_variable_without_effect_is_named(
+        #[case] name: &'static str,
+        #[case] value: &'static str,
+        #[case] is_warned: bool,
+    ) {
+        let warnings = warnings(&|asked| {
+            if asked == name {
+                return Some(value.to_owned());
+            }
+            (asked == "OTEL_TRACES_SAMPLER").then(|| "traceidratio".to_owned())
+        });
+        assert_eq!(warnings.iter().any(|text| text.starts_with(name)), is_warned, "{warnings:?}");
+    }
 }

@@ -248,6 +248,13 @@ impl Metrics {
         self.0.ledger_up.record(u64::from(up), &[]);
     }
 
+    /// Sets the percent of the ledger's maximum memory that is in use, if it has a maximum.
+    pub fn set_ledger_memory_used(&self, percent: Option<u64>) {
+        if let Some(percent) = percent {
+            self.0.ledger_memory_used.record(percent as f64 / 100.0, &[]);
+        }
+    }
+
     /// Sets the number of partitions that recover from a loss.
     pub fn set_partitions_recovering(&self, count: usize) {
         self.0.recovering.record(count as u64, &[]);

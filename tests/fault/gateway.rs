@@ -139,7 +139,7 @@ fn spawn(stage: &Stage, port: u16, settings: &[(&'static str, String)]) -> Repli
 /// Is a gateway without this safety check, configured by the environment as any other.
 pub(crate) async fn serve_without(check: SafetyCheck) -> ExitCode {
     let loaded = config::load(Sources::of_process(None)).expect("the settings are good");
-    let credentials = credentials::discover().await.expect("there are credentials");
+    let credentials = credentials::discover(None).await.expect("there are credentials");
     let bound = Bound::bind(&loaded.config).await.expect("the ports are free");
     let stop = std::future::pending();
     match app::run_without(check, &loaded.config, bound, credentials, stop).await {

@@ -11,6 +11,7 @@ use crate::app::Error;
 use crate::app::credentials::Provider;
 use crate::app::settings::{bounds, ens_settings, rates};
 use crate::config::Config;
+use crate::ens::condition::describe_offset;
 use crate::ens::report::Action;
 use crate::ens::{DescribeError, HttpEns};
 use crate::ledger::{Ledger, Memory};
@@ -59,11 +60,7 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<CheckRe
     let took = began.elapsed();
     // A refusal shows the offset as well.
     if let Some(off) = prober.ens.clock_offset() {
-        let side = if off.is_negative() { "ahead of" } else { "behind" };
-        let message = format!(
-            "this machine's clock is about {} s {side} ens's: nothing is sent",
-            off.as_secs().abs()
-        );
+        let message = format!("this machine's {}: nothing is sent", describe_offset(off));
         results.push(CheckResult::failed(
             "clock",
             CheckFailure::Other,

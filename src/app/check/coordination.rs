@@ -45,7 +45,7 @@ pub async fn coordination(config: &Config) -> Result<Vec<CheckResult>, Error> {
 }
 
 fn results(config: &Config, hold_down: Duration, found: Inspection) -> Vec<CheckResult> {
-    let Inspection { server, round_trip, now, misconfigured, warnings, standing } = found;
+    let Inspection { server, round_trip, now, misconfigured, warnings, refusing, standing } = found;
     let trip = round_trip.as_secs_f64() * 1e3;
     let mut results = vec![CheckResult::good(
         PART,
@@ -57,6 +57,10 @@ fn results(config: &Config, hold_down: Duration, found: Inspection) -> Vec<Check
             .into_iter()
             .map(|why| CheckResult::failed(PART, CheckFailure::Other, why, remedy)),
     );
+    results.extend(refusing.into_iter().map(|why| {
+        let message = format!("redis accepts no writes, and nothing is attached before: {why}");
+        CheckResult::failed(PART, CheckFailure::Other, message, write_remedy(&why))
+    }));
     results.extend(
         warnings
             .into_iter()
@@ -66,6 +70,19 @@ fn results(config: &Config, hold_down: Duration, found: Inspection) -> Vec<Check
     let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     results.push(clock(Duration::from_micros(now.as_micros()), here));
     results
+}
+
+/// The remedy for a refusal to write.
+fn write_remedy(why: &str) -> &'static str {
+    if why.contains("OOM") || why.contains("maxmemory") {
+        "raise redis' maxmemory, or remove other data"
+    } else if why.contains("NOREPLICAS") {
+        "connect the replicas that redis' min-replicas-to-write demands"
+    } else if why.contains("MISCONF") {
+        "repair redis' disk: it cannot save"
+    } else {
+        "run the gateway near redis: a round trip should take less than 100 ms"
+    }
 }
 
 fn epochs(standing: LedgerState, hold_down: Duration, fresh: bool) -> CheckResult {

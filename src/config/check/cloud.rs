@@ -20,6 +20,12 @@ pub(super) fn ens(config: &Config, checks: &mut Checks<'_>) {
         "use https://, or set ens.allow_plaintext = true where the network encrypts",
     );
     checks.require(
+        &["ens.proxy", "ens.endpoint"],
+        ens.proxy.is_none() || ens.endpoint.is_encrypted(),
+        || format!("a proxy could repeat requests to {}", ens.endpoint.as_str()),
+        "use an https:// endpoint, which the proxy only tunnels, or remove ens.proxy",
+    );
+    checks.require(
         &["ens.request_validity"],
         ens.request_validity < ENS_DATE_WINDOW,
         || {

@@ -28,6 +28,7 @@ pub(super) fn files(config: &Config, checks: &mut Checks<'_>) {
     readable("grpc.client_crl_file", &config.grpc.client_crl_file);
     readable("identity.policy_file", &config.identity.policy_file);
     readable("ledger.password_file", &config.ledger.password_file);
+    readable("ledger.sentinel_password_file", &config.ledger.sentinel_password_file);
     readable("ledger.ca_file", &config.ledger.ca_file);
     readable("ledger.cert_file", &config.ledger.cert_file);
     readable("ledger.key_file", &config.ledger.key_file);

@@ -27,6 +27,12 @@ pub(super) fn ledger(config: &Config, checks: &mut Checks<'_>) {
         "unset ledger.password_file, or remove the password from ledger.url",
     );
     checks.require(
+        &["ledger.url", "ledger.sentinel_password_file"],
+        ledger.sentinel_password_file.is_none() || matches!(ledger.url, LedgerUrl::Sentinel { .. }),
+        || format!("{} has no sentinels", ledger.url),
+        "unset ledger.sentinel_password_file, or use a URL with sentinels",
+    );
+    checks.require(
         &["ledger.url"],
         !ledger.url.has_masked_password(),
         || format!("its password is {MASK}, the mask of `eni-gateway config dump`"),

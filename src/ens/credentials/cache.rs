@@ -20,6 +20,7 @@ use super::{Credentials, FetchError};
 use crate::ens::clock::WallClock;
 use crate::ens::redaction::Redaction;
 use crate::ens::transport;
+use crate::model::random;
 
 /// Time before expiry at which credentials are refreshed; at most half of their life.
 const REFRESH_BEFORE: Duration = Duration::from_secs(15 * 60);
@@ -27,6 +28,16 @@ const REFRESH_BEFORE: Duration = Duration::from_secs(15 * 60);
 const UNUSABLE_BEFORE: Duration = Duration::from_secs(60);
 /// Minimum interval between background fetches, and between rejections that cause one.
 const PAUSE: Duration = Duration::from_secs(10);
+/// Pauses before the further tries of a fetch that failed for a passing reason. Each is lengthened
+/// by up to a half, so that replicas do not try at the same times.
+const RETRY_PAUSES: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
+/// Time after which a fetch is not tried again.
+const RETRY_FOR: Duration = Duration::from_secs(3);
 
 /// A source and its last credentials.
 #[derive(Clone)]
@@ -82,7 +93,7 @@ impl Provider {
     /// # Errors
     /// No HTTP client can be built.
     pub fn fixed(credentials: Credentials) -> Result<Self, String> {
-        let http = transport::client(transport::Limits::default())?;
+        let http = transport::client(transport::Limits::default(), None)?;
         Ok(Self::new(Source::Fixed(credentials), http, WallClock::system()))
     }
 
@@ -115,7 +126,7 @@ impl Provider {
         }
         match self.last_failure() {
             Some(failed) if failed.at >= arrived => Err(failed.error),
-            _ => self.fetch().await,
+            _ => self.keep(self.fetch_patiently().await),
         }
     }
 
@@ -157,15 +168,33 @@ impl Provider {
             if !provider.usable().is_some_and(|held| provider.wants_refresh(&held)) {
                 return;
             }
-            // A failure is logged, and the gateway uses the old ones.
-            let _ = provider.fetch().await;
+            let Inner { source, http, clock, .. } = &*provider.inner;
+            // A failure is logged, and the gateway uses the old ones. The next call tries again.
+            let _ = provider.keep(source.fetch(http, clock.now()).await);
         });
     }
 
-    /// Fetches; the caller holds the lock.
-    async fn fetch(&self) -> Result<Arc<Credentials>, FetchError> {
+    /// Fetches, and again for a short time while the failure is a passing one.
+    async fn fetch_patiently(&self) -> Result<Credentials, FetchError> {
+        let Inner { source, http, clock, .. } = &*self.inner;
+        let began = Instant::now();
+        for pause in RETRY_PAUSES {
+            match source.fetch(http, clock.now()).await {
+                Err(error) if error.is_passing() && began.elapsed() + pause < RETRY_FOR => {
+                    tokio::time::sleep(pause.mul_f64(1.0 + random::fraction() / 2.0)).await;
+                }
+                fetched => return fetched,
+            }
+        }
+        source.fetch(http, clock.now()).await
+    }
+
+    /// Keeps what was fetched, or the failure; the caller holds the lock.
+    fn keep(
+        &self,
+        fetched: Result<Credentials, FetchError>,
+    ) -> Result<Arc<Credentials>, FetchError> {
         let inner = &self.inner;
-        let fetched = inner.source.fetch(&inner.http, inner.clock.now()).await;
         match fetched.and_then(|credentials| self.not_ended(credentials)) {
             Ok(credentials) => {
                 let now = inner.clock.now();
@@ -208,9 +237,11 @@ impl Provider {
     /// Rejects credentials that expire too soon, because the cached ones may be better.
     fn not_ended(&self, credentials: Credentials) -> Result<Credentials, FetchError> {
         match credentials.expiration() {
-            Some(end) if end <= self.inner.clock.now() + UNUSABLE_BEFORE => Err(FetchError::new(
-                format!("its credentials expire at {end:.0}, too soon for use"),
-            )),
+            Some(end) if end <= self.inner.clock.now() + UNUSABLE_BEFORE => {
+                Err(FetchError::lasting(format!(
+                    "its credentials expire at {end:.0}, too soon for use"
+                )))
+            }
             _ => Ok(credentials),
         }
     }

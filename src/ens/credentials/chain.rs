@@ -34,14 +34,16 @@ impl MissingCredentials {
 }
 
 impl Provider {
-    /// The first source that is set up. The metadata service may be absent, so this takes up to 1
-    /// s.
+    /// The first source that is set up. The metadata service may be absent, so this takes up to
+    /// 3 s.
     ///
     /// # Errors
     /// No source is set up, or no HTTP client can be built.
     pub async fn discover(context: &ProviderContext) -> Result<Self, DiscoverError> {
-        let http =
-            transport::client(transport::Limits::default()).map_err(DiscoverError::Client)?;
+        let client = |proxy| {
+            transport::client(transport::Limits::default(), proxy).map_err(DiscoverError::Client)
+        };
+        let http = client(None)?;
         let mut tried = Vec::new();
         let mut skip = |name: &'static str, skipped: SkipReason| {
             if skipped.broken {
@@ -59,7 +61,10 @@ impl Provider {
             Err(skipped) => skip("environment", skipped),
         }
         match Oidc::find(context) {
-            Ok(source) => return use_it(Source::Oidc(source)),
+            Ok(source) => {
+                let http = client(context.proxy())?;
+                return Ok(Self::new(Source::Oidc(source), http, context.clock()));
+            }
             Err(skipped) => skip("OIDC (RRSA)", skipped),
         }
         match CliProfile::find(context) {

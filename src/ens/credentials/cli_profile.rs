@@ -66,10 +66,10 @@ impl CliProfile {
     pub(super) fn fetch(&self) -> Result<Credentials, FetchError> {
         let file = self.file.display();
         let text = std::fs::read_to_string(&self.file)
-            .map_err(|error| FetchError(format!("{file} cannot be read: {error}")))?;
+            .map_err(|error| FetchError::lasting(format!("{file} cannot be read: {error}")))?;
         // serde's message may quote the input, which holds secrets.
         let config: Config = serde_json::from_str(&text).map_err(|error| {
-            FetchError(format!(
+            FetchError::lasting(format!(
                 "{file}, line {}: invalid JSON of a profile \
                 file",
                 error.line()
@@ -80,8 +80,10 @@ impl CliProfile {
             .profiles
             .into_iter()
             .find(|profile| profile.name == *name)
-            .ok_or_else(|| FetchError(format!("{file} has no profile {name:?}")))?;
-        profile.credentials().map_err(|why| FetchError(format!("{file}, profile {name:?}: {why}")))
+            .ok_or_else(|| FetchError::lasting(format!("{file} has no profile {name:?}")))?;
+        profile
+            .credentials()
+            .map_err(|why| FetchError::lasting(format!("{file}, profile {name:?}: {why}")))
     }
 }
 

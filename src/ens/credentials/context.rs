@@ -14,6 +14,7 @@ type Variable = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 pub struct ProviderContext {
     variable: Variable,
     metadata: Url,
+    proxy: Option<Url>,
     clock: WallClock,
 }
 
@@ -29,13 +30,20 @@ impl ProviderContext {
     pub fn new(variable: Variable) -> Self {
         let metadata =
             Url::parse("http://100.100.100.200/").expect("the metadata service's address is a URL");
-        Self { variable, metadata, clock: WallClock::system() }
+        Self { variable, metadata, proxy: None, clock: WallClock::system() }
     }
 
     /// Sets another metadata service.
     #[must_use]
     pub fn with_metadata(mut self, base: Url) -> Self {
         self.metadata = base;
+        self
+    }
+
+    /// Sets the proxy by which STS is reached.
+    #[must_use]
+    pub fn with_proxy(mut self, proxy: Option<Url>) -> Self {
+        self.proxy = proxy;
         self
     }
 
@@ -65,6 +73,10 @@ impl ProviderContext {
 
     pub(super) fn metadata(&self) -> &Url {
         &self.metadata
+    }
+
+    pub(super) fn proxy(&self) -> Option<&Url> {
+        self.proxy.as_ref()
     }
 
     pub(super) fn clock(&self) -> WallClock {

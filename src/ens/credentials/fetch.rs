@@ -1,5 +1,6 @@
 //! Shared by the sources: one bounded HTTP exchange, and the JSON of session credentials.
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,42 +10,79 @@ use serde::Deserialize;
 use super::Credentials;
 use crate::ens::redaction::Redaction;
 use crate::ens::transport::explain;
+use crate::tls_fault::TlsFault;
 
 /// Maximum length of an answer, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 
 /// A failed fetch of credentials, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct FetchError(pub(super) String);
+#[error("{why}")]
+pub struct FetchError {
+    why: String,
+    is_passing: bool,
+}
 
 impl FetchError {
-    pub(super) fn new(why: impl Into<String>) -> Self {
-        Self(why.into())
+    /// A failure that lasts until an operator acts.
+    pub(super) fn lasting(why: impl Into<String>) -> Self {
+        Self { why: why.into(), is_passing: false }
+    }
+
+    /// A failure that a later fetch may not have: an outage, throttling, a file that is being
+    /// written.
+    pub(super) fn passing(why: impl Into<String>) -> Self {
+        Self { why: why.into(), is_passing: true }
+    }
+
+    /// Whether a later fetch may succeed without an operator's help.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        self.is_passing
+    }
+
+    /// Both failures, of two ways to the same credentials.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            why: format!("{}; {}", self.why, other.why),
+            is_passing: self.is_passing || other.is_passing,
+        }
+    }
+
+    /// The same failure, with the place where it occurred.
+    pub(super) fn at(self, place: impl fmt::Display) -> Self {
+        Self { why: format!("{place}: {}", self.why), ..self }
     }
 
     /// The failure without these secrets, which a server may have repeated.
     pub(super) fn without(mut self, secrets: &Redaction) -> Self {
-        secrets.clean(&mut self.0);
+        secrets.clean(&mut self.why);
         self
     }
 }
+
+/// Parts of an error code with which a service asks for a later call.
+const PASSING_CODES: &[&str] = &["Throttling", "ServiceUnavailable", "InternalError", "Busy"];
 
 /// Sends one request, bounded from DNS to the last byte.
 pub(super) async fn text(
     request: RequestBuilder,
     timeout: Duration,
 ) -> Result<(StatusCode, String), FetchError> {
-    let failed = |error: reqwest::Error| FetchError(explain(error));
+    let failed = |error: reqwest::Error| {
+        let is_passing = TlsFault::find(&error).is_none();
+        FetchError { why: explain(error), is_passing }
+    };
     let mut response = request.timeout(timeout).send().await.map_err(failed)?;
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
         if bytes.len() + chunk.len() > MAX_ANSWER {
-            return Err(FetchError::new("the answer is longer than 1 MiB"));
+            return Err(FetchError::lasting("the answer is longer than 1 MiB"));
         }
         bytes.extend_from_slice(&chunk);
     }
-    let text = String::from_utf8(bytes).map_err(|_| FetchError::new("the answer is not text"))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| FetchError::lasting("the answer is not text"))?;
     Ok((response.status(), text))
 }
 
@@ -60,13 +98,15 @@ pub(super) async fn ok_text(
 /// An error answer in one line: its code and message, never the whole body.
 pub(super) fn refusal(status: StatusCode, body: &str) -> FetchError {
     let refusal = serde_json::from_str::<Refusal>(body).unwrap_or_default();
-    match (refusal.code.is_empty(), refusal.message.is_empty()) {
-        (true, _) => FetchError(format!("answered {status}")),
-        (false, true) => FetchError(format!("answered {status}: {}", refusal.code)),
-        (false, false) => {
-            FetchError(format!("answered {status}: {} ({})", refusal.message, refusal.code))
-        }
-    }
+    let why = match (refusal.code.is_empty(), refusal.message.is_empty()) {
+        (true, _) => format!("answered {status}"),
+        (false, true) => format!("answered {status}: {}", refusal.code),
+        (false, false) => format!("answered {status}: {} ({})", refusal.message, refusal.code),
+    };
+    let is_passing = status.is_server_error()
+        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
+        || PASSING_CODES.iter().any(|part| refusal.code.contains(part));
+    FetchError { why, is_passing }
 }
 
 #[derive(Default, Deserialize)]
@@ -95,16 +135,18 @@ impl Session {
     pub(super) fn parse(text: &str) -> Result<Self, FetchError> {
         // serde's message may quote the input, which holds secrets.
         serde_json::from_str(text)
-            .map_err(|_| FetchError::new("the answer is not the JSON of session credentials"))
+            .map_err(|_| FetchError::lasting("the answer is not the JSON of session credentials"))
     }
 
     /// The credentials, if complete: a session needs an expiry and a token.
     pub(super) fn credentials(self) -> Result<Credentials, FetchError> {
         if let Some(code) = self.code.filter(|code| code != "Success") {
-            return Err(FetchError(format!("the answer's Code is {code:?}, not \"Success\"")));
+            return Err(FetchError::lasting(format!(
+                "the answer's Code is {code:?}, not \"Success\""
+            )));
         }
         let Some(expiration) = self.expiration else {
-            return Err(FetchError::new("the answer has no Expiration"));
+            return Err(FetchError::lasting("the answer has no Expiration"));
         };
         for (name, value) in [
             ("AccessKeyId", &self.access_key_id),
@@ -112,7 +154,7 @@ impl Session {
             ("SecurityToken", &self.security_token),
         ] {
             if value.is_empty() {
-                return Err(FetchError(format!("the answer has no {name}")));
+                return Err(FetchError::lasting(format!("the answer has no {name}")));
             }
         }
         Ok(Credentials::new(self.access_key_id, self.access_key_secret)

@@ -4,6 +4,7 @@
 //! The kubelet rotates the token, so each exchange reads the file. The token is sent in the body,
 //! because proxies and servers log URLs.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -75,13 +76,20 @@ impl Oidc {
         now: Timestamp,
     ) -> Result<Credentials, FetchError> {
         let file = self.token_file.display();
-        let token =
-            tokio::fs::read_to_string(&self.token_file).await.map(SecretString::from).map_err(
-                |error| FetchError(format!("the token file {file} cannot be read: {error}")),
-            )?;
+        let token = tokio::fs::read_to_string(&self.token_file)
+            .await
+            .map(SecretString::from)
+            .map_err(|error| {
+                let why = format!("the token file {file} cannot be read: {error}");
+                match error.kind() {
+                    // The kubelet may be about to write it.
+                    io::ErrorKind::NotFound => FetchError::passing(why),
+                    _ => FetchError::lasting(why),
+                }
+            })?;
         let token = token.expose_secret().trim();
         if token.is_empty() {
-            return Err(FetchError(format!("the token file {file} is empty")));
+            return Err(FetchError::passing(format!("the token file {file} is empty")));
         }
         let mut url = self.sts.clone();
         url.query_pairs_mut()
@@ -104,10 +112,12 @@ impl Oidc {
         let host = self.sts.host_str().unwrap_or_default();
         let text = ok_text(request, TIMEOUT)
             .await
-            .map_err(|error| FetchError(format!("sts at {host}: {error}")))
+            .map_err(|error| error.at(format_args!("sts at {host}")))
             .map_err(|error| error.without(&Redaction::of([token])))?;
         let answer: Answer = serde_json::from_str(&text).map_err(|_| {
-            FetchError(format!("sts at {host}: the answer is not the JSON of AssumeRoleWithOIDC"))
+            FetchError::lasting(format!(
+                "sts at {host}: the answer is not the JSON of AssumeRoleWithOIDC"
+            ))
         })?;
         answer.credentials.credentials()
     }

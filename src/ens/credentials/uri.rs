@@ -45,7 +45,7 @@ impl Uri {
         let text = ok_text(http.get(self.url.clone()), TIMEOUT).await;
         text.and_then(|text| Session::parse(&text))
             .and_then(Session::credentials)
-            .map_err(|error| FetchError(format!("{}: {error}", self.origin())))
+            .map_err(|error| error.at(self.origin()))
             .map_err(|error| error.without(&Redaction::of(self.secrets())))
     }
 }

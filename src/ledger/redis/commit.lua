@@ -13,6 +13,8 @@
 --       second key is the members
 --    or 'repair', the farthest from now that a member of each queue may be due, in us. The second
 --       and third key are the due queue and the reconciliations
+--    or 'probe', now in us: a write under the conditions of a commit. The second key is a scratch
+--       value
 --    or 'commit', version, epoch, now in us, record, life in ms ('' without limit), command of the
 --       notification ('SPUBLISH', 'PUBLISH' or ''), instance, its next reconciliation in us ('' as
 --       it is, '-' none), number of request entries, { request entry ('' for none any more) }*,
@@ -34,6 +36,7 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local epoch = redis.call('GET', KEYS[1]) or ''
 local function version() return string.match(redis.call('GETRANGE', KEYS[2], 0, 20), '^%d+') or '0' end
+local function in_time(at) return math.abs(now - tonumber(at)) <= 250000 end
 
 if ARGV[1] == 'epoch' and epoch == ARGV[2] and replid == ARGV[3] then
   local hold_down = tonumber(ARGV[4])
@@ -69,10 +72,15 @@ if ARGV[1] == 'repair' then
   return { 'found', text(now), epoch, replid }
 end
 
+if ARGV[1] == 'probe' and in_time(ARGV[2]) then
+  redis.call('SET', KEYS[2], '1', 'PX', 1)
+  return { 'committed', text(now), '0' }
+end
+
 if ARGV[1] == 'commit'
   and version() == ARGV[2]
   and epoch == ARGV[3] and string.match(epoch, '^%x+') == replid
-  and math.abs(now - tonumber(ARGV[4])) <= 250000 then
+  and in_time(ARGV[4]) then
   local new = text(math.max(tonumber(ARGV[2]) + 1, now))
   -- First, because a server that may not write refuses it: out of memory, too few replicas.
   if ARGV[6] == '' then

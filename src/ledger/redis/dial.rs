@@ -8,7 +8,7 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind,
     IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo, RedisResult, TlsCertificates,
 };
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use socket2::TcpKeepalive;
 
 use super::errors::describe;
@@ -19,6 +19,7 @@ use super::settings::{InvalidSettings, Login, RedisSettings, RedisTls, ServerAdd
 pub(super) struct Dialer {
     tls: Option<RedisTls>,
     login: Login,
+    sentinel_password: Option<SecretString>,
     db: u32,
     connect_timeout: Duration,
     pub(super) response_timeout: Duration,
@@ -29,6 +30,7 @@ impl Dialer {
         let dialer = Self {
             tls: settings.tls.clone(),
             login: settings.login.clone(),
+            sentinel_password: settings.sentinel_password.clone(),
             db: settings.db,
             connect_timeout: settings.connect_timeout,
             response_timeout: settings.response_timeout,
@@ -55,13 +57,16 @@ impl Dialer {
         self.connect_with(place, resp3, config).await
     }
 
-    /// A connection to a sentinel. It has no databases, and may have no password where the servers
-    /// have one.
+    /// A connection to a sentinel. It has no databases. It may have another password than the
+    /// servers, or none where they have one.
     pub(super) async fn connect_sentinel(
         &self,
         place: &ServerAddr,
     ) -> RedisResult<MultiplexedConnection> {
-        let signed_in = self.signed_in().set_db(0);
+        let signed_in = match &self.sentinel_password {
+            Some(password) => RedisConnectionInfo::default().set_password(password.expose_secret()),
+            None => self.signed_in().set_db(0),
+        };
         match self.connect_with(place, signed_in, self.config()).await {
             Err(error) if error.kind() == ErrorKind::AuthenticationFailed => {
                 self.connect_with(place, RedisConnectionInfo::default(), self.config()).await

@@ -2,12 +2,25 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
+use crate::tls_fault::{Remedies, TlsFault};
+
 /// Transient refusals to write: too few replicas, no memory, no disk to save on.
 const NO_WRITES: [&str; 3] = ["NOREPLICAS", "OOM", "MISCONF"];
 /// The code of another transient refusal: a script runs too long.
 const BUSY: &str = "BUSY";
 /// The text of another one, which has no code of its own.
 const TOO_MANY_CLIENTS: &str = "max number of clients";
+
+/// The answer of a server that expects TLS, or of an HTTP server.
+const NOT_REDIS: &str = "the server there does not speak redis' protocol; if it expects TLS, use \
+    rediss://, and if it is an HTTP server, correct the port";
+/// The remedies for a failed handshake.
+const TLS: Remedies<'_> = Remedies {
+    plaintext: "use redis://",
+    authorities: "set ledger.ca_file to the CA certificate of redis",
+    name: "use a name of the certificate in ledger.url",
+    identity: "set ledger.cert_file and ledger.key_file",
+};
 
 /// Whether no later call over the same connection can succeed.
 pub(super) fn is_dead(error: &RedisError) -> bool {
@@ -54,7 +67,11 @@ pub(super) fn is_refusal(error: &RedisError) -> bool {
 
 /// An error as text for people, without control characters and not too long.
 pub(super) fn describe(error: &RedisError) -> String {
-    let text = error.to_string();
+    let text = match TlsFault::find(error) {
+        Some(fault) => format!("{fault}; {}: {error}", fault.remedy(&TLS)),
+        None if error.kind() == ErrorKind::Parse => format!("{NOT_REDIS}: {error}"),
+        None => error.to_string(),
+    };
     text.chars().filter(|character| !character.is_control()).take(300).collect()
 }
 

@@ -18,7 +18,7 @@ pub enum InitError {
     #[error(transparent)]
     Settings(#[from] InvalidSettings),
     /// No server answers.
-    #[error("the ledger cannot be reached: {0}")]
+    #[error("the ledger is unavailable: {0}")]
     Unreachable(String),
     /// The server answers, but this user lacks a right that a ledger needs.
     #[error("the ledger's server refuses: {0}")]

@@ -33,6 +33,8 @@ pub struct Inspection {
     pub misconfigured: Vec<String>,
     /// Guarantees that it does not give.
     pub warnings: Vec<Warning>,
+    /// Why it accepts no writes at present, if it does not.
+    pub refusing: Vec<String>,
     /// The state that a replica that connects now would find.
     pub standing: LedgerState,
 }
@@ -100,7 +102,8 @@ pub fn validate(settings: RedisSettings) -> Result<(), InvalidSettings> {
     Shared::new(settings).map(drop)
 }
 
-/// Inspects the ledger of these settings. Writes nothing but the scripts into the server's cache.
+/// Inspects the ledger of these settings. Writes nothing but the scripts into the server's cache,
+/// and a value that shows whether a write is accepted, and expires at once.
 ///
 /// # Errors
 /// It cannot be reached, or refuses.
@@ -109,6 +112,7 @@ pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError
     let nodes = topology::connect_all(&shared).await?;
     let mut names = BTreeSet::new();
     let (mut misconfigured, mut warnings) = (BTreeSet::new(), BTreeSet::new());
+    let mut refusing = BTreeSet::new();
     let (mut round_trip, mut now) = (Duration::MAX, Timestamp::default());
     let (mut found, mut empty) = (Vec::new(), true);
     for (node, connection) in &nodes {
@@ -128,6 +132,7 @@ pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError
         warnings.extend(persistence(&info));
         found.extend(node.epochs.read_all(connection).await?);
         empty &= node.epochs.find_stored(connection).await?.is_none();
+        refusing.extend(node.refuses_write(connection).await?);
         now = node.epochs.now();
     }
     let epochs = found.iter().filter_map(|found| Epoch::parse(&found.epoch));
@@ -150,6 +155,7 @@ pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError
         now,
         misconfigured: misconfigured.into_iter().collect(),
         warnings: warnings.into_iter().collect(),
+        refusing: refusing.into_iter().collect(),
         standing,
     })
 }

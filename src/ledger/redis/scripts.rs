@@ -188,8 +188,7 @@ mod tests {
     fn the_commit_script_says_what_the_contract_says() {
         let script = include_str!("commit.lua");
         assert!(
-            script
-                .contains(&format!("<= {} then", crate::ledger::MAX_CLOCK_DIFFERENCE.as_micros()))
+            script.contains(&format!("<= {} end", crate::ledger::MAX_CLOCK_DIFFERENCE.as_micros()))
         );
         assert!(script.contains(&format!(" or {})", crate::ledger::REQUEST_LIFE.as_millis())));
     }

@@ -20,6 +20,8 @@ pub struct RedisSettings {
     pub tls: Option<RedisTls>,
     /// The credentials. Sentinels that take no password are used without them.
     pub login: Login,
+    /// The password of the sentinels, if it is another one.
+    pub sentinel_password: Option<SecretString>,
     /// The database. A cluster has only 0.
     pub db: u32,
     /// The prefix of every key, without braces. Default `eni-gateway:`.
@@ -126,6 +128,7 @@ impl RedisSettings {
             servers,
             tls: None,
             login: Login::default(),
+            sentinel_password: None,
             db: 0,
             prefix: "eni-gateway:".to_owned(),
             shared_settings: SharedSettings { bounds: Bounds::default().shared(), synced: false },

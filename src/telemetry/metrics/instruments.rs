@@ -36,6 +36,7 @@ pub(super) struct Instruments {
     pub(super) clock_offset: Gauge<f64>,
     pub(super) ready: Gauge<u64>,
     pub(super) ledger_up: Gauge<u64>,
+    pub(super) ledger_memory_used: Gauge<f64>,
     pub(super) ledger_misconfigured: Gauge<u64>,
     pub(super) recovering: Gauge<u64>,
     pub(super) clock_steps: Counter<u64>,
@@ -104,6 +105,10 @@ impl Instruments {
                 .build(),
             ready: gauge(metric::READY, "1 while this replica is ready."),
             ledger_up: gauge(metric::LEDGER_UP, "1 while the ledger is reachable and accepts writes."),
+            ledger_memory_used: meter
+                .f64_gauge(metric::LEDGER_MEMORY_USED)
+                .with_description("Used share of Redis' maxmemory; no series without a maximum.")
+                .build(),
             ledger_misconfigured: gauge(
                 metric::LEDGER_MISCONFIGURED,
                 "Number of reasons against the use of the ledger: eviction, version, rights.",

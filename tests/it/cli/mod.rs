@@ -9,6 +9,7 @@ mod failures;
 mod fake;
 mod operate;
 mod policy;
+mod proxies;
 mod recipes;
 mod serve;
 mod tls;

@@ -76,10 +76,17 @@ pub async fn watch(
                     None => {}
                 }
             }
-            Ok(())
+            // Only the gateway sends a status. A proxy that lost it may just end the stream.
+            match stream.trailers().await? {
+                Some(_) => Ok(()),
+                None => Err(Status::unavailable("the stream ended without a status")),
+            }
         };
         match ended.await {
-            Err(status) if Status::code(&status) == Code::Unavailable => {
+            Err(status)
+                if Status::code(&status) == Code::Unavailable
+                    || reason(&status) == "OUTCOME_UNKNOWN" =>
+            {
                 let delay = status
                     .get_details_retry_info()
                     .and_then(|info| info.retry_delay);

@@ -71,6 +71,23 @@ async fn a_stopping_replica_finishes_what_it_began_and_ends_its_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hang_up_signal_in_the_middle_of_an_attach_ends_nothing() {
+    let stage = Stage::new(&["i-1"], 1).await;
+    let replica = stage.replica(&SLOW_ENS).await;
+    let client = replica.client().await;
+    stage.ens.fault(
+        Fault::next(Action::AttachNetworkInterface, Effect::None).delay(Duration::from_secs(3)),
+    );
+    let (answer, ()) = tokio::join!(try_attach(&client, attach("i-1", "eni-0001")), async {
+        eventually("never sent", async || stage.ens.books().instance("i-1").attach_processing == 1)
+            .await;
+        replica.signal("HUP");
+    });
+    assert!(answer.is_ok(), "{answer:?}");
+    eventually("not logged", async || replica.log().contains("are read again")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_stopping_replica_cannot_finish_in_time_another_one_does() {
     let stage = Stage::new(&["i-1"], 2).await;
     let settings = [&[("GRPC__DRAIN_TIMEOUT", "300ms")], &SLOW_ENS[..]].concat();

@@ -196,6 +196,36 @@ async fn the_instance_s_role_comes_from_its_metadata(
     assert_eq!(provider.source(), "ECS role");
 }
 
+/// A metadata service whose version 2 fails in this way, where version 1 works.
+async fn broken_v2(put: Option<Act>) -> Server {
+    Server::start(move |request: &Request, _| {
+        let has_token = request.header("x-aliyun-ecs-metadata-token").is_some();
+        match (&put, request.line.split(' ').collect::<Vec<_>>()[..2].as_ref()) {
+            (Some(act), ["PUT", _]) => act.clone(),
+            (None, ["PUT", _]) => Act::Raw(response(200, "", "imds-token")),
+            (_, ["GET", _]) if has_token => Act::Json(401, String::new()),
+            _ => Act::Json(200, session(7, 360).to_string()),
+        }
+    })
+    .await
+}
+
+#[rstest]
+#[case::the_token_hangs(Some(Act::Stall(String::new())))]
+#[case::the_token_is_reset(Some(Act::Reset(String::new())))]
+#[case::the_token_is_refused(Some(Act::Json(500, String::new())))]
+#[case::the_read_with_the_token_fails(None)]
+#[tokio::test]
+async fn version_1_replaces_a_version_2_that_fails(#[case] put: Option<Act>) {
+    let server = broken_v2(put).await;
+    let variables = [("ALIBABA_CLOUD_ECS_METADATA", "the-role")];
+    let allowed = surroundings(&variables).with_metadata(url(&server.url));
+    assert_eq!(get(&allowed).await.access_key_id(), "STS.7");
+    let variables = [variables[0], ("ALIBABA_CLOUD_IMDSV1_DISABLED", "true")];
+    let forbidden = surroundings(&variables).with_metadata(url(&server.url));
+    discovered(&forbidden).await.get().await.expect_err("version 1 is forbidden");
+}
+
 #[tokio::test]
 async fn version_1_can_be_forbidden() {
     let server = metadata(false).await;
@@ -215,6 +245,51 @@ async fn a_uri_is_the_last_resort_and_its_secret_part_is_not_shown() {
     let provider = discovered(&surroundings).await;
     assert_eq!(provider.source(), format!("credentials URI at {}", server.url));
     assert_eq!(provider.get().await.expect("credentials").access_key_id(), "STS.1");
+}
+
+/// Passing failures: an outage of a second is waited out, a longer one is reported as passing.
+#[rstest]
+#[case::throttled(Act::Json(400, json!({"Code": "Throttling.User", "Message": "slow down"}).to_string()), true)]
+#[case::too_many(Act::Json(429, String::new()), true)]
+#[case::outage(Act::Json(503, String::new()), true)]
+#[case::reset(Act::Reset(String::new()), true)]
+#[case::refused(Act::Json(403, json!({"Code": "NoPermission", "Message": "no"}).to_string()), false)]
+#[tokio::test]
+async fn a_short_outage_of_the_source_is_waited_out(#[case] act: Act, #[case] passes: bool) {
+    let failing = act.clone();
+    let server = Server::start(move |_, number| match number {
+        0 | 1 => failing.clone(),
+        _ => Act::Json(200, session(1, 60).to_string()),
+    })
+    .await;
+    let variables = [("ALIBABA_CLOUD_CREDENTIALS_URI", server.url.as_str())];
+    let fetched = discovered(&surroundings(&variables)).await.get().await;
+    assert_eq!(fetched.is_ok(), passes, "{fetched:?}");
+
+    let server = Server::always(act).await;
+    let variables = [("ALIBABA_CLOUD_CREDENTIALS_URI", server.url.as_str())];
+    let error = discovered(&surroundings(&variables)).await.get().await.expect_err("an outage");
+    assert_eq!(error.is_passing(), passes, "{error}");
+}
+
+#[tokio::test]
+async fn a_token_file_that_comes_late_is_awaited() {
+    let answer = json!({"RequestId": "R", "Credentials": session(1, 60)});
+    let server = Server::always(Act::Json(200, answer.to_string())).await;
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("token");
+    let surroundings = surroundings(&[
+        ("ALIBABA_CLOUD_ROLE_ARN", "r"),
+        ("ALIBABA_CLOUD_OIDC_PROVIDER_ARN", "p"),
+        ("ALIBABA_CLOUD_OIDC_TOKEN_FILE", file.to_str().expect("a path")),
+        ("ALIBABA_CLOUD_STS_ENDPOINT", &server.url),
+    ]);
+    let provider = discovered(&surroundings).await;
+    let (fetched, ()) = tokio::join!(provider.get(), async {
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+        std::fs::write(&file, "the.jwt").expect("written");
+    });
+    assert_eq!(fetched.expect("credentials").access_key_id(), "STS.1");
 }
 
 #[rstest]

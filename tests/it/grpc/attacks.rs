@@ -209,3 +209,30 @@ async fn a_browser_cannot_call(
     assert_eq!(response.status(), status);
     assert!(gateway.reports.lock().unwrap().is_empty(), "it is no rpc");
 }
+
+/// The gRPC library refuses these. Without a reason a client would repeat them.
+#[rstest]
+#[case::an_unknown_method("eni.gateway.v1.AttachmentService/Detach", &[])]
+#[case::an_unknown_service("else/Get", &[])]
+#[case::a_compressed_message(Method::Get.name(), &[("grpc-encoding", "gzip")])]
+#[tokio::test]
+async fn a_call_that_the_library_refuses_has_a_reason(
+    #[case] path: &str,
+    #[case] headers: &[(&str, &str)],
+) {
+    let gateway = Gateway::start().await;
+    let request = http::Request::builder()
+        .method("POST")
+        .uri(format!("http://gateway/{path}"))
+        .header("content-type", "application/grpc");
+    let request =
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let request = request.body(Body::empty()).expect("a request");
+    let response = raw(&gateway).await.send_request(request).await.expect("a response");
+    let status = tonic::Status::from_header_map(response.headers()).expect("a status");
+    let info = tonic_types::StatusExt::get_details_error_info(&status).expect("a reason");
+    assert_eq!(
+        (status.code(), info.reason.as_str()),
+        (tonic::Code::Unimplemented, "NOT_SUPPORTED")
+    );
+}

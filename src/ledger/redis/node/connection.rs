@@ -95,9 +95,15 @@ impl Connection {
         self.state.borrow().failure().map(str::to_owned)
     }
 
-    /// Why the server refuses writes although it answers: it is full, or lacks replicas or a disk.
+    /// Why the server refuses writes although it answers: it is full, lacks replicas or a disk, or
+    /// is too far away.
     pub(in super::super) fn write_refusal(&self) -> Option<String> {
         self.refusal().clone().filter(|_| self.is_up())
+    }
+
+    /// Records that the server does not accept writes.
+    pub(super) fn refuse_writes(&self, why: String) {
+        *self.refusal() = Some(why);
     }
 
     /// Records that the server accepted a write.
@@ -153,7 +159,7 @@ impl Connection {
             self.topology_stale.notify_one();
         }
         if refuses_writes(error) {
-            *self.refusal() = Some(why.clone());
+            self.refuse_writes(why.clone());
         }
         if is_dead(error) {
             self.record_failure(used, &why, Duration::ZERO);

@@ -115,6 +115,7 @@ impl Node {
             down: self.connection.failure().into_iter().collect(),
             refusing: self.connection.write_refusal().into_iter().collect(),
             misconfigured: preflight.errors,
+            memory_used: preflight.memory_used,
             warnings,
             recovering: 0,
             clock_steps: self.epochs.clock_steps(),

@@ -19,7 +19,7 @@ pub(in super::super) enum RedisOperation {
     Renew,
     /// A preflight check.
     Preflight,
-    /// A write that shows whether the server takes writes.
+    /// A write that shows whether the server accepts commits in time.
     Probe,
 }
 
@@ -35,12 +35,11 @@ impl RedisOperation {
     /// The command, and the script it runs.
     fn names(self) -> (&'static str, Option<&'static str>) {
         match self {
-            Self::Commit | Self::Renew => ("EVALSHA", Some("commit")),
+            Self::Commit | Self::Renew | Self::Probe => ("EVALSHA", Some("commit")),
             Self::Claim => ("EVALSHA", Some("claim")),
             Self::Take => ("EVALSHA", Some("take")),
             Self::Due => ("PIPELINE ZRANGEBYSCORE", None),
             Self::Preflight => ("INFO", None),
-            Self::Probe => ("SET", None),
         }
     }
 

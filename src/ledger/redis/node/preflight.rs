@@ -31,12 +31,13 @@ pub(in super::super) struct PreflightResult {
     pub(in super::super) errors: Vec<String>,
     /// Guarantees that it does not give.
     pub(in super::super) warnings: Vec<String>,
+    /// Percent of `maxmemory` in use. `None` without a maximum.
+    pub(in super::super) memory_used: Option<u64>,
 }
 
 impl PreflightResult {
     fn error(why: String) -> Self {
-        let (errors, warnings) = (vec![why], Vec::new());
-        Self { errors, warnings }
+        Self { errors: vec![why], ..Self::default() }
     }
 
     /// The result for a server that refuses a command.
@@ -67,7 +68,7 @@ impl Preflight {
     /// Replaces the latest result, and logs new problems.
     pub(super) fn record(&self, found: PreflightResult) {
         let mut known = self.result();
-        if *known != found {
+        if (&known.errors, &known.warnings) != (&found.errors, &found.warnings) {
             for what in &found.errors {
                 warn!(what, "the ledger is misconfigured");
             }
@@ -142,6 +143,10 @@ fn evaluate(info: &str, limits: &HashMap<String, String>, sync_replicas: usize) 
         ));
     }
 
+    let bytes = |name: &str| field(name).parse::<u64>().ok();
+    found.memory_used = bytes("used_memory")
+        .zip(bytes("maxmemory").filter(|maximum| *maximum > 0))
+        .map(|(used, maximum)| used.saturating_mul(100) / maximum);
     let replicas: usize = field("connected_slaves").parse().unwrap_or(0);
     if sync_replicas > 0 {
         // One that is still being filled has nothing to confirm.

@@ -7,18 +7,19 @@ use std::time::Duration;
 
 use futures_util::future::OptionFuture;
 use redis::aio::MultiplexedConnection;
-use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, cmd};
+use redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::ledger::keys::PartitionId;
-use crate::ledger::redis::errors::{describe, is_refusal};
+use crate::ledger::redis::errors::{describe, is_refusal, refuses_writes};
 use crate::ledger::redis::settings::Servers;
 use crate::ledger::{LedgerError, Snapshot};
 
 use super::backoff::Backoff;
+use super::epoch_guard::TOO_LATE;
 use super::preflight::PreflightResult;
 use super::replica_waiter::ReplicaWaiter;
 use super::{Node, RedisOperation};
@@ -31,6 +32,9 @@ const CHECK_INTERVAL_SYNCED: Duration = Duration::from_secs(1);
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the preflight check is repeated.
 const PREFLIGHT_INTERVAL: Duration = Duration::from_secs(60);
+/// Writes that must all arrive too late before the server counts as too slow. Each reply improves
+/// the estimate of the server's clock.
+const PROBES: usize = 3;
 
 impl Node {
     /// Spawns the node's one task, which runs until `stop`. `fresh`: the server is empty because
@@ -182,20 +186,37 @@ impl Node {
         self.probe_write(partition).await
     }
 
-    /// Whether a server that refused a write takes writes again. Without calls no commit would show
-    /// it.
+    /// Makes a write like a commit, by the same script and within the same limits of time. Without
+    /// calls no commit would show whether the server accepts one.
     async fn probe_write(&self, partition: PartitionId) -> Result<(), LedgerError> {
-        if self.connection.write_refusal().is_none() {
-            return Ok(());
+        for _ in 0..PROBES {
+            let written = self.connection.call(RedisOperation::Probe, |connection| async move {
+                self.epochs.probe_write(&connection, partition).await
+            });
+            if written.await? {
+                self.connection.accept_writes();
+                return Ok(());
+            }
         }
-        let scratch = self.shared.keys.scratch(partition);
-        let written = self.connection.call(RedisOperation::Probe, |mut connection| async move {
-            let mut set = cmd("SET");
-            set.arg(scratch).arg("1").arg("PX").arg(1);
-            set.query_async::<()>(&mut connection).await
-        });
-        written.await?;
-        self.connection.accept_writes();
+        self.connection.refuse_writes(TOO_LATE.to_owned());
         Ok(())
+    }
+
+    /// Why the server does not accept a write like a commit, if it does not.
+    pub(in super::super) async fn refuses_write(
+        &self,
+        connection: &MultiplexedConnection,
+    ) -> RedisResult<Option<String>> {
+        let Some(partition) = self.assignment.first_partition() else {
+            return Ok(None);
+        };
+        for _ in 0..PROBES {
+            match self.epochs.probe_write(connection, partition).await {
+                Ok(false) => {}
+                Err(error) if refuses_writes(&error) => return Ok(Some(describe(&error))),
+                written => return written.map(|_| None),
+            }
+        }
+        Ok(Some(TOO_LATE.to_owned()))
     }
 }

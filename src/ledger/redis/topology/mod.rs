@@ -243,6 +243,7 @@ impl Topology {
             health.refusing.extend(node.refusing.into_iter().map(about));
             health.misconfigured.extend(node.misconfigured.into_iter().map(about));
             health.warnings.extend(node.warnings.into_iter().map(about));
+            health.memory_used = health.memory_used.max(node.memory_used);
             health.clock_steps = health.clock_steps + node.clock_steps;
         }
         health.reached |= self.reached.fetch_or(health.reached, Ordering::Relaxed);

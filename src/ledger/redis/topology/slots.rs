@@ -43,21 +43,37 @@ fn read_range(range: &Value, asked: &ServerAddr) -> Option<SlotRange> {
     let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = parts.as_slice() else {
         return None;
     };
-    let [host, Value::Int(port), ..] = primary.as_slice() else {
+    let [host, Value::Int(port), rest @ ..] = primary.as_slice() else {
         return None;
     };
-    let host = match host {
-        Value::BulkString(host) => std::str::from_utf8(host).ok()?,
-        Value::SimpleString(host) => host,
-        Value::Nil => "",
-        _ => return None,
-    };
-    let host = match (host, asked) {
-        ("", ServerAddr::Tcp(asked, _)) => asked.clone(),
+    let host = match (text(host)?, asked) {
+        // The node prefers host names, and does not know its own.
+        ("?", _) if ip(rest).is_some() => ip(rest)?.to_owned(),
+        ("" | "?", ServerAddr::Tcp(asked, _)) => asked.clone(),
         (host, _) => host.to_owned(),
     };
     let slots = u16::try_from(*first).ok()?..=u16::try_from(*last).ok()?;
     Some((slots, ServerAddr::Tcp(host, u16::try_from(*port).ok()?)))
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(text) => std::str::from_utf8(text).ok(),
+        Value::SimpleString(text) => Some(text),
+        Value::Nil => Some(""),
+        _ => None,
+    }
+}
+
+/// The address among the metadata of a node, which follow its id.
+fn ip(rest: &[Value]) -> Option<&str> {
+    let pairs: Vec<(&Value, &Value)> = match rest.get(1)? {
+        Value::Array(list) => list.chunks_exact(2).map(|pair| (&pair[0], &pair[1])).collect(),
+        Value::Map(map) => map.iter().map(|(key, value)| (key, value)).collect(),
+        _ => return None,
+    };
+    let (_, ip) = pairs.into_iter().find(|(key, _)| text(key) == Some("ip"))?;
+    text(ip).filter(|ip| !ip.is_empty())
 }
 
 #[cfg(test)]
@@ -87,8 +103,18 @@ mod tests {
         let held = |host: &str| Some(vec![(0..=5460, ServerAddr::Tcp(host.to_owned(), 7001))]);
         assert_eq!(read(text("10.0.0.1")), held("10.0.0.1"));
         assert_eq!(read(text("")), held("asked"));
+        assert_eq!(read(text("?")), held("asked"));
         assert_eq!(read(Value::Nil), held("asked"));
         assert_eq!(read(Value::Int(1)), None);
         assert_eq!(super::read(&Value::Okay, &asked), None);
+        let named = vec![
+            text("?"),
+            Value::Int(7001),
+            text("id"),
+            Value::Array(vec![text("ip"), text("10.0.0.2")]),
+        ];
+        let range = vec![Value::Int(0), Value::Int(5460), Value::Array(named)];
+        let answer = Value::Array(vec![Value::Array(range)]);
+        assert_eq!(super::read(&answer, &asked), held("10.0.0.2"));
     }
 }

@@ -207,3 +207,50 @@ async fn a_full_redis_says_so_until_it_takes_writes_again() {
     until("noticed without a commit", async || ledger.health().refusing.is_empty()).await;
     put(&ledger, &instance(1), record(2), Effects::default()).await;
 }
+
+/// No call is made, and the server answers every read.
+#[rstest::rstest]
+#[case::full("maxmemory", "1", "0", "maxmemory")]
+#[case::without_replicas("min-replicas-to-write", "1", "0", "NOREPLICAS")]
+#[tokio::test]
+async fn a_server_that_refuses_writes_is_noticed_without_a_call(
+    #[case] setting: &str,
+    #[case] refusing: &str,
+    #[case] accepting: &str,
+    #[case] why: &str,
+) {
+    let server = Server::start().await;
+    let (_guard, ledger) = connected(settings(&server)).await;
+    server.ask::<()>(&["CONFIG", "SET", setting, refusing]).await;
+    until("noticed", async || !ledger.health().accepts_writes()).await;
+    let health = ledger.health();
+    assert!(health.up && health.refusing.iter().any(|text| text.contains(why)), "{health:?}");
+    let found = eni_gateway::ledger::redis::inspect(settings(&server)).await.unwrap();
+    assert!(found.refusing.iter().any(|text| text.contains(why)), "{found:?}");
+    server.ask::<()>(&["CONFIG", "SET", setting, accepting]).await;
+    until("accepted again", async || ledger.health().accepts_writes()).await;
+}
+
+/// A read needs no more than an answer in time. A commit must arrive in time as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_commits_reach_too_late_is_noticed_without_a_call() {
+    let server = Server::start().await;
+    let link = Link::slow(server.port(), Duration::from_millis(600)).await;
+    let mut far = settings_of(Servers::One(ServerAddr::Tcp("127.0.0.1".to_owned(), link.port())));
+    far.response_timeout = Duration::from_secs(10);
+    far.connect_timeout = Duration::from_secs(60);
+    let (_guard, ledger) = connected(far).await;
+    until("noticed", async || !ledger.health().accepts_writes()).await;
+    let health = ledger.health();
+    assert!(health.up && health.refusing[0].contains("250 ms"), "{health:?}");
+}
+
+#[tokio::test]
+async fn the_used_share_of_the_memory_is_known() {
+    let server = Server::start().await;
+    let (_guard, ledger) = connected(settings(&server)).await;
+    assert_eq!(ledger.health().memory_used, None, "it has no maximum");
+    let server = Server::start_with(&["--maxmemory", "100mb"]).await;
+    let (_guard, ledger) = connected(settings(&server)).await;
+    assert!(ledger.health().memory_used.is_some_and(|used| used < 50), "{:?}", ledger.health());
+}

@@ -112,16 +112,47 @@ async fn what_is_wrong_with_a_certificate_is_said() {
     let unknown = failure(server.settings("localhost", trusting(&stranger))).await;
     assert!(unknown.contains("UnknownIssuer") || unknown.contains("BadSignature"), "{unknown}");
     let system = failure(server.settings("localhost", RedisTls::default())).await;
-    assert!(system.contains("UnknownIssuer"), "{system}");
+    assert!(system.contains("not trusted; set ledger.ca_file"), "{system}");
     let misnamed = failure(server.settings("127.0.0.1", trusting(&authority))).await;
-    assert!(misnamed.contains("not valid for name"), "{misnamed}");
+    assert!(misnamed.contains("use a name of the certificate in ledger.url"), "{misnamed}");
 
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2021, 1, 1);
     let old = Secured::start(&authority, authority.sign(params), "no").await;
     let expired = failure(old.settings("localhost", trusting(&authority))).await;
-    assert!(expired.to_lowercase().contains("expired"), "{expired}");
+    assert!(expired.contains("has expired; renew the server's certificate"), "{expired}");
+
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let own = Secured::start(&authority, authority.sign(params), "no").await;
+    let authority_as_leaf = failure(own.settings("localhost", trusting(&authority))).await;
+    assert!(authority_as_leaf.contains("CA:TRUE"), "{authority_as_leaf}");
+    let plain = Server::start().await;
+    let mut settings = settings_of(Servers::One(plain.place()));
+    settings.tls = Some(trusting(&authority));
+    let unencrypted = failure(settings).await;
+    assert!(unencrypted.contains("does not use TLS; use redis://"), "{unencrypted}");
+}
+
+#[tokio::test]
+async fn an_http_server_is_named() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serve = async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+            // The gateway may have closed it.
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await;
+        }
+    };
+    let place = ServerAddr::Tcp("127.0.0.1".to_owned(), port);
+    let said = async { failure(settings_of(Servers::One(place))).await };
+    tokio::select! {
+        said = said => assert!(said.contains("if it is an HTTP server"), "{said}"),
+        () = serve => {}
+    }
 }
 
 #[tokio::test]

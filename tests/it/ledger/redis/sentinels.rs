@@ -85,3 +85,15 @@ async fn a_sentinel_without_a_primary_is_reported() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sentinels_may_have_a_password_of_their_own() {
+    let watched = Watched::start().await;
+    for sentinel in &watched.sentinels {
+        sentinel.ask::<()>(&["ACL", "SETUSER", "default", "resetpass", ">hush"]).await;
+    }
+    let mut settings = settings_of(watched.places());
+    settings.sentinel_password = Some("hush".to_owned().into());
+    let (_guard, ledger) = connected(settings).await;
+    put(&ledger, &instance(1), record(1), Effects::default()).await;
+}

@@ -48,6 +48,10 @@ pub(in super::super) use new_ledger::LedgerNotEmpty;
 /// How often the epoch may change between read and renewal before the guard gives up.
 const TRIES: usize = 3;
 
+/// Why a server accepts no writes that answers each of them too late.
+pub(in super::super) const TOO_LATE: &str = "commits arrive more than 250 ms after the time for \
+    which they were decided: the round trip to the server is too long";
+
 /// Keeps the epochs of one server true.
 #[derive(Debug)]
 pub(in super::super) struct EpochGuard {
@@ -137,6 +141,21 @@ impl EpochGuard {
         connection: &MultiplexedConnection,
     ) -> RedisResult<Vec<StoredRecord>> {
         self.for_each(|partition| self.read_epoch(connection, partition)).await
+    }
+
+    /// Makes a write like a commit's, which changes nothing that is kept. Returns whether it
+    /// arrived in time.
+    pub(in super::super) async fn probe_write(
+        &self,
+        connection: &MultiplexedConnection,
+        partition: PartitionId,
+    ) -> RedisResult<bool> {
+        let keys = &self.shared.keys;
+        let keys = [keys.epoch(partition), keys.scratch(partition)];
+        let mut script = self.shared.scripts.commit.key(&keys);
+        script.arg("probe").arg(self.now().as_micros());
+        let reply = self.run(connection, &script).await?;
+        Ok(matches!(reply, ScriptReply::Committed { .. }))
     }
 
     /// Whether what was found is of an epoch that may be used as it is.
