@@ -56,7 +56,8 @@ settings! {
 
     /// Callers' identities and rights.
     identity: Identity {
-        /// File with the policy (TOML): who may make which calls, on which instances and ENIs.
+        /// File with the policy (TOML): who may make which calls, on which instances and ENIs, and
+        /// the issuers of tokens.
         /// Without it, each caller that can connect may make each call. With it, a call needs an
         /// identity and a rule that allows it.
         policy_file: Option<PathBuf> = unset,

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, Stream, unfold};
-use http::Request;
+use http::header::{AUTHORIZATION, Entry};
+use http::{HeaderValue, Request};
 use tonic::body::Body;
 
 use super::method::Method;
@@ -30,6 +31,32 @@ pub struct Access {
     /// `None`: each caller may make each call.
     policy: Option<Arc<PolicyStore>>,
     open_reflection: bool,
+}
+
+/// What a call shows of its caller.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    method: Option<Method>,
+    is_diagnostic: bool,
+    is_reflection: bool,
+    connection: Option<ConnectionRef>,
+    authorization: Vec<HeaderValue>,
+}
+
+impl Credentials {
+    /// Takes the credentials out of a request, so that nothing behind can log them.
+    pub(super) fn take(request: &mut Request<Body>) -> Self {
+        let path = request.uri().path();
+        let method = Method::of_path(path);
+        let (is_diagnostic, is_reflection) =
+            (is_diagnostic(path), path.starts_with("/grpc.reflection."));
+        let connection = request.extensions().get().cloned();
+        let authorization = match request.headers_mut().entry(AUTHORIZATION) {
+            Entry::Occupied(values) => values.remove_entry_mult().1.collect(),
+            Entry::Vacant(_) => Vec::new(),
+        };
+        Self { method, is_diagnostic, is_reflection, connection, authorization }
+    }
 }
 
 /// What a stream shows, and to whom.
@@ -65,26 +92,33 @@ impl Access {
     ///
     /// # Errors
     /// `CALLER_UNAUTHENTICATED`.
-    pub(super) fn identify(&self, request: &Request<Body>) -> Result<Arc<Principal>, Failure> {
-        let path = request.uri().path();
-        if is_diagnostic(path) && !self.guards_diagnostic(path) {
+    pub(super) async fn identify(&self, caller: Credentials) -> Result<Arc<Principal>, Failure> {
+        if caller.is_diagnostic && !(caller.is_reflection && self.guards_reflection()) {
             return Ok(Arc::new(Principal::anonymous()));
         }
-        match self.principal(request.extensions().get()) {
+        match self.principal(&caller).await {
             Ok(principal) => Ok(Arc::new(principal)),
             Err(_) if self.policy.is_none() => Ok(Arc::new(Principal::anonymous())),
             Err(error) => {
-                audit(&Verdict::Unidentified(Method::of_path(path), &error));
+                audit(&Verdict::Unidentified(caller.method, &error));
                 Err(unauthenticated(&error))
             }
         }
     }
 
-    fn guards_diagnostic(&self, path: &str) -> bool {
-        self.policy.is_some() && !self.open_reflection && path.starts_with("/grpc.reflection.")
+    const fn guards_reflection(&self) -> bool {
+        self.policy.is_some() && !self.open_reflection
     }
 
-    fn principal(&self, connection: Option<&ConnectionRef>) -> Result<Principal, IdentityError> {
+    /// A token decides, where tokens are used and the call has one. So one call has one identity.
+    async fn principal(&self, caller: &Credentials) -> Result<Principal, IdentityError> {
+        let tokens = self.policy.as_ref().map(|store| store.tokens());
+        if let Some(tokens) = tokens.filter(|tokens| tokens.are_used())
+            && !caller.authorization.is_empty()
+        {
+            return tokens.principal(bearer(&caller.authorization)?).await;
+        }
+        let connection = caller.connection.as_ref();
         let certificate = connection.and_then(|connection| connection.certificates().first());
         let certificate = certificate.ok_or(IdentityError::Missing)?;
         let policy = self.policy.as_ref().map(|store| store.current());
@@ -197,6 +231,16 @@ fn audit(verdict: &Verdict<'_>) {
             "access"
         ),
     }
+}
+
+/// The token in the values of `authorization`.
+fn bearer(values: &[HeaderValue]) -> Result<&str, IdentityError> {
+    let [value] = values else {
+        return Err(IdentityError::Token("is one of several in the call"));
+    };
+    let parts = value.to_str().ok().and_then(|value| value.split_once(' '));
+    let token = parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    token.map(|(_, token)| token).ok_or(IdentityError::Token("is not of the form `Bearer TOKEN`"))
 }
 
 fn unauthenticated(error: &IdentityError) -> Failure {

@@ -15,7 +15,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::{Instrument, Span};
 
-use super::access::Access;
+use super::access::{Access, Credentials};
 use super::deadline::Deadline;
 use super::explain::explain;
 use super::failure_log::FailureLog;
@@ -131,14 +131,15 @@ impl EdgeLayer {
     async fn answer<S>(
         &self,
         mut inner: S,
-        request: Request<Body>,
+        mut request: Request<Body>,
         peer: Peer,
         method: Option<Method>,
     ) -> Result<(Response<Body>, Option<AdmissionPermit>), Failure>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
-        let principal = self.access.identify(&request)?;
+        let caller = Credentials::take(&mut request);
+        let principal = self.access.identify(caller).await?;
         let deadline = Deadline::new(request.headers())?;
         let place = if is_diagnostic(request.uri().path()) {
             // No other limit counts it.

@@ -3,6 +3,8 @@
 //! A policy is a list of rules in a file ([`Policy::parse`]). A call is allowed if a rule allows it
 //! and no rule forbids it. Everything else is denied. A decision names its rule.
 
+mod entries;
+mod issuers;
 mod parse;
 mod pattern;
 mod request;

@@ -54,7 +54,7 @@ const GENERATED: ([&str; 2], [&str; 2]) = (["grpc", "proto"], ["grpc", "cli"]);
 /// Where a library may be named: whole modules, or files.
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("redis", &["ledger"]),
-    ("reqwest", &["ens"]),
+    ("reqwest", &["ens", "identity/key_set"]),
     ("rustix", &["ledger/boot", "app/descriptors"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),

@@ -6,6 +6,7 @@ pub(crate) mod collector;
 pub(crate) mod ens;
 pub(crate) mod ens_faults;
 pub(crate) mod gateway;
+pub(crate) mod issuer;
 pub(crate) mod ledger;
 pub(crate) mod link;
 pub(crate) mod proxy;
