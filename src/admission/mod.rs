@@ -8,6 +8,7 @@
 mod concurrency_limit;
 mod counts;
 mod peer;
+mod quota;
 mod waiters;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ use concurrency_limit::LimitExceeded;
 pub use concurrency_limit::AdmissionPermit;
 pub(crate) use concurrency_limit::{ConcurrencyLimit, Sharing};
 pub use peer::Peer;
+pub use quota::{QuotaPermit, Quotas, Use};
 
 /// Number of calls of the health and reflection services at once.
 const DIAGNOSTIC: usize = 256;

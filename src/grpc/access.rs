@@ -14,6 +14,7 @@ use tonic::body::Body;
 
 use super::method::Method;
 use super::receive::is_diagnostic;
+use crate::admission::{QuotaPermit, Quotas, Use};
 use crate::identity::{IdentityError, Kind, Principal, certificate};
 use crate::listen::ConnectionRef;
 use crate::model::{Caller, Failure, InstanceId, InterfaceId, Reason};
@@ -31,6 +32,7 @@ pub struct Access {
     /// `None`: each caller may make each call.
     policy: Option<Arc<PolicyStore>>,
     open_reflection: bool,
+    quotas: Quotas,
 }
 
 /// What a call shows of its caller.
@@ -84,8 +86,8 @@ impl Access {
     /// Access by a policy. Callers without an identity may use health, and with `open_reflection`
     /// also reflection.
     #[must_use]
-    pub const fn by(policy: Arc<PolicyStore>, open_reflection: bool) -> Self {
-        Self { policy: Some(policy), open_reflection }
+    pub fn by(policy: Arc<PolicyStore>, open_reflection: bool) -> Self {
+        Self { policy: Some(policy), open_reflection, quotas: Quotas::default() }
     }
 
     /// The principal of a call. Without a policy, a caller that cannot be identified is anonymous.
@@ -141,6 +143,24 @@ impl Access {
         let decision = store.current().decide(request);
         audit(&Verdict::Decided(request, &decision));
         if decision.is_allowed() { Ok(()) } else { Err(forbidden(request)) }
+    }
+
+    /// Counts a call against the quota of its caller, if it has one. The permit lasts as long as
+    /// what the call uses.
+    ///
+    /// # Errors
+    /// `CALLER_QUOTA_EXCEEDED`.
+    pub(super) fn count(
+        &self,
+        principal: &Principal,
+        of: Use,
+    ) -> Result<Option<QuotaPermit>, Failure> {
+        let Some(store) = &self.policy else {
+            return Ok(None);
+        };
+        let policy = store.current();
+        let quota = policy.quota(&principal.name);
+        quota.map(|quota| self.quotas.enter(&principal.name, quota, of)).transpose()
     }
 
     /// The stream, which ends with a failure when its caller's credentials expire or its right is

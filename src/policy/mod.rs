@@ -7,12 +7,14 @@ mod entries;
 mod issuers;
 mod parse;
 mod pattern;
+mod quotas;
 mod request;
 mod rule;
 mod rules;
 mod store;
 
 pub use parse::InvalidPolicy;
+pub use quotas::Quota;
 pub use request::{AccessRequest, Action, Decision};
 pub use rule::{Effect, Rule};
 pub use rules::Policy;

@@ -7,12 +7,12 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::entries::entries;
-use super::issuers;
 use super::pattern::Pattern;
 use super::pattern::is_caller;
 use super::request::Action;
 use super::rule::{Effect, Rule};
 use super::rules::Policy;
+use super::{issuers, quotas};
 use crate::identity::{Kind, certificate};
 
 /// The version of the format.
@@ -63,7 +63,7 @@ impl Policy {
         if !faults.is_empty() {
             return Err(InvalidPolicy { faults });
         }
-        let known = ["version", "trust_domains", "issuers", "forbid", "allow"];
+        let known = ["version", "trust_domains", "issuers", "forbid", "allow", "quotas"];
         for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
             faults.push(format!("{key}: no such key; the keys are {}", known.join(", ")));
         }
@@ -77,6 +77,7 @@ impl Policy {
         for effect in [Effect::Forbid, Effect::Allow] {
             rules.extend(read_rules(&table, effect, &aliases, &mut faults));
         }
+        let quotas = quotas::read(&table, &aliases, &mut faults);
         let mut ids = BTreeSet::new();
         for rule in rules.iter().filter(|rule| !ids.insert(rule.id.clone())) {
             faults.push(format!("rule `{}`: another rule has this id; ids are unique", rule.id));
@@ -85,7 +86,7 @@ impl Policy {
             faults.push("allow: no rule allows anything; add an [[allow]] rule".to_owned());
         }
         if faults.is_empty() {
-            Ok(Self { trust_domains, issuers, rules })
+            Ok(Self { trust_domains, issuers, rules, quotas })
         } else {
             Err(InvalidPolicy { faults })
         }

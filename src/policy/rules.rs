@@ -1,9 +1,11 @@
 //! The rules of a policy, and how they decide.
 
+use super::quotas::{Quota, QuotaRule};
 use super::request::{AccessRequest, Decision};
 use super::rule::{Effect, Rule};
 use crate::identity::Kind;
 use crate::identity::token::IssuerSettings;
+use crate::model::Caller;
 
 /// The rules of one file.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +14,7 @@ pub struct Policy {
     pub(super) issuers: Vec<IssuerSettings>,
     /// First those that forbid. Both in the file's order.
     pub(super) rules: Vec<Rule>,
+    pub(super) quotas: Vec<QuotaRule>,
 }
 
 impl Policy {
@@ -43,6 +46,12 @@ impl Policy {
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The quota of this caller: the first in the file that is for it.
+    #[must_use]
+    pub fn quota(&self, caller: &Caller) -> Option<&Quota> {
+        self.quotas.iter().find(|rule| rule.is_for(&caller.0)).map(|rule| &rule.quota)
     }
 
     /// The issuers whose tokens are accepted.

@@ -26,7 +26,7 @@ const MODULES: &[(&str, &str)] = &[
     ("listen", "sync"),
     ("identity", "model"),
     ("policy", "model sync identity"),
-    ("admission", "model drain listen"),
+    ("admission", "model drain listen policy"),
     ("rate_limit", "model"),
     ("telemetry", "model names listen"),
     ("ledger", "model names sync rate_limit"),
