@@ -1,12 +1,11 @@
 //! The calls that wait for a place, and whose turn it is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use tokio::sync::oneshot;
 
 use super::counts::Counts;
-use super::peer::Peer;
+use super::peer::{Holder, Peer};
 use crate::model::InstanceId;
 
 /// A call that waits for a `P`.
@@ -22,10 +21,10 @@ pub(super) struct Waiter<P> {
 #[derive(Debug)]
 pub(super) struct Waiters<P> {
     waiting: Vec<Waiter<P>>,
-    by_peer: Counts<IpAddr>,
-    by_connection: Counts<(IpAddr, u64)>,
+    by_peer: Counts<Holder>,
+    by_connection: Counts<(Holder, u64)>,
     /// When peers and connections last received a place: the number of that grant.
-    last_grant: (BTreeMap<IpAddr, u64>, BTreeMap<u64, u64>),
+    last_grant: (BTreeMap<Holder, u64>, BTreeMap<u64, u64>),
     grants: u64,
 }
 
@@ -51,27 +50,27 @@ impl<P> Waiters<P> {
         if self.waiting.len() >= most && !self.make_room(&waiter.peer) {
             return false;
         }
-        self.by_peer.add(waiter.peer.address);
-        self.by_connection.add((waiter.peer.address, waiter.peer.connection));
+        self.by_peer.add(waiter.peer.holder);
+        self.by_connection.add((waiter.peer.holder, waiter.peer.connection));
         self.waiting.push(waiter);
         true
     }
 
     fn make_room(&mut self, newcomer: &Peer) -> bool {
-        let waiting = |address: IpAddr, connection: u64| {
-            (self.by_peer.of(&address), self.by_connection.of(&(address, connection)))
+        let waiting = |holder: Holder, connection: u64| {
+            (self.by_peer.of(&holder), self.by_connection.of(&(holder, connection)))
         };
         let connections = self.by_connection.holders();
-        let Some((address, connection)) =
-            connections.max_by_key(|(address, connection)| waiting(*address, *connection)).copied()
+        let Some((holder, connection)) =
+            connections.max_by_key(|(holder, connection)| waiting(*holder, *connection)).copied()
         else {
             return false;
         };
-        if waiting(address, connection) <= waiting(newcomer.address, newcomer.connection) {
+        if waiting(holder, connection) <= waiting(newcomer.holder, newcomer.connection) {
             return false;
         }
         let of_it = |waiter: &Waiter<P>| {
-            waiter.peer.address == address && waiter.peer.connection == connection
+            waiter.peer.holder == holder && waiter.peer.connection == connection
         };
         let newest = self.waiting.iter().rposition(of_it);
         // The waiter is refused by the end of its channel.
@@ -89,7 +88,7 @@ impl<P> Waiters<P> {
         self.remove_gone();
         let last_grant = |peer: &Peer| {
             let (peers, connections) = &self.last_grant;
-            (peers.get(&peer.address).copied(), connections.get(&peer.connection).copied())
+            (peers.get(&peer.holder).copied(), connections.get(&peer.connection).copied())
         };
         let waiting = self.waiting.iter().enumerate().filter(|(_, waiter)| grantable(waiter));
         let (next, _) =
@@ -102,10 +101,10 @@ impl<P> Waiters<P> {
     fn note_grant(&mut self, peer: &Peer) {
         self.grants += 1;
         let Self { by_peer, by_connection, last_grant: (peers, connections), grants, .. } = self;
-        peers.insert(peer.address, *grants);
+        peers.insert(peer.holder, *grants);
         connections.insert(peer.connection, *grants);
         // Those without waiters compete with none.
-        peers.retain(|address, _| by_peer.of(address) > 0);
+        peers.retain(|holder, _| by_peer.of(holder) > 0);
         let waiting: BTreeSet<u64> =
             by_connection.holders().map(|(_, connection)| *connection).collect();
         connections.retain(|connection, _| waiting.contains(connection));
@@ -124,8 +123,8 @@ impl<P> Waiters<P> {
 
     fn remove(&mut self, index: usize) -> Waiter<P> {
         let waiter = self.waiting.remove(index);
-        self.by_peer.remove(&waiter.peer.address);
-        self.by_connection.remove(&(waiter.peer.address, waiter.peer.connection));
+        self.by_peer.remove(&waiter.peer.holder);
+        self.by_connection.remove(&(waiter.peer.holder, waiter.peer.connection));
         waiter
     }
 }

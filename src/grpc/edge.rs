@@ -24,6 +24,7 @@ use super::method::Method;
 use super::receive::{Arriving, is_diagnostic};
 use super::trace::{Call, Observers};
 use crate::admission::{Admission, AdmissionPermit, Peer};
+use crate::identity::Kind;
 use crate::listen::{ConnectionRef, OpenCall};
 use crate::model::Failure;
 
@@ -140,6 +141,10 @@ impl EdgeLayer {
     {
         let caller = Credentials::take(&mut request);
         let principal = self.access.identify(caller).await?;
+        let peer = match principal.kind {
+            Kind::Anonymous => peer,
+            _ => peer.identified_as(&principal.name),
+        };
         let deadline = Deadline::new(request.headers())?;
         let place = if is_diagnostic(request.uri().path()) {
             // No other limit counts it.
