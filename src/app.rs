@@ -43,7 +43,7 @@ pub use error::Error;
 use gateway::Gateway;
 use health::HealthMonitor;
 pub use readiness::{Condition, Readiness};
-use reload::Reloader;
+use reload::{Reloader, refresh_keys};
 use settings::{bounds, ens_settings, gateway_settings, rates, redis_settings};
 
 /// Interval between tries of ENS while there is a problem with it.
@@ -171,6 +171,9 @@ async fn serve<L: LedgerStore>(
     if let Some(expiry) = ledger_cert.and_then(|pem| certificate::expiry(&pem)) {
         metrics.set_certificate_expiry("ledger.cert_file", expiry);
     }
+    if let Some(policy) = policy.clone() {
+        tasks.spawn(refresh_keys(policy, metrics.clone(), gateway.drain()));
+    }
     let reloader = Reloader { tls: tls.clone(), policy, metrics: metrics.clone() };
     tasks.spawn(reloader.run(gateway.drain()));
     tasks.spawn(recheck(backends.ens.clone(), gateway.drain()));
@@ -223,7 +226,13 @@ async fn tls(config: &Config) -> Result<Option<Arc<Tls>>, Error> {
 async fn policy(config: &Config) -> Result<Option<Arc<PolicyStore>>, Error> {
     match &config.identity.policy_file {
         None => Ok(None),
-        Some(path) => Ok(Some(Arc::new(PolicyStore::load(path.clone()).await?))),
+        Some(path) => {
+            let store = PolicyStore::load(path.clone()).await?;
+            if config.grpc.client_ca_file.is_none() && !store.tokens().are_used() {
+                return Err(Error::NoIdentities);
+            }
+            Ok(Some(Arc::new(store)))
+        }
     }
 }
 

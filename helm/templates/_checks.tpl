@@ -108,8 +108,8 @@
 {{- if and $v.tls.clientCaSecretName (not $tls) }}
 - tls.clientCaSecretName is set without tls.secretName: set both, or none
 {{- end }}
-{{- if and (or $v.identity.policy $v.config.identity.policy_file) (not (or $v.tls.clientCaSecretName $v.config.grpc.client_ca_file)) }}
-- identity.policy is set without tls.clientCaSecretName, so no caller has an identity: set both, or unset identity.policy
+{{- if and $v.identity.policy (not (contains "[[issuers]]" $v.identity.policy)) (not (or $v.tls.clientCaSecretName $v.config.grpc.client_ca_file)) }}
+- identity.policy has no [[issuers]] and is set without tls.clientCaSecretName, so no caller has an identity: set both, add issuers, or unset identity.policy
 {{- end }}
 {{- if and $v.tls.clientCrlKey (not $v.tls.clientCaSecretName) }}
 - tls.clientCrlKey is set without tls.clientCaSecretName: set both, or unset tls.clientCrlKey

@@ -234,6 +234,11 @@ resources:
   mountPath: {{ include "eni-gateway.policyDir" . }}
   readOnly: true
 {{- end }}
+{{- if .Values.identity.mountToken }}
+- name: kubernetes
+  mountPath: /var/run/secrets/eni-gateway/kubernetes
+  readOnly: true
+{{- end }}
 {{- if eq .Values.credentials.mode "rrsa-token" }}
 - name: rrsa-token
   mountPath: /var/run/secrets/ack.alibabacloud.com/rrsa-tokens
@@ -262,6 +267,19 @@ resources:
 - name: policy
   configMap:
     name: {{ include "eni-gateway.fullname" . }}-policy
+{{- end }}
+{{- if .Values.identity.mountToken }}
+- name: kubernetes
+  projected:
+    defaultMode: 0440
+    sources:
+      - serviceAccountToken:
+          path: token
+      - configMap:
+          name: kube-root-ca.crt
+          items:
+            - key: ca.crt
+              path: ca.crt
 {{- end }}
 {{- if eq .Values.credentials.mode "rrsa-token" }}
 - name: rrsa-token

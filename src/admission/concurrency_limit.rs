@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::counts::Counts;
-use super::peer::Peer;
+use super::peer::{Holder, Peer};
 use super::waiters::{Waiter, Waiters};
 use crate::model::InstanceId;
 
@@ -42,7 +42,7 @@ struct State {
     per_instance: usize,
     places: Counts<()>,
     by_instance: Counts<InstanceId>,
-    by_peer: Counts<std::net::IpAddr>,
+    by_peer: Counts<Holder>,
     by_connection: Counts<u64>,
     waiters: Waiters<AdmissionPermit>,
 }
@@ -128,9 +128,9 @@ impl ConcurrencyLimit {
             )));
         }
         match self.sharing {
-            Sharing::PerPeer(share) if state.by_peer.of(&peer.address) >= share => {
+            Sharing::PerPeer(share) if state.by_peer.of(&peer.holder) >= share => {
                 Err(LimitExceeded(format!(
-                    "this replica has its maximum of {share} {kind} in flight for one client address"
+                    "this replica has its maximum of {share} {kind} in flight for one client"
                 )))
             }
             _ => Ok(()),
@@ -154,7 +154,7 @@ impl State {
         instance: Option<InstanceId>,
     ) -> AdmissionPermit {
         self.places.add(());
-        self.by_peer.add(peer.address);
+        self.by_peer.add(peer.holder);
         self.by_connection.add(peer.connection);
         if let Some(instance) = &instance {
             self.by_instance.add(instance.clone());
@@ -164,7 +164,7 @@ impl State {
 
     fn release(&mut self, permit: &AdmissionPermit) {
         self.places.remove(&());
-        self.by_peer.remove(&permit.peer.address);
+        self.by_peer.remove(&permit.peer.holder);
         self.by_connection.remove(&permit.peer.connection);
         if let Some(instance) = &permit.instance {
             self.by_instance.remove(instance);
@@ -175,7 +175,7 @@ impl State {
     fn next_waiter(&mut self) -> Option<Waiter<AdmissionPermit>> {
         let Self { per_instance, by_instance, by_peer, by_connection, waiters, .. } = self;
         waiters.next(
-            |peer| (by_peer.of(&peer.address), by_connection.of(&peer.connection)),
+            |peer| (by_peer.of(&peer.holder), by_connection.of(&peer.connection)),
             |waiter| waiter.instance.as_ref().is_none_or(|of| by_instance.of(of) < *per_instance),
         )
     }

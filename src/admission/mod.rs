@@ -8,6 +8,7 @@
 mod concurrency_limit;
 mod counts;
 mod peer;
+mod quota;
 mod waiters;
 
 use std::time::Duration;
@@ -19,7 +20,8 @@ use concurrency_limit::LimitExceeded;
 
 pub use concurrency_limit::AdmissionPermit;
 pub(crate) use concurrency_limit::{ConcurrencyLimit, Sharing};
-pub use peer::Peer;
+pub use peer::{Holder, Peer};
+pub use quota::{QuotaPermit, Quotas, Use};
 
 /// Number of calls of the health and reflection services at once.
 const DIAGNOSTIC: usize = 256;
@@ -160,6 +162,7 @@ mod tests {
     use futures_util::future::try_join_all;
 
     use super::*;
+    use crate::model::Caller;
 
     fn open(limits: Limits) -> Admission {
         Admission::new(limits, drain::Watch::default())
@@ -237,7 +240,7 @@ mod tests {
     }
 
     fn peer(host: u8, connection: u64) -> Peer {
-        Peer { address: [10, 0, 0, host].into(), connection }
+        Peer { holder: Holder::Address([10, 0, 0, host].into()), connection }
     }
 
     #[tokio::test(start_paused = true)]
@@ -276,7 +279,7 @@ mod tests {
             .await
             .unwrap();
         let refused = admission.stream(peer(1, 2), &instances[8]).await.expect_err("its share");
-        assert!(refused.message.contains("address"), "{}", refused.message);
+        assert!(refused.message.contains("one client"), "{}", refused.message);
         assert!(admission.stream(peer(2, 3), &instances[8]).await.is_ok());
     }
 
@@ -315,5 +318,18 @@ mod tests {
         };
         tokio::join!(wait(1), wait(1), wait(2), wait(3), free);
         assert_eq!(order.into_inner().unwrap(), [1, 2, 3, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_identified_caller_has_one_share_from_every_address() {
+        let admission = open(Limits { streams: 4, streams_per_peer: 2, ..Limits::default() });
+        let (one, other) = (Caller("dns:a".into()), Caller("dns:b".into()));
+        let stream = async |host, caller: &Caller, instance: &str| {
+            let peer = peer(host, u64::from(host)).identified_as(caller);
+            admission.stream(peer, &instance.parse().unwrap()).await
+        };
+        let _open = (stream(1, &one, "i-1").await.unwrap(), stream(2, &one, "i-2").await.unwrap());
+        assert!(stream(3, &one, "i-3").await.is_err(), "its share");
+        assert!(stream(1, &other, "i-3").await.is_ok(), "the other's share");
     }
 }

@@ -1,12 +1,11 @@
 //! The calls that wait for a place, and which is next.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 
 use tokio::sync::oneshot;
 
 use super::counts::Counts;
-use super::peer::Peer;
+use super::peer::{Holder, Peer};
 use crate::model::InstanceId;
 
 /// A call that waits for a `P`.
@@ -20,16 +19,16 @@ pub(super) struct Waiter<P> {
 
 /// The waiters of each connection, with the number of their arrival. A connection without waiters
 /// is left out.
-type Connections<P> = BTreeMap<(IpAddr, u64), VecDeque<(u64, Waiter<P>)>>;
+type Connections<P> = BTreeMap<(Holder, u64), VecDeque<(u64, Waiter<P>)>>;
 
 /// The waiters.
 #[derive(Debug)]
 pub(super) struct Waiters<P> {
     connections: Connections<P>,
-    by_peer: Counts<IpAddr>,
+    by_peer: Counts<Holder>,
     /// When peers and connections last received a place: the number of that grant.
-    peer_grants: BTreeMap<IpAddr, u64>,
-    connection_grants: BTreeMap<(IpAddr, u64), u64>,
+    peer_grants: BTreeMap<Holder, u64>,
+    connection_grants: BTreeMap<(Holder, u64), u64>,
     /// Numbers of arrivals and grants.
     arrivals: u64,
     grants: u64,
@@ -59,8 +58,8 @@ impl<P> Waiters<P> {
             return false;
         }
         self.arrivals += 1;
-        self.by_peer.add(waiter.peer.address);
-        let connection = (waiter.peer.address, waiter.peer.connection);
+        self.by_peer.add(waiter.peer.holder);
+        let connection = (waiter.peer.holder, waiter.peer.connection);
         self.connections.entry(connection).or_default().push_back((self.arrivals, waiter));
         true
     }
@@ -70,14 +69,14 @@ impl<P> Waiters<P> {
     }
 
     fn make_room(&mut self, newcomer: &Peer) -> bool {
-        let waiting = |connection: &(IpAddr, u64)| {
+        let waiting = |connection: &(Holder, u64)| {
             let own = self.connections.get(connection).map_or(0, VecDeque::len);
             (self.by_peer.of(&connection.0), own)
         };
         let Some(most) = self.connections.keys().copied().max_by_key(waiting) else {
             return false;
         };
-        if waiting(&most) <= waiting(&(newcomer.address, newcomer.connection)) {
+        if waiting(&most) <= waiting(&(newcomer.holder, newcomer.connection)) {
             return false;
         }
         // The waiter is refused by the end of its channel.
@@ -113,7 +112,7 @@ impl<P> Waiters<P> {
 
     fn take(
         &mut self,
-        connection: (IpAddr, u64),
+        connection: (Holder, u64),
         take: impl FnOnce(&mut VecDeque<(u64, Waiter<P>)>) -> Option<(u64, Waiter<P>)>,
     ) -> Option<Waiter<P>> {
         let queue = self.connections.get_mut(&connection)?;
@@ -127,11 +126,11 @@ impl<P> Waiters<P> {
 
     fn remove_gone(&mut self) {
         let by_peer = &mut self.by_peer;
-        self.connections.retain(|(address, _), queue| {
+        self.connections.retain(|(holder, _), queue| {
             queue.retain(|(_, waiter)| {
                 let is_gone = waiter.grant.is_closed();
                 if is_gone {
-                    by_peer.remove(address);
+                    by_peer.remove(holder);
                 }
                 !is_gone
             });

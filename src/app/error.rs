@@ -48,6 +48,12 @@ pub enum Error {
     /// The policy cannot be used.
     #[error(transparent)]
     Policy(#[from] StoreError),
+    /// No caller could have an identity.
+    #[error(
+        "identity.policy_file has no [[issuers]], and grpc.client_ca_file is unset, so no caller has \
+         an identity; set one of them"
+    )]
+    NoIdentities,
     /// The gRPC server ended.
     #[error(transparent)]
     Serve(#[from] grpc::server::ServeError),

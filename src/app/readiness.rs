@@ -106,7 +106,8 @@ mod tests {
     use super::*;
 
     fn ready() -> Readiness {
-        let ledger = ledger::LedgerHealth { up: true, reached: true, ..ledger::LedgerHealth::default() };
+        let ledger =
+            ledger::LedgerHealth { up: true, reached: true, ..ledger::LedgerHealth::default() };
         Readiness { configured: true, bound: true, draining: false, ledger, ens: Vec::new() }
     }
 

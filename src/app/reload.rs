@@ -32,35 +32,29 @@ impl Reloader {
         while !drain.has_reached(Phase::Stopped) {
             if let Some(tls) = &self.tls {
                 let result = tls.reload().await;
-                self.report(&mut faults, "grpc.tls_cert_file", result);
+                faults.report(&self.metrics, "grpc.tls_cert_file", result);
             }
             if let Some(policy) = &self.policy {
                 let result = policy.reload().await;
-                self.report(&mut faults, "identity.policy_file", result);
+                faults.report(&self.metrics, "identity.policy_file", result);
             }
             // The loop's condition checks the phase.
             let _ = tokio::time::timeout(INTERVAL, drain.reached(Phase::Stopped)).await;
         }
     }
+}
 
-    fn report<E: Error>(
-        &self,
-        faults: &mut Faults,
-        setting: &'static str,
-        result: Result<bool, E>,
-    ) {
-        let fault = result.as_ref().err().map(|error| with_causes(error));
-        self.metrics.set_reload_failing(setting, fault.is_some());
-        if result.is_ok_and(|changed| changed) {
-            tracing::info!(setting, "a changed file is in force");
+/// Refreshes the keys of the policy's issuers until [`Phase::Stopped`]. Apart from the files,
+/// because an issuer may answer slowly.
+pub(super) async fn refresh_keys(policy: Arc<PolicyStore>, metrics: Metrics, drain: drain::Watch) {
+    let mut faults = Faults::default();
+    while !drain.has_reached(Phase::Stopped) {
+        let tokens = policy.tokens();
+        if tokens.are_used() {
+            faults.report(&metrics, "issuers", tokens.refresh().await);
         }
-        if let Some(fault) = faults.news(setting, fault) {
-            tracing::warn!(
-                setting,
-                error = fault,
-                "a changed file is invalid, and the one before stays in force"
-            );
-        }
+        // The loop's condition checks the phase.
+        let _ = tokio::time::timeout(INTERVAL, drain.reached(Phase::Stopped)).await;
     }
 }
 
@@ -69,6 +63,27 @@ impl Reloader {
 struct Faults(BTreeMap<&'static str, String>);
 
 impl Faults {
+    /// Shows the result of reading a setting's file again; whether it had changed.
+    fn report<E: Error>(
+        &mut self,
+        metrics: &Metrics,
+        setting: &'static str,
+        result: Result<bool, E>,
+    ) {
+        let fault = result.as_ref().err().map(|error| with_causes(error));
+        metrics.set_reload_failing(setting, fault.is_some());
+        if result.is_ok_and(|changed| changed) {
+            tracing::info!(setting, "a changed file is in force");
+        }
+        if let Some(fault) = self.news(setting, fault) {
+            tracing::warn!(
+                setting,
+                error = fault,
+                "a changed file is invalid, and the one before stays in force"
+            );
+        }
+    }
+
     /// The fault of this setting's file, if it is another than before.
     fn news(&mut self, setting: &'static str, fault: Option<String>) -> Option<String> {
         let before = match &fault {

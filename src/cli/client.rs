@@ -89,14 +89,16 @@ pub(super) struct Options {
 /// A connected client.
 pub(super) type Client = AttachmentServiceClient<InterceptedService<Channel, Bearer>>;
 
-/// Adds the caller's token to each call.
+/// Adds the caller's token to each call. Its file is read for each call, because tokens expire and
+/// are renewed while a watch resumes its streams.
 #[derive(Clone)]
-pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
+pub(super) struct Bearer(Option<PathBuf>);
 
 impl tonic::service::Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            request.metadata_mut().insert("authorization", token.clone());
+        if let Some(path) = &self.0 {
+            let token = bearer(path).map_err(|error| Status::unauthenticated(error.to_string()))?;
+            request.metadata_mut().insert("authorization", token);
         }
         Ok(request)
     }
@@ -119,7 +121,9 @@ impl Options {
 
     /// Connects.
     pub(super) async fn connect(&self) -> Result<Client, Error> {
-        let bearer = Bearer(self.token_file.as_deref().map(bearer).transpose()?);
+        // A file without a token is reported before a connection is tried.
+        self.token_file.as_deref().map(bearer).transpose()?;
+        let bearer = Bearer(self.token_file.clone());
         let connected = self.endpoint()?.connect().await;
         let channel = connected.map_err(|error| diagnosis::of_connect(&self.endpoint, &error))?;
         Ok(AttachmentServiceClient::with_interceptor(channel, bearer))
@@ -255,4 +259,25 @@ pub(super) fn block_on(
             done => done,
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::service::Interceptor as _;
+
+    use super::*;
+
+    #[test]
+    fn each_call_has_the_token_that_the_file_has_then() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let mut interceptor = Bearer(Some(file.path().to_owned()));
+        let mut token = |content: &str| {
+            std::fs::write(file.path(), content).expect("written");
+            let request = interceptor.call(Request::new(()));
+            request.map(|request| request.metadata().get("authorization").cloned())
+        };
+        assert_eq!(token("one\n").expect("a token").expect("sent"), "Bearer one");
+        assert_eq!(token("two").expect("a token").expect("sent"), "Bearer two");
+        assert_eq!(token(" ").expect_err("none").code(), tonic::Code::Unauthenticated);
+    }
 }

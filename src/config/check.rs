@@ -30,7 +30,6 @@ pub(super) fn faults(
     edge::listeners(config, &mut checks);
     edge::tls(config, &mut checks);
     edge::help(config, &mut checks);
-    edge::identity(config, &mut checks);
     ledger::ledger(config, &mut checks);
     cloud::ens(config, &mut checks);
     bounds::bounds(config, &mut checks);
@@ -117,13 +116,6 @@ mod tests {
         assert_eq!(with("https://docs.example/errors"), [""; 0]);
         assert_eq!(with("docs/errors.md").len(), 1);
         assert_eq!(with("https://user:hunter2@docs.example").len(), 1);
-    }
-
-    #[test]
-    fn a_policy_needs_identities() {
-        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-        let faults = faults_after(|config| config.identity.policy_file = Some(here));
-        assert!(faults.len() == 1 && faults[0].contains("client_ca_file"), "{faults:?}");
     }
 
     #[test]

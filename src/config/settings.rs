@@ -42,7 +42,8 @@ settings! {
         /// that has been opening longest, or of an idle one.
         max_connections: usize = "2000",
         /// Maximum share of the connections and of the watch streams for one client address, in
-        /// percent. Raise it behind a proxy, which is one address for many callers.
+        /// percent. Streams of identified callers count for the caller instead. Raise it behind a
+        /// proxy, which is one address for many callers.
         peer_share: usize = "80",
         /// Maximum age of a client's connection, varied by up to a tenth. Clients reconnect, so
         /// load spreads over new replicas.
@@ -56,7 +57,8 @@ settings! {
 
     /// Callers' identities and rights.
     identity: Identity {
-        /// File with the policy (TOML): who may make which calls, on which instances and ENIs.
+        /// File with the policy (TOML): who may make which calls, on which instances and ENIs, and
+        /// the issuers of tokens.
         /// Without it, each caller that can connect may make each call. With it, a call needs an
         /// identity and a rule that allows it.
         policy_file: Option<PathBuf> = unset,

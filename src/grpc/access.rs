@@ -8,11 +8,13 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, Stream, unfold};
-use http::Request;
+use http::header::{AUTHORIZATION, Entry};
+use http::{HeaderValue, Request};
 use tonic::body::Body;
 
 use super::method::Method;
 use super::receive::is_diagnostic;
+use crate::admission::{QuotaPermit, Quotas, Use};
 use crate::identity::{IdentityError, Kind, Principal, certificate};
 use crate::listen::ConnectionRef;
 use crate::model::{Caller, Failure, InstanceId, InterfaceId, Reason};
@@ -30,6 +32,33 @@ pub struct Access {
     /// `None`: each caller may make each call.
     policy: Option<Arc<PolicyStore>>,
     open_reflection: bool,
+    quotas: Quotas,
+}
+
+/// What a call shows of its caller.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    method: Option<Method>,
+    is_diagnostic: bool,
+    is_reflection: bool,
+    connection: Option<ConnectionRef>,
+    authorization: Vec<HeaderValue>,
+}
+
+impl Credentials {
+    /// Takes the credentials out of a request, so that nothing behind can log them.
+    pub(super) fn take(request: &mut Request<Body>) -> Self {
+        let path = request.uri().path();
+        let method = Method::of_path(path);
+        let (is_diagnostic, is_reflection) =
+            (is_diagnostic(path), path.starts_with("/grpc.reflection."));
+        let connection = request.extensions().get().cloned();
+        let authorization = match request.headers_mut().entry(AUTHORIZATION) {
+            Entry::Occupied(values) => values.remove_entry_mult().1.collect(),
+            Entry::Vacant(_) => Vec::new(),
+        };
+        Self { method, is_diagnostic, is_reflection, connection, authorization }
+    }
 }
 
 /// What a stream shows, and to whom.
@@ -57,34 +86,41 @@ impl Access {
     /// Access by a policy. Callers without an identity may use health, and with `open_reflection`
     /// also reflection.
     #[must_use]
-    pub const fn by(policy: Arc<PolicyStore>, open_reflection: bool) -> Self {
-        Self { policy: Some(policy), open_reflection }
+    pub fn by(policy: Arc<PolicyStore>, open_reflection: bool) -> Self {
+        Self { policy: Some(policy), open_reflection, quotas: Quotas::default() }
     }
 
     /// The principal of a call. Without a policy, a caller that cannot be identified is anonymous.
     ///
     /// # Errors
     /// `CALLER_UNAUTHENTICATED`.
-    pub(super) fn identify(&self, request: &Request<Body>) -> Result<Arc<Principal>, Failure> {
-        let path = request.uri().path();
-        if is_diagnostic(path) && !self.guards_diagnostic(path) {
+    pub(super) async fn identify(&self, caller: Credentials) -> Result<Arc<Principal>, Failure> {
+        if caller.is_diagnostic && !(caller.is_reflection && self.guards_reflection()) {
             return Ok(Arc::new(Principal::anonymous()));
         }
-        match self.principal(request.extensions().get()) {
+        match self.principal(&caller).await {
             Ok(principal) => Ok(Arc::new(principal)),
             Err(_) if self.policy.is_none() => Ok(Arc::new(Principal::anonymous())),
             Err(error) => {
-                audit(&Verdict::Unidentified(Method::of_path(path), &error));
+                audit(&Verdict::Unidentified(caller.method, &error));
                 Err(unauthenticated(&error))
             }
         }
     }
 
-    fn guards_diagnostic(&self, path: &str) -> bool {
-        self.policy.is_some() && !self.open_reflection && path.starts_with("/grpc.reflection.")
+    const fn guards_reflection(&self) -> bool {
+        self.policy.is_some() && !self.open_reflection
     }
 
-    fn principal(&self, connection: Option<&ConnectionRef>) -> Result<Principal, IdentityError> {
+    /// A token decides, where tokens are used and the call has one. So one call has one identity.
+    async fn principal(&self, caller: &Credentials) -> Result<Principal, IdentityError> {
+        let tokens = self.policy.as_ref().map(|store| store.tokens());
+        if let Some(tokens) = tokens.filter(|tokens| tokens.are_used())
+            && !caller.authorization.is_empty()
+        {
+            return tokens.principal(bearer(&caller.authorization)?).await;
+        }
+        let connection = caller.connection.as_ref();
         let certificate = connection.and_then(|connection| connection.certificates().first());
         let certificate = certificate.ok_or(IdentityError::Missing)?;
         let policy = self.policy.as_ref().map(|store| store.current());
@@ -107,6 +143,24 @@ impl Access {
         let decision = store.current().decide(request);
         audit(&Verdict::Decided(request, &decision));
         if decision.is_allowed() { Ok(()) } else { Err(forbidden(request)) }
+    }
+
+    /// Counts a call against the quota of its caller, if it has one. The permit lasts as long as
+    /// what the call uses.
+    ///
+    /// # Errors
+    /// `CALLER_QUOTA_EXCEEDED`.
+    pub(super) fn count(
+        &self,
+        principal: &Principal,
+        of: Use,
+    ) -> Result<Option<QuotaPermit>, Failure> {
+        let Some(store) = &self.policy else {
+            return Ok(None);
+        };
+        let policy = store.current();
+        let quota = policy.quota(&principal.name);
+        quota.map(|quota| self.quotas.enter(&principal.name, quota, of)).transpose()
     }
 
     /// The stream, which ends with a failure when its caller's credentials expire or its right is
@@ -197,6 +251,16 @@ fn audit(verdict: &Verdict<'_>) {
             "access"
         ),
     }
+}
+
+/// The token in the values of `authorization`.
+fn bearer(values: &[HeaderValue]) -> Result<&str, IdentityError> {
+    let [value] = values else {
+        return Err(IdentityError::Token("is one of several in the call"));
+    };
+    let parts = value.to_str().ok().and_then(|value| value.split_once(' '));
+    let token = parts.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    token.map(|(_, token)| token).ok_or(IdentityError::Token("is not of the form `Bearer TOKEN`"))
 }
 
 fn unauthenticated(error: &IdentityError) -> Failure {

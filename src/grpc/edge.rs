@@ -15,7 +15,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::{Instrument, Span};
 
-use super::access::Access;
+use super::access::{Access, Credentials};
 use super::deadline::Deadline;
 use super::explain::explain;
 use super::failure_log::FailureLog;
@@ -24,6 +24,7 @@ use super::method::Method;
 use super::receive::{Arriving, is_diagnostic};
 use super::trace::{Call, Observers};
 use crate::admission::{Admission, AdmissionPermit, Peer};
+use crate::identity::Kind;
 use crate::listen::{ConnectionRef, OpenCall};
 use crate::model::Failure;
 
@@ -131,14 +132,19 @@ impl EdgeLayer {
     async fn answer<S>(
         &self,
         mut inner: S,
-        request: Request<Body>,
+        mut request: Request<Body>,
         peer: Peer,
         method: Option<Method>,
     ) -> Result<(Response<Body>, Option<AdmissionPermit>), Failure>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
-        let principal = self.access.identify(&request)?;
+        let caller = Credentials::take(&mut request);
+        let principal = self.access.identify(caller).await?;
+        let peer = match principal.kind {
+            Kind::Anonymous => peer,
+            _ => peer.identified_as(&principal.name),
+        };
         let deadline = Deadline::new(request.headers())?;
         let place = if is_diagnostic(request.uri().path()) {
             // No other limit counts it.

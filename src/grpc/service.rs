@@ -11,7 +11,7 @@ use super::deadline::Deadline;
 use super::proto as pb;
 use super::proto::attachment_service_server::AttachmentService as Rpcs;
 use super::{convert, parse, trace};
-use crate::admission::{Admission, Peer};
+use crate::admission::{Admission, Peer, Use};
 use crate::attach::{self, Attacher};
 use crate::ens::Ens;
 use crate::identity::Principal;
@@ -68,6 +68,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             eni: Some(&asked.eni),
             validate_only: asked.validate_only,
         })?;
+        let _quota = self.access.count(&principal, Use::Attach)?;
         let _inside = self.admission.attach(peer, &asked.instance).await?;
         let validate_only = asked.validate_only;
         let request = attach::Request {
@@ -105,6 +106,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         let shown =
             StreamScope { principal, instance: asked.instance.clone(), eni: asked.eni.clone() };
         self.access.authorize(&shown.request())?;
+        let quota = self.access.count(&shown.principal, Use::Stream)?;
         let permit = self.admission.stream(peer, &asked.instance).await?;
         let scope = Scope {
             instance: asked.instance,
@@ -120,8 +122,8 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         };
         let messages = self.hub.watch(scope).await?;
         let messages = self.access.guard(shown, messages).map(move |event| {
-            // The stream holds its permit until it ends.
-            let _permit = &permit;
+            // The stream holds its permits until it ends.
+            let _permits = (&permit, &quota);
             Ok(event?.into())
         });
         Ok(Response::new(messages.boxed()))
@@ -134,13 +136,15 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         let (deadline, peer) = (Deadline::of(&request).unary(), peer(&request));
         let (instance, eni) = parse::get(request.get_ref())?;
         trace::about(&instance, Some(&eni));
+        let principal = principal(&request);
         self.access.authorize(&AccessRequest {
-            principal: &principal(&request),
+            principal: &principal,
             action: Action::Get,
             instance: &instance,
             eni: Some(&eni),
             validate_only: false,
         })?;
+        let _quota = self.access.count(&principal, Use::Read)?;
         let _inside = self.admission.read(peer, &instance).await?;
         let attachment = self.hub.get(&instance, &eni, deadline).await?;
         Ok(Response::new(pb::GetAttachmentResponse { attachment: Some((&attachment).into()) }))
@@ -153,13 +157,15 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         let (deadline, peer) = (Deadline::of(&request).unary(), peer(&request));
         let (instance, page) = parse::list(request.get_ref())?;
         trace::about(&instance, None);
+        let principal = principal(&request);
         self.access.authorize(&AccessRequest {
-            principal: &principal(&request),
+            principal: &principal,
             action: Action::List,
             instance: &instance,
             eni: None,
             validate_only: false,
         })?;
+        let _quota = self.access.count(&principal, Use::Read)?;
         let _inside = self.admission.read(peer, &instance).await?;
         let Listing { attachments, coverage } = self.hub.list(&instance, deadline).await?;
         let (attachments, next_page_token) = page.cut(&instance, attachments);

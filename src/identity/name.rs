@@ -1,7 +1,7 @@
 //! Principals by their names.
 
-use super::certificate;
 use super::principal::{IdentityError, Principal};
+use super::{certificate, token};
 
 /// The principal of this name, without credentials, to try a policy.
 ///
@@ -11,6 +11,9 @@ pub fn named(name: &str) -> Result<Principal, IdentityError> {
     match name.strip_prefix("dns:") {
         Some(name) => certificate::dns_name(name, None),
         None if name.starts_with("spiffe://") => certificate::spiffe(name, None, None),
-        None => Err(IdentityError::Form),
+        None => {
+            let (alias, subject) = name.split_once(':').ok_or(IdentityError::Form)?;
+            token::of_subject(alias, subject, Vec::new(), None)
+        }
     }
 }

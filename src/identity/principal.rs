@@ -6,15 +6,17 @@ use crate::model::Caller;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
     /// The name by which policies, request ids, shares and audit lines know the caller:
-    /// `spiffe://DOMAIN/PATH`, `dns:NAME` or `anonymous`.
+    /// `spiffe://DOMAIN/PATH`, `dns:NAME`, `ALIAS:SUBJECT` of a token, or `anonymous`.
     pub name: Caller,
     /// The source of the name.
     pub kind: Kind,
-    /// The authority behind the name: the trust domain of a SPIFFE id. Empty for the other kinds.
+    /// The authority behind the name: the trust domain of a SPIFFE id, the alias of a token's issuer.
+    /// Else empty.
     pub issuer: String,
-    /// The Kubernetes namespace, of a SPIFFE id with the path `/ns/NAMESPACE/sa/NAME`; else empty.
+    /// The Kubernetes namespace, of a SPIFFE id with the path `/ns/NAMESPACE/sa/NAME` or a token of a
+    /// service account; else empty.
     pub namespace: String,
-    /// The groups of the caller. Certificates name none.
+    /// The groups of the caller, from a token. Certificates name none.
     pub groups: Vec<String>,
     /// Unix time at which the credentials expire; `None` without credentials.
     pub expires: Option<i64>,
@@ -29,11 +31,13 @@ pub enum Kind {
     Spiffe,
     /// The DNS name of a client certificate.
     Dns,
+    /// The subject of a bearer token.
+    Token,
 }
 
 impl Kind {
     /// The kinds that a policy can name.
-    pub const ALL: [Self; 2] = [Self::Spiffe, Self::Dns];
+    pub const ALL: [Self; 3] = [Self::Spiffe, Self::Dns, Self::Token];
 
     /// The name in policies and audit lines.
     #[must_use]
@@ -42,6 +46,7 @@ impl Kind {
             Self::Anonymous => "anonymous",
             Self::Spiffe => "spiffe",
             Self::Dns => "dns",
+            Self::Token => "token",
         }
     }
 }
@@ -55,8 +60,11 @@ pub enum IdentityError {
     /// The client certificate names no usable identity.
     #[error("the client certificate {0}")]
     Certificate(&'static str),
+    /// The token is not accepted.
+    #[error("the token {0}")]
+    Token(&'static str),
     /// The text is no name of a principal.
-    #[error("begins with neither spiffe:// nor dns:")]
+    #[error("begins with none of spiffe://, dns: and the alias of an issuer")]
     Form,
 }
 

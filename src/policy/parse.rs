@@ -6,10 +6,13 @@ use std::fmt;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use super::entries::entries;
 use super::pattern::Pattern;
+use super::pattern::is_caller;
 use super::request::Action;
 use super::rule::{Effect, Rule};
 use super::rules::Policy;
+use super::{issuers, quotas};
 use crate::identity::{Kind, certificate};
 
 /// The version of the format.
@@ -60,7 +63,7 @@ impl Policy {
         if !faults.is_empty() {
             return Err(InvalidPolicy { faults });
         }
-        let known = ["version", "trust_domains", "forbid", "allow"];
+        let known = ["version", "trust_domains", "issuers", "forbid", "allow", "quotas"];
         for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
             faults.push(format!("{key}: no such key; the keys are {}", known.join(", ")));
         }
@@ -68,10 +71,13 @@ impl Policy {
             faults.push(format!("version: is not {VERSION}; write `version = {VERSION}` first"));
         }
         let trust_domains = trust_domains(&table, &mut faults);
+        let issuers = issuers::read(&table, &mut faults);
+        let aliases: Vec<String> = issuers.iter().map(|issuer| issuer.alias.clone()).collect();
         let mut rules = Vec::new();
         for effect in [Effect::Forbid, Effect::Allow] {
-            rules.extend(read_rules(&table, effect, &mut faults));
+            rules.extend(read_rules(&table, effect, &aliases, &mut faults));
         }
+        let quotas = quotas::read(&table, &aliases, &mut faults);
         let mut ids = BTreeSet::new();
         for rule in rules.iter().filter(|rule| !ids.insert(rule.id.clone())) {
             faults.push(format!("rule `{}`: another rule has this id; ids are unique", rule.id));
@@ -80,7 +86,7 @@ impl Policy {
             faults.push("allow: no rule allows anything; add an [[allow]] rule".to_owned());
         }
         if faults.is_empty() {
-            Ok(Self { trust_domains, rules })
+            Ok(Self { trust_domains, issuers, rules, quotas })
         } else {
             Err(InvalidPolicy { faults })
         }
@@ -108,32 +114,23 @@ fn trust_domains(table: &Table, faults: &mut Vec<String>) -> Vec<String> {
     domains
 }
 
-fn read_rules(table: &Table, effect: Effect, faults: &mut Vec<String>) -> Vec<Rule> {
-    let name = effect.name();
-    let entries = match table.get(name) {
-        None => return Vec::new(),
-        Some(Value::Array(entries)) => entries,
-        Some(_) => {
-            faults.push(format!("{name}: is not a list of rules; begin each with [[{name}]]"));
-            return Vec::new();
-        }
-    };
-    let mut rules = Vec::new();
-    for (number, entry) in (1..).zip(entries) {
-        match entry.clone().try_into::<RuleText>() {
-            Ok(rule) => rules.extend(check(rule, effect, faults)),
-            Err(error) => {
-                let id = entry.get("id").and_then(Value::as_str);
-                let which = id.map_or_else(|| format!("number {number}"), |id| format!("`{id}`"));
-                faults.push(format!("{name} rule {which}: {}", error.message().trim()));
-            }
-        }
-    }
-    rules
+fn read_rules(
+    table: &Table,
+    effect: Effect,
+    aliases: &[String],
+    faults: &mut Vec<String>,
+) -> Vec<Rule> {
+    let rules = entries::<RuleText>(table, effect.name(), "id", faults);
+    rules.into_iter().filter_map(|rule| check(rule, effect, aliases, faults)).collect()
 }
 
 /// The rule, unless it has faults.
-fn check(text: RuleText, effect: Effect, faults: &mut Vec<String>) -> Option<Rule> {
+fn check(
+    text: RuleText,
+    effect: Effect,
+    aliases: &[String],
+    faults: &mut Vec<String>,
+) -> Option<Rule> {
     let before = faults.len();
     let id = text.id;
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -167,7 +164,7 @@ fn check(text: RuleText, effect: Effect, faults: &mut Vec<String>) -> Option<Rul
     let id_pattern = |text: &str| text.bytes().all(|byte| letter(byte) || byte == b'*');
     let printable = |text: &str| !text.chars().any(char::is_control);
     let rule = Rule {
-        callers: patterns("callers", text.callers, &is_caller),
+        callers: patterns("callers", text.callers, &|text| is_caller(text, aliases)),
         issuers: text.issuers.map(|texts| patterns("issuers", texts, &printable)),
         namespaces: text.namespaces.map(|texts| patterns("namespaces", texts, &printable)),
         groups: text.groups.map(|texts| patterns("groups", texts, &printable)),
@@ -201,14 +198,4 @@ fn every<T>(
         value
     });
     found.collect()
-}
-
-/// Whether a pattern can match the name of a principal.
-fn is_caller(pattern: &str) -> bool {
-    let can_begin = |form: &str| {
-        let literal = pattern.split('*').next().unwrap_or_default();
-        literal.starts_with(form) || (form.starts_with(literal) && literal.len() < pattern.len())
-    };
-    pattern.bytes().all(|byte| byte.is_ascii_graphic())
-        && ["spiffe://", "dns:"].into_iter().any(can_begin)
 }

@@ -36,6 +36,17 @@ impl Pattern {
     }
 }
 
+/// Whether a pattern can match the name of a principal.
+pub(super) fn is_caller(pattern: &str, aliases: &[String]) -> bool {
+    let can_begin = |form: &str| {
+        let literal = pattern.split('*').next().unwrap_or_default();
+        literal.starts_with(form) || (form.starts_with(literal) && literal.len() < pattern.len())
+    };
+    pattern.bytes().all(|byte| byte.is_ascii_graphic())
+        && (["spiffe://", "dns:"].into_iter().any(can_begin)
+            || aliases.iter().any(|alias| can_begin(&format!("{alias}:"))))
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;

@@ -1,27 +1,33 @@
 //! The rules of a policy, and how they decide.
 
+use super::quotas::{Quota, QuotaRule};
 use super::request::{AccessRequest, Decision};
 use super::rule::{Effect, Rule};
 use crate::identity::Kind;
+use crate::identity::token::IssuerSettings;
+use crate::model::Caller;
 
 /// The rules of one file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     pub(super) trust_domains: Vec<String>,
+    pub(super) issuers: Vec<IssuerSettings>,
     /// First those that forbid. Both in the file's order.
     pub(super) rules: Vec<Rule>,
+    pub(super) quotas: Vec<QuotaRule>,
 }
 
 impl Policy {
     /// Decides on a call. The first matching rule that forbids wins, then the first that allows.
-    /// No rule allows anything to a caller without an identity, or of a trust domain that is not
-    /// listed.
+    /// No rule allows anything to a caller without an identity, or of a trust domain or an issuer
+    /// that is not listed.
     #[must_use]
     pub fn decide(&self, request: &AccessRequest<'_>) -> Decision {
         let known = match request.principal.kind {
             Kind::Anonymous => false,
             Kind::Spiffe => self.trust_domains.contains(&request.principal.issuer),
             Kind::Dns => true,
+            Kind::Token => self.issuers.iter().any(|it| it.alias == request.principal.issuer),
         };
         if !known {
             return Decision::NotAllowed;
@@ -40,6 +46,18 @@ impl Policy {
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+
+    /// The quota of this caller: the first in the file that is for it.
+    #[must_use]
+    pub fn quota(&self, caller: &Caller) -> Option<&Quota> {
+        self.quotas.iter().find(|rule| rule.is_for(&caller.0)).map(|rule| &rule.quota)
+    }
+
+    /// The issuers whose tokens are accepted.
+    #[must_use]
+    pub fn issuers(&self) -> &[IssuerSettings] {
+        &self.issuers
     }
 
     /// The trust domains whose SPIFFE ids are accepted.

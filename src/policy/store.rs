@@ -8,6 +8,8 @@ use arc_swap::ArcSwap;
 
 use super::parse::InvalidPolicy;
 use super::rules::Policy;
+use crate::identity::KeySourceError;
+use crate::identity::token::Tokens;
 use crate::sync::watch;
 
 /// A policy file, and the policy that was last read from it.
@@ -23,6 +25,7 @@ pub struct PolicyStore {
 struct Loaded {
     text: String,
     policy: Arc<Policy>,
+    tokens: Arc<Tokens>,
 }
 
 /// Why a policy file cannot be used.
@@ -35,6 +38,14 @@ pub enum StoreError {
         path: PathBuf,
         /// The cause.
         source: io::Error,
+    },
+    /// The keys of an issuer cannot be used.
+    #[error("{path}: {source}")]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        source: KeySourceError,
     },
     /// The file holds no valid policy.
     #[error("{path} is no valid policy:\n{source}")]
@@ -53,7 +64,7 @@ impl PolicyStore {
     /// [`StoreError`], with the file.
     pub async fn load(path: PathBuf) -> Result<Self, StoreError> {
         let text = read(&path).await?;
-        let current = ArcSwap::from_pointee(parse(&path, text)?);
+        let current = ArcSwap::from_pointee(parse(&path, text, None).await?);
         Ok(Self { path, current, generation: watch::Sender::default() })
     }
 
@@ -63,10 +74,12 @@ impl PolicyStore {
     /// [`StoreError`], with the file. The old policy stays in force.
     pub async fn reload(&self) -> Result<bool, StoreError> {
         let text = read(&self.path).await?;
-        if text == self.current.load().text {
+        let before = self.current.load_full();
+        if text == before.text {
             return Ok(false);
         }
-        self.current.store(Arc::new(parse(&self.path, text)?));
+        let loaded = parse(&self.path, text, Some(before.tokens.as_ref())).await?;
+        self.current.store(Arc::new(loaded));
         self.generation.send_modify(|generation| *generation += 1);
         Ok(true)
     }
@@ -75,6 +88,12 @@ impl PolicyStore {
     #[must_use]
     pub fn current(&self) -> Arc<Policy> {
         self.current.load().policy.clone()
+    }
+
+    /// The verifier of tokens of the policy's issuers.
+    #[must_use]
+    pub fn tokens(&self) -> Arc<Tokens> {
+        self.current.load().tokens.clone()
     }
 
     /// A number that rises with each new policy.
@@ -90,10 +109,12 @@ async fn read(path: &Path) -> Result<String, StoreError> {
         .map_err(|source| StoreError::Read { path: path.to_owned(), source })
 }
 
-fn parse(path: &Path, text: String) -> Result<Loaded, StoreError> {
+async fn parse(path: &Path, text: String, before: Option<&Tokens>) -> Result<Loaded, StoreError> {
     let policy = Policy::parse(&text)
         .map_err(|source| StoreError::Invalid { path: path.to_owned(), source })?;
-    Ok(Loaded { text, policy: Arc::new(policy) })
+    let tokens = Tokens::new(policy.issuers(), before).await;
+    let tokens = tokens.map_err(|source| StoreError::Keys { path: path.to_owned(), source })?;
+    Ok(Loaded { text, policy: Arc::new(policy), tokens: Arc::new(tokens) })
 }
 
 #[cfg(test)]

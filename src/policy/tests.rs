@@ -66,11 +66,13 @@ fn principal(name: &str) -> Principal {
     let kind = match name {
         "anonymous" => Kind::Anonymous,
         name if name.starts_with("spiffe") => Kind::Spiffe,
+        name if name.starts_with("cluster:") => Kind::Token,
         _ => Kind::Dns,
     };
     let namespace = if name.contains("/ns/web/") { "web" } else { "" };
     let (issuer, groups) = match name {
         "dns:operator" => ("corp", vec!["staff".to_owned(), "net-admins".to_owned()]),
+        _ if kind == Kind::Token => ("cluster", vec!["net-ops".to_owned()]),
         _ if kind == Kind::Spiffe => (name.split('/').nth(2).unwrap_or_default(), Vec::new()),
         _ => ("", Vec::new()),
     };
@@ -193,7 +195,7 @@ interfaces = [""]
 }
 
 #[rstest]
-#[case("version = 1\nallow = 5", "is not a list of rules")]
+#[case("version = 1\nallow = 5", "is not a list; begin")]
 #[case("version = 1\n[[allow]\n", "line 2: ")]
 #[case("version = 1", "no rule allows anything")]
 #[case("", "version: is not 1")]

@@ -15,7 +15,7 @@ RELATIONS = {
     ),
     "no way in": (["config.grpc.allow_plaintext=false"], ["set tls.secretName, or config.grpc.allow_plaintext=true"]),
     "a client CA alone": (["tls.clientCaSecretName=ca"], ["tls.clientCaSecretName is set without tls.secretName"]),
-    "a policy without identities": (["identity.policy=version = 1"], ["identity.policy is set without tls.clientCaSecretName"]),
+    "a policy without identities": (["identity.policy=version = 1"], ["identity.policy has no [[issuers]] and is set without tls.clientCaSecretName"]),
     "certificates in plaintext": (["tests.tlsSecretName=t"], ["tests.tlsSecretName is set, and calls are plaintext"]),
     "one port for both": (["config.admin.listen=0.0.0.0:50051"], ["config.grpc.listen and config.admin.listen"]),
     "a kill before the drain ends": (["config.grpc.drain_timeout=1m 30s"], ["terminationGracePeriodSeconds is 35", "95"]),

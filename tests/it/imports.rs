@@ -26,7 +26,7 @@ const MODULES: &[(&str, &str)] = &[
     ("listen", "sync"),
     ("identity", "model"),
     ("policy", "model sync identity"),
-    ("admission", "model drain listen"),
+    ("admission", "model drain listen policy"),
     ("rate_limit", "model"),
     ("telemetry", "model names listen"),
     ("ledger", "model names sync tls_fault rate_limit"),
@@ -54,7 +54,7 @@ const GENERATED: ([&str; 2], [&str; 2]) = (["grpc", "proto"], ["grpc", "cli"]);
 /// Where a library may be named: whole modules, or files.
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("redis", &["ledger"]),
-    ("reqwest", &["ens"]),
+    ("reqwest", &["ens", "identity/key_set"]),
     ("rustix", &["ledger/boot", "app/descriptors"]),
     ("opentelemetry", &["telemetry"]),
     ("opentelemetry_otlp", &["telemetry"]),

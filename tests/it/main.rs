@@ -10,6 +10,7 @@ mod docs;
 mod e2e;
 mod ens;
 mod grpc;
+mod identity;
 mod imports;
 mod ledger;
 mod prose;

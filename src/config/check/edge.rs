@@ -67,15 +67,6 @@ pub(super) fn tls(config: &Config, checks: &mut Checks<'_>) {
     );
 }
 
-pub(super) fn identity(config: &Config, checks: &mut Checks<'_>) {
-    checks.require(
-        &["identity.policy_file", "grpc.client_ca_file"],
-        config.identity.policy_file.is_none() || config.grpc.client_ca_file.is_some(),
-        || "a policy needs identities, which client certificates have".to_owned(),
-        "set grpc.client_ca_file, or unset identity.policy_file",
-    );
-}
-
 /// Whether the address is reachable from other machines.
 pub(super) fn beyond_loopback(address: SocketAddr) -> bool {
     !address.ip().is_loopback()

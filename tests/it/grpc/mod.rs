@@ -17,5 +17,6 @@ mod reads;
 mod reflection;
 mod stop;
 mod tls;
+mod tokens;
 mod trace;
 mod watch;

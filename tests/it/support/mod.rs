@@ -7,6 +7,7 @@ pub(crate) mod ens;
 pub(crate) mod ens_faults;
 pub(crate) mod gateway;
 mod hostile_ens;
+pub(crate) mod issuer;
 pub(crate) mod ledger;
 pub(crate) mod link;
 pub(crate) mod parts;

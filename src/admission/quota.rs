@@ -1,0 +1,184 @@
+//! Quotas of single callers, by their principal. They hold for each replica.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::{Caller, Failure, Reason, random};
+use crate::policy::Quota;
+
+/// Number of callers above which those without calls are forgotten.
+const MANY: usize = 1024;
+
+/// What the callers use.
+#[derive(Debug, Clone, Default)]
+pub struct Quotas(Arc<Mutex<BTreeMap<Caller, Usage>>>);
+
+#[derive(Debug)]
+struct Usage {
+    /// Calls of the last second, which leak away at the permitted rate.
+    level: f64,
+    at: Instant,
+    attaches: usize,
+    streams: usize,
+}
+
+/// What a call uses besides the rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// Nothing.
+    Read,
+    /// An attach in flight.
+    Attach,
+    /// A watch stream.
+    Stream,
+}
+
+/// A caller's use, until it is dropped.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped gives its use back"]
+pub struct QuotaPermit {
+    quotas: Quotas,
+    caller: Caller,
+    of: Use,
+}
+
+impl Quotas {
+    /// Counts a call of this caller.
+    ///
+    /// # Errors
+    /// `CALLER_QUOTA_EXCEEDED`, with the delay before a retry.
+    pub fn enter(&self, caller: &Caller, quota: &Quota, of: Use) -> Result<QuotaPermit, Failure> {
+        let now = Instant::now();
+        let mut callers = self.lock();
+        if callers.len() > MANY {
+            callers.retain(|_, usage| !usage.is_idle(now));
+        }
+        let usage = callers.entry(caller.clone()).or_insert_with(|| Usage {
+            level: 0.0,
+            at: now,
+            attaches: 0,
+            streams: 0,
+        });
+        let in_use = usage.of(of).map_or(0, |count| *count);
+        let (limit, what) = match of {
+            Use::Read => (None, ""),
+            Use::Attach => (quota.attaches_in_flight, "attaches in flight"),
+            Use::Stream => (quota.watch_streams, "watch streams"),
+        };
+        if let Some(limit) = limit.filter(|limit| in_use >= *limit) {
+            let delay = Duration::from_millis(random::between(500..=1500));
+            return Err(exceeded(&format!("{limit} {what}"), delay));
+        }
+        if let Some(rate) = quota.calls_per_second {
+            let rate = f64::from(rate);
+            let leaked = (now - usage.at).as_secs_f64() * rate;
+            let level = (usage.level - leaked).max(0.0);
+            // A second's calls may come at once.
+            if level + 1.0 > rate.max(1.0) {
+                let delay = Duration::from_secs_f64((level + 1.0 - rate.max(1.0)) / rate);
+                return Err(exceeded(&format!("{rate} calls a second"), delay));
+            }
+            (usage.level, usage.at) = (level + 1.0, now);
+        }
+        if let Some(count) = usage.of(of) {
+            *count += 1;
+        }
+        Ok(QuotaPermit { quotas: self.clone(), caller: caller.clone(), of })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Caller, Usage>> {
+        // Counting cannot panic half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Usage {
+    fn of(&mut self, of: Use) -> Option<&mut usize> {
+        match of {
+            Use::Read => None,
+            Use::Attach => Some(&mut self.attaches),
+            Use::Stream => Some(&mut self.streams),
+        }
+    }
+
+    /// Whether forgetting it changes nothing: a second empties the level at any rate.
+    fn is_idle(&self, now: Instant) -> bool {
+        self.attaches == 0 && self.streams == 0 && now - self.at > Duration::from_secs(1)
+    }
+}
+
+impl Drop for QuotaPermit {
+    fn drop(&mut self) {
+        let mut callers = self.quotas.lock();
+        if let Some(count) = callers.get_mut(&self.caller).and_then(|usage| usage.of(self.of)) {
+            *count = count.saturating_sub(1);
+        }
+    }
+}
+
+fn exceeded(limit: &str, delay: Duration) -> Failure {
+    let why = format!(
+        "the caller has its quota of {limit} on this replica; nothing was sent; call again later"
+    );
+    Failure::new(Reason::CallerQuotaExceeded, why).retry_after(delay)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(name: &str) -> Caller {
+        Caller(name.into())
+    }
+
+    const NONE: Quota =
+        Quota { calls_per_second: None, attaches_in_flight: None, watch_streams: None };
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_are_spread_over_time_for_each_caller() {
+        let (quotas, quota) = (Quotas::default(), Quota { calls_per_second: Some(4), ..NONE });
+        let call = |name| quotas.enter(&caller(name), &quota, Use::Read).map(drop);
+        for _ in 0..4 {
+            call("a").expect("a second's calls");
+        }
+        let refused = call("a").expect_err("over the quota");
+        assert_eq!(refused.reason, Reason::CallerQuotaExceeded);
+        let delay = refused.retry_after.expect("a delay");
+        assert_eq!(delay, Duration::from_millis(250));
+        call("b").expect("its quota is its own");
+        tokio::time::advance(delay).await;
+        call("a").expect("the delay was enough");
+        assert!(call("a").is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_used_is_given_back() {
+        let (quotas, quota) = (
+            Quotas::default(),
+            Quota { attaches_in_flight: Some(1), watch_streams: Some(2), ..NONE },
+        );
+        let enter = |of| quotas.enter(&caller("a"), &quota, of);
+        let attach = enter(Use::Attach).expect("the first");
+        assert!(enter(Use::Attach).is_err());
+        let _streams = (enter(Use::Stream).expect("one"), enter(Use::Stream).expect("two"));
+        assert!(enter(Use::Stream).is_err() && enter(Use::Read).is_ok());
+        drop(attach);
+        assert!(enter(Use::Attach).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_without_calls_are_forgotten() {
+        let (quotas, quota) = (Quotas::default(), Quota { calls_per_second: Some(1), ..NONE });
+        let kept = quotas.enter(&caller("kept"), &quota, Use::Stream).expect("a stream");
+        for n in 0..=MANY {
+            drop(quotas.enter(&caller(&n.to_string()), &quota, Use::Read).expect("one"));
+        }
+        tokio::time::advance(Duration::from_secs(2)).await;
+        drop(quotas.enter(&caller("last"), &quota, Use::Read).expect("one"));
+        assert_eq!(quotas.lock().len(), 2);
+        drop(kept);
+    }
+}
