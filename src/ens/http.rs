@@ -74,24 +74,24 @@ const NO_CREDENTIALS: &str = "the gateway cannot fetch its ens credentials at th
 /// The failure of an attach.
 impl From<MissingCredentials> for Failure {
     fn from(missing: MissingCredentials) -> Self {
-        match missing.is_passing {
-            true => {
-                let why = format!("{NO_CREDENTIALS}; nothing was sent; try again");
-                Self::new(Reason::NotApplied, why)
-            }
-            false => Self::new(
+        if missing.is_passing {
+            let why = format!("{NO_CREDENTIALS}; nothing was sent; try again");
+            Self::new(Reason::NotApplied, why)
+        } else {
+            Self::new(
                 Reason::EnsCredentialsRejected,
                 "the gateway has no valid ens credentials; inform its operators",
-            ),
+            )
         }
     }
 }
 
 impl From<MissingCredentials> for DescribeError {
     fn from(missing: MissingCredentials) -> Self {
-        match missing.is_passing {
-            true => Self::Unavailable(NO_CREDENTIALS.to_owned()),
-            false => Self::NotReady(missing.into()),
+        if missing.is_passing {
+            Self::Unavailable(NO_CREDENTIALS.to_owned())
+        } else {
+            Self::NotReady(missing.into())
         }
     }
 }

@@ -245,9 +245,10 @@ impl Explainer<'_> {
             enis => format!("in use: {}", enis.join(", ")),
         };
         let is_usable = !observation.is_invalidated() && self.now < observation.expires_at();
-        let use_of_it = match is_usable {
-            true => "An attach that finds no free slot is refused by it, without a new describe.",
-            false => "It is too old to decide by. The next attach describes the instance again.",
+        let use_of_it = if is_usable {
+            "An attach that finds no free slot is refused by it, without a new describe."
+        } else {
+            "It is too old to decide by. The next attach describes the instance again."
         };
         let text = format!(
             "The instance was last described at {}. ENS showed {seen}. {use_of_it}",

@@ -320,7 +320,7 @@ pub struct LedgerHealth {
     pub clock_steps: ClockSteps,
 }
 
-impl Health {
+impl LedgerHealth {
     /// Whether the ledger is reachable and accepts writes, so that attaches can be made.
     #[must_use]
     pub fn accepts_writes(&self) -> bool {

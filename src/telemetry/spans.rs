@@ -68,10 +68,7 @@ impl Spans {
                 recorded: Some(span).filter(SdkSpan::is_recording),
             };
         }
-        let trace_id = match parent.is_valid() {
-            true => parent.trace_id(),
-            false => self.ids.new_trace_id(),
-        };
+        let trace_id = if parent.is_valid() { parent.trace_id() } else { self.ids.new_trace_id() };
         let (id, flags) = (self.ids.new_span_id(), TraceFlags::default());
         let context = SpanContext::new(trace_id, id, flags, false, parent.trace_state().clone());
         SpanTrace { context, recorded: None }
@@ -104,9 +101,12 @@ where
         None => None,
     };
     let local = span.and_then(|span| Some(span.extensions().get::<SpanTrace>()?.context.clone()));
-    local.unwrap_or_else(|| match attributes.is_contextual() {
-        true => OtelContext::current().span().span_context().clone(),
-        false => SpanContext::empty_context(),
+    local.unwrap_or_else(|| {
+        if attributes.is_contextual() {
+            OtelContext::current().span().span_context().clone()
+        } else {
+            SpanContext::empty_context()
+        }
     })
 }
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::ledger::record::{Record, SendEntry, Unconfirmed, Waiter};
+use crate::ledger::record::{QueuedTicket, Record, SendEntry, Unconfirmed};
 use crate::model::{Failure, FencingToken, Reason, Ticket, Uid, Unknown};
 
 const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
@@ -75,7 +75,7 @@ fn lock_and_queue_are_void_after_their_time_and_in_another_epoch() {
         unknown: Unknown::default(),
     });
     for seconds in [1, 2] {
-        record(&mut known).queue.push_back(Waiter {
+        record(&mut known).queue.push_back(QueuedTicket {
             ticket: Ticket(uuid::Uuid::nil()),
             expires_at: NOW + Duration::from_millis(seconds * 400),
             unknown: Unknown::default(),

@@ -79,8 +79,10 @@ async fn a_hang_up_signal_in_the_middle_of_an_attach_ends_nothing() {
         Fault::next(Action::AttachNetworkInterface, Effect::None).delay(Duration::from_secs(3)),
     );
     let (answer, ()) = tokio::join!(try_attach(&client, attach("i-1", "eni-0001")), async {
-        eventually("never sent", async || stage.ens.books().instance("i-1").attach_processing == 1)
-            .await;
+        eventually("never sent", async || {
+            stage.ens.journal().instance("i-1").attach_processing == 1
+        })
+        .await;
         replica.signal("HUP");
     });
     assert!(answer.is_ok(), "{answer:?}");
