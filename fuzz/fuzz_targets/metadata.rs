@@ -12,10 +12,12 @@ use eni_gateway::grpc::proto::{
 };
 use eni_gateway::grpc::{deadline, page, parse};
 use eni_gateway::model::{Failure, InstanceId, Reason, TraceContext};
-use eni_gateway::telemetry::init::build;
-use eni_gateway::telemetry::{LogFormat, Settings, context};
+use eni_gateway::telemetry::context;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::layer::SubscriberExt;
 
 fuzz_target!(
     init: subscribe(),
@@ -54,10 +56,10 @@ fuzz_target!(
 fn subscribe() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let settings = Settings { format: LogFormat::Json, follow_sampling: true };
-        let (subscriber, _telemetry) =
-            build(&|_| None, settings, std::io::sink).expect("nothing is exported");
-        tracing::subscriber::set_global_default(subscriber).expect("there is none yet");
+        let tracer = SdkTracerProvider::builder().build().tracer("fuzz");
+        let layer = tracing_opentelemetry::layer().with_tracer(tracer);
+        tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer))
+            .expect("there is none yet");
     });
 }
 
@@ -99,8 +101,8 @@ fn nanoseconds(text: &str) -> Option<u128> {
 /// keeps says the same.
 fn trace(headers: &HeaderMap) {
     let ours = |headers: &HeaderMap| {
-        let create = || tracing::info_span!(target: "eni_gateway", "call");
-        let span = context::in_callers_trace(headers, &create);
+        let span = tracing::info_span!("call");
+        context::adopt_parent(&span, headers);
         span.in_scope(|| context::current_trace().expect("a span is entered"))
     };
     let trace = ours(headers);
@@ -122,7 +124,7 @@ fn trace(headers: &HeaderMap) {
         state: stored("tracestate").unwrap_or_default(),
         ..TraceContext::default()
     };
-    context::link_to(&tracing::info_span!(target: "eni_gateway", "later"), &kept);
+    context::link_to(&tracing::info_span!("later"), &kept);
 }
 
 fn header((name, value): (&'static str, &String)) -> (HeaderName, HeaderValue) {

@@ -10,7 +10,7 @@ use crate::ledger::invariants::Violation;
 use crate::model::{Attachment, State};
 use crate::names::{AUDIT, INVARIANT_VIOLATED};
 use crate::telemetry::Metrics;
-use crate::telemetry::context::{emit_attachment_span, in_callers_trace};
+use crate::telemetry::context::{adopt_parent, emit_attachment_span};
 use crate::telemetry::metrics::Ended;
 
 /// The observer of committed changes.
@@ -96,7 +96,7 @@ pub(super) fn rpc(metrics: &Metrics) -> Observers {
         report: Arc::new(move |rpc| {
             metrics.rpc_answered(rpc.method, rpc.status, rpc.reason, rpc.duration)
         }),
-        parent: Arc::new(in_callers_trace),
+        parent: Arc::new(adopt_parent),
     }
 }
 

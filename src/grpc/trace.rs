@@ -46,15 +46,16 @@ pub struct RpcReport {
 /// Receives the report of each RPC that ended.
 pub type Report = Arc<dyn Fn(RpcReport) + Send + Sync>;
 
-/// Creates a span as a child of that in a request's headers.
-pub type Parent = Arc<dyn Fn(&HeaderMap, &dyn Fn() -> Span) -> Span + Send + Sync>;
+/// Sets a new span's parent from a request's headers.
+pub type Parent = Arc<dyn Fn(&Span, &HeaderMap) + Send + Sync>;
 
 /// Callbacks of the layer: the measurement, and a span's parent.
 #[derive(Clone)]
 pub struct Observers {
     /// Called at the end of each RPC.
     pub report: Report,
-    /// Creates each RPC's span as a child of the caller's.
+    /// Sets a new span's parent from the request's metadata. It must run before the span is
+    /// entered.
     pub parent: Parent,
 }
 
@@ -67,7 +68,7 @@ impl fmt::Debug for Observers {
 impl Default for Observers {
     /// Observers that do nothing.
     fn default() -> Self {
-        Self { report: Arc::new(|_| {}), parent: Arc::new(|_, create| create()) }
+        Self { report: Arc::new(|_| {}), parent: Arc::new(|_, _| {}) }
     }
 }
 
@@ -104,24 +105,23 @@ impl Call {
         let rpc = Method::of_path(path);
         let method = rpc.map_or("_OTHER", Method::name);
         let connection = request.extensions().get::<ConnectionRef>().cloned();
-        let span = (observers.parent)(request.headers(), &|| {
-            tracing::info_span!(
-                span::RPC,
-                { otel::NAME } = method,
-                { otel::KIND } = "server",
-                { otel::STATUS } = Empty,
-                { attribute::RPC_SYSTEM } = "grpc",
-                { attribute::RPC_METHOD } = method,
-                { attribute::RPC_METHOD_ORIGINAL } = Empty,
-                { attribute::RPC_STATUS } = Empty,
-                { attribute::ERROR_TYPE } = Empty,
-                { attribute::PEER_ADDRESS } = Empty,
-                { attribute::PEER_PORT } = Empty,
-                { attribute::REASON } = Empty,
-                { attribute::INSTANCE_ID } = Empty,
-                { attribute::INTERFACE_ID } = Empty,
-            )
-        });
+        let span = tracing::info_span!(
+            span::RPC,
+            { otel::NAME } = method,
+            { otel::KIND } = "server",
+            { otel::STATUS } = Empty,
+            { attribute::RPC_SYSTEM } = "grpc",
+            { attribute::RPC_METHOD } = method,
+            { attribute::RPC_METHOD_ORIGINAL } = Empty,
+            { attribute::RPC_STATUS } = Empty,
+            { attribute::ERROR_TYPE } = Empty,
+            { attribute::PEER_ADDRESS } = Empty,
+            { attribute::PEER_PORT } = Empty,
+            { attribute::REASON } = Empty,
+            { attribute::INSTANCE_ID } = Empty,
+            { attribute::INTERFACE_ID } = Empty,
+        );
+        (observers.parent)(&span, request.headers());
         if method == "_OTHER" {
             span.record(attribute::RPC_METHOD_ORIGINAL, path.trim_start_matches('/'));
         }

@@ -1,8 +1,8 @@
 //! One trace for each attach, from the caller through the asynchronous wait to its end on any
 //! replica.
 //!
-//! A server's span is created by [`in_callers_trace`], because the sampling decision comes before
-//! the span.
+//! A server's span must be created, passed to [`adopt_parent`], then entered. A parent set after
+//! the span was entered is refused, and the trace is split.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,8 +12,8 @@ use opentelemetry::trace::{Span as _, SpanContext, SpanKind, Status, TraceContex
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::spans;
 use crate::model::{Attachment, Timestamp, TraceContext};
 use crate::names::{attribute, otel, span};
 
@@ -25,27 +25,30 @@ const TRACESTATE: &str = "tracestate";
 /// holds one.
 const MAX_TRACESTATE: usize = 512;
 
-/// The span that `create` returns, as a child of the caller's if the headers hold W3C context.
-pub fn in_callers_trace(headers: &HeaderMap, create: &dyn Fn() -> Span) -> Span {
+/// Sets the caller's span as parent of `span`, if the headers hold W3C context. `span` must not be
+/// entered yet.
+pub fn adopt_parent(span: &Span, headers: &HeaderMap) {
     let context =
-        || TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
-    let _parent = headers.contains_key(TRACEPARENT).then(|| context().attach());
-    create()
+        TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
+    if context.span().span_context().is_valid()
+        && let Err(error) = span.set_parent(context)
+    {
+        tracing::debug!(%error, "the caller's trace is not continued");
+    }
 }
 
 /// The current span's context for a record, with the sampled flag; `None` outside of a span.
 #[must_use]
 pub fn current_trace() -> Option<TraceContext> {
     let mut trace = TraceContext::default();
-    let current = Context::new().with_remote_span_context(spans::current()?);
-    TraceContextPropagator::new().inject_context(&current, &mut trace);
+    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut trace);
     (!trace.parent.is_empty()).then_some(trace)
 }
 
 /// Links `span` to the RPC that began an attempt.
 pub fn link_to(span: &Span, trace: &TraceContext) {
     if let Some(context) = span_context(trace) {
-        spans::link(span, context);
+        span.add_link(context);
     }
 }
 
@@ -60,26 +63,21 @@ pub fn poll_span(batch: usize) -> Span {
     )
 }
 
-/// Emits the `lock wait` span of a wait that ends now, as a child of the current span, if that is
-/// sampled.
+/// Emits the `lock wait` span of a wait that ends now, as a child of the current span.
 pub fn emit_lock_wait_span(waited: Duration) {
-    let Some(parent) = spans::current().filter(SpanContext::is_sampled) else {
-        return;
-    };
     let end = SystemTime::now();
     let tracer = opentelemetry::global::tracer(TRACER);
     tracer
         .span_builder(span::LOCK_WAIT)
         .with_kind(SpanKind::Internal)
         .with_start_time(end.checked_sub(waited).unwrap_or(end))
-        .start_with_context(&tracer, &Context::new().with_remote_span_context(parent))
+        .start_with_context(&tracer, &Span::current().context())
         .end_with_timestamp(end);
 }
 
-/// Emits the `attachment` span of an ended attempt, over its whole life, as a child of its RPC, if
-/// that was sampled.
+/// Emits the `attachment` span of an ended attempt, over its whole life, as a child of its RPC.
 pub fn emit_attachment_span(trace: &TraceContext, attachment: &Attachment) {
-    let Some(parent) = span_context(trace).filter(SpanContext::is_sampled) else {
+    let Some(parent) = span_context(trace) else {
         return;
     };
     let mut attributes = vec![

@@ -2,7 +2,7 @@
 //!
 //! Logs go to standard error ([`log_queue`](super::log_queue)), filtered by `RUST_LOG` (default
 //! `info`). Traces go over OTLP/gRPC,
-//! configured by the `OTEL_*` variables. Without an endpoint no span is recorded, but trace ids are
+//! configured by the `OTEL_*` variables. Without an endpoint nothing is exported, but trace ids are
 //! real and W3C context is passed on.
 //!
 //! Trap: logs and traces have separate filters. With a shared one, `RUST_LOG=warn` would cut every
@@ -19,14 +19,12 @@ use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::log_queue::LogQueues;
-use super::spans::Spans;
 use crate::model::random;
 
 /// Target of exported spans: this crate. Spans of libraries would duplicate them, and the
@@ -151,9 +149,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let mut provider = SdkTracerProvider::builder().with_resource(resource(variable));
-    let endpoint = endpoint(variable);
-    let is_exported = endpoint.is_some();
-    if let Some(endpoint) = endpoint {
+    if let Some(endpoint) = endpoint(variable) {
         provider = provider.with_batch_exporter(exporter(variable, endpoint)?);
     }
     if !settings.follow_sampling {
@@ -164,7 +160,15 @@ where
         provider = provider.with_sampler(sampler);
     }
     let provider = provider.build();
-    let traces = Spans::new(is_exported.then(|| provider.tracer(TRACED)))
+    // Spans carry no code location, thread or idle time. Their status decides about failure, not an
+    // ERROR event inside.
+    let traces = tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer(TRACED))
+        .with_location(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_target(false)
+        .with_error_events_to_status(false)
         .with_filter(Targets::new().with_target(TRACED, LevelFilter::INFO));
     let logs: Box<dyn Layer<Registry> + Send + Sync> = match settings.format {
         LogFormat::Text { colours } => tracing_subscriber::fmt::layer()
@@ -174,8 +178,6 @@ where
             .boxed(),
         LogFormat::Json => {
             let layer = tracing_subscriber::fmt::layer()
-                // A line holds the event's fields, not those of its spans.
-                .fmt_fields(debug_fn(|_, _, _| Ok(())))
                 .event_format(super::json::JsonLines)
                 .with_writer(writer);
             layer.with_filter(log_filter(variable)).boxed()

@@ -1,10 +1,12 @@
 //! Log lines as JSON objects, with the ids of their trace.
 //!
-//! The ids come from [`spans`](super::spans), not from the subscriber's span. A log filter that
-//! hides a span must not hide its trace.
+//! The ids come from the active OpenTelemetry context, not from the subscriber's span. A log filter
+//! that hides a span must not hide its trace.
 
 use std::fmt;
 
+use opentelemetry::Context;
+use opentelemetry::trace::TraceContextExt;
 use serde::Serializer as _;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
@@ -37,7 +39,9 @@ where
         ];
         line.extend(fields.message.map(|message| ("message", message)));
         line.extend(fields.others);
-        if let Some(span) = super::spans::current() {
+        let context = Context::current();
+        let span = context.span().span_context().clone();
+        if span.is_valid() {
             line.push(("trace_id", span.trace_id().to_string().into()));
             line.push(("span_id", span.span_id().to_string().into()));
         }

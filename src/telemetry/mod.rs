@@ -8,7 +8,6 @@ pub mod init;
 mod json;
 pub mod log_queue;
 pub mod metrics;
-mod spans;
 
 pub use init::{LogFormat, Settings, Telemetry, init, init_to};
 pub use metrics::Metrics;

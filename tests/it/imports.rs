@@ -60,6 +60,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("opentelemetry_otlp", &["telemetry"]),
     ("opentelemetry_prometheus", &["telemetry"]),
     ("opentelemetry_sdk", &["telemetry"]),
+    ("tracing_opentelemetry", &["telemetry"]),
     ("axum", &["simulator", "telemetry/admin"]),
     ("anyhow", &["main.rs", "cli"]),
     // The world of the simulator draws from a seed of its own.

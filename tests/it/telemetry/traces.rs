@@ -7,7 +7,7 @@ use eni_gateway::model::{
 };
 use eni_gateway::names::{attribute as name, span as span_name};
 use eni_gateway::telemetry::context::{
-    current_trace, emit_attachment_span, emit_lock_wait_span, in_callers_trace, link_to, poll_span,
+    adopt_parent, current_trace, emit_attachment_span, emit_lock_wait_span, link_to, poll_span,
 };
 use eni_gateway::telemetry::init::build;
 use eni_gateway::telemetry::{Settings, Telemetry};
@@ -39,10 +39,8 @@ fn from_caller(flags: &str) -> HeaderMap {
 
 /// An RPC as the gateway traces it; what is kept of its trace in the attempt's record.
 fn rpc(headers: &HeaderMap) -> Option<TraceContext> {
-    let span = in_callers_trace(
-        headers,
-        &|| info_span!(target: "eni_gateway", "rpc", otel.kind = "server"),
-    );
+    let span = info_span!(target: "eni_gateway", "rpc", otel.kind = "server");
+    adopt_parent(&span, headers);
     span.in_scope(|| {
         emit_lock_wait_span(Duration::from_secs(3));
         current_trace()
