@@ -137,8 +137,8 @@ impl Keys {
         }
     }
 
-    /// Fetches unless the keys are younger than `age`, or the last fetch was lately. Then the result
-    /// is the last fault, if any.
+    /// Fetches unless the keys are younger than `age`, or the last fetch was lately. Then the
+    /// result is the last fault, if any.
     async fn fetch(&self, age: Duration) -> Result<bool, KeySourceError> {
         let mut last = self.last.lock().await;
         if self.current.load().as_ref().is_some_and(|set| set.read_at.elapsed() < age) {

@@ -1,5 +1,5 @@
-//! The identity of a caller: one principal, from one source. [`token`] reads it from a bearer token,
-//! [`certificate`] from a client certificate that TLS has verified.
+//! The identity of a caller: one principal, from one source. [`token`] reads it from a bearer
+//! token, [`certificate`] from a client certificate that TLS has verified.
 
 pub mod certificate;
 mod key_set;

@@ -10,11 +10,11 @@ pub struct Principal {
     pub name: Caller,
     /// The source of the name.
     pub kind: Kind,
-    /// The authority behind the name: the trust domain of a SPIFFE id, the alias of a token's issuer.
-    /// Else empty.
+    /// The authority behind the name: the trust domain of a SPIFFE id, the alias of a token's
+    /// issuer. Else empty.
     pub issuer: String,
-    /// The Kubernetes namespace, of a SPIFFE id with the path `/ns/NAMESPACE/sa/NAME` or a token of a
-    /// service account; else empty.
+    /// The Kubernetes namespace, of a SPIFFE id with the path `/ns/NAMESPACE/sa/NAME` or a token of
+    /// a service account; else empty.
     pub namespace: String,
     /// The groups of the caller, from a token. Certificates name none.
     pub groups: Vec<String>,
