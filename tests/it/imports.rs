@@ -208,7 +208,7 @@ fn every_module_has_a_row() {
 #[case::a_sibling(
     "ens/http.rs",
     "use crate::ledger::Ledger;",
-    "ens may import model, names, rate_limit, and not ledger"
+    "ens may import model, names, tls_fault, rate_limit, and not ledger"
 )]
 #[case::inside_braces(
     "ledger/apply.rs",

@@ -21,6 +21,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use super::gateway::{Gateway, Options, attach, get, watch};
+use super::reason;
 use crate::support::authority::Authority;
 
 /// Longer than any wait of these tests.
@@ -254,10 +255,6 @@ async fn end(stream: &mut tonic::Streaming<impl Sized>) -> Status {
         }
     };
     tokio::time::timeout(LONG, end).await.expect("the stream ends")
-}
-
-fn reason(status: &Status) -> String {
-    status.get_details_error_info().expect("an ErrorInfo").reason
 }
 
 #[tokio::test]

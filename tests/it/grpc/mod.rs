@@ -20,3 +20,11 @@ mod tls;
 mod tokens;
 mod trace;
 mod watch;
+
+use tonic::Status;
+use tonic_types::StatusExt;
+
+/// The reason of a refusal by the gateway itself.
+fn reason(status: &Status) -> String {
+    status.get_details_error_info().expect("our own answer").reason
+}

@@ -12,6 +12,7 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
 use super::gateway::{Gateway, Options, get, watch};
+use super::reason;
 use crate::support::issuer::Signer;
 
 /// Longer than any wait of these tests.
@@ -75,10 +76,6 @@ fn with<T>(message: T, authorization: &[&str]) -> Request<T> {
         request.metadata_mut().append("authorization", value.parse().expect("ascii"));
     }
     request
-}
-
-fn reason(status: &Status) -> String {
-    status.get_details_error_info().expect("an ErrorInfo").reason
 }
 
 #[tokio::test]
