@@ -6,7 +6,7 @@ use eni_gateway::model::State;
 use tokio::time::Instant;
 use tokio_stream::StreamExt;
 use tonic::metadata::MetadataValue;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request};
 use tonic_types::StatusExt;
 
 use super::fakes::attachment;

@@ -8,8 +8,7 @@ use eni_gateway::grpc::Access;
 use eni_gateway::policy::PolicyStore;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tonic::{Code, Request, Status};
-use tonic_types::StatusExt;
+use tonic::{Code, Request};
 
 use super::gateway::{Gateway, Options, get, watch};
 use super::reason;
