@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use rustls::{AlertDescription, CertificateError};
 
@@ -57,17 +58,22 @@ pub struct Remedies<'a> {
     pub identity: &'a str,
 }
 
+/// What an error wraps and hides from `source`: an I/O error, and the driver's shared one.
+fn hidden<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    if let Some(shared) = error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+        return Some(&**shared);
+    }
+    let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
+    Some(inner)
+}
+
 impl TlsFault {
     /// The fault among an error and its causes.
     #[must_use]
     pub fn find(error: &(dyn Error + 'static)) -> Option<Self> {
         let mut next = Some(error);
         while let Some(error) = next {
-            // An I/O error hides what it wraps from `source`.
-            let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-            if let Some(inner) = inner
-                && let Some(found) = Self::find(inner)
-            {
+            if let Some(found) = hidden(error).and_then(Self::find) {
                 return Some(found);
             }
             if let Some(tls) = error.downcast_ref::<rustls::Error>() {

@@ -14,6 +14,9 @@ use socket2::TcpKeepalive;
 use super::errors::describe;
 use super::settings::{InvalidSettings, Login, RedisSettings, RedisTls, ServerAddr};
 
+const TLS_TIMEOUT: &str =
+    "timed out; if the server does not use TLS, use redis:// instead of rediss:// in ledger.url";
+
 /// Connects to the servers of one ledger.
 #[derive(Debug, Clone)]
 pub(super) struct Dialer {
@@ -89,7 +92,12 @@ impl Dialer {
         config: AsyncConnectionConfig,
     ) -> RedisResult<MultiplexedConnection> {
         let client = self.client(place, redis)?;
-        client.get_multiplexed_async_connection_with_config(&config).await
+        let connected = client.get_multiplexed_async_connection_with_config(&config).await;
+        let is_tls = self.tls.is_some() && matches!(place, ServerAddr::Tcp(..));
+        connected.map_err(|error| {
+            // A Redis without TLS waits for the end of what looks to it like a command.
+            if is_tls && error.is_timeout() { (ErrorKind::Io, TLS_TIMEOUT).into() } else { error }
+        })
     }
 
     fn signed_in(&self) -> RedisConnectionInfo {
