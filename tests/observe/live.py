@@ -28,6 +28,7 @@ from processes import ROOT, Processes, free_port, listens, until  # noqa: E402
 QUIET = {
     "EniGatewayAbsent": "replicas run",
     "EniGatewayCertificateExpires": "the replicas serve plaintext",
+    "EniGatewayReloadFails": "the replicas have no files to read again",
 }
 # Watch streams that a replica takes.
 STREAMS = 4
@@ -74,7 +75,8 @@ class Stage(Processes):
         return f"http://127.0.0.1:{self.ports[name]}/{path}"
 
     def redis(self):
-        options = ("--bind", "127.0.0.1", "--save", "", "--maxmemory-policy", "noeviction")
+        options = ("--bind", "127.0.0.1", "--save", "", "--maxmemory", "256mb")
+        options += ("--maxmemory-policy", "noeviction")
         process = self.start("redis-server", "--port", str(self.ports["redis"]), *options)
         until("redis", lambda: listens(self.ports["redis"]))
         return process
