@@ -220,7 +220,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
 
     /// Answers what needs no lock. Otherwise waits for the head of the queue.
     async fn enter(&mut self) -> Result<Step, Failure> {
-        if self.lock.is_none() && self.may_need_lock() {
+        if self.lock.is_none() {
             self.lock = self.lock_of(self.queue.try_lock());
             if self.lock.is_some() && self.knows_instance() {
                 // The first command queries and acquires at once.

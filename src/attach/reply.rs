@@ -49,14 +49,6 @@ impl Request {
 }
 
 impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
-    /// Whether, by the last known record, the reply needs the lock. Otherwise a query answers the
-    /// caller in one trip, without a permit that would be returned.
-    pub(super) fn may_need_lock(&self) -> bool {
-        let query = self.request.query_command(self.confirmed_since());
-        let foreseen = self.backends().ledger.foresee(&self.request.instance, &query);
-        self.resends.is_some() || matches!(foreseen, Reply::Admissible | Reply::Recovering(_))
-    }
-
     /// Queries the ledger without the lock. Returns the next step, or `None` if the reply needs the
     /// lock.
     pub(super) async fn query(&mut self) -> Result<Option<Step>, Failure> {
@@ -100,9 +92,6 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
                 }
             }
             Reply::RequestIdReused(entry) => Err(failures::request_id_reused(&entry.eni)),
-            Reply::Joined(attempt) if self.resends.is_none() && is_accepted(&attempt) => {
-                Ok(Step::Done(Box::new(attempt.attachment())))
-            }
             Reply::Joined(attempt) => {
                 Ok(Step::AwaitOutcome(PendingOutcome { uid: attempt.uid, sent: false }))
             }
@@ -196,9 +185,4 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         let now = self.backends().ledger.store().now(&self.request.instance);
         now - self.arrived.elapsed()
     }
-}
-
-/// Whether ENS accepted an attempt in flight, so that its callers have an answer.
-fn is_accepted(attempt: &Attempt) -> bool {
-    attempt.state.kind() == State::Attaching
 }

@@ -209,20 +209,6 @@ impl<L: LedgerStore> Ledger<L> {
         Ok(snapshot)
     }
 
-    /// The reply to a command by the last known record. It is only a guess: an answer to a caller
-    /// comes from [`Ledger::execute`].
-    pub fn foresee(&self, instance: &InstanceId, command: &Command) -> Reply {
-        let snapshot = self.remembered(instance);
-        let context = Context {
-            bounds: &self.bounds.among(snapshot.partition.shared),
-            instance,
-            partition: &snapshot.partition,
-            request: None,
-            now: self.store.now(instance).max(snapshot.now),
-        };
-        apply(&snapshot.record, command, context).reply
-    }
-
     /// Reports a commit that was computed under `context`.
     fn notify_observer(
         &self,
