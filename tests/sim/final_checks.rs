@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eni_gateway::grpc::proto::ListAttachmentsRequest;
 use eni_gateway::grpc::proto::attachment::State;
+use eni_gateway::grpc::proto::{Attachment, ListAttachmentsRequest};
 use eni_gateway::ledger::Due;
 use eni_gateway::simulator::{Call, EniStatus};
 use tokio::task::JoinHandle;
@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use crate::callers::reason;
 use crate::limits;
+use crate::node::Node;
 use crate::run::{Simulation, instance};
 use crate::watchers::Seen;
 
@@ -22,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(400);
 /// After this long without any call a list asks ENS again, and followed instances were described
 /// again.
 const REREAD: Duration = Duration::from_secs(80);
+
+/// How often a list is asked for a complete answer, a second apart.
+const LISTS: usize = 20;
 
 /// Checks what is left.
 pub(crate) async fn run(simulation: &Arc<Simulation>, watchers: Vec<JoinHandle<Seen>>) {
@@ -40,15 +44,10 @@ pub(crate) async fn run(simulation: &Arc<Simulation>, watchers: Vec<JoinHandle<S
     for node in simulation.nodes() {
         for number in 0..simulation.plan.instances {
             let instance = instance(number);
-            let request = ListAttachmentsRequest {
-                instance_id: instance.clone(),
-                ..ListAttachmentsRequest::default()
-            };
-            let listed = match node.client().list_attachments(request).await {
-                Ok(listed) => listed.into_inner().attachments,
-                Err(status) => {
-                    let what =
-                        format!("{} cannot list {instance}: {}", node.name, reason(&status).0);
+            let listed = match list(&node, &instance).await {
+                Ok(attachments) => attachments,
+                Err(why) => {
+                    let what = format!("{} cannot list {instance}: {why}", node.name);
                     return simulation.checks.violation(simulation, "A1", what);
                 }
             };
@@ -75,6 +74,27 @@ pub(crate) async fn run(simulation: &Arc<Simulation>, watchers: Vec<JoinHandle<S
     }
     simulation.checks.reported_effects(simulation);
     orphaned(simulation);
+}
+
+/// The attachments of an instance, by a complete answer. A read without a permit for its describe
+/// does not wait for one: it is answered by what is known, or refused, and asked again.
+async fn list(node: &Arc<Node>, instance: &str) -> Result<Vec<Attachment>, String> {
+    let mut why = String::new();
+    for _ in 0..LISTS {
+        let request = ListAttachmentsRequest {
+            instance_id: instance.to_owned(),
+            ..ListAttachmentsRequest::default()
+        };
+        match node.client().list_attachments(request).await {
+            Ok(listed) if !listed.get_ref().incomplete => {
+                return Ok(listed.into_inner().attachments);
+            }
+            Ok(_) => "incomplete".clone_into(&mut why),
+            Err(status) => why = reason(&status).0,
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    Err(why)
 }
 
 /// A due entry whose record is gone.
