@@ -39,7 +39,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::admin::Admin;
 
 pub use drain::{DrainTimeouts, kept_for_traces};
-pub use error::Error;
+pub use error::{Error, with_causes};
 use gateway::Gateway;
 use health::HealthMonitor;
 pub use readiness::{Condition, Readiness};
@@ -199,8 +199,7 @@ async fn serve<L: LedgerStore>(
 async fn recheck(ens: Arc<HttpEns>, drain: crate::drain::Watch) {
     while !drain.has_reached(Phase::Stopped) {
         ens.recheck().await;
-        // The loop's condition checks the phase.
-        let _ = tokio::time::timeout(RECHECK, drain.reached(Phase::Stopped)).await;
+        drain.pause(RECHECK).await;
     }
 }
 

@@ -1,5 +1,7 @@
 //! The phases of an orderly shutdown, in one channel that every part of a replica watches.
 
+use std::time::Duration;
+
 use crate::sync::watch;
 
 /// How far the shutdown has come. Phases only move forward.
@@ -54,6 +56,12 @@ impl Watch {
     #[must_use]
     pub fn has_reached(&self, phase: Phase) -> bool {
         *self.0.borrow() >= phase
+    }
+
+    /// Waits for this long, and no longer than until [`Phase::Stopped`].
+    pub async fn pause(&self, duration: Duration) {
+        // The caller's loop checks the phase.
+        let _ = tokio::time::timeout(duration, self.reached(Phase::Stopped)).await;
     }
 
     /// Resolves in this phase or a later one. If the [`Signal`] is dropped before, it never does.

@@ -109,8 +109,7 @@ impl<L: LedgerStore> HealthMonitor<L> {
             self.metrics.set_ledger_misconfigured(readiness.ledger.misconfigured.len());
             self.metrics.set_partitions_recovering(readiness.ledger.recovering);
             self.metrics.set_breaker_open(self.parts.backends.limiter.breaker_open());
-            // The loop's condition checks the phase.
-            let _ = tokio::time::timeout(CHECK_INTERVAL, drain.reached(Phase::Stopped)).await;
+            drain.pause(CHECK_INTERVAL).await;
         }
     }
 }

@@ -38,8 +38,7 @@ impl Reloader {
                 let result = policy.reload().await;
                 faults.report(&self.metrics, "identity.policy_file", result);
             }
-            // The loop's condition checks the phase.
-            let _ = tokio::time::timeout(INTERVAL, drain.reached(Phase::Stopped)).await;
+            drain.pause(INTERVAL).await;
         }
     }
 }
@@ -53,8 +52,7 @@ pub(super) async fn refresh_keys(policy: Arc<PolicyStore>, metrics: Metrics, dra
         if tokens.are_used() {
             faults.report(&metrics, "issuers", tokens.refresh().await);
         }
-        // The loop's condition checks the phase.
-        let _ = tokio::time::timeout(INTERVAL, drain.reached(Phase::Stopped)).await;
+        drain.pause(INTERVAL).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Errors of commands.
 
+use std::fmt::Display;
 use std::io::{self, Write as _};
 
 use serde_json::json;
@@ -9,6 +10,7 @@ use super::coverage::Coverage;
 use super::refusal::Refusal;
 use super::style::{ERROR, paint};
 use crate::app::check::CheckFailure;
+use crate::app::with_causes;
 
 /// An error that ends a command.
 #[derive(Debug, thiserror::Error)]
@@ -69,16 +71,15 @@ impl From<tonic::Status> for Error {
 impl Error {
     /// A command that failed, with the error's causes.
     pub(super) fn failed(error: &dyn std::error::Error) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let said = error.to_string();
-            if !text.contains(&said) {
-                text = format!("{text}: {said}");
-            }
-            cause = error.source();
-        }
-        Self::Failed(text)
+        Self::Failed(with_causes(error))
+    }
+
+    /// The ledger at this URL cannot be reached.
+    pub(super) fn ledger_not_reached(url: impl Display, error: impl Display) -> Self {
+        Self::NotReached(format!(
+            "{url}: {error}\n  what to do: check ledger.url, and whether redis runs there and \
+             admits this machine"
+        ))
     }
 
     pub(super) fn exit(&self) -> Exit {

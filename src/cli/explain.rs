@@ -42,10 +42,7 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
     let url = &loaded.config.ledger.url;
     let statements = explained.map_err(|error| match error {
         ExplainError::Memory => Error::Usage(error.to_string()),
-        error if error.is_unreachable() => Error::NotReached(format!(
-            "{url}: {error}\n  what to do: check ledger.url, and whether redis runs there and \
-             admits this machine"
-        )),
+        error if error.is_unreachable() => Error::ledger_not_reached(url, error),
         error @ ExplainError::Read(_) => Error::Failed(format!("{url}: {error}")),
         ExplainError::Settings(error) => Error::failed(&error),
     })?;

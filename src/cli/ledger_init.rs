@@ -51,10 +51,7 @@ pub(super) async fn run(Command::Init(args): Command) -> Result<(), Error> {
         Err(error) if error.is_held() => Err(Error::Failed(format!(
             "{url}: {error}\n  what to do: none, if it is in use; --unless-used counts that as success"
         ))),
-        Err(error) if error.is_unreachable() => Err(Error::NotReached(format!(
-            "{url}: {error}\n  what to do: check ledger.url, and whether redis runs there and \
-             admits this machine"
-        ))),
+        Err(error) if error.is_unreachable() => Err(Error::ledger_not_reached(url, error)),
         Err(error @ LedgerInitError::Memory) => Err(Error::Usage(error.to_string())),
         Err(error @ LedgerInitError::Init(_)) => Err(Error::Failed(format!("{url}: {error}"))),
         Err(error) => Err(Error::failed(&error)),

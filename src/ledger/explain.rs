@@ -1,8 +1,6 @@
 //! What the ledger knows of an instance, in sentences for the people on call. Pure: it reads a
 //! snapshot, and decides nothing.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -124,8 +122,7 @@ struct Explainer<'a> {
 impl Explainer<'_> {
     /// A time, absolute and from now.
     fn at(&self, time: Timestamp) -> String {
-        let (past, future) = (self.now.since(time), time.since(self.now));
-        match (seconds(past), seconds(future)) {
+        match (self.now.since(time).as_secs(), time.since(self.now).as_secs()) {
             (0, 0) => format!("{time} (now)"),
             (ago, 0) => format!("{time} ({} ago)", span(ago)),
             (_, ahead) => format!("{time} (in {})", span(ahead)),
@@ -395,10 +392,6 @@ fn is_attached(attempt: &Attempt) -> bool {
 fn sentence(message: &str) -> String {
     let end = if message.ends_with(['.', '!', '?']) { "" } else { "." };
     format!("{message}{end}")
-}
-
-const fn seconds(duration: Duration) -> u64 {
-    duration.as_secs()
 }
 
 /// A duration in its greatest unit and the one below.

@@ -134,7 +134,7 @@ fn groups_and_issuers_are_conditions() {
         policy.decide(&request).rule().map(str::to_owned)
     };
     assert_eq!(decide("dns:operator").as_deref(), Some("group"));
-    assert_eq!(decide("dns:somebody"), None);
+    assert_eq!(decide("dns:stranger"), None);
 }
 
 #[test]

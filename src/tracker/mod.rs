@@ -64,8 +64,7 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
             // After a full batch, more may be due.
             if claimed < MAX_IDS {
                 let pause = TICK.mul_f64(random::between(0.8..1.2));
-                // The loop's condition checks the phase.
-                let _ = tokio::time::timeout(pause, drain.reached(Phase::Stopped)).await;
+                drain.pause(pause).await;
             }
         }
     }

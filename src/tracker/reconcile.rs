@@ -28,8 +28,7 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
         while !drain.has_reached(Phase::Stopped) {
             if !self.reconcile_next().await {
                 let pause = TICK.mul_f64(random::between(0.8..1.2));
-                // The loop's condition checks the phase.
-                let _ = tokio::time::timeout(pause, drain.reached(Phase::Stopped)).await;
+                drain.pause(pause).await;
             }
         }
     }
