@@ -47,6 +47,8 @@ fn settings(server: &Server) -> RedisSettings {
 
 fn settings_of(servers: Servers) -> RedisSettings {
     let mut settings = RedisSettings::new(servers);
+    // A busy machine may stand still for longer than the default.
+    settings.response_timeout = Duration::from_secs(3);
     settings.rates = Rates::new(50.0, 100.0).unwrap();
     settings.shared_settings.bounds = holding(HOLD_DOWN);
     settings.fresh = true;
