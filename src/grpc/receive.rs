@@ -1,11 +1,13 @@
 //! Bounds on the receipt of a request's messages, before a handler knows of the call.
 //!
 //! The trap: tonic reads the whole message before it calls the handler, so a call whose message
-//! never ends costs memory that no later limit counts. Three bounds apply here: the time until the
-//! end of the request, its size, and the number of requests that are arriving at once. Beyond that
-//! number the oldest is refused: a client sends a request in one piece, so an old one is a bad one.
+//! never ends costs memory that no later limit counts. The bounds here are the time until the end of
+//! the request, its size, and the number and size of all requests that are arriving at once. Beyond
+//! these the oldest is refused: a client sends a request in one piece, so an old one is a bad one.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -36,10 +38,17 @@ const MESSAGES: Duration = Duration::from_secs(60);
 /// Maximum number of unfinished requests. A request of usual size is unfinished for less than a
 /// millisecond, but the streams of a replica that ended are opened on another one all at once.
 const MOST: usize = 16 * 1024;
+/// Maximum size of what has arrived of unfinished requests, in bytes. A request of usual size has
+/// 200 bytes.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// The requests that are arriving.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Arriving(ByAge<()>);
+pub(super) struct Arriving {
+    requests: ByAge<()>,
+    /// What has arrived of them, in bytes.
+    bytes: Arc<AtomicUsize>,
+}
 
 impl Arriving {
     /// The request with bounds on its body. The oldest unfinished request is refused if there are
@@ -47,13 +56,21 @@ impl Arriving {
     pub(super) fn bound(&self, request: Request<Body>) -> Request<Body> {
         let path = request.uri().path();
         let time = if path.starts_with("/grpc.reflection.") { MESSAGES } else { ONE_MESSAGE };
-        let left = if is_diagnostic(path) { MAX_DIAGNOSTIC } else { MAX_REQUEST + MESSAGE_HEADER };
-        let place = self.0.insert((), |requests| {
+        let most = if is_diagnostic(path) { MAX_DIAGNOSTIC } else { MAX_REQUEST + MESSAGE_HEADER };
+        let place = self.requests.insert((), |requests| {
             if requests.len() >= MOST {
                 requests.close_oldest(|_| true);
             }
         });
-        request.map(|body| Body::new(Received { body, due: Box::pin(sleep(time)), left, place }))
+        let (due, arriving) = (Box::pin(sleep(time)), self.clone());
+        request.map(|body| Body::new(Received { body, due, most, arrived: 0, place, arriving }))
+    }
+
+    /// Counts what arrived of one. The oldest is refused if that is too much for all.
+    fn count(&self, size: usize) {
+        if self.bytes.fetch_add(size, Ordering::Relaxed) + size > MOST_BYTES {
+            self.requests.with(|requests| requests.close_oldest(|_| true));
+        }
     }
 }
 
@@ -66,9 +83,18 @@ pub(super) fn is_diagnostic(path: &str) -> bool {
 struct Received {
     body: Body,
     due: Pin<Box<Sleep>>,
-    /// Number of bytes that may still arrive.
-    left: usize,
+    /// Maximum size in bytes.
+    most: usize,
+    /// What has arrived of it, in bytes.
+    arrived: usize,
     place: Place<()>,
+    arriving: Arriving,
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        self.arriving.bytes.fetch_sub(self.arrived, Ordering::Relaxed);
+    }
 }
 
 impl HttpBody for Received {
@@ -82,12 +108,13 @@ impl HttpBody for Received {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &frame {
             let size = frame.data_ref().map_or(0, Bytes::len);
-            let Some(left) = self.left.checked_sub(size) else {
+            self.arrived += size;
+            self.arriving.count(size);
+            if self.arrived > self.most {
                 let failure =
                     Failure::invalid_field("request", "is larger than the gateway accepts");
                 return Poll::Ready(Some(Err(failure.into())));
-            };
-            self.left = left;
+            }
         }
         if frame.is_pending()
             && (self.place.poll_closed(cx).is_ready() || self.due.as_mut().poll(cx).is_ready())
@@ -107,5 +134,51 @@ impl HttpBody for Received {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    /// A request of which so much has arrived, and no more comes.
+    struct Part(Option<Bytes>);
+
+    impl HttpBody for Part {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            self.0.take().map_or(Poll::Pending, |data| Poll::Ready(Some(Ok(Frame::data(data)))))
+        }
+    }
+
+    async fn next(request: &mut Request<Body>) -> Option<Result<Frame<Bytes>, Status>> {
+        poll_fn(|cx| Pin::new(request.body_mut()).poll_frame(cx)).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_is_refused_when_too_much_is_unfinished() {
+        let arriving = Arriving::default();
+        let part = Bytes::from(vec![0; MAX_REQUEST]);
+        let mut requests = Vec::new();
+        for _ in 0..=MOST_BYTES / MAX_REQUEST {
+            let body = Body::new(Part(Some(part.clone())));
+            let mut request = arriving.bound(Request::new(body));
+            next(&mut request).await.unwrap().unwrap();
+            requests.push(request);
+        }
+        let refused = next(&mut requests[0]).now_or_never().flatten().unwrap().unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert!(next(&mut requests[1]).now_or_never().is_none(), "the others are awaited");
+        drop(requests);
+        assert_eq!(arriving.bytes.load(Ordering::Relaxed), 0);
     }
 }
