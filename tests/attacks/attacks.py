@@ -27,6 +27,7 @@ from http2 import (
     header,
     headers,
     hello,
+    unfinished,
 )
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "observe"))
@@ -157,6 +158,10 @@ ATTACKS = {
     "admin_silent": lambda it: it.hold(500, admin=True),
     "endless_streams": lambda it: it.hold(
         40, hello() + b"".join(frame(HEADERS, END_HEADERS, 2 * n + 1, headers(SERVICE + "WatchAttachment")) for n in range(1000))
+    ),
+    "nearly_whole": lambda it: it.calls(lambda n: unfinished(n, SERVICE + "WatchAttachment", 16_000), each=40),
+    "reflection": lambda it: it.calls(
+        lambda n: unfinished(n, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", 4_000), each=100
     ),
     "never_reads": lambda it: it.calls(lambda n: call(n, "ListAttachments", INSTANCE), connections=20, read=False),
     "no_window": lambda it: it.calls(

@@ -54,3 +54,11 @@ def call(n, rpc, *fields, **more):
     stream = 2 * n + 1
     path = rpc if rpc.startswith("/") else SERVICE + rpc
     return frame(HEADERS, END_HEADERS, stream, headers(path, **more)) + frame(DATA, END_STREAM, stream, message(*fields))
+
+
+def unfinished(n, path, size):
+    """The n-th call of a connection, of whose message one byte never comes."""
+    stream, most = 2 * n + 1, 16_000
+    body = b"\0" + (size + 1).to_bytes(4, "big") + b"\x0a" * size
+    parts = (body[start : start + most] for start in range(0, len(body), most))
+    return frame(HEADERS, END_HEADERS, stream, headers(path)) + b"".join(frame(DATA, 0, stream, part) for part in parts)

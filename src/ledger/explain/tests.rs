@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::ledger::record::{QueuedTicket, Record, SendEntry, Unconfirmed};
+use crate::ledger::record::{
+    Attempt, AttemptState, Observation, QueuedTicket, Record, SendEntry, Unconfirmed,
+};
 use crate::model::{Failure, FencingToken, Reason, Ticket, Uid, Unknown};
 
 const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
