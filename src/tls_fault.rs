@@ -1,6 +1,8 @@
 //! Faults of a TLS handshake as sentences. The user of the connection adds the remedy, in the names
 //! of its own settings or flags.
 
+mod probe;
+
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -8,11 +10,15 @@ use std::sync::Arc;
 
 use rustls::{AlertDescription, CertificateError};
 
+pub use probe::{ClientIdentity, expects_tls, probe};
+
 /// The cause of a failed handshake, seen from the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlsFault {
     /// The server's answer is not TLS.
     NotTls,
+    /// The server expects TLS, and the client does not use it.
+    UsesTls,
     /// The server's certificate is from an authority that the client does not trust.
     UnknownIssuer,
     /// The server shows the certificate of an authority as its own, such as one that is
@@ -50,6 +56,8 @@ pub enum TlsFault {
 pub struct Remedies<'a> {
     /// For an unencrypted server: how to connect without TLS.
     pub plaintext: &'a str,
+    /// For a server that expects TLS: how to connect with it.
+    pub encrypted: &'a str,
     /// How to trust another authority.
     pub authorities: &'a str,
     /// How to connect by a name that the certificate has.
@@ -146,9 +154,10 @@ impl TlsFault {
     /// What to do, in one sentence.
     #[must_use]
     pub fn remedy(&self, remedies: &Remedies<'_>) -> String {
-        let Remedies { plaintext, authorities, name, identity } = remedies;
+        let Remedies { plaintext, encrypted, authorities, name, identity } = remedies;
         match self {
             Self::NotTls => format!("{plaintext}, or correct the address"),
+            Self::UsesTls => encrypted.to_string(),
             Self::UnknownIssuer => authorities.to_string(),
             Self::AuthorityAsServer => "give the server a certificate with CA:FALSE that the \
                  authority has signed"
@@ -178,6 +187,7 @@ impl fmt::Display for TlsFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotTls => f.write_str("the server there does not use TLS"),
+            Self::UsesTls => f.write_str("the server there uses TLS"),
             Self::UnknownIssuer => {
                 f.write_str("its certificate is from an authority that is not trusted")
             }
@@ -221,6 +231,7 @@ mod tests {
 
     const REMEDIES: Remedies<'_> = Remedies {
         plaintext: "use http://",
+        encrypted: "use https://",
         authorities: "use --ca",
         name: "use --server-name",
         identity: "use --cert",

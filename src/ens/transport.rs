@@ -133,6 +133,7 @@ impl Fault {
 /// The remedies for a failed handshake.
 const TLS: Remedies<'_> = Remedies {
     plaintext: "use an http:// endpoint",
+    encrypted: "use an https:// endpoint",
     authorities: "set SSL_CERT_FILE to a CA bundle with its authority",
     name: "use a name of the certificate in the endpoint",
     identity: "use an endpoint that requires none",

@@ -11,8 +11,6 @@
 use std::io::IsTerminal;
 
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::Subscriber;
@@ -25,6 +23,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::log_queue::LogQueues;
+use super::otlp;
+use super::variable::set;
 use crate::model::random;
 
 /// Target of exported spans: this crate. Spans of libraries would duplicate them, and the
@@ -32,8 +32,8 @@ use crate::model::random;
 const TRACED: &str = "eni_gateway";
 
 /// Log filter without `RUST_LOG`.
-const DEFAULT_LOG: &str =
-    "info,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,opentelemetry=warn,opentelemetry_sdk=warn";
+const DEFAULT_LOG: &str = "info,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,opentelemetry=warn,\
+    opentelemetry_sdk=warn,opentelemetry-otlp=error";
 
 /// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,12 +90,9 @@ impl Telemetry {
 /// A failed setup of logs or traces.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// The exporter cannot be built from the `OTEL_*` variables.
-    #[error("traces cannot be exported with these OTEL_ variables")]
-    Exporter(#[from] ExporterBuildError),
-    /// `OTEL_EXPORTER_OTLP_CERTIFICATE` names a file that cannot be read.
-    #[error("the certificates of OTEL_EXPORTER_OTLP_CERTIFICATE cannot be read")]
-    Certificate(#[source] std::io::Error),
+    /// The exporter of traces cannot be built.
+    #[error(transparent)]
+    Exporter(#[from] otlp::Error),
     /// The thread that writes log lines cannot be started.
     #[error("log lines cannot be written")]
     Thread(#[source] std::io::Error),
@@ -149,8 +146,8 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let mut provider = SdkTracerProvider::builder().with_resource(resource(variable));
-    if let Some(endpoint) = endpoint(variable) {
-        provider = provider.with_batch_exporter(exporter(variable, endpoint)?);
+    if let Some(endpoint) = otlp::endpoint(variable) {
+        provider = provider.with_batch_exporter(otlp::Exporter::new(variable, endpoint)?);
     }
     if !settings.follow_sampling {
         let root = sampler(variable);
@@ -188,23 +185,7 @@ where
 
 /// Warnings about variables that have no effect.
 fn warnings(variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for name in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
-        if let Some(protocol) = set(variable, name).filter(|protocol| protocol != "grpc") {
-            warnings.push(format!("{name}={protocol:?} is not supported: traces use grpc"));
-        }
-    }
-    if let Some(exporter) = set(variable, "OTEL_TRACES_EXPORTER")
-        .filter(|name| !matches!(name.as_str(), "otlp" | "none"))
-    {
-        warnings
-            .push(format!("OTEL_TRACES_EXPORTER={exporter:?} is not supported: traces use otlp"));
-    }
-    if let Some((name, endpoint)) = named_endpoint(variable).filter(|(_, url)| !has_scheme(url)) {
-        warnings.push(format!(
-            "{name}={endpoint:?} does not begin with http:// or https://: no traces are exported"
-        ));
-    }
+    let mut warnings = otlp::warnings(variable);
     warnings.extend(sampler_warnings(variable));
     if let Some(filter) = set(variable, "RUST_LOG")
         && let Err(error) = EnvFilter::try_new(&filter)
@@ -217,33 +198,6 @@ fn warnings(variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
 fn log_filter(variable: &dyn Fn(&str) -> Option<String>) -> EnvFilter {
     let wanted = set(variable, "RUST_LOG").and_then(|filter| EnvFilter::try_new(filter).ok());
     wanted.unwrap_or_else(|| EnvFilter::new(DEFAULT_LOG))
-}
-
-/// A variable that is set and not empty. OpenTelemetry treats an empty one as unset.
-fn set(variable: &dyn Fn(&str) -> Option<String>, name: &str) -> Option<String> {
-    variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
-}
-
-/// The traces' endpoint; `None` if it is unset or disabled.
-fn endpoint(variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
-    let disabled =
-        set(variable, "OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    let none = set(variable, "OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
-    if disabled || none {
-        return None;
-    }
-    named_endpoint(variable).map(|(_, endpoint)| endpoint).filter(|endpoint| has_scheme(endpoint))
-}
-
-/// The variable that names the traces' endpoint, and its value.
-fn named_endpoint(variable: &dyn Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
-    ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]
-        .into_iter()
-        .find_map(|name| set(variable, name).map(|value| (name, value)))
-}
-
-fn has_scheme(endpoint: &str) -> bool {
-    endpoint.starts_with("http://") || endpoint.starts_with("https://")
 }
 
 /// The samplers that OpenTelemetry names and the gateway has, without `parentbased_`.
@@ -280,25 +234,6 @@ fn sampler(variable: &dyn Fn(&str) -> Option<String>) -> Sampler {
         }
         _ => Sampler::AlwaysOn,
     }
-}
-
-fn exporter(
-    variable: &dyn Fn(&str) -> Option<String>,
-    endpoint: String,
-) -> Result<SpanExporter, InitError> {
-    let mut builder = SpanExporter::builder().with_tonic();
-    if endpoint.starts_with("https://") {
-        let mut tls = ClientTlsConfig::new().with_enabled_roots();
-        let file = set(variable, "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE");
-        if let Some(path) = file.or_else(|| set(variable, "OTEL_EXPORTER_OTLP_CERTIFICATE")) {
-            let pem = std::fs::read(path).map_err(InitError::Certificate)?;
-            tls = tls.ca_certificate(
-                opentelemetry_otlp::tonic_types::transport::Certificate::from_pem(pem),
-            );
-        }
-        builder = builder.with_tls_config(tls);
-    }
-    Ok(builder.with_endpoint(endpoint).build()?)
 }
 
 fn resource(variable: &dyn Fn(&str) -> Option<String>) -> Resource {

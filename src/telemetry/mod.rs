@@ -8,6 +8,8 @@ pub mod init;
 mod json;
 pub mod log_queue;
 pub mod metrics;
+mod otlp;
+mod variable;
 
 pub use init::{LogFormat, Settings, Telemetry, init, init_to};
 pub use metrics::Metrics;

@@ -28,7 +28,7 @@ const MODULES: &[(&str, &str)] = &[
     ("policy", "model sync identity"),
     ("admission", "model drain listen policy"),
     ("rate_limit", "model"),
-    ("telemetry", "model names listen"),
+    ("telemetry", "model names tls_fault listen"),
     ("ledger", "model names sync tls_fault rate_limit"),
     ("ens", "model names tls_fault rate_limit"),
     ("backends", "rate_limit telemetry ledger"),

@@ -10,12 +10,15 @@ use redis::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use socket2::TcpKeepalive;
+use tokio::time::timeout;
 
-use super::errors::describe;
+use super::errors::{describe, is_cut};
 use super::settings::{InvalidSettings, Login, RedisSettings, RedisTls, ServerAddr};
+use crate::tls_fault::expects_tls;
 
 const TLS_TIMEOUT: &str =
     "timed out; if the server does not use TLS, use redis:// instead of rediss:// in ledger.url";
+const USES_TLS: &str = "the server there uses TLS; use rediss:// instead of redis:// in ledger.url";
 
 /// Connects to the servers of one ledger.
 #[derive(Debug, Clone)]
@@ -93,11 +96,22 @@ impl Dialer {
     ) -> RedisResult<MultiplexedConnection> {
         let client = self.client(place, redis)?;
         let connected = client.get_multiplexed_async_connection_with_config(&config).await;
-        let is_tls = self.tls.is_some() && matches!(place, ServerAddr::Tcp(..));
-        connected.map_err(|error| {
+        let error = match connected {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        match (place, &self.tls) {
             // A Redis without TLS waits for the end of what looks to it like a command.
-            if is_tls && error.is_timeout() { (ErrorKind::Io, TLS_TIMEOUT).into() } else { error }
-        })
+            (ServerAddr::Tcp(..), Some(_)) if error.is_timeout() => {
+                Err((ErrorKind::Io, TLS_TIMEOUT).into())
+            }
+            // One with TLS closes the connection without a word.
+            (ServerAddr::Tcp(host, port), None) if is_cut(&error) => {
+                let probed = timeout(self.connect_timeout, expects_tls(host, *port)).await;
+                Err(if probed == Ok(true) { (ErrorKind::Io, USES_TLS).into() } else { error })
+            }
+            _ => Err(error),
+        }
     }
 
     fn signed_in(&self) -> RedisConnectionInfo {

@@ -17,6 +17,7 @@ const NOT_REDIS: &str = "the server there does not speak redis' protocol; if it 
 /// The remedies for a failed handshake.
 const TLS: Remedies<'_> = Remedies {
     plaintext: "use redis://",
+    encrypted: "use rediss:// in ledger.url",
     authorities: "set ledger.ca_file to the CA certificate of redis",
     name: "use a name of the certificate in ledger.url",
     identity: "set ledger.cert_file and ledger.key_file",
@@ -28,6 +29,11 @@ pub(super) fn is_dead(error: &RedisError) -> bool {
         || error.is_connection_dropped()
         || error.is_unrecoverable_error()
         || matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly) | ErrorKind::Parse)
+}
+
+/// Whether the server closed the connection, or answered in another protocol.
+pub(super) fn is_cut(error: &RedisError) -> bool {
+    error.is_connection_dropped() || matches!(error.kind(), ErrorKind::Parse)
 }
 
 /// Whether another server of a cluster may hold the keys now or soon. Nothing was applied.

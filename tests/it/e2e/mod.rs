@@ -3,6 +3,7 @@
 
 mod budget;
 mod chaos;
+mod collector;
 mod crash_points;
 mod doubt;
 mod errors;

@@ -13,6 +13,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 #[derive(Clone, Default)]
@@ -27,11 +28,24 @@ pub(crate) struct Collector {
 
 impl Collector {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let endpoint = format!("http://{}", listener.local_addr().expect("it is bound"));
+        Self::on("127.0.0.1:0", None).await
+    }
+
+    /// A collector at this address, with TLS if configured.
+    pub(crate) async fn on(address: &str, tls: Option<ServerTlsConfig>) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let endpoint = match tls {
+            None => format!("http://127.0.0.1:{port}"),
+            Some(_) => format!("https://localhost:{port}"),
+        };
         let received = Received::default();
         let service = TraceServiceServer::new(received.clone());
-        let server = tonic::transport::Server::builder().add_service(service);
+        let mut server = Server::builder();
+        if let Some(tls) = tls {
+            server = server.tls_config(tls).expect("valid certificates");
+        }
+        let server = server.add_service(service);
         let serve = async {
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.expect("it serves")
         };

@@ -138,6 +138,17 @@ async fn what_is_wrong_with_a_certificate_is_said() {
 }
 
 #[tokio::test]
+async fn a_server_that_expects_tls_is_named() {
+    provider();
+    let authority = Authority::new();
+    let server = Secured::start(&authority, authority.issue("localhost"), "yes").await;
+    let mut settings = server.settings("localhost", trusting(&authority));
+    settings.tls = None;
+    let said = failure(settings).await;
+    assert!(said.contains("uses TLS; use rediss:// instead of redis://"), "{said}");
+}
+
+#[tokio::test]
 async fn an_http_server_is_named() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
