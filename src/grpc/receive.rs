@@ -1,9 +1,10 @@
 //! Bounds on the receipt of a request's messages, before a handler knows of the call.
 //!
 //! The trap: tonic reads the whole message before it calls the handler, so a call whose message
-//! never ends costs memory that no later limit counts. The bounds here are the time until the end of
-//! the request, its size, and the number and size of all requests that are arriving at once. Beyond
-//! these the oldest is refused: a client sends a request in one piece, so an old one is a bad one.
+//! never ends costs memory that no later limit counts. The bounds here are the time until the end
+//! of the request, its size, and the number and size of all requests that are arriving at once.
+//! Beyond these the oldest is refused: a client sends a request in one piece, so an old one is a
+//! bad one.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ const MESSAGES: Duration = Duration::from_secs(60);
 
 /// Maximum number of unfinished requests. A request of usual size is unfinished for less than a
 /// millisecond, but the streams of a replica that ended are opened on another one all at once.
-const MOST: usize = 16 * 1024;
+const MOST: usize = 8 * 1024;
 /// Maximum size of what has arrived of unfinished requests, in bytes. A request of usual size has
 /// 200 bytes.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
