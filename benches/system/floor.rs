@@ -14,8 +14,10 @@ use eni_gateway::grpc::proto::attachment_service_server::{
 };
 use eni_gateway::grpc::proto::{
     AttachNetworkInterfaceRequest, AttachNetworkInterfaceResponse, Attachment,
-    GetAttachmentRequest, GetAttachmentResponse, Heartbeat, ListAttachmentsRequest,
-    ListAttachmentsResponse, WatchAttachmentRequest, WatchAttachmentResponse,
+    BatchGetInstanceCapacitiesRequest, BatchGetInstanceCapacitiesResponse, GetAttachmentRequest,
+    GetAttachmentResponse, GetInstanceCapacityRequest, GetInstanceCapacityResponse, Heartbeat,
+    ListAttachmentsRequest, ListAttachmentsResponse, WatchAttachmentRequest,
+    WatchAttachmentResponse,
     attachment::{State, Transition},
     watch_attachment_response::Event,
 };
@@ -174,6 +176,20 @@ impl AttachmentService for Floor {
         _request: Request<ListAttachmentsRequest>,
     ) -> std::result::Result<Response<ListAttachmentsResponse>, Status> {
         Ok(Response::new(ListAttachmentsResponse::default()))
+    }
+
+    async fn get_instance_capacity(
+        &self,
+        _request: Request<GetInstanceCapacityRequest>,
+    ) -> std::result::Result<Response<GetInstanceCapacityResponse>, Status> {
+        Ok(Response::new(GetInstanceCapacityResponse::default()))
+    }
+
+    async fn batch_get_instance_capacities(
+        &self,
+        _request: Request<BatchGetInstanceCapacitiesRequest>,
+    ) -> std::result::Result<Response<BatchGetInstanceCapacitiesResponse>, Status> {
+        Ok(Response::new(BatchGetInstanceCapacitiesResponse::default()))
     }
 }
 

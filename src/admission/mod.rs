@@ -31,8 +31,8 @@ const DIAGNOSTIC: usize = 256;
 pub struct Limits {
     /// Attach calls in flight, a quarter of them for one instance. Default: 1024.
     pub attaches: usize,
-    /// Get and List calls in flight, half of them for one instance, and watches that are being
-    /// opened. Default: 1024.
+    /// Reads in flight, half of them for one instance, and watches that are being opened. Default:
+    /// 1024.
     pub reads: usize,
     /// Open watch streams, half of them for one instance. Default: 10 000.
     pub streams: usize,
@@ -89,7 +89,7 @@ impl Admission {
         self.enter(&self.attaches, peer, Some(instance)).await
     }
 
-    /// Admits a Get or a List.
+    /// Admits a read of one instance.
     ///
     /// # Errors
     /// `DRAINING` or `OVERLOADED`.
@@ -107,6 +107,14 @@ impl Admission {
     /// # Errors
     /// `DRAINING` or `OVERLOADED`.
     pub async fn opening(&self, peer: Peer) -> Result<AdmissionPermit, Failure> {
+        self.enter(&self.reads, peer, None).await
+    }
+
+    /// Admits a read of several instances.
+    ///
+    /// # Errors
+    /// `DRAINING` or `OVERLOADED`.
+    pub async fn batch(&self, peer: Peer) -> Result<AdmissionPermit, Failure> {
         self.enter(&self.reads, peer, None).await
     }
 

@@ -51,9 +51,10 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
         let state = self
             .backends
             .ens
-            .instance(self.describe_permit().await?, instance)
+            .instances(self.describe_permit().await?, std::slice::from_ref(instance))
             .await
             .map_err(|error| Operation::Attach.describe_failed(&error))?
+            .pop()
             .ok_or_else(|| failures::unknown_instance().about(instance, eni))?;
         if self.is_here(&mut checks).await? {
             return Ok(checks);

@@ -8,7 +8,7 @@ use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::grpc::proto::attachment::State;
-use crate::grpc::proto::{Attachment, AttachmentError};
+use crate::grpc::proto::{Attachment, AttachmentError, InstanceCapacity};
 
 pub(super) fn attachment(attachment: &Attachment) -> Value {
     let mut object = json!({
@@ -30,6 +30,30 @@ pub(super) fn attachment(attachment: &Attachment) -> Value {
     set_time(&mut object, "createTime", attachment.create_time);
     set_time(&mut object, "updateTime", attachment.update_time);
     if let Some(error) = &attachment.error {
+        object["error"] = failure(error);
+    }
+    object
+}
+
+/// The capacity of an instance. A value that is not known has no field.
+pub(super) fn capacity(capacity: &InstanceCapacity) -> Value {
+    let mut object = json!({"instanceId": capacity.instance_id});
+    for (name, count) in [
+        ("limit", capacity.limit),
+        ("attached", capacity.attached),
+        ("inFlight", capacity.in_flight),
+        ("free", capacity.free),
+        ("queueLength", capacity.queue_length),
+    ] {
+        if let Some(count) = count {
+            object[name] = count.into();
+        }
+    }
+    if let Some(status) = &capacity.instance_status {
+        object["instanceStatus"] = status.as_str().into();
+    }
+    set_time(&mut object, "observeTime", capacity.observe_time);
+    if let Some(error) = &capacity.error {
         object["error"] = failure(error);
     }
     object

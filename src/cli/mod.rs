@@ -8,6 +8,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod advice;
 mod attach;
+mod capacity;
 mod check;
 mod client;
 mod completions;
@@ -88,6 +89,8 @@ enum Command {
     Get(get::Args),
     /// List an instance's attachments
     List(list::Args),
+    /// Show how many slots of instances are free
+    Capacity(capacity::Args),
     /// Write the API's descriptors, for programs that translate calls
     Descriptors(descriptors::Args),
     /// Print a completion script for a shell
@@ -131,6 +134,7 @@ impl Command {
             Self::Watch(args) => client::block_on(args.client.clone(), watch::run(args)),
             Self::Get(args) => client::block_on(args.client.clone(), get::run(args)),
             Self::List(args) => client::block_on(args.client.clone(), list::run(args)),
+            Self::Capacity(args) => client::block_on(args.client.clone(), capacity::run(args)),
             Self::Descriptors(args) => descriptors::run(args),
             Self::Completions(args) => completions::run(args, Cli::command()),
         }
@@ -142,6 +146,7 @@ impl Command {
             Self::Watch(args) => &args.client,
             Self::Get(args) => &args.client,
             Self::List(args) => &args.client,
+            Self::Capacity(args) => &args.client,
             Self::Check(args) => return args.output == Format::Json,
             Self::Explain(args) => return args.output == Format::Json,
             Self::Serve(_)

@@ -41,7 +41,7 @@ pub(super) struct Args {
     /// ENI of the calls. Without it, the calls are about all ENIs of the instance
     #[arg(long, value_name = "ID", requires = "caller")]
     eni: Option<InterfaceId>,
-    /// Explain the decision on this action: attach, watch, get or list
+    /// Explain the decision on this action: attach, watch, get, list or capacity
     #[arg(long, requires = "caller", value_parser = action)]
     action: Option<Action>,
     /// The attaches only check, and change nothing
@@ -54,7 +54,7 @@ fn principal(name: &str) -> Result<Principal, String> {
 }
 
 fn action(name: &str) -> Result<Action, String> {
-    Action::named(name).ok_or_else(|| "is none of attach, watch, get and list".to_owned())
+    Action::named(name).ok_or_else(|| "is none of attach, watch, get, list and capacity".to_owned())
 }
 
 pub(super) fn run(Command::Check(args): Command) -> Result<(), Error> {
@@ -83,7 +83,7 @@ pub(super) fn run(Command::Check(args): Command) -> Result<(), Error> {
                     validate_only: args.validate_only,
                 };
                 let decision = policy.decide(&request);
-                writeln!(stdout, "  {instance}  {:6}  {}", action.name(), verdict(&decision))?;
+                writeln!(stdout, "  {instance}  {:8}  {}", action.name(), verdict(&decision))?;
                 if args.action.is_some() {
                     explain(&policy, &request, &mut stdout)?;
                 }

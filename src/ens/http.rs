@@ -18,8 +18,8 @@ use super::exchange::{Exchange, Parameters};
 use super::report::{Action, CallObserver};
 use super::settings::Invalid;
 use super::{
-    DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Prepared, Row, Settings, rejects_the_key,
-    wire,
+    DescribeError, Ens, InstanceRow, MAX_IDS, MAX_INSTANCES, Outcome, Prepared, Row, Settings,
+    rejects_the_key, wire,
 };
 use crate::model::{Failure, InstanceId, InterfaceId, Reason};
 use crate::rate_limit::{HeldPermit, Permit, RateClass, RateLimiter};
@@ -339,19 +339,29 @@ impl Ens for HttpEns {
         Ok(rows)
     }
 
-    async fn instance(
+    async fn instances(
         &self,
         permit: Permit,
-        instance: &InstanceId,
-    ) -> Result<Option<InstanceRow>, DescribeError> {
-        let ids = serde_json::json!([instance]).to_string();
+        ids: &[InstanceId],
+    ) -> Result<Vec<InstanceRow>, DescribeError> {
+        let ids: BTreeSet<&InstanceId> = ids.iter().take(MAX_INSTANCES).collect();
+        let list = serde_json::json!(ids).to_string();
+        let size = MAX_INSTANCES.to_string();
         let parameters =
-            vec![("InstanceIds", ids.as_str()), ("PageNumber", "1"), ("PageSize", "10")];
+            vec![("InstanceIds", list.as_str()), ("PageNumber", "1"), ("PageSize", &size)];
         let mut permits = Permits::new(&self.exchange, permit);
         match self.describe(Action::DescribeInstances, parameters, &mut permits).await {
-            Ok(body) => wire::instance(body, instance)
-                .map_err(|error| DescribeError::Unavailable(error.to_string())),
-            Err(DescribeError::Refused(refusal)) if refusal.code == "InstanceNotFound" => Ok(None),
+            Ok(body) => {
+                let rows = wire::instances(body)
+                    .map_err(|error| DescribeError::Unavailable(error.to_string()))?;
+                Ok(rows.into_iter().filter(|row| ids.contains(&row.instance)).collect())
+            }
+            Err(DescribeError::Refused(refusal)) if refusal.code == "InstanceNotFound" => {
+                match ids.len() {
+                    1 => Ok(Vec::new()),
+                    _ => Err(DescribeError::UnknownId(refusal)),
+                }
+            }
             Err(error) => Err(error),
         }
     }

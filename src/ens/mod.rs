@@ -62,16 +62,20 @@ pub trait Ens: Send + Sync + 'static {
         instance: &InstanceId,
     ) -> impl Future<Output = Result<Vec<Row>, DescribeError>> + Send;
 
-    /// One instance; `None` if ENS does not know it.
-    fn instance(
+    /// The rows of these instances, at most [`MAX_INSTANCES`]. ENS does not know one that is
+    /// missing.
+    fn instances(
         &self,
         permit: Permit,
-        instance: &InstanceId,
-    ) -> impl Future<Output = Result<Option<InstanceRow>, DescribeError>> + Send;
+        ids: &[InstanceId],
+    ) -> impl Future<Output = Result<Vec<InstanceRow>, DescribeError>> + Send;
 }
 
 /// Maximum number of ids in one describe, within the page size of every API version.
 pub const MAX_IDS: usize = 50;
+
+/// Maximum number of ids in one describe of instances.
+pub const MAX_INSTANCES: usize = 100;
 
 /// Credentials and `x-acs-date` of one attach. The date is fixed before the send is recorded. So no
 /// later pause makes the request younger than its record says.
@@ -244,6 +248,8 @@ impl EniStatus {
 /// One instance as `DescribeInstances` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceRow {
+    /// The instance.
+    pub instance: InstanceId,
     /// Its status, verbatim: `Stopped`, `Running`, …
     pub status: String,
     /// `NetworkAttributes.NetworkId`; empty if ENS names none.

@@ -69,24 +69,18 @@ pub fn interfaces(answer: Value) -> Result<InterfacesPage, Unreadable> {
     })
 }
 
-/// Reads `DescribeInstances`, and picks this instance.
+/// Reads `DescribeInstances`.
 ///
 /// # Errors
 /// [`Unreadable`]: the answer has another shape.
-pub fn instance(answer: Value, wanted: &InstanceId) -> Result<Option<InstanceRow>, Unreadable> {
+pub fn instances(answer: Value) -> Result<Vec<InstanceRow>, Unreadable> {
     let page: Instances = shape(answer)?;
     let rows = page
         .instances
         .ok_or_else(|| Unreadable::Shape("no Instances".into()))?
         .instance
         .unwrap_or_default();
-    let row = rows.into_iter().find(|row| row.instance_id.as_deref() == Some(wanted.as_str()));
-    Ok(row.map(|row| InstanceRow {
-        status: kept(&row.status.unwrap_or_default()),
-        network: kept(
-            &row.network_attributes.and_then(|network| network.network_id).unwrap_or_default(),
-        ),
-    }))
+    rows.into_iter().map(Instance::row).collect()
 }
 
 fn shape<T: for<'a> Deserialize<'a>>(answer: Value) -> Result<T, Unreadable> {
@@ -153,9 +147,21 @@ struct InstanceSet {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Instance {
-    instance_id: Option<String>,
+    #[serde(default)]
+    instance_id: String,
     status: Option<String>,
     network_attributes: Option<NetworkAttributes>,
+}
+
+impl Instance {
+    fn row(self) -> Result<InstanceRow, Unreadable> {
+        let network = self.network_attributes.and_then(|network| network.network_id);
+        Ok(InstanceRow {
+            instance: self.instance_id.parse::<InstanceId>()?,
+            status: kept(&self.status.unwrap_or_default()),
+            network: kept(&network.unwrap_or_default()),
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -239,19 +245,25 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_found_by_its_id() {
-        let wanted = "i-1".parse().expect("an id");
+    fn instances_have_their_ids() {
+        let row = |id: &str, status: &str, network: &str| InstanceRow {
+            instance: id.parse().expect("an id"),
+            status: status.to_owned(),
+            network: network.to_owned(),
+        };
         let answer = json!({"Code": 0, "Instances": {"Instance": [
             {"InstanceId": "i-0", "Status": "Running"},
             {"InstanceId": "i-1", "Status": "Stopped", "NetworkAttributes": {"NetworkId": "n-1"}},
         ]}});
-        let found = instance(answer, &wanted).expect("an answer");
-        assert_eq!(found, Some(InstanceRow { status: "Stopped".into(), network: "n-1".into() }));
-        assert_eq!(instance(json!({"Instances": {"Instance": []}}), &wanted), Ok(None));
-        assert!(
-            instance(json!({"Code": 0}), &wanted).is_err(),
-            "an answer without Instances is no answer"
-        );
+        let found = instances(answer).expect("an answer");
+        assert_eq!(found, [row("i-0", "Running", ""), row("i-1", "Stopped", "n-1")]);
+        assert_eq!(instances(json!({"Instances": {"Instance": []}})), Ok(Vec::new()));
+        for (answer, why) in [
+            (json!({"Code": 0}), "an answer without Instances is no answer"),
+            (json!({"Instances": {"Instance": [{"Status": "Running"}]}}), "it has no id"),
+        ] {
+            assert!(instances(answer).is_err(), "{why}");
+        }
     }
 
     #[test]
@@ -276,9 +288,7 @@ mod tests {
         let answer = json!({"Instances": {"Instance": [
             {"InstanceId": "i-1", "Status": long, "NetworkAttributes": {"NetworkId": long}},
         ]}});
-        let found = instance(answer, &"i-1".parse().expect("an id"))
-            .expect("an answer")
-            .expect("it is there");
+        let found = instances(answer).expect("an answer").remove(0);
         for text in [row.status_text, row.network, found.status, found.network] {
             assert!(text.starts_with("a x") && text.len() == MAX_TEXT, "{text}");
         }
@@ -295,7 +305,7 @@ mod tests {
         #[test]
         fn nothing_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(value) = serde_json::from_slice::<Value>(&bytes) {
-                let _ = (refusal(&value), interfaces(value.clone()), instance(value, &"i".parse().expect("an id")));
+                let _ = (refusal(&value), interfaces(value.clone()), instances(value));
             }
         }
     }

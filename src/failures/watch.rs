@@ -1,6 +1,6 @@
 //! Failures of reads and watches only: missing attachments, and streams that end early.
 
-use crate::model::{Code, Failure, InstanceId, InterfaceId, Reason};
+use crate::model::{Code, Failure, InstanceId, InterfaceId, Reason, Timestamp};
 
 /// Neither the ledger nor ENS shows the ENI on the instance.
 pub(crate) fn not_found(instance: &InstanceId, eni: &InterfaceId) -> Failure {
@@ -19,6 +19,15 @@ pub(crate) fn withdrawn(instance: &InstanceId, eni: &InterfaceId) -> Failure {
 pub(crate) fn lost(instance: &InstanceId) -> Failure {
     let why = "the ledger lost writes about the instance; watch again with the same after_revision";
     Failure::new(Reason::CoordinationRecovering, why).with("instanceId", instance)
+}
+
+/// The ledger may not know every attach in flight before this time.
+pub(crate) fn recovering(instance: &InstanceId, until: Timestamp, now: Timestamp) -> Failure {
+    let why = format!(
+        "the ledger lost writes, and recovers until {until}; the free slots are not known before"
+    );
+    let failure = Failure::new(Reason::CoordinationRecovering, why);
+    failure.with("instanceId", instance).retry_after(until.since(now))
 }
 
 /// The record's reader has ended.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::errors;
 use super::proto::{self as pb, attachment};
-use crate::model::{Attachment, Failure, State, Timestamp, Transition};
-use crate::watch::Event;
+use crate::model::{Attachment, Failure, InstanceId, State, Timestamp, Transition};
+use crate::watch::{Capacity, Event};
 
 impl From<&Attachment> for pb::Attachment {
     fn from(attachment: &Attachment) -> Self {
@@ -78,6 +78,32 @@ impl From<&Failure> for pb::AttachmentError {
             ens_request_id: failure.ens_request_id.clone(),
             metadata: errors::metadata(failure),
         }
+    }
+}
+
+impl From<&Capacity> for pb::InstanceCapacity {
+    fn from(capacity: &Capacity) -> Self {
+        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        Self {
+            instance_id: capacity.instance.to_string(),
+            limit: Some(count(capacity.limit)),
+            attached: capacity.attached.map(count),
+            in_flight: capacity.in_flight.map(count),
+            free: capacity.free.map(count),
+            queue_length: Some(count(capacity.queue_length)),
+            instance_status: capacity.status.clone(),
+            observe_time: capacity.observed_at.map(timestamp),
+            error: capacity.problem.as_ref().map(Into::into),
+        }
+    }
+}
+
+/// The capacity of an instance of which nothing is known.
+pub(super) fn unknown_capacity(instance: &InstanceId, failure: &Failure) -> pb::InstanceCapacity {
+    pb::InstanceCapacity {
+        instance_id: instance.to_string(),
+        error: Some(failure.into()),
+        ..Default::default()
     }
 }
 

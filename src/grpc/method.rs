@@ -15,11 +15,16 @@ pub enum Method {
     Get,
     /// `ListAttachments`.
     List,
+    /// `GetInstanceCapacity`.
+    Capacity,
+    /// `BatchGetInstanceCapacities`.
+    Capacities,
 }
 
 impl Method {
     /// Every RPC, in the order of the proto.
-    pub const ALL: [Self; 4] = [Self::Attach, Self::Watch, Self::Get, Self::List];
+    pub const ALL: [Self; 6] =
+        [Self::Attach, Self::Watch, Self::Get, Self::List, Self::Capacity, Self::Capacities];
 
     /// The RPC that an HTTP path names.
     pub(super) fn of_path(path: &str) -> Option<Self> {
@@ -40,11 +45,13 @@ impl Method {
             Self::Watch => "WatchAttachment",
             Self::Get => "GetAttachment",
             Self::List => "ListAttachments",
+            Self::Capacity => "GetInstanceCapacity",
+            Self::Capacities => "BatchGetInstanceCapacities",
         }
     }
 
     /// Whether the RPC's status may carry this reason. `Attachment.error` may carry every reason of
-    /// an attach, in any RPC.
+    /// an attach, in any RPC, and `InstanceCapacity.error` those of [`Method::Capacity`].
     #[must_use]
     pub const fn may_return(self, reason: Reason) -> bool {
         match reason {
@@ -55,17 +62,18 @@ impl Method {
             | Reason::CallerUnauthenticated
             | Reason::CallerForbidden
             | Reason::CallerQuotaExceeded
-            | Reason::NotSupported
-            | Reason::EnsInvalidParameter
+            | Reason::NotSupported => true,
+            // A batch has them in its answer.
+            Reason::EnsInvalidParameter
             | Reason::InstanceNotFound
             | Reason::EnsThrottled
             | Reason::EnsCredentialsRejected
             | Reason::EnsPermissionDenied
-            | Reason::EnsError => true,
+            | Reason::EnsError => !matches!(self, Self::Capacities),
             Reason::CoordinationRecovering => matches!(self, Self::Attach | Self::Watch),
             Reason::AttachmentNotFound => matches!(self, Self::Watch | Self::Get),
             Reason::StreamTooOld => matches!(self, Self::Watch),
-            Reason::EnsUnavailable => !matches!(self, Self::Attach),
+            Reason::EnsUnavailable => !matches!(self, Self::Attach | Self::Capacities),
             Reason::RequestIdReused
             | Reason::EniLimitExceeded
             | Reason::EniNotFound
@@ -95,6 +103,8 @@ impl Method {
             Self::Watch => "eni.gateway.v1.AttachmentService/WatchAttachment",
             Self::Get => "eni.gateway.v1.AttachmentService/GetAttachment",
             Self::List => "eni.gateway.v1.AttachmentService/ListAttachments",
+            Self::Capacity => "eni.gateway.v1.AttachmentService/GetInstanceCapacity",
+            Self::Capacities => "eni.gateway.v1.AttachmentService/BatchGetInstanceCapacities",
         }
     }
 
@@ -105,6 +115,7 @@ impl Method {
             Self::Watch => Action::Watch,
             Self::Get => Action::Get,
             Self::List => Action::List,
+            Self::Capacity | Self::Capacities => Action::Capacity,
         }
     }
 

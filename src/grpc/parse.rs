@@ -1,13 +1,17 @@
 //! Parses requests. One `INVALID_FIELD` names every bad field.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::page::{self, Page};
 use super::proto as pb;
+use crate::ens::MAX_INSTANCES;
 use crate::model::ids::InvalidId;
 use crate::model::{Failure, InstanceId, InterfaceId, Reason, RequestId, Revision};
+use crate::watch::OBSERVED_WITHIN;
 
 /// A parsed attach request.
 #[derive(Debug, PartialEq)]
@@ -91,6 +95,51 @@ pub fn list(request: &pb::ListAttachmentsRequest) -> Result<(InstanceId, Page), 
         (Some(instance), token) => fields.check("page_token", page::read_token(token, instance)),
     };
     fields.finish(|| Some((instance?, Page { size: size?, after })))
+}
+
+/// Reads a request for an instance's capacity: the instance, and the maximum age.
+///
+/// # Errors
+/// `INVALID_FIELD` names the bad fields.
+pub fn capacity(
+    request: &pb::GetInstanceCapacityRequest,
+) -> Result<(InstanceId, Duration), Failure> {
+    let mut fields = Fields::default();
+    let instance = fields.id("instance_id", &request.instance_id);
+    let max_age = fields.check("max_age", max_age(request.max_age));
+    fields.finish(|| Some((instance?, max_age?)))
+}
+
+/// Reads a request for the capacities of several instances.
+///
+/// # Errors
+/// `INVALID_FIELD` names the bad fields.
+pub fn capacities(
+    request: &pb::BatchGetInstanceCapacitiesRequest,
+) -> Result<(Vec<InstanceId>, Duration), Failure> {
+    let mut fields = Fields::default();
+    let ids = &request.instance_ids;
+    if ids.is_empty() || ids.len() > MAX_INSTANCES {
+        let problem = format!("must have 1 to {MAX_INSTANCES} ids");
+        fields.check("instance_ids", Err::<(), _>(problem));
+    }
+    let mut seen = BTreeSet::new();
+    let instances = ids.iter().take(MAX_INSTANCES).enumerate().map(|(index, text)| {
+        let name = format!("instance_ids[{index}]");
+        let instance: Option<InstanceId> = fields.id(&name, text);
+        let is_new = instance.as_ref().is_none_or(|instance| seen.insert(instance.clone()));
+        fields.check(&name, is_new.then_some(()).ok_or("must be in the list once"))?;
+        instance
+    });
+    let instances: Vec<_> = instances.collect();
+    let max_age = fields.check("max_age", max_age(request.max_age));
+    fields.finish(|| Some((instances.into_iter().collect::<Option<_>>()?, max_age?)))
+}
+
+fn max_age(asked: Option<prost_types::Duration>) -> Result<Duration, &'static str> {
+    asked.map_or(Ok(OBSERVED_WITHIN), |asked| {
+        Duration::try_from(asked).map_err(|_| "must be a duration of at least 0s")
+    })
 }
 
 fn uuid(text: &str) -> Result<Uuid, &'static str> {

@@ -1,4 +1,4 @@
-//! The four RPCs: parse, admit, pass on, convert.
+//! The RPCs: parse, admit, pass on, convert.
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use crate::attach::{self, Attacher};
 use crate::ens::Ens;
 use crate::identity::Principal;
 use crate::ledger::LedgerStore;
+use crate::model::InstanceId;
 use crate::policy::{AccessRequest, Action};
 use crate::watch::{Hub, Listing, Scope};
 
@@ -176,6 +177,53 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             incomplete: coverage.incomplete,
         }))
     }
+
+    async fn get_instance_capacity(
+        &self,
+        request: Request<pb::GetInstanceCapacityRequest>,
+    ) -> Result<Response<pb::GetInstanceCapacityResponse>, Status> {
+        let (deadline, peer) = (Deadline::of(&request).unary(), peer(&request));
+        let (instance, max_age) = parse::capacity(request.get_ref())?;
+        trace::about(&instance, None);
+        let principal = principal(&request);
+        self.access.authorize(&capacity_of(&principal, &instance))?;
+        let _quota = self.access.count(&principal, Use::Read)?;
+        let _inside = self.admission.read(peer, &instance).await?;
+        let capacity = self.hub.capacity(&instance, max_age, deadline).await?;
+        let instance_capacity = Some((&capacity).into());
+        Ok(Response::new(pb::GetInstanceCapacityResponse { instance_capacity }))
+    }
+
+    async fn batch_get_instance_capacities(
+        &self,
+        request: Request<pb::BatchGetInstanceCapacitiesRequest>,
+    ) -> Result<Response<pb::BatchGetInstanceCapacitiesResponse>, Status> {
+        let (deadline, peer) = (Deadline::of(&request).unary(), peer(&request));
+        let (instances, max_age) = parse::capacities(request.get_ref())?;
+        let principal = principal(&request);
+        for instance in &instances {
+            self.access.authorize(&capacity_of(&principal, instance))?;
+        }
+        let _quota = self.access.count(&principal, Use::Read)?;
+        let _inside = self.admission.batch(peer).await?;
+        let found = self.hub.capacities(&instances, max_age, deadline).await;
+        if let Some(Err(failure)) = found.first()
+            && found.iter().all(Result::is_err)
+        {
+            return Err(failure.clone().into());
+        }
+        let of = |(instance, capacity): (_, &Result<_, _>)| match capacity {
+            Ok(capacity) => pb::InstanceCapacity::from(capacity),
+            Err(failure) => convert::unknown_capacity(instance, failure),
+        };
+        let instance_capacities = instances.iter().zip(&found).map(of).collect();
+        Ok(Response::new(pb::BatchGetInstanceCapacitiesResponse { instance_capacities }))
+    }
+}
+
+/// A call for the capacity of an instance, which is about all its ENIs.
+fn capacity_of<'a>(principal: &'a Principal, instance: &'a InstanceId) -> AccessRequest<'a> {
+    AccessRequest { principal, action: Action::Capacity, instance, eni: None, validate_only: false }
 }
 
 /// The peer of a request that passed the receive layer.

@@ -219,9 +219,7 @@ impl Explainer<'_> {
     }
 
     fn queue(&self) -> Statement {
-        let waiters = self.known.snapshot.record.queue.iter();
-        let waiting =
-            waiters.filter(|waiter| self.is_current() && self.now < waiter.expires_at).count();
+        let waiting = self.known.snapshot.queue_length();
         let text = match waiting {
             0 => "No caller waits for the lock.".to_owned(),
             1 => "One caller waits for the lock.".to_owned(),

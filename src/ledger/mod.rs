@@ -212,6 +212,22 @@ impl Snapshot {
         let same = self.version == known.version && self.partition.epoch == known.partition.epoch;
         if same { Self { record: known.record.clone(), ..self } } else { self }
     }
+
+    /// When the Describe call behind the record was sent, if there is one and nothing was lost
+    /// since.
+    #[must_use]
+    pub fn observed_at(&self) -> Option<Timestamp> {
+        let is_current = self.record.epoch == self.partition.epoch;
+        self.record.observed_at().filter(|_| is_current)
+    }
+
+    /// Number of tickets that wait for the lock.
+    #[must_use]
+    pub fn queue_length(&self) -> usize {
+        let is_current = self.record.epoch == self.partition.epoch;
+        let lives = |waiter: &&record::QueuedTicket| is_current && self.now < waiter.expires_at;
+        self.record.queue.iter().filter(lives).count()
+    }
 }
 
 /// State shared by all instances of a partition.

@@ -4,6 +4,7 @@
 //! ```text
 //!  attach, validate, reads, reconciliation ─► observe_instance ─┐
 //!  attach, tracker, watch ──────────────────► observe_enis ─────┴─► rows ─► ledger
+//!  capacities ──────────────────────────────► describe_states
 //! ```
 //!
 //! Every function takes the permit of its first describe, so each caller uses its own rate class.
@@ -12,6 +13,7 @@ mod enis;
 mod instance;
 mod rows;
 mod single_flight;
+mod states;
 
 use crate::ens::DescribeError;
 use crate::ledger::LedgerError;
@@ -20,6 +22,7 @@ use crate::rate_limit::PermitError;
 pub(crate) use enis::EniObservations;
 pub(crate) use instance::InstanceObservation;
 pub(crate) use single_flight::{Joined, SingleFlight};
+pub(crate) use states::InstanceStates;
 
 /// A failed observation, or a failed record of it.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

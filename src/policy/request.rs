@@ -16,11 +16,13 @@ pub enum Action {
     Get,
     /// `ListAttachments`.
     List,
+    /// `GetInstanceCapacity` and, for each instance, `BatchGetInstanceCapacities`.
+    Capacity,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 4] = [Self::Attach, Self::Watch, Self::Get, Self::List];
+    pub const ALL: [Self; 5] = [Self::Attach, Self::Watch, Self::Get, Self::List, Self::Capacity];
 
     /// The name in policies and audit lines.
     #[must_use]
@@ -30,6 +32,7 @@ impl Action {
             Self::Watch => "watch",
             Self::Get => "get",
             Self::List => "list",
+            Self::Capacity => "capacity",
         }
     }
 

@@ -6,7 +6,7 @@ use crate::ledger::MAX_CLOCK_DIFFERENCE;
 use crate::model::Timestamp;
 
 /// Maximum age of the last describe of an instance for which its attachments count as complete.
-pub(super) const OBSERVED_WITHIN: Duration = Duration::from_secs(60);
+pub const OBSERVED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The completeness that a read claims. The default claims nothing about the whole instance.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

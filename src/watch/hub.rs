@@ -15,6 +15,7 @@ use crate::tracker::Tracker;
 
 use super::Settings;
 use super::reader::WatchedInstance;
+use super::states::States;
 
 /// Reads attachments, and streams their changes.
 pub struct Hub<L, E> {
@@ -24,6 +25,7 @@ pub struct Hub<L, E> {
     pub(super) tasks: TaskTracker,
     pub(super) drain: drain::Watch,
     pub(super) flights: SingleFlight<InstanceId, Timestamp>,
+    pub(super) states: States,
     pub(super) watched: WeakMap<InstanceId, WatchedInstance>,
     /// The task that refreshes followed scopes, while there are any.
     pub(super) refresh: WeakMap<(), AbortOnDropHandle<()>>,
@@ -47,6 +49,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             tasks,
             drain,
             flights: SingleFlight::default(),
+            states: States::default(),
             watched: WeakMap::default(),
             refresh: WeakMap::default(),
         })

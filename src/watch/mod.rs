@@ -11,15 +11,18 @@
 //! nothing; a watcher's only state is its revision.
 //!
 //! Reads and watches call ENS only to discover what the ledger has not observed lately
-//! (`discover.rs`), and to refresh followed scopes (`follow.rs`). Unknown is never reported as
+//! (`discover.rs`), for the states of instances (`states.rs`), and to refresh followed scopes
+//! (`follow.rs`). Unknown is never reported as
 //! absent. The answer is marked incomplete ([`Coverage`]), or the read fails with a reason.
 
+mod capacity;
 mod coverage;
 mod discover;
 mod follow;
 mod hub;
 mod read;
 mod reader;
+mod states;
 mod stream;
 mod view;
 
@@ -30,7 +33,8 @@ use tokio::time::Instant;
 
 use crate::model::{Attachment, InstanceId, InterfaceId, Revision};
 
-pub use coverage::Coverage;
+pub use capacity::Capacity;
+pub use coverage::{Coverage, OBSERVED_WITHIN};
 pub use hub::Hub;
 pub use read::Listing;
 

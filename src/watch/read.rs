@@ -152,7 +152,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         Ok(Watcher::new(self.clone(), scope, watched, view, asked, began).into_stream())
     }
 
-    async fn read_record(
+    pub(super) async fn read_record(
         &self,
         instance: &InstanceId,
         deadline: Instant,
@@ -180,15 +180,19 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         if !view.coverage(None, self.now(instance)).incomplete {
             return None;
         }
-        let now = Instant::now();
-        let left =
-            deadline.map_or(PATIENCE, |deadline| deadline.saturating_duration_since(now) / 2);
-        let asked = self.discover(instance, Some(now + left.min(PATIENCE))).await;
+        let asked = self.discover(instance, Some(patience(deadline))).await;
         if let Err(failure) = &asked {
             tracing::warn!(%instance, %failure, "the instance could not be described; reads of it are incomplete");
         }
         Some(asked)
     }
+}
+
+/// When a read with this deadline stops waiting for ENS, because the ledger has an answer.
+pub(super) fn patience(deadline: Option<Instant>) -> Instant {
+    let now = Instant::now();
+    let left = deadline.map_or(PATIENCE, |deadline| deadline.saturating_duration_since(now) / 2);
+    now + left.min(PATIENCE)
 }
 
 /// The result of a list.

@@ -43,8 +43,6 @@ pub(super) enum ViewChange {
 impl View {
     /// The view of a snapshot. Unchanged attachments are shared with `before`.
     pub(super) fn of(snapshot: &Snapshot, before: &Self) -> Self {
-        let is_current = snapshot.record.epoch == snapshot.partition.epoch;
-        let observed_at = snapshot.record.observed_at().filter(|_| is_current);
         let share = |attachment: Attachment| match before.attachments.get(&attachment.eni) {
             Some(seen) if *seen.attachment == attachment => seen.attachment.clone(),
             _ => Arc::new(attachment),
@@ -59,7 +57,7 @@ impl View {
         });
         Self {
             revision: snapshot.record.revision,
-            observed_at,
+            observed_at: snapshot.observed_at(),
             attachments: attachments.collect(),
             partition: snapshot.partition.clone(),
         }

@@ -281,16 +281,16 @@ impl Ens for Cloud {
         Ok(rows)
     }
 
-    async fn instance(
+    async fn instances(
         &self,
         permit: Permit,
-        instance: &InstanceId,
-    ) -> Result<Option<InstanceRow>, DescribeError> {
-        let ids = serde_json::json!([instance]).to_string();
-        let params = Params::from_iter([("InstanceIds", ids.as_str())]);
-        let body = self.describe(Action::DescribeInstances, params, permit, Some(instance)).await?;
-        wire::instance(body, instance)
-            .map_err(|error| DescribeError::Unavailable(error.to_string()))
+        ids: &[InstanceId],
+    ) -> Result<Vec<InstanceRow>, DescribeError> {
+        let list = serde_json::json!(ids).to_string();
+        let params = Params::from_iter([("InstanceIds", list.as_str()), ("PageSize", "100")]);
+        let about = if let [instance] = ids { Some(instance) } else { None };
+        let body = self.describe(Action::DescribeInstances, params, permit, about).await?;
+        wire::instances(body).map_err(|error| DescribeError::Unavailable(error.to_string()))
     }
 }
 

@@ -3,7 +3,9 @@
 use std::io::Write as _;
 
 use eni_gateway::grpc::proto::attachment::State;
-use eni_gateway::grpc::proto::{AttachNetworkInterfaceResponse, ListAttachmentsResponse};
+use eni_gateway::grpc::proto::{
+    AttachNetworkInterfaceResponse, AttachmentError, InstanceCapacity, ListAttachmentsResponse,
+};
 use serde_json::json;
 
 use super::fake::{Fake, Script, accepted, at, attachment, failed};
@@ -189,4 +191,75 @@ async fn a_reader_who_has_seen_enough_is_no_failure() {
         let ran = run_unread(&["list", "i-1", "-o", format, "--endpoint", &fake.endpoint]).await;
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{format}");
     }
+}
+
+fn capacities() -> Vec<InstanceCapacity> {
+    let known = InstanceCapacity {
+        instance_id: "i-1".to_owned(),
+        limit: Some(10),
+        attached: Some(3),
+        in_flight: Some(1),
+        free: Some(6),
+        queue_length: Some(0),
+        instance_status: Some("Stopped".to_owned()),
+        observe_time: at(1500),
+        error: None,
+    };
+    let error = AttachmentError {
+        code: tonic::Code::Unavailable as i32,
+        reason: "ENS_THROTTLED".to_owned(),
+        message: "the budget is used up".to_owned(),
+        ..AttachmentError::default()
+    };
+    let unknown = InstanceCapacity {
+        instance_id: "i-22".to_owned(),
+        limit: Some(10),
+        in_flight: Some(0),
+        queue_length: Some(2),
+        error: Some(error),
+        ..InstanceCapacity::default()
+    };
+    vec![known, unknown]
+}
+
+#[tokio::test]
+async fn capacity_shows_what_is_known() {
+    let script = Script { capacities: [capacities()].into(), ..Script::default() };
+    let fake = Fake::serve(script).await;
+    let command = ["capacity", "i-1", "i-22", "--max-age", "5s", "--endpoint", &fake.endpoint];
+    let ran = run(&command).await;
+    assert_eq!(ran.code, 75, "{ran:?}");
+    // The age depends on this machine's clock.
+    let seen = ran.stdout.lines().map(|line| match (line.find(" ago ("), line.find("Stopped  ")) {
+        (Some(ago), Some(at)) => format!("{}SOME TIME{}", &line[..at + 9], &line[ago..]),
+        _ => line.split_whitespace().collect::<Vec<_>>().join(" "),
+    });
+    insta::assert_snapshot!(seen.collect::<Vec<_>>().join("\n"));
+    assert!(ran.stderr.contains("ENS_THROTTLED (UNAVAILABLE)"), "{ran:?}");
+    let asked = fake.asked.lock().unwrap();
+    assert_eq!(asked.capacities[0].instance_ids, ["i-1", "i-22"]);
+    assert_eq!(asked.capacities[0].max_age.map(|age| age.seconds), Some(5));
+}
+
+#[tokio::test]
+async fn capacity_in_json_leaves_out_what_is_not_known() {
+    let one = capacities()[..1].to_vec();
+    let script = Script { capacities: [one, capacities()].into(), ..Script::default() };
+    let fake = Fake::serve(script).await;
+    let ran = run(&["capacity", "i-1", "-o", "json", "--endpoint", &fake.endpoint]).await;
+    let known = json!({
+        "instanceId": "i-1", "limit": 10, "attached": 3, "inFlight": 1, "free": 6,
+        "queueLength": 0, "instanceStatus": "Stopped", "observeTime": "2026-11-23T09:00:01.500Z",
+    });
+    assert_eq!((ran.code, ran.json()), (0, vec![known.clone()]));
+    assert_eq!(fake.asked.lock().unwrap().capacities[0].max_age, None);
+    let ran = run(&["capacity", "i-1", "i-22", "-o", "json", "--endpoint", &fake.endpoint]).await;
+    let unknown = json!({
+        "instanceId": "i-22", "limit": 10, "inFlight": 0, "queueLength": 2,
+        "error": {
+            "code": 14, "reason": "ENS_THROTTLED", "message": "the budget is used up",
+            "ensCode": "", "ensRequestId": "", "metadata": {},
+        },
+    });
+    assert_eq!((ran.code, ran.json()), (75, vec![known, unknown]));
 }

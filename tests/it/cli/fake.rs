@@ -44,6 +44,7 @@ pub(super) struct Script {
     pub(super) watch: VecDeque<Vec<Step>>,
     pub(super) get: VecDeque<Result<Attachment, Status>>,
     pub(super) list: VecDeque<ListAttachmentsResponse>,
+    pub(super) capacities: VecDeque<Vec<InstanceCapacity>>,
 }
 
 /// What was asked.
@@ -52,6 +53,7 @@ pub(super) struct Asked {
     pub(super) attach: Vec<AttachNetworkInterfaceRequest>,
     pub(super) watch: Vec<WatchAttachmentRequest>,
     pub(super) page_tokens: Vec<String>,
+    pub(super) capacities: Vec<BatchGetInstanceCapacitiesRequest>,
     pub(super) metadata: Vec<tonic::metadata::MetadataMap>,
 }
 
@@ -165,6 +167,30 @@ impl AttachmentService for Fake {
             Some(page) => Ok(Response::new(page)),
             None => never().await,
         }
+    }
+
+    async fn get_instance_capacity(
+        &self,
+        request: Request<GetInstanceCapacityRequest>,
+    ) -> Result<Response<GetInstanceCapacityResponse>, Status> {
+        self.note(request, |asked, GetInstanceCapacityRequest { instance_id, max_age }| {
+            let instance_ids = vec![instance_id];
+            asked.capacities.push(BatchGetInstanceCapacitiesRequest { instance_ids, max_age });
+        });
+        let found = self.script.lock().unwrap().capacities.pop_front();
+        let Some(found) = found else { never().await };
+        let instance_capacity = found.into_iter().next();
+        Ok(Response::new(GetInstanceCapacityResponse { instance_capacity }))
+    }
+
+    async fn batch_get_instance_capacities(
+        &self,
+        request: Request<BatchGetInstanceCapacitiesRequest>,
+    ) -> Result<Response<BatchGetInstanceCapacitiesResponse>, Status> {
+        self.note(request, |asked, message| asked.capacities.push(message));
+        let found = self.script.lock().unwrap().capacities.pop_front();
+        let Some(instance_capacities) = found else { never().await };
+        Ok(Response::new(BatchGetInstanceCapacitiesResponse { instance_capacities }))
     }
 }
 

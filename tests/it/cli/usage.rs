@@ -28,6 +28,7 @@ async fn wrong_usage_is_64(#[case] arguments: &[&str], #[case] problem: &str) {
 #[case::watch(&["watch", "--help"])]
 #[case::get(&["get", "--help"])]
 #[case::list(&["list", "--help"])]
+#[case::capacity(&["capacity", "--help"])]
 #[case::completions(&["completions", "--help"])]
 #[case::serve(&["serve", "--help"])]
 #[case::demo(&["demo", "--help"])]

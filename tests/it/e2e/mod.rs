@@ -2,6 +2,7 @@
 //! whose journal judges.
 
 mod budget;
+mod capacity;
 mod chaos;
 mod collector;
 mod crash_points;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use eni_gateway::ens::{DescribeError, EniStatus, Ens};
+use eni_gateway::model::InstanceId;
 use eni_gateway::rate_limit::{RateClass, RateLimitDecision};
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -223,7 +224,7 @@ async fn an_unknown_id_is_distinguished_from_other_refusals() {
 }
 
 #[tokio::test]
-async fn an_instance_is_asked_for_by_a_json_array() {
+async fn instances_are_asked_for_by_a_json_array() {
     let server = Server::start(|_, number| match number {
         0 => Act::Json(200, json!({
             "RequestId": "R", "Code": 0, "TotalCount": 1,
@@ -234,15 +235,25 @@ async fn an_instance_is_asked_for_by_a_json_array() {
     })
     .await;
     let client = client(&server.url);
-    let mut got = Vec::new();
-    for _ in 0..3 {
+    let ask = async |ids: &[InstanceId]| {
         let permit = client.permit(RateClass::Describe).await;
-        got.push(client.ens.instance(permit, &instance("i-1")).await.expect("an answer"));
-    }
-    let found = got[0].as_ref().expect("found");
+        client.ens.instances(permit, ids).await
+    };
+    let one = [instance("i-1")];
+    let found = ask(&one).await.expect("an answer").remove(0);
     assert_eq!((found.status.as_str(), found.network.as_str()), ("Stopped", "n-1"));
-    assert_eq!(got[1..], [None, None]);
-    assert_eq!(server.requests()[0].parameter("InstanceIds").as_deref(), Some(r#"["i-1"]"#));
+    for _ in 0..2 {
+        assert_eq!(ask(&one).await, Ok(Vec::new()));
+    }
+    let both = ask(&["i-2", "i-1"].map(instance)).await;
+    assert!(matches!(both, Err(DescribeError::UnknownId(_))), "either may be it: {both:?}");
+    let requests = server.requests();
+    let lists = [0, 3].map(|index| requests[index].parameter("InstanceIds"));
+    assert_eq!(
+        lists.each_ref().map(Option::as_deref),
+        [Some(r#"["i-1"]"#), Some(r#"["i-1","i-2"]"#)]
+    );
+    assert_eq!(requests[3].parameter("PageSize").as_deref(), Some("100"));
 }
 
 #[tokio::test]

@@ -1,12 +1,16 @@
 //! Who may call: every caller, RPC and instance, and the end of streams.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use eni_gateway::ens::{DescribeError, EnsRefusal};
 use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
-use eni_gateway::grpc::proto::{FILE_DESCRIPTOR_SET, ListAttachmentsRequest};
+use eni_gateway::grpc::proto::{
+    BatchGetInstanceCapacitiesRequest, FILE_DESCRIPTOR_SET, GetInstanceCapacityRequest,
+    ListAttachmentsRequest,
+};
 use eni_gateway::grpc::tls::Files;
 use eni_gateway::grpc::{Access, Tls};
 use eni_gateway::model::{Failure, Reason};
@@ -46,7 +50,7 @@ instances = ["i-web", "i-frozen"]
 [[allow]]
 id = "reader"
 callers = ["dns:reader.example"]
-actions = ["get", "list", "watch"]
+actions = ["get", "list", "watch", "capacity"]
 instances = ["*"]
 
 [[allow]]
@@ -157,6 +161,21 @@ async fn call(channel: &Channel, rpc: &str, instance: &str, eni: &str) -> Result
             };
             client.list_attachments(request).await.map(drop)
         }
+        "GetInstanceCapacity" => {
+            let instance_id = instance.to_owned();
+            let request = GetInstanceCapacityRequest { instance_id, max_age: None };
+            client.get_instance_capacity(request).await.map(drop)
+        }
+        "BatchGetInstanceCapacities" => {
+            // A right to one of both is not enough.
+            let instance_ids = vec!["i-frozen".to_owned(), instance.to_owned()];
+            let instance_ids = instance_ids.into_iter().collect::<BTreeSet<_>>();
+            let request = BatchGetInstanceCapacitiesRequest {
+                instance_ids: instance_ids.into_iter().collect(),
+                max_age: None,
+            };
+            client.batch_get_instance_capacities(request).await.map(drop)
+        }
         "WatchAttachment" => {
             let stream = client.watch_attachment(watch(instance, eni, true)).await?;
             stream.into_inner().message().await.map(drop)
@@ -200,7 +219,7 @@ async fn each_caller_has_its_rights_and_no_others() {
                 let failure = Failure::new(Reason::EnsCredentialsRejected, "not in this test");
                 guarded.gateway.ens.refuse(failure);
                 let verdict = verdict(call(&channel, &rpc, instance, "eni-1").await);
-                matrix += &format!("{name:22} {rpc:24} {instance:10} {verdict}\n");
+                matrix += &format!("{name:22} {rpc:26} {instance:10} {verdict}\n");
             }
         }
     }

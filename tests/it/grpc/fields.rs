@@ -1,8 +1,8 @@
 //! Invalid fields are refused by name, on every RPC.
 
 use eni_gateway::grpc::proto::{
-    AttachNetworkInterfaceRequest, GetAttachmentRequest, ListAttachmentsRequest,
-    WatchAttachmentRequest,
+    AttachNetworkInterfaceRequest, BatchGetInstanceCapacitiesRequest, GetAttachmentRequest,
+    GetInstanceCapacityRequest, ListAttachmentsRequest, WatchAttachmentRequest,
 };
 use rstest::rstest;
 use tonic::{Code, Status};
@@ -57,6 +57,31 @@ async fn a_bad_id_is_named(#[case] id: &str) {
         bad_fields(&client.watch_attachment(request).await.expect_err("a bad id")),
         ["instance_id"]
     );
+}
+
+#[tokio::test]
+async fn the_ids_of_a_batch_are_named_by_their_index() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let mut bad = async |ids: &[&str], seconds| {
+        let request = BatchGetInstanceCapacitiesRequest {
+            instance_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+            max_age: Some(prost_types::Duration { seconds, nanos: 0 }),
+        };
+        bad_fields(&client.batch_get_instance_capacities(request).await.expect_err("bad fields"))
+    };
+    assert_eq!(bad(&[], -1).await, ["instance_ids", "max_age"]);
+    assert_eq!(bad(&["i-1", "i 2", "i-3", "i-1"], 0).await, ["instance_ids[1]", "instance_ids[3]"]);
+    let many: Vec<_> = (0..101).map(|number| format!("i-{number}")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    assert_eq!(bad(&many, 0).await, ["instance_ids"]);
+    let request = GetInstanceCapacityRequest {
+        instance_id: String::new(),
+        max_age: Some(prost_types::Duration { seconds: 0, nanos: -1 }),
+    };
+    let refused = client.get_instance_capacity(request).await.expect_err("bad fields");
+    assert_eq!(bad_fields(&refused), ["instance_id", "max_age"]);
+    assert_eq!(gateway.ens.calls(), []);
 }
 
 #[tokio::test]

@@ -1,12 +1,13 @@
 //! ENS in the test's process: returns the test's rows, and records the calls.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use eni_gateway::ens::credentials::Credentials;
 use eni_gateway::ens::{
-    DescribeError, EniStatus, Ens, InstanceRow, MAX_IDS, Outcome, Prepared, Row,
+    DescribeError, EniStatus, Ens, EnsRefusal, InstanceRow, MAX_IDS, MAX_INSTANCES, Outcome,
+    Prepared, Row,
 };
 use eni_gateway::model::{Failure, InstanceId, InterfaceId};
 use eni_gateway::rate_limit::{Permit, RateLimiter};
@@ -18,7 +19,7 @@ pub(crate) enum Call {
     Attach(InstanceId, InterfaceId),
     Interfaces(Vec<InterfaceId>),
     InterfacesOf(InstanceId),
-    Instance(InstanceId),
+    Instances(Vec<InstanceId>),
 }
 
 /// A cloud of rows. Clones are the same cloud.
@@ -32,6 +33,10 @@ pub(crate) struct FakeEns {
 #[derive(Default)]
 struct World {
     rows: BTreeMap<InterfaceId, Row>,
+    /// Instances that a describe of instances does not show.
+    unknown: BTreeSet<InstanceId>,
+    /// Whether an unknown instance fails the describe of several.
+    fails_unknown: bool,
     calls: Vec<Call>,
     fault: Option<DescribeError>,
     latency: Duration,
@@ -84,6 +89,16 @@ impl FakeEns {
             network: String::new(),
         };
         self.world().rows.insert(eni.clone(), row);
+    }
+
+    /// Forgets an instance: every other one exists, and is stopped.
+    pub(crate) fn forget(&self, instance: &InstanceId) {
+        self.world().unknown.insert(instance.clone());
+    }
+
+    /// Fails every further describe of several instances, if one of them is unknown.
+    pub(crate) fn fail_unknown(&self) {
+        self.world().fails_unknown = true;
     }
 
     /// Fails every further describe with this error, or none.
@@ -206,12 +221,23 @@ impl Ens for FakeEns {
         Ok(rows.into_iter().filter(|row| row.instance.as_ref() == Some(instance)).collect())
     }
 
-    async fn instance(
+    async fn instances(
         &self,
         permit: Permit,
-        instance: &InstanceId,
-    ) -> Result<Option<InstanceRow>, DescribeError> {
-        self.asked(permit, Call::Instance(instance.clone())).await?;
-        Ok(Some(InstanceRow { status: "Stopped".to_owned(), network: String::new() }))
+        ids: &[InstanceId],
+    ) -> Result<Vec<InstanceRow>, DescribeError> {
+        assert!(ids.len() <= MAX_INSTANCES, "{} ids in one describe", ids.len());
+        self.asked(permit, Call::Instances(ids.to_vec())).await?;
+        let World { unknown, fails_unknown, .. } = &*self.world();
+        if *fails_unknown && ids.len() > 1 && ids.iter().any(|id| unknown.contains(id)) {
+            return Err(DescribeError::UnknownId(EnsRefusal::default()));
+        }
+        let known = ids.iter().filter(|id| !unknown.contains(id));
+        let row = |id: &InstanceId| InstanceRow {
+            instance: id.clone(),
+            status: "Stopped".to_owned(),
+            network: String::new(),
+        };
+        Ok(known.map(row).collect())
     }
 }

@@ -1,5 +1,6 @@
 //! Reads and watches over the memory ledger, in virtual time.
 
+mod capacity;
 mod crowd;
 mod discover;
 mod ends;

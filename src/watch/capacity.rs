@@ -1,0 +1,184 @@
+//! The free slots of instances: what the ledger knows and, where that is too old, what ENS shows.
+//! Reserves nothing. What is not known stays unknown, and has a reason.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream;
+use tokio::time::Instant;
+
+use crate::ens::Ens;
+use crate::failures::{Operation, attach, watch as failures};
+use crate::ledger::apply::{Context, Slots};
+use crate::ledger::{LedgerStore, MAX_CLOCK_DIFFERENCE, Snapshot};
+use crate::model::{Failure, InstanceId, Timestamp};
+use crate::observe::InstanceStates;
+
+use super::Hub;
+use super::read::patience;
+
+/// Number of instances that one call describes at once.
+const AT_ONCE: usize = 8;
+
+/// The slots of one instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Capacity {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The limit in force.
+    pub limit: usize,
+    /// ENIs that use a slot in ENS.
+    pub attached: Option<usize>,
+    /// Slots of attaches in flight that ENS does not show yet.
+    pub in_flight: Option<usize>,
+    /// Free slots.
+    pub free: Option<usize>,
+    /// Number of tickets that wait for the lock.
+    pub queue_length: usize,
+    /// Its state in ENS, verbatim.
+    pub status: Option<String>,
+    /// When the describe behind `attached` was sent.
+    pub observed_at: Option<Timestamp>,
+    /// Why something is unknown, or older than it was asked for.
+    pub problem: Option<Failure>,
+}
+
+impl<L: LedgerStore, E: Ens> Hub<L, E> {
+    /// The slots of one instance.
+    ///
+    /// # Errors
+    /// `COORDINATION_UNAVAILABLE` if the ledger fails; `INSTANCE_NOT_FOUND`; the reason of a failed
+    /// describe, if nothing is known.
+    pub async fn capacity(
+        self: &Arc<Self>,
+        instance: &InstanceId,
+        max_age: Duration,
+        deadline: Instant,
+    ) -> Result<Capacity, Failure> {
+        let one = std::slice::from_ref(instance);
+        let capacity = self.capacities(one, max_age, deadline).await.pop();
+        let capacity = capacity.unwrap_or_else(|| Err(attach::unknown_instance()))?;
+        match &capacity.problem {
+            Some(problem) if capacity.attached.is_none() && capacity.status.is_none() => {
+                Err(problem.clone())
+            }
+            _ => Ok(capacity),
+        }
+    }
+
+    /// The slots of each instance, in this order, from describes sent within `max_age`. ENS is
+    /// asked for the states of all in one call, and for each instance whose last describe is older,
+    /// the oldest first. It is asked only where the budget has a permit for a read at once, and for
+    /// half of the deadline at most.
+    ///
+    /// Each may have the error `COORDINATION_UNAVAILABLE`.
+    pub async fn capacities(
+        self: &Arc<Self>,
+        instances: &[InstanceId],
+        max_age: Duration,
+        deadline: Instant,
+    ) -> Vec<Result<Capacity, Failure>> {
+        let until = patience(Some(deadline));
+        let read = |instance| self.read_record(instance, deadline);
+        let (states, mut records) = tokio::join!(
+            self.states.ask(&self.backends, &self.tasks, instances, max_age, until),
+            join_all(instances.iter().map(read))
+        );
+        let mut old: Vec<_> = instances
+            .iter()
+            .zip(&records)
+            .filter_map(|(instance, record)| {
+                let snapshot = record.as_ref().ok()?;
+                let observed_at = observed_at(snapshot);
+                let is_old = observed_at.is_none_or(|at| snapshot.now.since(at) >= max_age);
+                (is_old && states.may_exist(instance)).then(|| (observed_at, instance.clone()))
+            })
+            .collect();
+        old.sort();
+        let asked: BTreeMap<_, _> = stream::iter(old)
+            .map(|(_, instance)| {
+                let hub = self.clone();
+                async move {
+                    let asked = hub.discover(&instance, Some(until)).await;
+                    (instance, asked)
+                }
+            })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        let reread = join_all(instances.iter().enumerate().map(async |(index, instance)| {
+            match asked.get(instance) {
+                Some(Ok(_)) => Some((index, self.read_record(instance, deadline).await)),
+                _ => None,
+            }
+        }));
+        for (index, record) in reread.await.into_iter().flatten() {
+            records[index] = record;
+        }
+        let capacities = instances.iter().zip(records).map(|(instance, record)| {
+            let asked = asked.get(instance);
+            record.map(|snapshot| self.count(instance, &snapshot, asked, &states))
+        });
+        capacities.collect()
+    }
+
+    /// The slots by one record, after ENS was asked.
+    fn count(
+        &self,
+        instance: &InstanceId,
+        snapshot: &Snapshot,
+        asked: Option<&Result<Timestamp, Failure>>,
+        states: &InstanceStates,
+    ) -> Capacity {
+        let bounds = &self.backends.ledger.bounds().among(snapshot.partition.shared);
+        let Snapshot { record, partition, now, .. } = snapshot;
+        let slots =
+            Slots::of(record, Context { bounds, instance, partition, request: None, now: *now });
+        let unknown = Capacity {
+            instance: instance.clone(),
+            limit: slots.limit,
+            attached: None,
+            in_flight: None,
+            free: None,
+            queue_length: snapshot.queue_length(),
+            status: states.states.get(instance).cloned().flatten(),
+            observed_at: None,
+            problem: None,
+        };
+        if !states.may_exist(instance) {
+            let problem = attach::unknown_instance().with("instanceId", instance);
+            return Capacity { problem: Some(problem), ..unknown };
+        }
+        let sent_at = asked.and_then(|asked| asked.as_ref().ok()).copied();
+        let observed_at = observed_at(snapshot).max(sent_at);
+        // Sends that the ledger forgot may still arrive.
+        let recovers_until = Some(partition.hold_down_until).filter(|until| now < until);
+        let is_settled = recovers_until.is_none();
+        let not_asked = asked.and_then(|asked| asked.as_ref().err()).cloned();
+        let stateless = || {
+            let error = states.error.as_ref().filter(|_| unknown.status.is_none());
+            error.map(|error| Operation::Read(instance).not_observed(error))
+        };
+        let recovering = || recovers_until.map(|until| failures::recovering(instance, until, *now));
+        Capacity {
+            attached: observed_at.map(|_| slots.attached),
+            in_flight: is_settled.then_some(slots.in_flight),
+            free: observed_at.filter(|_| is_settled).map(|_| slots.free),
+            observed_at,
+            problem: not_asked.or_else(stateless).or_else(recovering),
+            ..unknown
+        }
+    }
+}
+
+/// When the last describe that counts was sent. One from the future is of unknown age. One from a
+/// hold-down that is over may be too early for an attach that the ledger lost.
+fn observed_at(snapshot: &Snapshot) -> Option<Timestamp> {
+    let Snapshot { partition, now, .. } = snapshot;
+    let since = Some(partition.hold_down_until).filter(|until| until <= now).unwrap_or_default();
+    let counts = |at: &Timestamp| *at >= since && *at <= *now + MAX_CLOCK_DIFFERENCE;
+    snapshot.observed_at().filter(counts)
+}
