@@ -77,6 +77,10 @@ observe:
 go:
     tests/go/run
 
+# The Node client of docs/clients.md, against a real gateway.
+node *arguments:
+    tests/node/run "$@"
+
 # The API as JSON over HTTP, through a real Envoy.
 envoy *arguments:
     tests/envoy/run "$@"

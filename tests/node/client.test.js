@@ -1,0 +1,113 @@
+// The printed client against a real gateway, whose streams end long before an attach does, and whose replica dies.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { attach, connect, reason, watch } from "./client.js";
+
+const PATIENCE = 100_000;
+const KEY = { ALIBABA_CLOUD_ACCESS_KEY_ID: "simulator", ALIBABA_CLOUD_ACCESS_KEY_SECRET: "simulator" };
+const folder = mkdtempSync(path.join(os.tmpdir(), "node-client-"));
+const log = path.join(folder, "log");
+const processes = [];
+const ports = {};
+
+/** A port without a listener now. */
+function freePort() {
+  return new Promise((resolve) => {
+    const server = net.createServer().listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+/** Waits until something listens there. */
+async function listens(port) {
+  const deadline = Date.now() + PATIENCE;
+  for (;;) {
+    const connected = await new Promise((resolve) => {
+      const socket = net.connect(port, "127.0.0.1");
+      socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+      socket.once("connect", () => socket.destroy());
+    });
+    if (connected) return;
+    assert.ok(Date.now() < deadline, `nothing listens at ${port}: ${readFileSync(log)}`);
+    await sleep(50);
+  }
+}
+
+function start(program, parameters, environment = {}) {
+  const stdio = ["ignore", openSync(log, "a"), openSync(log, "a")];
+  const child = spawn(program, parameters, { env: { PATH: process.env.PATH, ...environment }, stdio });
+  processes.push(child);
+  return child;
+}
+
+/** A replica, once it serves. */
+async function replica() {
+  const settings = {
+    LEDGER__URL: `redis://127.0.0.1:${ports.redis}/0`,
+    LEDGER__FRESH: "true",
+    ENS__ENDPOINT: `http://127.0.0.1:${ports.ens}`,
+    GRPC__LISTEN: `127.0.0.1:${ports.grpc}`,
+    ADMIN__LISTEN: `127.0.0.1:${ports.admin}`,
+    WATCH__HEARTBEAT: "1s",
+    WATCH__MAX_AGE: "1500ms",
+  };
+  const variables = Object.entries(settings).map(([name, value]) => [`ENI_GATEWAY_${name}`, value]);
+  const child = start(process.env.ENI_GATEWAY_BINARY, ["serve"], { ...KEY, ...Object.fromEntries(variables) });
+  await listens(ports.grpc);
+  return child;
+}
+
+before(async () => {
+  for (const name of ["redis", "ens", "grpc", "admin"]) ports[name] = await freePort();
+  start("redis-server", ["--port", ports.redis, "--save", "", "--dir", folder, "--maxmemory-policy", "noeviction"]);
+  // Longer than a stream.
+  const options = ["--listen", `127.0.0.1:${ports.ens}`, "--attach-time", "6s"];
+  start(process.env.ENI_GATEWAY_BINARY, ["simulator", ...options], KEY);
+  await Promise.all([listens(ports.redis), listens(ports.ens)]);
+});
+
+after(() => {
+  for (const child of processes.reverse()) child.kill("SIGKILL");
+  rmSync(folder, { recursive: true, force: true });
+});
+
+test("an attach is watched over several streams and a death of the replica", { timeout: PATIENCE }, async () => {
+  let serving = await replica();
+  const client = connect(`127.0.0.1:${ports.grpc}`);
+  const accepted = await attach(client, "i-stopped-1", "eni-0001");
+  assert.ok(accepted.uid);
+  const states = [];
+  let last = 0n;
+  for await (const attachment of watch(client, "i-stopped-1", "eni-0001")) {
+    assert.equal(attachment.uid, accepted.uid);
+    assert.ok(BigInt(attachment.revision) > last, "a change is sent once");
+    last = BigInt(attachment.revision);
+    states.push(attachment.state);
+    if (serving) {
+      serving.kill("SIGKILL");
+      serving = undefined;
+      await replica();
+    }
+  }
+  assert.equal(states.at(-1), "STATE_ATTACHED", states.join());
+
+  await assert.rejects(attach(client, "i-running", "eni-0002"), (error) => {
+    assert.equal(reason(error), "INSTANCE_NOT_STOPPED");
+    return true;
+  });
+  client.close();
+  await assert.rejects(attach(connect("127.0.0.1:9"), "i-stopped-1", "eni-0003", 1), (error) => {
+    assert.equal(reason(error), "OUTCOME_UNKNOWN");
+    return true;
+  });
+});
