@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -163,9 +163,15 @@ impl Options {
             self.timeout.map_or(CONNECT_TIMEOUT, |most| most.min(CONNECT_TIMEOUT)),
         );
         match endpoint.uri().scheme_str() {
-            Some("https") => endpoint
-                .tls_config(self.tls()?)
-                .map_err(|error| Error::Usage(diagnosis::innermost(&error))),
+            Some("https") => endpoint.tls_config(self.tls()?).map_err(|error| {
+                Error::Usage(match diagnosis::innermost(&error) {
+                    // rustls' words.
+                    text if text.contains("KeyMismatch") => {
+                        "--key is not the private key of --cert".to_owned()
+                    }
+                    text => text,
+                })
+            }),
             Some("http")
                 if self.ca.is_some() || self.cert.is_some() || self.server_name.is_some() =>
             {
@@ -183,14 +189,16 @@ impl Options {
 
     fn tls(&self) -> Result<ClientTlsConfig, Error> {
         let mut tls = match &self.ca {
-            Some(ca) => ClientTlsConfig::new().ca_certificate(authorities(ca)?),
+            Some(ca) => {
+                ClientTlsConfig::new().ca_certificate(Certificate::from_pem(certificates(ca)?))
+            }
             None => ClientTlsConfig::new().with_native_roots(),
         };
         if let Some(name) = &self.server_name {
             tls = tls.domain_name(name);
         }
         if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-            tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+            tls = tls.identity(Identity::from_pem(certificates(cert)?, private_key(key)?));
         }
         Ok(tls)
     }
@@ -215,14 +223,22 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
         .map_err(|error| Error::Usage(format!("cannot read {}: {error}", path.display())))
 }
 
-/// Reads a CA bundle. tonic accepts a file without certificates, and then trusts no server.
-fn authorities(path: &Path) -> Result<Certificate, Error> {
+/// Reads a file of certificates. tonic accepts one without, and then trusts no server.
+fn certificates(path: &Path) -> Result<Vec<u8>, Error> {
     let pem = read(path)?;
     let mut found = CertificateDer::pem_slice_iter(&pem).peekable();
     if found.peek().is_none() || found.any(|certificate| certificate.is_err()) {
         return Err(Error::Usage(format!("{} has no certificates in PEM form", path.display())));
     }
-    Ok(Certificate::from_pem(pem))
+    Ok(pem)
+}
+
+/// Reads a file with a private key.
+fn private_key(path: &Path) -> Result<Vec<u8>, Error> {
+    let pem = read(path)?;
+    PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|_| Error::Usage(format!("{} has no private key in PEM form", path.display())))?;
+    Ok(pem)
 }
 
 fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, Error> {

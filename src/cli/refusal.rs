@@ -126,8 +126,9 @@ impl Refusal {
             (Code::DeadlineExceeded, _) => Exit::TryAgain,
             (Code::Unavailable, _) if !self.reason.is_empty() => Exit::TryAgain,
             (Code::Unavailable, _) => Exit::Unreachable,
-            // The server there is no gateway.
+            // The server there is no gateway, or a proxy before it failed.
             (Code::Unimplemented, None) => Exit::Unreachable,
+            (Code::Internal | Code::Unknown, None) if self.reason.is_empty() => Exit::Unreachable,
             (Code::PermissionDenied | Code::Unauthenticated, _) => Exit::NotAllowed,
             _ if self.local => Exit::Unreachable,
             _ => Exit::Refused,
@@ -244,7 +245,7 @@ mod tests {
         assert_eq!(Refusal::from(Status::unavailable("gone")).exit(), Exit::Unreachable);
         assert_eq!(Refusal::from(Status::deadline_exceeded("late")).exit(), Exit::TryAgain);
         assert_eq!(Refusal::from(Status::unimplemented("what?")).exit(), Exit::Unreachable);
-        assert_eq!(Refusal::from(Status::internal("oh")).exit(), Exit::Refused);
+        assert_eq!(Refusal::from(Status::internal("oh")).exit(), Exit::Unreachable);
     }
 
     #[test]

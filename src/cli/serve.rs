@@ -149,7 +149,7 @@ async fn serve(loaded: &Loaded, credentials: credentials::Provider) -> Result<()
     if let (Ok(grpc), Ok(admin)) = (bound.grpc_address(), bound.admin_address()) {
         tracing::info!(%grpc, %admin, credentials = credentials.source(), "listening");
     }
-    outlive_hang_ups()?;
+    outlive_signals()?;
     let served = app::run(&loaded.config, bound, credentials, stop.cancelled_owned()).await;
     served.map_err(|error| Error::failed(&error))
 }
@@ -158,27 +158,35 @@ fn listen(kind: SignalKind) -> Result<Signal, Error> {
     signal(kind).map_err(|error| Error::failed(&error))
 }
 
-/// Keeps SIGHUP from ending the process. Changed files are read again without it.
-fn outlive_hang_ups() -> Result<(), Error> {
+/// Keeps signals that are no request to stop from ending the process. Changed files are read again
+/// without SIGHUP.
+fn outlive_signals() -> Result<(), Error> {
     let mut hang_up = listen(SignalKind::hangup())?;
+    let (mut user1, mut user2) =
+        (listen(SignalKind::user_defined1())?, listen(SignalKind::user_defined2())?);
     #[expect(
         clippy::disallowed_methods,
         reason = "lives as long as the process, and has no waiter"
     )]
     tokio::spawn(async move {
-        while hang_up.recv().await.is_some() {
-            tracing::info!(
-                "SIGHUP: certificates and policy are read again; other settings need a restart"
-            );
+        loop {
+            tokio::select! {
+                _ = hang_up.recv() => tracing::info!(
+                    "SIGHUP: certificates and policy are read again; other settings need a restart"
+                ),
+                _ = user1.recv() => tracing::info!("SIGUSR1 has no effect"),
+                _ = user2.recv() => tracing::info!("SIGUSR2 has no effect"),
+            }
         }
     });
     Ok(())
 }
 
-/// A token that the first SIGTERM or SIGINT cancels; the second one ends the process.
+/// A token that the first SIGTERM, SIGINT or SIGQUIT cancels; the second one ends the process.
 pub(super) fn stop_signal() -> Result<CancellationToken, Error> {
     let (mut terminate, mut interrupt) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    let mut quit = listen(SignalKind::quit())?;
     let stop = CancellationToken::new();
     let token = stop.clone();
     #[expect(
@@ -190,6 +198,7 @@ pub(super) fn stop_signal() -> Result<CancellationToken, Error> {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = quit.recv() => {}
             }
             if second {
                 tracing::warn!("second stop signal: ending at once");

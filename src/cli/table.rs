@@ -8,8 +8,8 @@ use crate::grpc::proto::Attachment;
 use crate::grpc::proto::attachment::State;
 
 const COLUMNS: [&str; 6] = ["ENI", "STATE", "ENS STATUS", "UPDATED", "REVISION", "DETAIL"];
-/// Column widths for rows printed one by one.
-const USUAL_WIDTHS: [usize; 5] = [20, 9, 10, 27, 16];
+/// Column widths for rows printed one by one. Together they fit 80 columns.
+const USUAL_WIDTHS: [usize; 5] = [17, 9, 10, 20, 16];
 
 /// A row for one attachment.
 struct Row {
@@ -25,13 +25,18 @@ impl From<&Attachment> for Row {
                 clean(&attachment.network_interface_id),
                 state,
                 clean(&attachment.ens_status),
-                attachment.update_time.and_then(rfc3339).unwrap_or_default(),
+                // The revision is exact.
+                attachment.update_time.and_then(whole_seconds).unwrap_or_default(),
                 attachment.revision.to_string(),
                 detail(attachment),
             ],
             style,
         }
     }
+}
+
+fn whole_seconds(time: prost_types::Timestamp) -> Option<String> {
+    rfc3339(prost_types::Timestamp { nanos: 0, ..time })
 }
 
 /// A table's column widths.

@@ -165,7 +165,11 @@ mod tests {
             config.ledger.sync_replicas = 1;
         });
         assert!(memory.len() == 1 && memory[0].contains("no replicas"), "{memory:?}");
-        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let folder = tempfile::tempdir().expect("a directory");
+        let signed = rcgen::generate_simple_self_signed(["h".to_owned()]).expect("a certificate");
+        let here = folder.path().join("both.pem");
+        let both = signed.cert.pem() + &signed.signing_key.serialize_pem();
+        std::fs::write(&here, both).expect("written");
         let half = faults_after(|config| {
             config.ledger.url = LedgerUrl::parse("rediss://h").expect("it is a URL");
             config.ledger.cert_file = Some(here.clone());
@@ -200,6 +204,23 @@ mod tests {
                 1,
                 "{bad:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_named_beside_the_other_faults() {
+        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let faults = faults_after(|config| {
+            config.grpc.tls_cert_file = Some(here.clone());
+            config.grpc.tls_key_file = Some(here.clone());
+            config.grpc.client_ca_file = Some(here.clone());
+            config.grpc.client_crl_file = Some(here.clone());
+            config.grpc.max_in_flight = 0;
+        });
+        assert_eq!(faults.len(), 5, "{faults:#?}");
+        for kind in ["certificate", "private key", "revocation list"] {
+            let said = format!("Cargo.toml has no usable {kind} in PEM form");
+            assert!(faults.iter().any(|fault| fault.contains(&said)), "{faults:#?}");
         }
     }
 

@@ -75,8 +75,13 @@ pub(super) fn is_refusal(error: &RedisError) -> bool {
 pub(super) fn describe(error: &RedisError) -> String {
     let text = match TlsFault::find(error) {
         Some(fault) => format!("{fault}; {}: {error}", fault.remedy(&TLS)),
-        None if error.kind() == ErrorKind::Parse => format!("{NOT_REDIS}: {error}"),
-        None => error.to_string(),
+        // The driver's text has the bytes that it did not expect.
+        None if error.kind() == ErrorKind::Parse => NOT_REDIS.to_owned(),
+        // Without the place in a script of ours, which Redis appends.
+        None => match error.to_string().split_once(" script: ") {
+            Some((text, _)) => text.to_owned(),
+            None => error.to_string(),
+        },
     };
     text.chars().filter(|character| !character.is_control()).take(300).collect()
 }

@@ -77,8 +77,18 @@ async fn both_sides_show_a_certificate() {
     let ran = get(&plain, &[]).await;
     said(&ran, "the server there uses TLS", "https://");
 
-    let ran = get(&fake.endpoint, &["--ca", key]).await;
-    assert_eq!(ran.code, 64, "a key is no certificate: {ran:?}");
+    for (mistake, said) in [
+        (&["--ca", key][..], "key.pem has no certificates in PEM form"),
+        (&["--ca", ca, "--cert", key, "--key", key], "key.pem has no certificates in PEM form"),
+        (&["--ca", ca, "--cert", cert, "--key", cert], "cert.pem has no private key in PEM form"),
+        (
+            &["--ca", ca, "--cert", cert, "--key", text(&stranger_key)],
+            "--key is not the private key of --cert",
+        ),
+    ] {
+        let ran = get(&fake.endpoint, mistake).await;
+        assert!(ran.code == 64 && ran.stderr.contains(said), "{ran:?}");
+    }
 
     // Everything by variables, as a person on call exports it once.
     let mut command = super::eni_gateway(&["get", "i-1", "eni-1"]);

@@ -14,6 +14,22 @@ use crate::support::redis::Server;
 const ATTACH: Action = Action::AttachNetworkInterface;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_redis_is_not_waited_for() {
+    let stage = Stage::new(&["i-1"], 1).await;
+    let replica = stage.replica(&[]).await;
+    let client = replica.client().await;
+    stage.redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let patient = || within(Duration::from_secs(100), attach("i-1", "eni-0001"));
+    let began = Instant::now();
+    let failure = try_attach(&client, patient()).await.unwrap_err();
+    assert_eq!(reason(&failure), "COORDINATION_UNAVAILABLE");
+    assert!(failure.0.message().contains("maxmemory"), "{failure:?}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    stage.redis.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    try_attach(&client, patient()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_may_be_away_at_the_start_and_in_between() {
     let world = WorldFile::simple(&["i-1"], 3);
     let mut stage = Stage::over(Server::stopped(&[]), world).await;

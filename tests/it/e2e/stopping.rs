@@ -71,7 +71,7 @@ async fn a_stopping_replica_finishes_what_it_began_and_ends_its_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hang_up_signal_in_the_middle_of_an_attach_ends_nothing() {
+async fn signals_that_request_no_stop_end_no_attach() {
     let stage = Stage::new(&["i-1"], 1).await;
     let replica = stage.replica(&SLOW_ENS).await;
     let client = replica.client().await;
@@ -83,7 +83,9 @@ async fn a_hang_up_signal_in_the_middle_of_an_attach_ends_nothing() {
             stage.ens.journal().instance("i-1").attach_processing == 1
         })
         .await;
-        replica.signal("HUP");
+        for signal in ["HUP", "USR1", "USR2"] {
+            replica.signal(signal);
+        }
     });
     assert!(answer.is_ok(), "{answer:?}");
     eventually("not logged", async || replica.log().contains("are read again")).await;

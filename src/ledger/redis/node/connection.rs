@@ -18,6 +18,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, RedisResult};
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::ledger::LedgerError;
@@ -41,7 +42,7 @@ pub(in super::super) struct Connection {
     /// Notified when another server may hold the records by now.
     topology_stale: Arc<Notify>,
     /// The server's last refusal to write, until it accepts a write again.
-    write_refusal: Mutex<Option<String>>,
+    write_refusal: Mutex<Option<(String, Instant)>>,
 }
 
 impl Connection {
@@ -98,12 +99,15 @@ impl Connection {
     /// Why the server refuses writes although it answers: it is full, lacks replicas or a disk, or
     /// is too far away.
     pub(in super::super) fn write_refusal(&self) -> Option<String> {
-        self.refusal().clone().filter(|_| self.is_up())
+        let refusal = self.refusal().as_ref().map(|(why, _)| why.clone());
+        refusal.filter(|_| self.is_up())
     }
 
     /// Records that the server does not accept writes.
     pub(super) fn refuse_writes(&self, why: String) {
-        *self.refusal() = Some(why);
+        let mut refusal = self.refusal();
+        let since = refusal.as_ref().map_or_else(Instant::now, |(_, since)| *since);
+        *refusal = Some((why, since));
     }
 
     /// Records that the server accepted a write.
@@ -111,7 +115,7 @@ impl Connection {
         *self.refusal() = None;
     }
 
-    fn refusal(&self) -> MutexGuard<'_, Option<String>> {
+    fn refusal(&self) -> MutexGuard<'_, Option<(String, Instant)>> {
         self.write_refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -158,8 +162,12 @@ impl Connection {
         if is_elsewhere(error) {
             self.topology_stale.notify_one();
         }
+        let mut down_for = self.state.borrow().down_for();
         if refuses_writes(error) {
             self.refuse_writes(why.clone());
+            // Reads still succeed. A call that writes is down for as long as writes are refused.
+            let since = self.refusal().as_ref().map(|(_, since)| *since);
+            down_for = since.map_or(down_for, |since| since.elapsed().max(down_for));
         }
         if is_dead(error) {
             self.record_failure(used, &why, Duration::ZERO);
@@ -169,7 +177,7 @@ impl Connection {
         } else {
             LedgerError::outcome_unknown(why)
         };
-        error.with_outage(self.state.borrow().down_for())
+        error.with_outage(down_for)
     }
 
     fn record_failure(&self, used: &Arc<MultiplexedConnection>, why: &str, patience: Duration) {

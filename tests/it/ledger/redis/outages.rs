@@ -197,6 +197,13 @@ async fn a_full_redis_says_so_until_it_takes_writes_again() {
             && error.outage().why.contains("maxmemory"),
         "{error}"
     );
+    assert!(!error.outage().why.contains("script"), "{error}");
+    // A call that writes is to fail at once then, as without a connection.
+    let refused_for = Duration::from_millis(100);
+    until("it lasts", async || {
+        ledger.commit(&mine).await.unwrap_err().outage().down_for > refused_for
+    })
+    .await;
     // Reads go through, and are no sign that it is well.
     assert_eq!(ledger.read(&instance(1), None).await.unwrap().record, record(1));
     let health = ledger.health();
