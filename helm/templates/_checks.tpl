@@ -6,7 +6,8 @@
 {{- /* Defaults replace null, so that the other checks can run. */}}
 {{- $sections := list
   "commonLabels" "commonAnnotations" "image" "config" "config.grpc" "config.admin" "config.ledger" "config.ens" "config.limit"
-  "config.log" "config.identity" "config.tracker" "config.watch" "credentials" "credentials.rrsa" "credentials.secret" "credentials.ecsRole" "tls" "identity" "redis"
+  "config.log" "config.identity" "config.tracker" "config.watch" "credentials" "credentials.rrsa" "credentials.secret" "credentials.ecsRole"
+  "credentials.assumeRole" "tls" "identity" "redis"
   "redis.urlSecret" "redis.passwordSecret" "redis.caSecret" "ledgerInit" "ledgerInit.podLabels" "ledgerInit.podAnnotations" "tracing" "logging"
   "service" "serviceAccount" "serviceAccount.annotations" "podLabels" "podAnnotations" "podDisruptionBudget" "autoscaling"
   "probes" "probes.startup" "probes.liveness" "probes.readiness" "deploymentAnnotations"
@@ -174,15 +175,17 @@
 {{- end }}
 
 {{- with $v.credentials }}
-{{- $sts := "rrsa-webhook, rrsa-token or external" }}
+{{- $service := "rrsa-webhook, rrsa-token or external" }}
+{{- $sts := ternary "secret, rrsa-webhook, rrsa-token or external" $service (ne (default "" .assumeRole.roleArn) "") }}
 {{- range $value, $use := dict
   "rrsa.roleName" (list .rrsa.roleName "rrsa-webhook")
   "rrsa.roleArn" (list .rrsa.roleArn "rrsa-token")
   "rrsa.oidcProviderArn" (list .rrsa.oidcProviderArn "rrsa-token")
-  "rrsa.sessionName" (list .rrsa.sessionName $sts)
+  "rrsa.sessionName" (list .rrsa.sessionName $service)
   "rrsa.stsRegion" (list .rrsa.stsRegion $sts)
   "rrsa.stsVpc" (list .rrsa.stsVpc $sts)
   "secret.name" (list .secret.name "secret")
+  "assumeRole.roleArn" (list .assumeRole.roleArn "secret")
   "ecsRole.name" (list .ecsRole.name "ecs-role") }}
 {{- if and $mode (first $use) (not (regexMatch (printf "(^|[ ,])%s($|[ ,])" $mode) (last $use))) }}
 - credentials.{{ $value }} is set, and credentials.mode is {{ $mode }}, which ignores it: unset it, or set the mode to {{ last $use }}
@@ -204,6 +207,14 @@
 - credentials.secret.name is not set: set the name of the Secret with the access key
 {{- else if and (eq $mode "external") (not (or $v.extraEnv $v.extraEnvFrom)) (not $v.serviceAccount.name) }}
 - credentials.mode is external, and no value supplies credentials: set extraEnv, extraEnvFrom, or serviceAccount.name with a role
+{{- end }}
+{{- with $v.credentials }}
+{{- range $value, $set := dict
+  "assumeRole.sessionName" .assumeRole.sessionName "assumeRole.policy" .assumeRole.policy "secret.externalIdKey" .secret.externalIdKey }}
+{{- if and $set (not $v.credentials.assumeRole.roleArn) }}
+- credentials.{{ $value }} is set without credentials.assumeRole.roleArn: set the ARN of the role
+{{- end }}
+{{- end }}
 {{- end }}
 {{- if and $v.credentials.rrsa.stsVpc (not $v.credentials.rrsa.stsRegion) }}
 - credentials.rrsa.stsVpc is set without credentials.rrsa.stsRegion: set the region of STS in the VPC

@@ -84,6 +84,27 @@ resources:
       name: {{ .name | quote }}
       key: {{ .securityTokenKey | quote }}
 {{- end }}
+{{- if .externalIdKey }}
+- name: ALIBABA_CLOUD_EXTERNAL_ID
+  valueFrom:
+    secretKeyRef:
+      name: {{ .name | quote }}
+      key: {{ .externalIdKey | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.credentials.assumeRole }}
+{{- if .roleArn }}
+- name: ALIBABA_CLOUD_ROLE_ARN
+  value: {{ .roleArn | quote }}
+{{- end }}
+{{- if .sessionName }}
+- name: ALIBABA_CLOUD_ROLE_SESSION_NAME
+  value: {{ .sessionName | quote }}
+{{- end }}
+{{- if .policy }}
+- name: ALIBABA_CLOUD_ROLE_POLICY
+  value: {{ .policy | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- with .Values.credentials.rrsa }}

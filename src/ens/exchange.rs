@@ -138,7 +138,7 @@ impl Exchange {
             .header("content-length", "0")
             .header("accept", "application/json")
             .header("user-agent", &self.settings.user_agent);
-        call.headers(credentials)
+        call.headers(credentials.signing_key())
             .iter()
             .fold(request, |request, (name, value)| request.header(*name, value))
     }

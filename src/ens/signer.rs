@@ -10,10 +10,9 @@ use std::fmt::Write as _;
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
-use super::credentials::Credentials;
 use super::percent::encode;
 
 /// The algorithm's name in `Authorization` and in the string to sign.
@@ -21,6 +20,17 @@ pub const ALGORITHM: &str = "ACS3-HMAC-SHA256";
 
 /// Headers by their lower-case names.
 pub type Headers = BTreeMap<&'static str, String>;
+
+/// The key that signs, with the token of a session.
+#[derive(Debug, Clone, Copy)]
+pub struct SigningKey<'a> {
+    /// The key's id.
+    pub id: &'a str,
+    /// The key.
+    pub secret: &'a SecretString,
+    /// The session's token.
+    pub token: Option<&'a SecretString>,
+}
 
 /// One RPC-style call: path `/`, method POST, parameters in the query, no body.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +53,7 @@ impl Call<'_> {
     /// All headers of the call, with `host` and `authorization`. They hold the security token, so
     /// they must not be logged.
     #[must_use]
-    pub fn headers(&self, credentials: &Credentials) -> Headers {
+    pub fn headers(&self, key: SigningKey<'_>) -> Headers {
         let body = hex_sha256(b"");
         let mut headers = Headers::from([
             ("host", self.host.to_owned()),
@@ -53,12 +63,12 @@ impl Call<'_> {
             ("x-acs-signature-nonce", self.nonce.to_owned()),
             ("x-acs-content-sha256", body.clone()),
         ]);
-        if let Some(token) = credentials.security_token() {
-            headers.insert("x-acs-accesskey-id", credentials.access_key_id().to_owned());
+        if let Some(token) = key.token {
+            headers.insert("x-acs-accesskey-id", key.id.to_owned());
             headers.insert("x-acs-security-token", token.expose_secret().to_owned());
         }
         let signed = headers.iter().map(|(name, value)| (*name, value.as_str()));
-        let authorization = authorization("POST", "/", self.query, signed, &body, credentials);
+        let authorization = authorization("POST", "/", self.query, signed, &body, key);
         headers.insert("authorization", authorization);
         headers
     }
@@ -72,7 +82,7 @@ pub fn authorization<'a>(
     query: &str,
     headers: impl Iterator<Item = (&'a str, &'a str)> + Clone,
     body_sha256: &str,
-    credentials: &Credentials,
+    key: SigningKey<'_>,
 ) -> String {
     let names = headers.clone().map(|(name, _)| name).collect::<Vec<_>>().join(";");
     let mut canonical = format!("{method}\n{path}\n{query}\n");
@@ -82,12 +92,8 @@ pub fn authorization<'a>(
     }
     let _ = write!(canonical, "\n{names}\n{body_sha256}");
     let to_sign = format!("{ALGORITHM}\n{}", hex_sha256(canonical.as_bytes()));
-    let signature =
-        hex_hmac(credentials.access_key_secret().expose_secret().as_bytes(), to_sign.as_bytes());
-    format!(
-        "{ALGORITHM} Credential={},SignedHeaders={names},Signature={signature}",
-        credentials.access_key_id()
-    )
+    let signature = hex_hmac(key.secret.expose_secret().as_bytes(), to_sign.as_bytes());
+    format!("{ALGORITHM} Credential={},SignedHeaders={names},Signature={signature}", key.id)
 }
 
 /// Parameters sorted by name, byte by byte, and encoded once; also the query on the wire.
@@ -118,6 +124,7 @@ mod tests {
     use url::Url;
 
     use super::*;
+    use crate::ens::credentials::Credentials;
 
     #[derive(Deserialize)]
     struct Vectors {
@@ -184,7 +191,7 @@ mod tests {
                 &query,
                 headers,
                 &body,
-                &vector.credentials(),
+                vector.credentials().signing_key(),
             );
             assert_eq!(got, vector.authorization, "{}", vector.name);
         }
@@ -203,7 +210,7 @@ mod tests {
                 date: vector.headers_in["x-acs-date"].parse().expect("a date"),
                 nonce: &vector.headers_in["x-acs-signature-nonce"],
             };
-            let mut headers = call.headers(&vector.credentials());
+            let mut headers = call.headers(vector.credentials().signing_key());
             assert_eq!(
                 headers.remove("authorization").as_ref(),
                 Some(&vector.authorization),
@@ -241,7 +248,7 @@ mod tests {
             nonce: "n",
         };
         assert_eq!(
-            call.headers(&Credentials::new("id", "secret"))["x-acs-date"],
+            call.headers(Credentials::new("id", "secret").signing_key())["x-acs-date"],
             "2026-03-27T08:09:10Z"
         );
     }

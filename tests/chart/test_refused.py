@@ -35,6 +35,14 @@ RELATIONS = {
     "a token without a role": (["credentials.mode=rrsa-token"], ["rrsa-token needs both"]),
     "a Secret without a name": (["credentials.secret.name="], ["credentials.secret.name is not set"]),
     "credentials from nowhere": (["credentials.mode=external"], ["set extraEnv, extraEnvFrom"]),
+    "terms of no role": (
+        ["credentials.assumeRole.policy=p", "credentials.secret.externalIdKey=id"],
+        ["credentials.assumeRole.policy is set without", "credentials.secret.externalIdKey is set without"],
+    ),
+    "a role that no key assumes": (
+        ["credentials.mode=external", "extraEnv[0].name=X", "credentials.assumeRole.roleArn=acs:ram::1:role/r"],
+        ["credentials.assumeRole.roleArn is set, and credentials.mode is external", "set the mode to secret"],
+    ),
     "STS in no region": (["credentials.rrsa.stsVpc=true"], ["without credentials.rrsa.stsRegion"]),
     "a listener for the pod alone": (
         ["config.grpc.listen=127.0.0.1:50051", "config.admin.listen=localhost:9090"],
@@ -116,6 +124,7 @@ SCHEMA = {
     "config.ens.describe_per_second=1": "describe_per_second",
     "credentials.mode=magic": "rrsa-webhook",
     "credentials.rrsa.roleArn=role": "roleArn",
+    "credentials.assumeRole.roleArn=role": "roleArn",
     "credentials.rrsa.tokenExpirationSeconds=60": "tokenExpirationSeconds",
     "image.digest=latest": "digest",
     "image.pullPolicy=Sometimes": "IfNotPresent",
@@ -201,6 +210,8 @@ def test_a_password_is_refused_and_not_repeated():
 def test_what_is_near_a_fault_is_taken():
     near = ["image.repository=registry:5000/gw", "podDisruptionBudget.maxUnavailable=100%", "config.grpc.listen=[::]:65535"]
     role = ["credentials.mode=external", "credentials.secret.name=", "credentials.rrsa.sessionName=us", "extraEnv[0].name=X"]
+    assumed = ["credentials.assumeRole.roleArn=acs:ram::1:role/r", "credentials.rrsa.stsRegion=cn-hangzhou", "credentials.rrsa.stsVpc=true"]
+    assert template(*BASE, *setting(assumed)).returncode == 0
     tried = template(*BASE, *setting(near + role), "--set-string", r"podLabels.app\.kubernetes\.io/part-of=edge")
     assert tried.returncode == 0, tried.stderr
 

@@ -1,7 +1,8 @@
 //! A cache of credentials that refreshes them before they expire.
 //!
 //! From 15 minutes before expiry one task refreshes them in the background. If that fails, the old
-//! ones are used until a minute before expiry. A call waits only if there are none.
+//! ones are used until a minute before expiry, or until a tenth of a short life is left. A call
+//! waits only if there are none.
 
 use std::sync::Arc;
 use std::sync::Mutex as StdMutex;
@@ -10,11 +11,12 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
-use reqwest::Client;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::fetch::Http;
+use super::selected::Selected;
 use super::source::Source;
 use super::{Credentials, FetchError};
 use crate::ens::clock::WallClock;
@@ -24,7 +26,8 @@ use crate::model::random;
 
 /// Time before expiry at which credentials are refreshed; at most half of their life.
 const REFRESH_BEFORE: Duration = Duration::from_secs(15 * 60);
-/// Time before expiry from which they are not used: a call takes time, and clocks differ.
+/// Time before expiry from which they are not used: a call takes time, and clocks differ. At most a
+/// tenth of their life.
 const UNUSABLE_BEFORE: Duration = Duration::from_secs(60);
 /// Minimum interval between background fetches, and between rejections that cause one.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -46,8 +49,8 @@ pub struct Provider {
 }
 
 struct Inner {
-    source: Source,
-    http: Client,
+    source: Selected,
+    http: Http,
     clock: WallClock,
     current: ArcSwapOption<CachedCredentials>,
     /// Of the current credentials, and of those before a refresh.
@@ -63,6 +66,8 @@ struct CachedCredentials {
     fetched: Timestamp,
     /// Time of the next fetch; `None`: never.
     refresh_at: Option<Timestamp>,
+    /// Time from which they are not used; `None`: never.
+    unusable_from: Option<Timestamp>,
 }
 
 #[derive(Clone)]
@@ -74,7 +79,7 @@ struct Failed {
 }
 
 impl Provider {
-    pub(super) fn new(source: Source, http: Client, clock: WallClock) -> Self {
+    pub(super) fn new(source: Selected, http: Http, clock: WallClock) -> Self {
         let inner = Inner {
             source,
             http,
@@ -93,8 +98,10 @@ impl Provider {
     /// # Errors
     /// No HTTP client can be built.
     pub fn fixed(credentials: Credentials) -> Result<Self, String> {
-        let http = transport::client(transport::Limits::default(), None)?;
-        Ok(Self::new(Source::Fixed(credentials), http, WallClock::system()))
+        let client = transport::client(transport::Limits::default(), None)?;
+        let http = Http { direct: client.clone(), sts: client };
+        let source = Selected::Source(Source::Fixed(credentials));
+        Ok(Self::new(source, http, WallClock::system()))
     }
 
     /// The source, without secrets.
@@ -143,8 +150,7 @@ impl Provider {
     fn usable(&self) -> Option<Arc<CachedCredentials>> {
         let held = self.inner.current.load_full()?;
         let now = self.inner.clock.now();
-        let usable = held.credentials.expiration().is_none_or(|end| now + UNUSABLE_BEFORE < end);
-        usable.then_some(held)
+        held.unusable_from.is_none_or(|end| now < end).then_some(held)
     }
 
     fn wants_refresh(&self, held: &CachedCredentials) -> bool {
@@ -198,15 +204,19 @@ impl Provider {
         match fetched.and_then(|credentials| self.not_ended(credentials)) {
             Ok(credentials) => {
                 let now = inner.clock.now();
-                let refresh_at = credentials.expiration().map(|end| {
+                let before_end = |most: Duration, divisor: u32| {
+                    let end = credentials.expiration()?;
                     let life = Duration::try_from(end.duration_since(now)).unwrap_or_default();
-                    end - REFRESH_BEFORE.min(life / 2)
-                });
+                    Some(end - most.min(life / divisor))
+                };
+                let refresh_at = before_end(REFRESH_BEFORE, 2);
+                let unusable_from = before_end(UNUSABLE_BEFORE, 10);
                 let credentials = Arc::new(credentials);
                 let held = CachedCredentials {
                     credentials: credentials.clone(),
                     fetched: now,
                     refresh_at,
+                    unusable_from,
                 };
                 inner.redaction.store(Arc::new(self.redaction().and(credentials.secrets())));
                 inner.current.store(Some(Arc::new(held)));
@@ -234,16 +244,16 @@ impl Provider {
         }
     }
 
-    /// Rejects credentials that expire too soon, because the cached ones may be better.
+    /// Rejects credentials that have expired, or expire sooner than the cached ones.
     fn not_ended(&self, credentials: Credentials) -> Result<Credentials, FetchError> {
-        match credentials.expiration() {
-            Some(end) if end <= self.inner.clock.now() + UNUSABLE_BEFORE => {
-                Err(FetchError::lasting(format!(
-                    "its credentials expire at {end:.0}, too soon for use"
-                )))
-            }
-            _ => Ok(credentials),
+        let Some(end) = credentials.expiration() else { return Ok(credentials) };
+        let held = self.usable().and_then(|held| held.credentials.expiration());
+        if end <= self.inner.clock.now() || held.is_some_and(|held| end < held) {
+            return Err(FetchError::lasting(format!(
+                "its credentials expire at {end:.0}, too soon for use"
+            )));
         }
+        Ok(credentials)
     }
 
     fn last_failure(&self) -> Option<Failed> {

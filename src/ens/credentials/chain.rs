@@ -10,7 +10,10 @@ use super::cli_profile::CliProfile;
 use super::context::{ProviderContext, SkipReason};
 use super::ecs_role::EcsRole;
 use super::environment::Environment;
+use super::fetch::Http;
 use super::oidc::Oidc;
+use super::role::AssumedRole;
+use super::selected::Selected;
 use super::source::Source;
 use super::uri::Uri;
 use crate::ens::transport;
@@ -43,7 +46,7 @@ impl Provider {
         let client = |proxy| {
             transport::client(transport::Limits::default(), proxy).map_err(DiscoverError::Client)
         };
-        let http = client(None)?;
+        let http = Http { direct: client(None)?, sts: client(context.proxy())? };
         let mut tried = Vec::new();
         let mut skip = |name: &'static str, skipped: SkipReason| {
             if skipped.broken {
@@ -55,25 +58,23 @@ impl Provider {
             }
             tried.push((name, skipped.why));
         };
-        let use_it = |source| Ok(Self::new(source, http.clone(), context.clock()));
-        match Environment::find(context) {
-            Ok(source) => return use_it(Source::Environment(source)),
+        let select = |selected| Ok(Self::new(selected, http.clone(), context.clock()));
+        let use_it = |source| select(Selected::Source(source));
+        match of_environment(context) {
+            Ok(source) => return use_it(source),
             Err(skipped) => skip("environment", skipped),
         }
         match Oidc::find(context) {
-            Ok(source) => {
-                let http = client(context.proxy())?;
-                return Ok(Self::new(Source::Oidc(source), http, context.clock()));
-            }
+            Ok(source) => return use_it(Source::Oidc(source)),
             Err(skipped) => skip("OIDC (RRSA)", skipped),
         }
         match CliProfile::find(context) {
-            Ok(source) => return use_it(Source::CliProfile(source)),
+            Ok(profile) => return select(Selected::CliProfile(profile)),
             Err(skipped) => skip("CLI profile", skipped),
         }
         match EcsRole::find(context) {
             Ok(source) if source.is_named() => return use_it(Source::EcsRole(source)),
-            Ok(source) => match source.fetch(&http).await {
+            Ok(source) => match source.fetch(&http.direct).await {
                 Ok(_) => return use_it(Source::EcsRole(source)),
                 Err(error) => skip("ECS role", SkipReason::absent(error.to_string())),
             },
@@ -85,6 +86,15 @@ impl Provider {
         }
         Err(DiscoverError::Missing(MissingCredentials { tried }))
     }
+}
+
+/// The key in the environment, or the role that it assumes.
+fn of_environment(context: &ProviderContext) -> Result<Source, SkipReason> {
+    let key = Source::Environment(Environment::find(context)?);
+    Ok(match AssumedRole::of_environment(context)? {
+        Some(role) => Source::Assumed(role, Box::new(key)),
+        None => key,
+    })
 }
 
 /// A reason why there is no credentials provider.

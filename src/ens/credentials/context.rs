@@ -1,5 +1,6 @@
 //! The environment of the credentials' sources, and reasons to skip one.
 
+use std::fmt;
 use std::sync::Arc;
 
 use url::Url;
@@ -81,6 +82,12 @@ impl ProviderContext {
 
     pub(super) fn clock(&self) -> WallClock {
         self.clock.clone()
+    }
+}
+
+impl fmt::Debug for ProviderContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProviderContext").finish_non_exhaustive()
     }
 }
 

@@ -39,12 +39,17 @@ impl EcsRole {
         if context.is_true(DISABLED) {
             return Err(SkipReason::absent(format!("switched off by {DISABLED}")));
         }
-        Ok(Self {
+        Ok(Self::named(context, context.var(ROLE)))
+    }
+
+    /// The role of this name, or the instance's own.
+    pub(super) fn named(context: &ProviderContext, role: Option<String>) -> Self {
+        Self {
             base: context.metadata().clone(),
-            role: context.var(ROLE),
+            role,
             v1_allowed: !context.is_true(V1_DISABLED),
             fell_back: AtomicBool::new(false),
-        })
+        }
     }
 
     /// Whether the role is configured; otherwise the metadata service may be absent.

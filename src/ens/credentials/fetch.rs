@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::{RequestBuilder, StatusCode};
+use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::Deserialize;
 
 use super::Credentials;
@@ -14,6 +14,15 @@ use crate::tls_fault::TlsFault;
 
 /// Maximum length of an answer, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
+
+/// The HTTP clients of the sources.
+#[derive(Debug, Clone)]
+pub(super) struct Http {
+    /// For services of this machine or network. Never uses a proxy.
+    pub(super) direct: Client,
+    /// For STS, by the configured proxy.
+    pub(super) sts: Client,
+}
 
 /// A failed fetch of credentials, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,6 +8,8 @@ use std::fmt;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::signer::SigningKey;
+
 pub mod cache;
 pub mod chain;
 mod cli_profile;
@@ -16,7 +18,11 @@ mod ecs_role;
 mod environment;
 mod fetch;
 mod oidc;
+mod process;
+mod role;
+mod selected;
 mod source;
+mod sts;
 mod uri;
 
 pub use cache::Provider;
@@ -75,6 +81,16 @@ impl Credentials {
     #[must_use]
     pub fn security_token(&self) -> Option<&SecretString> {
         self.security_token.as_ref()
+    }
+
+    /// The parts that sign a call.
+    #[must_use]
+    pub fn signing_key(&self) -> SigningKey<'_> {
+        SigningKey {
+            id: &self.access_key_id,
+            secret: &self.access_key_secret,
+            token: self.security_token.as_ref(),
+        }
     }
 
     /// The texts that no log and no caller may receive.

@@ -1,16 +1,17 @@
-//! The selected source of credentials.
+//! A source of credentials that is set up.
 
 use std::fmt;
 
 use jiff::Timestamp;
-use reqwest::Client;
 
-use super::cli_profile::CliProfile;
+use super::Credentials;
 use super::ecs_role::EcsRole;
 use super::environment::Environment;
+use super::fetch::{FetchError, Http};
 use super::oidc::Oidc;
+use super::process::Process;
+use super::role::AssumedRole;
 use super::uri::Uri;
-use super::{Credentials, FetchError};
 
 /// A source that is set up.
 #[derive(Debug)]
@@ -18,24 +19,30 @@ pub(super) enum Source {
     Fixed(Credentials),
     Environment(Environment),
     Oidc(Oidc),
-    CliProfile(CliProfile),
     EcsRole(EcsRole),
     Uri(Uri),
+    Process(Process),
+    /// A role that another source's credentials assume, which may be a role, too.
+    Assumed(AssumedRole, Box<Source>),
 }
 
 impl Source {
     pub(super) async fn fetch(
         &self,
-        http: &Client,
+        http: &Http,
         now: Timestamp,
     ) -> Result<Credentials, FetchError> {
         match self {
             Self::Fixed(credentials) => Ok(credentials.clone()),
             Self::Environment(source) => source.fetch(),
             Self::Oidc(source) => source.fetch(http, now).await,
-            Self::CliProfile(source) => source.fetch(),
-            Self::EcsRole(source) => source.fetch(http).await,
-            Self::Uri(source) => source.fetch(http).await,
+            Self::EcsRole(source) => source.fetch(&http.direct).await,
+            Self::Uri(source) => source.fetch(&http.direct).await,
+            Self::Process(source) => source.fetch().await,
+            Self::Assumed(role, by) => {
+                let by = Box::pin(by.fetch(http, now)).await?;
+                role.fetch(http, &by, now).await
+            }
         }
     }
 }
@@ -46,9 +53,10 @@ impl fmt::Display for Source {
             Self::Fixed(_) => f.write_str("fixed"),
             Self::Environment(_) => f.write_str("environment variables"),
             Self::Oidc(source) => write!(f, "OIDC (RRSA), role {}", source.role()),
-            Self::CliProfile(source) => write!(f, "CLI profile in {}", source.file().display()),
             Self::EcsRole(_) => f.write_str("ECS role"),
             Self::Uri(source) => write!(f, "credentials URI at {}", source.origin()),
+            Self::Process(source) => write!(f, "the program {:?}", source.name()),
+            Self::Assumed(role, by) => write!(f, "{by}, which assume role {}", role.arn()),
         }
     }
 }

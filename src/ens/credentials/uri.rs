@@ -23,10 +23,15 @@ impl Uri {
     pub(super) fn find(context: &ProviderContext) -> Result<Self, SkipReason> {
         let text =
             context.var(URI).ok_or_else(|| SkipReason::absent(format!("{URI} is not set")))?;
-        match Url::parse(&text) {
+        Self::parse(&text, URI).map_err(SkipReason::broken)
+    }
+
+    /// The URI in this text, which the setting `name` has.
+    pub(super) fn parse(text: &str, name: &str) -> Result<Self, String> {
+        match Url::parse(text) {
             Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(Self { url }),
             // The text may hold a secret, so it is not repeated.
-            _ => Err(SkipReason::broken(format!("{URI} is not an http:// or https:// URL"))),
+            _ => Err(format!("{name} is not an http:// or https:// URL")),
         }
     }
 

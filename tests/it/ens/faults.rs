@@ -56,7 +56,7 @@ async fn an_attach_is_one_signed_post_without_a_body() {
         "InstanceId=i-1&NetworkInterfaceId=eni-1",
         headers.iter().map(|(name, value)| (*name, value.as_str())),
         &signer::hex_sha256(b""),
-        &Credentials::new("testAccessKeyId", "testAccessKeySecret"),
+        Credentials::new("testAccessKeyId", "testAccessKeySecret").signing_key(),
     );
     assert_eq!(header("authorization"), expected);
     let report = client.calls.lock().unwrap()[0];

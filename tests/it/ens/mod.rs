@@ -6,6 +6,7 @@ mod credentials;
 mod describe;
 mod faults;
 mod refusals;
+mod roles;
 mod server;
 mod sources;
 mod spans;

@@ -23,7 +23,7 @@ pub(super) fn surroundings(variables: &[(&str, &str)]) -> ProviderContext {
         .with_metadata(url("http://127.0.0.1:9"))
 }
 
-fn url(text: &str) -> Url {
+pub(super) fn url(text: &str) -> Url {
     Url::parse(text).expect("a URL")
 }
 
@@ -43,7 +43,7 @@ async fn get(surroundings: &ProviderContext) -> Arc<Credentials> {
     discovered(surroundings).await.get().await.expect("credentials")
 }
 
-fn parts(credentials: &Credentials) -> (&str, &str, Option<&str>) {
+pub(super) fn parts(credentials: &Credentials) -> (&str, &str, Option<&str>) {
     let token = credentials.security_token().map(|token| token.expose_secret());
     (credentials.access_key_id(), credentials.access_key_secret().expose_secret(), token)
 }
@@ -354,7 +354,7 @@ async fn missing_credentials_say_what_was_tried_and_what_to_set() {
     for part in [
         "ALIBABA_CLOUD_ACCESS_KEY_ID is set, but ALIBABA_CLOUD_ACCESS_KEY_SECRET is not",
         "OIDC (RRSA): not set: ALIBABA_CLOUD_OIDC_PROVIDER_ARN, ALIBABA_CLOUD_OIDC_TOKEN_FILE",
-        "profile \"role\": its mode is \"RamRoleArn\"",
+        "profile \"role\": ram_role_arn is empty",
         "ECS role: the metadata service at http://127.0.0.1:9/",
         "credentials URI: ALIBABA_CLOUD_CREDENTIALS_URI is not an http:// or https:// URL",
     ] {
