@@ -18,8 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What a limit leaves to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {
-    /// One peer may have all places while no other waits. A place that becomes free goes to the
-    /// peer, then to the connection, that has the fewest. For places that are held briefly.
+    /// One peer may have all places while no other waits. A call waits for a place, also for one of
+    /// its instance's. A place that becomes free goes to the peer, then to the connection, that has
+    /// the fewest. For places that are held briefly.
     WorkConserving {
         /// Maximum number of calls that wait for a place.
         waiting: usize,
@@ -94,47 +95,42 @@ impl ConcurrencyLimit {
         peer: Peer,
         instance: Option<&InstanceId>,
     ) -> Result<AdmissionPermit, LimitExceeded> {
-        let Self { kind, cap, .. } = self;
-        let full =
-            || LimitExceeded(format!("this replica has its maximum of {cap} {kind} in flight"));
-        let granted = {
+        let (full, granted) = {
             let mut state = lock(&self.state);
-            self.check_shares(&state, &peer, instance)?;
-            if state.places.of(&()) < *cap {
+            let Some(full) = self.fullness(&state, &peer, instance) else {
                 return Ok(state.admit(&self.state, peer, instance.cloned()));
-            }
+            };
             let Sharing::WorkConserving { waiting } = self.sharing else {
-                return Err(full());
+                return Err(full);
             };
             let (grant, granted) = oneshot::channel();
             if !state.waiters.add(Waiter { peer, instance: instance.cloned(), grant }, waiting) {
-                return Err(full());
+                return Err(full);
             }
-            granted
+            (full, granted)
         };
-        timeout(patience, granted).await.ok().and_then(Result::ok).ok_or_else(full)
+        timeout(patience, granted).await.ok().and_then(Result::ok).ok_or(full)
     }
 
-    fn check_shares(
+    /// Why there is no place now, if there is none.
+    fn fullness(
         &self,
         state: &State,
         peer: &Peer,
         instance: Option<&InstanceId>,
-    ) -> Result<(), LimitExceeded> {
-        let (kind, per_instance) = (self.kind, state.per_instance);
-        if state.has_its_share(instance) {
-            return Err(LimitExceeded(format!(
-                "this replica has its maximum of {per_instance} {kind} in flight for one instance"
-            )));
-        }
-        match self.sharing {
+    ) -> Option<LimitExceeded> {
+        let (maximum, of) = match self.sharing {
+            _ if state.has_its_share(instance) => (state.per_instance, " for one instance"),
             Sharing::PerPeer(share) if state.by_peer.of(&peer.holder) >= share => {
-                Err(LimitExceeded(format!(
-                    "this replica has its maximum of {share} {kind} in flight for one client"
-                )))
+                (share, " for one client")
             }
-            _ => Ok(()),
-        }
+            _ if state.places.of(&()) >= self.cap => (self.cap, ""),
+            _ => return None,
+        };
+        let kind = self.kind;
+        Some(LimitExceeded(format!(
+            "this replica has its maximum of {maximum} {kind} in flight{of}"
+        )))
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -200,4 +196,32 @@ impl Drop for AdmissionPermit {
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     // Counting cannot panic half-way.
     state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(connection: u64) -> Peer {
+        Peer { connection, ..Peer::LOCAL }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_of_a_full_instance_is_waited_for_in_turn() {
+        let limit = ConcurrencyLimit::new("reads", 4, 2, Sharing::WorkConserving { waiting: 4 });
+        let (full, other): (InstanceId, InstanceId) =
+            ("i-1".parse().unwrap(), "i-2".parse().unwrap());
+        let read = |connection, instance| limit.acquire(peer(connection), Some(instance));
+        let (first, second) = tokio::join!(read(1, &full), read(1, &full));
+        let (first, _second) = (first.unwrap(), second.unwrap());
+        let refused = read(1, &full).await.unwrap_err();
+        assert_eq!(refused.0, "this replica has its maximum of 2 reads in flight for one instance");
+        let _elsewhere = read(1, &other).await.unwrap();
+        let (same, newcomer, ()) = tokio::join!(read(1, &full), read(2, &full), async {
+            tokio::task::yield_now().await;
+            drop(first);
+        });
+        assert!(same.is_err(), "the connection with a place comes after the one without");
+        let _newcomer = newcomer.unwrap();
+    }
 }

@@ -1,5 +1,6 @@
 """Attacks on one replica, and a healthy client beside them. See `run`."""
 
+import collections
 import contextlib
 import pathlib
 import random
@@ -204,6 +205,8 @@ class Healthy:
     def __init__(self, stage, messages, services):
         self.messages, self.services, self.address = messages, services, f"127.0.0.1:{stage.ports['a']}"
         self.stub = services.AttachmentServiceStub(grpc.insecure_channel(self.address))
+        # How often each message of a refusal came.
+        self.refusals = collections.Counter()
 
     def get(self, stub):
         """Seconds of one call; None if it failed."""
@@ -211,7 +214,8 @@ class Healthy:
         request = self.messages.GetAttachmentRequest(instance_id=INSTANCE, network_interface_id=ENI)
         try:
             stub.GetAttachment(request, timeout=5)
-        except grpc.RpcError:
+        except grpc.RpcError as error:
+            self.refusals[f"{error.code().name} {error.details()}"] += 1
             return None
         return time.monotonic() - began
 
@@ -297,7 +301,7 @@ def attack(name, out):
         f"{(redis_after - redis) / 1e3:.0f} | {log / 1e3:.0f} |"
     )
     faults = [
-        (success < LEAST_SUCCESS, f"the healthy client had {success:.1%}"),
+        (success < LEAST_SUCCESS, f"the healthy client had {success:.1%}: {dict(healthy.refusals)}"),
         (connects < 1, f"{connects:.0%} of new connections were served"),
         (peak[0] > MOST_MEMORY, f"memory rose to {peak[0] / 1e6:.0f} MB"),
         (attached[0] < attached[1], f"{attached[0]} of {attached[1]} attaches were served"),
