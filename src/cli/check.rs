@@ -7,7 +7,7 @@ use serde_json::json;
 use super::error::Error;
 use super::output::Format;
 use super::serve::Settings;
-use super::style::{BAD, BUSY, GOOD, clean, paint};
+use super::style::{BAD, BUSY, GOOD, clean, paint, wrap};
 use crate::app::check::{self, CheckFailure, CheckResult, CheckStatus};
 use crate::app::credentials;
 use crate::config::Config;
@@ -84,6 +84,9 @@ async fn online(config: &Config) -> Result<Vec<CheckResult>, Error> {
     Ok(results)
 }
 
+/// Column of the messages.
+const INDENT: usize = 22;
+
 fn print(result: &CheckResult, format: Format) -> Result<(), Error> {
     let CheckResult { part, status, message, remedy } = result;
     let (name, style) = match status {
@@ -102,9 +105,12 @@ fn print(result: &CheckResult, format: Format) -> Result<(), Error> {
         }
         Format::Table => {
             let padding = " ".repeat("warning".len() - name.len());
-            writeln!(stdout, "{}{padding}  {part:<12} {}", paint(style, name), clean(message))?;
+            let message = wrap(&clean(message), INDENT);
+            writeln!(stdout, "{}{padding}  {part:<12} {message}", paint(style, name))?;
+            // The list of what was tried has lines of its own.
+            let (remedy, list) = remedy.split_at(remedy.find('\n').unwrap_or(remedy.len()));
             if !remedy.is_empty() {
-                writeln!(stdout, "{:9}what to do:  {remedy}", "")?;
+                writeln!(stdout, "{:9}what to do:  {}{list}", "", wrap(remedy, INDENT))?;
             }
         }
     }

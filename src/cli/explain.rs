@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::error::Error;
 use super::output::Format;
 use super::serve::Settings;
-use super::style::{HEAD, clean, paint};
+use super::style::{HEAD, clean, paint, wrap};
 use crate::app::explain::{ExplainError, Statement, explain_instance};
 use crate::model::{InstanceId, InterfaceId};
 
@@ -58,10 +58,14 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
     Ok(())
 }
 
+/// Column of the sentences.
+const INDENT: usize = 22;
+
 fn line(statement: &Statement) -> String {
     let about = match &statement.network_interface_id {
         Some(eni) => eni.as_str(),
         None => statement.subject.name(),
     };
-    format!("{}  {}", paint(HEAD, &format!("{about:<20}")), clean(&statement.text))
+    let text = wrap(&clean(&statement.text), INDENT);
+    format!("{}  {text}", paint(HEAD, &format!("{about:<20}")))
 }

@@ -113,10 +113,11 @@ fn telemetry_settings(config: Option<&Config>) -> telemetry::Settings {
 /// Loads settings and credentials, and reports all their faults together.
 async fn prepare(settings: Settings) -> Result<(Loaded, credentials::Provider), Error> {
     let (loaded, mut faults) = config::read(settings.sources());
-    // Certificates are read only if their settings are right.
+    // Certificates and the policy are read only if their settings are right.
     if faults.0.is_empty() {
-        for bad in check::certificates(&loaded.config).await.into_iter().filter(CheckResult::is_bad)
-        {
+        let certificates = check::certificates(&loaded.config).await.into_iter();
+        let checked = certificates.chain(check::policy(&loaded.config).await);
+        for bad in checked.filter(CheckResult::is_bad) {
             faults.add(Fault::new(bad.part, bad.message, bad.remedy));
         }
     }

@@ -216,7 +216,8 @@ impl Endpoint {
 }
 
 impl Value for Endpoint {
-    const EXAMPLE: &'static str = "https://ens.aliyuncs.com";
+    // Of a proxy: each other endpoint has a default.
+    const EXAMPLE: &'static str = "http://proxy.example:3128";
 
     fn parse(text: &str) -> Result<Self, String> {
         let url = Url::parse(text).map_err(|error| format!("it is not a URL ({error})"))?;

@@ -32,8 +32,12 @@ use crate::model::random;
 const TRACED: &str = "eni_gateway";
 
 /// Log filter without `RUST_LOG`.
-const DEFAULT_LOG: &str = "info,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,opentelemetry=warn,\
-    opentelemetry_sdk=warn,opentelemetry-otlp=error";
+const DEFAULT_LOG: &str =
+    "info,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,opentelemetry=warn,opentelemetry_sdk=warn";
+
+/// The directive before every filter. The library warns of each batch that is not exported; the
+/// gateway logs the beginning of an outage, with its cause.
+const QUIET_EXPORTER: &str = "opentelemetry-otlp=error";
 
 /// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,8 +200,9 @@ fn warnings(variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
 }
 
 fn log_filter(variable: &dyn Fn(&str) -> Option<String>) -> EnvFilter {
-    let wanted = set(variable, "RUST_LOG").and_then(|filter| EnvFilter::try_new(filter).ok());
-    wanted.unwrap_or_else(|| EnvFilter::new(DEFAULT_LOG))
+    let wanted = set(variable, "RUST_LOG").filter(|filter| EnvFilter::try_new(filter).is_ok());
+    let filter = wanted.as_deref().unwrap_or(DEFAULT_LOG);
+    EnvFilter::new(format!("{QUIET_EXPORTER},{filter}"))
 }
 
 /// The samplers that OpenTelemetry names and the gateway has, without `parentbased_`.

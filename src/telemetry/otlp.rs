@@ -20,6 +20,8 @@ use crate::tls_fault::{ClientIdentity, Remedies, TlsFault, probe};
 
 /// Time limit for finding out why an export failed.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// What the library puts before the cause.
+const LIBRARY: &str = "Operation failed: TonicTracesClient export failed with gRPC code: ";
 const REMEDIES: Remedies<'_> = Remedies {
     plaintext: "begin OTEL_EXPORTER_OTLP_ENDPOINT with http://",
     encrypted: "begin OTEL_EXPORTER_OTLP_ENDPOINT with https://",
@@ -209,7 +211,7 @@ impl SpanExporter for Exporter {
             Ok(()) => None,
             Err(error) => Some(match self.fault().await {
                 Some(fault) => format!("{fault}; {}", fault.remedy(&REMEDIES)),
-                None => error.to_string(),
+                None => error.to_string().trim_start_matches(LIBRARY).to_owned(),
             }),
         };
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);

@@ -43,7 +43,7 @@ const MODULES: &[(&str, &str)] = &[
     ("grpc", "model names sync listen identity policy admission ledger ens attach watch"),
     (
         "app",
-        "model names drain config listen policy admission rate_limit telemetry ledger ens backends attach tracker watch grpc",
+        "model names tls_fault drain config listen policy admission rate_limit telemetry ledger ens backends attach tracker watch grpc",
     ),
     ("cli", "model tls_fault config simulator identity policy telemetry grpc app"),
 ];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{CheckFailure, CheckResult};
 use crate::app::Error;
@@ -17,6 +17,7 @@ use crate::ens::{DescribeError, HttpEns};
 use crate::ledger::{Ledger, Memory};
 use crate::model::Reason;
 use crate::rate_limit::{RateClass, RateLimiter};
+use crate::tls_fault::expects_tls;
 
 /// Maximum age of an `x-acs-date` at ENS.
 const WINDOW: SignedDuration = SignedDuration::from_mins(15);
@@ -91,6 +92,14 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<CheckRe
                 results.push(prober.window().await);
             }
         }
+        Err(DescribeError::Unavailable(_)) if lacks_tls(config).await => {
+            results.push(CheckResult::failed(
+                "ens",
+                CheckFailure::Unreachable,
+                format!("{}: the server there uses TLS", prober.endpoint),
+                "begin ens.endpoint with https://",
+            ));
+        }
         Err(error) => {
             results.push(refused(&prober.endpoint, Action::DescribeNetworkInterfaces, &error))
         }
@@ -99,6 +108,16 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<CheckRe
         results.push(prober.instances().await);
     }
     Ok(results)
+}
+
+/// Whether the endpoint is one for plaintext, and its server expects TLS.
+async fn lacks_tls(config: &Config) -> bool {
+    let url = config.ens.endpoint.url();
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+        return false;
+    };
+    url.scheme() == "http"
+        && timeout(config.ens.describe_timeout, expects_tls(host, port)).await == Ok(true)
 }
 
 struct Prober {
@@ -205,7 +224,8 @@ fn refused(endpoint: &str, action: Action, error: &DescribeError) -> CheckResult
         },
         DescribeError::Unavailable(_) => failed(
             CheckFailure::Unreachable,
-            "check ens.endpoint, and whether this machine can reach it",
+            "check ens.endpoint, and whether this machine can reach it, or ens.proxy where one is \
+             needed",
         ),
         DescribeError::UnknownId(_)
         | DescribeError::Incomplete

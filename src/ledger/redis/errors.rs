@@ -77,11 +77,13 @@ pub(super) fn describe(error: &RedisError) -> String {
         Some(fault) => format!("{fault}; {}: {error}", fault.remedy(&TLS)),
         // The driver's text has the bytes that it did not expect.
         None if error.kind() == ErrorKind::Parse => NOT_REDIS.to_owned(),
-        // Without the place in a script of ours, which Redis appends.
-        None => match error.to_string().split_once(" script: ") {
-            Some((text, _)) => text.to_owned(),
-            None => error.to_string(),
-        },
+        None => {
+            let text = error.to_string();
+            // Without the place in a script of ours, which Redis appends, and the kind of error,
+            // which the driver appends.
+            let text = text.split_once(" script: ").map_or(text.as_str(), |(text, _)| text);
+            text.trim_end_matches(" - Io").to_owned()
+        }
     };
     text.chars().filter(|character| !character.is_control()).take(300).collect()
 }

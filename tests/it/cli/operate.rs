@@ -9,7 +9,9 @@ use rstest::rstest;
 use tokio::process::Command;
 
 use super::{Ran, eni_gateway, run};
+use crate::support::authority::Authority;
 use crate::support::gateway::{SLOW_ENS, Stage, eventually};
+use crate::support::proxy::Proxy;
 use crate::support::redis::Server;
 
 async fn with_key(arguments: &[&str], secret: &str) -> Ran {
@@ -73,6 +75,42 @@ async fn bad_certificates_are_wrong_configuration(
         assert!(said.contains(part) && said.contains("in PEM form"), "{said}");
         assert!(arguments != ["serve"] || said.contains("ENS credentials"), "{said}");
     }
+}
+
+/// So is a bad policy.
+#[tokio::test]
+async fn a_bad_policy_is_wrong_configuration() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "version").unwrap();
+    let mut command = eni_gateway(&["serve"]);
+    command
+        .env("ENI_GATEWAY_LEDGER__URL", "memory://")
+        .env("ENI_GATEWAY_IDENTITY__POLICY_FILE", file.path())
+        .env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true");
+    let ran: Ran = command.output().await.unwrap().into();
+    assert_eq!(ran.code, 64, "{ran:?}");
+    for part in ["policy: ", "identity.policy_file", "ENS credentials"] {
+        assert!(ran.stderr.contains(part), "{ran:?}");
+    }
+    assert!(!ran.stderr.contains("listening"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ens_endpoint_without_tls_for_a_server_with_tls_is_named() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let authority = Authority::new();
+    let stage = Stage::new(&["i-1"], 1).await;
+    let proxy = Proxy::tls(&stage.ens.endpoint(), &authority).await;
+    let mut command = eni_gateway(&["check"]);
+    command
+        .env("ENI_GATEWAY_LEDGER__URL", "memory://")
+        .env("ENI_GATEWAY_ENS__ENDPOINT", proxy.url.replace("https:", "http:"))
+        .env("ALIBABA_CLOUD_ACCESS_KEY_ID", "simulator")
+        .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "simulator");
+    let ran: Ran = command.output().await.unwrap().into();
+    assert_eq!(ran.code, 69, "{ran:?}");
+    let said = "the server there uses TLS\n         what to do:  begin ens.endpoint with https://";
+    assert!(ran.stdout.contains(said), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

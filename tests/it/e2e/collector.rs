@@ -127,8 +127,12 @@ async fn an_outage_is_logged_when_it_begins_and_when_it_ends() {
     let stage = Stage::new(&["i-1"], 1).await;
     let address = format!("127.0.0.1:{}", free_port());
     let endpoint = format!("http://{address}");
-    let settings =
-        [("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "50")];
+    let settings = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "50"),
+        // As in the chart.
+        ("RUST_LOG", "info"),
+    ];
     let replica = stage.replica(&settings).await;
     let client = replica.channel().await;
     let says = async |line: &str| {
@@ -140,9 +144,12 @@ async fn an_outage_is_logged_when_it_begins_and_when_it_ends() {
     };
     says("traces are not exported").await;
     let said = causes(&replica.log());
+    assert!(said[0].starts_with("Unavailable: "), "{said:?}");
     assert!(said[0].contains("Connection refused"), "{said:?}");
     let collector = Collector::on(&address, None).await;
     says("traces are exported again").await;
     assert!(!collector.spans().is_empty());
-    assert!(!replica.log().contains("BatchSpanProcessor"), "{}", replica.log());
+    for library in ["BatchSpanProcessor", "opentelemetry-otlp"] {
+        assert!(!replica.log().contains(library), "{}", replica.log());
+    }
 }
