@@ -163,7 +163,7 @@ async fn serve<L: LedgerStore>(
     let access = Arc::new(policy.clone().map_or_else(Access::default, |policy| {
         Access::by(policy, config.identity.open_reflection)
     }));
-    let settings = gateway_settings(config);
+    let settings = gateway_settings(config, rates(config)?);
     let gateway =
         Gateway::new(backends.clone(), settings, tls.clone(), access, tasks.clone()).await;
 

@@ -15,13 +15,17 @@ use crate::rate_limit::{InvalidRate, Rates};
 use crate::{ens, grpc, watch};
 
 /// The gateway's settings.
-pub(super) fn gateway_settings(config: &Config) -> gateway::Settings {
+pub(super) fn gateway_settings(config: &Config, rates: Rates) -> gateway::Settings {
     let share = |of: usize| (of * config.grpc.peer_share).div_ceil(100);
     let connections = config.grpc.max_connections.min(descriptors::for_connections());
     let drain_timeout = config.grpc.drain_timeout - kept_for_traces(config.grpc.drain_timeout);
     gateway::Settings {
         attempt_timeout: config.ens.attempt_timeout,
-        watch: watch::Settings { heartbeat: config.watch.heartbeat, max_age: config.watch.max_age },
+        watch: watch::Settings {
+            heartbeat: config.watch.heartbeat,
+            max_age: config.watch.max_age,
+            describes_per_peer: rates.reads_per_second() * config.grpc.peer_share as f64 / 100.0,
+        },
         limits: Limits {
             attaches: config.grpc.max_in_flight,
             reads: config.grpc.max_in_flight,

@@ -41,9 +41,9 @@ settings! {
         /// Maximum number of connections. Beyond it a new connection takes the place of the one
         /// that has been opening longest, or of an idle one.
         max_connections: usize = "2000",
-        /// Maximum share of the connections and of the watch streams for one client address, in
-        /// percent. Streams of identified callers count for the caller instead. Raise it behind a
-        /// proxy, which is one address for many callers.
+        /// Maximum share of the connections, of the watch streams and of the reads' describes for
+        /// one client address, in percent. Streams and reads of identified callers count for the
+        /// caller instead. Raise it behind a proxy, which is one address for many callers.
         peer_share: usize = "80",
         /// Maximum age of a client's connection, varied by up to a tenth. Clients reconnect, so
         /// load spreads over new replicas.

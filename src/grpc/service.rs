@@ -18,7 +18,7 @@ use crate::identity::Principal;
 use crate::ledger::LedgerStore;
 use crate::model::InstanceId;
 use crate::policy::{AccessRequest, Action};
-use crate::watch::{Hub, Listing, Scope};
+use crate::watch::{Hub, Listing, ReadCall, Scope};
 
 /// The attachment service.
 pub struct AttachmentService<L, E> {
@@ -115,6 +115,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             after: asked.after,
             follow: asked.follow,
             until,
+            peer,
         };
         let _opening = if self.hub.is_in_memory(&scope) {
             None
@@ -147,7 +148,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         })?;
         let _quota = self.access.count(&principal, Use::Read)?;
         let _inside = self.admission.read(peer, &instance).await?;
-        let attachment = self.hub.get(&instance, &eni, deadline).await?;
+        let attachment = self.hub.get(&instance, &eni, ReadCall { peer, deadline }).await?;
         Ok(Response::new(pb::GetAttachmentResponse { attachment: Some((&attachment).into()) }))
     }
 
@@ -168,7 +169,8 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         })?;
         let _quota = self.access.count(&principal, Use::Read)?;
         let _inside = self.admission.read(peer, &instance).await?;
-        let Listing { attachments, coverage } = self.hub.list(&instance, deadline).await?;
+        let Listing { attachments, coverage } =
+            self.hub.list(&instance, ReadCall { peer, deadline }).await?;
         let (attachments, next_page_token) = page.cut(&instance, attachments);
         Ok(Response::new(pb::ListAttachmentsResponse {
             attachments: attachments.iter().map(Into::into).collect(),
@@ -189,7 +191,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         self.access.authorize(&capacity_of(&principal, &instance))?;
         let _quota = self.access.count(&principal, Use::Read)?;
         let _inside = self.admission.read(peer, &instance).await?;
-        let capacity = self.hub.capacity(&instance, max_age, deadline).await?;
+        let capacity = self.hub.capacity(&instance, max_age, ReadCall { peer, deadline }).await?;
         let instance_capacity = Some((&capacity).into());
         Ok(Response::new(pb::GetInstanceCapacityResponse { instance_capacity }))
     }
@@ -206,7 +208,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         }
         let _quota = self.access.count(&principal, Use::Read)?;
         let _inside = self.admission.batch(peer).await?;
-        let found = self.hub.capacities(&instances, max_age, deadline).await;
+        let found = self.hub.capacities(&instances, max_age, ReadCall { peer, deadline }).await;
         if let Some(Err(failure)) = found.first()
             && found.iter().all(Result::is_err)
         {

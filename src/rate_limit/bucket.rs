@@ -74,12 +74,18 @@ impl Rates {
         Ok(Self { attach_per_second, describe_per_second })
     }
 
+    /// Maximum number of describes a second for reads, over all replicas.
+    #[must_use]
+    pub fn reads_per_second(&self) -> f64 {
+        self.describe_per_second * READS
+    }
+
     /// Maximum number of tokens of this class that one request takes.
     pub fn chunk(&self, class: RateClass) -> u64 {
         let rate = match class {
             RateClass::Attach => self.attach_per_second,
             RateClass::Describe => self.describe_per_second * ATTACHES,
-            RateClass::Read => self.describe_per_second * READS,
+            RateClass::Read => self.reads_per_second(),
             // The tracker takes one for each batch, and no caller waits for a reconciliation.
             RateClass::Track | RateClass::Reconcile => 1.0,
         };
@@ -100,7 +106,7 @@ impl Rates {
                 vec![Lane::new("callers", self.describe_per_second * ATTACHES), describe]
             }
             RateClass::Read => {
-                vec![Lane::new("readers", self.describe_per_second * READS), describe]
+                vec![Lane::new("readers", self.reads_per_second()), describe]
             }
             RateClass::Track => vec![describe],
             RateClass::Reconcile => vec![

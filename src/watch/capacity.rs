@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
-use tokio::time::Instant;
 
 use crate::ens::Ens;
 use crate::failures::{Operation, attach, watch as failures};
@@ -17,8 +16,8 @@ use crate::ledger::{LedgerStore, MAX_CLOCK_DIFFERENCE, Snapshot};
 use crate::model::{Failure, InstanceId, Timestamp};
 use crate::observe::InstanceStates;
 
-use super::Hub;
 use super::read::patience;
+use super::{Hub, ReadCall};
 
 /// Number of instances that one call describes at once.
 const AT_ONCE: usize = 8;
@@ -56,10 +55,10 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         self: &Arc<Self>,
         instance: &InstanceId,
         max_age: Duration,
-        deadline: Instant,
+        call: ReadCall,
     ) -> Result<Capacity, Failure> {
         let one = std::slice::from_ref(instance);
-        let capacity = self.capacities(one, max_age, deadline).await.pop();
+        let capacity = self.capacities(one, max_age, call).await.pop();
         let capacity = capacity.unwrap_or_else(|| Err(attach::unknown_instance()))?;
         match &capacity.problem {
             Some(problem) if capacity.attached.is_none() && capacity.status.is_none() => {
@@ -79,12 +78,18 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         self: &Arc<Self>,
         instances: &[InstanceId],
         max_age: Duration,
-        deadline: Instant,
+        call: ReadCall,
     ) -> Vec<Result<Capacity, Failure>> {
-        let until = patience(Some(deadline));
-        let read = |instance| self.read_record(instance, deadline);
+        let until = patience(Some(call.deadline));
+        let read = |instance| self.read_record(instance, call.deadline);
         let (states, mut records) = tokio::join!(
-            self.states.ask(&self.backends, &self.tasks, instances, max_age, until),
+            self.states.ask(
+                (&self.backends, &self.tasks),
+                instances,
+                max_age,
+                self.try_read_permit(call.peer),
+                until
+            ),
             join_all(instances.iter().map(read))
         );
         let mut old: Vec<_> = instances
@@ -102,7 +107,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             .map(|(_, instance)| {
                 let hub = self.clone();
                 async move {
-                    let asked = hub.discover(&instance, Some(until)).await;
+                    let asked = hub.discover(&instance, call.peer, Some(until)).await;
                     (instance, asked)
                 }
             })
@@ -111,7 +116,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             .await;
         let reread = join_all(instances.iter().enumerate().map(async |(index, instance)| {
             match asked.get(instance) {
-                Some(Ok(_)) => Some((index, self.read_record(instance, deadline).await)),
+                Some(Ok(_)) => Some((index, self.read_record(instance, call.deadline).await)),
                 _ => None,
             }
         }));

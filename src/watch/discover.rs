@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use crate::admission::Peer;
 use crate::ens::Ens;
 use crate::failures::Operation;
 use crate::ledger::LedgerStore;
@@ -17,9 +18,12 @@ use crate::rate_limit::{Permit, PermitError, RateClass, RateLimiter};
 
 use super::Hub;
 
+/// Advice to a peer that has used its share.
+const SHARE_WAIT: Duration = Duration::from_secs(1);
+
 impl<L: LedgerStore, E: Ens> Hub<L, E> {
-    /// Describes the instance and records the result; returns the ledger's time of the describe.
-    /// Concurrent reads share it, and it continues without them.
+    /// Describes the instance on behalf of the peer and records the result; returns the ledger's
+    /// time of the describe. Concurrent reads share it, and it continues without them.
     ///
     /// # Errors
     /// A read's reason: ENS did not answer in time or refused, or the ledger did not record the
@@ -27,11 +31,10 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
     pub(super) async fn discover(
         self: &Arc<Self>,
         instance: &InstanceId,
+        peer: Peer,
         deadline: Option<Instant>,
     ) -> Result<Timestamp, Failure> {
-        let limiter = self.backends.limiter.clone();
-        let permit = async move { limiter.try_permit(RateClass::Read).await };
-        let observation = self.observe(instance, permit);
+        let observation = self.observe(instance, self.try_read_permit(peer));
         let observed = match deadline {
             None => observation.result().await,
             Some(deadline) => timeout_at(deadline, observation.result())
@@ -39,6 +42,22 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
                 .unwrap_or_else(|_late| Err(ObserveError::unanswered("no answer in time"))),
         };
         observed.map_err(|error| Operation::Read(instance).not_observed(&error))
+    }
+
+    /// A permit for one describe of a read, if the peer's share has room and the budget has one.
+    pub(super) fn try_read_permit(
+        &self,
+        peer: Peer,
+    ) -> impl Future<Output = Result<Permit, PermitError>> + Send + use<L, E> {
+        let (limiter, shares) = (self.backends.limiter.clone(), self.read_shares.clone());
+        async move {
+            if !shares.has_room(&peer.holder) {
+                return Err(PermitError::DeadlineExceeded { wait: SHARE_WAIT });
+            }
+            let permit = limiter.try_permit(RateClass::Read).await?;
+            shares.count(peer.holder);
+            Ok(permit)
+        }
     }
 
     /// The running observation of this instance, or a new one with this permit. Returns when its

@@ -14,6 +14,7 @@ use crate::sync::WeakMap;
 use crate::tracker::Tracker;
 
 use super::Settings;
+use super::read_shares::ReadShares;
 use super::reader::WatchedInstance;
 use super::states::States;
 
@@ -24,6 +25,7 @@ pub struct Hub<L, E> {
     pub(super) settings: Settings,
     pub(super) tasks: TaskTracker,
     pub(super) drain: drain::Watch,
+    pub(super) read_shares: Arc<ReadShares>,
     pub(super) flights: SingleFlight<InstanceId, Timestamp>,
     pub(super) states: States,
     pub(super) watched: WeakMap<InstanceId, WatchedInstance>,
@@ -48,6 +50,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             settings,
             tasks,
             drain,
+            read_shares: Arc::new(ReadShares::new(settings.describes_per_peer)),
             flights: SingleFlight::default(),
             states: States::default(),
             watched: WeakMap::default(),

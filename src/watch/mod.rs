@@ -21,6 +21,7 @@ mod discover;
 mod follow;
 mod hub;
 mod read;
+mod read_shares;
 mod reader;
 mod states;
 mod stream;
@@ -31,12 +32,22 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::admission::Peer;
 use crate::model::{Attachment, InstanceId, InterfaceId, Revision};
 
 pub use capacity::Capacity;
 pub use coverage::{Coverage, OBSERVED_WITHIN};
 pub use hub::Hub;
 pub use read::Listing;
+
+/// On whose behalf a read is made, and until when.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadCall {
+    /// The peer whose share of the describes it uses.
+    pub peer: Peer,
+    /// The caller's deadline.
+    pub deadline: Instant,
+}
 
 /// The scope of a watch.
 #[derive(Debug, Clone)]
@@ -52,6 +63,8 @@ pub struct Scope {
     pub follow: bool,
     /// The caller's deadline, at which the stream ends.
     pub until: Option<Instant>,
+    /// The peer whose share of the describes it uses.
+    pub peer: Peer,
 }
 
 /// A message to a watcher.
@@ -71,17 +84,23 @@ pub enum Event {
 }
 
 /// Settings of streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
     /// `watch.heartbeat`: time after a stream's last message to a heartbeat. Default 15 s.
     pub heartbeat: Duration,
     /// `watch.max_age`: maximum age of a stream, varied by a tenth so that streams do not end
     /// together. Default 1 h.
     pub max_age: Duration,
+    /// Maximum number of describes a second for the reads of one peer. Default 2.
+    pub describes_per_peer: f64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(15), max_age: Duration::from_secs(60 * 60) }
+        Self {
+            heartbeat: Duration::from_secs(15),
+            max_age: Duration::from_secs(60 * 60),
+            describes_per_peer: 2.0,
+        }
     }
 }

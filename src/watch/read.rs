@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::Stream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::admission::Peer;
 use crate::drain::Phase;
 use crate::ens::Ens;
 use crate::failures::{Operation, watch as failures};
@@ -15,7 +16,7 @@ use crate::model::{Attachment, Failure, InstanceId, InterfaceId, Timestamp};
 use super::reader::WatchedInstance;
 use super::stream::Watcher;
 use super::view::View;
-use super::{Coverage, Event, Hub, Scope};
+use super::{Coverage, Event, Hub, ReadCall, Scope};
 
 /// Pause before the second attempt to open a stream.
 const RETRY: Duration = Duration::from_millis(500);
@@ -33,7 +34,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         self: &Arc<Self>,
         instance: &InstanceId,
         eni: &InterfaceId,
-        deadline: Instant,
+        ReadCall { peer, deadline }: ReadCall,
     ) -> Result<Attachment, Failure> {
         let snapshot = self.read_record(instance, deadline).await?;
         if let Some(attempt) = snapshot.record.attempts.get(eni) {
@@ -43,7 +44,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             return Err(failures::not_found(instance, eni));
         }
         let record = snapshot.record;
-        let asked = self.discover(instance, Some(deadline)).await;
+        let asked = self.discover(instance, peer, Some(deadline)).await;
         let read = self.read_record(instance, deadline).await.map(|snapshot| snapshot.record);
         let record = later(&asked, record, read)?;
         match (record.attempts.get(eni), asked) {
@@ -63,10 +64,10 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
     pub async fn list(
         self: &Arc<Self>,
         instance: &InstanceId,
-        deadline: Instant,
+        ReadCall { peer, deadline }: ReadCall,
     ) -> Result<Listing, Failure> {
         let mut view = self.read_view(instance, deadline).await?;
-        let asked = self.catch_up(instance, &view, Some(deadline)).await;
+        let asked = self.catch_up(instance, &view, (peer, Some(deadline))).await;
         if let Some(asked) = &asked {
             view = later(asked, view, self.read_view(instance, deadline).await)?;
         }
@@ -129,8 +130,8 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         let mut view = fresh().await?;
         let asked = match &scope.eni {
             Some(eni) if view.shows(eni) || view.excludes(eni, self.now(&scope.instance)) => None,
-            Some(_) => Some(self.discover(&scope.instance, scope.until).await),
-            None => self.catch_up(&scope.instance, &view, scope.until).await,
+            Some(_) => Some(self.discover(&scope.instance, scope.peer, scope.until).await),
+            None => self.catch_up(&scope.instance, &view, (scope.peer, scope.until)).await,
         };
         if let Some(asked) = &asked {
             view = later(asked, view, fresh().await)?;
@@ -175,14 +176,14 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         self: &Arc<Self>,
         instance: &InstanceId,
         view: &View,
-        deadline: Option<Instant>,
+        (peer, deadline): (Peer, Option<Instant>),
     ) -> Option<Result<Timestamp, Failure>> {
         if !view.coverage(None, self.now(instance)).incomplete {
             return None;
         }
-        let asked = self.discover(instance, Some(patience(deadline))).await;
+        let asked = self.discover(instance, peer, Some(patience(deadline))).await;
         if let Err(failure) = &asked {
-            tracing::warn!(%instance, %failure, "the instance could not be described; reads of it are incomplete");
+            tracing::debug!(%instance, %failure, "the instance could not be described; reads of it are incomplete");
         }
         Some(asked)
     }

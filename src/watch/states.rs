@@ -12,7 +12,7 @@ use crate::ens::Ens;
 use crate::ledger::{BootInstant, LedgerStore};
 use crate::model::InstanceId;
 use crate::observe::{InstanceStates, ObserveError, SingleFlight};
-use crate::rate_limit::RateClass;
+use crate::rate_limit::{Permit, PermitError};
 
 use super::coverage::OBSERVED_WITHIN;
 
@@ -49,13 +49,13 @@ impl States {
     }
 
     /// The states of these instances, none older than `max_age` or a minute. Asks ENS for the
-    /// others, in one call, if a permit for a read is free at once.
+    /// others, in one call, if there is a permit.
     pub(super) async fn ask<L: LedgerStore, E: Ens>(
         &self,
-        backends: &Backends<L, E>,
-        tasks: &TaskTracker,
+        (backends, tasks): (&Backends<L, E>, &TaskTracker),
         ids: &[InstanceId],
         max_age: Duration,
+        permit: impl Future<Output = Result<Permit, PermitError>> + Send + 'static,
         until: Instant,
     ) -> InstanceStates {
         let mut states = self.recent(ids, max_age);
@@ -63,8 +63,6 @@ impl States {
         if missing.is_empty() {
             return InstanceStates { states, error: None };
         }
-        let limiter = backends.limiter.clone();
-        let permit = async move { limiter.try_permit(RateClass::Read).await };
         let (backends, known, asked) = (backends.clone(), self.known.clone(), missing.clone());
         let flight = self.flights.join(&missing, tasks, permit, async move |permit| {
             let asked_at = BootInstant::now();

@@ -39,7 +39,10 @@ const MODULES: &[(&str, &str)] = &[
         "model names sync drain admission rate_limit telemetry ledger ens backends observe failures",
     ),
     ("tracker", "model drain rate_limit telemetry ledger ens backends observe attach"),
-    ("watch", "model sync drain rate_limit telemetry ledger ens backends observe failures tracker"),
+    (
+        "watch",
+        "model sync drain admission rate_limit telemetry ledger ens backends observe failures tracker",
+    ),
     ("grpc", "model names sync listen identity policy admission ledger ens attach watch"),
     (
         "app",

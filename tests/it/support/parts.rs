@@ -28,12 +28,18 @@ pub(crate) struct Parts<L, E> {
 
 impl<L: LedgerStore, E: Ens> Parts<L, E> {
     pub(crate) fn over(backends: Backends<L, E>) -> Self {
+        Self::sharing(backends, f64::MAX)
+    }
+
+    /// Over these backends, with this many describes a second for the reads of one peer.
+    pub(crate) fn sharing(backends: Backends<L, E>, describes_per_peer: f64) -> Self {
         let (tasks, drain) = (TaskTracker::new(), drain::Signal::default());
         let attacher =
             Attacher::new(backends.clone(), ATTEMPT_TIMEOUT, tasks.clone(), drain.watch());
         let attacher = Arc::new(attacher);
         let tracker = Arc::new(Tracker::new(backends.clone(), attacher.clone(), tasks.clone()));
-        let (settings, watch) = (Settings::default(), drain.watch());
+        let settings = Settings { describes_per_peer, ..Settings::default() };
+        let watch = drain.watch();
         let hub = Hub::new(backends, tracker.clone(), settings, tasks.clone(), watch);
         Self { attacher, tracker, hub, tasks, drain }
     }

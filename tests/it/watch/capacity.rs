@@ -8,20 +8,20 @@ use eni_gateway::ledger::LedgerStore as _;
 use eni_gateway::ledger::Memory;
 use eni_gateway::model::{InstanceId, Reason};
 use eni_gateway::rate_limit::{RateLimitStore as _, RateLimiter, Rates, StoreFunction};
-use eni_gateway::watch::Capacity;
+use eni_gateway::watch::{Capacity, ReadCall};
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{Replica, eni, instance, pass};
+use super::{Replica, by, eni, instance, pass};
 use crate::support::ens::{Call, FakeEns};
 use crate::support::ledger::Faulty;
 
 /// The default maximum age.
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(10)
+fn soon() -> ReadCall {
+    by(Instant::now() + Duration::from_secs(10))
 }
 
 fn names(count: usize) -> Vec<InstanceId> {

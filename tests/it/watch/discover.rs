@@ -5,14 +5,14 @@ use std::time::Duration;
 use eni_gateway::ens::{DescribeError, EnsRefusal};
 use eni_gateway::ledger::LedgerStore;
 use eni_gateway::model::{Reason, State};
-use eni_gateway::watch::{Coverage, Scope};
+use eni_gateway::watch::{Coverage, ReadCall, Scope};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{Replica, at_once, eni, following, heartbeat, instance, pass, scope, whole};
+use super::{Replica, at_once, by, eni, following, heartbeat, instance, pass, scope, whole};
 
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(10)
+fn soon() -> ReadCall {
+    by(Instant::now() + Duration::from_secs(10))
 }
 
 fn throttled() -> DescribeError {
@@ -94,7 +94,7 @@ async fn one_who_leaves_does_not_end_the_question_of_the_others() {
     replica.ens.take(Duration::from_secs(2));
     replica.ens.show(&instance("i-1"), &eni("eni-1"), "InUse");
     let (i1, e1) = (instance("i-1"), eni("eni-1"));
-    let hasty = replica.hub.get(&i1, &e1, Instant::now() + Duration::from_secs(1));
+    let hasty = replica.hub.get(&i1, &e1, by(Instant::now() + Duration::from_secs(1)));
     let (hasty, patient) = tokio::join!(hasty, replica.hub.get(&i1, &e1, soon()));
     assert_eq!(hasty.unwrap_err().reason, Reason::EnsUnavailable);
     assert_eq!(patient.unwrap().state, State::Attached);
@@ -126,7 +126,8 @@ async fn an_ens_that_hangs_holds_up_no_call_that_has_an_answer() {
     pass(Duration::from_secs(61)).await;
     replica.ens.take(Duration::from_secs(3600));
     let asked = Instant::now();
-    let listed = replica.hub.list(&instance("i-1"), asked + Duration::from_secs(2)).await.unwrap();
+    let listed =
+        replica.hub.list(&instance("i-1"), by(asked + Duration::from_secs(2))).await.unwrap();
     assert_eq!((listed.attachments.len(), asked.elapsed()), (1, Duration::from_secs(1)));
     drop(replica.watch(Scope { until: None, ..whole() }).await);
     assert_eq!(asked.elapsed(), Duration::from_secs(6));

@@ -61,7 +61,8 @@ async fn what_is_unknown_is_not_found_unless_it_is_waited_for() {
     assert_eq!((failure.reason, failure.code), (Reason::AttachmentNotFound, Code::NotFound));
     assert_eq!(failure.metadata["networkInterfaceId"], "eni-1");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
-    let got = replica.hub.get(&super::instance("i-1"), &super::eni("eni-1"), deadline).await;
+    let got =
+        replica.hub.get(&super::instance("i-1"), &super::eni("eni-1"), super::by(deadline)).await;
     assert_eq!(got.unwrap_err().reason, Reason::AttachmentNotFound);
 
     let mut messages = replica.watch(following(scope("eni-1"))).await;

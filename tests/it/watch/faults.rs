@@ -32,7 +32,7 @@ async fn streams_outlast_a_ledger_out_of_reach() {
         (Reason::CoordinationUnavailable, Code::Unavailable)
     );
     let deadline = Instant::now() + Duration::from_secs(1);
-    let listed = other.hub.list(&instance("i-1"), deadline).await;
+    let listed = other.hub.list(&instance("i-1"), super::by(deadline)).await;
     assert_eq!(listed.unwrap_err().reason, Reason::CoordinationUnavailable);
 
     other.store.down(false);

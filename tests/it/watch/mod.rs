@@ -16,6 +16,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eni_gateway::admission::Peer;
 use eni_gateway::backends::Backends;
 use eni_gateway::drain;
 use eni_gateway::ledger::command::{
@@ -29,8 +30,9 @@ use eni_gateway::model::{
 };
 use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimiter};
 use eni_gateway::telemetry::Metrics;
-use eni_gateway::watch::{Coverage, Event, Hub, Scope};
+use eni_gateway::watch::{Coverage, Event, Hub, ReadCall, Scope};
 use futures_util::{FutureExt, Stream, StreamExt};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::support::ens::{Call, FakeEns};
@@ -54,7 +56,19 @@ fn scope(name: &str) -> Scope {
 
 /// All of `i-1`, to be sent once.
 fn whole() -> Scope {
-    Scope { instance: instance("i-1"), eni: None, after: Revision(0), follow: false, until: None }
+    Scope {
+        instance: instance("i-1"),
+        eni: None,
+        after: Revision(0),
+        follow: false,
+        until: None,
+        peer: Peer::LOCAL,
+    }
+}
+
+/// A read with this deadline.
+fn by(deadline: Instant) -> ReadCall {
+    ReadCall { peer: Peer::LOCAL, deadline }
 }
 
 fn following(scope: Scope) -> Scope {
@@ -64,6 +78,12 @@ fn following(scope: Scope) -> Scope {
 /// So long that nothing else is left to happen first.
 async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
+}
+
+fn unlimited() -> RateLimiter {
+    RateLimiter::new(Arc::new(|_: RateLimitRequest| {
+        async { Ok(RateLimitDecision::Granted) }.boxed()
+    }))
 }
 
 /// One replica.
@@ -83,14 +103,16 @@ impl Replica {
     }
 
     fn of(store: Faulty, ens: FakeEns) -> Self {
-        let limiter = RateLimiter::new(Arc::new(|_: RateLimitRequest| {
-            async { Ok(RateLimitDecision::Granted) }.boxed()
-        }));
-        Self::within(limiter, store, ens)
+        Self::within(unlimited(), store, ens)
     }
 
     /// One whose calls of ENS are bounded.
     fn within(limiter: RateLimiter, store: Faulty, ens: FakeEns) -> Self {
+        Self::sharing(limiter, f64::MAX, store, ens)
+    }
+
+    /// One that leaves so many describes a second to the reads of a peer.
+    fn sharing(limiter: RateLimiter, describes: f64, store: Faulty, ens: FakeEns) -> Self {
         let bounds = Bounds { limit: 200, ..Bounds::default() };
         let observer = Arc::new(|event: LedgerEvent<'_>| {
             assert!(matches!(event, LedgerEvent::Changed(_)), "{event:?}")
@@ -103,7 +125,7 @@ impl Replica {
             limiter,
             metrics: metrics.clone(),
         };
-        let Parts { hub, tasks, drain, .. } = Parts::over(backends);
+        let Parts { hub, tasks, drain, .. } = Parts::sharing(backends, describes);
         Self { store, ens, ledger, hub, metrics, tasks, drain }
     }
 

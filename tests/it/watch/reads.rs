@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use eni_gateway::admission::{Holder, Peer};
 use eni_gateway::ens::{DescribeError, EnsRefusal};
 use eni_gateway::ledger::LedgerStore;
 use eni_gateway::ledger::command::ObservedStatus;
 use eni_gateway::model::{Code, Failure, Outage, Reason, Revision, State};
 use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimiter};
-use eni_gateway::watch::{Coverage, Scope};
+use eni_gateway::watch::{Coverage, ReadCall, Scope};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -17,14 +18,14 @@ use crate::support::ens::FakeEns;
 use crate::support::ledger::Faulty;
 
 use super::{
-    Replica, at_once, attachment, beat, end, eni, following, heartbeat, here, instance, pass,
-    pending, scope, whole,
+    Replica, at_once, attachment, beat, by, end, eni, following, heartbeat, here, instance, pass,
+    pending, scope, unlimited, whole,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(20)
+fn soon() -> ReadCall {
+    by(Instant::now() + Duration::from_secs(20))
 }
 
 fn refusal(code: &str) -> EnsRefusal {
@@ -312,6 +313,27 @@ async fn reads_do_not_queue_for_a_budget_that_others_take() {
         let got = replica.hub.get(&instance("i-2"), &eni("eni-9"), soon()).await;
         assert_eq!(got.unwrap_err().reason, Reason::EnsThrottled);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_leaves_describes_to_the_others() {
+    let replica = Replica::sharing(unlimited(), 2.0, Faulty::new(), FakeEns::default());
+    let peer = |connection| Peer { holder: Holder::Caller([connection; 16]), ..Peer::LOCAL };
+    let (busy, other) = (peer(1), peer(2));
+    let list = async |peer, number: usize| {
+        let read = ReadCall { peer, ..soon() };
+        replica.hub.list(&instance(&format!("i-{number}")), read).await
+    };
+    for number in 0..10 {
+        let listed = list(busy, number).await;
+        assert_eq!(listed.is_ok(), number < 2, "{number}: {listed:?}");
+    }
+    let refused = list(busy, 10).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::EnsThrottled);
+    list(other, 11).await.expect("it has its own share");
+    list(busy, 0).await.expect("it was observed lately");
+    pass(refused.retry_after.unwrap()).await;
+    list(busy, 12).await.expect("the advice was right");
 }
 
 #[tokio::test(start_paused = true)]
