@@ -73,9 +73,9 @@ image *arguments:
 observe:
     tests/observe/run
 
-# The Go client of docs/clients.md.
-go:
-    tests/go/run
+# The Go client of docs/clients.md, against a real gateway.
+go *arguments:
+    tests/go/run "$@"
 
 # The Node client of docs/clients.md, against a real gateway.
 node *arguments:

@@ -1,3 +1,0 @@
-module google.golang.org/genproto/googleapis/rpc
-
-go 1.22
