@@ -35,8 +35,8 @@ use crate::ledger::{Bounds, Ledger, LedgerStore, Memory};
 use crate::listen::certificate;
 use crate::policy::PolicyStore;
 use crate::rate_limit::RateLimiter;
-use crate::telemetry::Metrics;
 use crate::telemetry::admin::Admin;
+use crate::telemetry::{LogFilter, Metrics};
 
 pub use drain::{DrainTimeouts, kept_for_traces};
 pub use error::{Error, with_causes};
@@ -89,7 +89,7 @@ impl Bound {
     }
 }
 
-/// Serves until `stop`, then drains.
+/// Serves until `stop`, then drains. `log_filter` is read again when its file changes.
 ///
 /// # Errors
 /// A part cannot be built, or a listener failed.
@@ -97,9 +97,10 @@ pub async fn run(
     config: &Config,
     bound: Bound,
     credentials: Provider,
+    log_filter: Option<LogFilter>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
-    run_within(bounds(config), config, bound, credentials, stop).await
+    run_within(bounds(config), config, bound, credentials, log_filter, stop).await
 }
 
 /// Serves without one safety check, for a mutation test.
@@ -115,7 +116,7 @@ pub async fn run_without(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     let bounds = Bounds { without: Some(check), ..bounds(config) };
-    run_within(bounds, config, bound, credentials, stop).await
+    run_within(bounds, config, bound, credentials, None, stop).await
 }
 
 async fn run_within(
@@ -123,19 +124,20 @@ async fn run_within(
     config: &Config,
     bound: Bound,
     credentials: Provider,
+    log_filter: Option<LogFilter>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     match redis_settings(config)? {
         None => {
             let ledger = Memory::new(rates(config)?);
-            serve(config, bounds, bound, credentials, ledger, stop).await
+            serve(config, bounds, bound, credentials, ledger, log_filter, stop).await
         }
         Some(settings) => {
             let connections = CancellationToken::new();
             // The connections close after all their users have ended.
             let _close = connections.clone().drop_guard();
             let ledger = Redis::start(settings, &TaskTracker::new(), connections)?;
-            serve(config, bounds, bound, credentials, ledger, stop).await
+            serve(config, bounds, bound, credentials, ledger, log_filter, stop).await
         }
     }
 }
@@ -146,6 +148,7 @@ async fn serve<L: LedgerStore>(
     bound: Bound,
     credentials: Provider,
     ledger: L,
+    log_filter: Option<LogFilter>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Error> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), env!("ENI_GATEWAY_COMMIT"))?;
@@ -174,7 +177,7 @@ async fn serve<L: LedgerStore>(
     if let Some(policy) = policy.clone() {
         tasks.spawn(refresh_keys(policy, metrics.clone(), gateway.drain()));
     }
-    let reloader = Reloader { tls: tls.clone(), policy, metrics: metrics.clone() };
+    let reloader = Reloader { tls: tls.clone(), policy, log_filter, metrics: metrics.clone() };
     tasks.spawn(reloader.run(gateway.drain()));
     tasks.spawn(recheck(backends.ens.clone(), gateway.drain()));
     let monitor = HealthMonitor::new(backends, gateway.drain(), tls);

@@ -46,9 +46,9 @@ use crate::ledger::command::{Command, Mode};
 use crate::ledger::execute::CommandOutcome;
 use crate::ledger::{ChangeSubscription, LedgerError, LedgerStore};
 use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid};
-use crate::names::AUDIT;
 use crate::observe::SingleFlight;
 use crate::telemetry::context::emit_lock_wait_span;
+use crate::telemetry::{AuditEvent, AuditLine};
 
 use caller_session::{Answer, CallerSession, CloseOnDrop};
 use discovery::Discovery;
@@ -321,14 +321,15 @@ fn audit(request: &Request, answer: &Result<Attachment, Failure>) {
         Ok(attachment) => ("OK", &attachment.ens_request_id),
         Err(failure) => (failure.reason.name(), &failure.ens_request_id),
     };
-    tracing::info!(
-        target: AUDIT,
-        caller = %request.caller,
-        instance = %request.instance,
-        eni = %request.eni,
-        request_id = request.request_id.map(tracing::field::display),
-        outcome,
-        ens_request_id,
-        "attach"
-    );
+    AuditLine {
+        caller: Some(&request.caller),
+        action: Some("attach"),
+        instance: Some(&request.instance),
+        eni: Some(&request.eni),
+        request_id: request.request_id,
+        outcome: Some(outcome),
+        ens_request_id: Some(ens_request_id),
+        ..AuditLine::default()
+    }
+    .write(AuditEvent::Attach);
 }

@@ -4,7 +4,7 @@
 //!
 //! The Prometheus exporter writes `.` as `_`, and appends the unit and, to counters, `_total`.
 
-/// Target of the audit lines: an attach with its answer (`attach`), and its end (`attach ended`).
+/// Target of the audit lines, which `telemetry::audit` writes.
 pub const AUDIT: &str = "eni_gateway::audit";
 /// The log line of a violated invariant: a defect of the gateway.
 pub const INVARIANT_VIOLATED: &str = "an invariant was violated; please report this";
@@ -97,6 +97,8 @@ pub mod label {
     pub const DIRECTION: &str = "direction";
     /// The kind of drift: `adopted`, `detached` or `requeued`.
     pub const KIND: &str = "kind";
+    /// The cause of a failed handshake.
+    pub const CAUSE: &str = "cause";
     /// The setting.
     pub const SETTING: &str = "setting";
     /// The queue of log lines: `log` or `audit`.
@@ -155,6 +157,8 @@ pub mod metric {
     pub const CERTIFICATE_EXPIRY: &str = "eni_gateway.certificate.expiry_timestamp";
     /// 1 while a changed file is invalid, and the one before stays in force.
     pub const RELOAD_FAILING: &str = "eni_gateway.reload.failing";
+    /// Failed TLS handshakes, by cause.
+    pub const HANDSHAKES_FAILED: &str = "eni_gateway.handshakes.failed";
     /// Log lines that were not written.
     pub const LOG_LINES_DROPPED: &str = "eni_gateway.log.lines_dropped";
     /// Invariant violations.

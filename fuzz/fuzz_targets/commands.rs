@@ -238,6 +238,7 @@ impl Desk {
                 let id = RequestId(Uuid::from_u128(1 + u128::from(id % 4)));
                 RequestKey::new(Caller::anonymous(), id)
             }),
+            caller: None,
             trace: entry.traced.then(TraceContext::default),
             mode: match entry.mode {
                 Distance::Ask => Mode::Query,

@@ -1,16 +1,19 @@
 //! Quotas of single callers, by their principal. They hold for each replica.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::{Caller, Failure, Reason, random};
+use crate::model::{Caller, Failure, InstanceId, Reason, RequestId, random};
 use crate::policy::Quota;
 
 /// Number of callers above which those without calls are forgotten.
 const MANY: usize = 1024;
+
+/// Time for which a request id counts.
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// What the callers use.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +26,43 @@ struct Usage {
     at: Instant,
     attaches: usize,
     streams: usize,
+    request_ids: RequestIds,
+}
+
+/// The different request ids of the last hour.
+#[derive(Debug, Default)]
+struct RequestIds {
+    known: BTreeSet<(InstanceId, RequestId)>,
+    by_age: VecDeque<(Instant, (InstanceId, RequestId))>,
+}
+
+impl RequestIds {
+    /// Forgets those that count no more.
+    fn expire(&mut self, now: Instant) {
+        while let Some((_, key)) = self.by_age.pop_front_if(|(at, _)| now - *at >= HOUR) {
+            self.known.remove(&key);
+        }
+    }
+
+    /// Counts an id. The error is the time until there is room for it.
+    fn enter(
+        &mut self,
+        key: (InstanceId, RequestId),
+        limit: usize,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        self.expire(now);
+        if self.known.contains(&key) {
+            return Ok(());
+        }
+        if self.known.len() >= limit {
+            let oldest = self.by_age.front().map_or(now, |(at, _)| *at);
+            return Err((oldest + HOUR).saturating_duration_since(now));
+        }
+        self.known.insert(key.clone());
+        self.by_age.push_back((now, key));
+        Ok(())
+    }
 }
 
 /// What a call uses besides the rate.
@@ -61,6 +101,7 @@ impl Quotas {
             at: now,
             attaches: 0,
             streams: 0,
+            request_ids: RequestIds::default(),
         });
         let in_use = usage.of(of).map_or(0, |count| *count);
         let (limit, what) = match of {
@@ -89,6 +130,28 @@ impl Quotas {
         Ok(QuotaPermit { quotas: self.clone(), caller: caller.clone(), of })
     }
 
+    /// Counts the request id of an attach. A repeat is free.
+    ///
+    /// # Errors
+    /// `CALLER_QUOTA_EXCEEDED`, with the delay before a retry.
+    pub fn enter_request_id(
+        &self,
+        permit: &QuotaPermit,
+        quota: &Quota,
+        instance: &InstanceId,
+        id: RequestId,
+    ) -> Result<(), Failure> {
+        let Some(limit) = quota.request_ids_per_hour else {
+            return Ok(());
+        };
+        let mut callers = self.lock();
+        let Some(usage) = callers.get_mut(&permit.caller) else {
+            return Ok(());
+        };
+        let entered = usage.request_ids.enter((instance.clone(), id), limit, Instant::now());
+        entered.map_err(|delay| exceeded(&format!("{limit} request ids an hour"), delay))
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Caller, Usage>> {
         // Counting cannot panic half-way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -105,8 +168,12 @@ impl Usage {
     }
 
     /// Whether forgetting it changes nothing: a second empties the level at any rate.
-    fn is_idle(&self, now: Instant) -> bool {
-        self.attaches == 0 && self.streams == 0 && now - self.at > Duration::from_secs(1)
+    fn is_idle(&mut self, now: Instant) -> bool {
+        self.request_ids.expire(now);
+        self.attaches == 0
+            && self.streams == 0
+            && self.request_ids.known.is_empty()
+            && now - self.at > Duration::from_secs(1)
     }
 }
 
@@ -134,8 +201,34 @@ mod tests {
         Caller(name.into())
     }
 
-    const NONE: Quota =
-        Quota { calls_per_second: None, attaches_in_flight: None, watch_streams: None };
+    const NONE: Quota = Quota {
+        calls_per_second: None,
+        attaches_in_flight: None,
+        watch_streams: None,
+        request_ids_per_hour: None,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_request_id_counts_for_an_hour() {
+        let (quotas, quota) = (Quotas::default(), Quota { request_ids_per_hour: Some(2), ..NONE });
+        let attach = |name: &str, instance: &str, id: u128| {
+            let permit = quotas.enter(&caller(name), &quota, Use::Attach)?;
+            let id = RequestId(uuid::Uuid::from_u128(id));
+            quotas.enter_request_id(&permit, &quota, &instance.parse().expect("an id"), id)
+        };
+        attach("a", "i-1", 1).expect("the first");
+        attach("a", "i-1", 1).expect("a repeat");
+        tokio::time::advance(HOUR / 4).await;
+        attach("a", "i-2", 1).expect("another instance, another id");
+        let refused = attach("a", "i-1", 2).expect_err("over the quota");
+        assert_eq!(refused.reason, Reason::CallerQuotaExceeded);
+        assert_eq!(refused.retry_after, Some(HOUR * 3 / 4));
+        attach("b", "i-1", 2).expect("its quota is its own");
+        tokio::time::advance(HOUR * 3 / 4).await;
+        attach("a", "i-1", 2).expect("the first counts no more");
+        attach("a", "i-2", 1).expect("still a repeat");
+        assert!(attach("a", "i-1", 1).is_err());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn calls_are_spread_over_time_for_each_caller() {

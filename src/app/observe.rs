@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use crate::ens::report;
+use crate::grpc::handshake::HandshakeFault;
 use crate::grpc::trace::Observers;
 use crate::ledger::command::Change;
 use crate::ledger::execute::{CommitObserver, LedgerEvent};
 use crate::ledger::invariants::Violation;
+use crate::ledger::record::Attempt;
 use crate::model::{Attachment, State};
-use crate::names::{AUDIT, INVARIANT_VIOLATED};
-use crate::telemetry::Metrics;
+use crate::names::INVARIANT_VIOLATED;
 use crate::telemetry::context::{adopt_parent, emit_attachment_span};
 use crate::telemetry::metrics::Ended;
+use crate::telemetry::{AuditEvent, AuditLine, Metrics};
 
 /// The observer of committed changes.
 pub(super) fn ledger(metrics: &Metrics) -> CommitObserver {
@@ -32,7 +34,7 @@ fn changed(metrics: &Metrics, change: &Change) {
     let (attempt, attachment) = (&change.attempt, &change.attempt.attachment());
     if let (Some(ended), true) = (ended(change), attempt.is_from_gateway()) {
         metrics.attempt_ended(ended);
-        audit(attachment);
+        audit(attempt, attachment);
         if let Some(trace) = &attempt.trace {
             emit_attachment_span(trace, attachment);
         }
@@ -69,18 +71,22 @@ fn ended(Change { attempt, from, .. }: &Change) -> Option<Ended> {
     }
 }
 
-/// Logs the outcome of an attempt, which may differ from its caller's answer.
-fn audit(attachment: &Attachment) {
+/// Writes the audit line of an attempt's end, which may differ from its caller's answer. A poll may
+/// have found the end, so the line has the trace of the attach.
+fn audit(attempt: &Attempt, attachment: &Attachment) {
     let error = attachment.error.as_ref();
-    tracing::info!(
-        target: AUDIT,
-        instance = %attachment.instance,
-        eni = %attachment.eni,
-        uid = %attachment.uid,
-        outcome = error.map_or("OK", |error| error.reason.name()),
-        ens_request_id = attachment.last_request_id(),
-        "attach ended"
-    );
+    AuditLine {
+        caller: attempt.begun_by(),
+        action: Some("attach"),
+        instance: Some(&attachment.instance),
+        eni: Some(&attachment.eni),
+        request_id: attempt.request.as_ref().map(|request| request.id),
+        uid: Some(attachment.uid),
+        outcome: Some(error.map_or("OK", |error| error.reason.name())),
+        ens_request_id: Some(attachment.last_request_id()),
+        ..AuditLine::default()
+    }
+    .write_in(AuditEvent::AttachEnded, attempt.trace.as_ref());
 }
 
 /// The observer of ENS calls.
@@ -89,14 +95,18 @@ pub(super) fn ens(metrics: &Metrics) -> report::CallObserver {
     Arc::new(move |call| metrics.ens_answered(call.action.name(), call.outcome, call.duration))
 }
 
-/// The observer of RPCs.
+/// The observers of RPCs and handshakes.
 pub(super) fn rpc(metrics: &Metrics) -> Observers {
-    let metrics = metrics.clone();
+    for fault in HandshakeFault::ALL {
+        metrics.handshakes_failed(fault.name(), 0);
+    }
+    let (rpcs, handshakes) = (metrics.clone(), metrics.clone());
     Observers {
         report: Arc::new(move |rpc| {
-            metrics.rpc_answered(rpc.method, rpc.status, rpc.reason, rpc.duration)
+            rpcs.rpc_answered(rpc.method, rpc.status, rpc.reason, rpc.duration)
         }),
         parent: Arc::new(adopt_parent),
+        handshake: Arc::new(move |fault| handshakes.handshakes_failed(fault.name(), 1)),
     }
 }
 

@@ -13,15 +13,16 @@ use super::error::with_causes;
 use crate::drain::{self, Phase};
 use crate::grpc::Tls;
 use crate::policy::PolicyStore;
-use crate::telemetry::Metrics;
+use crate::telemetry::{LogFilter, Metrics};
 
 /// Interval between checks of the files.
-const INTERVAL: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_secs(2);
 
 /// The files, each with the setting that names it.
 pub(super) struct Reloader {
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) policy: Option<Arc<PolicyStore>>,
+    pub(super) log_filter: Option<LogFilter>,
     pub(super) metrics: Metrics,
 }
 
@@ -37,6 +38,10 @@ impl Reloader {
             if let Some(policy) = &self.policy {
                 let result = policy.reload().await;
                 faults.report(&self.metrics, "identity.policy_file", result);
+            }
+            if let Some(filter) = &self.log_filter {
+                let result = filter.reload().await;
+                faults.report(&self.metrics, "log.filter_file", result);
             }
             drain.pause(INTERVAL).await;
         }
@@ -116,8 +121,12 @@ mod tests {
         let store = Arc::new(PolicyStore::load(path.clone()).await.expect("valid"));
         let metrics = Metrics::new("0", "test").expect("metrics");
         let signal = drain::Signal::default();
-        let reloader =
-            Reloader { tls: None, policy: Some(store.clone()), metrics: metrics.clone() };
+        let reloader = Reloader {
+            tls: None,
+            policy: Some(store.clone()),
+            log_filter: None,
+            metrics: metrics.clone(),
+        };
         let failing = || {
             let text = metrics.exposition().expect("it can be written");
             let line = text.lines().find(|line| line.starts_with("eni_gateway_reload_failing{"));

@@ -36,6 +36,7 @@ impl Request {
             uid,
             eni: self.eni.clone(),
             request: self.request_id.map(|id| RequestKey::new(self.caller.clone(), id)),
+            caller: self.request_id.is_none().then(|| self.caller.clone()),
             trace: current_trace(),
             mode,
             confirmed_since,

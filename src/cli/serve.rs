@@ -12,7 +12,7 @@ use crate::app::check::{self, CheckResult};
 use crate::app::{self, credentials};
 use crate::config::value::Value as _;
 use crate::config::{self, Config, Fault, Faults, Loaded, Sources};
-use crate::telemetry::{self, LogFormat};
+use crate::telemetry::{self, AuditOutput, LogFilter, LogFormat};
 
 /// Maximum time to write the last log lines of a start that failed.
 const MAX_FLUSH: Duration = Duration::from_secs(3);
@@ -76,9 +76,10 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
     let settings = telemetry_settings(loaded.map(|loaded| &loaded.config));
     let limit =
         loaded.map_or(MAX_FLUSH, |loaded| app::kept_for_traces(loaded.config.grpc.drain_timeout));
-    let telemetry = telemetry::init(settings).map_err(|error| Error::failed(&error))?;
+    let logs = log_settings(loaded.map(|loaded| &loaded.config));
+    let telemetry = telemetry::init(settings, &logs).map_err(|error| Error::failed(&error))?;
     let served = match prepared {
-        Ok((loaded, credentials)) => serve(&loaded, credentials).await,
+        Ok((loaded, credentials)) => serve(&loaded, credentials, telemetry.filter.clone()).await,
         Err(error) => Err(error),
     };
     let ended = match served {
@@ -110,6 +111,18 @@ fn telemetry_settings(config: Option<&Config>) -> telemetry::Settings {
     telemetry::Settings { format, follow_sampling }
 }
 
+/// Where log lines go, and which. Without a valid configuration, all go to standard error.
+fn log_settings(config: Option<&Config>) -> telemetry::LogSettings {
+    config.map_or_else(telemetry::LogSettings::default, |config| telemetry::LogSettings {
+        audit: match &config.log.audit {
+            config::AuditOutput::Stderr => AuditOutput::Stderr,
+            config::AuditOutput::Stdout => AuditOutput::Stdout,
+            config::AuditOutput::File(path) => AuditOutput::File(path.clone()),
+        },
+        filter_file: config.log.filter_file.clone(),
+    })
+}
+
 /// Loads settings and credentials, and reports all their faults together.
 async fn prepare(settings: Settings) -> Result<(Loaded, credentials::Provider), Error> {
     let (loaded, mut faults) = config::read(settings.sources());
@@ -135,7 +148,11 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "not an address of the form IP:PORT, such as 127.0.0.1:50051")
 }
 
-async fn serve(loaded: &Loaded, credentials: credentials::Provider) -> Result<(), Error> {
+async fn serve(
+    loaded: &Loaded,
+    credentials: credentials::Provider,
+    log_filter: Option<LogFilter>,
+) -> Result<(), Error> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -151,7 +168,8 @@ async fn serve(loaded: &Loaded, credentials: credentials::Provider) -> Result<()
         tracing::info!(%grpc, %admin, credentials = credentials.source(), "listening");
     }
     outlive_signals()?;
-    let served = app::run(&loaded.config, bound, credentials, stop.cancelled_owned()).await;
+    let stop = stop.cancelled_owned();
+    let served = app::run(&loaded.config, bound, credentials, log_filter, stop).await;
     served.map_err(|error| Error::failed(&error))
 }
 
@@ -173,7 +191,8 @@ fn outlive_signals() -> Result<(), Error> {
         loop {
             tokio::select! {
                 _ = hang_up.recv() => tracing::info!(
-                    "SIGHUP: certificates and policy are read again; other settings need a restart"
+                    "SIGHUP: certificates, policy and log filter are read again; other settings need \
+                     a restart"
                 ),
                 _ = user1.recv() => tracing::info!("SIGUSR1 has no effect"),
                 _ = user2.recv() => tracing::info!("SIGUSR2 has no effect"),

@@ -24,4 +24,4 @@ pub use fault::{Fault, Faults, SettingOrigin};
 pub use ledger_url::{LedgerUrl, Server};
 pub use load::{Flag, Loaded, Sources, load, read};
 pub use settings::{Admin, Config, Ens, Grpc, Ledger, Limit, Log, Tracker, Watch};
-pub use value::LogFormat;
+pub use value::{AuditOutput, LogFormat};

@@ -8,7 +8,7 @@ use super::ledger_url::LedgerUrl;
 use super::reader::Reader;
 pub use super::setting::Setting;
 use super::table::settings;
-use super::value::{Endpoint, LogFormat};
+use super::value::{AuditOutput, Endpoint, LogFormat};
 
 settings! {
     /// The gRPC listener.
@@ -77,6 +77,13 @@ settings! {
     log: Log {
         /// Format of log lines: `text`, `json`, or `auto`, which is text on a terminal.
         format: LogFormat = "auto",
+        /// File with the log filter, in the form of `RUST_LOG`, which it replaces. The gateway
+        /// reads a changed file without a restart.
+        filter_file: Option<PathBuf> = unset,
+        /// Where audit lines go: `stderr`, with the other lines; `stdout`; or the absolute path of
+        /// a file, to which the gateway appends. On `stdout` and in a file they are JSON, and no
+        /// log filter applies.
+        audit: AuditOutput = "stderr",
     }
 
     /// The ledger, which replicas share.

@@ -180,6 +180,41 @@ impl Value for LogFormat {
     }
 }
 
+/// Where audit lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditOutput {
+    /// To standard error, with the other lines.
+    Stderr,
+    /// To standard output.
+    Stdout,
+    /// To the end of a file.
+    File(PathBuf),
+}
+
+impl Value for AuditOutput {
+    const EXAMPLE: &'static str = "stdout";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "stderr" => Ok(Self::Stderr),
+            "stdout" => Ok(Self::Stdout),
+            path if path.starts_with('/') => Ok(Self::File(path.into())),
+            _ => Err(format!(
+                "{} is none of stderr, stdout and the absolute path of a file",
+                shown(text)
+            )),
+        }
+    }
+
+    fn render(&self) -> Option<String> {
+        match self {
+            Self::Stderr => quoted("stderr"),
+            Self::Stdout => quoted("stdout"),
+            Self::File(path) => path.render(),
+        }
+    }
+}
+
 /// An `http://` or `https://` URL without credentials, query or fragment, so it is no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint(Url);
@@ -261,6 +296,7 @@ mod tests {
         holds::<Option<PathBuf>>();
         holds::<Endpoint>();
         holds::<LogFormat>();
+        holds::<AuditOutput>();
         holds::<LedgerUrl>();
     }
 

@@ -15,11 +15,11 @@ use tonic::body::Body;
 use super::method::Method;
 use super::receive::is_diagnostic;
 use crate::admission::{QuotaPermit, Quotas, Use};
-use crate::identity::{IdentityError, Kind, Principal, certificate};
+use crate::identity::{IdentityError, Principal, certificate};
 use crate::listen::ConnectionRef;
-use crate::model::{Caller, Failure, InstanceId, InterfaceId, Reason};
-use crate::names::AUDIT;
+use crate::model::{Caller, Failure, InstanceId, InterfaceId, Reason, RequestId};
 use crate::policy::{AccessRequest, Action, Decision, PolicyStore};
+use crate::telemetry::{AuditEvent, AuditLine};
 
 /// Interval between checks of an open stream, besides those at each new policy.
 const TICK: Duration = Duration::from_secs(60);
@@ -53,10 +53,11 @@ impl Credentials {
         let (is_diagnostic, is_reflection) =
             (is_diagnostic(path), path.starts_with("/grpc.reflection."));
         let connection = request.extensions().get().cloned();
-        let authorization = match request.headers_mut().entry(AUTHORIZATION) {
+        let authorization: Vec<_> = match request.headers_mut().entry(AUTHORIZATION) {
             Entry::Occupied(values) => values.remove_entry_mult().1.collect(),
             Entry::Vacant(_) => Vec::new(),
         };
+        let authorization = authorization.into_iter().map(hidden).collect();
         Self { method, is_diagnostic, is_reflection, connection, authorization }
     }
 }
@@ -102,7 +103,7 @@ impl Access {
             Ok(principal) => Ok(Arc::new(principal)),
             Err(_) if self.policy.is_none() => Ok(Arc::new(Principal::anonymous())),
             Err(error) => {
-                audit(&Verdict::Unidentified(caller.method, &error));
+                audit_unidentified(&caller, &error);
                 Err(unauthenticated(&error))
             }
         }
@@ -141,26 +142,42 @@ impl Access {
             return Ok(());
         };
         let decision = store.current().decide(request);
-        audit(&Verdict::Decided(request, &decision));
+        audit(request, &decision);
         if decision.is_allowed() { Ok(()) } else { Err(forbidden(request)) }
     }
 
     /// Counts a call against the quota of its caller, if it has one. The permit lasts as long as
-    /// what the call uses.
+    /// what the call uses. `request_id` is that of an attach to the
+    /// instance.
     ///
     /// # Errors
     /// `CALLER_QUOTA_EXCEEDED`.
     pub(super) fn count(
         &self,
         principal: &Principal,
-        of: Use,
+        action: Action,
+        request_id: Option<(&InstanceId, RequestId)>,
     ) -> Result<Option<QuotaPermit>, Failure> {
         let Some(store) = &self.policy else {
             return Ok(None);
         };
-        let policy = store.current();
-        let quota = policy.quota(&principal.name);
-        quota.map(|quota| self.quotas.enter(&principal.name, quota, of)).transpose()
+        let (policy, caller) = (store.current(), &principal.name);
+        let Some(quota) = policy.quota(caller) else {
+            return Ok(None);
+        };
+        let of = match action {
+            Action::Attach => Use::Attach,
+            Action::Watch => Use::Stream,
+            Action::Get | Action::List | Action::Capacity => Use::Read,
+        };
+        let counted = self.quotas.enter(caller, quota, of).and_then(|permit| {
+            if let Some((instance, id)) = request_id {
+                self.quotas.enter_request_id(&permit, quota, instance, id)?;
+            }
+            Ok(permit)
+        });
+        let counted = counted.inspect_err(|failure| audit_refused(caller, action, failure));
+        counted.map(Some)
     }
 
     /// The stream, which ends with a failure when its caller's credentials expire or its right is
@@ -198,7 +215,7 @@ async fn end_of(store: Arc<PolicyStore>, scope: StreamScope) -> Failure {
         let seen = *generations.borrow();
         let decision = store.current().decide(&request);
         if !decision.is_allowed() {
-            audit(&Verdict::Decided(&request, &decision));
+            audit(&request, &decision);
             return forbidden(&request);
         }
         let left = ends.map_or(TICK, |ends| seconds(ends - now()));
@@ -215,42 +232,60 @@ async fn end_of(store: Arc<PolicyStore>, scope: StreamScope) -> Failure {
     }
 }
 
-/// What an audit line reports.
-enum Verdict<'a> {
-    Decided(&'a AccessRequest<'a>, &'a Decision),
-    Unidentified(Option<Method>, &'a IdentityError),
+/// Writes the audit line of a decision.
+fn audit(request: &AccessRequest<'_>, decision: &Decision) {
+    AuditLine {
+        rule: decision.rule(),
+        allowed: Some(decision.is_allowed()),
+        reason: (!decision.is_allowed()).then_some(Reason::CallerForbidden),
+        ..about(request)
+    }
+    .write(AuditEvent::Access);
 }
 
-/// Writes the audit line of a decision.
-fn audit(verdict: &Verdict<'_>) {
-    match verdict {
-        Verdict::Decided(request, decision) => {
-            let reason = (!decision.is_allowed()).then_some(Reason::CallerForbidden.name());
-            tracing::info!(
-                target: AUDIT,
-                caller = %request.principal.name,
-                identity = request.principal.kind.name(),
-                action = request.action.name(),
-                instance = %request.instance,
-                eni = request.eni.map(tracing::field::display),
-                validate_only = request.validate_only.then_some(true),
-                decision = if decision.is_allowed() { "allow" } else { "deny" },
-                rule = decision.rule(),
-                reason,
-                "access"
-            );
-        }
-        Verdict::Unidentified(method, error) => tracing::info!(
-            target: AUDIT,
-            caller = %Caller::anonymous(),
-            identity = Kind::Anonymous.name(),
-            action = method.map(|method| method.action().name()),
-            decision = "deny",
-            reason = Reason::CallerUnauthenticated.name(),
-            cause = %error,
-            "access"
-        ),
+/// The audit line of a call, without a decision.
+fn about<'a>(request: &AccessRequest<'a>) -> AuditLine<'a> {
+    AuditLine {
+        caller: Some(&request.principal.name),
+        action: Some(request.action.name()),
+        instance: Some(request.instance),
+        eni: request.eni,
+        validate_only: request.validate_only.then_some(true),
+        ..AuditLine::default()
     }
+}
+
+/// Writes the audit line of a call beyond its caller's quota.
+fn audit_refused(caller: &Caller, action: Action, failure: &Failure) {
+    AuditLine {
+        caller: Some(caller),
+        action: Some(action.name()),
+        allowed: Some(false),
+        reason: Some(failure.reason),
+        cause: Some(&failure.message),
+        ..AuditLine::default()
+    }
+    .write(AuditEvent::Access);
+}
+
+/// Writes the audit line of a call without an identity.
+fn audit_unidentified(caller: &Credentials, error: &IdentityError) {
+    AuditLine {
+        caller: Some(&Caller::anonymous()),
+        peer: caller.connection.as_ref().map(|connection| connection.peer()),
+        action: caller.method.map(|method| method.action().name()),
+        allowed: Some(false),
+        reason: Some(Reason::CallerUnauthenticated),
+        cause: Some(error),
+        ..AuditLine::default()
+    }
+    .write(AuditEvent::Access);
+}
+
+/// The value, which `Debug` does not show.
+fn hidden(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
 }
 
 /// The token in the values of `authorization`.

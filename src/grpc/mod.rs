@@ -7,6 +7,7 @@
 
 pub mod deadline;
 pub mod errors;
+pub mod handshake;
 pub mod health;
 pub mod method;
 pub mod page;

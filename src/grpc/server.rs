@@ -15,6 +15,7 @@ use tonic::transport::server::{Connected, Router};
 use tower::layer::util::{Identity, Stack};
 
 use super::edge::EdgeLayer;
+use super::handshake::HandshakeLog;
 use super::proto::FILE_DESCRIPTOR_SET;
 use super::proto::attachment_service_server::AttachmentServiceServer;
 use super::receive::MAX_REQUEST;
@@ -107,8 +108,9 @@ impl<L: LedgerStore, E: Ens> Server<L, E> {
             let incoming = listen::accept(listener, connections, Opening::Http2, listen::plaintext);
             return self.serve_connections(incoming, stop).await;
         };
-        let handshakes = Arc::clone(&tls);
-        let open = move |tcp| handshakes.open(tcp);
+        let (handshakes, failures) =
+            (Arc::clone(&tls), HandshakeLog::new(self.observers.handshake.clone()));
+        let open = move |tcp| handshakes.open(tcp, failures.clone());
         let incoming = listen::accept(listener, connections.clone(), Opening::Http2, open);
         tokio::select! {
             biased;

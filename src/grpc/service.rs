@@ -11,7 +11,7 @@ use super::deadline::Deadline;
 use super::proto as pb;
 use super::proto::attachment_service_server::AttachmentService as Rpcs;
 use super::{convert, parse, trace};
-use crate::admission::{Admission, Peer, Use};
+use crate::admission::{Admission, Peer};
 use crate::attach::{self, Attacher};
 use crate::ens::Ens;
 use crate::identity::Principal;
@@ -69,7 +69,10 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             eni: Some(&asked.eni),
             validate_only: asked.validate_only,
         })?;
-        let _quota = self.access.count(&principal, Use::Attach)?;
+        // A validation leaves no request id behind.
+        let request_id = asked.request_id.filter(|_| !asked.validate_only);
+        let request_id = request_id.map(|id| (&asked.instance, id));
+        let _quota = self.access.count(&principal, Action::Attach, request_id)?;
         let _inside = self.admission.attach(peer, &asked.instance).await?;
         let validate_only = asked.validate_only;
         let request = attach::Request {
@@ -107,7 +110,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         let shown =
             StreamScope { principal, instance: asked.instance.clone(), eni: asked.eni.clone() };
         self.access.authorize(&shown.request())?;
-        let quota = self.access.count(&shown.principal, Use::Stream)?;
+        let quota = self.access.count(&shown.principal, Action::Watch, None)?;
         let permit = self.admission.stream(peer, &asked.instance).await?;
         let scope = Scope {
             instance: asked.instance,
@@ -146,7 +149,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             eni: Some(&eni),
             validate_only: false,
         })?;
-        let _quota = self.access.count(&principal, Use::Read)?;
+        let _quota = self.access.count(&principal, Action::Get, None)?;
         let _inside = self.admission.read(peer, &instance).await?;
         let attachment = self.hub.get(&instance, &eni, ReadCall { peer, deadline }).await?;
         Ok(Response::new(pb::GetAttachmentResponse { attachment: Some((&attachment).into()) }))
@@ -167,7 +170,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             eni: None,
             validate_only: false,
         })?;
-        let _quota = self.access.count(&principal, Use::Read)?;
+        let _quota = self.access.count(&principal, Action::List, None)?;
         let _inside = self.admission.read(peer, &instance).await?;
         let Listing { attachments, coverage } =
             self.hub.list(&instance, ReadCall { peer, deadline }).await?;
@@ -189,7 +192,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         trace::about(&instance, None);
         let principal = principal(&request);
         self.access.authorize(&capacity_of(&principal, &instance))?;
-        let _quota = self.access.count(&principal, Use::Read)?;
+        let _quota = self.access.count(&principal, Action::Capacity, None)?;
         let _inside = self.admission.read(peer, &instance).await?;
         let capacity = self.hub.capacity(&instance, max_age, ReadCall { peer, deadline }).await?;
         let instance_capacity = Some((&capacity).into());
@@ -206,7 +209,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         for instance in &instances {
             self.access.authorize(&capacity_of(&principal, instance))?;
         }
-        let _quota = self.access.count(&principal, Use::Read)?;
+        let _quota = self.access.count(&principal, Action::Capacity, None)?;
         let _inside = self.admission.batch(peer).await?;
         let found = self.hub.capacities(&instances, max_age, ReadCall { peer, deadline }).await;
         if let Some(Err(failure)) = found.first()

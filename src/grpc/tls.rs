@@ -8,6 +8,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
@@ -17,11 +18,19 @@ use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::client_certs::ClientCerts;
-use crate::listen::{Connections, Opened, certificate};
+use super::handshake::HandshakeLog;
+use crate::identity::certificate::principal;
+use crate::listen::{ConnectionRef, Connections, Opened, certificate};
+use crate::model::Reason;
+use crate::telemetry::{AuditEvent, AuditLine};
+
+/// Time for the TLS handshake of a connection.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Paths of the server's identity.
 #[derive(Debug, Clone)]
@@ -120,24 +129,55 @@ impl Tls {
     pub(super) async fn follow(&self, connections: &Connections) -> std::convert::Infallible {
         loop {
             self.renewed.notified().await;
-            if let Some(callers) = &self.current.load().callers {
-                connections.close_unless(|chain| callers.accept(chain));
+            self.close_withdrawn(connections);
+            while timeout(HANDSHAKE, self.renewed.notified()).await.is_ok() {
+                self.close_withdrawn(connections);
             }
+            // Handshakes that began with an earlier configuration have ended now.
+            self.close_withdrawn(connections);
         }
     }
 
-    /// Completes the TLS handshake of a new connection.
+    fn close_withdrawn(&self, connections: &Connections) {
+        let Some(callers) = self.current.load().callers.clone() else {
+            return;
+        };
+        for closed in connections.close_unless(|chain| callers.accept(chain)) {
+            audit_closed(&closed);
+        }
+    }
+
+    /// Completes the TLS handshake of a new connection in time. `failures` receives its failure.
     pub(super) fn open(
         &self,
         tcp: TcpStream,
+        failures: Arc<HandshakeLog>,
     ) -> impl Future<Output = io::Result<Opened<TlsStream<TcpStream>>>> + Send + use<> {
+        let peer = tcp.peer_addr().ok();
         let accepted = TlsAcceptor::from(Arc::clone(&self.current.load().config)).accept(tcp);
         async move {
-            let io = accepted.await?;
+            let accepted = timeout(HANDSHAKE, accepted).await;
+            let accepted = accepted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let io = accepted.inspect_err(|error| failures.failed(peer, error))?;
             let certificates = io.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
             Ok(Opened { io, certificates })
         }
     }
+}
+
+/// Writes the audit line of a connection that was closed for its certificate.
+fn audit_closed(connection: &ConnectionRef) {
+    let certificate = connection.certificates().first();
+    let caller = certificate.and_then(|certificate| principal(certificate, None).ok());
+    AuditLine {
+        caller: caller.as_ref().map(|caller| &caller.name),
+        peer: Some(connection.peer()),
+        allowed: Some(false),
+        reason: Some(Reason::CallerUnauthenticated),
+        cause: Some(&"the client's certificate is not accepted any more"),
+        ..AuditLine::default()
+    }
+    .write(AuditEvent::Connection);
 }
 
 /// The files' bytes, from one reading.

@@ -19,6 +19,7 @@ use tracing::field::Empty;
 
 use super::code::code_name;
 use super::failure_log::{FailureLog, Kind};
+use super::handshake::HandshakeReport;
 use super::method::Method;
 use crate::listen::ConnectionRef;
 use crate::model::{InstanceId, InterfaceId, Reason};
@@ -49,7 +50,7 @@ pub type Report = Arc<dyn Fn(RpcReport) + Send + Sync>;
 /// Sets a new span's parent from a request's headers.
 pub type Parent = Arc<dyn Fn(&Span, &HeaderMap) + Send + Sync>;
 
-/// Callbacks of the layer: the measurement, and a span's parent.
+/// Callbacks of the server: the measurements, and a span's parent.
 #[derive(Clone)]
 pub struct Observers {
     /// Called at the end of each RPC.
@@ -57,6 +58,8 @@ pub struct Observers {
     /// Sets a new span's parent from the request's metadata. It must run before the span is
     /// entered.
     pub parent: Parent,
+    /// Called at each failed TLS handshake.
+    pub handshake: HandshakeReport,
 }
 
 impl fmt::Debug for Observers {
@@ -68,7 +71,7 @@ impl fmt::Debug for Observers {
 impl Default for Observers {
     /// Observers that do nothing.
     fn default() -> Self {
-        Self { report: Arc::new(|_| {}), parent: Arc::new(|_, _| {}) }
+        Self { report: Arc::new(|_| {}), parent: Arc::new(|_, _| {}), handshake: Arc::new(|_| {}) }
     }
 }
 

@@ -3,7 +3,7 @@
 //! The last good set stays in use while the source fails: from a file without a bound, from a URL
 //! for a day. A token with an unknown key causes a fetch, at most one in 30 s.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,11 +52,18 @@ pub struct KeySourceError(String, String);
 #[derive(Debug)]
 pub(super) struct Keys {
     source: KeySource,
-    /// `None` for a file.
-    client: Option<Client>,
+    /// The client of a URL, with the CA certificates that it trusts.
+    client: ArcSwapOption<Fetcher>,
     current: ArcSwapOption<Set>,
     /// The last fetch. Held during one.
     last: Mutex<Option<Fetch>>,
+}
+
+#[derive(Debug)]
+struct Fetcher {
+    /// `None` for the system's.
+    authorities: Option<Vec<u8>>,
+    client: Client,
 }
 
 #[derive(Debug)]
@@ -86,22 +93,22 @@ impl Keys {
     /// # Errors
     /// A file cannot be used.
     pub(super) async fn open(source: KeySource) -> Result<Self, KeySourceError> {
-        let client = match &source {
-            KeySource::File(_) => None,
+        let (client, current) = (ArcSwapOption::empty(), ArcSwapOption::empty());
+        let keys = Self { source, client, current, last: Mutex::default() };
+        match &keys.source {
+            KeySource::File(_) => {
+                keys.read().await?;
+            }
             KeySource::Url { url, ca_file, .. } => {
                 let fault = |why: String| KeySourceError(url.to_string(), why);
-                Some(client(ca_file.as_ref()).await.map_err(fault)?)
+                keys.client(ca_file.as_deref()).await.map_err(fault)?;
             }
-        };
-        let keys = Self { source, client, current: ArcSwapOption::empty(), last: Mutex::default() };
-        if let KeySource::File(_) = keys.source {
-            keys.read().await?;
         }
         Ok(keys)
     }
 
-    /// The key of this id, if it is for the algorithm.
-    pub(super) async fn find(&self, id: &str, algorithm: Algorithm) -> Option<DecodingKey> {
+    /// The key of this id, if it is for the algorithm. Without an id, the only key of the set.
+    pub(super) async fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
         if let Some(key) = self.known(id, algorithm) {
             return Some(key);
         }
@@ -112,7 +119,7 @@ impl Keys {
         self.known(id, algorithm)
     }
 
-    fn known(&self, id: &str, algorithm: Algorithm) -> Option<DecodingKey> {
+    fn known(&self, id: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
         let set = self.current.load();
         let set = set.as_ref()?;
         let is_url = matches!(self.source, KeySource::Url { .. });
@@ -120,8 +127,9 @@ impl Keys {
             return None;
         }
         let name = format!("{algorithm:?}");
+        let has_id = |key: &Key| id.map_or(set.keys.len() == 1, |id| key.id == id);
         let fits = |key: &&Key| {
-            key.id == id && key.algorithm.as_ref().is_none_or(|algorithm| *algorithm == name)
+            has_id(key) && key.algorithm.as_ref().is_none_or(|algorithm| *algorithm == name)
         };
         set.keys.iter().find(fits).map(|key| key.key.clone())
     }
@@ -172,19 +180,35 @@ impl Keys {
     }
 
     async fn text(&self) -> Result<Vec<u8>, String> {
-        match (&self.source, &self.client) {
-            (KeySource::File(path), _) => {
-                tokio::fs::read(path).await.map_err(|error| error.to_string())
+        match &self.source {
+            KeySource::File(path) => tokio::fs::read(path).await.map_err(|error| error.to_string()),
+            KeySource::Url { url, ca_file, token_file } => {
+                let client = self.client(ca_file.as_deref()).await?;
+                get(&client, url, token_file.as_ref()).await
             }
-            (KeySource::Url { url, token_file, .. }, Some(client)) => {
-                get(client, url, token_file.as_ref()).await
-            }
-            (KeySource::Url { .. }, None) => Err("there is no client".to_owned()),
         }
+    }
+
+    /// The client that trusts the certificates that are in the file now.
+    async fn client(&self, ca_file: Option<&Path>) -> Result<Client, String> {
+        let authorities = match ca_file {
+            None => None,
+            Some(path) => {
+                let read = tokio::fs::read(path).await;
+                Some(read.map_err(|error| format!("{} cannot be read: {error}", path.display()))?)
+            }
+        };
+        let current = self.client.load();
+        if let Some(known) = current.as_ref().filter(|it| it.authorities == authorities) {
+            return Ok(known.client.clone());
+        }
+        let client = client(authorities.as_deref())?;
+        self.client.store(Some(Arc::new(Fetcher { authorities, client: client.clone() })));
+        Ok(client)
     }
 }
 
-async fn client(ca: Option<&PathBuf>) -> Result<Client, String> {
+fn client(authorities: Option<&[u8]>) -> Result<Client, String> {
     let mut builder = Client::builder()
         .retry(retry::never())
         .redirect(redirect::Policy::none())
@@ -192,10 +216,8 @@ async fn client(ca: Option<&PathBuf>) -> Result<Client, String> {
         .no_proxy()
         .connect_timeout(FETCH_TIMEOUT)
         .timeout(FETCH_TIMEOUT);
-    if let Some(path) = ca {
-        let pem = tokio::fs::read(path).await;
-        let pem = pem.map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-        let authorities = Certificate::from_pem_bundle(&pem).map_err(|error| error.to_string())?;
+    if let Some(pem) = authorities {
+        let authorities = Certificate::from_pem_bundle(pem).map_err(|error| error.to_string())?;
         builder = builder.tls_certs_only(authorities);
     }
     builder.build().map_err(|error| error.without_url().to_string())
@@ -298,7 +320,7 @@ mod tests {
         let source =
             KeySource::Url { url: url.parse().expect("a URL"), ca_file: None, token_file: None };
         let keys = Keys::open(source).await.expect("it is fetched later");
-        let has = async |id: &str| keys.find(id, Algorithm::ES256).await.is_some();
+        let has = async |id: &str| keys.find(Some(id), Algorithm::ES256).await.is_some();
         assert!(!has("one").await, "the issuer is down");
         serve(Ok(&["one"]));
         assert!(!has("one").await, "the next fetch is 30 s later");

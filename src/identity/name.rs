@@ -17,3 +17,18 @@ pub fn named(name: &str) -> Result<Principal, IdentityError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_shows_its_source() {
+        for name in ["spiffe://a.example/b", "dns:a.example", "cluster:user", "spiffe-2:user"] {
+            let principal = named(name).expect(name);
+            assert_eq!(principal.name.source(), principal.kind.name(), "{name}");
+        }
+        let nameless = Principal::anonymous();
+        assert_eq!(nameless.name.source(), nameless.kind.name());
+    }
+}

@@ -37,6 +37,9 @@ pub struct IssuerSettings {
     pub keys: KeySource,
     /// Tolerance for differences of clocks, in `exp` and `nbf`.
     pub leeway: Duration,
+    /// Whether its tokens must name their key (`kid`). Otherwise one without a name is verified by
+    /// the issuer's key, while it has only one.
+    pub require_key_id: bool,
     /// The claim with the groups of the caller, a list of texts.
     pub groups_claim: String,
 }
@@ -128,7 +131,6 @@ impl Tokens {
         if header.crit.is_some() {
             return Err(bad("has critical header parameters"));
         }
-        let key_id = header.kid.as_deref().ok_or(bad("names no key (`kid`)"))?;
         let Unverified { iss } =
             insecure_decode_claims(token).map_err(|_| bad("names no issuer (`iss`)"))?;
         let issuer = self.0.iter().find(|issuer| issuer.settings.issuer == iss);
@@ -136,7 +138,10 @@ impl Tokens {
         if !issuer.settings.algorithms.contains(&header.alg) {
             return Err(bad("has an algorithm that its issuer may not use"));
         }
-        let key = issuer.keys.find(key_id, header.alg).await;
+        if header.kid.is_none() && issuer.settings.require_key_id {
+            return Err(bad("names no key (`kid`)"));
+        }
+        let key = issuer.keys.find(header.kid.as_deref(), header.alg).await;
         let key = key.ok_or(bad("names a key that its issuer does not have"))?;
         let settings = &issuer.settings;
         let mut validation = Validation::new(header.alg);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{
-    Failure, FencingToken, InstanceId, InterfaceId, Ticket, Timestamp, TraceContext, Uid,
+    Caller, Failure, FencingToken, InstanceId, InterfaceId, Ticket, Timestamp, TraceContext, Uid,
 };
 
 use super::record::{Attempt, RequestEntry, RequestKey};
@@ -75,6 +75,8 @@ pub struct Acquire {
     pub eni: InterfaceId,
     /// The caller's request id.
     pub request: Option<RequestKey>,
+    /// The caller, where `request` does not name it.
+    pub caller: Option<Caller>,
     /// The trace of the RPC.
     pub trace: Option<TraceContext>,
     /// The last step that it may take.

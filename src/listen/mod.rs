@@ -16,14 +16,12 @@ use futures_util::{Stream, stream};
 use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 pub use connection::{Connection, Opening};
 use table::Place;
 pub use table::{ConnectionInfo, ConnectionLimits, ConnectionRef, Connections, OpenCall};
 
-/// Time for the TLS handshake of a connection.
-const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Pause after a failed accept. The usual cause is a lack of descriptors, which a retry at once
 /// does not cure.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -43,8 +41,8 @@ pub fn plaintext(tcp: TcpStream) -> std::future::Ready<io::Result<Opened<TcpStre
 }
 
 /// Returns the connections of `listener` that `connections` admits, each opened by `open`. The
-/// stream never ends and never fails. Dropping it closes the listener. `opening` says what a
-/// connection must send before it counts as open.
+/// stream never ends and never fails. Dropping it closes the listener. `open` must end in time.
+/// `opening` says what a connection must send before it counts as open.
 pub fn accept<T, F>(
     listener: TcpListener,
     connections: Connections,
@@ -83,7 +81,7 @@ where
     })
 }
 
-/// Opens one connection in time, unless a newcomer takes its place.
+/// Opens one connection, unless a newcomer takes its place.
 async fn handshake<T>(
     opened: impl Future<Output = io::Result<Opened<T>>>,
     place: Place,
@@ -92,7 +90,7 @@ async fn handshake<T>(
     let Opened { io, certificates } = tokio::select! {
         biased;
         () = place.closed() => return Err(io::ErrorKind::ConnectionAborted.into()),
-        opened = timeout(HANDSHAKE, opened) => opened.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??,
+        opened = opened => opened?,
     };
     place.set_certificates(certificates);
     Ok(Connection::new(io, place, opening))

@@ -112,12 +112,17 @@ impl Connections {
         self.table.with(|connections| close_one(connections, None));
     }
 
-    /// Closes each connection whose peer's certificates `admits` does not accept.
-    pub fn close_unless(&self, admits: impl Fn(&[CertificateDer<'static>]) -> bool) {
+    /// Closes and returns each connection whose peer's certificates `admits` does not accept. A
+    /// connection in its handshake has none yet, and stays.
+    pub fn close_unless(
+        &self,
+        admits: impl Fn(&[CertificateDer<'static>]) -> bool,
+    ) -> Vec<ConnectionRef> {
         let all: Vec<ConnectionRef> = self.table.with(|all| all.iter().cloned().collect());
-        for connection in all.iter().filter(|connection| !admits(connection.certificates())) {
-            connection.close();
-        }
+        let refused = all.into_iter().filter(|connection| {
+            connection.certificates.get().is_some_and(|certificates| !admits(certificates))
+        });
+        refused.inspect(|connection| connection.close()).collect()
     }
 
     /// Admits no more connections, closes those that are still opening, and lets the others close
@@ -282,115 +287,4 @@ fn network(ip: IpAddr) -> IpAddr {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn peer(host: u8) -> SocketAddr {
-        ([10, 0, 0, host], 1).into()
-    }
-
-    fn connections(total: usize, per_peer: usize) -> Connections {
-        Connections::new(ConnectionLimits { total, per_peer })
-    }
-
-    #[test]
-    fn a_newcomer_takes_the_place_of_the_connection_that_opens_longest() {
-        let connections = connections(2, 2);
-        let first = connections.admit(peer(1)).expect("a place");
-        let second = connections.admit(peer(2)).expect("a place");
-        let third = connections.admit(peer(3)).expect("the place of the first");
-        assert!(first.info().is_closed() && !second.info().is_closed());
-        assert_eq!(connections.count(), 2);
-        drop(first);
-        assert_eq!(connections.count(), 2, "its place was given away already");
-        second.mark_open();
-        third.mark_open();
-        let calls = [OpenCall::on(second.info()), OpenCall::on(third.info())];
-        assert!(connections.admit(peer(4)).is_none(), "connections with calls stay");
-        drop(calls);
-        drop(second);
-        assert!(connections.admit(peer(4)).is_some());
-    }
-
-    #[test]
-    fn a_peer_has_no_more_than_its_share() {
-        let connections = connections(8, 2);
-        let open: Vec<Place> =
-            (0..2).map(|_| connections.admit(peer(1)).expect("a place")).collect();
-        open.iter().for_each(Place::mark_open);
-        let _calls: Vec<OpenCall> = open.iter().map(|place| OpenCall::on(place.info())).collect();
-        assert!(connections.admit(peer(1)).is_none());
-        assert!(connections.admit(peer(2)).is_some());
-        assert_eq!(connections.count(), 2);
-    }
-
-    #[test]
-    fn an_idle_connection_of_the_peer_with_the_most_makes_room() {
-        let connections = connections(3, 3);
-        let quiet = connections.admit(peer(1)).expect("a place");
-        let many: Vec<Place> =
-            (0..2).map(|_| connections.admit(peer(2)).expect("a place")).collect();
-        many.iter().chain([&quiet]).for_each(Place::mark_open);
-        let newcomer = connections.admit(peer(3)).expect("the oldest idle one of peer 2 is closed");
-        let closed = |place: &Place| place.info().is_closed();
-        assert!(!closed(&quiet) && closed(&many[0]) && !closed(&many[1]) && !closed(&newcomer));
-    }
-
-    #[test]
-    fn a_drain_closes_what_is_opening_and_waits_for_open_calls() {
-        let connections = connections(8, 8);
-        let opening = connections.admit(peer(1)).expect("a place");
-        let open = connections.admit(peer(1)).expect("a place");
-        open.mark_open();
-        let call = OpenCall::on(open.info());
-        connections.drain();
-        assert!(opening.info().is_closed());
-        assert!(!open.info().is_closed() && !open.may_close());
-        drop(call);
-        assert!(open.may_close());
-        assert!(connections.admit(peer(2)).is_none());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_connection_of_a_peer_that_takes_no_answer_is_closed() {
-        let connections = connections(8, 8);
-        let places = [1, 2, 3].map(|host| connections.admit(peer(host)).expect("a place"));
-        let closed = || places.each_ref().map(|place| place.info().is_closed());
-        let [mut stalled, mut quick, _streaming] =
-            places.each_ref().map(|it| OpenCall::on(it.info()));
-        stalled.mark_answered();
-        quick.mark_answered();
-        drop(quick);
-        tokio::time::advance(ANSWER - Duration::from_millis(1)).await;
-        connections.close_stalled();
-        assert_eq!(closed(), [false; 3]);
-        tokio::time::advance(Duration::from_millis(1)).await;
-        connections.close_stalled();
-        assert_eq!(closed(), [true, false, false]);
-    }
-
-    #[test]
-    fn the_peer_that_has_not_taken_an_answer_for_longest_makes_room() {
-        let connections = connections(8, 8);
-        let places = [1, 2].map(|host| connections.admit(peer(host)).expect("a place"));
-        let unread = |place: &Place| {
-            let mut call = OpenCall::on(place.info());
-            call.mark_answered();
-            call
-        };
-        let _first = unread(&places[0]);
-        let _others: Vec<_> = (1..MOST_ANSWERS).map(|_| unread(&places[1])).collect();
-        assert!(!places[0].info().is_closed());
-        let _newest = unread(&places[1]);
-        assert_eq!([0, 1].map(|n| places[n].info().is_closed()), [true, false]);
-    }
-
-    #[test]
-    fn peers_are_distinguished_by_address_or_ipv6_network() {
-        let ip = |text: &str| network(text.parse().unwrap());
-        assert_eq!(ip("2001:db8::1"), ip("2001:db8::2"));
-        assert_ne!(ip("2001:db8::1"), ip("2001:db8:0:1::1"));
-        assert_eq!(ip("::ffff:10.0.0.1"), ip("10.0.0.1"));
-        assert_ne!(ip("10.0.0.1"), ip("10.0.0.2"));
-    }
-}
+mod tests;

@@ -176,6 +176,17 @@ impl Caller {
     pub fn anonymous() -> Self {
         Self("anonymous".into())
     }
+
+    /// The source that the name shows: `spiffe`, `dns`, `token` or `anonymous`.
+    #[must_use]
+    pub fn source(&self) -> &'static str {
+        match self.0.split_once(':') {
+            None => "anonymous",
+            Some(("spiffe", _)) => "spiffe",
+            Some(("dns", _)) => "dns",
+            Some(_) => "token",
+        }
+    }
 }
 
 impl fmt::Display for Caller {

@@ -32,6 +32,8 @@ struct IssuerText {
     leeway: Duration,
     #[serde(default = "groups_claim")]
     groups_claim: String,
+    #[serde(default = "require_key_id")]
+    require_key_id: bool,
 }
 
 fn algorithms() -> Vec<String> {
@@ -40,6 +42,10 @@ fn algorithms() -> Vec<String> {
 
 const fn leeway() -> Duration {
     Duration::from_secs(30)
+}
+
+const fn require_key_id() -> bool {
+    true
 }
 
 fn groups_claim() -> String {
@@ -94,7 +100,10 @@ fn check(text: IssuerText, faults: &mut Vec<String>) -> Option<IssuerSettings> {
         }
         (None, Some(url)) => {
             let url = Url::parse(&url).ok().filter(is_safe);
-            require(url.is_some(), "jwks_url: is no https:// URL, or http:// of this machine");
+            require(
+                url.is_some(),
+                "jwks_url: is no https:// URL, or http:// of this machine, without a password",
+            );
             let (ca_file, token_file) = (text.ca_file, text.token_file);
             url.map(|url| KeySource::Url { url, ca_file, token_file })
         }
@@ -110,12 +119,13 @@ fn check(text: IssuerText, faults: &mut Vec<String>) -> Option<IssuerSettings> {
         keys: keys?,
         leeway: text.leeway,
         groups_claim: text.groups_claim,
+        require_key_id: text.require_key_id,
         alias: text.alias,
     };
     (faults.len() == before).then_some(settings)
 }
 
-/// Whether keys from this URL cannot be replaced on their way.
+/// Whether keys from this URL cannot be replaced on their way, and log lines may show the URL.
 fn is_safe(url: &Url) -> bool {
     let local = match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
@@ -123,5 +133,6 @@ fn is_safe(url: &Url) -> bool {
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     };
-    url.scheme() == "https" || (url.scheme() == "http" && local)
+    let is_public = url.username().is_empty() && url.password().is_none();
+    is_public && (url.scheme() == "https" || (url.scheme() == "http" && local))
 }

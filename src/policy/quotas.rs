@@ -15,6 +15,8 @@ pub struct Quota {
     pub attaches_in_flight: Option<usize>,
     /// Open watch streams.
     pub watch_streams: Option<usize>,
+    /// Different request ids of attaches in an hour.
+    pub request_ids_per_hour: Option<usize>,
 }
 
 /// The quota of each caller that one of the patterns matches.
@@ -38,6 +40,7 @@ struct QuotaText {
     calls_per_second: Option<u32>,
     attaches_in_flight: Option<usize>,
     watch_streams: Option<usize>,
+    request_ids_per_hour: Option<usize>,
 }
 
 /// The quotas of the file, in its order.
@@ -59,11 +62,13 @@ pub(super) fn read(table: &Table, aliases: &[String], faults: &mut Vec<String>) 
             calls_per_second: text.calls_per_second,
             attaches_in_flight: text.attaches_in_flight,
             watch_streams: text.watch_streams,
+            request_ids_per_hour: text.request_ids_per_hour,
         };
         let maxima = [
             quota.calls_per_second.map(|maximum| maximum as usize),
             quota.attaches_in_flight,
             quota.watch_streams,
+            quota.request_ids_per_hour,
         ];
         require(maxima.iter().any(Option::is_some), "sets no maximum");
         require(

@@ -52,6 +52,15 @@ pub fn link_to(span: &Span, trace: &TraceContext) {
     }
 }
 
+/// Runs `write` in the RPC's trace, so that a log line has the ids of that trace. Without one, it
+/// runs in the current trace.
+pub(super) fn in_trace(trace: Option<&TraceContext>, write: impl FnOnce()) {
+    let context = trace.and_then(span_context);
+    let context = context.map(|it| Context::new().with_remote_span_context(it).attach());
+    write();
+    drop(context);
+}
+
 /// The span of one describe for this many attempts or instances. It is a separate trace, because it
 /// serves many attempts.
 pub fn poll_span(batch: usize) -> Span {

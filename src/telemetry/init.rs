@@ -1,43 +1,39 @@
 //! Setup of logs and traces, once, at the start of `main`.
 //!
-//! Logs go to standard error ([`log_queue`](super::log_queue)), filtered by `RUST_LOG` (default
-//! `info`). Traces go over OTLP/gRPC,
-//! configured by the `OTEL_*` variables. Without an endpoint nothing is exported, but trace ids are
-//! real and W3C context is passed on.
+//! Logs go to standard error ([`log_queue`](super::log_queue)), filtered by `RUST_LOG` or a file
+//! (default `info`). Audit lines may go elsewhere. Traces go over OTLP/gRPC, configured by the
+//! `OTEL_*` variables. Without an endpoint nothing is exported, but trace ids are real and W3C
+//! context is passed on.
 //!
 //! Trap: logs and traces have separate filters. With a shared one, `RUST_LOG=warn` would cut every
 //! trace.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{FilterExt, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use super::audit_file::AuditFile;
+use super::log_filter::{BoxedFilter, DEFAULT, LogFilter, LogFilterError, parse};
 use super::log_queue::LogQueues;
-use super::otlp;
 use super::variable::set;
+use super::{otlp, sampler};
 use crate::model::random;
+use crate::names::AUDIT;
 
 /// Target of exported spans: this crate. Spans of libraries would duplicate them, and the
 /// exporter's own would never end.
 const TRACED: &str = "eni_gateway";
-
-/// Log filter without `RUST_LOG`.
-const DEFAULT_LOG: &str =
-    "info,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,opentelemetry=warn,opentelemetry_sdk=warn";
-
-/// The directive before every filter. The library warns of each batch that is not exported; the
-/// gateway logs the beginning of an outage, with its cause.
-const QUIET_EXPORTER: &str = "opentelemetry-otlp=error";
 
 /// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,12 +71,35 @@ impl LogFormat {
     }
 }
 
+/// Where log lines go, and which.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Where audit lines go.
+    pub audit: AuditOutput,
+    /// File with the filter of the lines on standard error; `None` for `RUST_LOG`.
+    pub filter_file: Option<PathBuf>,
+}
+
+/// Where audit lines go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum AuditOutput {
+    /// To standard error, in the form of the other lines and by their filter.
+    #[default]
+    Stderr,
+    /// To standard output, as JSON.
+    Stdout,
+    /// To the end of this file, as JSON.
+    File(PathBuf),
+}
+
 /// Traces that are not exported yet; see [`Telemetry::flush`](super::flush).
 #[derive(Debug, Clone)]
 #[must_use = "spans that were not flushed are lost"]
 pub struct Telemetry {
     pub(super) provider: SdkTracerProvider,
     pub(super) logs: Option<LogQueues>,
+    /// The log filter, if it is in a file.
+    pub filter: Option<LogFilter>,
 }
 
 impl Telemetry {
@@ -100,6 +119,17 @@ pub enum InitError {
     /// The thread that writes log lines cannot be started.
     #[error("log lines cannot be written")]
     Thread(#[source] std::io::Error),
+    /// The file of audit lines cannot be opened.
+    #[error("log.audit: {path} cannot be opened; set a file that the gateway may write")]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The file with the log filter cannot be used.
+    #[error("log.filter_file")]
+    Filter(#[from] LogFilterError),
     /// Another subscriber is installed already.
     #[error("logs were already set up")]
     Installed(#[from] tracing_subscriber::util::TryInitError),
@@ -109,12 +139,41 @@ pub enum InitError {
 /// runtime, which the exporter uses.
 ///
 /// # Errors
-/// The exporter cannot be built, or another subscriber is installed.
-pub fn init(settings: Settings) -> Result<Telemetry, InitError> {
-    let queues = LogQueues::new(std::io::stderr).map_err(InitError::Thread)?;
-    let telemetry = init_to(settings, queues.clone())?;
+/// The exporter cannot be built, a file cannot be used, or another subscriber is installed.
+pub fn init(settings: Settings, logs: &LogSettings) -> Result<Telemetry, InitError> {
+    let (to, variable) = (std::io::stderr, |name: &str| std::env::var(name).ok());
+    let queues = match &logs.audit {
+        AuditOutput::Stderr => LogQueues::new(to(), to()),
+        AuditOutput::Stdout => LogQueues::new(to(), std::io::stdout()),
+        AuditOutput::File(path) => {
+            let file = AuditFile::open(path.clone());
+            let bad = |source| InitError::Audit { path: path.clone(), source };
+            LogQueues::new(to(), file.map_err(bad)?)
+        }
+    };
+    let queues = queues.map_err(InitError::Thread)?;
+    let (filter, in_file) = match &logs.filter_file {
+        None => (log_filter(&variable), None),
+        Some(path) => {
+            let (filter, in_file) = LogFilter::open(path.clone())?;
+            (filter, Some(in_file))
+        }
+    };
+    let mut layers = Vec::new();
+    if logs.audit == AuditOutput::Stderr {
+        layers.push(lines(settings.format, queues.clone(), filter));
+    } else {
+        let audit = queues.audit();
+        let no_audit = Targets::new().with_default(LevelFilter::TRACE);
+        let filter = Box::new(filter.and(no_audit.with_target(AUDIT, LevelFilter::OFF)));
+        layers.push(lines(settings.format, queues.clone(), filter));
+        let only_audit = Box::new(Targets::new().with_target(AUDIT, LevelFilter::INFO));
+        layers.push(lines(LogFormat::Json, move || audit.clone(), only_audit));
+    }
+    let (subscriber, telemetry) = assemble(&variable, settings, layers)?;
+    install(subscriber, &telemetry, &variable)?;
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
-    Ok(Telemetry { logs: Some(queues), ..telemetry })
+    Ok(Telemetry { logs: Some(queues), filter: in_file, ..telemetry })
 }
 
 /// As [`init`], with logs written to `writer`.
@@ -127,12 +186,22 @@ where
 {
     let variable = |name: &str| std::env::var(name).ok();
     let (subscriber, telemetry) = build(&variable, settings, writer)?;
+    install(subscriber, &telemetry, &variable)?;
+    Ok(telemetry)
+}
+
+/// Makes them those of the whole process.
+fn install(
+    subscriber: impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+    telemetry: &Telemetry,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<(), InitError> {
     subscriber.try_init()?;
     telemetry.make_global();
-    for warning in warnings(&variable) {
+    for warning in warnings(variable) {
         tracing::warn!("{warning}");
     }
-    Ok(telemetry)
+    Ok(())
 }
 
 /// Builds logs and traces without installing them. Logs go to `writer`; variables come from
@@ -149,12 +218,42 @@ pub fn build<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
+    let logs = lines(settings.format, writer, log_filter(variable));
+    assemble(variable, settings, vec![logs])
+}
+
+/// A layer that writes log lines.
+type LogLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+fn lines<W>(format: LogFormat, writer: W, filter: BoxedFilter) -> LogLayer
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer();
+    match format {
+        LogFormat::Text { colours } => {
+            layer.with_ansi(colours).with_writer(writer).with_filter(filter).boxed()
+        }
+        LogFormat::Json => {
+            let layer = layer.event_format(super::json::JsonLines).with_writer(writer);
+            layer.with_filter(filter).boxed()
+        }
+    }
+}
+
+/// Logs by these layers, and traces.
+fn assemble(
+    variable: &dyn Fn(&str) -> Option<String>,
+    settings: Settings,
+    logs: Vec<LogLayer>,
+) -> Result<(impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync + use<>, Telemetry), InitError>
+{
     let mut provider = SdkTracerProvider::builder().with_resource(resource(variable));
     if let Some(endpoint) = otlp::endpoint(variable) {
         provider = provider.with_batch_exporter(otlp::Exporter::new(variable, endpoint)?);
     }
     if !settings.follow_sampling {
-        let root = sampler(variable);
+        let root = sampler::of(variable);
         let sampler = Sampler::parent_based(root.clone())
             .with_remote_parent_sampled(root.clone())
             .with_remote_parent_not_sampled(root);
@@ -171,74 +270,25 @@ where
         .with_target(false)
         .with_error_events_to_status(false)
         .with_filter(Targets::new().with_target(TRACED, LevelFilter::INFO));
-    let logs: Box<dyn Layer<Registry> + Send + Sync> = match settings.format {
-        LogFormat::Text { colours } => tracing_subscriber::fmt::layer()
-            .with_ansi(colours)
-            .with_writer(writer)
-            .with_filter(log_filter(variable))
-            .boxed(),
-        LogFormat::Json => {
-            let layer = tracing_subscriber::fmt::layer()
-                .event_format(super::json::JsonLines)
-                .with_writer(writer);
-            layer.with_filter(log_filter(variable)).boxed()
-        }
-    };
-    Ok((tracing_subscriber::registry().with(logs).with(traces), Telemetry { provider, logs: None }))
+    let telemetry = Telemetry { provider, logs: None, filter: None };
+    Ok((tracing_subscriber::registry().with(logs).with(traces), telemetry))
 }
 
 /// Warnings about variables that have no effect.
 fn warnings(variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
     let mut warnings = otlp::warnings(variable);
-    warnings.extend(sampler_warnings(variable));
+    warnings.extend(sampler::warnings(variable));
     if let Some(filter) = set(variable, "RUST_LOG")
         && let Err(error) = EnvFilter::try_new(&filter)
     {
-        warnings.push(format!("RUST_LOG={filter:?} is invalid ({error}): using {DEFAULT_LOG}"));
+        warnings.push(format!("RUST_LOG={filter:?} is invalid ({error}): using {DEFAULT}"));
     }
     warnings
 }
 
-fn log_filter(variable: &dyn Fn(&str) -> Option<String>) -> EnvFilter {
-    let wanted = set(variable, "RUST_LOG").filter(|filter| EnvFilter::try_new(filter).is_ok());
-    let filter = wanted.as_deref().unwrap_or(DEFAULT_LOG);
-    EnvFilter::new(format!("{QUIET_EXPORTER},{filter}"))
-}
-
-/// The samplers that OpenTelemetry names and the gateway has, without `parentbased_`.
-const SAMPLERS: [&str; 3] = ["always_on", "always_off", "traceidratio"];
-
-/// Warnings about the sampler's variables.
-fn sampler_warnings(variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
-    let Some(name) = set(variable, "OTEL_TRACES_SAMPLER") else {
-        return Vec::new();
-    };
-    let kind = name.trim_start_matches("parentbased_");
-    if !SAMPLERS.contains(&kind) {
-        return vec![format!("OTEL_TRACES_SAMPLER={name:?} is not supported: using always_on")];
-    }
-    let ratio = set(variable, "OTEL_TRACES_SAMPLER_ARG");
-    let is_ratio = |text: &str| text.parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio));
-    match ratio {
-        Some(ratio) if kind == "traceidratio" && !is_ratio(&ratio) => {
-            vec![format!("OTEL_TRACES_SAMPLER_ARG={ratio:?} is not between 0 and 1: using 1")]
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// The sampler of traces that no caller began.
-fn sampler(variable: &dyn Fn(&str) -> Option<String>) -> Sampler {
-    let name = set(variable, "OTEL_TRACES_SAMPLER").unwrap_or_default();
-    match name.trim_start_matches("parentbased_") {
-        "always_off" => Sampler::AlwaysOff,
-        "traceidratio" => {
-            let ratio = set(variable, "OTEL_TRACES_SAMPLER_ARG").and_then(|arg| arg.parse().ok());
-            let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
-            Sampler::TraceIdRatioBased(ratio.unwrap_or(1.0))
-        }
-        _ => Sampler::AlwaysOn,
-    }
+fn log_filter(variable: &dyn Fn(&str) -> Option<String>) -> BoxedFilter {
+    let wanted = set(variable, "RUST_LOG").and_then(|filter| parse(&filter).ok());
+    Box::new(wanted.or_else(|| parse(DEFAULT).ok()).unwrap_or_default())
 }
 
 fn resource(variable: &dyn Fn(&str) -> Option<String>) -> Resource {

@@ -1,6 +1,6 @@
-//! Log lines on their way to standard error.
+//! Log lines on their way to standard error, and audit lines on theirs.
 //!
-//! A reader of standard error that stops reading must not stop the gateway. So threads of their own
+//! A reader that stops reading must not stop the gateway. So threads of their own
 //! write the lines, and a line that finds its queue full is lost and counted. Audit lines have a
 //! queue of their own, which is longer: a flood of other lines does not cost any of them.
 
@@ -48,15 +48,23 @@ enum Item {
 }
 
 impl LogQueues {
-    /// Queues for the lines of this process, which `open` writes.
+    /// Queues for the lines of this process, of which audit lines go to `audit`.
     ///
     /// # Errors
     /// A thread cannot be started.
-    pub fn new<W: Write + Send + 'static>(open: impl Fn() -> W) -> io::Result<Self> {
+    pub fn new(
+        log: impl Write + Send + 'static,
+        audit: impl Write + Send + 'static,
+    ) -> io::Result<Self> {
         Ok(Self {
-            log: LogQueue::new(8192, open(), &LOST)?,
-            audit: LogQueue::new(65_536, open(), &AUDIT_LOST)?,
+            log: LogQueue::new(8192, log, &LOST)?,
+            audit: LogQueue::new(65_536, audit, &AUDIT_LOST)?,
         })
+    }
+
+    /// The queue of audit lines.
+    pub(super) fn audit(&self) -> LogQueue {
+        self.audit.clone()
     }
 
     /// Waits until all lines so far are written, or until `limit` has passed.
@@ -76,7 +84,9 @@ impl LogQueue {
         lost: &'static AtomicU64,
     ) -> io::Result<Self> {
         let (items, queued) = mpsc::sync_channel(most);
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || write(&queued, to))?;
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write(&queued, to, lost))?;
         Ok(Self { items, lost })
     }
 
@@ -94,11 +104,15 @@ impl LogQueue {
     }
 }
 
-/// Writes the queued lines. A failure costs a line, as without a queue.
-fn write(queued: &Receiver<Item>, mut to: impl Write) {
+/// Writes the queued lines. A failure costs a line, and is counted.
+fn write(queued: &Receiver<Item>, mut to: impl Write, lost: &AtomicU64) {
     for item in queued {
         match item {
-            Item::Line(line) => drop(to.write_all(&line)),
+            Item::Line(line) => {
+                if to.write_all(&line).is_err() {
+                    lost.fetch_add(1, Ordering::Relaxed);
+                }
+            }
             Item::End(written) => {
                 let _ = to.flush();
                 let _ = written.try_send(());

@@ -166,6 +166,11 @@ impl Metrics {
         self.0.reload_failing.record(failing.into(), &labels);
     }
 
+    /// Counts failed TLS handshakes of callers. Zero creates the series.
+    pub fn handshakes_failed(&self, cause: &'static str, times: u64) {
+        self.0.handshakes_failed.add(times, &[KeyValue::new(label::CAUSE, cause)]);
+    }
+
     /// Counts an ended attempt.
     pub fn attempt_ended(&self, ended: Ended) {
         self.0.attempts.add(1, &[KeyValue::new(label::OUTCOME, ended.name())]);

@@ -2,14 +2,20 @@
 //! OpenTelemetry.
 
 pub mod admin;
+pub mod audit;
+mod audit_file;
 pub mod context;
 pub mod flush;
 pub mod init;
 mod json;
+pub mod log_filter;
 pub mod log_queue;
 pub mod metrics;
 mod otlp;
+mod sampler;
 mod variable;
 
-pub use init::{LogFormat, Settings, Telemetry, init, init_to};
+pub use audit::{AuditEvent, AuditLine};
+pub use init::{AuditOutput, LogFormat, LogSettings, Settings, Telemetry, init, init_to};
+pub use log_filter::{LogFilter, LogFilterError};
 pub use metrics::Metrics;

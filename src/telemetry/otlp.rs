@@ -92,9 +92,10 @@ pub(super) fn warnings(variable: &dyn Fn(&str) -> Option<String>) -> Vec<String>
         warnings
             .push(format!("OTEL_TRACES_EXPORTER={exporter:?} is not supported: traces use otlp"));
     }
-    if let Some((name, endpoint)) = named_endpoint(variable).filter(|(_, url)| !has_scheme(url)) {
+    if let Some((name, _)) = named_endpoint(variable).filter(|(_, url)| !has_scheme(url)) {
+        // Its value may have a password.
         warnings.push(format!(
-            "{name}={endpoint:?} does not begin with http:// or https://: no traces are exported"
+            "{name} does not begin with http:// or https://: no traces are exported"
         ));
     }
     warnings

@@ -65,6 +65,7 @@ fn exposition() -> String {
     metrics.polled(1);
     metrics.watch_lagged(Duration::ZERO);
     metrics.clock_stepped(1, 0);
+    metrics.handshakes_failed("expired", 1);
     metrics.set_ledger_memory_used(Some(1));
     metrics.invariant_violated("L1", 1);
     metrics.exposition().unwrap()

@@ -31,6 +31,10 @@ fn claims() -> Value {
 }
 
 async fn tokens(directory: &Path, keys: &[Value]) -> Tokens {
+    tokens_of(directory, keys, true).await
+}
+
+async fn tokens_of(directory: &Path, keys: &[Value], require_key_id: bool) -> Tokens {
     let file = directory.join("keys.json");
     std::fs::write(&file, json!({ "keys": keys }).to_string()).expect("written");
     let issuer = IssuerSettings {
@@ -41,6 +45,7 @@ async fn tokens(directory: &Path, keys: &[Value]) -> Tokens {
         keys: KeySource::File(file),
         leeway: Duration::from_secs(30),
         groups_claim: "groups".to_owned(),
+        require_key_id,
     };
     Tokens::new(&[issuer], None).await.expect("good keys")
 }
@@ -129,6 +134,19 @@ async fn only_the_issuer_s_keys_count() {
     for token in ["", ".", "..", "a.b.c", "a.b.c.d", "e30.e30.e30"] {
         assert!(tokens.principal(token).await.is_err(), "{token:?}");
     }
+}
+
+#[tokio::test]
+async fn a_token_without_a_key_id_is_verified_by_the_only_key_if_the_policy_says_so() {
+    let (directory, signer) = (TempDir::new().expect("a directory"), Signer::new());
+    let nameless = signer.token(&with(header(), &json!({ "kid": null })), &claims());
+    let keys = [signer.jwk("one"), Signer::new().jwk("two")];
+    let lenient = tokens_of(directory.path(), &keys[..1], false).await;
+    assert!(lenient.principal(&nameless).await.is_ok());
+    let unknown = signer.token(&with(header(), &json!({ "kid": "two" })), &claims());
+    assert!(lenient.principal(&unknown).await.is_err(), "its name still counts");
+    let two = tokens_of(directory.path(), &keys, false).await;
+    assert!(two.principal(&nameless).await.is_err(), "two keys");
 }
 
 #[tokio::test]

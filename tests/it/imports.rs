@@ -30,20 +30,20 @@ const MODULES: &[(&str, &str)] = &[
     ("rate_limit", "model"),
     ("telemetry", "model names tls_fault listen"),
     ("ledger", "model names sync tls_fault rate_limit"),
-    ("ens", "model names tls_fault rate_limit"),
+    ("ens", "model names sync tls_fault rate_limit"),
     ("backends", "rate_limit telemetry ledger"),
     ("observe", "model rate_limit ledger ens backends"),
     ("failures", "model rate_limit ledger ens observe"),
     (
         "attach",
-        "model names sync drain admission rate_limit telemetry ledger ens backends observe failures",
+        "model sync drain admission rate_limit telemetry ledger ens backends observe failures",
     ),
     ("tracker", "model drain rate_limit telemetry ledger ens backends observe attach"),
     (
         "watch",
         "model sync drain admission rate_limit telemetry ledger ens backends observe failures tracker",
     ),
-    ("grpc", "model names sync listen identity policy admission ledger ens attach watch"),
+    ("grpc", "model names sync listen identity policy admission telemetry ledger ens attach watch"),
     (
         "app",
         "model names tls_fault drain config listen policy admission rate_limit telemetry ledger ens backends attach tracker watch grpc",
@@ -211,7 +211,7 @@ fn every_module_has_a_row() {
 #[case::a_sibling(
     "ens/http.rs",
     "use crate::ledger::Ledger;",
-    "ens may import model, names, tls_fault, rate_limit, and not ledger"
+    "ens may import model, names, sync, tls_fault, rate_limit, and not ledger"
 )]
 #[case::inside_braces(
     "ledger/apply.rs",

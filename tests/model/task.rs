@@ -73,6 +73,7 @@ impl Task {
                 uid,
                 eni,
                 request: None,
+                caller: None,
                 trace: None,
                 mode: Mode::Reserve,
                 confirmed_since: eni_gateway::model::Timestamp::default(),

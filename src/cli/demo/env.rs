@@ -75,7 +75,7 @@ impl DemoEnv {
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         let gateway = TaskTracker::new()
-            .spawn(async move { app::run(&config, bound, credentials, stopped).await });
+            .spawn(async move { app::run(&config, bound, credentials, None, stopped).await });
         Ok(Self { simulator, gateway, grpc, admin, stop })
     }
 

@@ -70,6 +70,7 @@ pub(super) fn files(config: &Config, checks: &mut Checks<'_>) {
     readable("grpc.tls_key_file", &grpc.tls_key_file, Content::Key);
     readable("grpc.client_ca_file", &grpc.client_ca_file, Content::Certificates);
     readable("grpc.client_crl_file", &grpc.client_crl_file, Content::RevocationLists);
+    readable("log.filter_file", &config.log.filter_file, Content::Text);
     readable("identity.policy_file", &config.identity.policy_file, Content::Text);
     readable("ledger.password_file", &ledger.password_file, Content::Text);
     readable("ledger.sentinel_password_file", &ledger.sentinel_password_file, Content::Text);

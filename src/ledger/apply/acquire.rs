@@ -100,6 +100,7 @@ impl RecordUpdate<'_> {
             }),
             trace: enter.trace.clone(),
             request: enter.request.clone(),
+            caller: enter.caller.clone(),
             ..Attempt::new(self.context.instance, &enter.eni, enter.uid, now)
         };
         if let Some(key) = &enter.request {

@@ -15,6 +15,7 @@ fn enter(who: u128) -> Command {
         uid: Uid(Uuid::from_u128(who)),
         eni: "eni-1".parse().unwrap(),
         request: None,
+        caller: None,
         trace: None,
         mode: Mode::Enqueue,
         confirmed_since: Timestamp::default(),

@@ -8,8 +8,8 @@ use crate::model::attachment::MAX_TRANSITIONS;
 use crate::model::failure::{MAX_WORD, cut};
 use crate::model::stored::{Open, stored};
 use crate::model::{
-    Attachment, Failure, InstanceId, InterfaceId, Reason, Revision, Timestamp, TraceContext,
-    Transition, Uid, Unknown,
+    Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, Revision, Timestamp,
+    TraceContext, Transition, Uid, Unknown,
 };
 
 use super::request::RequestKey;
@@ -66,6 +66,8 @@ stored! {
         pub trace: Option<TraceContext> = optional,
         /// The request id that began it.
         pub request: Option<RequestKey> = optional,
+        /// The caller that began it, where `request` does not name it.
+        pub caller: Option<Caller> = optional,
     }
 }
 
@@ -197,6 +199,7 @@ impl Attempt {
             restarted_at: None,
             trace: None,
             request: None,
+            caller: None,
             unknown: Unknown::default(),
         }
     }
@@ -301,8 +304,16 @@ impl Attempt {
         let trace = self.trace.as_ref();
         let trace = trace.map_or(0, |trace| 40 + trace.parent.len() + trace.state.len());
         let request = self.request.as_ref().map_or(0, |key| 80 + key.caller.0.len());
-        let parts = texts.iter().sum::<usize>() + lists + trace + request;
+        let caller = self.caller.as_ref().map_or(0, |caller| 12 + caller.0.len());
+        let parts = texts.iter().sum::<usize>() + lists + trace + request + caller;
         420 + parts + self.state.size() + self.unknown.size()
+    }
+
+    /// The caller that began it; `None` for an external attachment, and for an attempt of an older
+    /// version.
+    #[must_use]
+    pub fn begun_by(&self) -> Option<&Caller> {
+        self.request.as_ref().map(|request| &request.caller).or(self.caller.as_ref())
     }
 
     /// Whether a gateway sent it.

@@ -42,6 +42,7 @@ pub(super) struct Instruments {
     pub(super) clock_steps: Counter<u64>,
     pub(super) certificate_expiry: Gauge<i64>,
     pub(super) reload_failing: Gauge<u64>,
+    pub(super) handshakes_failed: Counter<u64>,
     pub(super) violations: Counter<u64>,
     // Counts for as long as it lives.
     _lines_dropped: ObservableCounter<u64>,
@@ -127,9 +128,13 @@ impl Instruments {
                 metric::RELOAD_FAILING,
                 "1 while the changed file of this setting is invalid.",
             ),
+            handshakes_failed: counter(
+                metric::HANDSHAKES_FAILED,
+                "TLS handshakes of callers that failed.",
+            ),
             _lines_dropped: meter
                 .u64_observable_counter(metric::LOG_LINES_DROPPED)
-                .with_description("Log lines lost because standard error was not read.")
+                .with_description("Log lines that could not be written in time, and are lost.")
                 .with_callback(|dropped| {
                     for (queue, lines) in log_queue::dropped() {
                         dropped.observe(lines, &[KeyValue::new(label::QUEUE, queue)]);

@@ -2,12 +2,14 @@
 //! whose journal judges.
 
 mod budget;
+mod canaries;
 mod capacity;
 mod chaos;
 mod collector;
 mod crash_points;
 mod doubt;
 mod errors;
+mod exchange;
 mod failover;
 mod https;
 mod input;

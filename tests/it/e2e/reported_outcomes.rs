@@ -38,7 +38,10 @@ async fn an_attach_that_ens_takes_back_is_reported_with_its_reason_though_its_ca
     for (heard, ended) in heard.iter().zip(&ended) {
         assert_eq!(ended["target"], "eni_gateway::audit");
         assert_ne!(ended["ens_request_id"], "");
-        assert_eq!(heard["ens_request_id"], ended["ens_request_id"]);
+        for field in ["ens_request_id", "caller", "trace_id"] {
+            assert_eq!(heard[field], ended[field], "{field}");
+            assert!(heard[field].is_string(), "{field}");
+        }
     }
 }
 

@@ -23,7 +23,7 @@ fn echo(code: &str, status: u16) -> Effect {
 }
 
 /// Everything that Redis holds, as text.
-async fn stored(stage: &Stage) -> String {
+pub(super) async fn stored(stage: &Stage) -> String {
     let mut all = String::new();
     for key in stage.redis.ask::<Vec<String>>(&["KEYS", "*"]).await {
         all.push_str(&key);

@@ -18,8 +18,11 @@ use eni_gateway::policy::PolicyStore;
 use prost::Message as _;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 use tempfile::TempDir;
+use tonic::body::Body;
+use tonic::client::GrpcService;
+use tonic::codegen::{Bytes, StdError};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, Status};
+use tonic::{Code, Status, transport};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
@@ -62,10 +65,12 @@ interfaces = ["eni-1"]
 "#;
 
 /// A gateway with a policy, and the authority of its callers.
-struct Guarded {
-    gateway: Gateway,
-    callers: Authority,
+pub(super) struct Guarded {
+    pub(super) gateway: Gateway,
+    pub(super) callers: Authority,
     servers: Authority,
+    pub(super) tls: Arc<Tls>,
+    pub(super) crl: PathBuf,
     policy: PathBuf,
     store: Arc<PolicyStore>,
     _directory: TempDir,
@@ -77,7 +82,7 @@ fn put(path: &Path, text: &str) -> PathBuf {
 }
 
 impl Guarded {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let directory = TempDir::new().expect("a directory");
         let file = |name: &str| directory.path().join(name);
         let (servers, callers) = (Authority::new(), Authority::new());
@@ -86,12 +91,14 @@ impl Guarded {
             cert: put(&file("tls.crt"), &cert),
             key: put(&file("tls.key"), &key),
             client_ca: Some(put(&file("ca.crt"), &callers.pem())),
-            client_crl: None,
+            client_crl: Some(put(&file("ca.crl"), &callers.revoke(&[]))),
         };
+        let crl = file("ca.crl");
+        let tls = Arc::new(Tls::load(files).await.expect("good files"));
         let policy = put(&file("policy.toml"), POLICY);
         let store = Arc::new(PolicyStore::load(policy.clone()).await.expect("a policy"));
         let gateway = Gateway::with(Options {
-            tls: Some(Arc::new(Tls::load(files).await.expect("good files"))),
+            tls: Some(tls.clone()),
             access: Arc::new(Access::by(store.clone(), false)),
             ..Options::default()
         });
@@ -99,15 +106,15 @@ impl Guarded {
         // A call that is allowed is answered at once.
         let refusal = EnsRefusal { code: "InstanceNotFound".to_owned(), ..EnsRefusal::default() };
         gateway.ens.fail(Some(DescribeError::Refused(refusal)));
-        Self { gateway, callers, servers, policy, store, _directory: directory }
+        Self { gateway, callers, servers, tls, crl, policy, store, _directory: directory }
     }
 
     /// A caller whose certificate has these names.
-    fn identity(&self, names: &[SanType]) -> Identity {
+    pub(super) fn identity(&self, names: &[SanType]) -> Identity {
         self.certificate(|params| params.subject_alt_names = names.to_vec())
     }
 
-    fn certificate(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    pub(super) fn certificate(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let mut params = CertificateParams::default();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         change(&mut params);
@@ -116,6 +123,10 @@ impl Guarded {
     }
 
     async fn channel(&self, identity: Identity) -> Channel {
+        self.connect(identity).await.expect("the transport admits the caller")
+    }
+
+    pub(super) async fn connect(&self, identity: Identity) -> Result<Channel, transport::Error> {
         let tls = ClientTlsConfig::new()
             .ca_certificate(Certificate::from_pem(self.servers.pem()))
             .domain_name("localhost")
@@ -126,20 +137,19 @@ impl Guarded {
             .expect("good tls")
             .connect()
             .await
-            .expect("the transport admits the caller")
     }
 }
 
-fn uri(text: &str) -> SanType {
+pub(super) fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().expect("ascii"))
 }
 
-fn dns(text: &str) -> SanType {
+pub(super) fn dns(text: &str) -> SanType {
     SanType::DnsName(text.try_into().expect("ascii"))
 }
 
 /// The RPCs of the descriptor.
-fn rpcs() -> Vec<String> {
+pub(super) fn rpcs() -> Vec<String> {
     let files = prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).expect("descriptors");
     let services = files.file.iter().filter(|file| file.package() == "eni.gateway.v1");
     let services = services.flat_map(|file| &file.service);
@@ -147,8 +157,17 @@ fn rpcs() -> Vec<String> {
 }
 
 /// Makes a call about `eni-1` of the instance, or about the instance.
-async fn call(channel: &Channel, rpc: &str, instance: &str, eni: &str) -> Result<(), Status> {
-    let mut client = AttachmentServiceClient::new(channel.clone());
+pub(super) async fn call<T: GrpcService<Body>>(
+    service: T,
+    rpc: &str,
+    instance: &str,
+    eni: &str,
+) -> Result<(), Status>
+where
+    T::Error: Into<StdError>,
+    T::ResponseBody: http_body::Body<Data = Bytes, Error: Into<StdError> + Send> + Send + 'static,
+{
+    let mut client = AttachmentServiceClient::new(service);
     match rpc {
         "AttachNetworkInterface" => {
             client.attach_network_interface(attach(instance, eni)).await.map(drop)
@@ -218,7 +237,7 @@ async fn each_caller_has_its_rights_and_no_others() {
             for instance in ["i-web", "i-db", "i-frozen"] {
                 let failure = Failure::new(Reason::EnsCredentialsRejected, "not in this test");
                 guarded.gateway.ens.refuse(failure);
-                let verdict = verdict(call(&channel, &rpc, instance, "eni-1").await);
+                let verdict = verdict(call(channel.clone(), &rpc, instance, "eni-1").await);
                 matrix += &format!("{name:22} {rpc:26} {instance:10} {verdict}\n");
             }
         }
@@ -233,7 +252,7 @@ async fn a_refusal_comes_before_any_look_at_ens() {
     let nameless = guarded.channel(guarded.identity(&[])).await;
     let expected = [(&reader, "CALLER_FORBIDDEN"), (&nameless, "CALLER_UNAUTHENTICATED")];
     for (channel, reason) in expected {
-        let answer = call(channel, "AttachNetworkInterface", "i-web", "eni-1").await;
+        let answer = call(channel.clone(), "AttachNetworkInterface", "i-web", "eni-1").await;
         assert_eq!(verdict(answer), reason);
     }
     assert_eq!(guarded.gateway.ens.calls(), []);
@@ -246,7 +265,11 @@ async fn a_right_to_one_eni_is_no_right_to_the_instance() {
     for (eni, expected) in
         [("eni-1", "passes"), ("eni-2", "CALLER_FORBIDDEN"), ("", "CALLER_FORBIDDEN")]
     {
-        assert_eq!(verdict(call(&robot, "WatchAttachment", "i-web", eni).await), expected, "{eni}");
+        assert_eq!(
+            verdict(call(robot.clone(), "WatchAttachment", "i-web", eni).await),
+            expected,
+            "{eni}"
+        );
     }
 }
 

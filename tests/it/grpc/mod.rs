@@ -15,6 +15,7 @@ mod list;
 mod python_client;
 mod reads;
 mod reflection;
+mod refusals;
 mod stop;
 mod tls;
 mod tokens;

@@ -1,5 +1,6 @@
 //! An issuer of tokens.
 
+use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
@@ -15,6 +16,10 @@ fn base64url(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+fn unsigned(header: &Value, claims: &Value) -> String {
+    [header, claims].map(|part| base64url(part.to_string().as_bytes())).join(".")
 }
 
 /// A key of an issuer.
@@ -33,9 +38,16 @@ impl Signer {
         json!({ "kty": "EC", "crv": "P-256", "kid": id, "use": "sig", "x": x, "y": y })
     }
 
+    /// A token whose signature is a MAC with this issuer's public key as the secret.
+    pub(crate) fn confused_token(&self, header: &Value, claims: &Value) -> String {
+        let message = unsigned(header, claims);
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.public_key().as_ref());
+        let mac = hmac::sign(&key, message.as_bytes());
+        format!("{message}.{}", base64url(mac.as_ref()))
+    }
+
     pub(crate) fn token(&self, header: &Value, claims: &Value) -> String {
-        let parts = [header, claims].map(|part| base64url(part.to_string().as_bytes()));
-        let message = parts.join(".");
+        let message = unsigned(header, claims);
         let signature = self.0.sign(&SystemRandom::new(), message.as_bytes()).expect("signed");
         format!("{message}.{}", base64url(signature.as_ref()))
     }

@@ -10,6 +10,7 @@ mod hostile_ens;
 pub(crate) mod issuer;
 pub(crate) mod ledger;
 pub(crate) mod link;
+pub(crate) mod log;
 pub(crate) mod parts;
 pub(crate) mod proxy;
 pub(crate) mod python;

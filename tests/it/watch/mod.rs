@@ -160,6 +160,7 @@ impl Replica {
             uid: Uid(eni_gateway::model::random::uuid()),
             eni: eni(name),
             request: None,
+            caller: None,
             trace: None,
             mode: Mode::Reserve,
             confirmed_since: eni_gateway::model::Timestamp::default(),

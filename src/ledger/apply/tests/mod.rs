@@ -195,6 +195,7 @@ pub(super) fn enter(who: u128, eni: &str, reach: Mode, request: Option<RequestKe
         uid: Uid(Uuid::from_u128(who)),
         eni: id(eni),
         request,
+        caller: None,
         trace: None,
         mode: reach,
         confirmed_since: Timestamp::default(),

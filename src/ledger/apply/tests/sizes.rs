@@ -15,6 +15,7 @@ fn refused(desk: &mut Desk, number: u128) {
         uid: Uid(Uuid::from_u128(number)),
         eni: id(&format!("eni-5pqzzzn19jx6t{number:08}")),
         request: Some(request(number)),
+        caller: None,
         trace: Some(trace),
         mode: Mode::Reserve,
         confirmed_since: crate::model::Timestamp::default(),

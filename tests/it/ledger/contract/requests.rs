@@ -95,6 +95,7 @@ pub(crate) async fn calls_that_send_nothing_leave_nothing_behind(
             uid: Uid(Uuid::from_u128(who)),
             eni: eni(1),
             request: Some(request("a", who)),
+            caller: None,
             trace: None,
             mode: Mode::Reserve,
             confirmed_since: eni_gateway::model::Timestamp::default(),

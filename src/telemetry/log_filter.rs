@@ -1,0 +1,132 @@
+//! The filter of log lines: from `RUST_LOG`, or from a file that may change at run time.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::Filter;
+use tracing_subscriber::{EnvFilter, Registry, reload};
+
+/// The filter without `RUST_LOG` and a file.
+pub(super) const DEFAULT: &str =
+    "info,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,opentelemetry=warn,opentelemetry_sdk=warn";
+
+/// The directive before every filter. The library warns of each batch that is not exported; the
+/// gateway logs the beginning of an outage, with its cause.
+const QUIET_EXPORTER: &str = "opentelemetry-otlp=error";
+
+/// A filter of the lines on standard error.
+pub(super) type BoxedFilter = Box<dyn Filter<Registry> + Send + Sync>;
+
+/// The filter in a file, and the handle to replace the one in force. Clones share it.
+#[derive(Debug, Clone)]
+pub struct LogFilter(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    text: Mutex<String>,
+    handle: reload::Handle<EnvFilter, Registry>,
+}
+
+/// Why the filter in a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LogFilterError {
+    /// The file cannot be read.
+    #[error("{path} cannot be read")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The file holds no filter.
+    #[error("{path} is no log filter")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The fault.
+        source: ParseError,
+    },
+    /// The logs have ended.
+    #[error("the log filter cannot be replaced")]
+    Ended(#[from] reload::Error),
+}
+
+impl LogFilter {
+    /// The filter of this file, and the handle to read the file again.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds no filter.
+    pub(super) fn open(path: PathBuf) -> Result<(BoxedFilter, Self), LogFilterError> {
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| LogFilterError::Read { path: path.clone(), source })?;
+        let (filter, handle) = reload::Layer::new(parse(&text).map_err(invalid(&path))?);
+        let shared = Shared { path, text: Mutex::new(text), handle };
+        Ok((Box::new(filter), Self(Arc::new(shared))))
+    }
+
+    /// Reads the file again, and returns whether it had changed.
+    ///
+    /// # Errors
+    /// [`LogFilterError`]. The filter before stays in force.
+    pub async fn reload(&self) -> Result<bool, LogFilterError> {
+        let Shared { path, text: before, handle } = &*self.0;
+        let text = tokio::fs::read_to_string(path)
+            .await
+            .map_err(|source| LogFilterError::Read { path: path.clone(), source })?;
+        // Replacing a text cannot panic half-way.
+        let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
+        if *before == text {
+            return Ok(false);
+        }
+        handle.reload(parse(&text).map_err(invalid(path))?)?;
+        *before = text;
+        Ok(true)
+    }
+}
+
+fn invalid(path: &Path) -> impl FnOnce(ParseError) -> LogFilterError {
+    |source| LogFilterError::Invalid { path: path.to_owned(), source }
+}
+
+/// The filter of this text.
+///
+/// # Errors
+/// It is none.
+pub(super) fn parse(text: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(format!("{QUIET_EXPORTER},{}", text.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+    use tracing_subscriber::layer::{Layer, SubscriberExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_new_file_is_taken_and_a_bad_one_is_not() {
+        let directory = tempfile::TempDir::new().expect("a directory");
+        let path = directory.path().join("filter");
+        let write = |text: &str| std::fs::write(&path, text).expect("written");
+        write("info\n");
+        let (filter, handle) = LogFilter::open(path.clone()).expect("valid");
+        let lines = tracing_subscriber::fmt::layer().with_writer(io::sink).with_filter(filter);
+        let _default = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines));
+        assert!(!tracing::enabled!(Level::DEBUG));
+        assert!(!handle.reload().await.expect("unchanged"));
+
+        write("warn,eni_gateway=debug\n");
+        assert!(handle.reload().await.expect("valid"));
+        assert!(tracing::enabled!(Level::DEBUG));
+
+        write("eni_gateway=loud");
+        let error = handle.reload().await.expect_err("no level");
+        assert!(error.to_string().contains("filter"), "{error}");
+        assert!(tracing::enabled!(Level::DEBUG), "the one before stays");
+        std::fs::remove_file(&path).expect("removed");
+        assert!(matches!(handle.reload().await, Err(LogFilterError::Read { .. })));
+    }
+}
