@@ -10,6 +10,11 @@
 /etc/eni-gateway/policy
 {{- end }}
 
+{{/* Mount path of the log filter. */}}
+{{- define "eni-gateway.loggingDir" -}}
+/etc/eni-gateway/logging
+{{- end }}
+
 {{/* The effective settings, as JSON, because YAML would not distinguish 10 and "10". */}}
 {{- define "eni-gateway.config" -}}
 {{- $secrets := include "eni-gateway.secretsDir" . -}}
@@ -27,6 +32,7 @@
 {{- if .Values.identity.policy }}
 {{- $_ := set $config.identity "policy_file" (printf "%s/policy.toml" (include "eni-gateway.policyDir" .)) }}
 {{- end }}
+{{- $_ := set $config.log "filter_file" (printf "%s/filter" (include "eni-gateway.loggingDir" .)) }}
 {{- with .Values.redis.passwordSecret }}
 {{- if .name }}{{ $_ := set $config.ledger "password_file" (printf "%s/redis-password/%s" $secrets .key) }}{{ end }}
 {{- end }}

@@ -157,8 +157,6 @@ resources:
   value: {{ .Values.config.grpc.listen | quote }}
 - name: ENI_GATEWAY_ADMIN__LISTEN
   value: {{ .Values.config.admin.listen | quote }}
-- name: RUST_LOG
-  value: {{ .Values.logging.filter | quote }}
 {{- include "eni-gateway.ledgerEnv" . }}
 {{- include "eni-gateway.credentialsEnv" . }}
 {{- end }}
@@ -250,6 +248,9 @@ resources:
   mountPath: {{ $secrets }}/client-ca
   readOnly: true
 {{- end }}
+- name: logging
+  mountPath: {{ include "eni-gateway.loggingDir" . }}
+  readOnly: true
 {{- if .Values.identity.policy }}
 - name: policy
   mountPath: {{ include "eni-gateway.policyDir" . }}
@@ -284,6 +285,9 @@ resources:
     secretName: {{ . | quote }}
     defaultMode: 0440
 {{- end }}
+- name: logging
+  configMap:
+    name: {{ include "eni-gateway.fullname" . }}-logging
 {{- if .Values.identity.policy }}
 - name: policy
   configMap:

@@ -37,15 +37,16 @@ class Release:
         return text
 
     def command(self, spec, container):
-        """Its arguments and environment, the settings' file written."""
+        """Its arguments and environment, the files of its ConfigMaps written."""
         arguments = [self.here(each) for each in container["args"]]
         environment = {each["name"]: self.here(each["value"]) for each in container.get("env", [])}
         for volume in spec.get("volumes", []):
             if "configMap" in volume:
-                toml = pick(self.documents, "ConfigMap", volume["configMap"]["name"])["data"]["config.toml"]
-                file = self.directory / "config.toml"
-                file.write_text(self.here(toml))
-                arguments = [str(file) if each.endswith("/config.toml") else each for each in arguments]
+                for name, text in pick(self.documents, "ConfigMap", volume["configMap"]["name"])["data"].items():
+                    text = self.here(text).replace("/etc/eni-gateway/logging", str(self.directory))
+                    (self.directory / name).write_text(text)
+                    file = str(self.directory / name)
+                    arguments = [file if each.endswith(f"/{name}") else each for each in arguments]
         return arguments, environment
 
     def start(self, name, program, port, ready=None):

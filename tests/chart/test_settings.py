@@ -105,11 +105,12 @@ def test_the_program_takes_what_is_rendered(name, secrets, tmp_path):
             volume = next(volume for volume in spec["volumes"] if volume["name"] == "config")
             toml = pick(documents, "ConfigMap", volume["configMap"]["name"])["data"]["config.toml"]
             file = tmp_path / f"{pod}.toml"
-            toml = toml.replace("/etc/eni-gateway/secrets", str(secrets)).replace("/etc/eni-gateway/policy", str(tmp_path))
+            toml = toml.replace("/etc/eni-gateway/secrets", str(secrets))
+            toml = toml.replace("/etc/eni-gateway/policy", str(tmp_path)).replace("/etc/eni-gateway/logging", str(tmp_path))
             file.write_text(toml)
-            if "policy_file" in toml:
-                policy = pick(documents, "ConfigMap", "gw-eni-gateway-policy")["data"]["policy.toml"]
-                (tmp_path / "policy.toml").write_text(policy)
+            for setting, suffix, key in [("policy_file", "-policy", "policy.toml"), ("filter_file", "-logging", "filter")]:
+                if setting in toml:
+                    (tmp_path / key).write_text(pick(documents, "ConfigMap", suffix)["data"][key])
             given = {each["name"]: each["value"] for each in container["env"] if "value" in each}
             # What the image sets, and the container wins over.
             env = {"ENI_GATEWAY_GRPC__LISTEN": "0.0.0.0:50051", "ENI_GATEWAY_ADMIN__LISTEN": "0.0.0.0:9090"} | given
