@@ -85,6 +85,10 @@ node *arguments:
 envoy *arguments:
     tests/envoy/run "$@"
 
+# Tokens of OpenID Connect issuers from outside this project.
+oidc *arguments:
+    tests/oidc/run "$@"
+
 # The simulator, the gateway and twelve callers in one process.
 demo *arguments:
     cargo run --locked -- demo "$@"
