@@ -1,12 +1,15 @@
 //! The client commands' connection to the gateway.
 
 mod diagnosis;
+mod variables;
 
 use std::future::Future;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::Args as _;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::metadata::{Ascii, MetadataValue};
@@ -264,6 +267,11 @@ pub(super) fn block_on(
     options: Options,
     command: impl Future<Output = Result<(), Error>>,
 ) -> Result<(), Error> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let known = Options::augment_args(clap::Command::new("client"));
+    for warning in variables::warnings(&known, names) {
+        writeln!(anstream::stderr(), "warning: {warning}")?;
+    }
     // It fails only if one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {

@@ -8,12 +8,16 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind,
     IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo, RedisResult, TlsCertificates,
 };
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use secrecy::{ExposeSecret as _, SecretString};
 use socket2::TcpKeepalive;
 use tokio::time::timeout;
 
 use super::errors::{describe, is_cut};
-use super::settings::{InvalidSettings, Login, RedisSettings, RedisTls, ServerAddr};
+use super::settings::{Identity, InvalidSettings, Login, RedisSettings, RedisTls, ServerAddr};
 use crate::tls_fault::expects_tls;
 
 const TLS_TIMEOUT: &str =
@@ -45,6 +49,9 @@ impl Dialer {
         let anywhere = ServerAddr::Tcp("localhost".to_owned(), 1);
         let built = dialer.client(&anywhere, RedisConnectionInfo::default());
         built.map_err(|error| InvalidSettings::Tls(describe(&error)))?;
+        if let Some(identity) = dialer.tls.as_ref().and_then(|tls| tls.identity.as_ref()) {
+            check_pair(identity)?;
+        }
         Ok(dialer)
     }
 
@@ -150,6 +157,22 @@ impl Dialer {
             None => Client::open(info),
             Some(tls) => Client::build_with_tls(info, certificates(tls)),
         }
+    }
+}
+
+/// Checks that the key is that of the certificate, which the driver does at each connect.
+fn check_pair(Identity { chain, key }: &Identity) -> Result<(), InvalidSettings> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
+    let key = PrivateKeyDer::from_pem_slice(key.expose_secret());
+    let (Ok(chain), Ok(key), Some(provider)) = (chain, key, CryptoProvider::get_default()) else {
+        // The driver has read both.
+        return Ok(());
+    };
+    match CertifiedKey::from_der(chain, key, provider) {
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(InvalidSettings::Tls("the key is not that of the certificate".to_owned()))
+        }
+        _ => Ok(()),
     }
 }
 

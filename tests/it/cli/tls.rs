@@ -98,9 +98,13 @@ async fn both_sides_show_a_certificate() {
         .env("ENI_GATEWAY_CLIENT_CA", ca)
         .env("ENI_GATEWAY_CLIENT_CERT", cert)
         .env("ENI_GATEWAY_CLIENT_KEY", key)
-        .env("ENI_GATEWAY_CLIENT_OUTPUT", "json");
+        .env("ENI_GATEWAY_CLIENT_OUTPUT", "json")
+        .env("ENI_GATEWAY_CLIENT_SERVERNAME", "gateway");
     let ran: Ran = command.output().await.unwrap().into();
     assert_eq!((ran.code, ran.json().len()), (0, 1), "{ran:?}");
+    let said = "ENI_GATEWAY_CLIENT_SERVERNAME has no effect: did you mean \
+        ENI_GATEWAY_CLIENT_SERVER_NAME?";
+    assert!(ran.stderr.contains(said), "{ran:?}");
 }
 
 #[tokio::test]

@@ -186,6 +186,18 @@ async fn certificates_that_are_none_are_refused_at_once() {
 }
 
 #[tokio::test]
+async fn a_key_of_another_certificate_is_refused_at_once() {
+    provider();
+    let authority = Authority::new();
+    let ((chain, _), (_, key)) = (authority.issue("gateway"), authority.issue("gateway"));
+    let mut settings = settings_of(Servers::One(ServerAddr::Tcp("localhost".to_owned(), 1)));
+    let identity = Identity { chain: chain.into(), key: SecretSlice::from(key.into_bytes()) };
+    settings.tls = Some(RedisTls { authorities: None, identity: Some(identity) });
+    let error = Redis::start(settings, &TaskTracker::new(), CancellationToken::new()).unwrap_err();
+    assert!(error.to_string().contains("the key is not that of the certificate"), "{error}");
+}
+
+#[tokio::test]
 async fn a_socket_of_this_machine() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("redis.sock");
