@@ -7,6 +7,7 @@ mod descriptors;
 mod drain;
 mod error;
 pub mod explain;
+pub mod freeze;
 pub mod gateway;
 mod health;
 mod observe;

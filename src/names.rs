@@ -151,6 +151,8 @@ pub mod metric {
     pub const LEDGER_MISCONFIGURED: &str = "eni_gateway.ledger.misconfigured";
     /// Partitions that recover from a loss.
     pub const PARTITIONS_RECOVERING: &str = "eni_gateway.partitions.recovering";
+    /// Partitions in which no attach begins, by an operator's order.
+    pub const PARTITIONS_FROZEN: &str = "eni_gateway.partitions.frozen";
     /// Steps of the ledger's clock, by direction.
     pub const LEDGER_CLOCK_STEPS: &str = "eni_gateway.ledger.clock_steps";
     /// Unix time at which a certificate of the gateway expires.

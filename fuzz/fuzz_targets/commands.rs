@@ -165,6 +165,7 @@ impl Desk {
                 epoch: "0".to_owned(),
                 hold_down_until: Timestamp::default(),
                 shared: None,
+                freeze: None,
             },
             record: Record::default(),
             saved: Record::default(),
@@ -219,6 +220,7 @@ impl Desk {
                     epoch: self.uids.to_string(),
                     hold_down_until: self.now + Duration::from_secs(hold_down.into()),
                     shared: None,
+                    freeze: None,
                 };
                 if lost {
                     self.record = self.saved.clone();

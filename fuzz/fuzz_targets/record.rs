@@ -31,6 +31,7 @@ fuzz_target!(|text: &str| {
             epoch: "a".to_owned(),
             hold_down_until: Timestamp::default(),
             shared: None,
+            freeze: None,
         },
         request: None,
         now,

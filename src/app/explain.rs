@@ -18,27 +18,27 @@ pub async fn explain_instance(
     config: &Config,
     instance: &InstanceId,
     eni: Option<&InterfaceId>,
-) -> Result<Vec<Statement>, ExplainError> {
-    let settings = redis_settings(config)?.ok_or(ExplainError::Memory)?;
+) -> Result<Vec<Statement>, LedgerAccessError> {
+    let settings = redis_settings(config)?.ok_or(LedgerAccessError::Memory)?;
     let known = peek(settings, instance).await?;
     Ok(explain(&known, instance, eni, &bounds(config)))
 }
 
-/// Why an instance cannot be explained.
+/// Why a command cannot use the ledger.
 #[derive(Debug, thiserror::Error)]
-pub enum ExplainError {
+pub enum LedgerAccessError {
     /// The settings cannot be used.
     #[error(transparent)]
     Settings(#[from] Error),
     /// A ledger in memory belongs to its process.
-    #[error("a memory:// ledger can be read by its own process only; set ledger.url to a redis")]
+    #[error("a memory:// ledger can be used by its own process only; set ledger.url to a redis")]
     Memory,
-    /// The ledger was not read.
+    /// The ledger was not reached, or refused.
     #[error(transparent)]
     Read(#[from] InspectError),
 }
 
-impl ExplainError {
+impl LedgerAccessError {
     /// Whether the ledger's servers are unreachable.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {

@@ -108,6 +108,7 @@ impl<L: LedgerStore> HealthMonitor<L> {
             self.metrics.set_ledger_memory_used(ledger.memory_used);
             self.metrics.set_ledger_misconfigured(readiness.ledger.misconfigured.len());
             self.metrics.set_partitions_recovering(readiness.ledger.recovering);
+            self.metrics.set_partitions_frozen(readiness.ledger.frozen.count);
             self.metrics.set_breaker_open(self.parts.backends.limiter.breaker_open());
             drain.pause(CHECK_INTERVAL).await;
         }

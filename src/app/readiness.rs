@@ -89,6 +89,9 @@ impl Readiness {
             let why = format!("{} partitions are in a recovery hold-down", self.ledger.recovering);
             add("ledger recovering", why);
         }
+        if let Some(why) = self.ledger.frozen.describe() {
+            add("ledger frozen", why);
+        }
         conditions.extend(self.ens.clone());
         conditions
     }
@@ -104,6 +107,8 @@ impl Readiness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::{Freeze, FrozenPartitions};
+    use crate::model::Timestamp;
 
     fn ready() -> Readiness {
         let ledger =
@@ -140,6 +145,22 @@ mod tests {
         let report = readiness.report();
         assert!(report.ready);
         assert!(report.degraded[0].why.ends_with("nothing is sent: OOM: command not allowed"));
+    }
+
+    #[test]
+    fn a_freeze_degrades_and_has_its_reason() {
+        let freeze = Freeze::new(Timestamp::from_micros(1_795_424_400_000_000), "moving");
+        let mut readiness = ready();
+        let since = "the ledger is frozen since 2026-11-23T09:00:00.000Z (moving)";
+        for (other, why) in [
+            (Some(&freeze), format!("{since}: no attach begins")),
+            (None, format!("{since}, in 1 of 2 partitions: no attach begins there")),
+        ] {
+            readiness.ledger.frozen = FrozenPartitions::among([Some(&freeze), other].into_iter());
+            let report = readiness.report();
+            assert!(report.ready);
+            assert_eq!(report.degraded[0].why, why);
+        }
     }
 
     #[test]

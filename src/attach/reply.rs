@@ -118,6 +118,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
                 let Request { instance, eni, .. } = &self.request;
                 Err(failures::capacity_exceeded(&fullness, instance, eni))
             }
+            Reply::Frozen(freeze) => Err(failures::frozen(&freeze)),
             Reply::Recovering(until) => {
                 let pause = until.since(now).min(Duration::from_secs(1));
                 self.pause(pause, failures::recovering(until, now)).await?;

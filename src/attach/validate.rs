@@ -86,6 +86,7 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
             Reply::CapacityExceeded(fullness) => {
                 Err(failures::capacity_exceeded(&fullness, instance, eni))
             }
+            Reply::Frozen(freeze) => Err(failures::frozen(&freeze)),
             Reply::Recovering(until) => Err(failures::recovering(until, answer.now)),
             Reply::RequestIdReused(entry) => Err(failures::request_id_reused(&entry.eni)),
             Reply::AlreadyAttached { attempt, .. } if attempt.state.kind() == State::Detaching => {

@@ -36,6 +36,7 @@ pub(super) const fn advice(reason: Reason) -> &'static str {
             "try again in a minute: Redis lost writes, and the \
             gateway is recovering"
         }
+        Reason::Frozen => "try again later: the gateway's operators stopped new attaches",
         Reason::EnsThrottled => "try again later: the account's ENS quota is used up",
         Reason::EnsUnavailable => {
             "try again: the gateway could not reach ENS, so the state is unknown"

@@ -10,6 +10,7 @@ use super::coverage::Coverage;
 use super::refusal::Refusal;
 use super::style::{ERROR, paint};
 use crate::app::check::CheckFailure;
+use crate::app::explain::LedgerAccessError;
 use crate::app::with_causes;
 
 /// An error that ends a command.
@@ -80,6 +81,16 @@ impl Error {
             "{url}: {error}\n  what to do: check ledger.url, and whether redis runs there and \
              admits this machine"
         ))
+    }
+
+    /// A command could not use the ledger at this URL.
+    pub(super) fn of_ledger(url: impl Display, error: LedgerAccessError) -> Self {
+        match error {
+            LedgerAccessError::Memory => Self::Usage(error.to_string()),
+            error if error.is_unreachable() => Self::ledger_not_reached(url, error),
+            error @ LedgerAccessError::Read(_) => Self::Failed(format!("{url}: {error}")),
+            LedgerAccessError::Settings(error) => Self::failed(&error),
+        }
     }
 
     pub(super) fn exit(&self) -> Exit {

@@ -8,7 +8,7 @@ use super::error::Error;
 use super::output::Format;
 use super::serve::Settings;
 use super::style::{HEAD, clean, paint, wrap};
-use crate::app::explain::{ExplainError, Statement, explain_instance};
+use crate::app::explain::{Statement, explain_instance};
 use crate::model::{InstanceId, InterfaceId};
 
 const EXAMPLES: &str = "\
@@ -40,12 +40,7 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
     let loaded = args.settings.load().map_err(|faults| Error::Usage(faults.to_string()))?;
     let explained = explain_instance(&loaded.config, &args.instance, args.eni.as_ref()).await;
     let url = &loaded.config.ledger.url;
-    let statements = explained.map_err(|error| match error {
-        ExplainError::Memory => Error::Usage(error.to_string()),
-        error if error.is_unreachable() => Error::ledger_not_reached(url, error),
-        error @ ExplainError::Read(_) => Error::Failed(format!("{url}: {error}")),
-        ExplainError::Settings(error) => Error::failed(&error),
-    })?;
+    let statements = explained.map_err(|error| Error::of_ledger(url, error))?;
     let mut stdout = anstream::stdout();
     for statement in &statements {
         match args.output {

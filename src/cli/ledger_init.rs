@@ -6,7 +6,7 @@ use super::error::Error;
 use super::serve::Settings;
 use crate::app::{self, LedgerInitError};
 
-const EXAMPLES: &str = "\
+pub(super) const EXAMPLES: &str = "\
 An empty ledger looks like one that lost its data, and starts with a recovery hold-down. This \
 command declares, once, that the ledger is new. It refuses a ledger with data. A repeat on a \
 ledger that is still empty is safe. With --unless-used it can run before each installation. Never \
@@ -15,13 +15,6 @@ run it when a ledger may have lost its data.
 Examples:
   eni-gateway ledger init --ledger-url redis://127.0.0.1:6379/0
   eni-gateway ledger init --unless-used --config /etc/eni-gateway.toml";
-
-#[derive(Debug, clap::Subcommand)]
-pub(super) enum Command {
-    /// Declare a new ledger, which lost no data. Refuses a ledger with data
-    #[command(after_help = EXAMPLES)]
-    Init(Args),
-}
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -33,7 +26,7 @@ pub(super) struct Args {
     settings: Settings,
 }
 
-pub(super) async fn run(Command::Init(args): Command) -> Result<(), Error> {
+pub(super) async fn run(args: Args) -> Result<(), Error> {
     let loaded = args.settings.load().map_err(|faults| Error::Usage(faults.to_string()))?;
     let url = &loaded.config.ledger.url;
     match app::init_ledger(&loaded.config).await {

@@ -22,6 +22,8 @@ mod explain;
 mod follow;
 mod get;
 mod json;
+mod ledger;
+mod ledger_freeze;
 mod ledger_init;
 mod list;
 mod output;
@@ -73,7 +75,7 @@ enum Command {
     Config(config_dump::Command),
     /// About the ledger
     #[command(subcommand)]
-    Ledger(ledger_init::Command),
+    Ledger(ledger::Command),
     /// About the policy of callers
     #[command(subcommand)]
     Policy(policy_check::Command),
@@ -126,7 +128,7 @@ impl Command {
             Self::Demo(args) => serve_with(demo::run(args)),
             Self::Check(args) => serve_with(check::run(args)),
             Self::Config(command) => config_dump::run(command),
-            Self::Ledger(command) => serve_with(ledger_init::run(command)),
+            Self::Ledger(command) => serve_with(ledger::run(command)),
             Self::Policy(command) => policy_check::run(command),
             Self::Explain(args) => serve_with(explain::run(args)),
             Self::Simulator(args) => serve_with(simulate::run(args)),

@@ -1,9 +1,15 @@
 //! Failures of attaches only: the ledger's replies, and waits that ended without a send.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use crate::ens::Row;
-use crate::ledger::LedgerError;
 use crate::ledger::command::CapacityExceeded;
-use crate::model::{Failure, InstanceId, InterfaceId, Reason, Timestamp};
+use crate::ledger::{Freeze, LedgerError};
+use crate::model::{Failure, InstanceId, InterfaceId, Reason, Timestamp, random};
+
+/// Retry delay during a freeze, in ms. Callers spread over it.
+const FROZEN_RETRY: RangeInclusive<u64> = 5_000..=15_000;
 
 /// The recorded failure of a request id, and its time.
 pub(crate) fn replayed(failure: Failure, at: Timestamp) -> Failure {
@@ -33,6 +39,13 @@ pub(crate) fn recovering(until: Timestamp, now: Timestamp) -> Failure {
         "the ledger lost writes, and recovers until {until}; nothing was sent; try again then"
     );
     Failure::new(Reason::CoordinationRecovering, why).retry_after(until.since(now))
+}
+
+/// An operator stopped new attaches.
+pub(crate) fn frozen(freeze: &Freeze) -> Failure {
+    let why = format!("{freeze}: no attach begins; nothing was sent; try again later");
+    let delay = Duration::from_millis(random::between(FROZEN_RETRY));
+    Failure::new(Reason::Frozen, why).retry_after(delay)
 }
 
 /// Other callers of this replica are ahead.

@@ -86,6 +86,7 @@ impl Method {
             | Reason::AttachFailed
             | Reason::NotApplied
             | Reason::OutcomeUnknown
+            | Reason::Frozen
             | Reason::LockWait => matches!(self, Self::Attach),
         }
     }

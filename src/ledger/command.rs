@@ -6,6 +6,7 @@ use crate::model::{
     Caller, Failure, FencingToken, InstanceId, InterfaceId, Ticket, Timestamp, TraceContext, Uid,
 };
 
+use super::freeze::Freeze;
 use super::record::{Attempt, RequestEntry, RequestKey};
 
 /// One step on one instance's record.
@@ -239,6 +240,8 @@ pub enum Reply {
     CapacityExceeded(CapacityExceeded),
     /// Nothing is granted before this time, because the ledger recovers from a loss.
     Recovering(Timestamp),
+    /// No attach begins, by an operator's order.
+    Frozen(Freeze),
     /// Another ticket holds the lock.
     Queued {
         /// Number of tickets ahead.

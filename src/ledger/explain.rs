@@ -154,7 +154,14 @@ impl Explainer<'_> {
             text += " The record was last written in an earlier epoch. Its lock, queue and \
                      observation are void.";
         }
+        if let Some(freeze) = &partition.freeze {
+            text += &format!(
+                " An operator stopped new attaches: {freeze}. Callers receive FROZEN, and attempts \
+                 in flight continue."
+            );
+        }
         let facts = json!({
+            "frozen": partition.freeze.is_some(),
             "epoch": partition.epoch,
             "holdDownUntil": is_held.then(|| partition.hold_down_until.to_string()),
             "hasRecord": *version != 0,

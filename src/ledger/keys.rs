@@ -65,6 +65,18 @@ impl Keys {
         self.of(partition, "epoch")
     }
 
+    /// The freeze of a partition (string). It stands until an operator ends it.
+    #[must_use]
+    pub fn freeze(&self, partition: PartitionId) -> String {
+        self.of(partition, "freeze")
+    }
+
+    /// The state of a partition, with which the keys of each commit script begin.
+    #[must_use]
+    pub fn state(&self, partition: PartitionId) -> [String; 2] {
+        [self.epoch(partition), self.freeze(partition)]
+    }
+
     /// The attempts of a partition by due time (sorted set of [`due_member`]).
     #[must_use]
     pub fn due(&self, partition: PartitionId) -> String {
@@ -182,6 +194,7 @@ mod tests {
         let partition = PartitionId::of(&id);
         assert_eq!(keys().record(&id), "eni-gateway:{p51}:v2:record:i-5p67acfmxazb4p");
         assert_eq!(keys().epoch(partition), "eni-gateway:{p51}:v2:epoch");
+        assert_eq!(keys().freeze(partition), "eni-gateway:{p51}:v2:freeze");
         assert_eq!(keys().due(partition), "eni-gateway:{p51}:v2:due");
         assert_eq!(keys().reconciliations(partition), "eni-gateway:{p51}:v2:reconciliations");
         assert_eq!(keys().channel(partition), "eni-gateway:{p51}:v2:changes");

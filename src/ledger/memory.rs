@@ -12,9 +12,9 @@ use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rat
 use super::expiring::Expiring;
 use super::queue::Queue;
 use super::{
-    BootInstant, ChangeNotifier, Due, LedgerError, LedgerHealth, LedgerStore, MAX_CLOCK_DIFFERENCE,
-    Partition, Proposal, REQUEST_LIFE, ReconcileSchedule, Record, RequestEntry, RequestKey,
-    Snapshot, Verdict,
+    BootInstant, ChangeNotifier, Due, Freeze, FrozenPartitions, LedgerError, LedgerHealth,
+    LedgerStore, MAX_CLOCK_DIFFERENCE, Partition, Proposal, REQUEST_LIFE, ReconcileSchedule,
+    Record, RequestEntry, RequestKey, Snapshot, Verdict,
 };
 
 /// The epoch never changes, because the data ends with the process.
@@ -36,6 +36,7 @@ struct State {
     due: Queue<Due>,
     reconciliations: Queue<InstanceId>,
     tokens: TokenBuckets,
+    freeze: Option<Freeze>,
 }
 
 impl Memory {
@@ -71,6 +72,11 @@ impl Memory {
         *start = Timestamp::from_micros(start.as_micros().saturating_add_signed(micros));
     }
 
+    /// Freezes it, or ends the freeze.
+    pub fn set_freeze(&self, freeze: Option<Freeze>) {
+        self.lock().freeze = freeze;
+    }
+
     /// Corrects due times that another clock wrote. A time beyond the horizon becomes due now.
     pub fn repair_queues(&self, due_horizon: Duration, reconcile_horizon: Duration) {
         let now = self.clock();
@@ -95,11 +101,12 @@ impl Memory {
     }
 }
 
-fn partition() -> Partition {
-    Partition { epoch: EPOCH.to_owned(), hold_down_until: Timestamp::default(), shared: None }
-}
-
 impl State {
+    fn partition(&self) -> Partition {
+        let (epoch, hold_down_until) = (EPOCH.to_owned(), Timestamp::default());
+        Partition { epoch, hold_down_until, shared: None, freeze: self.freeze.clone() }
+    }
+
     fn snapshot(
         &self,
         instance: &InstanceId,
@@ -109,7 +116,7 @@ impl State {
         let (version, record) = self.records.get(instance, now).cloned().unwrap_or_default();
         let request = request
             .and_then(|key| self.requests.get(&(instance.clone(), key.clone()), now).cloned());
-        let partition = partition();
+        let partition = self.partition();
         Snapshot { record, version, request, partition, now }
     }
 
@@ -163,6 +170,7 @@ impl LedgerStore for Memory {
         let difference = now.since(proposal.now).max(proposal.now.since(now));
         if held != proposal.version
             || proposal.partition.epoch != EPOCH
+            || proposal.partition.freeze != state.freeze
             || difference > MAX_CLOCK_DIFFERENCE
         {
             let found = state.snapshot(&proposal.instance, proposal.request.as_ref(), now);
@@ -210,7 +218,7 @@ impl LedgerStore for Memory {
     }
 
     fn partition(&self, _instance: &InstanceId) -> Partition {
-        partition()
+        self.lock().partition()
     }
 
     fn now(&self, _instance: &InstanceId) -> Timestamp {
@@ -218,6 +226,7 @@ impl LedgerStore for Memory {
     }
 
     fn health(&self) -> LedgerHealth {
-        LedgerHealth { up: true, reached: true, ..LedgerHealth::default() }
+        let frozen = FrozenPartitions::among([self.lock().freeze.as_ref()].into_iter());
+        LedgerHealth { up: true, reached: true, frozen, ..LedgerHealth::default() }
     }
 }

@@ -20,6 +20,7 @@ pub mod command;
 pub mod execute;
 mod expiring;
 pub mod explain;
+pub mod freeze;
 pub mod invariants;
 pub mod keys;
 pub mod memory;
@@ -33,6 +34,7 @@ pub use boot::BootInstant;
 pub use bounds::{Bounds, SharedBounds};
 pub use changes::{ChangeNotifier, ChangeSubscription};
 pub use execute::Ledger;
+pub use freeze::{Freeze, FrozenPartitions};
 pub use memory::Memory;
 pub use record::{Record, RequestEntry, RequestKey};
 pub use redis::{Redis, RedisSettings};
@@ -65,8 +67,8 @@ pub trait LedgerStore: RateLimitStore {
         known: &Snapshot,
     ) -> impl Future<Output = Result<Snapshot, LedgerError>> + Send;
 
-    /// Stores a record with its effects if the version is unchanged, the clock agrees and the epoch
-    /// is the same. Otherwise returns what is stored. All or nothing.
+    /// Stores a record with its effects if version, epoch and freeze are unchanged, and the clock
+    /// agrees. Otherwise returns what is stored. All or nothing.
     fn commit(
         &self,
         proposal: &Proposal,
@@ -239,6 +241,16 @@ pub struct Partition {
     pub hold_down_until: Timestamp,
     /// The bounds that replicas share. `None` where there is only one replica.
     pub shared: Option<SharedBounds>,
+    /// The operator's order to begin no attach, if there is one.
+    pub freeze: Option<Freeze>,
+}
+
+impl Partition {
+    /// Whether nothing was lost between the two.
+    #[must_use]
+    pub fn is_same_life(&self, other: &Self) -> bool {
+        (&self.epoch, self.hold_down_until) == (&other.epoch, other.hold_down_until)
+    }
 }
 
 /// A change of one record, committed only if the record is unchanged.
@@ -298,7 +310,7 @@ pub enum Verdict {
         /// The ledger's clock at the commit.
         now: Timestamp,
     },
-    /// The version, the clock or the epoch did not match. Contains what is stored.
+    /// The version, the clock, the epoch or the freeze did not match. Contains what is stored.
     Conflict(Box<Snapshot>),
 }
 
@@ -332,6 +344,8 @@ pub struct LedgerHealth {
     pub memory_used: Option<u64>,
     /// Number of partitions that recover from a loss.
     pub recovering: usize,
+    /// The partitions in which no attach begins, by an operator's order.
+    pub frozen: FrozenPartitions,
     /// Clock steps seen since this process started, back and forward.
     pub clock_steps: ClockSteps,
 }

@@ -109,6 +109,8 @@ reasons! {
     CoordinationUnavailable = "COORDINATION_UNAVAILABLE", Unavailable, [];
     /// The ledger lost writes and waits until nothing old can arrive; nothing was sent.
     CoordinationRecovering = "COORDINATION_RECOVERING", Unavailable, [];
+    /// An operator stopped new attaches; nothing was sent.
+    Frozen = "FROZEN", Unavailable, [];
     /// ENS throttles the account, or its budget was not reached in time; nothing was applied.
     EnsThrottled = "ENS_THROTTLED", Unavailable, ["*Throttling*"];
     /// A read needed ENS's answer, and ENS could not be reached or gave no usable one.

@@ -117,6 +117,7 @@ impl Metrics {
         it.watch_streams.add(0, &[]);
         it.stuck.record(0, &[]);
         it.recovering.record(0, &[]);
+        it.frozen.record(0, &[]);
         it.breaker_open.record(0, &[]);
         it.clock_offset.record(0.0, &[]);
         it.ready.record(0, &[]);
@@ -263,6 +264,11 @@ impl Metrics {
     /// Sets the number of partitions that recover from a loss.
     pub fn set_partitions_recovering(&self, count: usize) {
         self.0.recovering.record(count as u64, &[]);
+    }
+
+    /// Sets the number of partitions in which no attach begins.
+    pub fn set_partitions_frozen(&self, count: usize) {
+        self.0.frozen.record(count as u64, &[]);
     }
 
     /// Counts violations of an invariant: gateway defects. Zero creates the series.

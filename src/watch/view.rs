@@ -153,7 +153,7 @@ impl View {
         });
         match gone.next() {
             None => ViewChange::On,
-            Some(_) if self.partition != before.partition => ViewChange::Lost,
+            Some(_) if !self.partition.is_same_life(&before.partition) => ViewChange::Lost,
             Some(_) => ViewChange::Withdrawn,
         }
     }

@@ -96,6 +96,7 @@ impl World {
             epoch: self.ledger.epoch.to_string(),
             hold_down_until: stamp(self.ledger.hold_down_until),
             shared: None,
+            freeze: None,
         };
         let context = Context {
             bounds: &plan.bounds,

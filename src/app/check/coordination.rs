@@ -45,7 +45,8 @@ pub async fn coordination(config: &Config) -> Result<Vec<CheckResult>, Error> {
 }
 
 fn results(config: &Config, hold_down: Duration, found: Inspection) -> Vec<CheckResult> {
-    let Inspection { server, round_trip, now, misconfigured, warnings, refusing, standing } = found;
+    let Inspection { server, round_trip, now, misconfigured, warnings, refusing, standing, frozen } =
+        found;
     let trip = round_trip.as_secs_f64() * 1e3;
     let mut results = vec![CheckResult::good(
         PART,
@@ -67,6 +68,8 @@ fn results(config: &Config, hold_down: Duration, found: Inspection) -> Vec<Check
             .map(|warning| CheckResult::warning(PART, warning.message, warning.remedy)),
     );
     results.push(epochs(standing, hold_down, config.ledger.fresh));
+    let remedy = "none, if it is intended; `eni-gateway ledger unfreeze` ends it";
+    results.extend(frozen.describe().map(|why| CheckResult::warning(PART, why, remedy)));
     let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     results.push(clock(Duration::from_micros(now.as_micros()), here));
     results

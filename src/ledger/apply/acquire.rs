@@ -14,6 +14,9 @@ impl RecordUpdate<'_> {
         if let Some(reply) = self.known(enter) {
             return reply;
         }
+        if let Some(freeze) = &self.context.partition.freeze {
+            return Reply::Frozen(freeze.clone());
+        }
         if let Some(fullness) = self.capacity_exceeded_for(&enter.eni) {
             self.clear_queue(enter.ticket);
             return Reply::CapacityExceeded(fullness);

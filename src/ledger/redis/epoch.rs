@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::ledger::Partition;
 use crate::ledger::bounds::SharedBounds;
+use crate::ledger::freeze::{Freeze, FrozenPartitions};
 use crate::ledger::keys::{PARTITIONS, PartitionId};
 use crate::ledger::record::FORMAT;
 use crate::model::Timestamp;
@@ -104,6 +105,7 @@ impl<'a> Epoch<'a> {
             epoch: self.text.to_owned(),
             hold_down_until: self.hold_down_until,
             shared: self.shared_settings.map(|settings| settings.bounds),
+            freeze: None,
         }
     }
 
@@ -150,10 +152,11 @@ impl EpochViews {
         &mut self,
         partition: PartitionId,
         epoch: &Epoch<'_>,
+        freeze: Option<Freeze>,
         ours: &SharedSettings,
     ) {
         self.0[partition.index()] = EpochView {
-            partition: epoch.partition(),
+            partition: Partition { freeze, ..epoch.partition() },
             version_conflict: epoch.version_conflict(),
             difference: epoch.difference(ours),
         };
@@ -166,6 +169,18 @@ impl EpochViews {
                 self.0[partition.index()].partition.hold_down_until > now(partition)
             })
             .count()
+    }
+
+    /// The freezes, and how many partitions have one.
+    pub(super) fn frozen(&self) -> FrozenPartitions {
+        FrozenPartitions::among(self.0.iter().map(|view| view.partition.freeze.as_ref()))
+    }
+
+    /// Whether these partitions have the same freeze, or none.
+    pub(super) fn share_freeze(&self, partitions: &BTreeSet<PartitionId>) -> bool {
+        let mut freezes =
+            partitions.iter().map(|partition| &self.0[partition.index()].partition.freeze);
+        freezes.next().is_none_or(|first| freezes.all(|freeze| freeze == first))
     }
 
     /// The last known state.

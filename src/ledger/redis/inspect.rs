@@ -7,6 +7,7 @@ use std::time::Duration;
 use redis::{ErrorKind, RedisError, cmd};
 use tokio::time::Instant;
 
+use crate::ledger::freeze::{Freeze, FrozenPartitions};
 use crate::model::Timestamp;
 
 use super::epoch::Epoch;
@@ -37,6 +38,8 @@ pub struct Inspection {
     pub refusing: Vec<String>,
     /// The state that a replica that connects now would find.
     pub standing: LedgerState,
+    /// The partitions in which no attach begins, by an operator's order.
+    pub frozen: FrozenPartitions,
 }
 
 /// A guarantee that a server does not give.
@@ -141,6 +144,7 @@ pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError
         .map(|message| Warning { message, remedy: "give all replicas the same settings" });
     warnings.extend(differences);
     let names = names.into_iter().collect::<Vec<_>>().join(", ");
+    let freezes: Vec<_> = found.iter().map(|found| Freeze::stored(&found.freeze)).collect();
     let standing = if empty && found.iter().all(|found| found.epoch.is_empty()) {
         LedgerState::Empty
     } else {
@@ -157,6 +161,7 @@ pub async fn inspect(settings: RedisSettings) -> Result<Inspection, InspectError
         warnings: warnings.into_iter().collect(),
         refusing: refusing.into_iter().collect(),
         standing,
+        frozen: FrozenPartitions::among(freezes.iter().map(Option::as_ref)),
     })
 }
 

@@ -9,7 +9,7 @@
 //! Each file imports only what is below it:
 //!
 //! ```text
-//!  Redis       the store; init, inspect and peek beside it
+//!  Redis       the store; init, freeze, inspect and peek beside it
 //!    queues      what is due, over all nodes
 //!    topology    which node holds a partition: the one, or a cluster's
 //!    rate_limit  the rate limiter's counter
@@ -24,6 +24,7 @@ mod clock;
 mod dial;
 mod epoch;
 mod errors;
+mod freeze;
 mod info;
 mod init;
 mod inspect;
@@ -59,6 +60,7 @@ use topology::Topology;
 
 pub use clock::{ClockStep, ServerClock};
 pub use epoch::SharedSettings;
+pub use freeze::set_freeze;
 pub use init::{InitError, init};
 pub use inspect::{InspectError, Inspection, LedgerState, Warning, inspect, validate};
 pub use peek::peek;
@@ -164,6 +166,7 @@ impl LedgerStore for Redis {
         let views = self.shared.views();
         health.misconfigured.extend(views.version_conflicts());
         health.warnings.extend(views.differences());
+        health.frozen = views.frozen();
         health.recovering = views.recovering(|partition| self.topology.now(partition));
         health
     }

@@ -52,6 +52,8 @@ pub(super) struct StoredRecord {
     pub(super) epoch: String,
     /// The server's replication id.
     pub(super) replication_id: String,
+    /// The partition's freeze. Empty if there is none.
+    pub(super) freeze: String,
     /// 0 if there is no record, or none was requested.
     pub(super) version: u64,
     /// Whether the record is the one that the reader named as known, and so left out.
@@ -91,6 +93,7 @@ impl ScriptReply {
                     now,
                     epoch: reply.next()?,
                     replication_id: reply.next()?,
+                    freeze: reply.next()?,
                     ..StoredRecord::default()
                 },
                 reply.collect(),
@@ -100,6 +103,7 @@ impl ScriptReply {
                 unchanged: kind == "unchanged",
                 epoch: reply.next()?,
                 replication_id: reply.next()?,
+                freeze: reply.next()?,
                 version: reply.next().map_or(Some(0), |version| version.parse().ok())?,
                 record: reply.next().unwrap_or_default(),
                 request: reply.next().unwrap_or_default(),
@@ -134,10 +138,12 @@ mod tests {
             now,
             epoch: "e".into(),
             replication_id: "r".into(),
+            freeze: "f".into(),
             ..StoredRecord::default()
         };
-        assert_eq!(read(&["found", "5", "e", "r"]), Some(ScriptReply::Found(found)));
-        let Some(ScriptReply::Found(found)) = read(&["found", "5", "", "r", "9", "{}", ""]) else {
+        assert_eq!(read(&["found", "5", "e", "r", "f"]), Some(ScriptReply::Found(found)));
+        let Some(ScriptReply::Found(found)) = read(&["found", "5", "", "r", "", "9", "{}", ""])
+        else {
             panic!("not found")
         };
         assert_eq!((found.version, found.record.as_str(), found.request.as_str()), (9, "{}", ""));
@@ -145,13 +151,14 @@ mod tests {
             now,
             epoch: "e".into(),
             replication_id: "r".into(),
+            freeze: "f".into(),
             ..StoredRecord::default()
         };
         assert_eq!(
-            read(&["registered", "5", "e", "r", "s", "t"]),
+            read(&["registered", "5", "e", "r", "f", "s", "t"]),
             Some(ScriptReply::Registered(found, vec!["s".into(), "t".into()]))
         );
-        let Some(ScriptReply::Found(found)) = read(&["unchanged", "5", "e", "r", "9", "", ""])
+        let Some(ScriptReply::Found(found)) = read(&["unchanged", "5", "e", "r", "", "9", "", ""])
         else {
             panic!("not found")
         };
@@ -161,7 +168,8 @@ mod tests {
             &["found"],
             &["found", "x", "", ""],
             &["else", "5"],
-            &["found", "5", "", "", "x"],
+            &["found", "5", "", ""],
+            &["found", "5", "", "", "", "x"],
         ] {
             assert_eq!(read(nonsense), None);
         }

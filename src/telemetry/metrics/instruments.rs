@@ -39,6 +39,7 @@ pub(super) struct Instruments {
     pub(super) ledger_memory_used: Gauge<f64>,
     pub(super) ledger_misconfigured: Gauge<u64>,
     pub(super) recovering: Gauge<u64>,
+    pub(super) frozen: Gauge<u64>,
     pub(super) clock_steps: Counter<u64>,
     pub(super) certificate_expiry: Gauge<i64>,
     pub(super) reload_failing: Gauge<u64>,
@@ -115,6 +116,7 @@ impl Instruments {
                 "Number of reasons against the use of the ledger: eviction, version, rights.",
             ),
             recovering: gauge(metric::PARTITIONS_RECOVERING, "Partitions in a recovery hold-down."),
+            frozen: gauge(metric::PARTITIONS_FROZEN, "Partitions that an operator froze."),
             clock_steps: counter(
                 metric::LEDGER_CLOCK_STEPS,
                 "Steps of the ledger's clock that this replica detected.",

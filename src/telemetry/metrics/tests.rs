@@ -56,6 +56,7 @@ fn the_names_are_those_of_the_contract() {
         "eni_gateway_ledger_up 1",
         "eni_gateway_ledger_misconfigured 2",
         "eni_gateway_partitions_recovering 0",
+        "eni_gateway_partitions_frozen 0",
         r#"eni_gateway_ledger_clock_steps_total{direction="back"} 1"#,
         r#"eni_gateway_ledger_clock_steps_total{direction="forward"} 0"#,
         r#"eni_gateway_invariant_violations_total{invariant="L1"} 1"#,

@@ -271,6 +271,41 @@ async fn a_ledger_is_called_new_once_and_never_while_it_holds_anything() {
 }
 
 #[tokio::test]
+async fn a_freeze_is_shown_by_check_until_it_ends() {
+    let redis = Server::start().await;
+    let url = redis.url();
+    let ledger = async |arguments: &[&str]| {
+        let ran = run(&[arguments, &["--ledger-url", &url]].concat()).await;
+        assert_eq!(ran.code, 0, "{ran:?}");
+        ran.stdout
+    };
+    let found = async || {
+        let ran = run(&["check", "-o", "json", "--ledger-url", &url]).await;
+        let of_ledger = |check: &serde_json::Value| check["part"] == "ledger";
+        let checks: Vec<_> = ran.json().into_iter().filter(of_ledger).collect();
+        checks.into_iter().find(|check| check.to_string().contains("is frozen"))
+    };
+    let said = ledger(&["ledger", "freeze", "--reason", "a\nchange"]).await;
+    assert!(said.contains("is frozen: no replica begins an attach"), "{said}");
+    let shown = found().await.expect("it is shown").to_string();
+    assert!(
+        shown.contains("(a change): no attach begins") && shown.contains("unfreeze"),
+        "{shown}"
+    );
+    ledger(&["ledger", "freeze"]).await;
+    assert!(!found().await.expect("it is shown").to_string().contains("(a change)"));
+    ledger(&["ledger", "unfreeze"]).await;
+    assert_eq!(found().await, None);
+    ledger(&["ledger", "unfreeze"]).await;
+    for arguments in [&["ledger", "freeze"], &["ledger", "unfreeze"]] {
+        let ran = run(&[&arguments[..], &["--ledger-url", "memory://"]].concat()).await;
+        assert_eq!(ran.code, 64, "{ran:?}");
+    }
+    drop(redis);
+    assert_eq!(run(&["ledger", "freeze", "--ledger-url", &url]).await.code, 69);
+}
+
+#[tokio::test]
 async fn the_settings_in_force_are_shown_and_read_back() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let path = file.path().to_str().unwrap().to_owned();

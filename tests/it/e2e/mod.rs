@@ -11,6 +11,7 @@ mod doubt;
 mod errors;
 mod exchange;
 mod failover;
+mod freeze;
 mod https;
 mod input;
 mod limit;

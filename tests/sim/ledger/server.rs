@@ -60,6 +60,7 @@ impl Epoch {
             epoch: format!("{} {}", self.replication_id, self.hold_down_until.as_micros()),
             hold_down_until: self.hold_down_until,
             shared: None,
+            freeze: None,
         }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ledger::Freeze;
 use crate::model::Reason;
 
 #[test]
@@ -99,6 +100,22 @@ fn another_epoch_clears_lock_and_queue_and_grants_nothing_during_the_hold_down()
     assert_eq!(desk.state("eni-1"), State::Attaching, "an attempt in flight continues");
     desk.now = hold_down_until;
     assert!(matches!(desk.enter(2, "eni-2", Mode::Reserve), Reply::Granted { stale: true, .. }));
+}
+
+#[test]
+fn in_a_frozen_ledger_no_attach_begins_and_what_is_in_flight_continues() {
+    let mut desk = Desk::new();
+    let sent = desk.reserve(1, "eni-1");
+    let freeze = Freeze::new(desk.now, "moving");
+    desk.partition.freeze = Some(freeze.clone());
+    for reach in [Mode::Query, Mode::Enqueue, Mode::Reserve] {
+        assert_eq!(desk.enter(2, "eni-2", reach), Reply::Frozen(freeze.clone()));
+    }
+    assert!(matches!(desk.enter(3, "eni-1", Mode::Query), Reply::Joined(_)));
+    desk.answer(&sent, SendResult::Accepted { ens_request_id: "E-1".to_owned() });
+    assert_eq!(desk.state("eni-1"), State::Attaching);
+    desk.partition.freeze = None;
+    assert_eq!(desk.enter(2, "eni-2", Mode::Query), Reply::Admissible);
 }
 
 #[test]

@@ -42,6 +42,7 @@ impl Desk {
                 epoch: "a".to_owned(),
                 hold_down_until: Timestamp::default(),
                 shared: None,
+                freeze: None,
             },
             record: Record::default(),
             requests: std::collections::BTreeMap::new(),
@@ -81,7 +82,8 @@ impl Desk {
 
     /// The partition has another epoch, and recovers until then.
     pub(super) fn begin_epoch(&mut self, hold_down_until: Timestamp) {
-        self.partition = Partition { epoch: "b".to_owned(), hold_down_until, shared: None };
+        self.partition =
+            Partition { epoch: "b".to_owned(), hold_down_until, shared: None, freeze: None };
     }
 
     pub(super) fn pass(&mut self, time: Duration) {

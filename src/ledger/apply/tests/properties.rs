@@ -122,7 +122,7 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
             let hold_down_until =
                 if hold_down { desk.now + 5 * SECOND } else { Timestamp::default() };
             let epoch = format!("{}", desk.now.as_micros());
-            desk.partition = Partition { epoch, hold_down_until, shared: None };
+            desk.partition = Partition { epoch, hold_down_until, shared: None, freeze: None };
         }
     }
 }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::ledger::keys::PartitionId;
-use crate::ledger::{LedgerError, LedgerHealth};
+use crate::ledger::{FrozenPartitions, LedgerError, LedgerHealth};
 
 use super::locator::PrimaryLocator;
 use super::shared::Shared;
@@ -118,6 +118,7 @@ impl Node {
             memory_used: preflight.memory_used,
             warnings,
             recovering: 0,
+            frozen: FrozenPartitions::default(),
             clock_steps: self.epochs.clock_steps(),
         }
     }

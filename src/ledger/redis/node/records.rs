@@ -10,7 +10,8 @@ use crate::ledger::redis::epoch::Epoch;
 use crate::ledger::redis::errors::describe;
 use crate::ledger::redis::scripts::{ScriptReply, StoredRecord};
 use crate::ledger::{
-    LedgerError, Proposal, ReconcileSchedule, Record, RequestEntry, RequestKey, Snapshot, Verdict,
+    Freeze, LedgerError, Partition, Proposal, ReconcileSchedule, Record, RequestEntry, RequestKey,
+    Snapshot, Verdict,
 };
 use crate::model::InstanceId;
 
@@ -89,6 +90,7 @@ impl Node {
             .arg("commit")
             .arg(*version)
             .arg(&proposal.partition.epoch)
+            .arg(proposal.partition.freeze.as_ref().map_or("", Freeze::text))
             .arg(proposal.now.as_micros());
         script.arg(json(&**record)?);
         let life = effects.expire_after.map(|life| life.as_millis().max(1).to_string());
@@ -145,6 +147,7 @@ impl Node {
         let partition = PartitionId::of(instance);
         let mut keys = vec![
             self.shared.keys.epoch(partition),
+            self.shared.keys.freeze(partition),
             self.shared.keys.record(instance),
             self.shared.keys.due(partition),
             self.shared.keys.channel(partition),
@@ -200,11 +203,12 @@ fn snapshot(
         )));
     }
     let request = if with_request { parse("request entry", &found.request)? } else { None };
+    let partition = Epoch::parse(&found.epoch).map(|epoch| epoch.partition()).unwrap_or_default();
     Ok(Snapshot {
         record,
         version: found.version,
         request,
-        partition: Epoch::parse(&found.epoch).map(|epoch| epoch.partition()).unwrap_or_default(),
+        partition: Partition { freeze: Freeze::stored(&found.freeze), ..partition },
         now: found.now,
     })
 }

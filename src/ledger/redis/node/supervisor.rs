@@ -172,12 +172,16 @@ impl Node {
         let Some(partition) = self.assignment.first_partition() else {
             return Ok(());
         };
-        let keys = [self.shared.keys.epoch(partition)];
+        let keys = self.shared.keys.state(partition);
         match self.read_current(partition, &keys, &Snapshot::default()).await {
             // Another version made the ledger: that stands in the views.
             Err(error) if error.is_misconfigured() => return Ok(()),
             current => current?,
         };
+        // A freeze began or ended, or the operator's command does at this moment.
+        if !self.shared.views().share_freeze(&self.partitions()) {
+            self.epoch_check_requested.notify_one();
+        }
         let reported = self.connection.call(RedisOperation::Renew, |connection| async move {
             self.epochs.record_primary_seen(&connection, partition).await?;
             self.epochs.register_replica(&connection).await

@@ -4,6 +4,7 @@ mod clocks;
 mod cluster;
 mod epoch;
 mod fitness;
+mod freeze;
 mod outages;
 mod rate_limit;
 mod replicas;

@@ -30,7 +30,8 @@ impl EpochGuard {
             .map_or(LEAST_LIFE, |shared| shared.recovery_hold_down())
             .max(ours.recovery_hold_down())
             .max(LEAST_LIFE);
-        let keys = [self.shared.keys.epoch(partition), self.shared.keys.members(partition)];
+        let [epoch, freeze] = self.shared.keys.state(partition);
+        let keys = [epoch, freeze, self.shared.keys.members(partition)];
         let mut script = self.shared.scripts.commit.key(&keys);
         script.arg("register").arg(ours.to_string()).arg(micros(life));
         let ScriptReply::Registered(found, members) = self.run(connection, &script).await? else {
@@ -57,7 +58,7 @@ impl EpochGuard {
             {
                 let now = self.steps.old_clock(partition, &found.epoch).unwrap_or(found.now);
                 let hold_down = status::remaining_hold_down(&epoch, now, wanted);
-                let keys = [self.shared.keys.epoch(partition)];
+                let keys = self.shared.keys.state(partition);
                 self.renew(connection, &keys, &found, hold_down, wanted).await?;
             }
             Ok(())

@@ -35,7 +35,7 @@ use crate::ledger::redis::clock::ServerClock;
 use crate::ledger::redis::epoch::{Epoch, SharedSettings};
 use crate::ledger::redis::scripts::{ScriptReply, StoredRecord, unexpected};
 use crate::ledger::redis::shared::Shared;
-use crate::ledger::{BootInstant, Bounds, ClockSteps, LedgerError, Snapshot};
+use crate::ledger::{BootInstant, Bounds, ClockSteps, Freeze, LedgerError, Snapshot};
 use crate::model::Timestamp;
 use crate::rate_limit::micros;
 
@@ -131,7 +131,7 @@ impl EpochGuard {
         connection: &MultiplexedConnection,
         partition: PartitionId,
     ) -> RedisResult<StoredRecord> {
-        let keys = [self.shared.keys.epoch(partition)];
+        let keys = self.shared.keys.state(partition);
         self.read_since(connection, &keys, &Snapshot::default()).await
     }
 
@@ -143,6 +143,21 @@ impl EpochGuard {
         self.for_each(|partition| self.read_epoch(connection, partition)).await
     }
 
+    /// Freezes all partitions, or ends their freeze.
+    pub(in super::super) async fn set_freeze(
+        &self,
+        connection: &MultiplexedConnection,
+        freeze: Option<&Freeze>,
+    ) -> RedisResult<()> {
+        let changes = self.for_each(|partition| async move {
+            let keys = self.shared.keys.state(partition);
+            let mut script = self.shared.scripts.commit.key(&keys);
+            script.arg("freeze").arg(freeze.map_or("", Freeze::text));
+            self.run(connection, &script).await?.found()
+        });
+        changes.await.map(drop)
+    }
+
     /// Makes a write like a commit's, which changes nothing that is kept. Returns whether it
     /// arrived in time.
     pub(in super::super) async fn probe_write(
@@ -151,7 +166,8 @@ impl EpochGuard {
         partition: PartitionId,
     ) -> RedisResult<bool> {
         let keys = &self.shared.keys;
-        let keys = [keys.epoch(partition), keys.scratch(partition)];
+        let [epoch, freeze] = keys.state(partition);
+        let keys = [epoch, freeze, keys.scratch(partition)];
         let mut script = self.shared.scripts.commit.key(&keys);
         script.arg("probe").arg(self.now().as_micros());
         let reply = self.run(connection, &script).await?;
@@ -201,7 +217,7 @@ impl EpochGuard {
     /// Renews every epoch that is not current, and corrects due times that another clock wrote.
     pub(super) async fn check_all(&self, connection: &MultiplexedConnection) -> RedisResult<()> {
         let checks = self.for_each(|partition| async move {
-            let keys = [self.shared.keys.epoch(partition)];
+            let keys = self.shared.keys.state(partition);
             let found = self.repair_queues(connection, partition).await?;
             // A version conflict stands in the views by now.
             self.renew_until_current(connection, partition, &keys, found).await
@@ -219,7 +235,8 @@ impl EpochGuard {
         let shared = self.shared.views().partition(partition).shared;
         let bounds = Bounds::default().among(shared);
         let due = bounds.due_horizon().max(settings.shared_settings.recovery_hold_down());
-        let keys = [keys.epoch(partition), keys.due(partition), keys.reconciliations(partition)];
+        let [epoch, freeze] = keys.state(partition);
+        let keys = [epoch, freeze, keys.due(partition), keys.reconciliations(partition)];
         let mut script = self.shared.scripts.commit.key(&keys);
         script.arg("repair").arg(micros(due)).arg(micros(settings.reconcile_horizon));
         self.run(connection, &script).await?.found()
@@ -245,7 +262,8 @@ impl EpochGuard {
         let ours = &self.shared.settings.shared_settings;
         let epoch = Epoch::parse(&found.epoch);
         if let Some(epoch) = &epoch {
-            self.shared.views().record(partition, epoch, ours);
+            let freeze = Freeze::stored(&found.freeze);
+            self.shared.views().record(partition, epoch, freeze, ours);
         }
         status::evaluate(epoch.as_ref(), found, ours, self.steps.old_clock(partition, &found.epoch))
     }

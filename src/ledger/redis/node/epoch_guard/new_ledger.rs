@@ -31,7 +31,7 @@ impl EpochGuard {
             let found = self.read_epoch(connection, partition).await?;
             if found.epoch.is_empty() {
                 let (keys, ours) =
-                    ([self.shared.keys.epoch(partition)], &self.shared.settings.shared_settings);
+                    (self.shared.keys.state(partition), &self.shared.settings.shared_settings);
                 self.renew(connection, &keys, &found, Duration::ZERO, ours).await?;
             }
             Ok(())
@@ -66,8 +66,8 @@ impl EpochGuard {
         let keys = &self.shared.keys;
         let known: Vec<String> = PartitionId::all()
             .flat_map(|partition| {
-                let own = [keys.epoch(partition), keys.scratch(partition), keys.members(partition)];
-                keys.scratches(partition).into_iter().chain(own)
+                let own = [keys.scratch(partition), keys.members(partition)];
+                keys.scratches(partition).into_iter().chain(keys.state(partition)).chain(own)
             })
             .chain([keys.budget()])
             .collect();

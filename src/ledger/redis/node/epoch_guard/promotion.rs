@@ -74,7 +74,8 @@ impl EpochGuard {
     ) -> RedisResult<()> {
         if self.shared.settings.sync_replicas > 0 {
             let keys = &self.shared.keys;
-            let keys = [keys.epoch(partition), keys.primary_seen_at(partition)];
+            let [epoch, freeze] = keys.state(partition);
+            let keys = [epoch, freeze, keys.primary_seen_at(partition)];
             let mut script = self.shared.scripts.commit.key(&keys);
             self.run(connection, script.arg("primary_seen")).await?;
         }

@@ -60,7 +60,7 @@ async fn store() -> FakeServer {
         let script: Vec<&str> =
             command.iter().skip_while(|part| !part.contains("epoch")).copied().collect();
         let (name, arguments) = match script[..] {
-            [_key, name, ref arguments @ ..] => (name, arguments),
+            [_epoch, _freeze, name, ref arguments @ ..] => (name, arguments),
             _ => return Answer::Error("ERR not a script"),
         };
         let mut stored = stored.lock().unwrap();
@@ -69,7 +69,7 @@ async fn store() -> FakeServer {
         {
             *stored = format!("{id} 0 {settings}");
         }
-        Answer::texts(&["found", &NOW.as_micros().to_string(), &stored, "abc"])
+        Answer::texts(&["found", &NOW.as_micros().to_string(), &stored, "abc", ""])
     })
     .await
 }
@@ -83,7 +83,7 @@ async fn a_missing_epoch_is_renewed_and_the_others_are_to_be_checked() {
     let guard = EpochGuard::new((shared.clone(), assignment), check.clone());
     let connection = server.connect().await;
     let partition = PartitionId::all().next().unwrap();
-    let keys = [shared.keys.epoch(partition)];
+    let keys = shared.keys.state(partition);
 
     let missing = guard.read_since(&connection, &keys, &Snapshot::default()).await.unwrap();
     assert!(!guard.is_current(partition, &missing));
