@@ -63,13 +63,18 @@ impl Cluster {
     /// replicas.
     pub(crate) async fn settle(&self) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.is_settled().await {
-            assert!(Instant::now() < deadline, "the cluster does not settle");
+        while let Some(unsettled) = self.unsettled().await {
+            if Instant::now() >= deadline {
+                let nodes: String =
+                    unsettled.try_ask(&["CLUSTER", "NODES"]).await.unwrap_or_default();
+                panic!("the cluster does not settle: {} shows\n{nodes}", unsettled.place());
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    async fn is_settled(&self) -> bool {
+    /// A live node that shows a slot without a primary, or that waits for its own.
+    async fn unsettled(&self) -> Option<&Server> {
         for server in self.servers.iter().filter(|server| server.runs()) {
             let info: String = server.try_ask(&["CLUSTER", "INFO"]).await.unwrap_or_default();
             let serves =
@@ -78,10 +83,10 @@ impl Cluster {
             let is_linked =
                 server.info("replication", "master_link_status").await.as_deref() == Some("up");
             if !serves || (is_replica && !is_linked) {
-                return false;
+                return Some(server);
             }
         }
-        true
+        None
     }
 
     pub(crate) fn places(&self) -> Servers {
