@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// Parts to run; all unless given
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
     only: Vec<Part>,
+    /// Cases to run; all unless given
+    #[arg(long = "case", value_enum, value_delimiter = ',', value_name = "CASE")]
+    cases: Vec<Case>,
     /// Gateways to measure in rounds; the one that was built for this bench unless given
     #[arg(long = "gateway", value_name = "NAME=PATH", value_parser = gateway)]
     gateways: Vec<(String, PathBuf)>,
@@ -77,6 +80,10 @@ impl Args {
             programs.push(Program::Gateway("gateway".to_owned(), built));
         }
         programs
+    }
+
+    pub(crate) fn cases(&self) -> Vec<Case> {
+        if self.cases.is_empty() { Case::ALL.to_vec() } else { self.cases.clone() }
     }
 
     /// The loads under which a case runs, and for how long.

@@ -16,7 +16,7 @@ const LIMIT: usize = 10;
 const SHARED: usize = 64;
 
 /// One kind of call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Case {
     /// An attach to an instance that was never described.
     AttachFresh,

@@ -21,7 +21,6 @@ mod watch;
 use clap::Parser as _;
 
 use args::{Args, Part, Role};
-use cases::Case;
 use report::Report;
 
 /// What anything here returns: no error is handled other than by telling it.
@@ -43,7 +42,7 @@ async fn measure(args: &Args) -> Result<()> {
     let (programs, mut report) = (args.programs(), Report::default());
     report.machine.print();
     if args.runs(Part::Cases) {
-        for case in Case::ALL {
+        for case in args.cases() {
             let (loads, rounds) = args.loads(case);
             report.cases.extend(rounds::run(&programs, case, &loads, rounds).await?);
         }

@@ -186,7 +186,13 @@ impl QueueGuard {
             Reply::CapacityExceeded(_) => {
                 self.reset();
             }
-            _ => {}
+            _ => {
+                let lock = &mut self.queue.state().lock;
+                // There is nothing to release where the ledger does not know the ticket.
+                if lock.ticket.is_some_and(|ticket| !answer.record.has_ticket(ticket)) {
+                    *lock = LockState::default();
+                }
+            }
         }
     }
 

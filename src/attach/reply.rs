@@ -93,6 +93,13 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
                 }
             }
             Reply::RequestIdReused(entry) => Err(failures::request_id_reused(&entry.eni)),
+            // ENS accepted it, which is the answer of a first call too. A resend leaves its attempt
+            // to the tracker.
+            Reply::Joined(attempt)
+                if attempt.state.kind() == State::Attaching && self.resends.is_none() =>
+            {
+                Ok(Step::Done(Box::new(attempt.attachment())))
+            }
             Reply::Joined(attempt) => {
                 Ok(Step::AwaitOutcome(PendingOutcome { uid: attempt.uid, sent: false }))
             }

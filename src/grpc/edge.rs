@@ -181,9 +181,11 @@ impl HttpBody for Answer {
         let Some(call) = call else {
             return Pin::new(body).poll_frame(cx);
         };
-        // A stream's producer runs in here, long after the handler.
-        let _entered = call.span.clone().entered();
+        // A stream's producer runs in here, long after the handler. The body of another call is
+        // complete.
+        let entered = call.is_stream().then(|| call.span.clone().entered());
         let frame = ready!(Pin::new(body).poll_frame(cx));
+        drop(entered);
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_ref() {

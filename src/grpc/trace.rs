@@ -144,6 +144,11 @@ impl Call {
         }
     }
 
+    /// Whether its response is a stream.
+    pub(super) fn is_stream(&self) -> bool {
+        self.rpc.is_none_or(Method::is_streaming)
+    }
+
     /// Reads the status from headers or trailers.
     pub(super) fn see(&mut self, headers: &HeaderMap) {
         if let Some(status) = Status::from_header_map(headers) {
@@ -156,6 +161,8 @@ impl Call {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
+        // The line names the trace.
+        let _entered = self.span.clone().entered();
         let name = code_name(status.code());
         let error_type = is_server_fault(status.code()).then_some(name);
         let duration = self.began.elapsed();

@@ -98,7 +98,7 @@ pub fn explain(
     let attempts = snapshot.record.attempts.values();
     let asked = attempts.filter(|attempt| eni.is_none_or(|eni| *eni == attempt.eni));
     statements.extend(asked.map(|attempt| explainer.attempt(attempt)));
-    if let Some(eni) = eni.filter(|eni| !snapshot.record.attempts.contains_key(*eni)) {
+    if let Some(eni) = eni.filter(|eni| !snapshot.record.attempts.contains_key(eni)) {
         let text = "The ledger knows nothing of this network interface on this instance.";
         statements.push(statement(Subject::Attempt, Some(eni), text, json!({ "known": false })));
     }

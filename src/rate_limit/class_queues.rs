@@ -53,6 +53,17 @@ impl ClassQueue {
         chunk.is_some()
     }
 
+    /// Adds unused tokens to the chunk. Returns whether there is one that has not expired.
+    pub(super) fn extend_chunk(&self, unused: u32, now: Instant) -> bool {
+        match &mut *self.chunk() {
+            Some((left, until)) if *until > now => {
+                *left = left.saturating_add(unused);
+                true
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn due(&self) -> Option<Instant> {
         *self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }

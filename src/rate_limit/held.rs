@@ -48,10 +48,10 @@ impl HeldPermit {
 
 impl Drop for HeldPermit {
     fn drop(&mut self) {
-        let Ok(runtime) = Handle::try_current() else {
+        if self.spent || self.limiter.return_to_chunk(&self.permit) {
             return;
-        };
-        if !self.spent {
+        }
+        if let Ok(runtime) = Handle::try_current() {
             let (limiter, permit) = (self.limiter.clone(), self.permit.copy());
             self.limiter.spawn_on(
                 async move { limiter.give_back(permit).await }.in_current_span(),

@@ -164,14 +164,24 @@ impl RateLimiter {
         Some(wait).filter(|wait| !wait.is_zero())
     }
 
-    /// Returns an unused permit.
+    /// Returns an unused permit: to this process's chunk while it lasts, or else to the store.
     pub async fn give_back(&self, permit: Permit) {
+        if self.return_to_chunk(&permit) {
+            return;
+        }
         let Permit { class, probe, further, .. } = permit;
-        self.queues.queue(class).set_due(None);
         for _ in 0..=further {
             // A token that cannot be returned is only lost.
             let _ = (self.source)(RateLimitRequest::GiveBack { class, probe }).await;
         }
+    }
+
+    /// Returns an unused permit to this process's chunk. False if the chunk has expired: the permit
+    /// is then still to be returned to the store.
+    pub(super) fn return_to_chunk(&self, permit: &Permit) -> bool {
+        let queue = self.queues.queue(permit.class);
+        queue.set_due(None);
+        !permit.probe && queue.extend_chunk(permit.further + 1, Instant::now())
     }
 
     /// Whether the breaker is open, as far as this process knows.

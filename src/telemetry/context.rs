@@ -28,6 +28,9 @@ const MAX_TRACESTATE: usize = 512;
 /// Sets the caller's span as parent of `span`, if the headers hold W3C context. `span` must not be
 /// entered yet.
 pub fn adopt_parent(span: &Span, headers: &HeaderMap) {
+    if !headers.contains_key(TRACEPARENT) {
+        return;
+    }
     let context =
         TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
     if context.span().span_context().is_valid()
@@ -41,7 +44,9 @@ pub fn adopt_parent(span: &Span, headers: &HeaderMap) {
 #[must_use]
 pub fn current_trace() -> Option<TraceContext> {
     let mut trace = TraceContext::default();
-    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut trace);
+    Context::map_current(|context| {
+        TraceContextPropagator::new().inject_context(context, &mut trace);
+    });
     (!trace.parent.is_empty()).then_some(trace)
 }
 
@@ -72,21 +77,27 @@ pub fn poll_span(batch: usize) -> Span {
     )
 }
 
-/// Emits the `lock wait` span of a wait that ends now, as a child of the current span.
+/// Emits the `lock wait` span of a wait that ends now, as a child of the current span, if that is
+/// sampled.
 pub fn emit_lock_wait_span(waited: Duration) {
+    let parent = Context::current();
+    if !parent.span().span_context().is_sampled() {
+        return;
+    }
     let end = SystemTime::now();
     let tracer = opentelemetry::global::tracer(TRACER);
     tracer
         .span_builder(span::LOCK_WAIT)
         .with_kind(SpanKind::Internal)
         .with_start_time(end.checked_sub(waited).unwrap_or(end))
-        .start_with_context(&tracer, &Span::current().context())
+        .start_with_context(&tracer, &parent)
         .end_with_timestamp(end);
 }
 
-/// Emits the `attachment` span of an ended attempt, over its whole life, as a child of its RPC.
+/// Emits the `attachment` span of an ended attempt, over its whole life, as a child of its RPC, if
+/// that was sampled.
 pub fn emit_attachment_span(trace: &TraceContext, attachment: &Attachment) {
-    let Some(parent) = span_context(trace) else {
+    let Some(parent) = span_context(trace).filter(SpanContext::is_sampled) else {
         return;
     };
     let mut attributes = vec![

@@ -2,8 +2,11 @@
 //!
 //! Logs go to standard error ([`log_queue`](super::log_queue)), filtered by `RUST_LOG` or a file
 //! (default `info`). Audit lines may go elsewhere. Traces go over OTLP/gRPC, configured by the
-//! `OTEL_*` variables. Without an endpoint nothing is exported, but trace ids are real and W3C
+//! `OTEL_*` variables. Without an endpoint nothing is sampled, but trace ids are real and W3C
 //! context is passed on.
+//!
+//! The span of an RPC decides about sampling. In a trace that is not sampled no further span or
+//! event is built, because they would cost more than the rest of a call.
 //!
 //! Trap: logs and traces have separate filters. With a shared one, `RUST_LOG=warn` would cut every
 //! trace.
@@ -11,13 +14,15 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use opentelemetry::trace::TracerProvider;
+use opentelemetry::Context;
+use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{FilterExt, Targets};
+use tracing_subscriber::filter::{FilterExt, Targets, dynamic_filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -235,6 +240,8 @@ where
             layer.with_ansi(colours).with_writer(writer).with_filter(filter).boxed()
         }
         LogFormat::Json => {
+            // A line holds the event's fields, not those of its spans.
+            let layer = layer.fmt_fields(debug_fn(|_, _, _| Ok(())));
             let layer = layer.event_format(super::json::JsonLines).with_writer(writer);
             layer.with_filter(filter).boxed()
         }
@@ -249,10 +256,14 @@ fn assemble(
 ) -> Result<(impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync + use<>, Telemetry), InitError>
 {
     let mut provider = SdkTracerProvider::builder().with_resource(resource(variable));
-    if let Some(endpoint) = otlp::endpoint(variable) {
+    let endpoint = otlp::endpoint(variable);
+    let is_exported = endpoint.is_some();
+    if let Some(endpoint) = endpoint {
         provider = provider.with_batch_exporter(otlp::Exporter::new(variable, endpoint)?);
     }
-    if !settings.follow_sampling {
+    if !is_exported {
+        provider = provider.with_sampler(Sampler::AlwaysOff);
+    } else if !settings.follow_sampling {
         let root = sampler::of(variable);
         let sampler = Sampler::parent_based(root.clone())
             .with_remote_parent_sampled(root.clone())
@@ -269,9 +280,20 @@ fn assemble(
         .with_tracked_inactivity(false)
         .with_target(false)
         .with_error_events_to_status(false)
-        .with_filter(Targets::new().with_target(TRACED, LevelFilter::INFO));
+        .with_filter(
+            Targets::new()
+                .with_target(TRACED, LevelFilter::INFO)
+                .and(dynamic_filter_fn(|_, _| !in_unsampled_trace())),
+        );
     let telemetry = Telemetry { provider, logs: None, filter: None };
     Ok((tracing_subscriber::registry().with(logs).with(traces), telemetry))
+}
+
+/// Whether the current trace is not sampled. False outside of a trace.
+fn in_unsampled_trace() -> bool {
+    Context::map_current(|context| {
+        context.has_active_span() && !context.span().span_context().is_sampled()
+    })
 }
 
 /// Warnings about variables that have no effect.

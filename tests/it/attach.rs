@@ -105,3 +105,33 @@ async fn what_others_ended_before_it_was_taken_back_stays_ended_and_is_reported(
     let sends = ens.calls().iter().filter(|call| matches!(call, Call::Attach(..))).count();
     assert_eq!(sends, 1, "nothing is sent again for what has ended");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_the_lock_takes_one_trip() {
+    let ens = FakeEns::default();
+    ens.accept();
+    let owner = Owner::new(&ens);
+    let sent_at = owner.ledger.store().now(&owner.instance);
+    let row = |number| ObservedEni {
+        eni: format!("eni-other-{number}").parse().unwrap(),
+        status: ObservedStatus::InUse,
+        text: "InUse".to_owned(),
+        primary: false,
+    };
+    let rows = (0..9).map(row).collect();
+    owner.commit(Command::Observe { sent_at, rows, then: None }).await;
+    owner.attacher.attach(owner.request()).await.unwrap();
+
+    let before = owner.ledger.store().calls();
+    let joined = owner.attacher.attach(owner.request()).await.unwrap();
+    assert_eq!(joined.state, State::Attaching);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(owner.ledger.store().calls() - before, 1, "the same pair is joined");
+    let other = Request { eni: "eni-2".parse().unwrap(), ..owner.request() };
+    let refused = owner.attacher.attach(other).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::EniLimitExceeded);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(owner.ledger.store().calls() - before, 2, "a full instance is refused");
+    let sends = ens.calls().iter().filter(|call| matches!(call, Call::Attach(..))).count();
+    assert_eq!(sends, 1);
+}

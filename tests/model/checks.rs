@@ -59,7 +59,7 @@ impl World {
         for violation in invariants::check(&before, after, context) {
             self.record_violation(violation.id(), format_args!("{violation:?}"));
         }
-        for (eni, attempt) in &after.attempts {
+        for (eni, attempt) in after.attempts.iter() {
             let before = before.attempts.get(eni);
             self.check_attempt(plan, before.filter(|before| before.uid == attempt.uid), attempt);
         }

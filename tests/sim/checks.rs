@@ -206,7 +206,7 @@ impl Checks {
             );
         }
         self.observed(gateway, instance, before, after, now);
-        for (eni, attempt) in &after.attempts {
+        for (eni, attempt) in after.attempts.iter() {
             let then = before.attempts.get(eni).filter(|then| then.uid == attempt.uid);
             if then.is_none() {
                 // One that was withdrawn may begin again.

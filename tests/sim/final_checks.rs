@@ -157,7 +157,7 @@ fn truth(simulation: &Simulation) -> BTreeMap<String, Vec<String>> {
 /// W1: each watcher saw the last state of everything.
 fn watched(simulation: &Simulation, seen: &Seen) {
     let record = simulation.primary().read(&seen.instance.parse().unwrap(), None).record;
-    for (eni, attempt) in &record.attempts {
+    for (eni, attempt) in record.attempts.iter() {
         if !seen.eni.is_empty() && seen.eni != eni.as_str() {
             continue;
         }

@@ -61,7 +61,11 @@ impl RecordUpdate<'_> {
             restart(&mut learned.at);
             learned.until = learned.until.min(now + LEARNED_LIMIT_LIFE);
         }
-        for attempt in self.record.attempts.values_mut() {
+        let is_changed = |attempt: &Attempt| {
+            times(attempt).any(|time| time > now || is_unknown(time))
+                || attempt.state.due_at().is_some_and(|due_at| due_at > latest_due)
+        };
+        for attempt in self.record.attempts.values_mut_where(is_changed) {
             restart_attempt(attempt, now, &is_unknown);
             if let Some(due_at) = attempt.state.due_at_mut().filter(|due_at| **due_at > latest_due)
             {
@@ -79,6 +83,20 @@ impl RecordUpdate<'_> {
         }
         attempt
     }
+}
+
+/// Every time of an attempt that a restart may change, except when it is due.
+fn times(attempt: &Attempt) -> impl Iterator<Item = Timestamp> {
+    let sends = attempt.sends.iter();
+    let sends = sends.flat_map(|send| [Some(send.counts_from()), send.answered_at]);
+    let own = [
+        Some(attempt.in_flight_since()),
+        Some(attempt.created_at),
+        Some(attempt.updated_at),
+        attempt.described_at,
+        attempt.observed_attached_at,
+    ];
+    own.into_iter().chain(sends).flatten()
 }
 
 fn restart_attempt(attempt: &mut Attempt, now: Timestamp, is_unknown: &impl Fn(Timestamp) -> bool) {

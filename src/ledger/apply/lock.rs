@@ -38,11 +38,11 @@ impl RecordUpdate<'_> {
     /// although its caller saw it. These attempts settle from ENS status, and keep their slots
     /// until then.
     fn suppress_resends(&mut self) {
-        let unanswered = |attempt: &&mut Attempt| {
+        let unanswered = |attempt: &Attempt| {
             let open = matches!(attempt.state.kind(), State::Pending | State::Verifying);
             open && attempt.has_unanswered_send() && attempt.state.refusal().is_none()
         };
-        for attempt in self.record.attempts.values_mut().filter(unanswered) {
+        for attempt in self.record.attempts.values_mut_where(unanswered) {
             let why = "the ledger's epoch changed before the answer was recorded, so the attach was not sent again; try again";
             attempt.state.refuse(Failure::new(Reason::NotApplied, why));
         }

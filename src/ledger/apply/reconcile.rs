@@ -6,7 +6,7 @@ use crate::model::{State, Timestamp};
 use super::super::ReconcileSchedule;
 use super::super::bounds::OVERDUE;
 use super::super::command::ReconcileReport;
-use super::super::record::Record;
+use super::super::record::{Attempt, Record};
 use super::{RecordUpdate, on_the_second};
 
 impl RecordUpdate<'_> {
@@ -16,10 +16,12 @@ impl RecordUpdate<'_> {
         self.compared = true;
         let now = self.now();
         let mut requeued = 0;
-        for attempt in self.record.attempts.values_mut() {
-            let under_way = !attempt.state.kind().is_terminal();
-            let due_at = attempt.state.due_at_mut().filter(|due_at| **due_at + OVERDUE < now);
-            if let (true, Some(due_at)) = (under_way, due_at) {
+        let is_missing = |attempt: &Attempt| {
+            let is_overdue = attempt.state.due_at().is_some_and(|due_at| due_at + OVERDUE < now);
+            !attempt.state.kind().is_terminal() && is_overdue
+        };
+        for attempt in self.record.attempts.values_mut_where(is_missing) {
+            if let Some(due_at) = attempt.state.due_at_mut() {
                 *due_at = now;
                 requeued += 1;
             }

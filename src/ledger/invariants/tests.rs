@@ -87,7 +87,7 @@ fn a_send_is_written_by_a_good_observation(#[case] seen: Option<(u64, u64)>, #[c
     let expected: &[Violation] = if holds { &[] } else { &[Violation::Observation] };
     assert_eq!(breaks(&Record::default(), &after, 5), expected);
     // An attempt restored with an answer has another due time.
-    for attempt in after.attempts.values_mut() {
+    for attempt in after.attempts.values_mut_where(|_| true) {
         attempt.state.schedule(at(6), false);
     }
     assert_eq!(breaks(&Record::default(), &after, 5), []);

@@ -2,6 +2,7 @@
 //! Fields that this version does not know are kept.
 
 mod attempt;
+mod attempts;
 mod grace;
 mod request;
 mod send;
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub use attempt::{
     Attached, Attempt, AttemptState, Detached, Detaching, Failed, InFlight, Origin, Unconfirmed,
 };
+pub use attempts::Attempts;
 pub use request::{RequestEntry, RequestKey};
 pub use send::SendEntry;
 
@@ -49,7 +51,7 @@ stored! {
         /// A limit that ENS itself enforced.
         pub learned_limit: Option<LearnedLimit> = optional,
         /// The newest attempt of each ENI.
-        pub attempts: BTreeMap<InterfaceId, Attempt>,
+        pub attempts: Attempts,
         /// Request ids remembered with the record, each caller's oldest first.
         pub requests: BTreeMap<Caller, Vec<RequestId>> = optional,
     }
@@ -83,6 +85,13 @@ impl Record {
         has_enis || self.attempts.values().any(|attempt| !attempt.found_no_instance())
     }
 
+    /// Whether this ticket holds the lock or has a place in the queue.
+    #[must_use]
+    pub fn has_ticket(&self, ticket: Ticket) -> bool {
+        let holds = self.lock.as_ref().is_some_and(|grant| grant.ticket == ticket);
+        holds || self.queue.iter().any(|waiter| waiter.ticket == ticket)
+    }
+
     /// When the Describe call behind the current content was sent, if there is one.
     #[must_use]
     pub fn observed_at(&self) -> Option<Timestamp> {
@@ -104,7 +113,7 @@ impl Default for Record {
             observation: None,
             recently_confirmed: BTreeMap::new(),
             learned_limit: None,
-            attempts: BTreeMap::new(),
+            attempts: Attempts::default(),
             requests: BTreeMap::new(),
             unknown: Unknown::default(),
         }

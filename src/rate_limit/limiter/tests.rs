@@ -146,6 +146,24 @@ async fn a_chunk_is_used_up_before_the_counter_is_asked_again_for_a_while_and_no
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_unused_permit_returns_to_the_chunk_while_that_lasts() {
+    let counter = Counter::answering([RateLimitDecision::Chunk(2)]);
+    let limiter = counter.limiter();
+    let take = async || limiter.try_permit(RateClass::Attach).await.expect("a permit");
+    for _ in 0..5 {
+        let permit = take().await;
+        limiter.give_back(permit).await;
+        drop(limiter.hold(take().await));
+    }
+    assert_eq!(counter.asked.lock().unwrap().len(), 1, "three tokens are enough");
+    let permit = take().await;
+    tokio::time::advance(CHUNK_LIFE).await;
+    limiter.give_back(permit).await;
+    let returned = RateLimitRequest::GiveBack { class: RateClass::Attach, probe: false };
+    assert_eq!(counter.asked.lock().unwrap().last(), Some(&returned), "the chunk has expired");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_successful_call_reports_nothing_unless_the_breaker_is_open() {
     let counter = Counter::default();
     let limiter = counter.limiter();

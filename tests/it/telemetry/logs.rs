@@ -29,7 +29,7 @@ fn a_line_holds_its_fields_and_its_trace() {
     );
     let ids =
         (inside["trace_id"].as_str().expect("an id"), inside["span_id"].as_str().expect("an id"));
-    assert_eq!(trace.expect("there is a trace").parent, format!("00-{}-{}-01", ids.0, ids.1));
+    assert_eq!(trace.expect("there is a trace").parent, format!("00-{}-{}-00", ids.0, ids.1));
 }
 
 #[test]

@@ -214,7 +214,7 @@ impl Run {
             }
         };
         for watcher in &self.watchers {
-            for (eni, attempt) in &record.attempts {
+            for (eni, attempt) in record.attempts.iter() {
                 if watcher.scope.eni.as_ref().is_none_or(|scope| scope == eni) {
                     let last = Some(&attempt.revision);
                     assert_eq!(watcher.seen.get(eni), last, "the last of {eni}");
