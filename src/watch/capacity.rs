@@ -9,16 +9,20 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
 
+use crate::admission::Peer;
 use crate::ens::Ens;
 use crate::failures::{Operation, attach, watch as failures};
 use crate::ledger::apply::{Context, Slots};
 use crate::ledger::{LedgerStore, MAX_CLOCK_DIFFERENCE, Snapshot};
 use crate::model::{Failure, InstanceId, Timestamp};
 use crate::observe::InstanceStates;
+use crate::rate_limit::{Permit, PermitError};
 
 use super::read::patience;
 use super::{Hub, ReadCall};
 
+/// Maximum wait for the permit of the call for all states.
+const PERMIT_WITHIN: Duration = Duration::from_secs(1);
 /// Number of instances that one call describes at once.
 const AT_ONCE: usize = 8;
 
@@ -69,9 +73,9 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
     }
 
     /// The slots of each instance, in this order, from describes sent within `max_age`. ENS is
-    /// asked for the states of all in one call, and for each instance whose last describe is older,
-    /// the oldest first. It is asked only where the budget has a permit for a read at once, and for
-    /// half of the deadline at most.
+    /// asked for each instance whose last describe is older, the oldest first, where the budget has
+    /// a permit for a read at once. Then it is asked for the states of all in one call. All this
+    /// takes half of the deadline at most.
     ///
     /// Each may have the error `COORDINATION_UNAVAILABLE`.
     pub async fn capacities(
@@ -82,16 +86,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
     ) -> Vec<Result<Capacity, Failure>> {
         let until = patience(Some(call.deadline));
         let read = |instance| self.read_record(instance, call.deadline);
-        let (states, mut records) = tokio::join!(
-            self.states.ask(
-                (&self.backends, &self.tasks),
-                instances,
-                max_age,
-                self.try_read_permit(call.peer),
-                until
-            ),
-            join_all(instances.iter().map(read))
-        );
+        let mut records = join_all(instances.iter().map(read)).await;
         let mut old: Vec<_> = instances
             .iter()
             .zip(&records)
@@ -99,7 +94,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
                 let snapshot = record.as_ref().ok()?;
                 let observed_at = observed_at(snapshot);
                 let is_old = observed_at.is_none_or(|at| snapshot.now.since(at) >= max_age);
-                (is_old && states.may_exist(instance)).then(|| (observed_at, instance.clone()))
+                is_old.then(|| (observed_at, instance.clone()))
             })
             .collect();
         old.sort();
@@ -114,6 +109,9 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
+        // After the slots, because these are what a small budget should be used for.
+        let (ours, permit) = ((&self.backends, &self.tasks), self.soon_read_permit(call.peer));
+        let states = self.states.ask(ours, instances, max_age, permit, until).await;
         let reread = join_all(instances.iter().enumerate().map(async |(index, instance)| {
             match asked.get(instance) {
                 Some(Ok(_)) => Some((index, self.read_record(instance, call.deadline).await)),
@@ -128,6 +126,24 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             record.map(|snapshot| self.count(instance, &snapshot, asked, &states))
         });
         capacities.collect()
+    }
+
+    /// A permit for one describe of a read, for which it waits a second at most. One permit a
+    /// second may be all that a small budget has for reads.
+    fn soon_read_permit(
+        &self,
+        peer: Peer,
+    ) -> impl Future<Output = Result<Permit, PermitError>> + Send + use<L, E> {
+        let (now, later) = (self.try_read_permit(peer), self.try_read_permit(peer));
+        async move {
+            match now.await {
+                Err(PermitError::DeadlineExceeded { wait }) if wait <= PERMIT_WITHIN => {
+                    tokio::time::sleep(wait).await;
+                    later.await
+                }
+                permit => permit,
+            }
+        }
     }
 
     /// The slots by one record, after ENS was asked.
