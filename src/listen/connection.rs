@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -134,6 +134,19 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if let Some(preface) = &mut this.preface {
+            // What has arrived counts, also after the time: this process may have stood still.
+            let before = buf.filled().len();
+            let read = Pin::new(&mut this.io).poll_read(cx, buf)?;
+            if read.is_pending() {
+                return this.poll_end(cx).map(Err);
+            }
+            if preface.feed(&buf.filled()[before..]) {
+                this.preface = None;
+                this.place.mark_open();
+            }
+            return Poll::Ready(Ok(()));
+        }
         if let Poll::Ready(end) = this.poll_end(cx) {
             return Poll::Ready(Err(end));
         }
@@ -142,15 +155,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
             // task.
             return Poll::Pending;
         }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        if let Some(preface) = &mut this.preface
-            && preface.feed(&buf.filled()[before..])
-        {
-            this.preface = None;
-            this.place.mark_open();
-        }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut this.io).poll_read(cx, buf)
     }
 }
 
@@ -193,5 +198,43 @@ impl<T> Connected for Connection<T> {
 
     fn connect_info(&self) -> ConnectionRef {
         self.place.info().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::super::table::{ConnectionLimits, Connections};
+    use super::*;
+
+    fn place() -> Place {
+        let limits = ConnectionLimits { total: 1, per_peer: 1 };
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        Connections::new(limits).admit(peer).expect("a place")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_arrived_before_a_standstill_opens_the_connection() {
+        let (mut peer, io) = duplex(1024);
+        let mut connection = Connection::new(io, place(), Opening::Http2);
+        let opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        peer.write_all(opening).await.unwrap();
+        tokio::time::advance(OPENING * 2).await;
+        let mut read = [0; 64];
+        assert_eq!(connection.read(&mut read).await.unwrap(), opening.len());
+        peer.write_all(b"more").await.unwrap();
+        assert_eq!(connection.read(&mut read).await.unwrap(), 4, "it is open");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_of_the_opening_is_not_waited_for() {
+        let (mut peer, io) = duplex(1024);
+        let mut connection = Connection::new(io, place(), Opening::Http2);
+        peer.write_all(b"PRI").await.unwrap();
+        let mut read = [0; 64];
+        assert_eq!(connection.read(&mut read).await.unwrap(), 3);
+        let late = connection.read(&mut read).await.unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -122,6 +122,10 @@ async fn a_replica_that_stood_still_begins_nothing_for_those_who_left_meanwhile(
     let stage = Stage::new(&instances, CONNECTIONS * CALLS + 1).await;
     let replica = stage.replica(&[]).await;
     let clients = join_all((0..CONNECTIONS).map(|_| replica.client())).await;
+    // Served once, the connections are open.
+    for client in &clients {
+        get(client, "i-0", "eni-0001").await.unwrap_err();
+    }
     replica.stop().await;
     let calls = instances.iter().enumerate().map(|(number, instance)| {
         let call = try_attach(&clients[number % CONNECTIONS], attach(instance, &eni(number + 1)));
