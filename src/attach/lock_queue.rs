@@ -44,6 +44,16 @@ struct QueueState {
     blocked_by: Option<Failure>,
     /// Beginning of the current ledger outage.
     outage_since: Option<Instant>,
+    /// The hold-down that the last ledger reply showed.
+    hold_down: Option<HoldDown>,
+}
+
+/// A hold-down of the instance's partition, in which no caller receives the lock.
+pub(super) struct HoldDown {
+    /// Its end, by this machine's clock.
+    pub(super) until: Instant,
+    /// The error of the callers that wait for it.
+    pub(super) error: Failure,
 }
 
 /// The replica's place in the ledger's queue, or the lock.
@@ -123,9 +133,13 @@ impl InstanceQueue {
         Waiter { queue: self, place }
     }
 
-    /// The error of a waiting caller: the first caller's, if it blocks all of them.
+    /// The error of a waiting caller: the first caller's, if it blocks all of them, or that of a
+    /// hold-down.
     pub(super) fn blocked_by(&self) -> Failure {
-        self.state().blocked_by.clone().unwrap_or_else(failures::queue_wait)
+        let state = self.state();
+        let hold_down = state.hold_down.as_ref().filter(|it| Instant::now() < it.until);
+        let blocked_by = state.blocked_by.as_ref().or(hold_down.map(|it| &it.error));
+        blocked_by.cloned().unwrap_or_else(failures::queue_wait)
     }
 
     fn has_waiter_since(&self, time: Instant) -> bool {
@@ -160,9 +174,10 @@ impl QueueGuard {
 
     /// Clears the error that blocks the queue, because the ledger answered. The next wait of the
     /// first caller sets it again. The callers behind wait out a later outage in full.
-    pub(super) fn record_ledger_reached(&self) {
+    pub(super) fn record_ledger_reached(&self, hold_down: Option<HoldDown>) {
         let mut state = self.queue.state();
         (state.blocked_by, state.outage_since) = (None, None);
+        state.hold_down = hold_down;
     }
 
     /// Ends the wait of all callers behind with this ledger outage.
@@ -324,15 +339,33 @@ mod tests {
         let reason = |ended: Result<QueueGuard, Failure>| ended.map(drop).unwrap_err().reason;
         assert_eq!(reason(first.await), Reason::CoordinationUnavailable);
         assert_eq!(reason(second.await), Reason::CoordinationUnavailable);
-        head.record_ledger_reached();
+        head.record_ledger_reached(None);
         assert_eq!(queue.blocked_by().reason, Reason::LockWait);
         let third = queue.lock();
         tokio::pin!(third);
         head.set_blocked_by(&outage);
         assert!(futures_util::poll!(&mut third).is_pending(), "another outage has only begun");
-        head.record_ledger_reached();
+        head.record_ledger_reached(None);
         drop(head);
         assert!(third.await.is_ok(), "it came after the outage");
+        assert_eq!(queue.blocked_by().reason, Reason::LockWait);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_down_blocks_the_callers_behind_until_it_ends() {
+        let queue = Arc::new(InstanceQueue::default());
+        let head = queue.try_lock().expect("the queue is empty");
+        let error = Failure::new(Reason::CoordinationRecovering, "the ledger recovers");
+        let second = Duration::from_secs(1);
+        let until = Instant::now() + second;
+        head.record_ledger_reached(Some(HoldDown { until, error }));
+        // What the first caller alone waits for does not end it.
+        head.set_blocked_by(&Failure::new(Reason::EnsUnavailable, "ENS does not answer"));
+        assert_eq!(queue.blocked_by().reason, Reason::CoordinationRecovering);
+        head.set_blocked_by(&Failure::new(Reason::CoordinationUnavailable, "the ledger is down"));
+        assert_eq!(queue.blocked_by().reason, Reason::CoordinationUnavailable);
+        head.set_blocked_by(&Failure::new(Reason::EnsUnavailable, "ENS does not answer"));
+        tokio::time::advance(second).await;
         assert_eq!(queue.blocked_by().reason, Reason::LockWait);
     }
 }

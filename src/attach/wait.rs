@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::ens::Ens;
-use crate::failures::Operation;
+use crate::failures::{Operation, attach as failures};
 use crate::ledger::{LedgerError, LedgerStore};
 use crate::model::Failure;
 
 use super::AttemptTask;
+use super::lock_queue::HoldDown;
 use super::retry::{LEAST_ROUND, LEDGER_RETRY, Retry};
 use super::send_permit::KeptPermits;
 
@@ -57,8 +58,18 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     pub(super) fn record_ledger_reached(&mut self) {
         self.retry.record_ledger_reached();
         if let Some(lock) = &self.lock {
-            lock.record_ledger_reached();
+            lock.record_ledger_reached(self.hold_down());
         }
+    }
+
+    /// The hold-down of the instance's partition, as far as it is known.
+    fn hold_down(&self) -> Option<HoldDown> {
+        let (store, instance) = (self.backends().ledger.store(), &self.request.instance);
+        let (now, until) = (store.now(instance), store.partition(instance).hold_down_until);
+        (now < until).then(|| HoldDown {
+            until: Instant::now() + until.since(now),
+            error: failures::recovering(until, now),
+        })
     }
 
     /// Waits for a change of the record, between [`LEAST_ROUND`] and `most`.
