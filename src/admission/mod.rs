@@ -7,6 +7,7 @@
 
 mod concurrency_limit;
 mod counts;
+mod leak;
 mod peer;
 mod quota;
 mod waiters;
@@ -20,6 +21,7 @@ use concurrency_limit::LimitExceeded;
 
 pub use concurrency_limit::AdmissionPermit;
 pub(crate) use concurrency_limit::{ConcurrencyLimit, Sharing};
+pub(crate) use leak::Leak;
 pub use peer::{Holder, Peer};
 pub use quota::{QuotaPermit, Quotas, Use};
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::leak::Leak;
 use crate::model::{Caller, Failure, InstanceId, Reason, RequestId, random};
 use crate::policy::Quota;
 
@@ -21,9 +22,7 @@ pub struct Quotas(Arc<Mutex<BTreeMap<Caller, Usage>>>);
 
 #[derive(Debug)]
 struct Usage {
-    /// Calls of the last second, which leak away at the permitted rate.
-    level: f64,
-    at: Instant,
+    calls: Leak,
     attaches: usize,
     streams: usize,
     request_ids: RequestIds,
@@ -97,8 +96,7 @@ impl Quotas {
             callers.retain(|_, usage| !usage.is_idle(now));
         }
         let usage = callers.entry(caller.clone()).or_insert_with(|| Usage {
-            level: 0.0,
-            at: now,
+            calls: Leak::new(now),
             attaches: 0,
             streams: 0,
             request_ids: RequestIds::default(),
@@ -115,14 +113,11 @@ impl Quotas {
         }
         if let Some(rate) = quota.calls_per_second {
             let rate = f64::from(rate);
-            let leaked = (now - usage.at).as_secs_f64() * rate;
-            let level = (usage.level - leaked).max(0.0);
-            // A second's calls may come at once.
-            if level + 1.0 > rate.max(1.0) {
-                let delay = Duration::from_secs_f64((level + 1.0 - rate.max(1.0)) / rate);
+            let delay = usage.calls.wait(rate, now);
+            if !delay.is_zero() {
                 return Err(exceeded(&format!("{rate} calls a second"), delay));
             }
-            (usage.level, usage.at) = (level + 1.0, now);
+            usage.calls.count(rate, now);
         }
         if let Some(count) = usage.of(of) {
             *count += 1;
@@ -167,13 +162,13 @@ impl Usage {
         }
     }
 
-    /// Whether forgetting it changes nothing: a second empties the level at any rate.
+    /// Whether forgetting it changes nothing. The least rate is one call a second.
     fn is_idle(&mut self, now: Instant) -> bool {
         self.request_ids.expire(now);
         self.attaches == 0
             && self.streams == 0
             && self.request_ids.known.is_empty()
-            && now - self.at > Duration::from_secs(1)
+            && self.calls.is_empty(1.0, now)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Relations between settings, and the bounds that the ledger's safety depends on.
 //!
-//! Trap: a relation must not be checked with an unreadable value, because a placeholder replaces
+//! Trap: a relation must not be checked with an unreadable value, because a stand-in replaces
 //! it.
 
 use super::fault::{Fault, Origins};

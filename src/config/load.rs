@@ -74,7 +74,7 @@ pub fn load(sources: Sources) -> Result<Loaded, Faults> {
     if faults.0.is_empty() { Ok(loaded) } else { Err(faults) }
 }
 
-/// As [`load`], but returns the settings beside their faults. A placeholder stands for each value
+/// As [`load`], but returns the settings beside their faults. A stand-in replaces each value
 /// that could not be read, so the settings are only to be shown.
 #[must_use]
 pub fn read(sources: Sources) -> (Loaded, Faults) {

@@ -19,7 +19,7 @@ impl Reader {
         self.given.extend(given.into_iter().map(|given| (given.setting.path, given)));
     }
 
-    /// The value of one setting. An unreadable one adds a fault, and a placeholder is returned.
+    /// The value of one setting. An unreadable one adds a fault, and a stand-in is returned.
     pub(super) fn read<T: Value>(&mut self, setting: &'static Setting) -> T {
         let (text, origin) = match self.given.get(setting.path) {
             Some(given) => (given.text.as_str(), given.origin.clone()),

@@ -101,7 +101,7 @@ pub(crate) fn read_kind<'de, A: MapAccess<'de>, T: Kinds>(mut map: A) -> Result<
 
 /// An enum that may grow. An unknown variant is read as [`Open::OTHER`], and its text is kept.
 pub(crate) trait Open: PartialEq {
-    /// The placeholder of an unknown variant.
+    /// The stand-in for an unknown variant.
     const OTHER: Self;
 }
 

@@ -18,9 +18,6 @@ use crate::rate_limit::{Permit, PermitError, RateClass, RateLimiter};
 
 use super::Hub;
 
-/// Advice to a peer that has used its share.
-const SHARE_WAIT: Duration = Duration::from_secs(1);
-
 impl<L: LedgerStore, E: Ens> Hub<L, E> {
     /// Describes the instance on behalf of the peer and records the result; returns the ledger's
     /// time of the describe. Concurrent reads share it, and it continues without them.
@@ -51,8 +48,9 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
     ) -> impl Future<Output = Result<Permit, PermitError>> + Send + use<L, E> {
         let (limiter, shares) = (self.backends.limiter.clone(), self.read_shares.clone());
         async move {
-            if !shares.has_room(&peer.holder) {
-                return Err(PermitError::DeadlineExceeded { wait: SHARE_WAIT });
+            let wait = shares.wait(&peer.holder);
+            if !wait.is_zero() {
+                return Err(PermitError::DeadlineExceeded { wait });
             }
             let permit = limiter.try_permit(RateClass::Read).await?;
             shares.count(peer.holder);

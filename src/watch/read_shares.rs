@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::admission::Holder;
+use crate::admission::{Holder, Leak};
 
 /// Number of peers above which those without describes are forgotten.
 const MANY: usize = 1024;
@@ -16,14 +17,7 @@ const MANY: usize = 1024;
 pub(super) struct ReadShares {
     /// Maximum for one peer, in describes a second.
     rate: f64,
-    used: Mutex<BTreeMap<Holder, Usage>>,
-}
-
-/// Describes that leak away at the rate.
-#[derive(Debug, Clone, Copy)]
-struct Usage {
-    level: f64,
-    at: Instant,
+    used: Mutex<BTreeMap<Holder, Leak>>,
 }
 
 impl ReadShares {
@@ -31,27 +25,22 @@ impl ReadShares {
         Self { rate, used: Mutex::default() }
     }
 
-    /// Whether the peer may have another describe.
-    pub(super) fn has_room(&self, peer: &Holder) -> bool {
-        let level = self.lock().get(peer).map_or(0.0, |usage| self.level(usage, Instant::now()));
-        level + 1.0 <= self.rate.max(1.0)
+    /// The time until the peer may have another describe; zero if it may now.
+    pub(super) fn wait(&self, peer: &Holder) -> Duration {
+        let wait = |used: &Leak| used.wait(self.rate, Instant::now());
+        self.lock().get(peer).map_or(Duration::ZERO, wait)
     }
 
     /// Counts a describe of the peer.
     pub(super) fn count(&self, peer: Holder) {
         let (now, mut used) = (Instant::now(), self.lock());
         if used.len() > MANY {
-            used.retain(|_, usage| self.level(usage, now) > 0.0);
+            used.retain(|_, used| !used.is_empty(self.rate, now));
         }
-        let usage = used.entry(peer).or_insert(Usage { level: 0.0, at: now });
-        *usage = Usage { level: self.level(usage, now) + 1.0, at: now };
+        used.entry(peer).or_insert_with(|| Leak::new(now)).count(self.rate, now);
     }
 
-    fn level(&self, usage: &Usage, now: Instant) -> f64 {
-        (usage.level - (now - usage.at).as_secs_f64() * self.rate).max(0.0)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Holder, Usage>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Holder, Leak>> {
         // Counting cannot panic half-way.
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -59,8 +48,6 @@ impl ReadShares {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn peer(number: u8) -> Holder {
@@ -71,22 +58,24 @@ mod tests {
     async fn each_peer_has_its_rate() {
         let shares = ReadShares::new(2.0);
         shares.count(peer(1));
-        assert!(shares.has_room(&peer(1)));
+        assert!(shares.wait(&peer(1)).is_zero());
         shares.count(peer(1));
-        assert!(!shares.has_room(&peer(1)) && shares.has_room(&peer(2)));
-        tokio::time::advance(Duration::from_millis(500)).await;
-        assert!(shares.has_room(&peer(1)));
+        assert!(shares.wait(&peer(2)).is_zero());
+        let wait = shares.wait(&peer(1));
+        assert_eq!(wait, Duration::from_millis(500));
+        tokio::time::advance(wait).await;
+        assert!(shares.wait(&peer(1)).is_zero());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_slow_rate_has_one_at_once() {
         let shares = ReadShares::new(0.1);
-        assert!(shares.has_room(&peer(1)));
+        assert!(shares.wait(&peer(1)).is_zero());
         shares.count(peer(1));
         tokio::time::advance(Duration::from_secs(9)).await;
-        assert!(!shares.has_room(&peer(1)));
+        assert!(!shares.wait(&peer(1)).is_zero());
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(shares.has_room(&peer(1)));
+        assert!(shares.wait(&peer(1)).is_zero());
     }
 
     #[tokio::test(start_paused = true)]

@@ -123,7 +123,7 @@ fn every_name_is_used() {
     }
 }
 
-/// The texts of the macros `warn!` and `error!`. A text with a placeholder names a constant or an
+/// The texts of the macros `warn!` and `error!`. A text with `{}` names a constant or an
 /// error's own text, and is left out.
 fn logged(tokens: TokenStream) -> Vec<String> {
     let tokens: Vec<_> = tokens.into_iter().collect();
