@@ -11,7 +11,7 @@ Examples:
   eni-gateway completions bash > /etc/bash_completion.d/eni-gateway
   eni-gateway completions zsh > \"${fpath[1]}/_eni-gateway\"
   eni-gateway completions fish > ~/.config/fish/completions/eni-gateway.fish
-  source <(eni-gateway completions bash)      # for this shell only; in zsh after compinit";
+  source <(eni-gateway completions bash)  # this shell; in zsh after compinit";
 
 /// The program's name in the script's states, and the form that clap_complete writes in its arms.
 /// The two differ for a name with a dash (clap-rs/clap#6421), so no arm would match.

@@ -17,8 +17,10 @@ differ. `eni-gateway list` asks.
 
 Examples:
   eni-gateway explain i-5p67acfmxazb4p --config /etc/eni-gateway.toml
-  eni-gateway explain i-5p67acfmxazb4p eni-58z57orgmt6d1 --ledger-url redis://127.0.0.1:6379/0
-  eni-gateway explain i-5p67acfmxazb4p -o json | jq 'select(.subject == \"slots\").facts'";
+  eni-gateway explain i-5p67acfmxazb4p eni-58z57orgmt6d1 \\
+    --ledger-url redis://127.0.0.1:6379/0
+  eni-gateway explain i-5p67acfmxazb4p -o json \\
+    | jq 'select(.subject == \"slots\").facts'";
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]

@@ -12,7 +12,8 @@ in flight continue to their end, also by a resend. The freeze outlasts replicas 
 `ledger unfreeze`. Both can be repeated. `eni-gateway check` and /readyz show a freeze.
 
 Examples:
-  eni-gateway ledger freeze --reason 'network change 4711' --config /etc/eni-gateway.toml
+  eni-gateway ledger freeze --reason 'network change 4711' \\
+    --config /etc/eni-gateway.toml
   eni-gateway ledger unfreeze --config /etc/eni-gateway.toml";
 
 #[derive(Debug, clap::Args)]

@@ -12,7 +12,8 @@ use crate::model::InstanceId;
 const EXAMPLES: &str = "\
 Examples:
   eni-gateway list i-5p67acfmxazb4p
-  eni-gateway list i-5p67acfmxazb4p -o json | jq -r 'select(.stuck) | .networkInterfaceId'
+  eni-gateway list i-5p67acfmxazb4p -o json \\
+    | jq -r 'select(.stuck) | .networkInterfaceId'
 
 If ENS does not answer, it prints what the gateway knows, with its age, and exits with 75.";
 

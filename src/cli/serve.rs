@@ -24,7 +24,8 @@ Settings come from the file, then from ENI_GATEWAY_SECTION__KEY in the environme
 Examples:
   eni-gateway serve --ledger-url redis://127.0.0.1:6379/0
   eni-gateway serve --config /etc/eni-gateway.toml
-  ENI_GATEWAY_LEDGER__URL=memory:// eni-gateway serve --ens-endpoint http://127.0.0.1:18080";
+  ENI_GATEWAY_LEDGER__URL=memory:// eni-gateway serve \\
+    --ens-endpoint http://127.0.0.1:18080";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]

@@ -14,7 +14,8 @@ const EXAMPLES: &str = "\
 Examples:
   eni-gateway watch i-5p67acfmxazb4p eni-58z57orgmt6d1
   eni-gateway watch i-5p67acfmxazb4p --follow
-  eni-gateway watch i-5p67acfmxazb4p --follow -o json | jq -r '.networkInterfaceId, .state'
+  eni-gateway watch i-5p67acfmxazb4p --follow -o json \\
+    | jq -r '.networkInterfaceId, .state'
 
 It ends when everything in scope is terminal: with 0, or with 1 if the one watched ENI has \
 failed. It resumes after lost connections and stopped replicas, until --timeout if set. It shows \

@@ -14,10 +14,12 @@ use super::world::file::{self, WorldFile};
 const EXAMPLES: &str = "\
 Examples:
   eni-gateway simulator
-  eni-gateway simulator --listen 127.0.0.1:18080 --attach-time 1s..5s --visibility-lag 3s
-  eni-gateway simulator --print-world > world.toml && eni-gateway simulator --world world.toml
+  eni-gateway simulator --listen 127.0.0.1:18080 --attach-time 1s..5s \\
+    --visibility-lag 3s
+  eni-gateway simulator --print-world > world.toml
+  eni-gateway simulator --world world.toml
   curl http://127.0.0.1:18080/_simulator/        # lists the control endpoints
-  curl http://127.0.0.1:18080/_simulator/journal # every call, and the occupancy of each instance
+  curl http://127.0.0.1:18080/_simulator/journal # calls, and ENIs of instances
 
 The key is read from ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and \
 ALIBABA_CLOUD_SECURITY_TOKEN, as the gateway reads it. The simulator also knows one key of its own, \

@@ -43,6 +43,14 @@ async fn help_has_examples(#[case] arguments: &[&str]) {
     let ran = run(arguments).await;
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     assert!(arguments.len() == 1 || ran.stdout.contains("Examples:\n  eni-gateway "));
+    // A terminal would break a longer line in two, and a shell would run the halves.
+    let examples = ran.stdout.split_once("Examples:\n").map_or("", |(_, examples)| examples);
+    let long: Vec<_> = examples
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.len() > 80)
+        .collect();
+    assert_eq!(long, [""; 0]);
     insta::assert_snapshot!(
         format!("help_of_{}", arguments[0].trim_start_matches('-')),
         ran.stdout
