@@ -112,7 +112,17 @@ impl Refusal {
     /// Whether the refused attach may still be in flight.
     pub(super) fn may_go_on(&self) -> bool {
         self.reason() == Some(Reason::OutcomeUnknown)
-            || (self.reason.is_empty() && self.code == Code::DeadlineExceeded)
+            || (self.reason.is_empty()
+                && (self.code == Code::DeadlineExceeded || self.is_cut_off()))
+    }
+
+    /// Whether the answer was lost on the way, or came from a proxy that lost the gateway.
+    fn is_cut_off(&self) -> bool {
+        self.reason.is_empty()
+            && matches!(
+                self.code,
+                Code::Unavailable | Code::Internal | Code::Unknown | Code::Cancelled
+            )
     }
 
     pub(super) fn exit(&self) -> Exit {
@@ -141,6 +151,10 @@ impl Refusal {
             None if self.code == Code::DeadlineExceeded => {
                 Some("try again; an attach may still be in flight, and the call joins it")
             }
+            None if self.is_cut_off() => Some(
+                "try again: an attach may be in flight, and the call joins it; if it fails again, \
+                 check --endpoint, and whether a gateway of this version runs there",
+            ),
             None if self.exit() == Exit::Unreachable => {
                 Some("check --endpoint, and whether a gateway of this version runs there")
             }
@@ -263,8 +277,12 @@ mod tests {
     }
 
     #[test]
-    fn an_attach_may_go_on_after_silence_only() {
+    fn an_attach_may_go_on_where_its_answer_was_lost() {
         assert!(Refusal::from(Status::deadline_exceeded("late")).may_go_on());
+        assert!(Refusal::from(Status::unavailable("gone")).may_go_on());
+        let proxy = Refusal::from(Status::internal("502 Bad Gateway"));
+        assert!(proxy.may_go_on() && proxy.to_string().contains("may be in flight"), "{proxy}");
+        assert!(!Refusal::from(Status::unimplemented("what?")).may_go_on());
         assert!(refused(Code::Unavailable, "OUTCOME_UNKNOWN").may_go_on());
         assert!(!refused(Code::DeadlineExceeded, "LOCK_WAIT").may_go_on());
         assert!(!refused(Code::Unavailable, "DRAINING").may_go_on());
