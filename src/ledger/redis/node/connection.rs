@@ -22,7 +22,9 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::ledger::LedgerError;
-use crate::ledger::redis::errors::{describe, is_answer, is_dead, is_elsewhere, refuses_writes};
+use crate::ledger::redis::errors::{
+    describe, is_answer, is_dead, is_elsewhere, is_refusal, refuses_writes,
+};
 use crate::names::attribute;
 
 use super::operation::RedisOperation;
@@ -41,6 +43,8 @@ pub(in super::super) struct Connection {
     reached: AtomicBool,
     /// Notified when another server may hold the records by now.
     topology_stale: Arc<Notify>,
+    /// Notified when the server refused a call until its configuration changes.
+    refused: Notify,
     /// The server's last refusal to write, until it accepts a write again.
     write_refusal: Mutex<Option<(String, Instant)>>,
 }
@@ -52,6 +56,7 @@ impl Connection {
             state: watch::Sender::new(State::untried()),
             reached: AtomicBool::new(false),
             topology_stale,
+            refused: Notify::new(),
             write_refusal: Mutex::default(),
         }
     }
@@ -125,6 +130,12 @@ impl Connection {
         let _ = self.state.subscribe().wait_for(|state| !state.is_connected()).await;
     }
 
+    /// Waits until the server refuses a call that it must not refuse, such as one of a right that
+    /// its user lost.
+    pub(super) async fn until_refused(&self) {
+        self.refused.notified().await;
+    }
+
     /// Makes one call, with a deadline for all its trips.
     pub(in super::super) async fn call<T, F: Future<Output = RedisResult<T>>>(
         &self,
@@ -168,6 +179,9 @@ impl Connection {
             // Reads still succeed. A call that writes is down for as long as writes are refused.
             let since = self.refusal().as_ref().map(|(_, since)| *since);
             down_for = since.map_or(down_for, |since| since.elapsed().max(down_for));
+        }
+        if is_refusal(error) {
+            self.refused.notify_one();
         }
         if is_dead(error) {
             self.record_failure(used, &why, Duration::ZERO);

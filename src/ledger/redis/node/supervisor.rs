@@ -130,8 +130,9 @@ impl Node {
             let outcome = tokio::select! {
                 () = self.connection.until_lost() => return,
                 _ = preflight.tick() => self.repeat_preflight().await,
+                () = self.connection.until_refused() => self.repeat_preflight().await,
                 () = self.epoch_check_requested.notified() => self.check_all_epochs().await,
-                () = tokio::time::sleep(pause) => self.check_server().await,
+                () = tokio::time::sleep(pause) => self.check().await,
             };
             pause = match outcome {
                 Ok(()) if self.replicas.is_some() => CHECK_INTERVAL_SYNCED,
@@ -139,6 +140,15 @@ impl Node {
                 Err(_) => RETRY_INTERVAL,
             };
         }
+    }
+
+    /// Checks the server. One that must not be used is inspected again, to be used once it may be.
+    async fn check(&self) -> Result<(), LedgerError> {
+        let is_misconfigured = !self.preflight.result().errors.is_empty();
+        if is_misconfigured {
+            self.repeat_preflight().await?;
+        }
+        self.check_server().await
     }
 
     /// A server that began to refuse calls is not a failed call, but a reason not to use it.

@@ -51,6 +51,26 @@ async fn a_user_who_may_not_ask_for_info_is_reported() {
     put(&ledger, &instance(1), record(1), Effects::default()).await;
 }
 
+/// The right is missed at the next call, and found again at the next check.
+#[tokio::test]
+async fn a_user_who_loses_a_right_is_reported_at_once() {
+    let server = Server::start().await;
+    let user = ["ACL", "SETUSER", "gateway", "on", ">s3cret", "~*", "&*", "+@all"];
+    server.ask::<()>(&user).await;
+    let mut as_user = settings(&server);
+    as_user.login =
+        Login { user: Some("gateway".to_owned()), password: Some(SecretString::from("s3cret")) };
+    let (_guard, ledger) = connected(as_user).await;
+    server.ask::<()>(&["ACL", "SETUSER", "gateway", "-evalsha"]).await;
+    until("refused", async || !ledger.health().misconfigured.is_empty()).await;
+    let health = ledger.health();
+    assert!(health.misconfigured[0].contains("evalsha"), "{health:?}");
+
+    server.ask::<()>(&["ACL", "SETUSER", "gateway", "+evalsha"]).await;
+    until("accepted", async || ledger.health().misconfigured.is_empty()).await;
+    put(&ledger, &instance(1), record(1), Effects::default()).await;
+}
+
 /// Without it a commit would write the record, and fail before its place in the queue.
 #[tokio::test]
 async fn a_user_who_lacks_any_right_of_the_scripts_is_reported() {
