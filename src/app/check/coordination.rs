@@ -38,6 +38,10 @@ pub async fn coordination(config: &Config) -> Result<Vec<CheckResult>, Error> {
                 remedy,
             )]
         }
+        Err(InspectError::Unusable { why, remedy }) => {
+            let message = format!("{url}: it cannot be used: {why}");
+            vec![CheckResult::failed(PART, CheckFailure::Unreachable, message, remedy)]
+        }
         Err(ref error @ InspectError::Refused { remedy, .. }) => {
             vec![CheckResult::failed(PART, CheckFailure::Other, format!("{url}: {error}"), remedy)]
         }

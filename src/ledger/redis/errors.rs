@@ -11,11 +11,13 @@ const BUSY: &str = "BUSY";
 /// The text of another one, which has no code of its own.
 const TOO_MANY_CLIENTS: &str = "max number of clients";
 
+/// The beginning of what is said of a server that is no Redis as `ledger.url` describes it.
+pub(super) const OTHER_SERVER: &str = "the server there ";
 /// The answer of a server that expects TLS, or of an HTTP server.
 const NOT_REDIS: &str = "the server there does not speak redis' protocol; if it expects TLS, use \
     rediss://, and if it is an HTTP server, correct the port";
 /// The remedies for a failed handshake.
-const TLS: Remedies<'_> = Remedies {
+pub(super) const TLS: Remedies<'_> = Remedies {
     plaintext: "use redis://",
     encrypted: "use rediss:// in ledger.url",
     authorities: "set ledger.ca_file to the CA certificate of redis",

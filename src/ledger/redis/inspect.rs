@@ -9,10 +9,12 @@ use tokio::time::Instant;
 
 use crate::ledger::freeze::{Freeze, FrozenPartitions};
 use crate::model::Timestamp;
+use crate::tls_fault::TlsFault;
 
 use super::epoch::Epoch;
-use super::errors::{describe, is_answer};
+use super::errors::{OTHER_SERVER, TLS, describe, is_answer};
 use super::info::field;
+use super::locator::NO_PRIMARY;
 use super::scripts::StoredRecord;
 use super::settings::{InvalidSettings, RedisSettings};
 use super::shared::Shared;
@@ -85,12 +87,22 @@ pub enum InspectError {
         /// What to do about it.
         remedy: &'static str,
     },
+    /// A server is there, but is not the one that the settings describe.
+    #[error("it cannot be used: {why}; {remedy}")]
+    Unusable {
+        /// The difference.
+        why: String,
+        /// What to do about it.
+        remedy: String,
+    },
 }
 
 impl From<RedisError> for InspectError {
     fn from(error: RedisError) -> Self {
         if is_answer(&error) {
             Self::Refused { why: describe(&error), remedy: remedy(&error) }
+        } else if let Some((why, remedy)) = explain(&error) {
+            Self::Unusable { why, remedy }
         } else {
             Self::Unreachable(describe(&error))
         }
@@ -216,6 +228,24 @@ fn persistence(info: &str) -> Vec<Warning> {
     warnings
 }
 
+/// Why a server that is there cannot be used, and the remedy.
+fn explain(error: &RedisError) -> Option<(String, String)> {
+    if let Some(fault) = TlsFault::find(error) {
+        return Some((fault.to_string(), fault.remedy(&TLS)));
+    }
+    let why = describe(error);
+    if why.contains(NO_PRIMARY) {
+        let remedy = "correct `master` in ledger.url: the name that the sentinels give the primary";
+        return Some((why, remedy.to_owned()));
+    }
+    if why.contains("NOAUTH") || why.contains("authentication failed") {
+        let remedy = "set ledger.sentinel_password_file to the password of the sentinels";
+        return Some((why, remedy.to_owned()));
+    }
+    let (why, remedy) = why.split_once("; ").filter(|_| why.starts_with(OTHER_SERVER))?;
+    Some((why.to_owned(), remedy.to_owned()))
+}
+
 /// What to do about a refusal.
 fn remedy(error: &RedisError) -> &'static str {
     let text = error.to_string();
@@ -223,10 +253,12 @@ fn remedy(error: &RedisError) -> &'static str {
     if says("DB index") || says("switch database") {
         "correct the number of the database at the end of ledger.url: the server has only its \
          setting `databases` of them, and a cluster only 0"
-    } else if says("NOPERM") || says("no right") {
+    } else if says("NOPERM") || says("NoPerm") || says("no right") {
         "give the acl user the rights that docs/redis.md lists"
     } else if error.kind() == ErrorKind::AuthenticationFailed || says("NOAUTH") {
         "correct the user in ledger.url, and its password (ledger.password_file)"
+    } else if says("unknown command") {
+        "correct ledger.url: a sentinel needs redis-sentinel://, and other servers are no ledger"
     } else {
         "correct redis' configuration, or ledger.url"
     }

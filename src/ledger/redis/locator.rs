@@ -14,6 +14,9 @@ use super::dial::Dialer;
 use super::errors::describe;
 use super::settings::{ServerAddr, Servers};
 
+/// The answer of a sentinel that watches other servers.
+pub(super) const NO_PRIMARY: &str = "it knows no primary of this name";
+
 /// Finds one server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PrimaryLocator {
@@ -112,7 +115,7 @@ impl Sentinels {
         let mut question = cmd("SENTINEL");
         question.arg("get-master-addr-by-name").arg(&self.master);
         let named: Option<(String, u16)> = question.query_async(&mut connection).await?;
-        let unknown = || RedisError::from((ErrorKind::Io, "it knows no primary of this name"));
+        let unknown = || RedisError::from((ErrorKind::Io, NO_PRIMARY));
         named.map(|(host, port)| ServerAddr::Tcp(host, port)).ok_or_else(unknown)
     }
 }
