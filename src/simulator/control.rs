@@ -139,9 +139,7 @@ async fn add_faults(
         OneOrMany::Many(values) => values,
         OneOrMany::One(value) => vec![value],
     };
-    let faults =
-        values.into_iter().map(serde_json::from_value).collect::<Result<Vec<Fault>, _>>()?;
-    let faults = faults.into_iter().map(Fault::checked).collect::<Result<Vec<_>, _>>();
+    let faults = values.into_iter().map(Fault::read).collect::<Result<Vec<_>, _>>();
     faults.map_err(Problem)?.into_iter().for_each(|fault| cloud.fault(fault));
     Ok(Json(cloud.faults()))
 }

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::action::Action;
 use super::params::Params;
@@ -182,11 +183,26 @@ impl Fault {
         self
     }
 
+    /// Reads a fault, and returns it if it can have an effect.
+    ///
+    /// # Errors
+    /// It is no fault, has an unknown field, or would never have an effect.
+    pub(super) fn read(value: Value) -> Result<Self, String> {
+        let effect = value.get("effect").and_then(Value::as_object).cloned().unwrap_or_default();
+        let fault: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        // serde accepts any field beside an effect without fields of its own.
+        let known = serde_json::to_value(&fault.effect).map_err(|error| error.to_string())?;
+        match effect.keys().find(|key| known.get(key).is_none()) {
+            Some(key) => Err(format!("the effect has no field `{key}`")),
+            None => fault.checked(),
+        }
+    }
+
     /// Returns the fault if it can have an effect.
     ///
     /// # Errors
     /// Why it never would.
-    pub(super) fn checked(self) -> Result<Self, String> {
+    fn checked(self) -> Result<Self, String> {
         let only_attach = match &self.effect {
             Effect::ApplyLate { .. } => Some("apply_late"),
             Effect::Replay { .. } => Some("replay"),
@@ -272,6 +288,8 @@ const fn bad_gateway() -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -303,6 +321,9 @@ mod tests {
             let problem = fault.checked().unwrap_err();
             assert!(problem.contains(part), "{problem}");
         }
+        let typo = json!({"effect": {"kind": "drop_after", "after": "2s"}});
+        assert_eq!(Fault::read(typo).unwrap_err(), "the effect has no field `after`");
+        assert!(Fault::read(json!({"effect": {"kind": "drop_after"}})).is_ok());
         assert!(Fault::default().delay(Duration::from_secs(1)).checked().is_ok());
         assert!(Fault { effect: late, ..Fault::default() }.checked().is_ok());
     }
