@@ -92,6 +92,18 @@ pub(super) fn warnings(variable: &dyn Fn(&str) -> Option<String>) -> Vec<String>
         warnings
             .push(format!("OTEL_TRACES_EXPORTER={exporter:?} is not supported: traces use otlp"));
     }
+    for name in ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"] {
+        if let Some(text) = set(variable, name).filter(|text| text.parse::<u64>().is_err()) {
+            warnings.push(format!("{name}={text:?} is no number of milliseconds, and is not used"));
+        }
+    }
+    for name in ["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"] {
+        let is_pair = |part: &str| part.trim().is_empty() || part.contains('=');
+        if set(variable, name).is_some_and(|headers| !headers.split(',').all(is_pair)) {
+            // Its value may have a token.
+            warnings.push(format!("{name} has a part that is not KEY=VALUE, which is not sent"));
+        }
+    }
     if let Some((name, _)) = named_endpoint(variable).filter(|(_, url)| !has_scheme(url)) {
         // Its value may have a password.
         warnings.push(format!(
