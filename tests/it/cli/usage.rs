@@ -34,7 +34,9 @@ async fn wrong_usage_is_64(#[case] arguments: &[&str], #[case] problem: &str) {
 #[case::demo(&["demo", "--help"])]
 #[case::check(&["check", "--help"])]
 #[case::config(&["config", "dump", "--help"])]
-#[case::ledger(&["ledger", "init", "--help"])]
+#[case::ledger_init(&["ledger", "init", "--help"])]
+#[case::ledger_freeze(&["ledger", "freeze", "--help"])]
+#[case::ledger_unfreeze(&["ledger", "unfreeze", "--help"])]
 #[case::policy(&["policy", "check", "--help"])]
 #[case::explain(&["explain", "--help"])]
 #[case::simulator(&["simulator", "--help"])]
@@ -51,10 +53,11 @@ async fn help_has_examples(#[case] arguments: &[&str]) {
         .filter(|line| line.len() > 80)
         .collect();
     assert_eq!(long, [""; 0]);
-    insta::assert_snapshot!(
-        format!("help_of_{}", arguments[0].trim_start_matches('-')),
-        ran.stdout
-    );
+    let command = match arguments {
+        [command @ .., _] if !command.is_empty() => command.join("_"),
+        _ => "help".to_owned(),
+    };
+    insta::assert_snapshot!(format!("help_of_{command}"), ran.stdout);
 }
 
 #[tokio::test]
