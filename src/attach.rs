@@ -10,6 +10,7 @@
 //! The attempt runs on its own task, which a cancelled or expired call does not stop. Until the
 //! send is recorded the caller's deadline decides; afterwards only ENS does.
 
+mod batch;
 mod caller_session;
 mod discover;
 mod discovery;
@@ -22,11 +23,14 @@ mod reply;
 mod resend;
 mod reserve;
 mod retry;
+mod room;
 mod send;
 mod send_permit;
 pub mod steps;
+mod turn;
 mod validate;
 mod wait;
+mod waiting_caller;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,19 +49,20 @@ use crate::ledger::bounds::LEASE_MARGIN;
 use crate::ledger::command::{Command, Mode};
 use crate::ledger::execute::CommandOutcome;
 use crate::ledger::{ChangeSubscription, LedgerError, LedgerStore};
-use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, Reason, RequestId, Uid};
+use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, RequestId, Uid};
 use crate::observe::SingleFlight;
 use crate::telemetry::context::emit_lock_wait_span;
-use crate::telemetry::{AuditEvent, AuditLine};
 
-use caller_session::{Answer, CallerSession, CloseOnDrop};
+use caller_session::{Answer, CallerSession};
 use discovery::Discovery;
 use flow::Step;
 use instance_lock::InstanceLock;
 use lock_queue::{InstanceQueue, InstanceQueues, QueueGuard};
 use retry::RetryPolicy;
 use send_permit::KeptPermits;
+use turn::Turn;
 
+pub use batch::BatchRequest;
 pub use retry::LEAST_ROUND;
 pub use validate::Check;
 
@@ -127,21 +132,9 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     /// # Errors
     /// As the error table says. "Nothing was sent" is final: nothing will be sent later either.
     pub async fn attach(self: &Arc<Self>, request: Request) -> Result<Attachment, Failure> {
-        let (arrived, session) = (Instant::now(), CallerSession::new(request.deadline));
-        let _close_on_drop = CloseOnDrop(session.clone());
-        let (answer, answered) = oneshot::channel();
-        let attempt = AttemptTask {
-            answer: Some(answer),
-            ..AttemptTask::new(self, session.clone(), request.clone())
-        };
+        let (attempt, caller) = self.attempt(request);
         self.tasks.spawn(attempt.run_for_caller().in_current_span());
-        let answer = session.wait_for_answer(answered, &self.drain).await;
-        let answer = answer.map_err(|failure| failure.about(&request.instance, &request.eni));
-        if let Err(Failure { reason: Reason::LockWait, .. }) = &answer {
-            self.record_lock_wait(arrived);
-        }
-        audit(&request, &answer);
-        answer
+        self.answer(caller).await
     }
 
     /// Records the caller's wait for the lock, successful or not.
@@ -167,6 +160,8 @@ struct AttemptTask<L: LedgerStore, E> {
     permits: KeptPermits,
     /// The describe that showed an unknown instance.
     discovery: Option<Discovery>,
+    /// The attempt's turn, if it is one of a batch.
+    turn: Option<Turn<L>>,
     changes: ChangeSubscription,
     retry: RetryPolicy,
 }
@@ -183,6 +178,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             lock: None,
             permits: KeptPermits::default(),
             discovery: None,
+            turn: None,
             changes: attacher.backends.ledger.store().changes().subscribe(&request.instance),
             request,
             retry: RetryPolicy::default(),
@@ -194,6 +190,9 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             let _in_flight = self.backends().metrics.attempt_in_flight();
             self.run().await
         };
+        if let Some(turn) = &mut self.turn {
+            turn.record_outcome(&outcome);
+        }
         self.leave_queue();
         self.send_answer(outcome);
     }
@@ -220,6 +219,9 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
 
     /// Answers what needs no lock. Otherwise waits for the head of the queue.
     async fn enter(&mut self) -> Result<Step, Failure> {
+        if let Some(refusal) = self.turn.as_ref().and_then(Turn::refusal) {
+            return self.query().await?.ok_or(refusal);
+        }
         if self.lock.is_none() {
             self.lock = self.lock_of(self.queue.try_lock());
             if self.lock.is_some() && self.knows_instance() {
@@ -282,11 +284,14 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         Some(InstanceLock::new(head?, ledger, instance, send_time, tasks.clone()))
     }
 
-    /// Leaves the queue. Lock and permits return on drop.
+    /// Leaves the queue. The next attempt of a batch takes the place over. Otherwise lock and
+    /// permits return on drop.
     fn leave_queue(&mut self) {
         self.permits = KeptPermits::default();
-        self.discovery = None;
-        self.lock = None;
+        let (lock, discovery) = (self.lock.take(), self.discovery.take());
+        if let Some(turn) = &mut self.turn {
+            turn.hand_on(lock, discovery);
+        }
     }
 
     /// Releases the lock, and stays the first in the queue.
@@ -313,23 +318,4 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             let _ = sender.send(answer);
         }
     }
-}
-
-/// Writes the audit line of a call.
-fn audit(request: &Request, answer: &Result<Attachment, Failure>) {
-    let (outcome, ens_request_id) = match answer {
-        Ok(attachment) => ("OK", &attachment.ens_request_id),
-        Err(failure) => (failure.reason.name(), &failure.ens_request_id),
-    };
-    AuditLine {
-        caller: Some(&request.caller),
-        action: Some("attach"),
-        instance: Some(&request.instance),
-        eni: Some(&request.eni),
-        request_id: request.request_id,
-        outcome: Some(outcome),
-        ens_request_id: Some(ens_request_id),
-        ..AuditLine::default()
-    }
-    .write(AuditEvent::Attach);
 }

@@ -14,6 +14,7 @@ use eni_gateway::grpc::proto::attachment_service_server::{
 };
 use eni_gateway::grpc::proto::{
     AttachNetworkInterfaceRequest, AttachNetworkInterfaceResponse, Attachment,
+    BatchAttachNetworkInterfacesRequest, BatchAttachNetworkInterfacesResponse,
     BatchGetInstanceCapacitiesRequest, BatchGetInstanceCapacitiesResponse, GetAttachmentRequest,
     GetAttachmentResponse, GetInstanceCapacityRequest, GetInstanceCapacityResponse, Heartbeat,
     ListAttachmentsRequest, ListAttachmentsResponse, WatchAttachmentRequest,
@@ -183,6 +184,13 @@ impl AttachmentService for Floor {
         _request: Request<GetInstanceCapacityRequest>,
     ) -> std::result::Result<Response<GetInstanceCapacityResponse>, Status> {
         Ok(Response::new(GetInstanceCapacityResponse::default()))
+    }
+
+    async fn batch_attach_network_interfaces(
+        &self,
+        _request: Request<BatchAttachNetworkInterfacesRequest>,
+    ) -> std::result::Result<Response<BatchAttachNetworkInterfacesResponse>, Status> {
+        Ok(Response::new(BatchAttachNetworkInterfacesResponse::default()))
     }
 
     async fn batch_get_instance_capacities(

@@ -7,8 +7,8 @@ use std::sync::Once;
 use std::time::Duration;
 
 use eni_gateway::grpc::proto::{
-    AttachNetworkInterfaceRequest, GetAttachmentRequest, ListAttachmentsRequest,
-    WatchAttachmentRequest,
+    AttachNetworkInterfaceRequest, BatchAttachNetworkInterfacesRequest, GetAttachmentRequest,
+    ListAttachmentsRequest, WatchAttachmentRequest,
 };
 use eni_gateway::grpc::{deadline, page, parse};
 use eni_gateway::model::{Failure, InstanceId, Reason, TraceContext};
@@ -43,6 +43,15 @@ fuzz_target!(
             network_interface_id: field("network_interface_id"),
             request_id: field("request_id"),
             validate_only: false,
+        });
+        attach_batch(BatchAttachNetworkInterfacesRequest {
+            instance_id: field("instance_id"),
+            network_interface_ids: field("network_interface_ids")
+                .split_terminator(',')
+                .map(str::to_owned)
+                .collect(),
+            request_id: field("request_id"),
+            ..Default::default()
         });
         reads(field("instance_id"), field("network_interface_id"));
         list(ListAttachmentsRequest {
@@ -160,6 +169,28 @@ fn attach(request: AttachNetworkInterfaceRequest) {
             assert_eq!(key, request.request_id.to_ascii_lowercase());
         }
         Err(failure) => refused(&failure, &["instance_id", "network_interface_id", "request_id"]),
+    }
+}
+
+fn attach_batch(request: BatchAttachNetworkInterfacesRequest) {
+    match parse::attach_batch(&request) {
+        Ok(read) => {
+            id(read.instance.as_str(), &request.instance_id);
+            assert!((1..=parse::MAX_BATCH).contains(&read.enis.len()));
+            assert_eq!(read.enis.len(), request.network_interface_ids.len());
+            for (eni, sent) in read.enis.iter().zip(&request.network_interface_ids) {
+                id(eni.as_str(), sent);
+                assert_eq!(read.enis.iter().filter(|other| *other == eni).count(), 1);
+            }
+        }
+        Err(failure) => {
+            assert_eq!(failure.reason, Reason::InvalidField);
+            let list = |name: &str| name.starts_with("network_interface_ids");
+            let of_request = |name: &str| ["instance_id", "request_id"].contains(&name);
+            let is_known = |name: &str| list(name) || of_request(name);
+            assert!(!failure.fields.is_empty());
+            assert!(failure.fields.iter().all(|(name, _)| is_known(name)), "{failure:?}");
+        }
     }
 }
 

@@ -14,6 +14,8 @@ mod waiters;
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+
 use crate::drain::{self, Phase};
 use crate::model::{Failure, InstanceId, Reason, random};
 
@@ -89,6 +91,19 @@ impl Admission {
         instance: &InstanceId,
     ) -> Result<AdmissionPermit, Failure> {
         self.enter(&self.attaches, peer, Some(instance)).await
+    }
+
+    /// Admits several attaches to one instance, all or none.
+    ///
+    /// # Errors
+    /// `DRAINING` or `OVERLOADED`.
+    pub async fn attaches(
+        &self,
+        peer: Peer,
+        instance: &InstanceId,
+        number: usize,
+    ) -> Result<Vec<AdmissionPermit>, Failure> {
+        try_join_all((0..number).map(|_| self.attach(peer, instance))).await
     }
 
     /// Admits a read of one instance.
@@ -169,8 +184,6 @@ impl From<LimitExceeded> for Failure {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::future::try_join_all;
-
     use super::*;
     use crate::model::Caller;
 

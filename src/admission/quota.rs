@@ -43,23 +43,25 @@ impl RequestIds {
         }
     }
 
-    /// Counts an id. The error is the time until there is room for it.
+    /// Counts all of these ids, or none. The error is the time until there is room for them.
     fn enter(
         &mut self,
-        key: (InstanceId, RequestId),
+        mut keys: Vec<(InstanceId, RequestId)>,
         limit: usize,
         now: Instant,
     ) -> Result<(), Duration> {
         self.expire(now);
-        if self.known.contains(&key) {
-            return Ok(());
+        keys.retain(|key| !self.known.contains(key));
+        let excess = (self.known.len() + keys.len()).saturating_sub(limit);
+        if let Some(last) = excess.checked_sub(1).filter(|_| !keys.is_empty()) {
+            let makes_room = self.by_age.get(last).or(self.by_age.back());
+            let makes_room = makes_room.map_or(now, |(at, _)| *at);
+            return Err((makes_room + HOUR).saturating_duration_since(now));
         }
-        if self.known.len() >= limit {
-            let oldest = self.by_age.front().map_or(now, |(at, _)| *at);
-            return Err((oldest + HOUR).saturating_duration_since(now));
+        for key in keys {
+            self.known.insert(key.clone());
+            self.by_age.push_back((now, key));
         }
-        self.known.insert(key.clone());
-        self.by_age.push_back((now, key));
         Ok(())
     }
 }
@@ -69,8 +71,8 @@ impl RequestIds {
 pub enum Use {
     /// Nothing.
     Read,
-    /// An attach in flight.
-    Attach,
+    /// This many attaches in flight.
+    Attaches(usize),
     /// A watch stream.
     Stream,
 }
@@ -101,13 +103,17 @@ impl Quotas {
             streams: 0,
             request_ids: RequestIds::default(),
         });
-        let in_use = usage.of(of).map_or(0, |count| *count);
+        let with_this = usage.of(of).map_or(0, |(in_use, more)| *in_use + more);
         let (limit, what) = match of {
-            Use::Read => (None, ""),
-            Use::Attach => (quota.attaches_in_flight, "attaches in flight"),
-            Use::Stream => (quota.watch_streams, "watch streams"),
+            Use::Read => (None, String::new()),
+            Use::Attaches(1) => (quota.attaches_in_flight, "attaches in flight".to_owned()),
+            Use::Attaches(number) => {
+                let what = format!("attaches in flight, and the call has {number}");
+                (quota.attaches_in_flight, what)
+            }
+            Use::Stream => (quota.watch_streams, "watch streams".to_owned()),
         };
-        if let Some(limit) = limit.filter(|limit| in_use >= *limit) {
+        if let Some(limit) = limit.filter(|limit| with_this > *limit) {
             let delay = Duration::from_millis(random::between(500..=1500));
             return Err(exceeded(&format!("{limit} {what}"), delay));
         }
@@ -119,22 +125,22 @@ impl Quotas {
             }
             usage.calls.count(rate, now);
         }
-        if let Some(count) = usage.of(of) {
-            *count += 1;
+        if let Some((in_use, more)) = usage.of(of) {
+            *in_use += more;
         }
         Ok(QuotaPermit { quotas: self.clone(), caller: caller.clone(), of })
     }
 
-    /// Counts the request id of an attach. A repeat is free.
+    /// Counts the request ids of attaches, all or none. A repeat is free.
     ///
     /// # Errors
     /// `CALLER_QUOTA_EXCEEDED`, with the delay before a retry.
-    pub fn enter_request_id(
+    pub fn enter_request_ids(
         &self,
         permit: &QuotaPermit,
         quota: &Quota,
         instance: &InstanceId,
-        id: RequestId,
+        ids: &[RequestId],
     ) -> Result<(), Failure> {
         let Some(limit) = quota.request_ids_per_hour else {
             return Ok(());
@@ -143,7 +149,8 @@ impl Quotas {
         let Some(usage) = callers.get_mut(&permit.caller) else {
             return Ok(());
         };
-        let entered = usage.request_ids.enter((instance.clone(), id), limit, Instant::now());
+        let keys = ids.iter().map(|id| (instance.clone(), *id)).collect();
+        let entered = usage.request_ids.enter(keys, limit, Instant::now());
         entered.map_err(|delay| exceeded(&format!("{limit} request ids an hour"), delay))
     }
 
@@ -154,11 +161,12 @@ impl Quotas {
 }
 
 impl Usage {
-    fn of(&mut self, of: Use) -> Option<&mut usize> {
+    /// What is in use of this kind, and how much more `of` is.
+    fn of(&mut self, of: Use) -> Option<(&mut usize, usize)> {
         match of {
             Use::Read => None,
-            Use::Attach => Some(&mut self.attaches),
-            Use::Stream => Some(&mut self.streams),
+            Use::Attaches(number) => Some((&mut self.attaches, number)),
+            Use::Stream => Some((&mut self.streams, 1)),
         }
     }
 
@@ -175,8 +183,9 @@ impl Usage {
 impl Drop for QuotaPermit {
     fn drop(&mut self) {
         let mut callers = self.quotas.lock();
-        if let Some(count) = callers.get_mut(&self.caller).and_then(|usage| usage.of(self.of)) {
-            *count = count.saturating_sub(1);
+        let usage = callers.get_mut(&self.caller).and_then(|usage| usage.of(self.of));
+        if let Some((in_use, number)) = usage {
+            *in_use = in_use.saturating_sub(number);
         }
     }
 }
@@ -207,9 +216,9 @@ mod tests {
     async fn a_new_request_id_counts_for_an_hour() {
         let (quotas, quota) = (Quotas::default(), Quota { request_ids_per_hour: Some(2), ..NONE });
         let attach = |name: &str, instance: &str, id: u128| {
-            let permit = quotas.enter(&caller(name), &quota, Use::Attach)?;
+            let permit = quotas.enter(&caller(name), &quota, Use::Attaches(1))?;
             let id = RequestId(uuid::Uuid::from_u128(id));
-            quotas.enter_request_id(&permit, &quota, &instance.parse().expect("an id"), id)
+            quotas.enter_request_ids(&permit, &quota, &instance.parse().expect("an id"), &[id])
         };
         attach("a", "i-1", 1).expect("the first");
         attach("a", "i-1", 1).expect("a repeat");
@@ -249,12 +258,36 @@ mod tests {
             Quota { attaches_in_flight: Some(1), watch_streams: Some(2), ..NONE },
         );
         let enter = |of| quotas.enter(&caller("a"), &quota, of);
-        let attach = enter(Use::Attach).expect("the first");
-        assert!(enter(Use::Attach).is_err());
+        let attach = enter(Use::Attaches(1)).expect("the first");
+        assert!(enter(Use::Attaches(1)).is_err());
         let _streams = (enter(Use::Stream).expect("one"), enter(Use::Stream).expect("two"));
         assert!(enter(Use::Stream).is_err() && enter(Use::Read).is_ok());
         drop(attach);
-        assert!(enter(Use::Attach).is_ok());
+        assert!(enter(Use::Attaches(1)).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_counts_as_its_attaches_and_as_all_of_its_ids_or_none() {
+        let quotas = Quotas::default();
+        let limits = Quota { attaches_in_flight: Some(3), request_ids_per_hour: Some(3), ..NONE };
+        let enter = |number| quotas.enter(&caller("a"), &limits, Use::Attaches(number));
+        let refused = enter(4).expect_err("more than the quota");
+        assert!(refused.message.contains("and the call has 4"), "{}", refused.message);
+        let batch = enter(2).expect("two of three");
+        assert!(enter(2).is_err());
+        drop(enter(1).expect("the third"));
+
+        let instance = "i-1".parse().expect("an id");
+        let ids = |ids: &[u128]| {
+            let ids: Vec<_> = ids.iter().map(|id| RequestId(uuid::Uuid::from_u128(*id))).collect();
+            quotas.enter_request_ids(&batch, &limits, &instance, &ids)
+        };
+        ids(&[1, 2]).expect("two of three");
+        tokio::time::advance(HOUR / 4).await;
+        assert_eq!(ids(&[3, 4]).expect_err("one too many").retry_after, Some(HOUR * 3 / 4));
+        ids(&[1, 3]).expect("none of the refused batch counts");
+        drop(batch);
+        assert!(enter(3).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -266,7 +266,8 @@ impl CallerSession {
         head?.map_err(|outage| self.refuse(outage))
     }
 
-    fn wait_in(&self, queue: Option<Arc<InstanceQueue>>) {
+    /// Sets the queue in which the attempt waits, whose first caller decides its pending error.
+    pub(super) fn wait_in(&self, queue: Option<Arc<InstanceQueue>>) {
         self.state().waits_in = queue;
     }
 }

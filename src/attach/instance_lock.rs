@@ -53,9 +53,10 @@ impl<L: LedgerStore> InstanceLock<L> {
         self.guard.lease_lasts(self.send_time)
     }
 
-    /// Counts one send under this grant. Returns whether another caller may take the lock over.
-    pub(super) fn should_hand_over(&self) -> bool {
-        self.guard.count_send(self.send_time + LEASE_MARGIN)
+    /// Counts one send under this grant. Returns whether another caller may take the lock over, or
+    /// the next attempt of a batch that awaits it.
+    pub(super) fn should_hand_over(&self, is_awaited: bool) -> bool {
+        self.guard.count_send(self.send_time + LEASE_MARGIN, is_awaited)
     }
 }
 

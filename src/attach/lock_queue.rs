@@ -121,6 +121,12 @@ impl InstanceQueue {
         }
     }
 
+    /// The next ledger outage that ends the wait of all callers.
+    pub(super) async fn outage(&self) -> Failure {
+        self.aborted.notified().await;
+        self.blocked_by()
+    }
+
     fn guard(self: &Arc<Self>, head: OwnedMutexGuard<()>) -> QueueGuard {
         QueueGuard { queue: self.clone(), _head: Arc::new(head) }
     }
@@ -243,8 +249,8 @@ impl QueueGuard {
     }
 
     /// Counts one send under this grant. Returns whether another caller may take the lock over,
-    /// with `needed` of the lease left.
-    pub(super) fn count_send(&self, needed: Duration) -> bool {
+    /// with `needed` of the lease left. A batch is one caller, whose next attempt awaits it.
+    pub(super) fn count_send(&self, needed: Duration, is_awaited: bool) -> bool {
         let held = {
             let mut state = self.queue.state();
             let Some(held) = &mut state.lock.held else {
@@ -253,9 +259,8 @@ impl QueueGuard {
             held.left = held.left.saturating_sub(1);
             *held
         };
-        held.left > 0
-            && BootInstant::now() + needed < held.ends
-            && self.queue.has_waiter_since(held.granted_at)
+        let serves_another = held.left > 0 && self.queue.has_waiter_since(held.granted_at);
+        BootInstant::now() + needed < held.ends && (is_awaited || serves_another)
     }
 
     /// Whether a caller behind can use the lock or ticket, with `needed` of a lease left.

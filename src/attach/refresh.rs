@@ -30,8 +30,14 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         let permit = async move { limiter.permit(RateClass::Describe, deadline).await };
         let refreshes = &self.attacher.refreshes;
         let (instance, eni) = key.clone();
+        // A batch asks for all of its ENIs at once.
+        let is_batch = self.turn.is_some();
         let refresh = refreshes.join(&key, &self.attacher.tasks, permit, async move |permit| {
-            let (sent_at, recorded) = backends.record_eni(&instance, &eni, permit).await?;
+            let (sent_at, recorded) = if is_batch {
+                backends.record_instance(&instance, permit, None).await?
+            } else {
+                backends.record_eni(&instance, &eni, permit).await?
+            };
             let attempt = recorded.record.attempts.get(&eni);
             Ok(attempt.is_none_or(|attempt| attempt.described_at >= Some(sent_at)))
         });

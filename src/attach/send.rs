@@ -17,6 +17,7 @@ use super::flow::{NoEffect, Sent, Step};
 use super::retry::{LEDGER_PATIENCE, LEDGER_RETRY, THROTTLE_PAUSE};
 use super::send_permit::SendPermit;
 use super::steps::{Completed, Reserved};
+use super::turn::Turn;
 
 /// How long the gateway tries to record a result. By then the tracker has settled the attempt from
 /// ENS's status.
@@ -29,7 +30,8 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     pub(super) async fn send(&mut self, reserved: Reserved, permit: SendPermit) -> Step {
         let (completed, no_effect) = self.send_once(reserved, permit).await;
         self.report_result(&completed);
-        let hands_over = self.lock.as_ref().is_some_and(|lock| lock.should_hand_over());
+        let is_awaited = self.turn.as_ref().is_some_and(Turn::is_awaited);
+        let hands_over = self.lock.as_ref().is_some_and(|lock| lock.should_hand_over(is_awaited));
         Step::Record(Box::new(Sent {
             completed,
             no_effect,

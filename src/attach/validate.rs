@@ -5,18 +5,24 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::backends::Backends;
-use crate::ens::{EniStatus, Ens, Row};
+use crate::ens::{DescribeError, EniStatus, Ens, InstanceRow, Row};
 use crate::failures::{Operation, attach as failures};
 use crate::ledger::LedgerStore;
+use crate::ledger::apply::{Context, Room};
 use crate::ledger::command::Reply;
-use crate::model::{Failure, State};
+use crate::ledger::execute::CommandOutcome;
+use crate::model::{Failure, InterfaceId, State};
 use crate::rate_limit::{Permit, RateClass};
 
+use super::batch::BatchRequest;
 use super::caller_session::CallerSession;
 use super::{Attacher, Request};
 
 /// The description of a check that passed.
 pub type Check = String;
+
+/// The checks of one ENI that passed, or the failure that its attach would end with.
+type Validated = Result<Vec<Check>, Failure>;
 
 impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     /// Checks capacity by the ledger and by ENS, the ENI's state, and the instance's state and
@@ -25,29 +31,57 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     /// # Errors
     /// The failure that an attach would end with, as far as it is foreseeable.
     pub async fn validate(self: &Arc<Self>, request: Request) -> Result<Vec<Check>, Failure> {
-        let validation = Validation { backends: &self.backends, request: &request };
+        let mut validated = self.validate_all(&[request]).await?;
+        validated.pop().unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    /// As [`Attacher::validate`], for each ENI of a batch, in their order. They share the
+    /// describes.
+    pub async fn validate_batch(self: &Arc<Self>, batch: &BatchRequest) -> Vec<Validated> {
+        let requests: Vec<_> = batch.requests().collect();
+        let about = |request: &Request, failure: &Failure| {
+            Err(failure.clone().about(&request.instance, &request.eni))
+        };
+        match self.validate_all(&requests).await {
+            Ok(validated) => validated,
+            Err(failure) => requests.iter().map(|request| about(request, &failure)).collect(),
+        }
+    }
+
+    /// Checks requests of one caller for one instance.
+    async fn validate_all(&self, requests: &[Request]) -> Result<Vec<Validated>, Failure> {
+        let Some(first) = requests.first() else {
+            return Ok(Vec::new());
+        };
+        let validation = Validation { backends: &self.backends, requests, first };
         let check = async {
-            let patience = request.deadline.saturating_duration_since(Instant::now());
-            let _place = self.validations.acquire_within(patience, request.peer, None).await?;
+            let patience = first.deadline.saturating_duration_since(Instant::now());
+            let _place = self.validations.acquire_within(patience, first.peer, None).await?;
             validation.check().await
         };
-        CallerSession::new(request.deadline).until_deadline(check).await?
+        CallerSession::new(first.deadline).until_deadline(check).await?
     }
 }
 
-/// One `validate_only` call.
+/// The requests of one `validate_only` call.
 struct Validation<'a, L, E> {
     backends: &'a Backends<L, E>,
-    request: &'a Request,
+    requests: &'a [Request],
+    /// Its instance, caller and deadline are those of all.
+    first: &'a Request,
+}
+
+/// What the ledger answers for an ENI.
+enum Known {
+    /// It is attached or in flight.
+    Here(Check),
+    /// There is a slot for it.
+    Free(Check),
 }
 
 impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
-    async fn check(&self) -> Result<Vec<Check>, Failure> {
-        let Request { instance, eni, caller, .. } = self.request;
-        let mut checks = vec![
-            "fields: the ids are well-formed".to_owned(),
-            format!("identity: the caller is {caller}"),
-        ];
+    async fn check(&self) -> Result<Vec<Validated>, Failure> {
+        let Request { instance, eni, .. } = self.first;
         let state = self
             .backends
             .ens
@@ -56,36 +90,46 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
             .map_err(|error| Operation::Attach.describe_failed(&error))?
             .pop()
             .ok_or_else(|| failures::unknown_instance().about(instance, eni))?;
-        if self.is_here(&mut checks).await? {
-            return Ok(checks);
-        }
-        if state.status != "Stopped" {
-            return Err(failures::not_stopped(&state.status).about(instance, eni));
-        }
-        checks.push("instance: it is Stopped".to_owned());
-        let row = self.row().await?;
-        check_eni(&row, &state.network).map_err(|failure| failure.about(instance, eni))?;
-        checks.push("eni: it is Available, and of a type that can be attached".to_owned());
-        if row.network.is_empty() || state.network.is_empty() {
-            checks.push("network: not checked, because ens shows none".to_owned());
-        } else {
-            checks.push(format!("network: both are in {}", row.network));
-        }
-        Ok(checks)
+        let known = self.known().await?;
+        let pairs = self.requests.iter().zip(&known);
+        let free = pairs.filter(|(_, known)| matches!(known, Ok(Known::Free(_))));
+        let free = free.map(|(request, _)| request.eni.clone()).collect();
+        let rows = if state.status == "Stopped" { self.rows(free).await? } else { Vec::new() };
+        let validated = self.requests.iter().zip(known);
+        Ok(validated.map(|(request, known)| conclude(request, known?, &state, &rows)).collect())
     }
 
-    /// Whether the pair is attached or in flight. If not, checks that a slot is free.
-    async fn is_here(&self, checks: &mut Vec<Check>) -> Result<bool, Failure> {
-        let Request { instance, eni, .. } = self.request;
+    /// What the ledger answers for each ENI, after a describe of the instance.
+    async fn known(&self) -> Result<Vec<Result<Known, Failure>>, Failure> {
+        let (instance, ledger) = (&self.first.instance, &self.backends.ledger);
         let permit = self.describe_permit().await?;
         // The time is taken before the describe, which then confirms an attached ENI.
-        let query = self.request.query_command(self.backends.ledger.store().now(instance));
-        let observed = self.backends.record_instance(instance, permit, Some(query)).await;
-        let (_, answer) = observed.map_err(|error| Operation::Attach.not_observed(&error))?;
-        match answer.reply {
-            Reply::CapacityExceeded(fullness) => {
-                Err(failures::capacity_exceeded(&fullness, instance, eni))
+        let since = ledger.store().now(instance);
+        let observed = self.backends.record_instance(instance, permit, None).await;
+        observed.map_err(|error| Operation::Attach.not_observed(&error))?;
+        let (mut known, mut in_need) = (Vec::new(), Vec::new());
+        for request in self.requests {
+            let answer = ledger.execute(instance, &request.query_command(since)).await;
+            let answer = answer.map_err(|error| Operation::Attach.ledger_unavailable(&error))?;
+            if answer.reply == Reply::Admissible {
+                in_need.push(&request.eni);
             }
+            known.push(self.answered(request, answer, &in_need));
+        }
+        Ok(known)
+    }
+
+    /// The ledger's answer for one ENI. `in_need` are those that need a slot, up to this one.
+    fn answered(
+        &self,
+        request: &Request,
+        answer: CommandOutcome,
+        in_need: &[&InterfaceId],
+    ) -> Result<Known, Failure> {
+        let Request { instance, eni, .. } = request;
+        let here = |check: &str| Ok(Known::Here(check.to_owned()));
+        match answer.reply {
+            Reply::CapacityExceeded(used) => Err(failures::capacity_exceeded(&used, instance, eni)),
             Reply::Frozen(freeze) => Err(failures::frozen(&freeze)),
             Reply::Recovering(until) => Err(failures::recovering(until, answer.now)),
             Reply::RequestIdReused(entry) => Err(failures::request_id_reused(&entry.eni)),
@@ -93,42 +137,86 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
                 Err(failures::detaching(instance, eni))
             }
             Reply::AlreadyAttached { .. } => {
-                checks.push(
-                    "eni: it is attached to this instance already; an attach would send nothing"
-                        .to_owned(),
-                );
-                Ok(true)
+                here("eni: it is attached to this instance already; an attach would send nothing")
             }
-            Reply::Joined(_) => {
-                checks.push("eni: its attach is in flight; another one would join it".to_owned());
-                Ok(true)
-            }
-            Reply::Replayed(_) => {
-                checks.push("request_id: it has an outcome, which would be replayed".to_owned());
-                Ok(true)
-            }
+            Reply::Joined(_) => here("eni: its attach is in flight; another one would join it"),
+            Reply::Replayed(_) => here("request_id: it has an outcome, which would be replayed"),
             _ => {
-                checks.push(format!(
-                    "slots: the instance has a free slot (limit {})",
-                    self.backends.ledger.bounds_of(instance).limit
-                ));
-                Ok(false)
+                let bounds = &self.backends.ledger.bounds_of(instance);
+                let partition = &self.backends.ledger.store().partition(instance);
+                let context =
+                    Context { bounds, instance, partition, request: None, now: answer.now };
+                // The ENIs before it in a batch come first.
+                match Room::of(&answer.record, context, in_need.iter().copied()) {
+                    Some(room) if room.needed > room.free => {
+                        Err(failures::capacity_exceeded(&room.used, instance, eni))
+                    }
+                    _ => Ok(Known::Free(format!(
+                        "slots: the instance has a free slot (limit {})",
+                        bounds.limit
+                    ))),
+                }
             }
         }
     }
 
-    async fn row(&self) -> Result<Row, Failure> {
-        let Request { instance, eni, .. } = self.request;
-        let row = self.backends.describe_eni(eni, self.describe_permit().await?).await;
-        row.map_err(|error| Operation::Attach.describe_failed(&error))?
-            .ok_or_else(|| failures::unknown_eni().about(instance, eni))
+    /// The rows of these ENIs. Those that are missing from an answer are described alone, so one
+    /// unknown id fails no other.
+    async fn rows(&self, enis: Vec<InterfaceId>) -> Result<Vec<Row>, Failure> {
+        let failed = |error| Operation::Attach.describe_failed(&error);
+        let mut rows = match enis.as_slice() {
+            [] | [_] => Vec::new(),
+            _ => match self.backends.ens.interfaces(self.describe_permit().await?, &enis).await {
+                Ok(rows) => rows,
+                Err(DescribeError::UnknownId(_)) => Vec::new(),
+                Err(error) => return Err(failed(error)),
+            },
+        };
+        for eni in &enis {
+            if rows.iter().all(|row| row.eni != *eni) {
+                let row = self.backends.describe_eni(eni, self.describe_permit().await?).await;
+                rows.extend(row.map_err(failed)?);
+            }
+        }
+        Ok(rows)
     }
 
     async fn describe_permit(&self) -> Result<Permit, Failure> {
         let limiter = &self.backends.limiter;
-        let permit = limiter.permit(RateClass::Read, self.request.deadline).await;
+        let permit = limiter.permit(RateClass::Read, self.first.deadline).await;
         permit.map_err(|missing| Operation::Attach.no_permit(&missing))
     }
+}
+
+/// The checks of one ENI, by what was asked.
+fn conclude(request: &Request, known: Known, state: &InstanceRow, rows: &[Row]) -> Validated {
+    let Request { instance, eni, caller, .. } = request;
+    let mut checks = vec![
+        "fields: the ids are well-formed".to_owned(),
+        format!("identity: the caller is {caller}"),
+    ];
+    match known {
+        Known::Here(check) => {
+            checks.push(check);
+            return Ok(checks);
+        }
+        Known::Free(check) => checks.push(check),
+    }
+    let about = |failure: Failure| failure.about(instance, eni);
+    if state.status != "Stopped" {
+        return Err(about(failures::not_stopped(&state.status)));
+    }
+    checks.push("instance: it is Stopped".to_owned());
+    let row = rows.iter().find(|row| row.eni == *eni);
+    let row = row.ok_or_else(|| about(failures::unknown_eni()))?;
+    check_eni(row, &state.network).map_err(about)?;
+    checks.push("eni: it is Available, and of a type that can be attached".to_owned());
+    if row.network.is_empty() || state.network.is_empty() {
+        checks.push("network: not checked, because ens shows none".to_owned());
+    } else {
+        checks.push(format!("network: both are in {}", row.network));
+    }
+    Ok(checks)
 }
 
 fn check_eni(row: &Row, network: &str) -> Result<(), Failure> {

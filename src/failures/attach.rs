@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::ens::Row;
+use crate::ledger::apply::Room;
 use crate::ledger::command::CapacityExceeded;
 use crate::ledger::{Freeze, LedgerError};
 use crate::model::{Failure, InstanceId, InterfaceId, Reason, Timestamp, random};
@@ -86,6 +87,24 @@ pub(crate) fn capacity_exceeded(
         .with("inFlight", in_flight)
         .observed_at(fullness.observed_at)
         .retry_after(fullness.retry_after)
+}
+
+/// The instance has no slots for all ENIs of a batch.
+pub(crate) fn no_room_for_all(room: &Room, instance: &InstanceId) -> Failure {
+    let Room { needed, free, used } = room;
+    let why = format!(
+        "the instance has {free} free slots for the {needed} enis that need one (limit {}, \
+         attached {}, in flight {}); nothing was sent; detach other enis from it first, or attach \
+         fewer",
+        used.limit, used.attached, used.in_flight
+    );
+    Failure::new(Reason::EniLimitExceeded, why)
+        .with("instanceId", instance)
+        .with("limit", used.limit)
+        .with("attached", used.attached)
+        .with("inFlight", used.in_flight)
+        .observed_at(used.observed_at)
+        .retry_after(used.retry_after)
 }
 
 /// The request id was used with another ENI.

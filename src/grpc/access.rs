@@ -18,7 +18,7 @@ use crate::admission::{QuotaPermit, Quotas, Use};
 use crate::identity::{IdentityError, Principal, certificate};
 use crate::listen::ConnectionRef;
 use crate::model::{Caller, Failure, InstanceId, InterfaceId, Reason, RequestId};
-use crate::policy::{AccessRequest, Action, Decision, PolicyStore};
+use crate::policy::{AccessRequest, Action, Decision, PolicyStore, Quota};
 use crate::telemetry::{AuditEvent, AuditLine};
 
 /// Interval between checks of an open stream, besides those at each new policy.
@@ -146,9 +146,8 @@ impl Access {
         if decision.is_allowed() { Ok(()) } else { Err(forbidden(request)) }
     }
 
-    /// Counts a call against the quota of its caller, if it has one. The permit lasts as long as
-    /// what the call uses. `request_id` is that of an attach to the
-    /// instance.
+    /// Counts a read or a watch against the quota of its caller, if it has one. The permit lasts as
+    /// long as what the call uses.
     ///
     /// # Errors
     /// `CALLER_QUOTA_EXCEEDED`.
@@ -156,7 +155,35 @@ impl Access {
         &self,
         principal: &Principal,
         action: Action,
-        request_id: Option<(&InstanceId, RequestId)>,
+    ) -> Result<Option<QuotaPermit>, Failure> {
+        let of = match action {
+            Action::Attach => Use::Attaches(1),
+            Action::Watch => Use::Stream,
+            Action::Get | Action::List | Action::Capacity => Use::Read,
+        };
+        self.count_use(principal, action, of, |_, _| Ok(()))
+    }
+
+    /// As [`Access::count`], for this many attaches to the instance, with these request ids.
+    pub(super) fn count_attaches(
+        &self,
+        principal: &Principal,
+        number: usize,
+        instance: &InstanceId,
+        ids: &[RequestId],
+    ) -> Result<Option<QuotaPermit>, Failure> {
+        let attaches = Use::Attaches(number);
+        self.count_use(principal, Action::Attach, attaches, |permit, quota| {
+            self.quotas.enter_request_ids(permit, quota, instance, ids)
+        })
+    }
+
+    fn count_use(
+        &self,
+        principal: &Principal,
+        action: Action,
+        of: Use,
+        count_more: impl FnOnce(&QuotaPermit, &Quota) -> Result<(), Failure>,
     ) -> Result<Option<QuotaPermit>, Failure> {
         let Some(store) = &self.policy else {
             return Ok(None);
@@ -165,17 +192,8 @@ impl Access {
         let Some(quota) = policy.quota(caller) else {
             return Ok(None);
         };
-        let of = match action {
-            Action::Attach => Use::Attach,
-            Action::Watch => Use::Stream,
-            Action::Get | Action::List | Action::Capacity => Use::Read,
-        };
-        let counted = self.quotas.enter(caller, quota, of).and_then(|permit| {
-            if let Some((instance, id)) = request_id {
-                self.quotas.enter_request_id(&permit, quota, instance, id)?;
-            }
-            Ok(permit)
-        });
+        let counted = self.quotas.enter(caller, quota, of);
+        let counted = counted.and_then(|permit| count_more(&permit, quota).map(|()| permit));
         let counted = counted.inspect_err(|failure| audit_refused(caller, action, failure));
         counted.map(Some)
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::errors;
 use super::proto::{self as pb, attachment};
-use crate::model::{Attachment, Failure, InstanceId, State, Timestamp, Transition};
+use crate::attach::Check;
+use crate::model::{Attachment, Failure, InstanceId, InterfaceId, State, Timestamp, Transition};
 use crate::watch::{Capacity, Event};
 
 impl From<&Attachment> for pb::Attachment {
@@ -77,8 +78,39 @@ impl From<&Failure> for pb::AttachmentError {
             ens_code: failure.ens_code.clone(),
             ens_request_id: failure.ens_request_id.clone(),
             metadata: errors::metadata(failure),
+            retry_delay: errors::retry_delay(failure).map(duration),
         }
     }
+}
+
+/// The result of one ENI of a batch.
+pub(super) fn attach_result(
+    eni: &InterfaceId,
+    answer: &Result<Attachment, Failure>,
+) -> pb::AttachResult {
+    use pb::attach_result::Result as Wire;
+    let result = match answer {
+        Ok(attachment) => Wire::Attachment(attachment.into()),
+        Err(failure) => Wire::Error(failure.into()),
+    };
+    pb::AttachResult {
+        network_interface_id: eni.to_string(),
+        result: Some(result),
+        checks: Vec::new(),
+    }
+}
+
+/// The result of one ENI of a batch that only checks.
+pub(super) fn validated(
+    eni: &InterfaceId,
+    validated: Result<Vec<Check>, Failure>,
+) -> pb::AttachResult {
+    let network_interface_id = eni.to_string();
+    let (result, checks) = match validated {
+        Ok(checks) => (None, checks),
+        Err(failure) => (Some(pb::attach_result::Result::Error((&failure).into())), Vec::new()),
+    };
+    pb::AttachResult { network_interface_id, result, checks }
 }
 
 impl From<&Capacity> for pb::InstanceCapacity {
@@ -192,6 +224,7 @@ mod tests {
                     [("ensCode", "E"), ("ensRequestId", "R"), ("limit", "10")]
                         .map(|(k, v)| (k.to_owned(), v.to_owned())),
                 ),
+                retry_delay: None,
             }),
             transitions: vec![attachment::Transition {
                 state: attachment::State::Pending.into(),

@@ -144,7 +144,7 @@ fn timeout(text: &str) -> Option<Duration> {
 
 fn late(method: Option<Method>) -> Failure {
     let failure = match method {
-        Some(Method::Attach) => Failure::new(
+        Some(Method::Attach | Method::AttachBatch) => Failure::new(
             Reason::OutcomeUnknown,
             "the deadline ended before an answer; an attempt in flight continues: watch it, or \
              call again, which joins it",

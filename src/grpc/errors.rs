@@ -39,7 +39,7 @@ const MAX_VALUE: usize = 256;
 
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
-        let retry_after = failure.retry_after.or_else(|| usual_delay(failure.reason));
+        let retry_after = retry_delay(&failure);
         let message = cut(&failure.message, MAX_MESSAGE);
         let mut trailers = MetadataMap::new();
         if let Some(delay) = retry_after {
@@ -53,6 +53,11 @@ impl From<Failure> for Status {
             trailers,
         )
     }
+}
+
+/// The delay before a retry; `None` where the cause must be corrected first.
+pub(super) fn retry_delay(failure: &Failure) -> Option<Duration> {
+    failure.retry_after.or_else(|| usual_delay(failure.reason))
 }
 
 /// `ErrorInfo.metadata`: the failure's metadata and ENS's error.

@@ -9,6 +9,8 @@ use crate::policy::Action;
 pub enum Method {
     /// `AttachNetworkInterface`.
     Attach,
+    /// `BatchAttachNetworkInterfaces`.
+    AttachBatch,
     /// `WatchAttachment`.
     Watch,
     /// `GetAttachment`.
@@ -23,8 +25,15 @@ pub enum Method {
 
 impl Method {
     /// Every RPC, in the order of the proto.
-    pub const ALL: [Self; 6] =
-        [Self::Attach, Self::Watch, Self::Get, Self::List, Self::Capacity, Self::Capacities];
+    pub const ALL: [Self; 7] = [
+        Self::Attach,
+        Self::AttachBatch,
+        Self::Watch,
+        Self::Get,
+        Self::List,
+        Self::Capacity,
+        Self::Capacities,
+    ];
 
     /// The RPC that an HTTP path names.
     pub(super) fn of_path(path: &str) -> Option<Self> {
@@ -42,6 +51,7 @@ impl Method {
     pub const fn short_name(self) -> &'static str {
         match self {
             Self::Attach => "AttachNetworkInterface",
+            Self::AttachBatch => "BatchAttachNetworkInterfaces",
             Self::Watch => "WatchAttachment",
             Self::Get => "GetAttachment",
             Self::List => "ListAttachments",
@@ -50,8 +60,9 @@ impl Method {
         }
     }
 
-    /// Whether the RPC's status may carry this reason. `Attachment.error` may carry every reason of
-    /// an attach, in any RPC, and `InstanceCapacity.error` those of [`Method::Capacity`].
+    /// Whether the RPC's status may carry this reason. `Attachment.error` and `AttachResult.error`
+    /// may carry every reason of an attach, and `InstanceCapacity.error` those of
+    /// [`Method::Capacity`].
     #[must_use]
     pub const fn may_return(self, reason: Reason) -> bool {
         match reason {
@@ -70,12 +81,19 @@ impl Method {
             | Reason::EnsCredentialsRejected
             | Reason::EnsPermissionDenied
             | Reason::EnsError => !matches!(self, Self::Capacities),
-            Reason::CoordinationRecovering => matches!(self, Self::Attach | Self::Watch),
+            Reason::CoordinationRecovering => {
+                matches!(self, Self::Attach | Self::AttachBatch | Self::Watch)
+            }
             Reason::AttachmentNotFound => matches!(self, Self::Watch | Self::Get),
             Reason::StreamTooOld => matches!(self, Self::Watch),
-            Reason::EnsUnavailable => !matches!(self, Self::Attach | Self::Capacities),
+            Reason::EnsUnavailable => {
+                !matches!(self, Self::Attach | Self::AttachBatch | Self::Capacities)
+            }
+            // A batch has the others in its answer.
+            Reason::EniLimitExceeded | Reason::NotApplied | Reason::OutcomeUnknown => {
+                matches!(self, Self::Attach | Self::AttachBatch)
+            }
             Reason::RequestIdReused
-            | Reason::EniLimitExceeded
             | Reason::EniNotFound
             | Reason::EniNotAvailable
             | Reason::InstanceNotStopped
@@ -84,8 +102,6 @@ impl Method {
             | Reason::EniTypeNotSupported
             | Reason::EniServiceManaged
             | Reason::AttachFailed
-            | Reason::NotApplied
-            | Reason::OutcomeUnknown
             | Reason::Frozen
             | Reason::LockWait => matches!(self, Self::Attach),
         }
@@ -101,6 +117,7 @@ impl Method {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Attach => "eni.gateway.v1.AttachmentService/AttachNetworkInterface",
+            Self::AttachBatch => "eni.gateway.v1.AttachmentService/BatchAttachNetworkInterfaces",
             Self::Watch => "eni.gateway.v1.AttachmentService/WatchAttachment",
             Self::Get => "eni.gateway.v1.AttachmentService/GetAttachment",
             Self::List => "eni.gateway.v1.AttachmentService/ListAttachments",
@@ -112,7 +129,7 @@ impl Method {
     /// The RPC's name in policies.
     pub(super) const fn action(self) -> Action {
         match self {
-            Self::Attach => Action::Attach,
+            Self::Attach | Self::AttachBatch => Action::Attach,
             Self::Watch => Action::Watch,
             Self::Get => Action::Get,
             Self::List => Action::List,

@@ -13,6 +13,9 @@ use crate::model::ids::InvalidId;
 use crate::model::{Failure, InstanceId, InterfaceId, Reason, RequestId, Revision};
 use crate::watch::OBSERVED_WITHIN;
 
+/// Maximum number of ENIs of one batch.
+pub const MAX_BATCH: usize = 20;
+
 /// A parsed attach request.
 #[derive(Debug, PartialEq)]
 pub struct Attach {
@@ -22,6 +25,21 @@ pub struct Attach {
     pub eni: InterfaceId,
     /// The idempotency key, if any.
     pub request_id: Option<RequestId>,
+    /// Whether to check only.
+    pub validate_only: bool,
+}
+
+/// A parsed request to attach several ENIs.
+#[derive(Debug, PartialEq)]
+pub struct AttachBatch {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The ENIs, each once.
+    pub enis: Vec<InterfaceId>,
+    /// The idempotency key, if any.
+    pub request_id: Option<RequestId>,
+    /// Whether the free slots must hold all of them.
+    pub require_all: bool,
     /// Whether to check only.
     pub validate_only: bool,
 }
@@ -47,12 +65,32 @@ pub fn attach(request: &pb::AttachNetworkInterfaceRequest) -> Result<Attach, Fai
     let mut fields = Fields::default();
     let instance = fields.id("instance_id", &request.instance_id);
     let eni = fields.id("network_interface_id", &request.network_interface_id);
-    let request_id = match request.request_id.as_str() {
-        "" => None,
-        text => fields.check("request_id", uuid(text)).map(RequestId),
-    };
+    let request_id = fields.request_id(&request.request_id);
     let validate_only = request.validate_only;
     fields.finish(|| Some(Attach { instance: instance?, eni: eni?, request_id, validate_only }))
+}
+
+/// Reads an attach of several ENIs.
+///
+/// # Errors
+/// `INVALID_FIELD` names the bad fields.
+pub fn attach_batch(
+    request: &pb::BatchAttachNetworkInterfacesRequest,
+) -> Result<AttachBatch, Failure> {
+    let mut fields = Fields::default();
+    let instance = fields.id("instance_id", &request.instance_id);
+    let enis = fields.ids("network_interface_ids", &request.network_interface_ids, MAX_BATCH);
+    let request_id = fields.request_id(&request.request_id);
+    let (require_all, validate_only) = (request.require_all, request.validate_only);
+    fields.finish(|| {
+        Some(AttachBatch {
+            instance: instance?,
+            enis: enis?,
+            request_id,
+            require_all,
+            validate_only,
+        })
+    })
 }
 
 /// Reads a watch.
@@ -118,22 +156,9 @@ pub fn capacities(
     request: &pb::BatchGetInstanceCapacitiesRequest,
 ) -> Result<(Vec<InstanceId>, Duration), Failure> {
     let mut fields = Fields::default();
-    let ids = &request.instance_ids;
-    if ids.is_empty() || ids.len() > MAX_INSTANCES {
-        let problem = format!("must have 1 to {MAX_INSTANCES} ids");
-        fields.check("instance_ids", Err::<(), _>(problem));
-    }
-    let mut seen = BTreeSet::new();
-    let instances = ids.iter().take(MAX_INSTANCES).enumerate().map(|(index, text)| {
-        let name = format!("instance_ids[{index}]");
-        let instance: Option<InstanceId> = fields.id(&name, text);
-        let is_new = instance.as_ref().is_none_or(|instance| seen.insert(instance.clone()));
-        fields.check(&name, is_new.then_some(()).ok_or("must be in the list once"))?;
-        instance
-    });
-    let instances: Vec<_> = instances.collect();
+    let instances = fields.ids("instance_ids", &request.instance_ids, MAX_INSTANCES);
     let max_age = fields.check("max_age", max_age(request.max_age));
-    fields.finish(|| Some((instances.into_iter().collect::<Option<_>>()?, max_age?)))
+    fields.finish(|| Some((instances?, max_age?)))
 }
 
 fn max_age(asked: Option<prost_types::Duration>) -> Result<Duration, &'static str> {
@@ -159,6 +184,35 @@ struct Fields {
 impl Fields {
     fn id<T: FromStr<Err = InvalidId>>(&mut self, name: &str, text: &str) -> Option<T> {
         self.check(name, text.parse())
+    }
+
+    /// A list of 1 to `most` ids, each once.
+    fn ids<T>(&mut self, name: &str, texts: &[String], most: usize) -> Option<Vec<T>>
+    where
+        T: FromStr<Err = InvalidId> + Ord + Clone,
+    {
+        if texts.is_empty() || texts.len() > most {
+            self.check(name, Err::<(), _>(format!("must have 1 to {most} ids")));
+        }
+        let mut seen = BTreeSet::new();
+        let ids = texts.iter().take(most).enumerate().map(|(index, text)| {
+            let name = format!("{name}[{index}]");
+            let id: Option<T> = self.id(&name, text);
+            let is_new = id.as_ref().is_none_or(|id| seen.insert(id.clone()));
+            self.check(&name, is_new.then_some(()).ok_or("must be in the list once"))?;
+            id
+        });
+        // Every bad id is named.
+        let ids: Vec<_> = ids.collect();
+        ids.into_iter().collect()
+    }
+
+    /// An optional request id.
+    fn request_id(&mut self, text: &str) -> Option<RequestId> {
+        match text {
+            "" => None,
+            text => self.check("request_id", uuid(text)).map(RequestId),
+        }
     }
 
     fn check<T, P: ToString>(&mut self, name: &str, parsed: Result<T, P>) -> Option<T> {

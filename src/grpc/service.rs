@@ -70,9 +70,8 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             validate_only: asked.validate_only,
         })?;
         // A validation leaves no request id behind.
-        let request_id = asked.request_id.filter(|_| !asked.validate_only);
-        let request_id = request_id.map(|id| (&asked.instance, id));
-        let _quota = self.access.count(&principal, Action::Attach, request_id)?;
+        let ids: Vec<_> = asked.request_id.filter(|_| !asked.validate_only).into_iter().collect();
+        let _quota = self.access.count_attaches(&principal, 1, &asked.instance, &ids)?;
         let _inside = self.admission.attach(peer, &asked.instance).await?;
         let validate_only = asked.validate_only;
         let request = attach::Request {
@@ -97,6 +96,51 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         Ok(Response::new(response))
     }
 
+    async fn batch_attach_network_interfaces(
+        &self,
+        request: Request<pb::BatchAttachNetworkInterfacesRequest>,
+    ) -> Result<Response<pb::BatchAttachNetworkInterfacesResponse>, Status> {
+        let (deadline, peer) = (Deadline::of(&request).unary(), peer(&request));
+        // As before a single attach.
+        tokio::task::yield_now().await;
+        let principal = principal(&request);
+        let parse::AttachBatch { instance, enis, request_id, require_all, validate_only } =
+            parse::attach_batch(request.get_ref())?;
+        trace::about(&instance, None);
+        for eni in &enis {
+            self.access.authorize(&AccessRequest {
+                principal: &principal,
+                action: Action::Attach,
+                instance: &instance,
+                eni: Some(eni),
+                validate_only,
+            })?;
+        }
+        let caller = principal.name.clone();
+        let batch = attach::BatchRequest { instance, enis, request_id, caller, peer, deadline };
+        let ids: Vec<_> = if validate_only {
+            Vec::new()
+        } else {
+            batch.requests().filter_map(|request| request.request_id).collect()
+        };
+        let number = batch.enis.len();
+        let _quota = self.access.count_attaches(&principal, number, &batch.instance, &ids)?;
+        let _inside = self.admission.attaches(peer, &batch.instance, number).await?;
+        if require_all {
+            self.attacher.ensure_room(&batch).await?;
+        }
+        let results = if validate_only {
+            let validated = self.attacher.validate_batch(&batch).await;
+            let results = batch.enis.iter().zip(validated);
+            results.map(|(eni, checks)| convert::validated(eni, checks)).collect()
+        } else {
+            let answers = self.attacher.attach_batch(&batch).await;
+            let results = batch.enis.iter().zip(&answers);
+            results.map(|(eni, answer)| convert::attach_result(eni, answer)).collect()
+        };
+        Ok(Response::new(pb::BatchAttachNetworkInterfacesResponse { results }))
+    }
+
     type WatchAttachmentStream = BoxStream<'static, Result<pb::WatchAttachmentResponse, Status>>;
 
     async fn watch_attachment(
@@ -110,7 +154,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         let shown =
             StreamScope { principal, instance: asked.instance.clone(), eni: asked.eni.clone() };
         self.access.authorize(&shown.request())?;
-        let quota = self.access.count(&shown.principal, Action::Watch, None)?;
+        let quota = self.access.count(&shown.principal, Action::Watch)?;
         let permit = self.admission.stream(peer, &asked.instance).await?;
         let scope = Scope {
             instance: asked.instance,
@@ -149,7 +193,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             eni: Some(&eni),
             validate_only: false,
         })?;
-        let _quota = self.access.count(&principal, Action::Get, None)?;
+        let _quota = self.access.count(&principal, Action::Get)?;
         let _inside = self.admission.read(peer, &instance).await?;
         let attachment = self.hub.get(&instance, &eni, ReadCall { peer, deadline }).await?;
         Ok(Response::new(pb::GetAttachmentResponse { attachment: Some((&attachment).into()) }))
@@ -170,7 +214,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             eni: None,
             validate_only: false,
         })?;
-        let _quota = self.access.count(&principal, Action::List, None)?;
+        let _quota = self.access.count(&principal, Action::List)?;
         let _inside = self.admission.read(peer, &instance).await?;
         let Listing { attachments, coverage } =
             self.hub.list(&instance, ReadCall { peer, deadline }).await?;
@@ -192,7 +236,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         trace::about(&instance, None);
         let principal = principal(&request);
         self.access.authorize(&capacity_of(&principal, &instance))?;
-        let _quota = self.access.count(&principal, Action::Capacity, None)?;
+        let _quota = self.access.count(&principal, Action::Capacity)?;
         let _inside = self.admission.read(peer, &instance).await?;
         let capacity = self.hub.capacity(&instance, max_age, ReadCall { peer, deadline }).await?;
         let instance_capacity = Some((&capacity).into());
@@ -209,7 +253,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         for instance in &instances {
             self.access.authorize(&capacity_of(&principal, instance))?;
         }
-        let _quota = self.access.count(&principal, Action::Capacity, None)?;
+        let _quota = self.access.count(&principal, Action::Capacity)?;
         let _inside = self.admission.batch(peer).await?;
         let found = self.hub.capacities(&instances, max_age, ReadCall { peer, deadline }).await;
         if let Some(Err(failure)) = found.first()

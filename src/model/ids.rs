@@ -131,6 +131,15 @@ uuid_id! {
     RequestId
 }
 
+impl RequestId {
+    /// The key of one ENI of a batch with this key: the same for the same ENI, and another one for
+    /// each other ENI.
+    #[must_use]
+    pub fn of_eni(self, eni: &InterfaceId) -> Self {
+        Self(Uuid::new_v5(&self.0, eni.as_str().as_bytes()))
+    }
+}
+
 macro_rules! counter {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
@@ -216,6 +225,16 @@ mod tests {
     #[test]
     fn a_record_cannot_smuggle_a_bad_id_in() {
         assert!(serde_json::from_str::<InstanceId>("\"a b\"").is_err());
+    }
+
+    #[test]
+    fn each_eni_of_a_batch_has_an_id_of_its_own() {
+        let (id, other) = (RequestId(Uuid::from_u128(7)), RequestId(Uuid::from_u128(8)));
+        let (one, two): (InterfaceId, InterfaceId) =
+            ("eni-1".parse().unwrap(), "eni-2".parse().unwrap());
+        assert_eq!(id.of_eni(&one), id.of_eni(&one));
+        let ids = [id, id.of_eni(&one), id.of_eni(&two), other.of_eni(&one)];
+        assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::model::{InstanceId, InterfaceId};
 /// What a rule can allow or forbid: the RPCs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// `AttachNetworkInterface`.
+    /// `AttachNetworkInterface` and, for each ENI, `BatchAttachNetworkInterfaces`.
     Attach,
     /// `WatchAttachment`.
     Watch,

@@ -124,6 +124,19 @@ def test_an_attach_is_accepted_watched_and_read(stage):
     assert [attachment["networkInterfaceId"] for attachment in page["attachments"]] == ["eni-0001"]
 
 
+def test_a_batch_has_a_result_for_each_interface(stage):
+    asked = {"instance_id": "i-stopped-3", "network_interface_ids": ["eni-0021", "eni-unknown", "eni-0022"]}
+    status, answer = stage.call("BatchAttachNetworkInterfaces", asked)
+    assert status == 200, answer
+    first, unknown, last = answer["results"]
+    assert first["attachment"]["uid"] and last["attachment"]["uid"], answer
+    assert unknown["error"]["reason"] == "ENI_NOT_FOUND" and unknown["networkInterfaceId"] == "eni-unknown"
+    stream = stage.send("WatchAttachment", {"instance_id": "i-stopped-3"})
+    lines = [json.loads(line) for line in stream.read().splitlines()]
+    states = {line["attachment"]["networkInterfaceId"]: line["attachment"]["state"] for line in lines if "attachment" in line}
+    assert states["eni-0021"] == states["eni-0022"] == "STATE_ATTACHED", lines
+
+
 def test_a_message_of_a_watch_arrives_before_the_next(stage):
     stream = stage.send("WatchAttachment", {"instance_id": "i-stopped-2", "follow": True})
     first = json.loads(stream.readline())

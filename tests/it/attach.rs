@@ -1,5 +1,6 @@
 //! Attempts and their owners, with ENS and the ledger under the test's control, in virtual time.
 
+mod batch;
 mod reasons;
 mod replicas;
 

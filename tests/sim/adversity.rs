@@ -1,5 +1,5 @@
-//! Special worlds: the ledger's clock steps, or ENS gives wrong answers about attaches. The checks
-//! are those of every run.
+//! Special worlds: the ledger's clock steps, ENS gives wrong answers about attaches, or callers
+//! attach several ENIs at once. The checks are those of every run.
 
 use crate::plan::Plan;
 use crate::run::run_drawn;
@@ -22,5 +22,13 @@ fn clock_steps_hold() {
 fn a_hostile_ens_holds() {
     seeds::try_each(seeds::asked_for(SEEDS), "a_hostile_ens_holds", |seed| {
         run_drawn(seed, Plan::draw_hostile)
+    });
+}
+
+/// Batches keep every invariant, and each answer in them is as true as that of a single attach.
+#[test]
+fn batches_hold() {
+    seeds::try_each(seeds::asked_for(SEEDS), "batches_hold", |seed| {
+        run_drawn(seed, Plan::draw_batches)
     });
 }

@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use eni_gateway::grpc::proto::attach_result::Result as Of;
 use eni_gateway::grpc::proto::attachment::State;
 use eni_gateway::grpc::proto::{
-    AttachNetworkInterfaceRequest, GetAttachmentRequest, ListAttachmentsRequest,
+    AttachNetworkInterfaceRequest, AttachmentError, BatchAttachNetworkInterfacesRequest,
+    GetAttachmentRequest, ListAttachmentsRequest,
 };
 use eni_gateway::model::{RequestId, random};
 use tokio::time::{sleep, timeout};
@@ -55,9 +57,15 @@ pub(crate) async fn call(simulation: Arc<Simulation>, number: usize) {
         let who = format!("caller {number} to {}", node.name);
         match random::between(0..20) {
             0 => read(&simulation, client, &who).await,
+            _ if is_batch(&simulation) => attach_batch(&simulation, client, &who).await,
             _ => attach(&simulation, client, &who, &mut last).await,
         }
     }
+}
+
+/// Draws nothing in a run without batches, so that its history stays the same.
+fn is_batch(simulation: &Simulation) -> bool {
+    simulation.plan.batches > 0.0 && random::fraction() < simulation.plan.batches
 }
 
 async fn read(simulation: &Simulation, client: &mut Client, who: &str) {
@@ -126,4 +134,70 @@ async fn attach(
         }
     };
     simulation.history.note(format_args!("{who}: attach {eni} to {instance}: {outcome}"));
+}
+
+/// Attaches several ENIs at once. Each answer is checked as that of a single attach.
+async fn attach_batch(simulation: &Simulation, client: &mut Client, who: &str) {
+    let enis = simulation.plan.enis;
+    let (first, number) = (random::between(0..enis), random::between(1..=enis));
+    let names: Vec<String> = (0..number).map(|next| eni((first + next) % enis)).collect();
+    let instance = instance(random::between(0..simulation.plan.instances));
+    let request_id = RequestId(random::uuid());
+    let id_of = |eni: &str| request_id.of_eni(&eni.parse().unwrap());
+    for eni in &names {
+        simulation.checks.called(id_of(eni));
+    }
+    let deadline = Duration::from_millis(DEADLINES[random::between(0..DEADLINES.len())]);
+    let asked = format!("{who}: batch of {names:?} to {instance}");
+    simulation.history.note(format_args!("{asked} within {deadline:?}"));
+    let began = simulation.history.elapsed();
+    let mut request = Request::new(BatchAttachNetworkInterfacesRequest {
+        instance_id: instance.clone(),
+        network_interface_ids: names.clone(),
+        request_id: request_id.to_string(),
+        require_all: random::fraction() < 0.2,
+        validate_only: false,
+    });
+    request.set_timeout(deadline);
+    let call = client.batch_attach_network_interfaces(request);
+    let answer = if random::fraction() < simulation.plan.hang_ups {
+        timeout(deadline.mul_f64(random::fraction()), call).await.ok()
+    } else {
+        Some(call.await)
+    };
+    let reported = |eni: &str, reason: &str, by_ens| {
+        simulation.checks.reported(simulation.history.elapsed(), id_of(eni), reason, by_ens);
+    };
+    let outcome = match answer {
+        None => "hung up".to_owned(),
+        Some(Err(status)) => {
+            let (reason, by_ens) = reason(&status);
+            names.iter().for_each(|eni| reported(eni, &reason, by_ens));
+            reason
+        }
+        Some(Ok(response)) => {
+            let results = response.into_inner().results;
+            assert_eq!(results.len(), names.len(), "{asked}: {results:?}");
+            let outcome = results.into_iter().zip(&names).map(|(result, eni)| {
+                assert_eq!(result.network_interface_id, *eni, "{asked}");
+                match result.result {
+                    Some(Of::Attachment(attachment)) => {
+                        let state = attachment.state();
+                        if state == State::Attached {
+                            let pair = (instance.as_str(), eni.as_str());
+                            simulation.checks.affirmed(simulation, id_of(eni), pair, began);
+                        }
+                        state.as_str_name().to_owned()
+                    }
+                    Some(Of::Error(AttachmentError { reason, ens_code, .. })) => {
+                        reported(eni, &reason, !ens_code.is_empty());
+                        reason
+                    }
+                    None => panic!("{asked}: no result for {eni}"),
+                }
+            });
+            outcome.collect::<Vec<_>>().join(" ")
+        }
+    };
+    simulation.history.note(format_args!("{asked}: {outcome}"));
 }

@@ -60,6 +60,8 @@ pub(crate) struct Plan {
     pub(crate) deaf: f64,
     /// How often a caller hangs up.
     pub(crate) hang_ups: f64,
+    /// How often an attach is one of a batch.
+    pub(crate) batches: f64,
     pub(crate) faults: Vec<Kind>,
     /// The protection that is off in this run.
     pub(crate) mutation: Option<Mutation>,
@@ -127,6 +129,7 @@ impl Plan {
             throttled: 0.0,
             deaf: sometimes(1.0),
             hang_ups: sometimes(0.4),
+            batches: 0.0,
             faults: Kind::ALL.into_iter().filter(|_| chance(0.4)).collect(),
             calm: seconds(4.0..30.0),
             late: None,
@@ -141,6 +144,13 @@ impl Plan {
         plan.faults.retain(|_| chance(0.5));
         plan.faults.extend(Kind::CLOCK.into_iter().filter(|_| chance(0.7)));
         plan.calm = plan.calm.max(Duration::from_secs(10));
+        plan
+    }
+
+    /// A plan of this seed whose callers attach several ENIs at once.
+    pub(crate) fn draw_batches(seed: u64) -> Self {
+        let mut plan = Self::draw(seed);
+        plan.batches = random::between(0.3..1.0);
         plan
     }
 

@@ -36,6 +36,34 @@ impl Slots {
     }
 }
 
+/// The slots that several ENIs would need, by an observation that is valid enough to refuse by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// Number of these ENIs that use no slot yet.
+    pub needed: usize,
+    /// Free slots.
+    pub free: usize,
+    /// The used slots.
+    pub used: CapacityExceeded,
+}
+
+impl Room {
+    /// The room for these ENIs; `None` without such an observation.
+    #[must_use]
+    pub fn of<'a>(
+        record: &Record,
+        context: Context<'_>,
+        enis: impl IntoIterator<Item = &'a InterfaceId>,
+    ) -> Option<Self> {
+        let mut update = RecordUpdate::new(record, context);
+        update.expire_stale_state();
+        let used = update.capacity_by(update.observation()?);
+        let taken = update.used_slots();
+        let needed = enis.into_iter().filter(|eni| !taken.contains(eni)).count();
+        Some(Self { needed, free: update.free_slots(), used })
+    }
+}
+
 impl RecordUpdate<'_> {
     /// The observation, if it is recent enough for a send. One that shows a full instance is kept
     /// longer, but only to refuse by: external attachments may have come since.
@@ -126,17 +154,22 @@ impl RecordUpdate<'_> {
     /// Whether a valid observation shows that there is no slot for `eni`.
     pub(super) fn capacity_exceeded_for(&self, eni: &InterfaceId) -> Option<CapacityExceeded> {
         let observation = self.observation()?;
-        let (occupied, taken) = (self.occupied(), self.used_slots());
+        let taken = self.used_slots();
         let with_eni = taken.len() + usize::from(!taken.contains(eni));
         if with_eni <= self.limit() || !self.enabled(SafetyCheck::Limit) {
             return None;
         }
-        Some(CapacityExceeded {
+        Some(self.capacity_by(observation))
+    }
+
+    fn capacity_by(&self, observation: &Observation) -> CapacityExceeded {
+        let attached = self.occupied().len();
+        CapacityExceeded {
             limit: self.limit(),
-            attached: occupied.len(),
-            in_flight: taken.len() - occupied.len(),
+            attached,
+            in_flight: self.used_slots().len() - attached,
             observed_at: observation.sent_at,
             retry_after: observation.expires_at().since(self.now()),
-        })
+        }
     }
 }

@@ -17,7 +17,7 @@ mod send_result;
 mod statuses;
 mod transitions;
 
-pub use capacity::Slots;
+pub use capacity::{Room, Slots};
 
 #[cfg(test)]
 mod tests;

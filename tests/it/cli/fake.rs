@@ -41,6 +41,7 @@ pub(super) enum Step {
 #[derive(Default)]
 pub(super) struct Script {
     pub(super) attach: VecDeque<Result<AttachNetworkInterfaceResponse, Status>>,
+    pub(super) batch: VecDeque<Vec<AttachResult>>,
     pub(super) watch: VecDeque<Vec<Step>>,
     pub(super) get: VecDeque<Result<Attachment, Status>>,
     pub(super) list: VecDeque<ListAttachmentsResponse>,
@@ -51,6 +52,7 @@ pub(super) struct Script {
 #[derive(Default)]
 pub(super) struct Asked {
     pub(super) attach: Vec<AttachNetworkInterfaceRequest>,
+    pub(super) batch: Vec<BatchAttachNetworkInterfacesRequest>,
     pub(super) watch: Vec<WatchAttachmentRequest>,
     pub(super) page_tokens: Vec<String>,
     pub(super) capacities: Vec<BatchGetInstanceCapacitiesRequest>,
@@ -112,6 +114,16 @@ impl AttachmentService for Fake {
             Some(answer) => answer.map(Response::new),
             None => never().await,
         }
+    }
+
+    async fn batch_attach_network_interfaces(
+        &self,
+        request: Request<BatchAttachNetworkInterfacesRequest>,
+    ) -> Result<Response<BatchAttachNetworkInterfacesResponse>, Status> {
+        self.note(request, |asked, message| asked.batch.push(message));
+        let results = self.script.lock().unwrap().batch.pop_front();
+        let Some(results) = results else { never().await };
+        Ok(Response::new(BatchAttachNetworkInterfacesResponse { results }))
     }
 
     async fn watch_attachment(

@@ -1,6 +1,7 @@
 //! The whole gateway by its public interfaces: real processes, a real Redis, and a simulated ENS
 //! whose journal judges.
 
+mod batch;
 mod budget;
 mod canaries;
 mod capacity;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use eni_gateway::ens::{DescribeError, EnsRefusal};
 use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use eni_gateway::grpc::proto::{
-    BatchGetInstanceCapacitiesRequest, FILE_DESCRIPTOR_SET, GetInstanceCapacityRequest,
-    ListAttachmentsRequest,
+    BatchAttachNetworkInterfacesRequest, BatchGetInstanceCapacitiesRequest, FILE_DESCRIPTOR_SET,
+    GetInstanceCapacityRequest, ListAttachmentsRequest,
 };
 use eni_gateway::grpc::tls::Files;
 use eni_gateway::grpc::{Access, Tls};
@@ -171,6 +171,16 @@ where
     match rpc {
         "AttachNetworkInterface" => {
             client.attach_network_interface(attach(instance, eni)).await.map(drop)
+        }
+        "BatchAttachNetworkInterfaces" => {
+            // A right to one of both is not enough. The check of the slots ends the call at once.
+            let request = BatchAttachNetworkInterfacesRequest {
+                instance_id: instance.to_owned(),
+                network_interface_ids: vec![eni.to_owned(), "eni-2".to_owned()],
+                require_all: true,
+                ..BatchAttachNetworkInterfacesRequest::default()
+            };
+            client.batch_attach_network_interfaces(request).await.map(drop)
         }
         "GetAttachment" => client.get_attachment(get(instance, eni)).await.map(drop),
         "ListAttachments" => {

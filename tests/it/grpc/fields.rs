@@ -1,8 +1,9 @@
 //! Invalid fields are refused by name, on every RPC.
 
 use eni_gateway::grpc::proto::{
-    AttachNetworkInterfaceRequest, BatchGetInstanceCapacitiesRequest, GetAttachmentRequest,
-    GetInstanceCapacityRequest, ListAttachmentsRequest, WatchAttachmentRequest,
+    AttachNetworkInterfaceRequest, BatchAttachNetworkInterfacesRequest,
+    BatchGetInstanceCapacitiesRequest, GetAttachmentRequest, GetInstanceCapacityRequest,
+    ListAttachmentsRequest, WatchAttachmentRequest,
 };
 use rstest::rstest;
 use tonic::{Code, Status};
@@ -81,6 +82,30 @@ async fn the_ids_of_a_batch_are_named_by_their_index() {
     };
     let refused = client.get_instance_capacity(request).await.expect_err("bad fields");
     assert_eq!(bad_fields(&refused), ["instance_id", "max_age"]);
+    assert_eq!(gateway.ens.calls(), []);
+}
+
+#[tokio::test]
+async fn the_enis_of_a_batch_are_named_by_their_index() {
+    let gateway = Gateway::start().await;
+    let mut client = gateway.client().await;
+    let mut bad = async |instance: &str, enis: &[&str], request_id: &str| {
+        let request = BatchAttachNetworkInterfacesRequest {
+            instance_id: instance.to_owned(),
+            network_interface_ids: enis.iter().map(|eni| (*eni).to_owned()).collect(),
+            request_id: request_id.to_owned(),
+            ..BatchAttachNetworkInterfacesRequest::default()
+        };
+        let refused = client.batch_attach_network_interfaces(request).await;
+        bad_fields(&refused.expect_err("bad fields"))
+    };
+    assert_eq!(bad("", &[], "x").await, ["instance_id", "network_interface_ids", "request_id"]);
+    let twice = ["eni-1", "eni 2", "eni-3", "eni-1"];
+    let expected = ["network_interface_ids[1]", "network_interface_ids[3]"];
+    assert_eq!(bad("i-1", &twice, "").await, expected);
+    let many: Vec<_> = (0..21).map(|number| format!("eni-{number}")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    assert_eq!(bad("i-1", &many, "").await, ["network_interface_ids"]);
     assert_eq!(gateway.ens.calls(), []);
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod admission;
 mod age;
 mod attacks;
+mod batch;
 mod connections;
 mod deadline;
 mod errors;

@@ -1,0 +1,120 @@
+//! Batches at the edge: fields, limits, the deadline, and the form of each result.
+
+use std::time::Duration;
+
+use eni_gateway::admission::Limits;
+use eni_gateway::drain::Phase;
+use eni_gateway::grpc::proto::attach_result::Result as Of;
+use eni_gateway::grpc::proto::{AttachResult, BatchAttachNetworkInterfacesRequest};
+use eni_gateway::model::{Failure, Reason, State};
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use super::fakes::attachment;
+use super::gateway::{Gateway, Options};
+use super::reason;
+use crate::support::gateway::within;
+
+fn batch(enis: &[&str]) -> BatchAttachNetworkInterfacesRequest {
+    BatchAttachNetworkInterfacesRequest {
+        instance_id: "i-1".to_owned(),
+        network_interface_ids: enis.iter().map(|eni| (*eni).to_owned()).collect(),
+        ..BatchAttachNetworkInterfacesRequest::default()
+    }
+}
+
+/// The ENI, and its state or reason.
+fn outcome(result: &AttachResult) -> (&str, String) {
+    let of = match result.result.as_ref().expect("a result") {
+        Of::Attachment(attachment) => attachment.state().as_str_name().to_owned(),
+        Of::Error(error) => error.reason.clone(),
+    };
+    (&result.network_interface_id, of)
+}
+
+#[tokio::test]
+async fn each_eni_has_its_result_in_the_order_of_the_request() {
+    let gateway = Gateway::start().await;
+    super::fakes::put(&gateway.store, attachment("i-1", "eni-b", State::Attached, 7)).await;
+    gateway.ens.show(&"i-1".parse().unwrap(), &"eni-b".parse().unwrap(), "InUse");
+    let refusal = Failure::new(Reason::EnsThrottled, "why").ens("Throttling", "ENS-REQUEST-ID");
+    gateway.ens.refuse(refusal.retry_after(Duration::from_millis(1500)));
+    gateway.ens.refuse(Failure::new(Reason::EnsPermissionDenied, "no"));
+    let mut client = gateway.client().await;
+    let answer = client.batch_attach_network_interfaces(batch(&["eni-c", "eni-b", "eni-a"])).await;
+    let results = answer.expect("OK").into_inner().results;
+    let outcomes: Vec<_> = results.iter().map(outcome).collect();
+    let expected = [
+        ("eni-c", "ENS_THROTTLED".to_owned()),
+        ("eni-b", "STATE_ATTACHED".to_owned()),
+        ("eni-a", "ENS_PERMISSION_DENIED".to_owned()),
+    ];
+    assert_eq!(outcomes, expected);
+    let Some(Of::Error(error)) = &results[0].result else { panic!("{results:?}") };
+    assert_eq!((error.code, error.ens_code.as_str()), (Code::Unavailable as i32, "Throttling"));
+    assert_eq!(error.metadata["networkInterfaceId"], "eni-c");
+    let delay = prost_types::Duration { seconds: 1, nanos: 500_000_000 };
+    assert_eq!(error.retry_delay, Some(delay));
+    let Some(Of::Error(error)) = &results[2].result else { panic!("{results:?}") };
+    assert_eq!(error.retry_delay, None, "the cause must be corrected");
+}
+
+#[tokio::test]
+async fn at_the_deadline_the_answer_has_what_became_of_each() {
+    let gateway = Gateway::start().await;
+    let asked = within(Duration::from_secs(1), batch(&["eni-1", "eni-2", "eni-3"]));
+    let answer = gateway.timerless().await.batch_attach_network_interfaces(asked).await;
+    let results = answer.expect("OK, in time").into_inner().results;
+    let outcomes: Vec<_> = results.iter().map(|result| outcome(result).1).collect();
+    // The credentials of the first never come.
+    assert_eq!(outcomes, ["NOT_APPLIED", "LOCK_WAIT", "LOCK_WAIT"]);
+    assert_eq!(gateway.ens.attaches(), 0);
+}
+
+#[tokio::test]
+async fn all_or_nothing_is_refused_before_anything_is_sent() {
+    let gateway = Gateway::start().await;
+    let instance = "i-1".parse().unwrap();
+    for n in 0..9 {
+        gateway.ens.show(&instance, &format!("eni-old-{n}").parse().unwrap(), "InUse");
+    }
+    let mut request = batch(&["eni-1", "eni-2"]);
+    request.require_all = true;
+    let mut client = gateway.client().await;
+    let refused = client.batch_attach_network_interfaces(request.clone()).await.expect_err("full");
+    assert_eq!(
+        (refused.code(), reason(&refused)),
+        (Code::ResourceExhausted, "ENI_LIMIT_EXCEEDED".to_owned())
+    );
+    let details = refused.get_error_details();
+    assert!(details.quota_failure().is_some() && details.retry_info().is_some(), "{details:?}");
+    assert_eq!(details.error_info().unwrap().metadata["attached"], "9");
+    request.validate_only = true;
+    let refused = client.batch_attach_network_interfaces(request.clone()).await.expect_err("full");
+    assert_eq!(reason(&refused), "ENI_LIMIT_EXCEEDED");
+    // Without it, each is checked.
+    request.require_all = false;
+    gateway.ens.show(&instance, &"eni-1".parse().unwrap(), "Available");
+    let checked = client.batch_attach_network_interfaces(request).await.expect("checked");
+    let results = checked.into_inner().results;
+    assert!(results[0].result.is_none() && !results[0].checks.is_empty(), "{results:?}");
+    assert_eq!(outcome(&results[1]), ("eni-2", "ENI_LIMIT_EXCEEDED".to_owned()));
+    assert_eq!(gateway.ens.attaches(), 0);
+}
+
+#[tokio::test]
+async fn a_batch_counts_as_its_attaches() {
+    let limits = Limits { attaches: 8, ..Limits::default() };
+    let gateway = Gateway::with(Options { limits, ..Options::default() }).await;
+    let mut client = gateway.client().await;
+    // A quarter of the places is for one instance.
+    let refused = client.batch_attach_network_interfaces(batch(&["eni-1", "eni-2", "eni-3"])).await;
+    let refused = refused.expect_err("more than its share");
+    assert_eq!((refused.code(), reason(&refused)), (Code::Unavailable, "OVERLOADED".to_owned()));
+    gateway.ens.refuse(Failure::new(Reason::EnsPermissionDenied, "no"));
+    gateway.ens.refuse(Failure::new(Reason::EnsPermissionDenied, "no"));
+    client.batch_attach_network_interfaces(batch(&["eni-1", "eni-2"])).await.expect("its share");
+    gateway.drain.enter(Phase::Draining);
+    let refused = client.batch_attach_network_interfaces(batch(&["eni-1"])).await;
+    assert_eq!(reason(&refused.expect_err("the gate is closed")), "DRAINING");
+}
