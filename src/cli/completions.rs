@@ -17,6 +17,10 @@ Examples:
 /// The two differ for a name with a dash (clap-rs/clap#6421), so no arm would match.
 const BASH_STATE: (&str, &str) = ("eni__gateway", "eni__subcmd__gateway");
 
+/// The beginning of a repeated argument in a script for zsh, and the one behind which options are
+/// completed, too. clap_complete writes the first.
+const ZSH_REPEATED: (&str, &str) = ("\n'*::", "\n'*:");
+
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -29,9 +33,13 @@ pub(super) fn run(args: Args, mut cli: clap::Command) -> Result<(), Error> {
     // Buffered, because the generator panics on a closed pipe.
     let mut script = Vec::new();
     generate(args.shell, &mut cli, "eni-gateway", &mut script);
-    if args.shell == Shell::Bash {
-        let (state, arm) = BASH_STATE;
-        script = String::from_utf8_lossy(&script).replace(arm, state).into_bytes();
+    let correction = match args.shell {
+        Shell::Bash => Some((BASH_STATE.1, BASH_STATE.0)),
+        Shell::Zsh => Some(ZSH_REPEATED),
+        _ => None,
+    };
+    if let Some((written, correct)) = correction {
+        script = String::from_utf8_lossy(&script).replace(written, correct).into_bytes();
     }
     Ok(io::stdout().write_all(&script)?)
 }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::grpc::proto::attach_result::Result as Of;
 use crate::grpc::proto::attachment::State;
-use crate::grpc::proto::{Attachment, AttachmentError, InstanceCapacity};
+use crate::grpc::proto::{AttachResult, Attachment, AttachmentError, InstanceCapacity};
 
 pub(super) fn attachment(attachment: &Attachment) -> Value {
     let mut object = json!({
@@ -59,15 +60,30 @@ pub(super) fn capacity(capacity: &InstanceCapacity) -> Value {
     object
 }
 
+/// The result of one ENI of a batch.
+pub(super) fn attach_result(result: &AttachResult) -> Value {
+    let mut object = json!({"networkInterfaceId": result.network_interface_id});
+    match &result.result {
+        Some(Of::Attachment(found)) => object["attachment"] = attachment(found),
+        Some(Of::Error(error)) => object["error"] = failure(error),
+        None => object["checks"] = result.checks.as_slice().into(),
+    }
+    object
+}
+
 fn failure(error: &AttachmentError) -> Value {
-    json!({
+    let mut object = json!({
         "code": error.code,
         "reason": error.reason,
         "message": error.message,
         "ensCode": error.ens_code,
         "ensRequestId": error.ens_request_id,
         "metadata": error.metadata.iter().collect::<BTreeMap<_, _>>(),
-    })
+    });
+    if let Some(delay) = error.retry_delay.and_then(|delay| Duration::try_from(delay).ok()) {
+        object["retryDelay"] = seconds(delay).into();
+    }
+    object
 }
 
 /// The result of `validate_only`.

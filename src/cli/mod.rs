@@ -8,6 +8,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 mod advice;
 mod attach;
+mod attach_args;
+mod attach_batch;
 mod capacity;
 mod check;
 mod client;
@@ -83,8 +85,8 @@ enum Command {
     Explain(explain::Args),
     /// Run a simulator of ENS, to try the gateway without an account
     Simulator(crate::simulator::Args),
-    /// Attach an ENI to an instance
-    Attach(attach::Args),
+    /// Attach ENIs to an instance
+    Attach(attach_args::Args),
     /// Show attachments as they change
     Watch(watch::Args),
     /// Show one attachment

@@ -2,9 +2,11 @@
 
 use std::io::{self, Write};
 
-use super::style::clean;
+use super::refusal::Refusal;
+use super::style::{BAD, clean, paint};
 use super::{json, table};
-use crate::grpc::proto::Attachment;
+use crate::grpc::proto::attach_result::Result as Of;
+use crate::grpc::proto::{AttachResult, Attachment};
 
 /// What to print: columns for people, or one object a line with the proto's JSON names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -64,6 +66,24 @@ impl Output {
             self.table = Some(layout);
         }
         self.table.as_ref().map_or(Ok(()), |table| writeln!(self.to, "{}", table.row(attachment)))
+    }
+
+    /// Prints the result of one ENI of a batch. In a table, a failure goes to standard error.
+    pub(super) fn result(&mut self, result: &AttachResult) -> io::Result<()> {
+        match (&result.result, self.format) {
+            (_, Format::Json) => writeln!(self.to, "{}", json::attach_result(result))?,
+            (Some(Of::Attachment(attachment)), Format::Table) => return self.next(attachment),
+            (Some(Of::Error(error)), Format::Table) => {
+                let headline = Refusal::from(error.clone()).headline();
+                let eni = clean(&result.network_interface_id);
+                writeln!(anstream::stderr(), "{} {eni}: {headline}", paint(BAD, "failed:"))?;
+            }
+            (None, Format::Table) => {
+                writeln!(self.to, "{}:", clean(&result.network_interface_id))?;
+                return self.validated(None, &result.checks);
+            }
+        }
+        self.to.flush()
     }
 
     /// Prints the result of `validate_only`.

@@ -12,10 +12,10 @@ use crate::policy::{AccessRequest, Action, Decision, Policy};
 const EXAMPLES: &str = "\
 Examples:
   eni-gateway policy check policy.toml
-  eni-gateway policy check policy.toml --caller dns:a.example --caller dns:b.example \\
-    --instance i-web-1 --instance i-db-1
-  eni-gateway policy check policy.toml --caller spiffe://prod.example/ns/web/sa/api \\
-    --instance i-web-1 --eni eni-1 --action attach
+  eni-gateway policy check policy.toml --caller dns:a.example \\
+    --caller dns:b.example --instance i-web-1 --instance i-db-1
+  eni-gateway policy check policy.toml --instance i-web-1 --eni eni-1 \\
+    --caller spiffe://prod.example/ns/web/sa/api --action attach
 
 With callers it prints a decision for each instance and action. With one action it also explains \
 the decision, rule by rule. A file with faults prints all of them, and ends with 64.";

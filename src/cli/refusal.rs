@@ -75,7 +75,7 @@ impl From<AttachmentError> for Refusal {
             message: error.message,
             metadata,
             fields: Vec::new(),
-            retry_after: None,
+            retry_after: error.retry_delay.and_then(|delay| delay.try_into().ok()),
             local: false,
         }
     }
