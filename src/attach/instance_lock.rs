@@ -70,6 +70,7 @@ impl<L: LedgerStore> Deref for InstanceLock<L> {
 
 impl<L: LedgerStore> Drop for InstanceLock<L> {
     fn drop(&mut self) {
+        self.guard.leave_budgets_unless_waited();
         if self.guard.is_wanted(self.send_time) {
             return;
         }

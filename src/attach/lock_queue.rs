@@ -14,6 +14,7 @@ use crate::ledger::BootInstant;
 use crate::ledger::command::{LeaseGrant, LockToken, Reply};
 use crate::ledger::execute::CommandOutcome;
 use crate::model::{Failure, InstanceId, Reason, Ticket, random};
+use crate::rate_limit::RateClass;
 use crate::sync::WeakMap;
 
 use super::retry::LEDGER_PATIENCE;
@@ -46,6 +47,8 @@ struct QueueState {
     outage_since: Option<Instant>,
     /// The hold-down that the last ledger reply showed.
     hold_down: Option<HoldDown>,
+    /// Since when its callers, one after the other, have been waiting for a permit of a class.
+    budget_since: BTreeMap<RateClass, Instant>,
 }
 
 /// A hold-down of the instance's partition, in which no caller receives the lock.
@@ -190,6 +193,26 @@ impl QueueGuard {
     pub(super) fn abort_waiters(&self, why: &Failure) {
         self.set_blocked_by(why);
         self.queue.aborted.notify_waiters();
+    }
+
+    /// The arrival of the queue's callers in the line for a permit of this class. A caller that
+    /// leaves without one passes its place on: otherwise callers with short deadlines would lose it
+    /// one after the other.
+    pub(super) fn budget_since(&self, class: RateClass) -> Instant {
+        *self.queue.state().budget_since.entry(class).or_insert_with(Instant::now)
+    }
+
+    /// Ends the place in the line of this class: the permit has come.
+    pub(super) fn leave_budget(&self, class: RateClass) {
+        self.queue.state().budget_since.remove(&class);
+    }
+
+    /// Ends the places in all lines, unless a caller behind takes them over.
+    pub(super) fn leave_budgets_unless_waited(&self) {
+        let mut state = self.queue.state();
+        if state.waiting.is_empty() {
+            state.budget_since.clear();
+        }
     }
 
     /// Applies a ledger reply's lock and queue position.

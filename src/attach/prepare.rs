@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::ens::Ens;
 use crate::failures::{Operation, attach as failures};
@@ -65,6 +65,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     pub(super) async fn try_permit(&self, class: RateClass) -> Option<HeldPermit> {
         let limiter = &self.backends().limiter;
         let permit = limiter.try_permit(class).await.ok()?;
+        self.leave_budget(class);
         Some(limiter.hold(permit))
     }
 
@@ -76,9 +77,13 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         self.set_pending_error(
             Operation::Attach.no_permit(&PermitError::DeadlineExceeded { wait }),
         );
-        let permit = limiter.permit(class, self.session.deadline());
+        let since = self.lock.as_ref().map_or_else(Instant::now, |lock| lock.budget_since(class));
+        let permit = limiter.permit_since(class, since, self.session.deadline());
         match self.session.until_deadline(permit).await? {
-            Ok(permit) => Ok(Some(limiter.hold(permit))),
+            Ok(permit) => {
+                self.leave_budget(class);
+                Ok(Some(limiter.hold(permit)))
+            }
             Err(missing @ PermitError::DeadlineExceeded { .. }) => {
                 Err(Operation::Attach.no_permit(&missing))
             }
@@ -87,6 +92,12 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
                 self.pause_for_ledger(&error).await?;
                 Ok(None)
             }
+        }
+    }
+
+    fn leave_budget(&self, class: RateClass) {
+        if let Some(lock) = &self.lock {
+            lock.leave_budget(class);
         }
     }
 }

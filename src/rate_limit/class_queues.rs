@@ -1,12 +1,13 @@
 //! The queues of the callers in this process, one for each class, and what the store last answered.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::RateClass;
+use super::arrival_queue::ArrivalQueue;
 use super::breaker::Breaker;
 use super::permit::Permit;
 
@@ -31,8 +32,8 @@ pub(super) struct ClassQueues {
 /// The callers of one class that wait for a permit.
 #[derive(Default)]
 pub(super) struct ClassQueue {
-    /// Held by the first caller. tokio's mutex is fair, so its waiters are the queue.
-    pub(super) front: tokio::sync::Mutex<()>,
+    /// The waiting callers. The first one asks the store.
+    pub(super) callers: Arc<ArrivalQueue>,
     /// When the next token is due, by the store's last answer.
     due: Mutex<Option<Instant>>,
     /// The rest of a chunk, and its expiry.

@@ -110,7 +110,7 @@ impl RateLimiter {
         let is_due = || queue.due().is_none_or(|due| due <= Instant::now());
         if is_due() {
             // It waits for callers being served, not for waiting ones.
-            let front = timeout(MIN_PAUSE, queue.front.lock()).await;
+            let front = timeout(MIN_PAUSE, queue.callers.first(Instant::now())).await;
             if front.is_ok() && is_due() {
                 return self.take(class, None, 0).await;
             }
@@ -124,11 +124,24 @@ impl RateLimiter {
     /// # Errors
     /// As [`RateLimiter::try_permit`].
     pub async fn permit(&self, class: RateClass, deadline: Instant) -> Result<Permit, PermitError> {
-        let (queue, arrived) = (self.queues.queue(class), Instant::now());
+        self.permit_since(class, Instant::now(), deadline).await
+    }
+
+    /// As [`RateLimiter::permit`], in the place of a caller that arrived at `arrived` and left.
+    ///
+    /// # Errors
+    /// As [`RateLimiter::try_permit`].
+    pub async fn permit_since(
+        &self,
+        class: RateClass,
+        arrived: Instant,
+        deadline: Instant,
+    ) -> Result<Permit, PermitError> {
+        let queue = self.queues.queue(class);
         if queue.due().is_some_and(|due| due >= deadline) {
             return Err(PermitError::DeadlineExceeded { wait: queue.wait() });
         }
-        let Ok(_front) = timeout_at(deadline, queue.front.lock()).await else {
+        let Ok(_first) = timeout_at(deadline, queue.callers.first(arrived)).await else {
             return Err(PermitError::DeadlineExceeded { wait: queue.wait() });
         };
         for asked in 0.. {

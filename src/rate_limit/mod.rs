@@ -5,6 +5,7 @@
 //! keeps the shared token buckets and breaker. [`TokenBuckets`] does so in memory, and
 //! `ledger/redis/take.lua` in Redis.
 
+mod arrival_queue;
 mod breaker;
 mod bucket;
 mod class_queues;
@@ -26,7 +27,7 @@ pub use permit::{Permit, PermitError};
 
 /// The purpose of a permit. Attaches and describes have separate budgets. Attaches get at most
 /// three eighths of the describes and reads one eighth, so at least half are the tracker's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RateClass {
     /// One `AttachNetworkInterface`.
     Attach,

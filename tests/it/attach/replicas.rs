@@ -7,10 +7,10 @@ use eni_gateway::admission::Peer;
 use eni_gateway::attach::{Attacher, Request};
 use eni_gateway::backends::Backends;
 use eni_gateway::drain;
-use eni_gateway::ens::{Ens, Outcome};
+use eni_gateway::ens::{Ens, EnsRefusal, Outcome};
 use eni_gateway::ledger::execute::LedgerEvent;
 use eni_gateway::ledger::{Bounds, Ledger, LedgerStore};
-use eni_gateway::model::{Attachment, Caller, Failure};
+use eni_gateway::model::{Attachment, Caller, Failure, Reason};
 use eni_gateway::rate_limit::{RateClass, RateLimiter, Rates};
 use eni_gateway::telemetry::Metrics;
 use eni_gateway::tracker::Tracker;
@@ -87,6 +87,14 @@ impl Replica {
 
 pub(super) fn accepted() -> Outcome {
     Outcome::Accepted { ens_request_id: "ENS-REQUEST-ID".to_owned() }
+}
+
+fn refusal() -> EnsRefusal {
+    EnsRefusal {
+        code: "InvalidOperation.InvalidEniType".to_owned(),
+        message: "the type of eni does not support this operation".to_owned(),
+        request_id: "ENS-REQUEST-ID".to_owned(),
+    }
 }
 
 pub(super) fn seconds(seconds: f64) -> Duration {
@@ -337,4 +345,38 @@ async fn under_a_saturated_budget_callers_are_served_in_the_order_of_arrival() {
     let order: Vec<usize> = served.iter().map(|(_, number)| *number).collect();
     // The first nine are the first of their instance on their replica.
     assert_eq!(order[..9], (0..9).collect::<Vec<_>>(), "{order:?}");
+}
+
+/// The place in the budget is the instance's. A caller that leaves passes it to the one behind.
+/// Otherwise each is the first for a moment, at the end of the line, and none is ever served.
+#[tokio::test(start_paused = true)]
+async fn callers_that_leave_pass_on_their_place_in_a_saturated_budget() {
+    let ens = FakeEns::default();
+    for _ in 0..500 {
+        ens.answer(Duration::ZERO, Outcome::Refused(refusal()));
+    }
+    let [replica]: [Replica; 1] = replicas(Rates::new(4.0, 1000.0).unwrap(), &ens);
+    let replica = Arc::new(replica);
+    let others = TaskTracker::new();
+    for number in 0..16 {
+        let replica = replica.clone();
+        others.spawn(async move {
+            loop {
+                let (instance, eni) = (format!("i-{number}"), format!("eni-{number}"));
+                let _ = replica.attach(&instance, &eni, seconds(20.0)).await;
+            }
+        });
+    }
+    // A turn of all instances takes 4.25 s.
+    let mut callers = Vec::new();
+    for number in 0..60 {
+        callers.push(replica.attach("i-crowd", &format!("eni-c{number}"), seconds(5.0)));
+        sleep(seconds(0.8)).await;
+    }
+    let mut served = 0;
+    for caller in callers {
+        let (_, answer) = caller.await.unwrap();
+        served += usize::from(answer.unwrap_err().reason == Reason::EniTypeNotSupported);
+    }
+    assert!(served >= 9, "{served} were served in 50 s");
 }
