@@ -1,12 +1,17 @@
 """Attacks on one replica, and a healthy client beside them. See `run`."""
 
+import base64
 import collections
 import contextlib
+import json
+import multiprocessing
+import os
 import pathlib
 import random
 import selectors
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -24,6 +29,7 @@ from http2 import (
     SERVICE,
     SETTINGS,
     call,
+    follow,
     frame,
     header,
     headers,
@@ -40,18 +46,69 @@ LASTS, AFTER = 10, 30
 # Limits of what is measured.
 MOST_MEMORY, LEAST_SUCCESS, MOST_STORED = 200e6, 0.99, 5e6
 INSTANCE, ENI = "i-stopped-1", "eni-0001"
+# Two callers with the same rights, whose tokens an issuer signs.
+POLICY = """
+version = 1
+
+[[issuers]]
+alias = "issuer"
+issuer = "https://issuer.example"
+audiences = ["eni-gateway"]
+jwks_file = "{keys}"
+
+[[allow]]
+id = "all"
+callers = ["issuer:*"]
+actions = ["*"]
+instances = ["*"]
+"""
+
+
+class Issuer:
+    """Signs the tokens of callers."""
+
+    def __init__(self, directory):
+        self.key, keys, policy = (pathlib.Path(directory) / name for name in ("key", "keys", "policy"))
+        openssl("genrsa", "-out", self.key, "2048")
+        modulus = openssl("rsa", "-in", self.key, "-noout", "-modulus").decode().strip().partition("=")[2]
+        one = {"kty": "RSA", "kid": "one", "alg": "RS256", "e": "AQAB", "n": base64url(bytes.fromhex(modulus))}
+        keys.write_text(json.dumps({"keys": [one]}))
+        policy.write_text(POLICY.format(keys=keys))
+        self.settings = {"IDENTITY__POLICY_FILE": policy}
+
+    def bearer(self, subject):
+        """The header of this caller's calls."""
+        claims = {"iss": "https://issuer.example", "aud": "eni-gateway", "sub": subject, "exp": int(time.time()) + 3600}
+        parts = ({"alg": "RS256", "kid": "one"}, claims)
+        message = ".".join(base64url(json.dumps(part).encode()) for part in parts)
+        signature = openssl("dgst", "-sha256", "-sign", self.key, data=message.encode())
+        return f"Bearer {message}.{base64url(signature)}"
+
+
+def openssl(*arguments, data=None):
+    return subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, input=data).stdout
+
+
+def base64url(data):
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
 
 class Target:
     """The addresses to attack, and the time until which."""
 
-    def __init__(self, stage):
+    def __init__(self, stage, authorization=None):
+        # What identifies the attacker, for the attacks of a caller.
+        self.authorization = authorization
         self.grpc, self.admin = ("127.0.0.1", stage.ports["a"]), ("127.0.0.1", stage.ports["a-admin"])
         self.ends = time.monotonic() + LASTS
 
     @property
     def lasts(self):
         return time.monotonic() < self.ends
+
+    def attach(self, n, *fields):
+        """The n-th attach of a connection."""
+        return call(n, "AttachNetworkInterface", *fields, grpc_timeout="2S", authorization=self.authorization)
 
     def connect(self, first=b"", admin=False):
         """A connection with these first bytes; None where it is refused."""
@@ -199,10 +256,21 @@ ATTACKS = {
 }
 
 
+# Floods of one caller beside another one from the same address: each has its own share.
+CALLERS = {
+    "caller_gets": lambda it: it.calls(lambda n: call(n, "GetAttachment", INSTANCE, ENI, authorization=it.authorization)),
+    "caller_attaches": lambda it: it.calls(lambda n: it.attach(n, "i-stopped-4", f"eni-{20 + n % 20:04}")),
+    "caller_watches": lambda it: it.calls(lambda n: follow(n, INSTANCE, authorization=it.authorization), each=10, read=False),
+    "caller_request_ids": lambda it: it.calls(lambda n: it.attach(n, INSTANCE, ENI, str(uuid.uuid4()))),
+}
+ATTACKS |= CALLERS
+
+
 class Healthy:
     """A client that calls, and connects again, all the time."""
 
-    def __init__(self, stage, messages, services):
+    def __init__(self, stage, messages, services, authorization=None):
+        self.metadata = [("authorization", authorization)] if authorization else []
         self.messages, self.services, self.address = messages, services, f"127.0.0.1:{stage.ports['a']}"
         self.stub = services.AttachmentServiceStub(grpc.insecure_channel(self.address))
         # How often each message of a refusal came.
@@ -213,7 +281,7 @@ class Healthy:
         began = time.monotonic()
         request = self.messages.GetAttachmentRequest(instance_id=INSTANCE, network_interface_id=ENI)
         try:
-            stub.GetAttachment(request, timeout=5)
+            stub.GetAttachment(request, timeout=5, metadata=self.metadata)
         except grpc.RpcError as error:
             self.refusals[f"{error.code().name} {error.details()}"] += 1
             return None
@@ -228,7 +296,7 @@ class Healthy:
                 instance_id=f"i-stopped-{2 + n % 2}", network_interface_id=f"eni-{n + 1:04}"
             )
             with contextlib.suppress(grpc.RpcError):
-                self.stub.AttachNetworkInterface(request, timeout=10)
+                self.stub.AttachNetworkInterface(request, timeout=10, metadata=self.metadata)
                 good += 1
             time.sleep(0.5)
         return good, n
@@ -256,6 +324,18 @@ def metrics(stage):
     return float(page["process_resident_memory_bytes"]), float(page["process_open_fds"]), redis
 
 
+def flood(name, target):
+    """What attacks. The floods of callers run in a process of their own, which takes no time from the other caller's clock."""
+    if name not in CALLERS:
+        return threading.Thread(target=ATTACKS[name], args=[target], daemon=True)
+
+    def apart():
+        os.nice(10)
+        ATTACKS[name](target)
+
+    return multiprocessing.get_context("fork").Process(target=apart, daemon=True)
+
+
 def peak_of(process, lasts, found):
     """Keeps the highest resident bytes in `found`."""
     while lasts():
@@ -270,17 +350,19 @@ def attack(name, out):
     with tempfile.TemporaryDirectory() as directory, Stage(directory) as stage:
         stage.redis()
         stage.gateway("simulator", "--listen", f"127.0.0.1:{stage.ports['ens']}", "--attach-time", "100ms")
-        replica = stage.replica("a")
+        issuer = Issuer(directory) if name in CALLERS else None
+        attacker, calm = [issuer.bearer(subject) for subject in ("attacker", "calm")] if issuer else (None, None)
+        replica = stage.replica("a", **(issuer.settings if issuer else {}))
         until("a replica", lambda: ask(stage.url("a-admin", "readyz")))
-        healthy = Healthy(stage, *out)
+        healthy = Healthy(stage, *out, calm)
         request = healthy.messages.AttachNetworkInterfaceRequest(instance_id=INSTANCE, network_interface_id=ENI)
-        healthy.stub.AttachNetworkInterface(request, timeout=30)
+        healthy.stub.AttachNetworkInterface(request, timeout=30, metadata=healthy.metadata)
         quiet_until = time.monotonic() + 5
         _, quiet, _ = healthy.measure(lambda: time.monotonic() < quiet_until)
         before, descriptors, redis = metrics(stage)
-        target, peak = Target(stage), [before]
+        target, peak = Target(stage, attacker), [before]
         beside = [
-            threading.Thread(target=ATTACKS[name], args=[target], daemon=True),
+            flood(name, target),
             threading.Thread(target=peak_of, args=[replica, lambda: target.lasts, peak], daemon=True),
         ]
         attached = []
@@ -307,6 +389,7 @@ def attack(name, out):
         (attached[0] < attached[1], f"{attached[0]} of {attached[1]} attaches were served"),
         (after > 1.5 * before, f"memory stayed at {after / 1e6:.0f} MB"),
         (redis_after - redis > MOST_STORED, f"redis kept {(redis_after - redis) / 1e6:.0f} MB"),
+        (name in CALLERS and success < 1, f"the other caller had {success:.1%}: {dict(healthy.refusals)}"),
         (descriptors_after > descriptors + 10, f"{descriptors_after:.0f} descriptors stay open"),
     ]
     return row, [f"{name}: {why}" for fault, why in faults if fault]

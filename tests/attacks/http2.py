@@ -56,6 +56,14 @@ def call(n, rpc, *fields, **more):
     return frame(HEADERS, END_HEADERS, stream, headers(path, **more)) + frame(DATA, END_STREAM, stream, message(*fields))
 
 
+def follow(n, instance, **more):
+    """The n-th call of a connection: a watch of an instance that does not end."""
+    stream = 2 * n + 1
+    body = bytes([0x0A, len(instance)]) + instance.encode() + b"\x20\x01"
+    data = b"\0" + len(body).to_bytes(4, "big") + body
+    return frame(HEADERS, END_HEADERS, stream, headers(SERVICE + "WatchAttachment", **more)) + frame(DATA, END_STREAM, stream, data)
+
+
 def unfinished(n, path, size):
     """The n-th call of a connection, of whose message one byte never comes."""
     stream, most = 2 * n + 1, 16_000
