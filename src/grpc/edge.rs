@@ -183,7 +183,7 @@ impl HttpBody for Answer {
         };
         // A stream's producer runs in here, long after the handler. The body of another call is
         // complete.
-        let entered = call.is_stream().then(|| call.span.clone().entered());
+        let entered = call.is_stream().then(|| call.span.enter());
         let frame = ready!(Pin::new(body).poll_frame(cx));
         drop(entered);
         match &frame {

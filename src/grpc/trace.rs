@@ -24,6 +24,7 @@ use super::method::Method;
 use crate::listen::ConnectionRef;
 use crate::model::{InstanceId, InterfaceId, Reason};
 use crate::names::{attribute, otel, span};
+use crate::telemetry::context::is_recorded;
 
 /// Log line for an RPC that returned a reason that its documentation does not list: a gateway
 /// defect.
@@ -47,8 +48,9 @@ pub struct RpcReport {
 /// Receives the report of each RPC that ended.
 pub type Report = Arc<dyn Fn(RpcReport) + Send + Sync>;
 
-/// Sets a new span's parent from a request's headers.
-pub type Parent = Arc<dyn Fn(&Span, &HeaderMap) + Send + Sync>;
+/// Sets a new span's parent from a request's headers. Returns whether anything reads the span's
+/// attributes.
+pub type Parent = Arc<dyn Fn(&Span, &HeaderMap) -> bool + Send + Sync>;
 
 /// Callbacks of the server: the measurements, and a span's parent.
 #[derive(Clone)]
@@ -71,12 +73,19 @@ impl fmt::Debug for Observers {
 impl Default for Observers {
     /// Observers that do nothing.
     fn default() -> Self {
-        Self { report: Arc::new(|_| {}), parent: Arc::new(|_, _| {}), handshake: Arc::new(|_| {}) }
+        Self {
+            report: Arc::new(|_| {}),
+            parent: Arc::new(|_, _| true),
+            handshake: Arc::new(|_| {}),
+        }
     }
 }
 
 /// Records an RPC's instance and ENI in its span.
 pub(super) fn about(instance: &InstanceId, eni: Option<&InterfaceId>) {
+    if !is_recorded() {
+        return;
+    }
     let span = Span::current();
     span.record(attribute::INSTANCE_ID, instance.as_str());
     if let Some(eni) = eni {
@@ -93,6 +102,8 @@ pub(super) struct Call {
     failures: FailureLog,
     began: Instant,
     pub(super) span: Span,
+    /// Whether the span takes attributes.
+    is_recorded: bool,
     report: Report,
     ended: bool,
 }
@@ -113,8 +124,8 @@ impl Call {
             { otel::NAME } = method,
             { otel::KIND } = "server",
             { otel::STATUS } = Empty,
-            { attribute::RPC_SYSTEM } = "grpc",
-            { attribute::RPC_METHOD } = method,
+            { attribute::RPC_SYSTEM } = Empty,
+            { attribute::RPC_METHOD } = Empty,
             { attribute::RPC_METHOD_ORIGINAL } = Empty,
             { attribute::RPC_STATUS } = Empty,
             { attribute::ERROR_TYPE } = Empty,
@@ -124,13 +135,17 @@ impl Call {
             { attribute::INSTANCE_ID } = Empty,
             { attribute::INTERFACE_ID } = Empty,
         );
-        (observers.parent)(&span, request.headers());
-        if method == "_OTHER" {
-            span.record(attribute::RPC_METHOD_ORIGINAL, path.trim_start_matches('/'));
-        }
-        if let Some(peer) = connection.as_ref().map(|connection| connection.peer()) {
-            span.record(attribute::PEER_ADDRESS, tracing::field::display(peer.ip()));
-            span.record(attribute::PEER_PORT, peer.port());
+        let is_recorded = (observers.parent)(&span, request.headers());
+        if is_recorded {
+            span.record(attribute::RPC_SYSTEM, "grpc");
+            span.record(attribute::RPC_METHOD, method);
+            if method == "_OTHER" {
+                span.record(attribute::RPC_METHOD_ORIGINAL, path.trim_start_matches('/'));
+            }
+            if let Some(peer) = connection.as_ref().map(|connection| connection.peer()) {
+                span.record(attribute::PEER_ADDRESS, tracing::field::display(peer.ip()));
+                span.record(attribute::PEER_PORT, peer.port());
+            }
         }
         Self {
             rpc,
@@ -139,6 +154,7 @@ impl Call {
             failures,
             began: Instant::now(),
             span,
+            is_recorded,
             report: Arc::clone(&observers.report),
             ended: false,
         }
@@ -170,16 +186,13 @@ impl Call {
             Code::Ok => None,
             _ => status.get_details_error_info().and_then(|info| Reason::named(&info.reason)),
         };
-        self.span.record(attribute::RPC_STATUS, name);
-        if let Some(reason) = reason {
-            self.span.record(attribute::REASON, reason.name());
-            if self.rpc.is_some_and(|rpc| !rpc.may_return(reason)) {
-                tracing::error!(parent: &self.span, method = self.method, %reason, "{UNDOCUMENTED}");
-            }
+        if let Some(reason) = reason
+            && self.rpc.is_some_and(|rpc| !rpc.may_return(reason))
+        {
+            tracing::error!(parent: &self.span, method = self.method, %reason, "{UNDOCUMENTED}");
         }
-        if let Some(error_type) = error_type {
-            self.span.record(attribute::ERROR_TYPE, error_type);
-            self.span.record(otel::STATUS, "ERROR");
+        if self.is_recorded {
+            self.record(name, reason, error_type);
         }
         if status.code() == Code::Ok || self.failures.is_first(self.kind(name, reason)) {
             self.log(name, reason, error_type, duration);
@@ -195,6 +208,18 @@ impl Call {
 }
 
 impl Call {
+    /// Records the result in the span.
+    fn record(&self, status: &str, reason: Option<Reason>, error_type: Option<&str>) {
+        self.span.record(attribute::RPC_STATUS, status);
+        if let Some(reason) = reason {
+            self.span.record(attribute::REASON, reason.name());
+        }
+        if let Some(error_type) = error_type {
+            self.span.record(attribute::ERROR_TYPE, error_type);
+            self.span.record(otel::STATUS, "ERROR");
+        }
+    }
+
     fn kind(&self, status: &'static str, reason: Option<Reason>) -> Kind {
         let peer = self.connection.as_ref().map(|connection| connection.network());
         Kind { peer, method: self.method, status, reason: reason.map(Reason::name) }

@@ -4,6 +4,7 @@
 //! A server's span must be created, passed to [`adopt_parent`], then entered. A parent set after
 //! the span was entered is refused, and the trace is split.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
@@ -25,19 +26,43 @@ const TRACESTATE: &str = "tracestate";
 /// holds one.
 const MAX_TRACESTATE: usize = 512;
 
-/// Sets the caller's span as parent of `span`, if the headers hold W3C context. `span` must not be
-/// entered yet.
-pub fn adopt_parent(span: &Span, headers: &HeaderMap) {
-    if !headers.contains_key(TRACEPARENT) {
-        return;
+static LINES_SHOW_SPANS: AtomicBool = AtomicBool::new(true);
+
+/// Sets the caller's span as parent of `span`, if the headers hold W3C context, and begins `span`.
+/// Returns whether anything reads its attributes, as [`is_recorded`]. `span` must not be entered
+/// yet.
+pub fn adopt_parent(span: &Span, headers: &HeaderMap) -> bool {
+    if headers.contains_key(TRACEPARENT) {
+        let context =
+            TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
+        if context.span().span_context().is_valid()
+            && let Err(error) = span.set_parent(context)
+        {
+            tracing::debug!(%error, "the caller's trace is not continued");
+        }
     }
-    let context =
-        TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
-    if context.span().span_context().is_valid()
-        && let Err(error) = span.set_parent(context)
-    {
-        tracing::debug!(%error, "the caller's trace is not continued");
-    }
+    !is_unsampled(&span.context()) || LINES_SHOW_SPANS.load(Ordering::Relaxed)
+}
+
+/// Whether anything reads the attributes of the current span: its trace is sampled, or log lines
+/// show them.
+#[must_use]
+pub fn is_recorded() -> bool {
+    !in_unsampled_trace() || LINES_SHOW_SPANS.load(Ordering::Relaxed)
+}
+
+/// Sets whether log lines show spans.
+pub(super) fn set_lines_show_spans(shown: bool) {
+    LINES_SHOW_SPANS.store(shown, Ordering::Relaxed);
+}
+
+/// Whether the current trace is not sampled. False outside of a trace.
+pub(super) fn in_unsampled_trace() -> bool {
+    Context::map_current(is_unsampled)
+}
+
+fn is_unsampled(context: &Context) -> bool {
+    context.has_active_span() && !context.span().span_context().is_sampled()
 }
 
 /// The current span's context for a record, with the sampled flag; `None` outside of a span.

@@ -14,8 +14,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use opentelemetry::Context;
-use opentelemetry::trace::{TraceContextExt, TracerProvider};
+use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing::Subscriber;
@@ -29,6 +28,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::audit_file::AuditFile;
+use super::context::in_unsampled_trace;
 use super::log_filter::{BoxedFilter, DEFAULT, LogFilter, LogFilterError, parse};
 use super::log_queue::LogQueues;
 use super::variable::set;
@@ -62,6 +62,11 @@ pub struct Settings {
 }
 
 impl LogFormat {
+    /// Whether lines show the spans around them.
+    const fn shows_spans(self) -> bool {
+        matches!(self, Self::Text { .. })
+    }
+
     /// Text for people, with colours on a terminal unless `NO_COLOR` is set.
     #[must_use]
     pub fn text(variable: &dyn Fn(&str) -> Option<String>) -> Self {
@@ -158,9 +163,9 @@ pub fn init(settings: Settings, logs: &LogSettings) -> Result<Telemetry, InitErr
     };
     let queues = queues.map_err(InitError::Thread)?;
     let (filter, in_file) = match &logs.filter_file {
-        None => (log_filter(&variable), None),
+        None => (log_filter(&variable, settings.format.shows_spans()), None),
         Some(path) => {
-            let (filter, in_file) = LogFilter::open(path.clone())?;
+            let (filter, in_file) = LogFilter::open(path.clone(), settings.format.shows_spans())?;
             (filter, Some(in_file))
         }
     };
@@ -173,7 +178,7 @@ pub fn init(settings: Settings, logs: &LogSettings) -> Result<Telemetry, InitErr
         let filter = Box::new(filter.and(no_audit.with_target(AUDIT, LevelFilter::OFF)));
         layers.push(lines(settings.format, queues.clone(), filter));
         let only_audit = Box::new(Targets::new().with_target(AUDIT, LevelFilter::INFO));
-        layers.push(lines(LogFormat::Json, move || audit.clone(), only_audit));
+        layers.push(lines(LogFormat::Json, audit, only_audit));
     }
     let (subscriber, telemetry) = assemble(&variable, settings, layers)?;
     install(subscriber, &telemetry, &variable)?;
@@ -223,7 +228,7 @@ pub fn build<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let logs = lines(settings.format, writer, log_filter(variable));
+    let logs = lines(settings.format, writer, log_filter(variable, settings.format.shows_spans()));
     assemble(variable, settings, vec![logs])
 }
 
@@ -289,13 +294,6 @@ fn assemble(
     Ok((tracing_subscriber::registry().with(logs).with(traces), telemetry))
 }
 
-/// Whether the current trace is not sampled. False outside of a trace.
-fn in_unsampled_trace() -> bool {
-    Context::map_current(|context| {
-        context.has_active_span() && !context.span().span_context().is_sampled()
-    })
-}
-
 /// Warnings about variables that have no effect.
 fn warnings(variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
     let mut warnings = otlp::warnings(variable);
@@ -308,9 +306,12 @@ fn warnings(variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
     warnings
 }
 
-fn log_filter(variable: &dyn Fn(&str) -> Option<String>) -> BoxedFilter {
-    let wanted = set(variable, "RUST_LOG").and_then(|filter| parse(&filter).ok());
-    Box::new(wanted.or_else(|| parse(DEFAULT).ok()).unwrap_or_default())
+fn log_filter(variable: &dyn Fn(&str) -> Option<String>, lines_show_spans: bool) -> BoxedFilter {
+    let wanted = set(variable, "RUST_LOG").and_then(|filter| parse(&filter, lines_show_spans).ok());
+    match wanted.or_else(|| parse(DEFAULT, lines_show_spans).ok()) {
+        Some(filter) => Box::new(filter.in_force()),
+        None => Box::new(LevelFilter::INFO),
+    }
 }
 
 fn resource(variable: &dyn Fn(&str) -> Option<String>) -> Resource {

@@ -4,16 +4,19 @@
 //! that hides a span must not hide its trace.
 
 use std::fmt;
+use std::io::Write as _;
 
 use opentelemetry::Context;
 use opentelemetry::trace::TraceContextExt;
-use serde::Serializer as _;
-use serde_json::Value;
+use serde::{Serialize, Serializer};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+/// Space for the fields of most lines, in bytes.
+const USUAL: usize = 512;
 
 /// Writes events as JSON lines: `timestamp`, `level`, `target`, `message`, the event's fields,
 /// `trace_id`, `span_id`, in this order.
@@ -32,43 +35,59 @@ where
     ) -> fmt::Result {
         let (metadata, mut fields) = (event.metadata(), Fields::default());
         event.record(&mut fields);
-        let mut line = vec![
-            ("timestamp", Value::String(format!("{:.6}", jiff::Timestamp::now()))),
-            ("level", metadata.level().as_str().into()),
-            ("target", metadata.target().into()),
-        ];
-        line.extend(fields.message.map(|message| ("message", message)));
-        line.extend(fields.others);
-        let context = Context::current();
-        let span = context.span().span_context().clone();
-        if span.is_valid() {
-            line.push(("trace_id", span.trace_id().to_string().into()));
-            line.push(("span_id", span.span_id().to_string().into()));
+        let (now, level) = (jiff::Timestamp::now(), metadata.level());
+        write!(writer, r#"{{"timestamp":"{now:.6}","level":"{level}","target":"#)?;
+        let target = serde_json::to_string(metadata.target()).map_err(|_| fmt::Error)?;
+        writer.write_str(&target)?;
+        for part in [&fields.message, &fields.others] {
+            writer.write_str(str::from_utf8(part).map_err(|_| fmt::Error)?)?;
         }
-        let mut json = Vec::new();
-        serde_json::Serializer::new(&mut json).collect_map(line).map_err(|_| fmt::Error)?;
-        writeln!(writer, "{}", String::from_utf8(json).map_err(|_| fmt::Error)?)
+        Context::map_current(|context| {
+            let span = context.span();
+            let span = span.span_context();
+            if !span.is_valid() {
+                return Ok(());
+            }
+            let (trace, span) = (span.trace_id(), span.span_id());
+            write!(writer, r#","trace_id":"{trace}","span_id":"{span}""#)
+        })?;
+        writer.write_str("}\n")
     }
 }
 
-#[derive(Default)]
+/// Fields as the rest of a JSON object: each begins with a comma.
 struct Fields {
-    message: Option<Value>,
-    others: Vec<(&'static str, Value)>,
+    message: Vec<u8>,
+    others: Vec<u8>,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self { message: Vec::new(), others: Vec::with_capacity(USUAL) }
+    }
 }
 
 impl Fields {
-    fn put(&mut self, field: &Field, value: impl Into<Value>) {
-        match field.name() {
-            "message" => self.message = Some(value.into()),
-            name => self.others.push((name, value.into())),
-        }
+    fn put(&mut self, field: &Field, value: impl Serialize) {
+        let to = if field.name() == "message" { &mut self.message } else { &mut self.others };
+        // Memory takes every byte.
+        let _ = write!(to, ",\"{}\":", field.name());
+        let _ = serde_json::to_writer(to, &value);
+    }
+}
+
+/// A value as a string.
+struct Text<T>(T);
+
+impl<T: fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
     }
 }
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format!("{value:?}"));
+        self.put(field, Text(format_args!("{value:?}")));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
