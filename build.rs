@@ -13,7 +13,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     // For reflection: with every import, and with the comments.
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    let codec = "crate::grpc::codec::SmallBuffers";
+    tonic_prost_build::configure().codec_path(codec).compile_fds(descriptors)?;
     // A binary whose safety checks can be switched off says so wherever it names itself.
     let mutations = std::env::var_os("CARGO_FEATURE_MUTATIONS").map_or("", |_| "-mutations");
     println!("cargo:rustc-env=ENI_GATEWAY_COMMIT={}{mutations}", commit());

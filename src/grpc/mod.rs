@@ -5,6 +5,7 @@
 //!
 //! Only this module and the command-line clients use the generated protobuf types.
 
+pub mod codec;
 pub mod deadline;
 pub mod errors;
 pub mod handshake;
