@@ -31,32 +31,33 @@ pub(super) fn ledger(metrics: &Metrics) -> CommitObserver {
 }
 
 fn changed(metrics: &Metrics, change: &Change) {
-    let (attempt, attachment) = (&change.attempt, &change.attempt.attachment());
+    let attempt = &change.attempt;
     if let (Some(ended), true) = (ended(change), attempt.is_from_gateway()) {
+        let attachment = attempt.attachment();
         metrics.attempt_ended(ended);
-        audit(attempt, attachment);
+        audit(attempt, &attachment);
         if let Some(trace) = &attempt.trace {
-            emit_attachment_span(trace, attachment);
+            emit_attachment_span(trace, &attachment);
         }
     }
     if change.turned_stuck {
         tracing::warn!(
-            instance = %attachment.instance,
-            eni = %attachment.eni,
-            uid = %attachment.uid,
-            state = attachment.state.name(),
-            ens_status = attachment.ens_status,
-            ens_request_id = attachment.ens_request_id,
-            since = %attachment.created_at,
+            instance = %attempt.instance,
+            eni = %attempt.eni,
+            uid = %attempt.uid,
+            state = attempt.state.kind().name(),
+            ens_status = attempt.ens_status,
+            ens_request_id = attempt.ens_request_id,
+            since = %attempt.created_at,
             "an attempt is stuck: it is in flight for longer than tracker.stuck_after"
         );
     }
     tracing::debug!(
-        instance = %attachment.instance,
-        eni = %attachment.eni,
-        uid = %attachment.uid,
-        state = attachment.state.name(),
-        revision = attachment.revision.0,
+        instance = %attempt.instance,
+        eni = %attempt.eni,
+        uid = %attempt.uid,
+        state = attempt.state.kind().name(),
+        revision = attempt.revision.0,
         "attachment changed"
     );
 }

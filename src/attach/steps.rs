@@ -7,6 +7,8 @@
 //!    └───────┘             └───────────┴──── not to be sent ────┘
 //! ```
 
+use std::sync::Arc;
+
 use crate::ledger::command::{Command, LeaseGrant, ObservedEni, Reply, SendResult};
 use crate::ledger::record::Attempt;
 use crate::model::Timestamp;
@@ -40,13 +42,13 @@ impl ReserveRequest {
     }
 
     /// The reservation, if the reply under this epoch is one.
-    pub fn on_reply(&mut self, reply: &Reply, epoch: &str) -> Option<Reserved> {
+    pub fn on_reply(&mut self, reply: &Reply, epoch: &Arc<str>) -> Option<Reserved> {
         let observed = self.observed.take().is_some();
         // A stale observation is not repeated at once.
         self.needs_observation = matches!(reply, Reply::Granted { stale: true, .. }) && !observed;
         match reply {
             Reply::Reserved { grant, attempt, .. } => {
-                Some(Reserved { lease: *grant, attempt: attempt.clone(), epoch: epoch.to_owned() })
+                Some(Reserved { lease: *grant, attempt: attempt.clone(), epoch: epoch.clone() })
             }
             _ => None,
         }
@@ -69,8 +71,8 @@ impl ReserveRequest {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reserved {
     lease: LeaseGrant,
-    attempt: Box<Attempt>,
-    epoch: String,
+    attempt: Arc<Attempt>,
+    epoch: Arc<str>,
 }
 
 impl Reserved {

@@ -1,5 +1,6 @@
 //! Commands on an instance's record, and their replies.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
@@ -40,7 +41,7 @@ pub enum Command {
     /// Records the result of a send.
     RecordSendResult {
         /// The attempt as it was when it was sent. Restored from here if the ledger lost it.
-        attempt: Box<Attempt>,
+        attempt: Arc<Attempt>,
         /// The token of the lock under which it was sent.
         token: LockToken,
         /// The result.
@@ -221,12 +222,12 @@ pub enum Reply {
     /// This request id was already used with another ENI.
     RequestIdReused(RequestEntry),
     /// An attempt for the same ENI and instance is in flight. The caller joined it.
-    Joined(Box<Attempt>),
+    Joined(Arc<Attempt>),
     /// The ledger has the ENI attached. If not `fresh`, the caller confirms it with a Describe
     /// call.
     AlreadyAttached {
         /// The attempt or external attachment.
-        attempt: Box<Attempt>,
+        attempt: Arc<Attempt>,
         /// Whether a Describe call sent since [`Acquire::confirmed_since`] showed the ENI attached.
         fresh: bool,
     },
@@ -263,7 +264,7 @@ pub enum Reply {
         /// The grant.
         grant: LeaseGrant,
         /// The attempt as recorded.
-        attempt: Box<Attempt>,
+        attempt: Arc<Attempt>,
         /// Free slots after this reservation.
         free_slots: usize,
     },
@@ -298,7 +299,7 @@ impl ReconcileReport {
 #[derive(Debug, Clone, PartialEq)]
 pub struct AttemptUpdate {
     /// The attempt as it is now.
-    pub attempt: Attempt,
+    pub attempt: Arc<Attempt>,
     /// Whether a Describe call shows the ENI free, so that the attempt may be sent again.
     pub resend: bool,
 }
@@ -331,7 +332,7 @@ pub struct CapacityExceeded {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// The attempt after the change.
-    pub attempt: Attempt,
+    pub attempt: Arc<Attempt>,
     /// Its state before the change. `None` for a new attempt.
     pub from: Option<crate::model::State>,
     /// Whether the change marked it as stuck.

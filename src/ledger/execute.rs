@@ -17,7 +17,7 @@ use super::bounds::Bounds;
 use super::command::{Change, Command, Reply};
 use super::invariants::{self, Violation};
 use super::record::Record;
-use super::seen::Seen;
+use super::seen::{Seen, SeenRecord};
 use super::{BootInstant, LedgerError, LedgerStore, Proposal, Snapshot, Verdict};
 
 /// Maximum tries of one step before the ledger counts as unreachable.
@@ -144,7 +144,7 @@ impl<L: LedgerStore> Ledger<L> {
             if !step.changed {
                 if verified {
                     let record = snapshot.record.clone();
-                    self.remember(instance, snapshot);
+                    self.remember(instance, &snapshot);
                     return Ok(CommandOutcome {
                         reply: step.reply,
                         record,
@@ -175,7 +175,7 @@ impl<L: LedgerStore> Ledger<L> {
                     let partition = snapshot.partition;
                     let seen =
                         Snapshot { record: record.clone(), version, request: None, partition, now };
-                    self.remember(instance, seen);
+                    self.remember(instance, &seen);
                     return Ok(CommandOutcome {
                         reply: step.reply,
                         record,
@@ -205,7 +205,7 @@ impl<L: LedgerStore> Ledger<L> {
     pub async fn read(&self, instance: &InstanceId) -> Result<Snapshot, LedgerError> {
         let known = self.remembered(instance);
         let snapshot = self.store.read_since(instance, None, &known).await?;
-        self.remember(instance, snapshot.clone());
+        self.remember(instance, &snapshot);
         Ok(snapshot)
     }
 
@@ -230,9 +230,16 @@ impl<L: LedgerStore> Ledger<L> {
     fn remembered(&self, instance: &InstanceId) -> Snapshot {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let partition = self.store.partition(instance);
-        let snapshot = seen.get(instance);
-        let snapshot = snapshot.filter(|snapshot| snapshot.partition.epoch == partition.epoch);
-        Snapshot { partition, ..snapshot.unwrap_or_default() }
+        match seen.get(instance).filter(|seen| seen.epoch == partition.epoch) {
+            Some(SeenRecord { record, version, now, .. }) => Snapshot {
+                record: record.clone(),
+                version: *version,
+                request: None,
+                partition,
+                now: *now,
+            },
+            None => Snapshot { partition, ..Snapshot::default() },
+        }
     }
 
     /// Whether the last known record shows that ENS has the instance.
@@ -241,12 +248,12 @@ impl<L: LedgerStore> Ledger<L> {
     }
 
     /// Remembers a record. A blank one is not worth the memory.
-    fn remember(&self, instance: &InstanceId, snapshot: Snapshot) {
+    fn remember(&self, instance: &InstanceId, snapshot: &Snapshot) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if snapshot.record.is_blank() {
             seen.forget(instance);
         } else {
-            seen.put(instance, Snapshot { request: None, ..snapshot });
+            seen.put(instance, snapshot);
         }
     }
 }

@@ -103,7 +103,7 @@ impl Memory {
 
 impl State {
     fn partition(&self) -> Partition {
-        let (epoch, hold_down_until) = (EPOCH.to_owned(), Timestamp::default());
+        let (epoch, hold_down_until) = (EPOCH.into(), Timestamp::default());
         Partition { epoch, hold_down_until, shared: None, freeze: self.freeze.clone() }
     }
 
@@ -169,7 +169,7 @@ impl LedgerStore for Memory {
         let held = state.records.get(&proposal.instance, now).map_or(0, |(version, _)| *version);
         let difference = now.since(proposal.now).max(proposal.now.since(now));
         if held != proposal.version
-            || proposal.partition.epoch != EPOCH
+            || *proposal.partition.epoch != *EPOCH
             || proposal.partition.freeze != state.freeze
             || difference > MAX_CLOCK_DIFFERENCE
         {

@@ -236,7 +236,7 @@ impl Snapshot {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Partition {
     /// Identifies one life of the data. Changes with every restart, failover and loss.
-    pub epoch: String,
+    pub epoch: Arc<str>,
     /// End of the recovery hold-down, during which nothing is granted or reserved.
     pub hold_down_until: Timestamp,
     /// The bounds that replicas share. `None` where there is only one replica.

@@ -1,19 +1,32 @@
 //! The records that this replica saw last, in bounded memory. A step tries them first.
 
+use std::sync::Arc;
+
 use lru::LruCache;
 
-use crate::model::InstanceId;
+use crate::model::{InstanceId, Timestamp};
 
-use super::Snapshot;
+use super::{Record, Snapshot};
 
 /// Approximate maximum of their total size, in bytes.
 const MOST: usize = 64 * 1024 * 1024;
 
-/// Snapshots by last use. Drops the least recently used one first, so a repeated run drops the same
+/// A record as this replica saw it last. A whole snapshot would take three times the memory of
+/// most records.
+#[derive(Debug, Clone)]
+pub(super) struct SeenRecord {
+    pub(super) record: Arc<Record>,
+    pub(super) version: u64,
+    /// The epoch of its partition then.
+    pub(super) epoch: Arc<str>,
+    pub(super) now: Timestamp,
+}
+
+/// Records by last use. Drops the least recently used one first, so a repeated run drops the same
 /// ones.
 #[derive(Debug)]
 pub(super) struct Seen {
-    snapshots: LruCache<InstanceId, (Snapshot, usize)>,
+    records: LruCache<InstanceId, (SeenRecord, usize)>,
     size: usize,
     most: usize,
 }
@@ -26,27 +39,30 @@ impl Default for Seen {
 
 impl Seen {
     fn of(most: usize) -> Self {
-        Self { snapshots: LruCache::unbounded(), size: 0, most }
+        Self { records: LruCache::unbounded(), size: 0, most }
     }
 
-    /// The last snapshot of an instance.
-    pub(super) fn get(&mut self, instance: &InstanceId) -> Option<Snapshot> {
-        self.snapshots.get(instance).map(|(snapshot, _)| snapshot.clone())
+    /// The last record of an instance.
+    pub(super) fn get(&mut self, instance: &InstanceId) -> Option<&SeenRecord> {
+        self.records.get(instance).map(|(seen, _)| seen)
     }
 
-    /// Drops the snapshot of an instance.
+    /// Drops the record of an instance.
     pub(super) fn forget(&mut self, instance: &InstanceId) {
-        self.size -= self.snapshots.pop(instance).map_or(0, |(_, size)| size);
+        self.size -= self.records.pop(instance).map_or(0, |(_, size)| size);
     }
 
-    /// Keeps a snapshot, and drops others if there is no room.
-    pub(super) fn put(&mut self, instance: &InstanceId, snapshot: Snapshot) {
-        let size = snapshot.record.size();
-        let before = self.snapshots.put(instance.clone(), (snapshot, size));
+    /// Keeps the record of a snapshot, and drops others if there is no room.
+    pub(super) fn put(&mut self, instance: &InstanceId, snapshot: &Snapshot) {
+        let Snapshot { record, version, partition, now, .. } = snapshot;
+        let size = record.size();
+        let (record, epoch) = (record.clone(), partition.epoch.clone());
+        let seen = SeenRecord { record, version: *version, epoch, now: *now };
+        let before = self.records.put(instance.clone(), (seen, size));
         self.size += size;
         self.size -= before.map_or(0, |(_, size)| size);
         while self.size > self.most {
-            let Some((_, (_, size))) = self.snapshots.pop_lru() else {
+            let Some((_, (_, size))) = self.records.pop_lru() else {
                 return;
             };
             self.size -= size;
@@ -56,11 +72,9 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::ledger::record::Attempt;
-    use crate::model::{Timestamp, Uid};
+    use crate::model::Uid;
 
     fn id(number: usize) -> InstanceId {
         format!("i-{number}").parse().unwrap()
@@ -81,17 +95,17 @@ mod tests {
         let most = 100 * snapshot(1).record.size();
         let mut seen = Seen::of(most);
         for number in 0..1_000 {
-            seen.put(&id(number), snapshot(1 + number % 3));
-            seen.put(&id(number), snapshot(1));
+            seen.put(&id(number), &snapshot(1 + number % 3));
+            seen.put(&id(number), &snapshot(1));
             assert!(seen.get(&id(0)).is_some(), "in use");
-            let counted: usize = seen.snapshots.iter().map(|(_, (_, size))| size).sum();
+            let counted: usize = seen.records.iter().map(|(_, (_, size))| size).sum();
             assert!(seen.size == counted && seen.size <= most);
         }
-        assert_eq!(seen.snapshots.len(), 100);
+        assert_eq!(seen.records.len(), 100);
         assert!(seen.get(&id(901)).is_some() && seen.get(&id(900)).is_none());
-        seen.put(&id(0), snapshot(1_000));
+        seen.put(&id(0), &snapshot(1_000));
         assert!(seen.get(&id(0)).is_none() && seen.size == 0, "larger than all the room");
-        seen.put(&id(1), snapshot(1));
+        seen.put(&id(1), &snapshot(1));
         assert!(seen.get(&id(1)).is_some());
     }
 }

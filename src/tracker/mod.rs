@@ -157,7 +157,7 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
     }
 
     /// Resends an attempt in its own task, one resend at a time.
-    fn resend(self: &Arc<Self>, attempt: Attempt) {
+    fn resend(self: &Arc<Self>, attempt: Arc<Attempt>) {
         let uid = attempt.uid;
         let resending = self.resending.clone();
         if !resending.lock().unwrap_or_else(PoisonError::into_inner).insert(uid) {

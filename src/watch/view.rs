@@ -182,7 +182,7 @@ mod tests {
 
     fn snapshot(epoch: &str, revision: u64, attempts: &[(&str, State)]) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        snapshot.partition.epoch = epoch.to_owned();
+        snapshot.partition.epoch = epoch.into();
         let record = Arc::make_mut(&mut snapshot.record);
         record.revision = Revision(revision);
         for (name, state) in attempts {

@@ -93,7 +93,7 @@ impl World {
     /// One commit: what `apply` makes of the command, checked.
     pub(crate) fn commit(&mut self, plan: &Plan, command: &Command) -> Reply {
         let partition = Partition {
-            epoch: self.ledger.epoch.to_string(),
+            epoch: self.ledger.epoch.to_string().into(),
             hold_down_until: stamp(self.ledger.hold_down_until),
             shared: None,
             freeze: None,

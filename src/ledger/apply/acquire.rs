@@ -1,6 +1,8 @@
 //! The acquire command. Answers from the record, queues, grants the lock, or reserves a slot and
 //! records the send.
 
+use std::sync::Arc;
+
 use crate::model::{Failure, InterfaceId, Reason, State, Ticket, Uid};
 
 use super::super::bounds::LEASE_MARGIN;
@@ -55,6 +57,7 @@ impl RecordUpdate<'_> {
             }
         }
         let attempt = attempt?;
+        let shared = || self.record.attempts.shared(&enter.eni);
         match attempt.state.kind() {
             State::Failed | State::Detached => None,
             State::Attached if self.is_unconfirmed(attempt) => {
@@ -63,27 +66,25 @@ impl RecordUpdate<'_> {
             State::Attached | State::Detaching => {
                 let fresh =
                     attempt.described_at.is_some_and(|asked_at| asked_at >= enter.confirmed_since);
-                let attempt = Box::new(attempt.clone());
-                Some(Reply::AlreadyAttached { attempt, fresh })
+                Some(Reply::AlreadyAttached { attempt: shared()?, fresh })
             }
             State::Pending if attempt.uid == enter.uid => {
-                self.reserved_before(enter.ticket, attempt.clone())
+                let attempt = shared()?;
+                self.reserved_before(enter.ticket, attempt)
             }
             State::Pending | State::Verifying | State::Attaching | State::Unknown => {
-                Some(Reply::Joined(Box::new(attempt.clone())))
+                Some(Reply::Joined(shared()?))
             }
         }
     }
 
     /// Repeats the answer to the same command after its reply was lost, while the grant lasts.
-    fn reserved_before(&mut self, ticket: Ticket, attempt: Attempt) -> Option<Reply> {
+    fn reserved_before(&mut self, ticket: Ticket, attempt: Arc<Attempt>) -> Option<Reply> {
         let is_held = |grant: &LockGrant| grant.ticket == ticket && !grant.provisional;
         let held = self.record.lock.as_ref().is_some_and(is_held);
         Some(match held.then(|| self.acquire(ticket).ok()).flatten() {
-            Some(grant) => {
-                Reply::Reserved { grant, attempt: Box::new(attempt), free_slots: self.free_slots() }
-            }
-            None => Reply::Joined(Box::new(attempt)),
+            Some(grant) => Reply::Reserved { grant, attempt, free_slots: self.free_slots() },
+            None => Reply::Joined(attempt),
         })
     }
 
@@ -153,12 +154,8 @@ impl RecordUpdate<'_> {
     }
 
     fn reserved_reply(&self, eni: &InterfaceId, grant: LeaseGrant) -> Reply {
-        match self.record.attempts.get(eni) {
-            Some(attempt) => Reply::Reserved {
-                grant,
-                attempt: Box::new(attempt.clone()),
-                free_slots: self.free_slots(),
-            },
+        match self.record.attempts.shared(eni) {
+            Some(attempt) => Reply::Reserved { grant, attempt, free_slots: self.free_slots() },
             None => Reply::NotFound,
         }
     }

@@ -64,8 +64,10 @@ impl RecordUpdate<'_> {
             let revision = self.next_revision();
             if let Some(attempt) = self.record.attempts.get_mut(&eni) {
                 attempt.revision = revision;
+            }
+            if let Some(attempt) = self.record.attempts.shared(&eni) {
                 let from = Some(attempt.state.kind());
-                self.changes.push(Change { attempt: attempt.clone(), from, turned_stuck: false });
+                self.changes.push(Change { attempt, from, turned_stuck: false });
             }
         }
     }

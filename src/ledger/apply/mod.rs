@@ -24,6 +24,7 @@ mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{InstanceId, InterfaceId, Revision, State, Timestamp};
@@ -157,6 +158,7 @@ impl RecordUpdate<'_> {
         let before = self.record.attempts.get(&attempt.eni);
         let before = before.filter(|before| before.uid == attempt.uid);
         let was_stuck = before.is_some_and(|before| before.state.is_stuck());
+        let attempt = Arc::new(attempt);
         self.changes.push(Change {
             turned_stuck: attempt.state.is_stuck() && !was_stuck,
             attempt: attempt.clone(),

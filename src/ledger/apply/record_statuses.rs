@@ -18,10 +18,10 @@ impl RecordUpdate<'_> {
             self.claimed.insert(eni.clone());
             self.on_observation(eni, sent_at, observation);
             self.verify_overdue(eni);
-            attempts.extend(self.record.attempts.get(eni).map(|attempt| AttemptUpdate {
-                attempt: attempt.clone(),
-                resend: attempt.may_be_resent(),
-            }));
+            let attempt = self.record.attempts.shared(eni);
+            attempts.extend(
+                attempt.map(|attempt| AttemptUpdate { resend: attempt.may_be_resent(), attempt }),
+            );
         }
         Reply::Attempts(attempts)
     }

@@ -34,8 +34,8 @@ impl RecordUpdate<'_> {
         } else {
             self.on_late_send_result(attempt, answer);
         }
-        let now = self.record.attempts.get(&sent.eni).filter(|now| now.uid == sent.uid);
-        let settled = now.map(|attempt| AttemptUpdate { attempt: attempt.clone(), resend: false });
+        let now = self.record.attempts.shared(&sent.eni).filter(|now| now.uid == sent.uid);
+        let settled = now.map(|attempt| AttemptUpdate { attempt, resend: false });
         Reply::Attempts(settled.into_iter().collect())
     }
 
@@ -72,7 +72,7 @@ impl RecordUpdate<'_> {
                     })
                 });
                 self.put(attempt);
-                let accepted = self.record.attempts.get(&eni).cloned();
+                let accepted = self.record.attempts.shared(&eni);
                 if let Some((key, accepted)) =
                     accepted.and_then(|accepted| Some((accepted.request.clone()?, accepted)))
                 {

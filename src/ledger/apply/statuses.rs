@@ -1,6 +1,8 @@
 //! Applies one observation to one attempt. The table itself is in
 //! [`transitions`](super::transitions).
 
+use std::sync::Arc;
+
 use crate::model::{Failure, InterfaceId, Reason, State, Timestamp, Uid};
 
 use super::super::command::{EniObservation, ObservedStatus};
@@ -217,7 +219,8 @@ impl RecordUpdate<'_> {
     }
 
     /// Writes an attempt without a change that callers see.
-    pub(super) fn keep(&mut self, attempt: Attempt) {
+    pub(super) fn keep(&mut self, attempt: impl Into<Arc<Attempt>>) {
+        let attempt = attempt.into();
         self.record.attempts.insert(attempt.eni.clone(), attempt);
     }
 

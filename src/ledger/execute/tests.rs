@@ -69,7 +69,7 @@ struct Failover {
 impl Failover {
     fn primary(&self) -> (&Memory, Partition) {
         let primary = *self.primary.lock().unwrap();
-        let epoch = format!("epoch {primary}");
+        let epoch = format!("epoch {primary}").into();
         (&self.servers[primary], Partition { epoch, ..Partition::default() })
     }
 }

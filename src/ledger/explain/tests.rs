@@ -29,8 +29,8 @@ fn known() -> Known {
     let mut known = Known::default();
     known.snapshot.now = NOW;
     known.snapshot.version = 1;
-    known.snapshot.partition.epoch = "a".to_owned();
-    record(&mut known).epoch = "a".to_owned();
+    known.snapshot.partition.epoch = "a".into();
+    record(&mut known).epoch = "a".into();
     known
 }
 
@@ -88,7 +88,7 @@ fn lock_and_queue_are_void_after_their_time_and_in_another_epoch() {
     assert_eq!((&lock.facts["held"], &lock.facts["fencingToken"]), (&true.into(), &7.into()));
     assert!(lock.text.contains("(in 9 s)"), "{}", lock.text);
     assert_eq!(queue.facts["length"], 2);
-    known.snapshot.partition.epoch = "b".to_owned();
+    known.snapshot.partition.epoch = "b".into();
     let (lock, queue) = (of(&known, Subject::Lock), of(&known, Subject::Queue));
     assert_eq!((&lock.facts["held"], &queue.facts["length"]), (&false.into(), &0.into()));
 }

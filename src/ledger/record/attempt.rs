@@ -105,7 +105,7 @@ stored! {
         pub stuck: bool = optional,
         /// ENS's refusal of one copy, while another copy has no response or the ENI's status is
         /// read. Nothing is sent again then.
-        pub refusal: Option<Failure> = optional,
+        pub refusal: Option<Box<Failure>> = optional,
         /// The ended attempt of the same ENI that this one replaced. Restored if this one is
         /// withdrawn.
         pub superseded: Option<Box<Attempt>> = optional,
@@ -148,7 +148,7 @@ stored! {
     #[derive(Clone, Debug, PartialEq)]
     pub struct Failed {
         /// The reason.
-        pub error: Failure,
+        pub error: Box<Failure>,
     }
 }
 

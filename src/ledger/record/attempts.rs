@@ -1,7 +1,6 @@
 //! The attempts of a record, shared by its copies until one of them changes an attempt. A step
 //! copies the record, and changes one or two attempts of it.
 
-use std::collections::BTreeMap;
 use std::ops::Index;
 use std::sync::Arc;
 
@@ -9,18 +8,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::InterfaceId;
 
-use super::Attempt;
+use super::{Attempt, SmallMap};
 
 /// The attempts of one instance, by ENI.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Attempts(BTreeMap<InterfaceId, Arc<Attempt>>);
+pub struct Attempts(SmallMap<InterfaceId, Arc<Attempt>>);
 
 impl Attempts {
     /// The attempt of an ENI.
     #[must_use]
     pub fn get(&self, eni: &InterfaceId) -> Option<&Attempt> {
         self.0.get(eni).map(|attempt| &**attempt)
+    }
+
+    /// The attempt of an ENI, shared with the record.
+    #[must_use]
+    pub fn shared(&self, eni: &InterfaceId) -> Option<Arc<Attempt>> {
+        self.0.get(eni).cloned()
     }
 
     /// The attempt of an ENI, to be changed.
@@ -35,7 +40,7 @@ impl Attempts {
     }
 
     /// Adds or replaces the attempt of an ENI.
-    pub fn insert(&mut self, eni: InterfaceId, attempt: Attempt) {
+    pub fn insert(&mut self, eni: InterfaceId, attempt: impl Into<Arc<Attempt>>) {
         self.0.insert(eni, attempt.into());
     }
 

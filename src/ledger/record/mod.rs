@@ -6,9 +6,11 @@ mod attempts;
 mod grace;
 mod request;
 mod send;
+mod small_map;
 mod state;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use attempt::{
@@ -17,6 +19,7 @@ pub use attempt::{
 pub use attempts::Attempts;
 pub use request::{RequestEntry, RequestKey};
 pub use send::SendEntry;
+pub use small_map::SmallMap;
 
 use crate::model::stored::stored;
 use crate::model::{
@@ -34,7 +37,7 @@ stored! {
         pub format: u32,
         /// The epoch of its partition at the last write. In another epoch lock, queue and
         /// observation are void.
-        pub epoch: String,
+        pub epoch: Arc<str>,
         /// The last revision given to any attachment.
         pub revision: Revision,
         /// The fencing token of the last grant.
@@ -47,7 +50,7 @@ stored! {
         pub observation: Option<Observation> = optional,
         /// ENIs confirmed as attached, with the time. They occupy a slot until an observation sent
         /// later than that plus the lag.
-        pub recently_confirmed: BTreeMap<InterfaceId, Timestamp>,
+        pub recently_confirmed: SmallMap<InterfaceId, Timestamp>,
         /// A limit that ENS itself enforced.
         pub learned_limit: Option<LearnedLimit> = optional,
         /// The newest attempt of each ENI.
@@ -105,13 +108,13 @@ impl Default for Record {
     fn default() -> Self {
         Self {
             format: FORMAT,
-            epoch: String::new(),
+            epoch: Arc::default(),
             revision: Revision::default(),
             fencing_token: FencingToken::default(),
             lock: None,
             queue: VecDeque::new(),
             observation: None,
-            recently_confirmed: BTreeMap::new(),
+            recently_confirmed: SmallMap::default(),
             learned_limit: None,
             attempts: Attempts::default(),
             requests: BTreeMap::new(),

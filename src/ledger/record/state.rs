@@ -27,7 +27,7 @@ impl AttemptState {
     #[must_use]
     pub fn failed(error: Failure) -> Self {
         let unknown = Unknown::default();
-        Self::Failed(Failed { error, unknown })
+        Self::Failed(Failed { error: Box::new(error), unknown })
     }
 
     /// The state as callers see it.
@@ -81,7 +81,7 @@ impl AttemptState {
             self.advance(Self::Verifying);
         }
         if let Some(flight) = self.in_flight_mut() {
-            flight.refusal = Some(refusal);
+            flight.refusal = Some(refusal.into());
         }
     }
 
@@ -132,7 +132,7 @@ impl AttemptState {
     /// ENS's refusal of a copy, while the attach is in flight.
     #[must_use]
     pub fn refusal(&self) -> Option<&Failure> {
-        self.in_flight()?.refusal.as_ref()
+        self.in_flight()?.refusal.as_deref()
     }
 
     /// The reason of the failure.
@@ -156,7 +156,7 @@ impl AttemptState {
             Self::Failed(failed) => failed.error.trim(),
             _ => {
                 let refusal = self.in_flight_mut().and_then(|flight| flight.refusal.as_mut());
-                refusal.into_iter().for_each(Failure::trim);
+                refusal.into_iter().for_each(|refusal| refusal.trim());
             }
         }
     }
@@ -181,7 +181,7 @@ impl AttemptState {
             | Self::Verifying(flight)
             | Self::Resendable(flight)
             | Self::Attaching(flight) => {
-                let refusal = flight.refusal.as_ref().map_or(0, Failure::size);
+                let refusal = flight.refusal.as_deref().map_or(0, Failure::size);
                 let superseded = flight.superseded.as_ref().map_or(0, |attempt| attempt.size());
                 30 + refusal + superseded + flight.unknown.size()
             }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::ledger::Partition;
@@ -79,30 +80,34 @@ impl fmt::Display for SharedSettings {
     }
 }
 
-/// A parsed epoch: `<replication id> <end of the hold-down, us> <shared settings>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Epoch<'a> {
-    pub(super) replication_id: &'a str,
+/// A parsed epoch: `<replication id> <end of the hold-down, us> <shared settings>`. Clones share
+/// its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Epoch {
     pub(super) hold_down_until: Timestamp,
     /// The shared settings, if this version understands them.
     pub(super) shared_settings: Option<SharedSettings>,
-    text: &'a str,
+    text: Arc<str>,
 }
 
-impl<'a> Epoch<'a> {
+impl Epoch {
     /// `None` for a missing epoch, and for a text that no gateway wrote. Both count as missing.
-    pub(super) fn parse(text: &'a str) -> Option<Self> {
-        let mut parts = text.splitn(3, ' ');
-        let replication_id = parts.next()?;
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, ' ').skip(1);
         let hold_down_until = Timestamp::from_micros(parts.next()?.parse().ok()?);
         let shared_settings = SharedSettings::parse(parts.next()?);
-        Some(Self { replication_id, hold_down_until, shared_settings, text })
+        Some(Self { hold_down_until, shared_settings, text: text.into() })
+    }
+
+    /// The replication id of the server that wrote it.
+    pub(super) fn replication_id(&self) -> &str {
+        self.text.split(' ').next().unwrap_or_default()
     }
 
     /// The partition state that it gives.
     pub(super) fn partition(&self) -> Partition {
         Partition {
-            epoch: self.text.to_owned(),
+            epoch: self.text.clone(),
             hold_down_until: self.hold_down_until,
             shared: self.shared_settings.map(|settings| settings.bounds),
             freeze: None,
@@ -136,6 +141,7 @@ pub(super) struct EpochViews([EpochView; PARTITIONS as usize]);
 
 #[derive(Debug, Default)]
 struct EpochView {
+    epoch: Option<Epoch>,
     partition: Partition,
     version_conflict: Option<String>,
     difference: Option<String>,
@@ -148,18 +154,34 @@ impl Default for EpochViews {
 }
 
 impl EpochViews {
+    /// Records the epoch and the freeze that were found, and returns the epoch. A missing epoch
+    /// changes nothing.
     pub(super) fn record(
         &mut self,
         partition: PartitionId,
-        epoch: &Epoch<'_>,
-        freeze: Option<Freeze>,
+        epoch: &str,
+        freeze: &str,
         ours: &SharedSettings,
-    ) {
-        self.0[partition.index()] = EpochView {
-            partition: Partition { freeze, ..epoch.partition() },
-            version_conflict: epoch.version_conflict(),
-            difference: epoch.difference(ours),
-        };
+    ) -> Option<Epoch> {
+        let epoch = self.parse(partition, epoch)?;
+        let view = &mut self.0[partition.index()];
+        let freeze = Freeze::stored(freeze);
+        if view.epoch.as_ref() != Some(&epoch) || view.partition.freeze != freeze {
+            *view = EpochView {
+                partition: Partition { freeze, ..epoch.partition() },
+                version_conflict: epoch.version_conflict(),
+                difference: epoch.difference(ours),
+                epoch: Some(epoch.clone()),
+            };
+        }
+        Some(epoch)
+    }
+
+    /// As [`Epoch::parse`], for an epoch of this partition. The known one is not parsed again: each
+    /// reply of the server has it.
+    pub(super) fn parse(&self, partition: PartitionId, text: &str) -> Option<Epoch> {
+        let known = self.0[partition.index()].epoch.as_ref().filter(|epoch| *epoch.text == *text);
+        known.cloned().or_else(|| Epoch::parse(text))
     }
 
     /// Number of closed partitions, each by the clock of its own server.
@@ -214,7 +236,7 @@ mod tests {
                     lease_ms=15000 failover_window_ms=15000 synced=false";
         let epoch = Epoch::parse(text).unwrap();
         assert_eq!(
-            (epoch.replication_id, epoch.hold_down_until.as_micros()),
+            (epoch.replication_id(), epoch.hold_down_until.as_micros()),
             ("0123abcd", 1_700_000_000_000_000)
         );
         assert_eq!(epoch.shared_settings, Some(ours()));

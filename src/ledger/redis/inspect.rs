@@ -187,7 +187,7 @@ fn evaluate(found: &[StoredRecord]) -> LedgerState {
         if let Some(why) = epoch.version_conflict() {
             return LedgerState::OtherVersion(why);
         }
-        if epoch.replication_id != found.replication_id {
+        if epoch.replication_id() != found.replication_id {
             lost += 1;
         } else if epoch.hold_down_until > found.now {
             recovering += 1;

@@ -53,13 +53,18 @@ impl Topology {
         name: impl Fn(&T) -> (PartitionId, String),
         visibility: Duration,
     ) -> Result<Vec<T>, LedgerError> {
-        let mut members: BTreeMap<PartitionId, Vec<String>> = BTreeMap::new();
+        // Only a cluster demands that all keys of a script are in one of its slots.
+        let is_cluster = self.is_cluster();
+        let mut scripts: BTreeMap<Option<PartitionId>, Vec<_>> = BTreeMap::new();
         for (partition, member) in due.iter().map(&name) {
-            members.entry(partition).or_default().push(member);
+            let script = scripts.entry(is_cluster.then_some(partition)).or_default();
+            script.push((partition, member));
         }
-        let claims = members.into_iter().map(|(partition, members)| async move {
-            let node = self.holder(partition)?;
-            node.claim(queue, partition, members, visibility).await
+        let claims = scripts.into_values().map(|members| async move {
+            let Some((partition, _)) = members.first() else {
+                return Ok(Vec::new());
+            };
+            self.holder(*partition)?.claim(queue, members, visibility).await
         });
         let claimed: BTreeSet<String> = some(join_all(claims).await)?.into_iter().collect();
         due.retain(|one| claimed.contains(&name(one).1));
@@ -102,12 +107,15 @@ impl Node {
     async fn claim(
         &self,
         queue: Queue,
-        partition: PartitionId,
-        members: Vec<String>,
+        members: Vec<(PartitionId, String)>,
         visibility: Duration,
     ) -> Result<Vec<String>, LedgerError> {
-        let mut script = self.shared.scripts.claim.key(queue(&self.shared.keys, partition));
-        script.arg(micros(visibility)).arg(members);
+        let queues = members.iter().map(|(partition, _)| queue(&self.shared.keys, *partition));
+        let mut script = self.shared.scripts.claim.key(queues.collect::<Vec<_>>());
+        script.arg(micros(visibility));
+        for (_, member) in &members {
+            script.arg(member);
+        }
         self.connection
             .call(RedisOperation::Claim, |mut connection| async move {
                 script.invoke_async(&mut connection).await

@@ -248,7 +248,7 @@ impl Replica {
 
 /// An attempt under way.
 struct Begun {
-    attempt: Box<Attempt>,
+    attempt: Arc<Attempt>,
     token: LockToken,
 }
 

@@ -57,7 +57,7 @@ struct Epoch {
 impl Epoch {
     fn partition(&self) -> Partition {
         Partition {
-            epoch: format!("{} {}", self.replication_id, self.hold_down_until.as_micros()),
+            epoch: format!("{} {}", self.replication_id, self.hold_down_until.as_micros()).into(),
             hold_down_until: self.hold_down_until,
             shared: None,
             freeze: None,

@@ -20,7 +20,7 @@ fn reservations_and_what_ens_shows_fill_the_instance_together() {
     for eni in &TEN[8..] {
         let sent = desk.reserve(1, eni);
         let command = Command::RecordSendResult {
-            attempt: Box::new(sent.1),
+            attempt: sent.1.into(),
             token: sent.0.token,
             result: SendResult::Accepted { ens_request_id: "E".to_owned() },
             release: false,
@@ -126,7 +126,7 @@ fn an_older_observation_is_discarded_even_when_the_newer_one_is_void() {
         then: None,
     });
     assert!(matches!(desk.enter(1, "eni-1", Mode::Reserve), Reply::Granted { stale: true, .. }));
-    desk.partition.epoch = "b".to_owned();
+    desk.partition.epoch = "b".into();
     desk.run(&Command::Observe { sent_at: asked, rows: Vec::new(), then: None });
     assert!(matches!(desk.enter(1, "eni-1", Mode::Reserve), Reply::Granted { stale: true, .. }));
 }

@@ -16,7 +16,7 @@ impl Desk {
 
     fn set_forward(&mut self, by: Duration) {
         self.now = self.now + by;
-        self.partition.epoch = "b".to_owned();
+        self.partition.epoch = "b".into();
     }
 }
 

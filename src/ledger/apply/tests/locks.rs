@@ -122,7 +122,7 @@ fn in_a_frozen_ledger_no_attach_begins_and_what_is_in_flight_continues() {
 fn after_a_new_epoch_an_attempt_without_a_response_is_not_sent_again() {
     let mut desk = Desk::new();
     desk.reserve(1, "eni-1");
-    desk.partition.epoch = "b".to_owned();
+    desk.partition.epoch = "b".into();
     let free = |desk: &mut Desk| {
         let available = EniObservation::Available { text: "Available".to_owned() };
         desk.run(&Command::RecordStatuses {
@@ -159,7 +159,7 @@ fn after_a_loss_new_revisions_exceed_those_an_old_primary_may_still_give() {
     desk.accept(1, "eni-1");
     desk.accept(2, "eni-2");
     let reported = desk.record.revision;
-    desk.partition.epoch = "b".to_owned();
+    desk.partition.epoch = "b".into();
     desk.pass(Duration::from_secs(3));
     desk.run(&Command::RecordStatuses {
         sent_at: desk.now,

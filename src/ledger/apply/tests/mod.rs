@@ -39,7 +39,7 @@ impl Desk {
             bounds: Bounds::default(),
             instance: "i-1".parse().unwrap(),
             partition: Partition {
-                epoch: "a".to_owned(),
+                epoch: "a".into(),
                 hold_down_until: Timestamp::default(),
                 shared: None,
                 freeze: None,
@@ -83,7 +83,7 @@ impl Desk {
     /// The partition has another epoch, and recovers until then.
     pub(super) fn begin_epoch(&mut self, hold_down_until: Timestamp) {
         self.partition =
-            Partition { epoch: "b".to_owned(), hold_down_until, shared: None, freeze: None };
+            Partition { epoch: "b".into(), hold_down_until, shared: None, freeze: None };
     }
 
     pub(super) fn pass(&mut self, time: Duration) {
@@ -104,7 +104,7 @@ impl Desk {
     pub(super) fn reserve(&mut self, who: u128, eni: &str) -> (LeaseGrant, Attempt) {
         loop {
             match self.enter(who, eni, Mode::Reserve) {
-                Reply::Reserved { grant, attempt, .. } => return (grant, *attempt),
+                Reply::Reserved { grant, attempt, .. } => return (grant, Attempt::clone(&attempt)),
                 Reply::Granted { stale: true, .. } => {
                     let known: Vec<String> =
                         self.attached().iter().map(ToString::to_string).collect();
@@ -126,7 +126,7 @@ impl Desk {
         (grant, attempt): &(LeaseGrant, Attempt),
         result: SendResult,
     ) -> Reply {
-        let (attempt, token) = (Box::new(attempt.clone()), grant.token);
+        let (attempt, token) = (attempt.clone().into(), grant.token);
         self.run(&Command::RecordSendResult { attempt, token, result, release: true })
     }
 
@@ -159,7 +159,7 @@ impl Desk {
         let (uid, eni) = (sent.1.uid, sent.1.eni.as_str());
         self.settle(eni, free());
         match self.resend(1, uid, eni) {
-            Reply::Reserved { grant, attempt, .. } => (grant, *attempt),
+            Reply::Reserved { grant, attempt, .. } => (grant, Attempt::clone(&attempt)),
             other => panic!("not sent again: {other:?}"),
         }
     }

@@ -77,7 +77,7 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
                 |lock| LockToken { ticket: lock.ticket, fencing_token: lock.fencing_token },
             );
             desk.run(&Command::RecordSendResult {
-                attempt: Box::new(attempt),
+                attempt: attempt.into(),
                 token: grant,
                 result: answer,
                 release: true,
@@ -121,7 +121,7 @@ fn perform(desk: &mut Desk, act: Act, uids: &mut u128) {
         Act::Lose(hold_down) => {
             let hold_down_until =
                 if hold_down { desk.now + 5 * SECOND } else { Timestamp::default() };
-            let epoch = format!("{}", desk.now.as_micros());
+            let epoch = desk.now.as_micros().to_string().into();
             desk.partition = Partition { epoch, hold_down_until, shared: None, freeze: None };
         }
     }

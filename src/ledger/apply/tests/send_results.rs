@@ -128,7 +128,7 @@ fn a_request_id_replays_its_answer_joins_its_attempt_and_stays_with_its_eni() {
         panic!()
     };
     assert_eq!(joined.uid, attempt.uid);
-    let sent = (grant, *attempt);
+    let sent = (grant, Attempt::clone(&attempt));
     desk.answer(&sent, SendResult::Refused(refusal(Reason::InstanceNotStopped)));
     let Reply::Replayed(entry) = desk.run(&enter(3, "eni-1", Mode::Reserve, key.clone())) else {
         panic!()
@@ -155,7 +155,7 @@ fn a_request_whose_attempt_was_withdrawn_starts_again() {
     else {
         panic!()
     };
-    desk.answer(&(grant, *attempt), SendResult::NoEffect);
+    desk.answer(&(grant, Attempt::clone(&attempt)), SendResult::NoEffect);
     assert_eq!((&desk.requests, &desk.record.requests), (&BTreeMap::new(), &BTreeMap::new()));
     assert!(matches!(desk.run(&enter(2, "eni-1", Mode::Reserve, key)), Reply::Reserved { .. }));
 }

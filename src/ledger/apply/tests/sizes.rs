@@ -23,7 +23,7 @@ fn refused(desk: &mut Desk, number: u128) {
     desk.observe(&[]);
     desk.pass(Duration::from_millis(1));
     let sent = match desk.run(&Command::Acquire(enter.clone())) {
-        Reply::Reserved { grant, attempt, .. } => (grant, *attempt),
+        Reply::Reserved { grant, attempt, .. } => (grant, Attempt::clone(&attempt)),
         other => panic!("{other:?}"),
     };
     enter.mode = Mode::Query;
@@ -68,7 +68,7 @@ fn a_caller_with_many_ids_displaces_no_other_callers() {
         desk.pass(Duration::from_millis(1));
         let Reply::Reserved { grant, attempt, .. } = desk.run(&command) else { panic!() };
         desk.answer(
-            &(grant, *attempt),
+            &(grant, Attempt::clone(&attempt)),
             SendResult::Refused(Failure::new(Reason::InstanceNotStopped, "no")),
         );
         desk.pass(SECOND);
@@ -245,7 +245,7 @@ fn an_attach_to_an_instance_that_ens_does_not_know_leaves_little_behind() {
     };
     assert!(desk.record.shows_instance() && desk.requests.len() == 1);
     let refusal = crate::model::Failure::new(crate::model::Reason::InstanceNotFound, "no");
-    desk.answer(&(grant, *attempt), SendResult::Refused(refusal));
+    desk.answer(&(grant, Attempt::clone(&attempt)), SendResult::Refused(refusal));
     let effects = &desk.last.as_ref().unwrap().effects;
     assert_eq!(effects.expire_after, Some(EMPTY_LIFE.max(desk.bounds.recovery_hold_down())));
     assert!(!desk.record.shows_instance() && desk.requests.is_empty());

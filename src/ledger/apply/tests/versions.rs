@@ -103,7 +103,7 @@ fn fields_of_a_newer_version_are_kept_at_every_level() {
     let levels = grown(&serde_json::to_value(&attempt).unwrap()) - former;
     let token = LockToken { ticket: grant.ticket, fencing_token: grant.fencing_token };
     desk.run(&Command::RecordSendResult {
-        attempt: Box::new(attempt),
+        attempt: attempt.into(),
         token,
         result: SendResult::Accepted { ens_request_id: "E-2".to_owned() },
         release: true,
@@ -196,7 +196,7 @@ fn an_attempt_in_a_new_state_keeps_its_slot_and_is_left_alone() {
 fn another_epoch_leaves_a_new_state_as_it_is() {
     let mut desk = with_new_variants();
     let before = desk.attempt("eni-conflict").state;
-    desk.partition.epoch = "b".to_owned();
+    desk.partition.epoch = "b".into();
     desk.observe(&[]);
     let attempt = desk.attempt("eni-conflict");
     assert_eq!((&attempt.state, attempt.is_reserved()), (&before, true));

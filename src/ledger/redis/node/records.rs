@@ -6,7 +6,6 @@ use redis::aio::MultiplexedConnection;
 
 use crate::ledger::keys::{PartitionId, due_member};
 use crate::ledger::record::FORMAT;
-use crate::ledger::redis::epoch::Epoch;
 use crate::ledger::redis::errors::describe;
 use crate::ledger::redis::scripts::{ScriptReply, StoredRecord};
 use crate::ledger::{
@@ -25,9 +24,9 @@ impl Node {
         known: &Snapshot,
     ) -> Result<Snapshot, LedgerError> {
         let partition = PartitionId::of(instance);
-        let keys = self.record_keys(instance, request, &[]);
+        let keys = self.read_keys(instance, request);
         let found = self.read_current(partition, &keys, known).await?;
-        snapshot(found, request.is_some(), known)
+        self.snapshot(partition, found, request.is_some(), known)
     }
 
     /// Reads a record as it is stored, and renews no epoch: it changes nothing.
@@ -36,14 +35,11 @@ impl Node {
         connection: &MultiplexedConnection,
         instance: &InstanceId,
     ) -> Result<Snapshot, LedgerError> {
-        let keys = self.record_keys(instance, None, &[]);
+        let keys = self.read_keys(instance, None);
         let nothing = Snapshot::default();
         let found = self.epochs.read_since(connection, &keys, &nothing).await;
-        snapshot(
-            found.map_err(|error| LedgerError::not_applied(describe(&error)))?,
-            false,
-            &nothing,
-        )
+        let found = found.map_err(|error| LedgerError::not_applied(describe(&error)))?;
+        self.snapshot(PartitionId::of(instance), found, false, &nothing)
     }
 
     /// The content of these keys, under an epoch that is current.
@@ -89,7 +85,7 @@ impl Node {
         script
             .arg("commit")
             .arg(*version)
-            .arg(&proposal.partition.epoch)
+            .arg(&*proposal.partition.epoch)
             .arg(proposal.partition.freeze.as_ref().map_or("", Freeze::text))
             .arg(proposal.now.as_micros());
         script.arg(json(&**record)?);
@@ -123,17 +119,23 @@ impl Node {
             }
             ScriptReply::Found(found) => {
                 let found = self.ensure_current(partition, &keys, found).await?;
-                let with_request = proposal.request.is_some();
-                Ok(Verdict::Conflict(Box::new(snapshot(
-                    found,
-                    with_request,
-                    &Snapshot::default(),
-                )?)))
+                let (with_request, nothing) = (proposal.request.is_some(), Snapshot::default());
+                let current = self.snapshot(partition, found, with_request, &nothing)?;
+                Ok(Verdict::Conflict(Box::new(current)))
             }
             ScriptReply::Registered(..) => {
                 Err(LedgerError::outcome_unknown("the commit script gave an unexpected answer"))
             }
         }
+    }
+
+    /// What a read needs. The entry of a request id is behind everything that a commit may touch.
+    fn read_keys(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Vec<String> {
+        if request.is_some() {
+            return self.record_keys(instance, request, &[]);
+        }
+        let [epoch, freeze] = self.shared.keys.state(PartitionId::of(instance));
+        vec![epoch, freeze, self.shared.keys.record(instance)]
     }
 
     /// Everything that a commit may touch: the entry of `read` is read, those of `written` are
@@ -169,7 +171,9 @@ impl Node {
         if let Some(why) = self.preflight.result().errors.first() {
             return Err(LedgerError::misconfigured(why.clone()));
         }
-        let Some(epoch) = Epoch::parse(&proposal.partition.epoch) else {
+        let partition = PartitionId::of(&proposal.instance);
+        let epoch = self.shared.views().parse(partition, &proposal.partition.epoch);
+        let Some(epoch) = epoch else {
             // The commit finds what there is.
             return Ok(());
         };
@@ -183,34 +187,42 @@ impl Node {
             _ => Ok(()),
         }
     }
-}
 
-/// The snapshot of what was found, with the record of `known` if that is unchanged.
-fn snapshot(
-    found: StoredRecord,
-    with_request: bool,
-    known: &Snapshot,
-) -> Result<Snapshot, LedgerError> {
-    let record = if found.unchanged {
-        known.record.clone()
-    } else {
-        Arc::new(parse::<Record>("record", &found.record)?.unwrap_or_default())
-    };
-    if record.format > FORMAT {
-        return Err(LedgerError::misconfigured(format!(
-            "a newer version wrote the instance's record: format {}, and this one reads up to {FORMAT}",
-            record.format
-        )));
+    /// The snapshot of what was found, with the record of `known` if that is unchanged.
+    fn snapshot(
+        &self,
+        partition: PartitionId,
+        found: StoredRecord,
+        with_request: bool,
+        known: &Snapshot,
+    ) -> Result<Snapshot, LedgerError> {
+        let epoch = self.shared.views().parse(partition, &found.epoch);
+        let partition = epoch.map(|epoch| epoch.partition()).unwrap_or_default();
+        let record = if found.unchanged {
+            known.record.clone()
+        } else {
+            let mut record = parse::<Record>("record", &found.record)?.unwrap_or_default();
+            if record.epoch == partition.epoch {
+                // All records of the partition share one text.
+                record.epoch.clone_from(&partition.epoch);
+            }
+            Arc::new(record)
+        };
+        if record.format > FORMAT {
+            return Err(LedgerError::misconfigured(format!(
+                "a newer version wrote the instance's record: format {}, and this one reads up to {FORMAT}",
+                record.format
+            )));
+        }
+        let request = if with_request { parse("request entry", &found.request)? } else { None };
+        Ok(Snapshot {
+            record,
+            version: found.version,
+            request,
+            partition: Partition { freeze: Freeze::stored(&found.freeze), ..partition },
+            now: found.now,
+        })
     }
-    let request = if with_request { parse("request entry", &found.request)? } else { None };
-    let partition = Epoch::parse(&found.epoch).map(|epoch| epoch.partition()).unwrap_or_default();
-    Ok(Snapshot {
-        record,
-        version: found.version,
-        request,
-        partition: Partition { freeze: Freeze::stored(&found.freeze), ..partition },
-        now: found.now,
-    })
 }
 
 /// The stored content. `None` if nothing is stored.

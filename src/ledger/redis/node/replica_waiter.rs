@@ -53,7 +53,8 @@ impl ReplicaWaiter {
         let patience = self.shared.settings.response_timeout * 2;
         let why = match tokio::time::timeout(patience, outcome).await {
             Ok(Ok(Ok(replication_id))) => {
-                if Epoch::parse(epoch).is_some_and(|epoch| epoch.replication_id == replication_id) {
+                if Epoch::parse(epoch).is_some_and(|epoch| epoch.replication_id() == replication_id)
+                {
                     return Ok(());
                 }
                 "the primary is another one by now".to_owned()

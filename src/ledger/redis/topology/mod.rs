@@ -209,6 +209,11 @@ impl Topology {
         }
     }
 
+    /// Whether the servers are a cluster.
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.shared.settings.servers, Servers::Cluster(_))
+    }
+
     /// Every node that holds anything.
     pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
         let map = self.map.load();
@@ -224,7 +229,7 @@ impl Topology {
     /// The health of the servers. Recovery is not known here.
     pub(super) fn health(&self) -> LedgerHealth {
         let (map, last_error) = (self.map.load(), self.last_error().clone());
-        let is_cluster = matches!(self.shared.settings.servers, Servers::Cluster(_));
+        let is_cluster = self.is_cluster();
         let unheld = PartitionId::all().count() - map.holders.len();
         let mut health = LedgerHealth::default();
         (health.up, health.reached) =

@@ -64,7 +64,7 @@ pub(crate) async fn a_record_that_the_reader_has_is_returned_while_it_is_current
 
     // Versions count within an epoch.
     let mut elsewhere = Snapshot { record: record(3), ..newer };
-    elsewhere.partition.epoch.push('x');
+    elsewhere.partition.epoch = format!("{}x", elsewhere.partition.epoch).into();
     assert_eq!(one.read_since(&id, None, &elsewhere).await.unwrap().record, record(2));
 }
 
@@ -150,7 +150,7 @@ pub(crate) async fn a_commit_computed_under_another_epoch_is_turned_back(
     let from = one.read(&id, None).await.unwrap();
     for text in ["", "another", "0123456789abcdef 0 "] {
         let mut wrong = proposal(&id, &from, record(1), Effects::default());
-        wrong.partition.epoch = text.to_owned();
+        wrong.partition.epoch = text.into();
         let found = match one.commit(&wrong).await {
             Ok(verdict) => conflict(verdict),
             // Under other settings than ours it may not even be tried.

@@ -1,5 +1,6 @@
 //! `sync_replicas`: a confirmed write survives a failover, and an unconfirmed one is not sent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use eni_gateway::ledger::redis::Servers;
@@ -17,7 +18,7 @@ fn synced(servers: Servers, replicas: usize) -> RedisSettings {
     settings
 }
 
-async fn epoch(ledger: &impl LedgerStore) -> String {
+async fn epoch(ledger: &impl LedgerStore) -> Arc<str> {
     ledger.read(&instance(1), None).await.unwrap().partition.epoch
 }
 

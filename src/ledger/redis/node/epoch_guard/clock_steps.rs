@@ -1,7 +1,7 @@
 //! The steps of a server's clock, as this replica saw them.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -30,12 +30,12 @@ struct LastStep {
     at: Instant,
     step: ClockStep,
     /// The epochs that were in force then: their times are by the old clock.
-    stale: BTreeMap<PartitionId, String>,
+    stale: BTreeMap<PartitionId, Arc<str>>,
 }
 
 impl StepHistory {
     /// Notes a step, and the epochs that were in force.
-    pub(super) fn record(&self, step: ClockStep, stale: BTreeMap<PartitionId, String>) {
+    pub(super) fn record(&self, step: ClockStep, stale: BTreeMap<PartitionId, Arc<str>>) {
         warn!(
             seconds = step.by as f64 / 1e6,
             "redis' clock was set: locks and observations are void, and times that protect restart"
@@ -58,7 +58,7 @@ impl StepHistory {
     pub(super) fn old_clock(&self, partition: PartitionId, epoch: &str) -> Option<Timestamp> {
         let steps = self.steps();
         let last = steps.last.as_ref()?;
-        (last.stale.get(&partition)? == epoch).then_some(last.step.before)
+        (**last.stale.get(&partition)? == *epoch).then_some(last.step.before)
     }
 
     /// Warnings for operators. A step is reported for a while.

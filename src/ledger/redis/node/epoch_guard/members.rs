@@ -70,13 +70,9 @@ impl EpochGuard {
 }
 
 /// The epoch, if it is this server's, and other settings than these are in force.
-fn differing<'a>(
-    epoch: Option<Epoch<'a>>,
-    replication_id: &str,
-    wanted: &SharedSettings,
-) -> Option<Epoch<'a>> {
+fn differing(epoch: Option<Epoch>, replication_id: &str, wanted: &SharedSettings) -> Option<Epoch> {
     epoch.filter(|epoch| {
-        epoch.replication_id == replication_id
+        epoch.replication_id() == replication_id
             && epoch.shared_settings.is_some_and(|shared| shared != *wanted)
     })
 }

@@ -32,7 +32,7 @@ use tracing::debug;
 
 use crate::ledger::keys::PartitionId;
 use crate::ledger::redis::clock::ServerClock;
-use crate::ledger::redis::epoch::{Epoch, SharedSettings};
+use crate::ledger::redis::epoch::SharedSettings;
 use crate::ledger::redis::scripts::{ScriptReply, StoredRecord, unexpected};
 use crate::ledger::redis::shared::Shared;
 use crate::ledger::{BootInstant, Bounds, ClockSteps, Freeze, LedgerError, Snapshot};
@@ -121,7 +121,7 @@ impl EpochGuard {
         known: &Snapshot,
     ) -> RedisResult<StoredRecord> {
         let mut script = self.shared.scripts.commit.key(keys);
-        script.arg("read").arg(known.version).arg(&known.partition.epoch);
+        script.arg("read").arg(known.version).arg(&*known.partition.epoch);
         self.run(connection, &script).await?.found()
     }
 
@@ -260,11 +260,7 @@ impl EpochGuard {
     /// The action for the epoch that was found.
     fn status(&self, partition: PartitionId, found: &StoredRecord) -> EpochStatus {
         let ours = &self.shared.settings.shared_settings;
-        let epoch = Epoch::parse(&found.epoch);
-        if let Some(epoch) = &epoch {
-            let freeze = Freeze::stored(&found.freeze);
-            self.shared.views().record(partition, epoch, freeze, ours);
-        }
+        let epoch = self.shared.views().record(partition, &found.epoch, &found.freeze, ours);
         status::evaluate(epoch.as_ref(), found, ours, self.steps.old_clock(partition, &found.epoch))
     }
 

@@ -91,7 +91,7 @@ impl EpochGuard {
 /// Whether an epoch is one that [`EpochGuard::open_new`] set on the server as it runs now.
 fn is_new(epoch: &str, replication_id: &str) -> bool {
     Epoch::parse(epoch).is_some_and(|epoch| {
-        epoch.replication_id == replication_id
+        epoch.replication_id() == replication_id
             && epoch.hold_down_until == Timestamp::default()
             && epoch.version_conflict().is_none()
     })

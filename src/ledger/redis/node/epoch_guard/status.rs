@@ -28,7 +28,7 @@ pub(super) enum EpochStatus {
 /// `old_clock` is the time that the server's clock would show if it was set since the epoch was
 /// written.
 pub(super) fn evaluate(
-    epoch: Option<&Epoch<'_>>,
+    epoch: Option<&Epoch>,
     found: &StoredRecord,
     ours: &SharedSettings,
     old_clock: Option<Timestamp>,
@@ -36,7 +36,7 @@ pub(super) fn evaluate(
     let Some(epoch) = epoch else {
         return EpochStatus::Recover(*ours);
     };
-    let same_server = epoch.replication_id == found.replication_id;
+    let same_server = epoch.replication_id() == found.replication_id;
     let Some(shared) = epoch.shared_settings else {
         return match epoch.version_conflict() {
             Some(why) if !same_server => EpochStatus::Refuse(why),
@@ -61,7 +61,7 @@ pub(super) fn evaluate(
 /// How long a partition stays closed whose epoch is renewed for another reason than a loss. A
 /// hold-down that is not over begins again. `now` is by the clock that wrote its end.
 pub(super) fn remaining_hold_down(
-    epoch: &Epoch<'_>,
+    epoch: &Epoch,
     now: Timestamp,
     settings: &SharedSettings,
 ) -> Duration {

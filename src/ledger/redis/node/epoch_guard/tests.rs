@@ -1,5 +1,6 @@
 use super::super::super::tests::{Answer, FakeServer};
 use super::*;
+use crate::ledger::redis::epoch::Epoch;
 
 const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
@@ -90,7 +91,7 @@ async fn a_missing_epoch_is_renewed_and_the_others_are_to_be_checked() {
     let renewed = guard.renew_until_current(&connection, partition, &keys, missing).await;
     let renewed = renewed.unwrap().unwrap();
     assert!(guard.is_current(partition, &renewed));
-    assert_eq!(shared.views().partition(partition).epoch, renewed.epoch);
+    assert_eq!(*shared.views().partition(partition).epoch, *renewed.epoch);
     check.notified().await;
     // Learned from the answers.
     assert!(guard.now().since(NOW) < Duration::from_secs(600));
@@ -102,7 +103,7 @@ fn a_step_of_the_clock_makes_the_epochs_of_its_time_stale() {
     let partition = PartitionId::all().next().unwrap();
     assert_eq!((steps.old_clock(partition, "e"), steps.warning()), (None, None));
     let step = super::super::super::clock::ClockStep { by: -3_000_000, before: NOW };
-    steps.record(step, [(partition, "e".to_owned())].into());
+    steps.record(step, [(partition, "e".into())].into());
     assert_eq!((steps.counts().back, steps.counts().forward), (1, 0));
     assert_eq!(steps.old_clock(partition, "e"), Some(NOW));
     assert_eq!(steps.old_clock(partition, "later"), None);
