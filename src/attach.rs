@@ -203,7 +203,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         loop {
             step = match step {
                 Step::Enter => self.enter().await?,
-                Step::Discover => self.discover().await?,
+                Step::Discover { queried } => self.discover(queried).await?,
                 Step::Prepare => self.prepare().await?,
                 Step::AwaitPermit(missing) => self.await_permit(missing).await?,
                 Step::Reserve(reserving) => self.reserve(reserving).await?,
@@ -228,6 +228,9 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
                 // The first command queries and acquires at once.
                 return Ok(Step::Prepare);
             }
+            if self.lock.is_some() && self.describes_unqueried() {
+                return Ok(Step::Discover { queried: false });
+            }
         }
         if let Some(step) = self.query().await? {
             return Ok(step);
@@ -240,7 +243,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             }
             self.lock = self.lock_of(Some(head?));
         }
-        Ok(if self.knows_instance() { Step::Prepare } else { Step::Discover })
+        Ok(if self.knows_instance() { Step::Prepare } else { Step::Discover { queried: true } })
     }
 
     /// Takes permit and credentials if no other ticket is ahead. They are never awaited under the

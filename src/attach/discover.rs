@@ -3,12 +3,10 @@
 //! of ENS that other attaches need.
 
 use std::pin::pin;
-use std::task::Poll;
+use std::time::Duration;
 
-use futures_util::poll;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use crate::admission::AdmissionPermit;
 use crate::ens::{DescribeError, Ens};
 use crate::failures::{Operation, attach as failures};
 use crate::ledger::LedgerStore;
@@ -19,7 +17,24 @@ use super::AttemptTask;
 use super::discovery::Discovery;
 use super::flow::Step;
 
+/// Maximum wait for a place before the ledger is queried, if it was not.
+const BRIEFLY: Duration = Duration::from_millis(20);
+
 impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
+    /// Whether to describe an instance that this replica does not know without a query of the
+    /// ledger. The query saves the describe only if another replica knows the instance, so it is
+    /// left out while permits for describes come in chunks. A request id is always queried: it may
+    /// have an answer already.
+    pub(super) fn describes_unqueried(&self) -> bool {
+        let store = self.backends().ledger.store();
+        let (now, partition) =
+            (store.now(&self.request.instance), store.partition(&self.request.instance));
+        self.request.request_id.is_none()
+            && partition.freeze.is_none()
+            && partition.hold_down_until <= now
+            && self.backends().limiter.has_chunk(RateClass::Describe)
+    }
+
     /// Whether the instance needs no discovery.
     pub(super) fn knows_instance(&self) -> bool {
         self.resends.is_some()
@@ -28,9 +43,29 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     }
 
     /// Describes the instance, in turn with other attaches to unknown instances.
-    pub(super) async fn discover(&mut self) -> Result<Step, Failure> {
+    pub(super) async fn discover(&mut self, queried: bool) -> Result<Step, Failure> {
         self.session.ensure_time_to_send()?;
-        let place = self.discovery_place().await?;
+        let place = {
+            let attacher = self.attacher.clone();
+            let patience = self.session.deadline().saturating_duration_since(Instant::now());
+            let peer = self.request.peer;
+            let mut place = pin!(attacher.discoveries.acquire_within(patience, peer, None));
+            let at_once = if queried { Duration::ZERO } else { BRIEFLY };
+            let place = match timeout(at_once, place.as_mut()).await {
+                Ok(place) => place,
+                Err(_) => {
+                    // A reply that needs no describe does not wait for a place.
+                    if !queried && let Some(step) = self.query().await? {
+                        return Ok(step);
+                    }
+                    let wait = self.backends().limiter.wait(RateClass::Describe);
+                    let missing = PermitError::DeadlineExceeded { wait: wait.unwrap_or_default() };
+                    self.set_pending_error(Operation::Attach.no_permit(&missing));
+                    self.session.until_deadline(place).await?
+                }
+            };
+            place.map_err(|refused| self.session.refuse(refused.into()))?
+        };
         let Some(permit) = self.permit(RateClass::Describe).await? else {
             return Ok(Step::Enter);
         };
@@ -55,22 +90,5 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
                 Ok(Step::Enter)
             }
         }
-    }
-
-    /// Waits for a place until the deadline.
-    async fn discovery_place(&self) -> Result<AdmissionPermit, Failure> {
-        let patience = self.session.deadline().saturating_duration_since(Instant::now());
-        let discoveries = &self.attacher.discoveries;
-        let mut place = pin!(discoveries.acquire_within(patience, self.request.peer, None));
-        let place = match poll!(place.as_mut()) {
-            Poll::Ready(place) => place,
-            Poll::Pending => {
-                let wait = self.backends().limiter.wait(RateClass::Describe).unwrap_or_default();
-                let missing = PermitError::DeadlineExceeded { wait };
-                self.set_pending_error(Operation::Attach.no_permit(&missing));
-                self.session.until_deadline(place).await?
-            }
-        };
-        place.map_err(|refused| self.session.refuse(refused.into()))
     }
 }

@@ -13,8 +13,12 @@ use super::steps::{Completed, ReserveRequest, Reserved};
 pub(super) enum Step {
     /// Queries what needs no lock, and waits for the head of the instance's queue.
     Enter,
-    /// Describes an instance that the ledger does not know.
-    Discover,
+    /// Describes an instance that the ledger does not know, or that this replica does not know and
+    /// the ledger was not queried for.
+    Discover {
+        /// Whether the ledger was queried.
+        queried: bool,
+    },
     /// Takes permit and credentials for a send, if no other ticket is ahead.
     Prepare,
     /// Waits for permit and credentials without the lock. The failure is that of the credentials.

@@ -118,6 +118,13 @@ impl RateLimiter {
         Err(PermitError::DeadlineExceeded { wait: queue.wait() })
     }
 
+    /// Whether permits are at hand without a request to the store: the rest of a chunk.
+    #[must_use]
+    pub fn has_chunk(&self, class: RateClass) -> bool {
+        let chunk = *self.queues.queue(class).chunk();
+        chunk.is_some_and(|(left, until)| left > 0 && until > Instant::now())
+    }
+
     /// Waits for a permit in the order of arrival, until `deadline`. Fails at once if the store
     /// announces a longer wait.
     ///
