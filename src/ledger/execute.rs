@@ -250,6 +250,9 @@ impl<L: LedgerStore> Ledger<L> {
     /// Remembers a record. A blank one is not worth the memory.
     fn remember(&self, instance: &InstanceId, snapshot: &Snapshot) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.refresh(instance, snapshot) {
+            return;
+        }
         if snapshot.record.is_blank() {
             seen.forget(instance);
         } else {

@@ -52,6 +52,19 @@ impl Seen {
         self.size -= self.records.pop(instance).map_or(0, |(_, size)| size);
     }
 
+    /// Whether this is the record that is kept. Its time is then the snapshot's.
+    pub(super) fn refresh(&mut self, instance: &InstanceId, snapshot: &Snapshot) -> bool {
+        let Some((seen, _)) = self.records.get_mut(instance) else {
+            return false;
+        };
+        let is_same = Arc::ptr_eq(&seen.record, &snapshot.record)
+            && (seen.version, &seen.epoch) == (snapshot.version, &snapshot.partition.epoch);
+        if is_same {
+            seen.now = snapshot.now;
+        }
+        is_same
+    }
+
     /// Keeps the record of a snapshot, and drops others if there is no room.
     pub(super) fn put(&mut self, instance: &InstanceId, snapshot: &Snapshot) {
         let Snapshot { record, version, partition, now, .. } = snapshot;
@@ -105,7 +118,13 @@ mod tests {
         assert!(seen.get(&id(901)).is_some() && seen.get(&id(900)).is_none());
         seen.put(&id(0), &snapshot(1_000));
         assert!(seen.get(&id(0)).is_none() && seen.size == 0, "larger than all the room");
-        seen.put(&id(1), &snapshot(1));
+        let mut one = snapshot(1);
+        seen.put(&id(1), &one);
         assert!(seen.get(&id(1)).is_some());
+        one.now = Timestamp::from_micros(7);
+        assert!(seen.refresh(&id(1), &one) && !seen.refresh(&id(2), &one));
+        assert_eq!(seen.get(&id(1)).map(|seen| seen.now), Some(one.now));
+        one.version += 1;
+        assert!(!seen.refresh(&id(1), &one) && !seen.refresh(&id(1), &snapshot(1)));
     }
 }
