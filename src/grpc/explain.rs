@@ -8,12 +8,16 @@ use tonic::{Code, Status};
 
 use crate::model::{Failure, Reason};
 
+/// The header that holds the details of a status.
+const DETAILS: &str = "grpc-status-details-bin";
+
 /// Replaces such an error by `INVALID_FIELD` or `NOT_SUPPORTED`; passes everything else.
 pub(super) fn explain(response: Response<Body>) -> Response<Body> {
     // Only a refusal has its status in the headers. Those of handlers have details.
-    let Some(status) =
-        Status::from_header_map(response.headers()).filter(|status| status.details().is_empty())
-    else {
+    if response.headers().contains_key(DETAILS) {
+        return response;
+    }
+    let Some(status) = Status::from_header_map(response.headers()) else {
         return response;
     };
     let problem = match status.code() {
