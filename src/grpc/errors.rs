@@ -37,6 +37,9 @@ const MAX_MESSAGE: usize = 1024;
 /// Maximum length of a metadata value, in bytes.
 const MAX_VALUE: usize = 256;
 
+/// Maximum number of bad fields that a status names. A request may have a hundred.
+const MAX_FIELDS: usize = 25;
+
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
         let retry_after = retry_delay(&failure);
@@ -82,7 +85,7 @@ fn details(failure: &Failure, message: &str, retry_after: Option<Duration>) -> E
     if retry_after.is_some() {
         details.set_retry_info(retry_after);
     }
-    for (field, problem) in &failure.fields {
+    for (field, problem) in failure.fields.iter().take(MAX_FIELDS) {
         details.add_bad_request_violation(field, problem);
     }
     if !failure.ens_request_id.is_empty() {
@@ -251,9 +254,26 @@ mod tests {
             .ens("C".repeat(9_000), "R".repeat(9_000));
         let mut headers = http::HeaderMap::new();
         Status::from(failure).add_header(&mut headers).expect("only printable characters");
-        let size: usize =
-            headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
-        assert!(size < 8 * 1024, "{size} bytes");
+        assert!(size(&headers) < 8 * 1024, "{} bytes", size(&headers));
+    }
+
+    /// The size of headers as HTTP/2 counts it.
+    fn size(headers: &http::HeaderMap) -> usize {
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+    }
+
+    #[test]
+    fn a_hundred_bad_fields_fit_into_trailers() {
+        let bad = |number| (format!("instance_ids[{number}]"), "p".repeat(100));
+        let mut failure = Failure::new(Reason::InvalidField, "m".repeat(4_000));
+        failure.fields = (0..100).map(bad).collect();
+        let mut headers = http::HeaderMap::new();
+        let status = Status::from(failure);
+        status.add_header(&mut headers).expect("only printable characters");
+        assert!(size(&headers) < 8 * 1024, "{} bytes", size(&headers));
+        let details = status.get_error_details();
+        let named = details.bad_request().map(|bad| bad.field_violations.len());
+        assert_eq!(named, Some(MAX_FIELDS));
     }
 
     #[test]
