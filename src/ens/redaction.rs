@@ -1,6 +1,6 @@
 //! Removal of the gateway's own credentials from the texts of servers. ENS repeats the string that
-//! it expected to be signed, and with it what was sent: key id and token, also percent-encoded or
-//! in base64.
+//! it expected to be signed, and with it what was sent: key id and token, also percent-encoded, in
+//! base64 or in hexadecimal, or with escapes of JSON or HTML.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -75,10 +75,29 @@ fn forms<'a>(secrets: impl IntoIterator<Item = &'a str>) -> Vec<SecretString> {
         // As some libraries write JSON, in a text that itself is JSON.
         forms.insert(secret.replace('/', "\\/"));
         forms.insert(secret.replace('=', "\\u003d"));
+        forms.insert(secret.replace('/', "\\/").replace('=', "\\u003d"));
+        forms.extend(in_html(secret));
+        forms.extend([secret.to_ascii_lowercase(), secret.to_ascii_uppercase()]);
+        let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+        forms.extend([hex.to_ascii_uppercase(), hex]);
     }
     let mut forms: Vec<String> = forms.into_iter().collect();
     forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
     forms.into_iter().map(SecretString::from).collect()
+}
+
+/// A text as pages show it: what is no letter or digit as a decimal or hexadecimal reference.
+fn in_html(secret: &str) -> [String; 3] {
+    let written = |reference: fn(u32) -> String| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let one = |c: char| if plain(c) { c.to_string() } else { reference(c.into()) };
+        secret.chars().map(one).collect()
+    };
+    [
+        written(|code| format!("&#{code};")),
+        written(|code| format!("&#x{code:X};")),
+        written(|code| format!("&#x{code:x};")),
+    ]
 }
 
 /// A percent-encoded text with lower-case digits.
@@ -134,7 +153,14 @@ mod tests {
             let twice = encode(&once).to_string();
             let escaped = secret.replace('/', "\\/");
             let lower = with_lower_hex(&once);
-            for form in [secret, &once, &twice, &escaped, &lower] {
+            let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let page = secret.replace('/', "&#47;").replace('+', "&#43;").replace('=', "&#61;");
+            let page_hex = page.replace("&#47", "&#x2F").replace("&#43", "&#x2B");
+            let page_hex = page_hex.replace("&#61", "&#x3D");
+            let (small, big) = (secret.to_lowercase(), secret.to_uppercase());
+            for form in
+                [secret, &once, &twice, &escaped, &lower, &hex, &page, &page_hex, &small, &big]
+            {
                 assert_eq!(cleaned(&format!("it was {form}!")), "it was [redacted]!", "{form}");
             }
             for before in ["", "1", "12", "123"] {
