@@ -27,7 +27,7 @@ pub(crate) use leak::Leak;
 pub use peer::{Holder, Peer};
 pub use quota::{QuotaPermit, Quotas, Use};
 
-/// Number of calls of the health and reflection services at once.
+/// Number of streams of the health and reflection services at once.
 const DIAGNOSTIC: usize = 256;
 
 /// Maximum concurrent calls, by kind.
@@ -76,7 +76,7 @@ impl Admission {
             attaches: brief("attach calls", limits.attaches, 4),
             reads: brief("reads", limits.reads, 2),
             streams: long("watch streams", limits.streams, 2, limits.streams_per_peer),
-            diagnostic: long("health and reflection calls", DIAGNOSTIC, 1, DIAGNOSTIC / 5 * 4),
+            diagnostic: long("health and reflection streams", DIAGNOSTIC, 1, DIAGNOSTIC / 5 * 4),
             drain,
         }
     }
@@ -147,7 +147,7 @@ impl Admission {
         self.enter(&self.streams, peer, Some(instance)).await
     }
 
-    /// Admits a call of the health or reflection service, until its end. A drain does not refuse
+    /// Admits a stream of the health or reflection service, until its end. A drain does not refuse
     /// it.
     ///
     /// # Errors

@@ -28,6 +28,10 @@ use crate::identity::Kind;
 use crate::listen::{ConnectionRef, OpenCall};
 use crate::model::Failure;
 
+/// The RPC of probes. It is answered at once, so it takes no place: streams of the same services
+/// that are held open cannot make a probe fail.
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+
 /// The layer.
 #[derive(Debug, Clone)]
 pub(super) struct EdgeLayer {
@@ -112,8 +116,7 @@ impl EdgeLayer {
         let mut open = connection.map(OpenCall::on);
         let path = request.uri().path();
         let method = Method::of_path(path);
-        let is_unary = method.is_some_and(|method| !method.is_streaming())
-            || path == "/grpc.health.v1.Health/Check";
+        let is_unary = method.is_some_and(|method| !method.is_streaming()) || path == HEALTH_CHECK;
         let (response, place) = match self.answer(inner, request, peer, method).await {
             Ok(answer) => answer,
             Err(failure) => (Status::from(failure).into_http(), None),
@@ -146,7 +149,8 @@ impl EdgeLayer {
             _ => peer.identified_as(&principal.name),
         };
         let deadline = Deadline::new(request.headers())?;
-        let place = if is_diagnostic(request.uri().path()) {
+        let path = request.uri().path();
+        let place = if is_diagnostic(path) && path != HEALTH_CHECK {
             // No other limit counts it.
             Some(self.admission.diagnostic(peer).await?)
         } else {

@@ -30,6 +30,21 @@ async fn nothing_serves_before_it_is_set() {
 }
 
 #[tokio::test]
+async fn a_check_is_answered_beside_any_number_of_watches() {
+    let gateway = Gateway::start().await;
+    let mut client = HealthClient::new(gateway.channel().await);
+    let mut watches = Vec::new();
+    let refused = loop {
+        match client.watch(of("")).await {
+            Ok(stream) => watches.push(stream),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
+    client.check(of("")).await.expect("an answer");
+}
+
+#[tokio::test]
 async fn a_stop_is_sent_and_ends_the_watches_of_health() {
     let mut gateway = Gateway::start().await;
     gateway.health.set(true).await;
