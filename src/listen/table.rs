@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use crate::sync::{ByAge, Entries, Entry};
 /// Maximum number of answers that wait for their peers to take them. An answer to a peer that reads
 /// waits for less than a millisecond.
 const MOST_ANSWERS: usize = 4096;
+/// Time for which a connection counts as in use after a call on it has ended.
+const IN_USE: Duration = Duration::from_secs(2);
 /// Time for a peer to take an answer.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -46,6 +48,8 @@ pub struct ConnectionInfo {
     peer: SocketAddr,
     opening: AtomicBool,
     calls: AtomicUsize,
+    /// When a call on it ended last.
+    call_ended: Mutex<Option<Instant>>,
     certificates: OnceLock<Vec<CertificateDer<'static>>>,
     answers: ByAge<Answer>,
 }
@@ -79,13 +83,14 @@ impl Connections {
         Self { limits, table, answers, draining: Arc::default() }
     }
 
-    /// A place for a new connection; `None` if its peer, or the listener, has as many as it may
-    /// have and a call is open on each.
+    /// A place for a new connection. If its peer, or the listener, has as many as it may have, one
+    /// of them is closed for it; `None` if none may be closed: see [`close_one`].
     pub(super) fn admit(&self, peer: SocketAddr) -> Option<Place> {
         let info = ConnectionInfo {
             peer,
             opening: AtomicBool::new(true),
             calls: AtomicUsize::new(0),
+            call_ended: Mutex::default(),
             certificates: OnceLock::new(),
             answers: self.answers.clone(),
         };
@@ -96,9 +101,9 @@ impl Connections {
             let key = network(peer.ip());
             let of_peer = connections.iter().filter(|other| other.network() == key).count();
             if of_peer >= self.limits.per_peer {
-                close_one(connections, Some(key))
+                close_one(connections, Some(key), of_peer)
             } else {
-                connections.len() < self.limits.total || close_one(connections, None)
+                connections.len() < self.limits.total || close_one(connections, None, of_peer)
             }
         });
         if place.is_none() {
@@ -109,7 +114,7 @@ impl Connections {
 
     /// Closes one connection, to free its descriptor: see [`Connections::admit`].
     pub(super) fn close_one(&self) {
-        self.table.with(|connections| close_one(connections, None));
+        self.table.with(|connections| close_one(connections, None, 0));
     }
 
     /// Closes and returns each connection whose peer's certificates `admits` does not accept. A
@@ -153,28 +158,46 @@ impl Connections {
     }
 }
 
-/// Closes one connection, of this peer if one is named; whether there was one that may be closed:
-/// the one that has been opening longest, or else the oldest without calls of the peer that has the
-/// most connections. A client opens another when it needs one.
-fn close_one(connections: &mut Entries<ConnectionInfo>, peer: Option<IpAddr>) -> bool {
+/// Closes one connection, of this peer if one is named; whether there was one that may be closed.
+/// The newcomer's peer has `of_newcomer` connections. The order:
+///
+/// 1. the one that has been opening longest;
+/// 2. of the peer that has the most: the oldest without calls, unless it was just used;
+/// 3. of the same peer, if it has more than the newcomer's: the oldest with calls of which none has
+///    ended lately. Streams that are held open without end cannot keep newcomers out;
+/// 4. of the same peer: the oldest without calls.
+///
+/// A client opens another connection when it needs one.
+fn close_one(
+    connections: &mut Entries<ConnectionInfo>,
+    peer: Option<IpAddr>,
+    of_newcomer: usize,
+) -> bool {
     if connections
         .close_oldest(|info| info.is_opening() && peer.is_none_or(|peer| info.network() == peer))
     {
         return true;
     }
-    let Some(busiest) = peer.or_else(|| busiest(connections)) else {
+    let Some((busiest, count)) = busiest(connections, peer) else {
         return false;
     };
-    connections.close_oldest(|info| info.has_no_call() && info.network() == busiest)
+    let may_hold = peer.is_none() && count <= of_newcomer + 1;
+    let mut close = |may_close: &dyn Fn(&ConnectionInfo) -> bool| {
+        connections.close_oldest(|info| info.network() == busiest && may_close(info))
+    };
+    close(&|info| info.has_no_call() && !info.is_in_use())
+        || (!may_hold && close(&|info| !info.has_no_call() && !info.is_in_use()))
+        || close(&ConnectionInfo::has_no_call)
 }
 
-/// The peer with the most connections.
-fn busiest(connections: &Entries<ConnectionInfo>) -> Option<IpAddr> {
+/// The peer with the most connections, or the named one, with their number.
+fn busiest(connections: &Entries<ConnectionInfo>, peer: Option<IpAddr>) -> Option<(IpAddr, usize)> {
     let mut counts = BTreeMap::<IpAddr, usize>::new();
     for connection in connections.iter() {
         *counts.entry(connection.network()).or_default() += 1;
     }
-    Some(counts.into_iter().max_by_key(|(_, count)| *count)?.0)
+    counts.retain(|network, _| peer.is_none_or(|peer| *network == peer));
+    counts.into_iter().max_by_key(|(_, count)| *count)
 }
 
 impl ConnectionInfo {
@@ -204,6 +227,16 @@ impl ConnectionInfo {
     fn has_no_call(&self) -> bool {
         self.calls.load(Ordering::Acquire) == 0
     }
+
+    /// Whether a call on it has ended lately.
+    fn is_in_use(&self) -> bool {
+        self.lock_call_ended().is_some_and(|at| at.elapsed() < IN_USE)
+    }
+
+    fn lock_call_ended(&self) -> MutexGuard<'_, Option<Instant>> {
+        // No code under the lock panics.
+        self.call_ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl OpenCall {
@@ -230,6 +263,7 @@ impl OpenCall {
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
+        *self.connection.lock_call_ended() = Some(Instant::now());
         if self.connection.calls.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.connection.wake();
         }

@@ -43,10 +43,29 @@ fn a_peer_has_no_more_than_its_share() {
     let connections = connections(8, 2);
     let open: Vec<Place> = (0..2).map(|_| connections.admit(peer(1)).expect("a place")).collect();
     open.iter().for_each(Place::mark_open);
-    let _calls: Vec<OpenCall> = open.iter().map(|place| OpenCall::on(place.info())).collect();
-    assert!(connections.admit(peer(1)).is_none());
-    assert!(connections.admit(peer(2)).is_some());
-    assert_eq!(connections.count(), 2);
+    let _other = connections.admit(peer(2)).expect("a place");
+    let _newcomer = connections.admit(peer(1)).expect("the place of the oldest");
+    assert_eq!([0, 1].map(|n| open[n].info().is_closed()), [true, false]);
+    assert_eq!(connections.count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn held_streams_cannot_keep_newcomers_out() {
+    for newcomer in [1, 2] {
+        let connections = connections(4, if newcomer == 1 { 4 } else { 8 });
+        let places: Vec<Place> =
+            (0..4).map(|_| connections.admit(peer(1)).expect("a place")).collect();
+        places.iter().for_each(Place::mark_open);
+        let _held: Vec<_> = places[1..].iter().map(|place| OpenCall::on(place.info())).collect();
+        drop(OpenCall::on(places[0].info()));
+        let closed = || places.iter().map(|place| place.info().is_closed()).collect::<Vec<_>>();
+        let first = connections.admit(peer(newcomer)).expect("the place of the oldest stream");
+        first.mark_open();
+        assert_eq!(closed(), [false, true, false, false], "the first was just used");
+        tokio::time::advance(IN_USE).await;
+        let _second = connections.admit(peer(newcomer)).expect("the place of the first");
+        assert_eq!(closed(), [true, true, false, false]);
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use eni_gateway::grpc::method::Method;
 use eni_gateway::grpc::server::Settings;
 use eni_gateway::listen::ConnectionLimits;
+use eni_gateway::model::State;
 use futures_util::future::join_all;
 use http_body::Frame;
 use hyper::client::conn::http2::{self, SendRequest};
@@ -18,7 +19,8 @@ use tokio::time::timeout;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use super::gateway::{Gateway, Options, attach};
+use super::fakes::{attachment, put};
+use super::gateway::{Gateway, Options, attach, watch};
 
 /// Longer than any wait of these tests.
 pub(super) const LONG: Duration = Duration::from_secs(60);
@@ -76,6 +78,19 @@ async fn silent_connections_make_room_for_new_ones() {
 async fn idle_connections_make_room_for_new_ones() {
     let gateway = small().await;
     let _idle = join_all((0..20).map(|_| connect(&gateway, PREFACE))).await;
+    is_served(&gateway).await;
+}
+
+#[tokio::test]
+async fn connections_that_hold_streams_make_room_for_new_ones() {
+    let gateway = small().await;
+    put(&gateway.store, attachment("i-1", "eni-1", State::Attached, 3)).await;
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        let mut client = gateway.client().await;
+        let stream = client.watch_attachment(watch("i-1", "eni-1", true)).await.expect("a stream");
+        held.push((client, stream));
+    }
     is_served(&gateway).await;
 }
 
