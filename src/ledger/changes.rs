@@ -1,4 +1,5 @@
-//! Change notifications: per instance, inside this process.
+//! Changes: what a store lists of them, and notifications inside this process, of an instance or of
+//! a partition.
 //!
 //! A notification may come late, twice or for nothing; the record is the truth. None is lost
 //! between two waits: a [`ChangeSubscription`] remembers which changes it has seen, not when it
@@ -6,25 +7,51 @@
 
 use std::sync::Arc;
 
-use crate::model::InstanceId;
+use crate::model::{InstanceId, Position};
 use crate::sync::{WeakMap, watch};
 
-/// Passes change notifications to the subscriptions of their instance. Clones share them.
+use super::partition::{Partition, PartitionId};
+
+/// Instances of one partition that changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChangedInstances {
+    /// The state of the partition. Positions of another epoch are void.
+    pub partition: Partition,
+    /// The position of the last change in the partition.
+    pub last: Position,
+    /// The instances, by the position of their last change.
+    pub instances: Vec<(Position, InstanceId)>,
+}
+
+/// Passes change notifications to the subscriptions of their instance and of its partition. Clones
+/// share them.
 #[derive(Clone, Debug, Default)]
-pub struct ChangeNotifier(Arc<WeakMap<InstanceId, watch::Sender<u64>>>);
+pub struct ChangeNotifier(Arc<Subscribed>);
+
+#[derive(Debug, Default)]
+struct Subscribed {
+    instances: WeakMap<InstanceId, watch::Sender<u64>>,
+    partitions: WeakMap<PartitionId, watch::Sender<u64>>,
+}
 
 impl ChangeNotifier {
     /// Subscribes to an instance, from now on until the [`ChangeSubscription`] is dropped.
     #[must_use]
     pub fn subscribe(&self, instance: &InstanceId) -> ChangeSubscription {
-        let changes = self.0.of(instance);
-        let seen = *changes.borrow();
-        ChangeSubscription { changes, seen }
+        ChangeSubscription::new(self.0.instances.of(instance))
+    }
+
+    /// Subscribes to the instances of a partition, likewise.
+    #[must_use]
+    pub fn subscribe_partition(&self, partition: PartitionId) -> ChangeSubscription {
+        ChangeSubscription::new(self.0.partitions.of(&partition))
     }
 
     /// Notifies the subscriptions of this instance.
     pub fn notify(&self, instance: &InstanceId) {
-        if let Some(changes) = self.0.get(instance) {
+        let of_instance = self.0.instances.get(instance);
+        let of_partition = self.0.partitions.get(&PartitionId::of(instance));
+        for changes in of_instance.into_iter().chain(of_partition) {
             changes.send_modify(|count| *count += 1);
         }
     }
@@ -39,13 +66,15 @@ impl ChangeNotifier {
 
     /// Notifies every subscription, because notifications may have been missed.
     pub fn notify_all(&self) {
-        for (_, changes) in self.0.live() {
+        let instances = self.0.instances.live().into_iter().map(|(_, changes)| changes);
+        let partitions = self.0.partitions.live().into_iter().map(|(_, changes)| changes);
+        for changes in instances.chain(partitions) {
             changes.send_modify(|count| *count += 1);
         }
     }
 }
 
-/// A subscription to the changes of one instance.
+/// A subscription to the changes of one instance or partition.
 #[derive(Debug)]
 pub struct ChangeSubscription {
     /// Counts the changes. It has no other owners than the subscriptions.
@@ -54,6 +83,11 @@ pub struct ChangeSubscription {
 }
 
 impl ChangeSubscription {
+    fn new(changes: Arc<watch::Sender<u64>>) -> Self {
+        let seen = *changes.borrow();
+        Self { changes, seen }
+    }
+
     /// Resolves when a change came since this resolved last, or since the subscription. Safe to
     /// cancel.
     pub async fn changed(&mut self) {
@@ -79,15 +113,19 @@ mod tests {
     async fn a_notification_between_two_reads_is_not_lost() {
         let changes = ChangeNotifier::default();
         let mut subscription = changes.subscribe(&id("i-1"));
+        let mut partition = changes.subscribe_partition(PartitionId::of(&id("i-1")));
         assert!(subscription.changed().now_or_never().is_none());
         changes.notify(&id("i-1"));
         changes.notify(&id("i-1"));
         subscription.changed().now_or_never().expect("came before the read");
         assert!(subscription.changed().now_or_never().is_none(), "two notifications, one read");
+        partition.changed().now_or_never().expect("an instance of it changed");
         changes.notify(&id("i-2"));
+        assert!(partition.changed().now_or_never().is_none(), "about another partition");
         assert!(subscription.changed().now_or_never().is_none(), "about another instance");
         changes.notify_all();
         subscription.changed().now_or_never().expect("notified with all");
+        partition.changed().now_or_never().expect("notified with all");
     }
 
     #[tokio::test]
@@ -99,8 +137,8 @@ mod tests {
         first.changed().now_or_never().expect("first");
         drop(first);
         second.changed().now_or_never().expect("second");
-        assert_eq!(changes.0.live().len(), 1);
+        assert_eq!(changes.0.instances.live().len(), 1);
         drop(second);
-        assert_eq!(changes.0.live().len(), 0);
+        assert_eq!(changes.0.instances.live().len(), 0);
     }
 }

@@ -9,34 +9,7 @@ use crate::model::{InstanceId, InterfaceId};
 
 use super::{Due, RequestKey};
 
-/// Number of partitions. Part of the stored layout, so it never changes.
-pub const PARTITIONS: u8 = 64;
-
-/// One of the [`PARTITIONS`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PartitionId(u8);
-
-impl PartitionId {
-    /// The partition of an instance: the FNV-1a hash (64 bit) of its id, modulo [`PARTITIONS`].
-    #[must_use]
-    pub fn of(instance: &InstanceId) -> Self {
-        let hash = instance.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
-        Self((hash % u64::from(PARTITIONS)) as u8)
-    }
-
-    /// All partitions.
-    pub fn all() -> impl Iterator<Item = Self> {
-        (0..PARTITIONS).map(Self)
-    }
-
-    /// Index among all partitions.
-    #[must_use]
-    pub fn index(self) -> usize {
-        usize::from(self.0)
-    }
-}
+pub use super::partition::{PARTITIONS, PartitionId};
 
 /// Why a text cannot be the key prefix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +60,19 @@ impl Keys {
     #[must_use]
     pub fn reconciliations(&self, partition: PartitionId) -> String {
         self.of(partition, "reconciliations")
+    }
+
+    /// The instances of a partition by the position of their last change (sorted set of ids). The
+    /// empty member has the last position.
+    #[must_use]
+    pub fn changed(&self, partition: PartitionId) -> String {
+        self.of(partition, "changed")
+    }
+
+    /// The instances of a partition by the time at which their record expires (sorted set of ids).
+    #[must_use]
+    pub fn ends(&self, partition: PartitionId) -> String {
+        self.of(partition, "ends")
     }
 
     /// The change notifications of a partition's instances (sharded channel).
@@ -156,7 +142,7 @@ impl Keys {
     }
 
     fn of(&self, partition: PartitionId, rest: &str) -> String {
-        format!("{}{{p{}}}:v2:{rest}", self.prefix, partition.0)
+        format!("{}{{p{}}}:v2:{rest}", self.prefix, partition.index())
     }
 }
 
@@ -197,6 +183,8 @@ mod tests {
         assert_eq!(keys().freeze(partition), "eni-gateway:{p51}:v2:freeze");
         assert_eq!(keys().due(partition), "eni-gateway:{p51}:v2:due");
         assert_eq!(keys().reconciliations(partition), "eni-gateway:{p51}:v2:reconciliations");
+        assert_eq!(keys().changed(partition), "eni-gateway:{p51}:v2:changed");
+        assert_eq!(keys().ends(partition), "eni-gateway:{p51}:v2:ends");
         assert_eq!(keys().channel(partition), "eni-gateway:{p51}:v2:changes");
         assert_eq!(keys().budget(), "eni-gateway:{budget}:v2:tokens");
         let request =
@@ -205,21 +193,6 @@ mod tests {
             keys().request(&id, &request),
             "eni-gateway:{p51}:v2:request:i-5p67acfmxazb4p:a4c01527a95a6b4a2fa0344482094689:00000000-0000-0000-0000-000000000007"
         );
-    }
-
-    #[test]
-    fn an_instance_stays_in_its_partition() {
-        let of = |text: &str| PartitionId::of(&instance(text)).index();
-        assert_eq!([of("i-1"), of("i-2"), of("a"), of("i-5p67acfmxazb4p")], [14, 27, 12, 51]);
-    }
-
-    #[test]
-    fn instances_spread_over_all_partitions() {
-        let mut counts = [0_u32; PARTITIONS as usize];
-        for number in 0..6_400 {
-            counts[PartitionId::of(&instance(&format!("i-5p67acfmxa{number}"))).index()] += 1;
-        }
-        assert!(counts.iter().all(|count| (50..200).contains(count)), "{counts:?}");
     }
 
     #[test]

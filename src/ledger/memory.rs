@@ -3,22 +3,22 @@
 //!
 //! Uses tokio's clock, paused or not, and iterates in order, so that a simulation replays.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::model::{InstanceId, Outage, Timestamp};
+use crate::model::{InstanceId, Outage, Position, Timestamp};
 use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rates, TokenBuckets};
 
+use super::change_order::ChangeOrder;
 use super::expiring::Expiring;
+use super::keys::PartitionId;
 use super::queue::Queue;
 use super::{
-    BootInstant, ChangeNotifier, Due, Freeze, FrozenPartitions, LedgerError, LedgerHealth,
-    LedgerStore, MAX_CLOCK_DIFFERENCE, Partition, Proposal, REQUEST_LIFE, ReconcileSchedule,
-    Record, RequestEntry, RequestKey, Snapshot, Verdict,
+    BootInstant, ChangeNotifier, ChangedInstances, Due, Freeze, FrozenPartitions, LedgerError,
+    LedgerHealth, LedgerStore, MAX_CLOCK_DIFFERENCE, Partition, Proposal, REQUEST_LIFE,
+    ReconcileSchedule, Record, RequestEntry, RequestKey, Snapshot, Verdict,
 };
-
-/// The epoch never changes, because the data ends with the process.
-const EPOCH: &str = "memory";
 
 /// Records in this process.
 #[derive(Debug, Clone)]
@@ -31,10 +31,13 @@ pub struct Memory {
 
 #[derive(Debug, Default, Clone)]
 struct State {
+    /// It never changes, because the data ends with the process.
+    epoch: Arc<str>,
     records: Expiring<InstanceId, (u64, Arc<Record>)>,
     requests: Expiring<(InstanceId, RequestKey), RequestEntry>,
     due: Queue<Due>,
     reconciliations: Queue<InstanceId>,
+    changes: BTreeMap<PartitionId, ChangeOrder>,
     tokens: TokenBuckets,
     freeze: Option<Freeze>,
 }
@@ -50,11 +53,12 @@ impl Memory {
     /// An empty ledger whose clock starts at `start`, for runs that must replay.
     #[must_use]
     pub fn beginning_at(rates: Rates, start: Timestamp) -> Self {
+        let epoch = format!("memory {}", start.as_micros()).into();
         Self {
             rates,
             began: (BootInstant::now(), start),
             changes: ChangeNotifier::default(),
-            state: Arc::default(),
+            state: Arc::new(Mutex::new(State { epoch, ..State::default() })),
         }
     }
 
@@ -103,7 +107,7 @@ impl Memory {
 
 impl State {
     fn partition(&self) -> Partition {
-        let (epoch, hold_down_until) = (EPOCH.into(), Timestamp::default());
+        let (epoch, hold_down_until) = (self.epoch.clone(), Timestamp::default());
         Partition { epoch, hold_down_until, shared: None, freeze: self.freeze.clone() }
     }
 
@@ -125,6 +129,8 @@ impl State {
         let version = (proposal.version + 1).max(now.as_micros());
         let end = effects.expire_after.map(|life| now + life);
         self.records.set(instance.clone(), (version, record.clone()), end, now);
+        let order = self.changes.entry(PartitionId::of(instance)).or_default();
+        order.commit(instance, effects.notify, end, now);
         for (eni, at) in &effects.due {
             let due = Due { instance: instance.clone(), eni: eni.clone() };
             self.due.set(due, *at);
@@ -169,7 +175,7 @@ impl LedgerStore for Memory {
         let held = state.records.get(&proposal.instance, now).map_or(0, |(version, _)| *version);
         let difference = now.since(proposal.now).max(proposal.now.since(now));
         if held != proposal.version
-            || *proposal.partition.epoch != *EPOCH
+            || proposal.partition.epoch != state.epoch
             || proposal.partition.freeze != state.freeze
             || difference > MAX_CLOCK_DIFFERENCE
         {
@@ -211,6 +217,21 @@ impl LedgerStore for Memory {
     ) -> Result<Vec<InstanceId>, LedgerError> {
         let now = self.clock();
         Ok(self.lock().reconciliations.claim(due, now, visibility))
+    }
+
+    async fn changed_since(
+        &self,
+        partition: PartitionId,
+        after: Position,
+        most: usize,
+    ) -> Result<ChangedInstances, LedgerError> {
+        let state = self.lock();
+        let order = state.changes.get(&partition);
+        Ok(ChangedInstances {
+            partition: state.partition(),
+            last: order.map(ChangeOrder::last).unwrap_or_default(),
+            instances: order.map(|order| order.after(after, most)).unwrap_or_default(),
+        })
     }
 
     fn changes(&self) -> &ChangeNotifier {

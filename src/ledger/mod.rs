@@ -9,12 +9,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{InstanceId, InterfaceId, Outage, Timestamp};
+use crate::model::{InstanceId, InterfaceId, Outage, Position, Timestamp};
 use crate::rate_limit::RateLimitStore;
 
 pub mod apply;
 mod boot;
 pub mod bounds;
+mod change_order;
 pub mod changes;
 pub mod command;
 pub mod execute;
@@ -24,6 +25,7 @@ pub mod freeze;
 pub mod invariants;
 pub mod keys;
 pub mod memory;
+mod partition;
 mod queue;
 pub mod record;
 pub mod redis;
@@ -32,10 +34,11 @@ mod seen;
 
 pub use boot::BootInstant;
 pub use bounds::{Bounds, SharedBounds};
-pub use changes::{ChangeNotifier, ChangeSubscription};
+pub use changes::{ChangeNotifier, ChangeSubscription, ChangedInstances};
 pub use execute::Ledger;
 pub use freeze::{Freeze, FrozenPartitions};
 pub use memory::Memory;
+pub use partition::{Partition, PartitionId};
 pub use record::{Record, RequestEntry, RequestKey};
 pub use redis::{Redis, RedisSettings};
 pub use safety_checks::SafetyCheck;
@@ -105,6 +108,15 @@ pub trait LedgerStore: RateLimitStore {
         due: Vec<InstanceId>,
         visibility: Duration,
     ) -> impl Future<Output = Result<Vec<InstanceId>, LedgerError>> + Send;
+
+    /// The instances of a partition whose last change is after this position, in the order of these
+    /// changes, at most `most`. The records may be newer.
+    fn changed_since(
+        &self,
+        partition: PartitionId,
+        after: Position,
+        most: usize,
+    ) -> impl Future<Output = Result<ChangedInstances, LedgerError>> + Send;
 
     /// Notifier of changes. Notifies after every commit with [`Effects::notify`], of any replica,
     /// and also when notifications may have been missed.
@@ -229,27 +241,6 @@ impl Snapshot {
         let is_current = self.record.epoch == self.partition.epoch;
         let lives = |waiter: &&record::QueuedTicket| is_current && self.now < waiter.expires_at;
         self.record.queue.iter().filter(lives).count()
-    }
-}
-
-/// State shared by all instances of a partition.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Partition {
-    /// Identifies one life of the data. Changes with every restart, failover and loss.
-    pub epoch: Arc<str>,
-    /// End of the recovery hold-down, during which nothing is granted or reserved.
-    pub hold_down_until: Timestamp,
-    /// The bounds that replicas share. `None` where there is only one replica.
-    pub shared: Option<SharedBounds>,
-    /// The operator's order to begin no attach, if there is one.
-    pub freeze: Option<Freeze>,
-}
-
-impl Partition {
-    /// Whether nothing was lost between the two.
-    #[must_use]
-    pub fn is_same_life(&self, other: &Self) -> bool {
-        (&self.epoch, self.hold_down_until) == (&other.epoch, other.hold_down_until)
     }
 }
 

@@ -169,6 +169,11 @@ counter! {
     Revision
 }
 counter! {
+    /// The place of an instance's last change among all changes of its partition. It rises with
+    /// every change.
+    Position
+}
+counter! {
     /// The fencing token: it rises with every grant of an instance's lock, and with the ticket
     /// identifies one.
     FencingToken

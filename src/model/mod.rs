@@ -14,7 +14,9 @@ pub mod trace;
 
 pub use attachment::{Attachment, State, Transition};
 pub use failure::Failure;
-pub use ids::{Caller, FencingToken, InstanceId, InterfaceId, RequestId, Revision, Ticket, Uid};
+pub use ids::{
+    Caller, FencingToken, InstanceId, InterfaceId, Position, RequestId, Revision, Ticket, Uid,
+};
 pub use outage::Outage;
 pub use reason::{Code, Reason};
 pub use retry_advice::{RetryAdvice, SendEffect};

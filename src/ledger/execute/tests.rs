@@ -5,8 +5,11 @@ use uuid::Uuid;
 use super::*;
 use crate::ledger::boot::suspend;
 use crate::ledger::command::{Acquire, Mode, ObservedEni, ObservedStatus};
-use crate::ledger::{ChangeNotifier, Due, LedgerHealth, Memory, Partition, RequestKey};
-use crate::model::{InterfaceId, Ticket, Uid};
+use crate::ledger::keys::PartitionId;
+use crate::ledger::{
+    ChangeNotifier, ChangedInstances, Due, LedgerHealth, Memory, Partition, RequestKey,
+};
+use crate::model::{InterfaceId, Position, Ticket, Uid};
 use crate::rate_limit::Rates;
 
 fn enter(who: u128) -> Command {
@@ -128,6 +131,17 @@ impl LedgerStore for Failover {
         _: Duration,
     ) -> Result<Vec<InstanceId>, LedgerError> {
         Ok(due)
+    }
+
+    async fn changed_since(
+        &self,
+        partition: PartitionId,
+        after: Position,
+        most: usize,
+    ) -> Result<ChangedInstances, LedgerError> {
+        let (memory, state) = self.primary();
+        let changed = memory.changed_since(partition, after, most).await?;
+        Ok(ChangedInstances { partition: state, ..changed })
     }
 
     fn changes(&self) -> &ChangeNotifier {

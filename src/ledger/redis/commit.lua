@@ -1,8 +1,8 @@
 -- Compares and sets one record, without any rule. On a mismatch nothing changes, and the reply has
 -- what is stored.
 --
--- KEYS: epoch, freeze [, record, due queue, channel, reconciliations
---       [, request entry to read { , request entry to write }*]]
+-- KEYS: epoch, freeze [, record, due queue, channel, reconciliations, changed instances, ends of
+--       records [, request entry to read { , request entry to write }*]]
 -- ARGV: 'read', version and epoch of the record that the reader has. It is not sent again if it is
 --       still the stored one
 --    or 'primary_seen': records that this server is used now, if the epoch is its own. The third
@@ -13,6 +13,7 @@
 --       third key is the members
 --    or 'repair', the farthest from now that a member of each queue may be due, in us. The third
 --       and fourth key are the due queue and the reconciliations
+--    or 'changes', the position after which to read, most. The third key is the changed instances
 --    or 'probe', now in us: a write under the conditions of a commit. The third key is a scratch
 --       value
 --    or 'freeze', freeze ('' for none any more)
@@ -24,8 +25,10 @@
 --    or    { 'found', time in us, epoch, replication id, freeze
 --            [, version, record, request entry] }
 --    or    { 'unchanged', time in us, epoch, replication id, freeze, version, '', request entry }
---    or    { 'registered', time in us, epoch, replication id, freeze,
+--    or    { 'listed', time in us, epoch, replication id, freeze,
 --            { settings of each replica alive }* }
+--    or    { 'listed', time in us, epoch, replication id, freeze, last position,
+--            { instance, position }* }
 
 -- Numbers above 1e14 would print as 1.7e+15.
 local function text(number) return string.format('%.0f', number) end
@@ -72,7 +75,14 @@ if ARGV[1] == 'register' then
     redis.call('ZADD', KEYS[3], text(now), later)
   end
   local registered = redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '+inf')
-  return { 'registered', text(now), epoch, replid, freeze, unpack(registered) }
+  return { 'listed', text(now), epoch, replid, freeze, unpack(registered) }
+end
+
+if ARGV[1] == 'changes' then
+  local changes, after = { redis.call('ZSCORE', KEYS[3], '') or '0' }, '(' .. ARGV[2]
+  local found = redis.call('ZRANGEBYSCORE', KEYS[3], after, '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[3])
+  for _, part in ipairs(found) do changes[#changes + 1] = part end
+  return { 'listed', text(now), epoch, replid, freeze, unpack(changes) }
 end
 
 if ARGV[1] == 'repair' then
@@ -109,13 +119,24 @@ if ARGV[1] == 'commit'
   end
   local requests = tonumber(ARGV[11])
   -- Not DEL, which would be one more right for the ACL user.
-  for i = 1, requests do redis.call('SET', KEYS[7 + i], ARGV[11 + i], 'PX', ARGV[11 + i] == '' and 1 or 86400000) end
+  for i = 1, requests do redis.call('SET', KEYS[9 + i], ARGV[11 + i], 'PX', ARGV[11 + i] == '' and 1 or 86400000) end
   for i = 12 + requests, #ARGV, 2 do
     if ARGV[i + 1] == '' then
       redis.call('ZREM', KEYS[4], ARGV[i])
     else
       redis.call('ZADD', KEYS[4], ARGV[i + 1], ARGV[i])
     end
+  end
+  if ARGV[8] ~= '' or not redis.call('ZSCORE', KEYS[7], ARGV[9]) then
+    -- The member '' has the last position, so that positions rise whatever the clock does.
+    local position = text(math.max(now, tonumber(redis.call('ZSCORE', KEYS[7], '') or 0) + 1))
+    redis.call('ZADD', KEYS[7], position, ARGV[9], position, '')
+  end
+  redis.call('ZADD', KEYS[8], ARGV[7] == '' and '+inf' or text(now + 1000 * tonumber(ARGV[7])), ARGV[9])
+  -- A commit adds one instance at most, so removing two keeps up.
+  for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[8], '-inf', text(now), 'LIMIT', 0, 2)) do
+    redis.call('ZREM', KEYS[7], gone)
+    redis.call('ZREM', KEYS[8], gone)
   end
   -- A notification is only a hint, so a failure to send it is ignored.
   if ARGV[8] ~= '' then redis.pcall(ARGV[8], KEYS[5], ARGV[9]) end
@@ -125,12 +146,12 @@ end
 local found = { 'found', text(now), epoch, replid, freeze }
 if KEYS[3] and ARGV[1] == 'read' and epoch == ARGV[3] and version() == ARGV[2] then
   found[1], found[6], found[7] = 'unchanged', ARGV[2], ''
-  found[8] = KEYS[7] and redis.call('GET', KEYS[7]) or ''
+  found[8] = KEYS[9] and redis.call('GET', KEYS[9]) or ''
 elseif KEYS[3] then
   local value = redis.call('GET', KEYS[3])
   local cut = value and string.find(value, '\n', 1, true)
   found[6] = cut and string.sub(value, 1, cut - 1) or '0'
   found[7] = cut and string.sub(value, cut + 1) or ''
-  found[8] = KEYS[7] and redis.call('GET', KEYS[7]) or ''
+  found[8] = KEYS[9] and redis.call('GET', KEYS[9]) or ''
 end
 return found

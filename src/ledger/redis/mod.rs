@@ -46,13 +46,13 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::model::{InstanceId, Outage, Timestamp};
+use crate::model::{InstanceId, Outage, Position, Timestamp};
 use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore};
 
 use super::keys::{Keys, PartitionId, due_member, parse_due_member};
 use super::{
-    ChangeNotifier, Due, LedgerError, LedgerHealth, LedgerStore, Partition, Proposal, RequestKey,
-    Snapshot, Verdict,
+    ChangeNotifier, ChangedInstances, Due, LedgerError, LedgerHealth, LedgerStore, Partition,
+    Proposal, RequestKey, Snapshot, Verdict,
 };
 
 use shared::Shared;
@@ -147,6 +147,15 @@ impl LedgerStore for Redis {
     ) -> Result<Vec<InstanceId>, LedgerError> {
         let name = |instance: &InstanceId| (PartitionId::of(instance), instance.to_string());
         self.topology.claim_members(Keys::reconciliations, due, name, visibility).await
+    }
+
+    async fn changed_since(
+        &self,
+        partition: PartitionId,
+        after: Position,
+        most: usize,
+    ) -> Result<ChangedInstances, LedgerError> {
+        self.topology.holder(partition)?.changed_since(partition, after, most).await
     }
 
     fn changes(&self) -> &ChangeNotifier {

@@ -40,8 +40,8 @@ pub(super) enum ScriptReply {
         version: u64,
     },
     Found(StoredRecord),
-    /// The same, with the settings of every replica that is alive.
-    Registered(StoredRecord, Vec<String>),
+    /// The same, with a list of what was asked for.
+    Listed(StoredRecord, Vec<String>),
 }
 
 /// The stored state.
@@ -69,7 +69,7 @@ impl ScriptReply {
     pub(super) fn now(&self) -> Timestamp {
         match self {
             Self::Committed { now, .. } => *now,
-            Self::Found(found) | Self::Registered(found, _) => found.now,
+            Self::Found(found) | Self::Listed(found, _) => found.now,
         }
     }
 
@@ -77,7 +77,15 @@ impl ScriptReply {
     pub(super) fn found(self) -> RedisResult<StoredRecord> {
         match self {
             Self::Found(found) => Ok(found),
-            Self::Committed { .. } | Self::Registered(..) => Err(unexpected()),
+            Self::Committed { .. } | Self::Listed(..) => Err(unexpected()),
+        }
+    }
+
+    /// The state of the partition, and the list. An error if the script replied otherwise.
+    pub(super) fn listed(self) -> RedisResult<(StoredRecord, Vec<String>)> {
+        match self {
+            Self::Listed(found, list) => Ok((found, list)),
+            Self::Committed { .. } | Self::Found(_) => Err(unexpected()),
         }
     }
 
@@ -88,7 +96,7 @@ impl ScriptReply {
         let now = Timestamp::from_micros(reply.next()?.parse().ok()?);
         match kind.as_str() {
             "committed" => Some(Self::Committed { now, version: reply.next()?.parse().ok()? }),
-            "registered" => Some(Self::Registered(
+            "listed" => Some(Self::Listed(
                 StoredRecord {
                     now,
                     epoch: reply.next()?,
@@ -155,8 +163,8 @@ mod tests {
             ..StoredRecord::default()
         };
         assert_eq!(
-            read(&["registered", "5", "e", "r", "f", "s", "t"]),
-            Some(ScriptReply::Registered(found, vec!["s".into(), "t".into()]))
+            read(&["listed", "5", "e", "r", "f", "s", "t"]),
+            Some(ScriptReply::Listed(found, vec!["s".into(), "t".into()]))
         );
         let Some(ScriptReply::Found(found)) = read(&["unchanged", "5", "e", "r", "", "9", "", ""])
         else {

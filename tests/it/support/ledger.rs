@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::ledger::{
-    ChangeNotifier, Due, LedgerError, LedgerHealth, LedgerStore, Memory, Partition, Proposal,
-    RequestKey, Snapshot, Verdict,
+    ChangeNotifier, ChangedInstances, Due, LedgerError, LedgerHealth, LedgerStore, Memory,
+    Partition, Proposal, RequestKey, Snapshot, Verdict,
 };
-use eni_gateway::model::{InstanceId, Outage, Timestamp};
+use eni_gateway::model::{InstanceId, Outage, Position, Timestamp};
 use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rates};
 use tokio::time::Instant;
 
@@ -179,6 +180,17 @@ impl LedgerStore for Faulty {
         visibility: Duration,
     ) -> Result<Vec<InstanceId>, LedgerError> {
         self.reached().await?.claim_reconciliations(due, visibility).await
+    }
+
+    async fn changed_since(
+        &self,
+        partition: PartitionId,
+        after: Position,
+        most: usize,
+    ) -> Result<ChangedInstances, LedgerError> {
+        let changed = self.reached().await?.changed_since(partition, after, most).await?;
+        let partition = self.recovering(changed.partition.clone());
+        Ok(ChangedInstances { partition, ..changed })
     }
 
     fn changes(&self) -> &ChangeNotifier {

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::ledger::{
-    BootInstant, ChangeNotifier, Due, LedgerError, LedgerHealth, LedgerStore, Partition, Proposal,
-    RequestKey, Snapshot, Verdict,
+    BootInstant, ChangeNotifier, ChangedInstances, Due, LedgerError, LedgerHealth, LedgerStore,
+    Partition, Proposal, RequestKey, Snapshot, Verdict,
 };
-use eni_gateway::model::{InstanceId, Outage, Timestamp};
+use eni_gateway::model::{InstanceId, Outage, Position, Timestamp};
 use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore};
 use tokio::time::Instant;
 
@@ -233,6 +233,15 @@ impl LedgerStore for Link {
         visibility: Duration,
     ) -> Result<Vec<InstanceId>, LedgerError> {
         self.ask(move |_, server| server.claim_reconciliations(due, visibility)).await
+    }
+
+    async fn changed_since(
+        &self,
+        partition: PartitionId,
+        after: Position,
+        most: usize,
+    ) -> Result<ChangedInstances, LedgerError> {
+        self.ask(move |_, server| server.changed_since(partition, after, most)).await
     }
 
     fn changes(&self) -> &ChangeNotifier {

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::ledger::{
-    BootInstant, Bounds, Due, Effects, LedgerStore as _, MAX_CLOCK_DIFFERENCE, Memory, Partition,
-    Proposal, Record, RequestKey, Snapshot, Verdict,
+    BootInstant, Bounds, ChangedInstances, Due, Effects, LedgerStore as _, MAX_CLOCK_DIFFERENCE,
+    Memory, Partition, Proposal, Record, RequestKey, Snapshot, Verdict,
 };
-use eni_gateway::model::{InstanceId, Timestamp, random};
+use eni_gateway::model::{InstanceId, Position, Timestamp, random};
 use eni_gateway::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore as _, Rates};
 use futures_util::FutureExt as _;
 
@@ -161,7 +161,7 @@ impl Server {
 
     pub(crate) fn read(&self, instance: &InstanceId, request: Option<&RequestKey>) -> Snapshot {
         let mut state = self.state.lock().unwrap();
-        let partition = state.settle(instance, self.hold_down);
+        let partition = state.settle(PartitionId::of(instance), self.hold_down);
         Snapshot { partition, ..state.read(instance, request) }
     }
 
@@ -173,7 +173,7 @@ impl Server {
     pub(crate) fn commit(&self, proposal: &Proposal) -> Commit {
         let mut state = self.state.lock().unwrap();
         let instance = &proposal.instance;
-        let partition = state.settle(instance, self.hold_down);
+        let partition = state.settle(PartitionId::of(instance), self.hold_down);
         if proposal.partition.epoch != partition.epoch {
             let found = Snapshot { partition, ..state.read(instance, proposal.request.as_ref()) };
             return Commit { verdict: Verdict::Conflict(Box::new(found)), before: None };
@@ -235,6 +235,18 @@ impl Server {
         at_once(self.state.lock().unwrap().memory.claim_reconciliations(due, visibility))
     }
 
+    pub(crate) fn changed_since(
+        &self,
+        partition: PartitionId,
+        after: Position,
+        most: usize,
+    ) -> ChangedInstances {
+        let mut state = self.state.lock().unwrap();
+        let settled = state.settle(partition, self.hold_down);
+        let changed = at_once(state.memory.changed_since(partition, after, most));
+        ChangedInstances { partition: settled, ..changed }
+    }
+
     pub(crate) fn take(&self, order: RateLimitRequest) -> RateLimitDecision {
         at_once(self.state.lock().unwrap().memory.take(order))
     }
@@ -247,8 +259,8 @@ impl State {
 
     /// The partition's epoch; one that is missing, or of another server, is renewed with a
     /// hold-down.
-    fn settle(&mut self, instance: &InstanceId, hold_down: Duration) -> Partition {
-        let index = PartitionId::of(instance).index();
+    fn settle(&mut self, partition: PartitionId, hold_down: Duration) -> Partition {
+        let index = partition.index();
         let current =
             self.epochs.get(&index).filter(|epoch| epoch.replication_id == self.replication_id);
         if let Some(epoch) = current {

@@ -2,8 +2,8 @@
 //! cluster. The node owns five parts. None of them knows another one.
 //!
 //! ```text
-//!  records, queues, rate_limit ──► connection         carries the calls; states and deadlines
-//!          │   │                   epoch_guard        runs the commit script, renews epochs
+//!  records, changes, queues, ───► connection         carries the calls; states and deadlines
+//!  rate_limit                     epoch_guard        runs the commit script, renews epochs
 //!          │   └─────────────────► change_subscriber  receives change notifications
 //!          └─────────────────────► replica_waiter     confirms commits, with sync_replicas
 //!  supervisor ───────────────────► preflight          whether the server may be used
@@ -15,6 +15,7 @@
 mod assignment;
 mod backoff;
 mod change_subscriber;
+mod changes;
 mod connection;
 mod epoch_guard;
 mod operation;

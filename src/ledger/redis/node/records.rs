@@ -57,7 +57,7 @@ impl Node {
 
     /// Returns what was found, if its epoch is current. Otherwise renews the epoch and returns what
     /// is stored then. The renewal is a call of its own, because it takes several trips.
-    async fn ensure_current(
+    pub(super) async fn ensure_current(
         &self,
         partition: PartitionId,
         keys: &[String],
@@ -123,7 +123,7 @@ impl Node {
                 let current = self.snapshot(partition, found, with_request, &nothing)?;
                 Ok(Verdict::Conflict(Box::new(current)))
             }
-            ScriptReply::Registered(..) => {
+            ScriptReply::Listed(..) => {
                 Err(LedgerError::outcome_unknown("the commit script gave an unexpected answer"))
             }
         }
@@ -154,6 +154,8 @@ impl Node {
             self.shared.keys.due(partition),
             self.shared.keys.channel(partition),
             self.shared.keys.reconciliations(partition),
+            self.shared.keys.changed(partition),
+            self.shared.keys.ends(partition),
         ];
         let written = || written.iter().map(|(key, _)| key);
         let read = read.or(written().next());

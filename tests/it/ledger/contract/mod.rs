@@ -52,7 +52,12 @@ macro_rules! cases {
                 a_comparison_is_claimed_once_comes_back_and_can_be_put_off,
                 what_is_due_without_a_record_is_claimed_and_no_more,
             ],
-            changes: [a_commit_with_notice_is_heard_everywhere, a_commit_without_notice_is_not_heard],
+            changes: [
+                a_commit_with_notice_is_heard_everywhere,
+                a_commit_without_notice_is_not_heard,
+                changed_instances_are_listed_in_the_order_of_their_last_changes,
+                an_instance_without_a_record_is_listed_no_longer,
+            ],
             tokens: [
                 the_rate_is_one_for_all,
                 callers_leave_half_of_the_describes_to_the_tracker,

@@ -119,8 +119,8 @@ async fn what_lives_on_and_what_expires() {
     }
     assert_eq!(
         keys.len(),
-        64 + 2 + 1 + 1 + 1,
-        "epochs, records, a request id, the budget, the replicas' settings: {keys:?}"
+        64 + 2 + 4 + 1 + 1 + 1,
+        "epochs, records, the changes of two partitions, a request id, the budget, the replicas' settings: {keys:?}"
     );
 }
 

@@ -6,7 +6,6 @@ use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 
 use crate::ledger::redis::epoch::{Epoch, SharedSettings};
-use crate::ledger::redis::scripts::{ScriptReply, unexpected};
 use crate::rate_limit::micros;
 
 use super::{EpochGuard, status};
@@ -34,9 +33,7 @@ impl EpochGuard {
         let keys = [epoch, freeze, self.shared.keys.members(partition)];
         let mut script = self.shared.scripts.commit.key(&keys);
         script.arg("register").arg(ours.to_string()).arg(micros(life));
-        let ScriptReply::Registered(found, members) = self.run(connection, &script).await? else {
-            return Err(unexpected());
-        };
+        let (found, members) = self.run(connection, &script).await?.listed()?;
         let members = members.iter().filter_map(|member| SharedSettings::parse(member));
         let wanted = members.fold(ours, SharedSettings::join);
         match differing(Epoch::parse(&found.epoch), &found.replication_id, &wanted) {
