@@ -67,6 +67,9 @@ impl EpochGuard {
         let known: Vec<String> = PartitionId::all()
             .flat_map(|partition| {
                 let own = [keys.scratch(partition), keys.members(partition)];
+                // They outlive the records, which they list.
+                let lists = [keys.changed(partition), keys.ends(partition)];
+                let own = own.into_iter().chain(lists);
                 keys.scratches(partition).into_iter().chain(keys.state(partition)).chain(own)
             })
             .chain([keys.budget()])
