@@ -18,7 +18,7 @@ use eni_gateway::grpc::proto::{
     BatchGetInstanceCapacitiesRequest, BatchGetInstanceCapacitiesResponse, GetAttachmentRequest,
     GetAttachmentResponse, GetInstanceCapacityRequest, GetInstanceCapacityResponse, Heartbeat,
     ListAttachmentsRequest, ListAttachmentsResponse, WatchAttachmentRequest,
-    WatchAttachmentResponse,
+    WatchAttachmentResponse, WatchAttachmentsRequest, WatchAttachmentsResponse,
     attachment::{State, Transition},
     watch_attachment_response::Event,
 };
@@ -169,6 +169,16 @@ impl AttachmentService for Floor {
             Some((message(Event::Attachment(attachment)), changes))
         });
         Ok(Response::new(opened.chain(changes).boxed()))
+    }
+
+    type WatchAttachmentsStream =
+        BoxStream<'static, std::result::Result<WatchAttachmentsResponse, Status>>;
+
+    async fn watch_attachments(
+        &self,
+        _request: Request<WatchAttachmentsRequest>,
+    ) -> std::result::Result<Response<Self::WatchAttachmentsStream>, Status> {
+        Ok(Response::new(stream::empty().boxed()))
     }
 
     /// No work at all: what tonic alone costs.

@@ -58,6 +58,7 @@ fuzz_target!(
             instance_id: field("instance_id"),
             page_size: field("page_size").parse().unwrap_or_default(),
             page_token: field("page_token"),
+            ..Default::default()
         });
     }
 );

@@ -147,6 +147,14 @@ impl Admission {
         self.enter(&self.streams, peer, Some(instance)).await
     }
 
+    /// Admits a watch stream of all instances, which must hold the permit.
+    ///
+    /// # Errors
+    /// `DRAINING` or `OVERLOADED`.
+    pub async fn fleet_stream(&self, peer: Peer) -> Result<AdmissionPermit, Failure> {
+        self.enter(&self.streams, peer, None).await
+    }
+
     /// Admits a stream of the health or reflection service, until its end. A drain does not refuse
     /// it.
     ///

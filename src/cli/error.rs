@@ -33,12 +33,10 @@ pub(super) enum Error {
     #[error("{0}")]
     Refused(Box<Refusal>),
     /// `--timeout` passed during a watch.
-    #[error(
-        "not at its end within --timeout\n  what to do: watch again with --after-revision {after}"
-    )]
+    #[error("not at its end within --timeout\n  what to do: watch again with {resume}")]
     Unfinished {
-        /// The revision up to which everything was shown.
-        after: u64,
+        /// The flag that continues from what was shown.
+        resume: String,
     },
     /// The output is the gateway's state, and ENS could not be described.
     #[error(

@@ -1,42 +1,62 @@
-//! `list`: shows all attachments of an instance.
+//! `list`: shows all attachments of an instance, or of all instances.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use super::client;
 use super::coverage::Coverage;
 use super::error::Error;
 use super::output::{Format, Output};
-use crate::grpc::proto::ListAttachmentsRequest;
+use super::states;
+use crate::grpc::proto::attachment::State;
+use crate::grpc::proto::{Attachment, ListAttachmentsRequest};
 use crate::model::InstanceId;
 
 const EXAMPLES: &str = "\
 Examples:
   eni-gateway list i-5p67acfmxazb4p
+  eni-gateway list --all --state attaching,failed
+  eni-gateway list --all --stuck
   eni-gateway list i-5p67acfmxazb4p -o json \\
     | jq -r 'select(.stuck) | .networkInterfaceId'
 
-If ENS does not answer, it prints what the gateway knows, with its age, and exits with 75.";
+If ENS does not answer, it prints what the gateway knows, with its age, and exits with 75. With \
+--all it prints what the ledger knows of all instances, and never asks ENS.";
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The instance
-    instance: InstanceId,
+    #[arg(required_unless_present = "all")]
+    instance: Option<InstanceId>,
+    /// All instances that the ledger knows
+    #[arg(long, conflicts_with = "instance")]
+    all: bool,
+    /// The states to show, such as attaching,failed
+    #[arg(long, value_name = "STATES", value_delimiter = ',', value_parser = states::parse)]
+    state: Vec<State>,
+    /// Show only what is in flight for longer than tracker.stuck_after
+    #[arg(long)]
+    stuck: bool,
     #[command(flatten)]
     pub(super) client: client::Options,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Error> {
     let mut client = args.client.connect().await?;
+    // `-` stands for all instances.
+    let instance = args.instance.as_ref().map_or("-", InstanceId::as_str);
     let mut attachments = Vec::new();
     let mut page_token = String::new();
     let mut coverage: Option<Coverage> = None;
     loop {
         let request = args.client.request(ListAttachmentsRequest {
-            instance_id: args.instance.to_string(),
-            page_size: 0,
+            instance_id: instance.to_owned(),
+            page_size: if args.all { 100 } else { 0 },
             page_token,
+            states: args.state.iter().map(|state| *state as i32).collect(),
+            stuck: args.stuck,
         });
         let page = client.list_attachments(request).await?.into_inner();
         let of_page = Coverage::from(&page);
@@ -50,7 +70,12 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
     let coverage = coverage.unwrap_or_default();
     if attachments.is_empty() && args.client.output == Format::Table {
         let known = if coverage.incomplete { "known " } else { "" };
-        writeln!(anstream::stderr(), "no {known}attachments on {}", args.instance)?;
+        let place = if args.all { "any instance" } else { instance };
+        writeln!(anstream::stderr(), "no {known}attachments on {place}")?;
+    }
+    if args.all {
+        let attachments = newest(attachments);
+        return Ok(Output::of_fleet(args.client.output).all(&attachments)?);
     }
     Output::new(args.client.output).all(&attachments)?;
     if coverage.incomplete {
@@ -60,4 +85,12 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
         writeln!(anstream::stderr(), "{coverage}")?;
     }
     Ok(())
+}
+
+/// Each attachment once, by instance and ENI. One that changes between two pages is on both.
+fn newest(attachments: Vec<Attachment>) -> Vec<Attachment> {
+    let key = |it: &Attachment| (it.instance_id.clone(), it.network_interface_id.clone());
+    // Later pages have newer states.
+    let newest: BTreeMap<_, _> = attachments.into_iter().map(|it| (key(&it), it)).collect();
+    newest.into_values().collect()
 }

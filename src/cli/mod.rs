@@ -22,6 +22,7 @@ mod error;
 mod exit;
 mod explain;
 mod follow;
+mod follow_fleet;
 mod get;
 mod json;
 mod ledger;
@@ -30,10 +31,13 @@ mod ledger_init;
 mod list;
 mod output;
 mod policy_check;
+mod reconnect;
 mod refusal;
 mod resume;
+
 mod serve;
 mod simulate;
+mod states;
 mod style;
 mod table;
 mod watch;
@@ -91,7 +95,7 @@ enum Command {
     Watch(watch::Args),
     /// Show one attachment
     Get(get::Args),
-    /// List an instance's attachments
+    /// List the attachments of an instance, or of all
     List(list::Args),
     /// Show how many slots of instances are free
     Capacity(capacity::Args),

@@ -21,11 +21,18 @@ pub(super) struct Output {
     format: Format,
     to: anstream::AutoStream<io::Stdout>,
     table: Option<table::Table>,
+    /// Whether the attachments are of several instances.
+    of_fleet: bool,
 }
 
 impl Output {
     pub(super) fn new(format: Format) -> Self {
-        Self { format, to: anstream::stdout(), table: None }
+        Self { format, to: anstream::stdout(), table: None, of_fleet: false }
+    }
+
+    /// For attachments of several instances.
+    pub(super) fn of_fleet(format: Format) -> Self {
+        Self { of_fleet: true, ..Self::new(format) }
     }
 
     /// Prints one attachment with all details.
@@ -40,15 +47,17 @@ impl Output {
     /// Prints these attachments together.
     pub(super) fn all(&mut self, attachments: &[Attachment]) -> io::Result<()> {
         self.table = None;
+        let of_fleet = self.of_fleet;
         for attachment in attachments {
-            self.row_in(attachment, || table::Table::fitting(attachments))?;
+            self.row_in(attachment, || table::Table::fitting(attachments, of_fleet))?;
         }
         self.to.flush()
     }
 
     /// Prints one of a series of attachments.
     pub(super) fn next(&mut self, attachment: &Attachment) -> io::Result<()> {
-        self.row_in(attachment, table::Table::usual)?;
+        let of_fleet = self.of_fleet;
+        self.row_in(attachment, || table::Table::usual(of_fleet))?;
         self.to.flush()
     }
 

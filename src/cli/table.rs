@@ -11,18 +11,27 @@ const COLUMNS: [&str; 6] = ["ENI", "STATE", "ENS STATUS", "UPDATED", "REVISION",
 /// Column widths for rows printed one by one. Together they fit 80 columns.
 const USUAL_WIDTHS: [usize; 5] = [17, 9, 10, 20, 16];
 
+fn columns(of_fleet: bool) -> [&'static str; 6] {
+    let mut columns = COLUMNS;
+    if of_fleet {
+        columns[0] = "INSTANCE/ENI";
+    }
+    columns
+}
+
 /// A row for one attachment.
 struct Row {
     cells: [String; 6],
     style: Style,
 }
 
-impl From<&Attachment> for Row {
-    fn from(attachment: &Attachment) -> Self {
+impl Row {
+    fn of(attachment: &Attachment, of_fleet: bool) -> Self {
         let (state, style) = state(attachment.state);
+        let (instance, eni) = (&attachment.instance_id, &attachment.network_interface_id);
         Self {
             cells: [
-                clean(&attachment.network_interface_id),
+                clean(&if of_fleet { format!("{instance}/{eni}") } else { eni.clone() }),
                 state,
                 clean(&attachment.ens_status),
                 // The revision is exact.
@@ -42,31 +51,40 @@ fn whole_seconds(time: prost_types::Timestamp) -> Option<String> {
 /// A table's column widths.
 pub(super) struct Table {
     widths: [usize; 5],
+    /// Whether the first column has the instance, too.
+    of_fleet: bool,
 }
 
 impl Table {
     /// A table for rows that come one by one.
-    pub(super) const fn usual() -> Self {
-        Self { widths: USUAL_WIDTHS }
+    pub(super) fn usual(of_fleet: bool) -> Self {
+        let mut widths = USUAL_WIDTHS;
+        if of_fleet {
+            // Two ids, and the slash between them.
+            widths[0] = 2 * widths[0] + 1;
+        }
+        Self { widths, of_fleet }
     }
 
     /// A table that fits these attachments.
-    pub(super) fn fitting(attachments: &[Attachment]) -> Self {
-        let rows: Vec<_> = attachments.iter().map(Row::from).collect();
+    pub(super) fn fitting(attachments: &[Attachment], of_fleet: bool) -> Self {
+        let rows: Vec<_> = attachments.iter().map(|it| Row::of(it, of_fleet)).collect();
+        let columns = columns(of_fleet);
         Self {
+            of_fleet,
             widths: std::array::from_fn(|column| {
                 let cells = rows.iter().map(|row| row.cells[column].chars().count());
-                cells.chain([COLUMNS[column].len()]).max().unwrap_or_default()
+                cells.chain([columns[column].len()]).max().unwrap_or_default()
             }),
         }
     }
 
     pub(super) fn head(&self) -> String {
-        self.line(&COLUMNS.map(str::to_owned), HEAD, HEAD)
+        self.line(&columns(self.of_fleet).map(str::to_owned), HEAD, HEAD)
     }
 
     pub(super) fn row(&self, attachment: &Attachment) -> String {
-        let row = Row::from(attachment);
+        let row = Row::of(attachment, self.of_fleet);
         self.line(&row.cells, Style::new(), row.style)
     }
 

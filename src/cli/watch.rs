@@ -1,33 +1,38 @@
-//! `watch`: shows each change of an attachment, or of all of an instance, as it happens.
+//! `watch`: shows each change of an attachment, of an instance or of all instances, as it happens.
 
 use tokio::time::Instant;
 
 use super::client;
 use super::error::Error;
 use super::follow::Follow;
+use super::follow_fleet::FollowFleet;
 use super::output::Output;
-use crate::grpc::proto::Attachment;
+use super::states;
 use crate::grpc::proto::attachment::State;
+use crate::grpc::proto::{Attachment, WatchAttachmentsRequest};
 use crate::model::{InstanceId, InterfaceId};
 
 const EXAMPLES: &str = "\
 Examples:
   eni-gateway watch i-5p67acfmxazb4p eni-58z57orgmt6d1
   eni-gateway watch i-5p67acfmxazb4p --follow
+  eni-gateway watch --all --state attaching,failed --follow
   eni-gateway watch i-5p67acfmxazb4p --follow -o json \\
     | jq -r '.networkInterfaceId, .state'
 
 It ends when everything in scope is terminal: with 0, or with 1 if the one watched ENI has \
 failed. It resumes after lost connections and stopped replicas, until --timeout if set. It shows \
 nothing twice, unless the ledger lost writes and issues its revisions again. stderr reports \
-whether attachments may be missing because ENS did not answer.";
+whether attachments may be missing because ENS did not answer. With --all it shows what the ledger \
+knows of all instances, and never asks ENS.";
 
 /// Arguments of `watch`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// The instance
-    instance: InstanceId,
+    #[arg(required_unless_present = "all")]
+    instance: Option<InstanceId>,
     /// One elastic network interface; without it, the whole instance
     eni: Option<InterfaceId>,
     /// Wait for a missing attachment, and continue after terminal states
@@ -36,16 +41,31 @@ pub(super) struct Args {
     /// Revision after which to show changes
     #[arg(long, value_name = "REVISION", default_value_t = 0)]
     after_revision: u64,
+    /// All instances that the ledger knows
+    #[arg(long, conflicts_with_all = ["instance", "after_revision"])]
+    all: bool,
+    /// With --all: the beginning of the instances' ids
+    #[arg(long, value_name = "TEXT", default_value = "", conflicts_with = "instance")]
+    prefix: String,
+    /// With --all: the states to show, such as attaching,failed
+    #[arg(long, value_name = "STATES", value_delimiter = ',', value_parser = states::parse, conflicts_with = "instance")]
+    state: Vec<State>,
+    /// With --all: the token after which to show changes
+    #[arg(long, value_name = "TOKEN", default_value = "", conflicts_with = "instance")]
+    resume_token: String,
     #[command(flatten)]
     pub(super) client: client::Options,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Error> {
+    let Some(instance) = args.instance else {
+        return run_fleet(args).await;
+    };
     let mut output = Output::new(args.client.output);
     let one = args.eni.is_some();
     let follow = Follow {
         client: &args.client,
-        instance: args.instance.to_string(),
+        instance: instance.to_string(),
         eni: args.eni.map(String::from).unwrap_or_default(),
         after: args.after_revision,
         follow: args.follow,
@@ -54,6 +74,21 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
     let last =
         follow.run(args.client.connect().await?, |attachment| output.next(attachment)).await?;
     if one { outcome(last) } else { Ok(()) }
+}
+
+async fn run_fleet(args: Args) -> Result<(), Error> {
+    let mut output = Output::of_fleet(args.client.output);
+    let follow = FollowFleet {
+        client: &args.client,
+        request: WatchAttachmentsRequest {
+            resume_token: args.resume_token,
+            instance_prefix: args.prefix,
+            states: args.state.into_iter().map(Into::into).collect(),
+            follow: args.follow,
+        },
+        deadline: args.client.timeout.map(|timeout| Instant::now() + timeout),
+    };
+    follow.run(args.client.connect().await?, |attachment| output.next(attachment)).await
 }
 
 /// An error if the last attachment failed.

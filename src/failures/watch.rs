@@ -1,5 +1,6 @@
 //! Failures of reads and watches only: missing attachments, and streams that end early.
 
+use crate::ledger::LedgerError;
 use crate::model::{Code, Failure, InstanceId, InterfaceId, Reason, Timestamp};
 
 /// Neither the ledger nor ENS shows the ENI on the instance.
@@ -38,17 +39,23 @@ pub(crate) fn unread() -> Failure {
     )
 }
 
-/// The stream has reached its maximum age.
-pub(crate) fn too_old() -> Failure {
-    Failure::new(
-        Reason::StreamTooOld,
-        "the stream reached its maximum age; watch again with after_revision",
-    )
+/// The stream has reached its maximum age. `field` resumes it.
+pub(crate) fn too_old(field: &str) -> Failure {
+    let why = format!("the stream reached its maximum age; watch again with {field}");
+    Failure::new(Reason::StreamTooOld, why)
 }
 
-/// The caller's deadline, a maximum age that the caller chose.
-pub(crate) fn deadline() -> Failure {
-    let why =
-        "the call's deadline ended; watch again with after_revision, and a longer deadline or none";
+/// A partition of the ledger cannot be read.
+pub(crate) fn fleet_unreadable(error: &LedgerError) -> Failure {
+    let advice =
+        if error.is_misconfigured() { "another replica may reach it" } else { "call again" };
+    Failure::new(Reason::CoordinationUnavailable, format!("{error}; {advice}"))
+}
+
+/// The caller's deadline, a maximum age that the caller chose. `field` resumes the stream.
+pub(crate) fn deadline(field: &str) -> Failure {
+    let why = format!(
+        "the call's deadline ended; watch again with {field}, and a longer deadline or none"
+    );
     Failure::new(Reason::StreamTooOld, why).code(Code::DeadlineExceeded)
 }

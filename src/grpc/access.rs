@@ -3,11 +3,11 @@
 //! Without a policy each caller that the transport admits may make each call. Its name still stands
 //! in audit lines, and its request ids are its own.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+mod streams;
 
-use futures_util::StreamExt;
-use futures_util::stream::{BoxStream, Stream, unfold};
+use std::sync::Arc;
+use std::time::SystemTime;
+
 use http::header::{AUTHORIZATION, Entry};
 use http::{HeaderValue, Request};
 use tonic::body::Body;
@@ -20,11 +20,7 @@ use crate::listen::ConnectionRef;
 use crate::model::{Caller, Failure, InstanceId, InterfaceId, Reason, RequestId};
 use crate::policy::{AccessRequest, Action, Decision, PolicyStore, Quota};
 use crate::telemetry::{AuditEvent, AuditLine};
-
-/// Interval between checks of an open stream, besides those at each new policy.
-const TICK: Duration = Duration::from_secs(60);
-/// Maximum time before the expiry of the credentials at which a stream ends.
-const RENEWAL: Duration = Duration::from_secs(10);
+use crate::watch::fleet::MayShow;
 
 /// The rules of access to the service.
 #[derive(Debug, Default)]
@@ -81,6 +77,17 @@ impl StreamScope {
             validate_only: false,
         }
     }
+}
+
+/// A caller's rights to all instances, by the policy at one time.
+pub(super) struct FleetRights {
+    principal: Arc<Principal>,
+    /// The instances that the caller may see.
+    pub(super) may_show: MayShow,
+    /// What decides the rights: the caller, and the policy's text.
+    pub(super) basis: [String; 2],
+    /// The number of the policy.
+    generation: u64,
 }
 
 impl Access {
@@ -146,6 +153,47 @@ impl Access {
         if decision.is_allowed() { Ok(()) } else { Err(forbidden(request)) }
     }
 
+    /// Checks that the policy allows a call about all instances, for some of them.
+    ///
+    /// # Errors
+    /// `CALLER_FORBIDDEN`.
+    pub(super) fn authorize_fleet(
+        &self,
+        principal: Arc<Principal>,
+        action: Action,
+    ) -> Result<FleetRights, Failure> {
+        let name = principal.name.0.to_string();
+        let Some(store) = &self.policy else {
+            let (may_show, basis) = (Arc::new(|_: &InstanceId| true), [name, String::new()]);
+            return Ok(FleetRights { principal, may_show, basis, generation: 0 });
+        };
+        // Before the policy, so that a change between the two is noticed.
+        let generation = *store.generation().borrow();
+        let (policy, text) = store.with_text();
+        let decision = policy.decide_fleet(&principal, action);
+        AuditLine {
+            caller: Some(&principal.name),
+            action: Some(action.name()),
+            rule: decision.rule(),
+            allowed: Some(decision.is_allowed()),
+            reason: (!decision.is_allowed()).then_some(Reason::CallerForbidden),
+            ..AuditLine::default()
+        }
+        .write(AuditEvent::Access);
+        if !decision.is_allowed() {
+            return Err(forbidden_by_policy(&principal, action));
+        }
+        let of = principal.clone();
+        let may_show = move |instance: &InstanceId| {
+            let eni = None;
+            let request =
+                AccessRequest { principal: &of, action, instance, eni, validate_only: false };
+            policy.decide(&request).is_allowed()
+        };
+        let (may_show, basis) = (Arc::new(may_show), [name, text]);
+        Ok(FleetRights { principal, may_show, basis, generation })
+    }
+
     /// Counts a read or a watch against the quota of its caller, if it has one. The permit lasts as
     /// long as what the call uses.
     ///
@@ -196,57 +244,6 @@ impl Access {
         let counted = counted.and_then(|permit| count_more(&permit, quota).map(|()| permit));
         let counted = counted.inspect_err(|failure| audit_refused(caller, action, failure));
         counted.map(Some)
-    }
-
-    /// The stream, which ends with a failure when its caller's credentials expire or its right is
-    /// taken away.
-    pub(super) fn guard<T: Send + 'static>(
-        &self,
-        scope: StreamScope,
-        messages: impl Stream<Item = Result<T, Failure>> + Send + 'static,
-    ) -> BoxStream<'static, Result<T, Failure>> {
-        let Some(store) = self.policy.clone() else {
-            return messages.boxed();
-        };
-        let end = Box::pin(end_of(store, scope));
-        let guarded = unfold(Some((messages.boxed(), end)), |state| async move {
-            let (mut messages, mut end) = state?;
-            tokio::select! {
-                biased;
-                failure = &mut end => Some((Err(failure), None)),
-                message = messages.next() => Some((message?, Some((messages, end)))),
-            }
-        });
-        guarded.boxed()
-    }
-}
-
-/// Resolves when the stream must end.
-async fn end_of(store: Arc<PolicyStore>, scope: StreamScope) -> Failure {
-    let ends = scope.principal.expires.map(|expires| {
-        let left = seconds(expires - now());
-        expires - i64::try_from(RENEWAL.min(left / 10).as_secs()).unwrap_or_default()
-    });
-    let request = scope.request();
-    let generations = store.generation();
-    loop {
-        let seen = *generations.borrow();
-        let decision = store.current().decide(&request);
-        if !decision.is_allowed() {
-            audit(&request, &decision);
-            return forbidden(&request);
-        }
-        let left = ends.map_or(TICK, |ends| seconds(ends - now()));
-        if left.is_zero() {
-            return expired();
-        }
-        tokio::select! {
-            biased;
-            // The sender lives as long as the store.
-            _ = generations.wait_for(|generation| *generation != seen) => {}
-            // The clock may be set meanwhile.
-            () = tokio::time::sleep(left.min(TICK)) => {}
-        }
     }
 }
 
@@ -325,30 +322,24 @@ fn unauthenticated(error: &IdentityError) -> Failure {
 
 fn forbidden(request: &AccessRequest<'_>) -> Failure {
     let AccessRequest { principal, action, instance, eni, .. } = request;
-    let action = action.name();
-    let why = format!(
-        "the policy does not let {} {action} here; ask the gateway's operators for the right",
-        principal.name
-    );
-    let failure = Failure::new(Reason::CallerForbidden, why);
+    let failure = forbidden_by_policy(principal, *action);
     match eni {
         Some(eni) => failure.about(instance, eni),
         None => failure.with("instanceId", instance),
     }
 }
 
-fn expired() -> Failure {
-    let why = "the caller's credentials expire; watch again with after_revision and renewed ones";
-    Failure::new(Reason::StreamTooOld, why)
+fn forbidden_by_policy(principal: &Principal, action: Action) -> Failure {
+    let why = format!(
+        "the policy does not let {} {} here; ask the gateway's operators for the right",
+        principal.name,
+        action.name()
+    );
+    Failure::new(Reason::CallerForbidden, why)
 }
 
 /// The time now, as a Unix time.
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
-/// A number of seconds; none if it is below zero.
-fn seconds(number: i64) -> Duration {
-    Duration::from_secs(u64::try_from(number).unwrap_or_default())
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::errors;
 use super::proto::{self as pb, attachment};
 use crate::attach::Check;
+use crate::ledger::PartitionId;
 use crate::model::{Attachment, Failure, InstanceId, InterfaceId, State, Timestamp, Transition};
+use crate::watch::fleet::FleetEvent;
 use crate::watch::{Capacity, Event};
 
 impl From<&Attachment> for pb::Attachment {
@@ -150,6 +152,33 @@ impl From<Event> for pb::WatchAttachmentResponse {
                     interval: Some(duration(interval)),
                     observe_time: coverage.observed_at.map(timestamp),
                     incomplete: coverage.incomplete,
+                })
+            }
+        };
+        Self { event: Some(event) }
+    }
+}
+
+impl From<FleetEvent> for pb::WatchAttachmentsResponse {
+    fn from(event: FleetEvent) -> Self {
+        use pb::watch_attachments_response::Event as WireEvent;
+        let number = |partition: PartitionId| i32::try_from(partition.index()).unwrap_or(i32::MAX);
+        let event = match event {
+            FleetEvent::Instance { instance, partition, attachments } => {
+                WireEvent::Instance(pb::InstanceAttachments {
+                    instance_id: instance.to_string(),
+                    partition: number(partition),
+                    attachments: attachments.iter().map(|it| it.as_ref().into()).collect(),
+                })
+            }
+            FleetEvent::Reset(partition) => {
+                WireEvent::Reset(pb::PartitionReset { partition: number(partition) })
+            }
+            FleetEvent::Heartbeat { token, interval, incomplete } => {
+                WireEvent::Heartbeat(pb::FleetHeartbeat {
+                    resume_token: token.to_string(),
+                    interval: Some(duration(interval)),
+                    incomplete,
                 })
             }
         };

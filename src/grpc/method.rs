@@ -13,6 +13,8 @@ pub enum Method {
     AttachBatch,
     /// `WatchAttachment`.
     Watch,
+    /// `WatchAttachments`.
+    WatchFleet,
     /// `GetAttachment`.
     Get,
     /// `ListAttachments`.
@@ -25,10 +27,11 @@ pub enum Method {
 
 impl Method {
     /// Every RPC, in the order of the proto.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Attach,
         Self::AttachBatch,
         Self::Watch,
+        Self::WatchFleet,
         Self::Get,
         Self::List,
         Self::Capacity,
@@ -53,6 +56,7 @@ impl Method {
             Self::Attach => "AttachNetworkInterface",
             Self::AttachBatch => "BatchAttachNetworkInterfaces",
             Self::Watch => "WatchAttachment",
+            Self::WatchFleet => "WatchAttachments",
             Self::Get => "GetAttachment",
             Self::List => "ListAttachments",
             Self::Capacity => "GetInstanceCapacity",
@@ -74,20 +78,20 @@ impl Method {
             | Reason::CallerForbidden
             | Reason::CallerQuotaExceeded
             | Reason::NotSupported => true,
-            // A batch has them in its answer.
+            // A batch has them in its answer, and a watch of all instances never asks ENS.
             Reason::EnsInvalidParameter
             | Reason::InstanceNotFound
             | Reason::EnsThrottled
             | Reason::EnsCredentialsRejected
             | Reason::EnsPermissionDenied
-            | Reason::EnsError => !matches!(self, Self::Capacities),
+            | Reason::EnsError => !matches!(self, Self::Capacities | Self::WatchFleet),
             Reason::CoordinationRecovering => {
                 matches!(self, Self::Attach | Self::AttachBatch | Self::Watch)
             }
             Reason::AttachmentNotFound => matches!(self, Self::Watch | Self::Get),
-            Reason::StreamTooOld => matches!(self, Self::Watch),
+            Reason::StreamTooOld => self.is_streaming(),
             Reason::EnsUnavailable => {
-                !matches!(self, Self::Attach | Self::AttachBatch | Self::Capacities)
+                matches!(self, Self::Watch | Self::Get | Self::List | Self::Capacity)
             }
             // A batch has the others in its answer.
             Reason::EniLimitExceeded | Reason::NotApplied | Reason::OutcomeUnknown => {
@@ -119,6 +123,7 @@ impl Method {
             Self::Attach => "eni.gateway.v1.AttachmentService/AttachNetworkInterface",
             Self::AttachBatch => "eni.gateway.v1.AttachmentService/BatchAttachNetworkInterfaces",
             Self::Watch => "eni.gateway.v1.AttachmentService/WatchAttachment",
+            Self::WatchFleet => "eni.gateway.v1.AttachmentService/WatchAttachments",
             Self::Get => "eni.gateway.v1.AttachmentService/GetAttachment",
             Self::List => "eni.gateway.v1.AttachmentService/ListAttachments",
             Self::Capacity => "eni.gateway.v1.AttachmentService/GetInstanceCapacity",
@@ -130,7 +135,7 @@ impl Method {
     pub(super) const fn action(self) -> Action {
         match self {
             Self::Attach | Self::AttachBatch => Action::Attach,
-            Self::Watch => Action::Watch,
+            Self::Watch | Self::WatchFleet => Action::Watch,
             Self::Get => Action::Get,
             Self::List => Action::List,
             Self::Capacity | Self::Capacities => Action::Capacity,
@@ -138,7 +143,7 @@ impl Method {
     }
 
     pub(super) const fn is_streaming(self) -> bool {
-        matches!(self, Self::Watch)
+        matches!(self, Self::Watch | Self::WatchFleet)
     }
 }
 

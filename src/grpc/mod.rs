@@ -27,6 +27,7 @@ mod descriptors;
 mod edge;
 mod explain;
 mod failure_log;
+mod fields;
 mod http_rules;
 mod receive;
 

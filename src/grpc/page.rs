@@ -3,13 +3,19 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::model::{Attachment, InstanceId, InterfaceId};
+use crate::model::{Attachment, InstanceId, InterfaceId, Position};
+use crate::watch::fleet::ListPosition;
 
 /// Default page size.
 pub const DEFAULT_SIZE: usize = 50;
 
 /// Maximum page size.
 pub const MAX_SIZE: usize = 100;
+
+/// The instance of a list of all instances (AIP-159).
+pub const ALL_INSTANCES: &str = "-";
+
+const NOT_OF_THIS_LIST: &str = "must be a next_page_token of the same instance";
 
 /// Bytes of the instance's digest in a token: enough to detect a mix-up. A token grants no rights.
 const BINDING: usize = 6;
@@ -56,7 +62,40 @@ pub fn size(asked: i32) -> Result<usize, &'static str> {
 }
 
 fn token(instance: &InstanceId, last: &InterfaceId) -> String {
-    hex::encode([&binding(instance), last.as_str().as_bytes()].concat())
+    hex::encode([&binding(instance.as_str()), last.as_str().as_bytes()].concat())
+}
+
+/// The token of the page of a list of all instances that begins here.
+#[must_use]
+pub fn fleet_token(next: &ListPosition) -> String {
+    let ListPosition { partition, position, eni } = next;
+    let mut bytes = binding(ALL_INSTANCES).to_vec();
+    // There are fewer partitions than the byte holds.
+    bytes.push(u8::try_from(*partition).unwrap_or(u8::MAX));
+    bytes.extend(position.0.to_be_bytes());
+    bytes.extend(eni.iter().flat_map(|eni| eni.as_str().bytes()));
+    hex::encode(bytes)
+}
+
+/// Reads `page_token` of a list of all instances.
+///
+/// # Errors
+/// The token is malformed, or belongs to one instance.
+pub fn read_fleet_token(token: &str) -> Result<ListPosition, &'static str> {
+    let read = || {
+        let bytes = hex::decode(token).ok()?;
+        let (bound, rest) = bytes.split_at_checked(BINDING)?;
+        let (&partition, rest) = rest.split_first()?;
+        let (position, eni) = rest.split_first_chunk()?;
+        let eni = match std::str::from_utf8(eni).ok()? {
+            "" => None,
+            text => Some(text.parse().ok()?),
+        };
+        let position = Position(u64::from_be_bytes(*position));
+        let partition = usize::from(partition);
+        (bound == binding(ALL_INSTANCES)).then_some(ListPosition { partition, position, eni })
+    };
+    read().ok_or(NOT_OF_THIS_LIST)
 }
 
 /// Reads `page_token`.
@@ -64,18 +103,17 @@ fn token(instance: &InstanceId, last: &InterfaceId) -> String {
 /// # Errors
 /// The token is malformed, or belongs to another instance.
 pub fn read_token(token: &str, instance: &InstanceId) -> Result<InterfaceId, &'static str> {
-    const NOT_OF_THIS_LIST: &str = "must be a next_page_token of the same instance";
     let bytes = hex::decode(token).map_err(|_| NOT_OF_THIS_LIST)?;
     let (bound, last) = bytes.split_at_checked(BINDING).ok_or(NOT_OF_THIS_LIST)?;
     let last = std::str::from_utf8(last)
         .ok()
         .and_then(|text| text.parse().ok())
         .ok_or(NOT_OF_THIS_LIST)?;
-    if bound == binding(instance) { Ok(last) } else { Err(NOT_OF_THIS_LIST) }
+    if bound == binding(instance.as_str()) { Ok(last) } else { Err(NOT_OF_THIS_LIST) }
 }
 
-fn binding(instance: &InstanceId) -> [u8; BINDING] {
-    let digest = Sha256::digest(instance.as_str());
+fn binding(instance: &str) -> [u8; BINDING] {
+    let digest = Sha256::digest(instance);
     std::array::from_fn(|index| digest[index])
 }
 
@@ -133,6 +171,7 @@ mod tests {
         #[test]
         fn no_text_breaks_the_reader(token in "\\PC{0,64}") {
             let _ = read_token(&token, &instance("i-1"));
+            let _ = read_fleet_token(&token);
         }
     }
 
@@ -154,6 +193,18 @@ mod tests {
         assert!(read_token(&token, &instance("i-1")).is_ok());
         assert!(read_token(&token, &instance("i-2")).is_err());
         assert!(read_token(&token[..8], &instance("i-1")).is_err());
+    }
+
+    #[test]
+    fn a_token_of_all_instances_is_read_back() {
+        for eni in [None, Some("eni-1".parse().expect("an id"))] {
+            let next = ListPosition { partition: 63, position: Position(7), eni };
+            let token = fleet_token(&next);
+            assert_eq!(read_fleet_token(&token), Ok(next));
+            assert!(read_token(&token, &instance("i-1")).is_err());
+        }
+        let of_instance = token(&instance("i-1"), &"eni-1".parse().expect("an id"));
+        assert!(read_fleet_token(&of_instance).is_err());
     }
 
     #[test]

@@ -1,17 +1,14 @@
 //! Parses requests. One `INVALID_FIELD` names every bad field.
 
-use std::collections::BTreeSet;
-use std::str::FromStr;
 use std::time::Duration;
 
-use uuid::Uuid;
-
+use super::fields::Fields;
 use super::page::{self, Page};
 use super::proto as pb;
 use crate::ens::MAX_INSTANCES;
-use crate::model::ids::InvalidId;
-use crate::model::{Failure, InstanceId, InterfaceId, Reason, RequestId, Revision};
+use crate::model::{Failure, InstanceId, InterfaceId, RequestId, Revision};
 use crate::watch::OBSERVED_WITHIN;
+use crate::watch::fleet::{AttachmentFilter, ListPosition, ResumeToken};
 
 /// Maximum number of ENIs of one batch.
 pub const MAX_BATCH: usize = 20;
@@ -55,6 +52,37 @@ pub struct Watch {
     pub after: Revision,
     /// Whether to continue after terminal states.
     pub follow: bool,
+}
+
+/// A parsed request to watch all instances.
+#[derive(Debug, PartialEq)]
+pub struct WatchFleet {
+    /// The token after which instances are sent; `None` for all.
+    pub after: Option<ResumeToken>,
+    /// The beginning of the instances' ids.
+    pub prefix: String,
+    /// The attachments in scope.
+    pub attachments: AttachmentFilter,
+    /// Whether to continue after terminal states.
+    pub follow: bool,
+}
+
+/// A parsed list request.
+#[derive(Debug, PartialEq)]
+pub struct List {
+    /// What to list.
+    pub scope: ListScope,
+    /// The attachments to return.
+    pub attachments: AttachmentFilter,
+}
+
+/// What a list request is about.
+#[derive(Debug, PartialEq)]
+pub enum ListScope {
+    /// A page of one instance.
+    Instance(InstanceId, Page),
+    /// A page of this size of all instances, from here.
+    Fleet(ListPosition, usize),
 }
 
 /// Reads an attach.
@@ -108,6 +136,25 @@ pub fn watch(request: &pb::WatchAttachmentRequest) -> Result<Watch, Failure> {
     fields.finish(|| Some(Watch { instance: instance?, eni, after, follow }))
 }
 
+/// Reads a watch of all instances.
+///
+/// # Errors
+/// `INVALID_FIELD` names the bad fields.
+pub fn watch_fleet(request: &pb::WatchAttachmentsRequest) -> Result<WatchFleet, Failure> {
+    let mut fields = Fields::default();
+    let after = match request.resume_token.as_str() {
+        "" => Some(None),
+        text => fields.check("resume_token", text.parse()).map(Some),
+    };
+    let prefix = request.instance_prefix.clone();
+    if !prefix.is_empty() {
+        let _: Option<InstanceId> = fields.id("instance_prefix", &prefix);
+    }
+    let states = fields.states(&request.states);
+    let (attachments, follow) = (AttachmentFilter { states, stuck: false }, request.follow);
+    fields.finish(|| Some(WatchFleet { after: after?, prefix, attachments, follow }))
+}
+
 /// Reads a get.
 ///
 /// # Errors
@@ -123,16 +170,29 @@ pub fn get(request: &pb::GetAttachmentRequest) -> Result<(InstanceId, InterfaceI
 ///
 /// # Errors
 /// `INVALID_FIELD` names the bad fields.
-pub fn list(request: &pb::ListAttachmentsRequest) -> Result<(InstanceId, Page), Failure> {
+pub fn list(request: &pb::ListAttachmentsRequest) -> Result<List, Failure> {
     let mut fields = Fields::default();
-    let instance: Option<InstanceId> = fields.id("instance_id", &request.instance_id);
     let size = fields.check("page_size", page::size(request.page_size));
+    let token = request.page_token.as_str();
+    let states = fields.states(&request.states);
+    let attachments = AttachmentFilter { states, stuck: request.stuck };
+    if request.instance_id == page::ALL_INSTANCES {
+        let from = match token {
+            "" => Some(ListPosition::default()),
+            token => fields.check("page_token", page::read_fleet_token(token)),
+        };
+        return fields.finish(|| Some(List { scope: ListScope::Fleet(from?, size?), attachments }));
+    }
+    let instance: Option<InstanceId> = fields.id("instance_id", &request.instance_id);
     // A token can only be checked against its instance.
-    let after = match (&instance, request.page_token.as_str()) {
+    let after = match (&instance, token) {
         (_, "") | (None, _) => None,
         (Some(instance), token) => fields.check("page_token", page::read_token(token, instance)),
     };
-    fields.finish(|| Some((instance?, Page { size: size?, after })))
+    fields.finish(|| {
+        let scope = ListScope::Instance(instance?, Page { size: size?, after });
+        Some(List { scope, attachments })
+    })
 }
 
 /// Reads a request for an instance's capacity: the instance, and the maximum age.
@@ -167,78 +227,12 @@ fn max_age(asked: Option<prost_types::Duration>) -> Result<Duration, &'static st
     })
 }
 
-fn uuid(text: &str) -> Result<Uuid, &'static str> {
-    // `Uuid` also parses braces, "urn:uuid:" and 32 bare digits. The API takes only the usual form.
-    match Uuid::try_parse(text) {
-        Ok(id) if text.len() == uuid::fmt::Hyphenated::LENGTH && !id.is_nil() => Ok(id),
-        _ => Err("must be a hyphenated UUID other than the nil one"),
-    }
-}
-
-/// Collects the bad fields.
-#[derive(Default)]
-struct Fields {
-    bad: Vec<(String, String)>,
-}
-
-impl Fields {
-    fn id<T: FromStr<Err = InvalidId>>(&mut self, name: &str, text: &str) -> Option<T> {
-        self.check(name, text.parse())
-    }
-
-    /// A list of 1 to `most` ids, each once.
-    fn ids<T>(&mut self, name: &str, texts: &[String], most: usize) -> Option<Vec<T>>
-    where
-        T: FromStr<Err = InvalidId> + Ord + Clone,
-    {
-        if texts.is_empty() || texts.len() > most {
-            self.check(name, Err::<(), _>(format!("must have 1 to {most} ids")));
-        }
-        let mut seen = BTreeSet::new();
-        let ids = texts.iter().take(most).enumerate().map(|(index, text)| {
-            let name = format!("{name}[{index}]");
-            let id: Option<T> = self.id(&name, text);
-            let is_new = id.as_ref().is_none_or(|id| seen.insert(id.clone()));
-            self.check(&name, is_new.then_some(()).ok_or("must be in the list once"))?;
-            id
-        });
-        // Every bad id is named.
-        let ids: Vec<_> = ids.collect();
-        ids.into_iter().collect()
-    }
-
-    /// An optional request id.
-    fn request_id(&mut self, text: &str) -> Option<RequestId> {
-        match text {
-            "" => None,
-            text => self.check("request_id", uuid(text)).map(RequestId),
-        }
-    }
-
-    fn check<T, P: ToString>(&mut self, name: &str, parsed: Result<T, P>) -> Option<T> {
-        parsed.map_err(|problem| self.bad.push((name.to_owned(), problem.to_string()))).ok()
-    }
-
-    /// The parsed request, or every bad field. `whole` may return `None` only if a field was bad.
-    fn finish<T>(self, whole: impl FnOnce() -> Option<T>) -> Result<T, Failure> {
-        match whole() {
-            Some(request) if self.bad.is_empty() => Ok(request),
-            _ => {
-                let sentences: Vec<String> =
-                    self.bad.iter().map(|(name, problem)| format!("{name} {problem}")).collect();
-                let mut failure = Failure::new(Reason::InvalidField, sentences.join("; "));
-                failure.fields = self.bad;
-                Err(failure)
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::model::{Reason, State};
 
     fn request() -> pb::AttachNetworkInterfaceRequest {
         pb::AttachNetworkInterfaceRequest {
@@ -306,9 +300,31 @@ mod tests {
             instance_id: "i-1".to_owned(),
             page_size: -1,
             page_token: "no token".to_owned(),
+            states: vec![4, 0, 99],
+            stuck: false,
         };
-        let failure = list(&bad).expect_err("size and token are bad");
-        let names: Vec<&str> = failure.fields.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["page_size", "page_token"]);
+        let names = |failure: Failure| -> Vec<String> {
+            failure.fields.into_iter().map(|(name, _)| name).collect()
+        };
+        let expected = ["page_size", "states[1]", "states[2]", "page_token"];
+        assert_eq!(names(list(&bad).expect_err("bad")), expected);
+        let of_all = pb::ListAttachmentsRequest { instance_id: "-".to_owned(), ..bad };
+        assert_eq!(names(list(&of_all).expect_err("bad")), expected);
+    }
+
+    #[test]
+    fn a_watch_of_all_instances_names_its_bad_fields() {
+        let good = pb::WatchAttachmentsRequest { states: vec![4], ..Default::default() };
+        let read = watch_fleet(&good).expect("all fields are optional");
+        assert_eq!((read.after, read.attachments.states), (None, vec![State::Attached]));
+        let bad = pb::WatchAttachmentsRequest {
+            resume_token: "none".to_owned(),
+            instance_prefix: "i/".to_owned(),
+            states: vec![0],
+            follow: false,
+        };
+        let failure = watch_fleet(&bad).expect_err("bad");
+        let names: Vec<_> = failure.fields.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["resume_token", "instance_prefix", "states[0]"]);
     }
 }

@@ -8,9 +8,10 @@ use tonic::{Request, Response, Status};
 
 use super::access::{Access, StreamScope};
 use super::deadline::Deadline;
+use super::parse::{List, ListScope};
 use super::proto as pb;
 use super::proto::attachment_service_server::AttachmentService as Rpcs;
-use super::{convert, parse, trace};
+use super::{convert, page, parse, trace};
 use crate::admission::{Admission, Peer};
 use crate::attach::{self, Attacher};
 use crate::ens::Ens;
@@ -18,6 +19,7 @@ use crate::identity::Principal;
 use crate::ledger::LedgerStore;
 use crate::model::InstanceId;
 use crate::policy::{AccessRequest, Action};
+use crate::watch::fleet::{FleetFilter, FleetScope, ScopeDigest};
 use crate::watch::{Hub, Listing, ReadCall, Scope};
 
 /// The attachment service.
@@ -178,6 +180,41 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         Ok(Response::new(messages.boxed()))
     }
 
+    type WatchAttachmentsStream = BoxStream<'static, Result<pb::WatchAttachmentsResponse, Status>>;
+
+    async fn watch_attachments(
+        &self,
+        request: Request<pb::WatchAttachmentsRequest>,
+    ) -> Result<Response<Self::WatchAttachmentsStream>, Status> {
+        let (until, peer) = (Deadline::of(&request).stream(), peer(&request));
+        let principal = principal(&request);
+        let asked = parse::watch_fleet(request.get_ref())?;
+        let rights = self.access.authorize_fleet(principal.clone(), Action::Watch)?;
+        let quota = self.access.count(&principal, Action::Watch)?;
+        let permit = self.admission.fleet_stream(peer).await?;
+        let _opening = self.admission.opening(peer).await?;
+        let states = asked.attachments.states.iter().map(|state| state.name());
+        let parts = rights.basis.iter().map(String::as_str).chain([asked.prefix.as_str()]);
+        let scope = FleetScope {
+            digest: ScopeDigest::of(parts.chain(states).map(str::as_bytes)),
+            filter: FleetFilter {
+                prefix: asked.prefix.clone(),
+                attachments: asked.attachments.clone(),
+                may_show: rights.may_show.clone(),
+            },
+            after: asked.after,
+            follow: asked.follow,
+            until,
+        };
+        let messages = self.hub.watch_fleet(scope).await?;
+        let messages = self.access.guard_fleet(&rights, messages).map(move |event| {
+            // The stream holds its permits until it ends.
+            let _permits = (&permit, &quota);
+            Ok(event?.into())
+        });
+        Ok(Response::new(messages.boxed()))
+    }
+
     async fn get_attachment(
         &self,
         request: Request<pb::GetAttachmentRequest>,
@@ -204,9 +241,25 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         request: Request<pb::ListAttachmentsRequest>,
     ) -> Result<Response<pb::ListAttachmentsResponse>, Status> {
         let (deadline, peer) = (Deadline::of(&request).unary(), peer(&request));
-        let (instance, page) = parse::list(request.get_ref())?;
-        trace::about(&instance, None);
         let principal = principal(&request);
+        let List { scope, attachments: wanted } = parse::list(request.get_ref())?;
+        let (instance, page) = match scope {
+            ListScope::Instance(instance, page) => (instance, page),
+            ListScope::Fleet(from, size) => {
+                let rights = self.access.authorize_fleet(principal.clone(), Action::List)?;
+                let _quota = self.access.count(&principal, Action::List)?;
+                let _inside = self.admission.batch(peer).await?;
+                let (prefix, may_show) = (String::new(), rights.may_show);
+                let filter = FleetFilter { prefix, attachments: wanted, may_show };
+                let page = self.hub.list_fleet(&filter, from, size, deadline).await?;
+                return Ok(Response::new(pb::ListAttachmentsResponse {
+                    attachments: page.attachments.iter().map(Into::into).collect(),
+                    next_page_token: page.next.as_ref().map(page::fleet_token).unwrap_or_default(),
+                    ..Default::default()
+                }));
+            }
+        };
+        trace::about(&instance, None);
         self.access.authorize(&AccessRequest {
             principal: &principal,
             action: Action::List,
@@ -216,8 +269,9 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         })?;
         let _quota = self.access.count(&principal, Action::List)?;
         let _inside = self.admission.read(peer, &instance).await?;
-        let Listing { attachments, coverage } =
+        let Listing { mut attachments, coverage } =
             self.hub.list(&instance, ReadCall { peer, deadline }).await?;
+        attachments.retain(|attachment| wanted.has(attachment));
         let (attachments, next_page_token) = page.cut(&instance, attachments);
         Ok(Response::new(pb::ListAttachmentsResponse {
             attachments: attachments.iter().map(Into::into).collect(),

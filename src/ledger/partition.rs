@@ -25,7 +25,7 @@ impl PartitionId {
     }
 
     /// All partitions.
-    pub fn all() -> impl Iterator<Item = Self> {
+    pub fn all() -> impl Iterator<Item = Self> + Clone {
         (0..PARTITIONS).map(Self)
     }
 

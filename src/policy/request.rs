@@ -10,11 +10,11 @@ use crate::model::{InstanceId, InterfaceId};
 pub enum Action {
     /// `AttachNetworkInterface` and, for each ENI, `BatchAttachNetworkInterfaces`.
     Attach,
-    /// `WatchAttachment`.
+    /// `WatchAttachment` and, for each instance, `WatchAttachments`.
     Watch,
     /// `GetAttachment`.
     Get,
-    /// `ListAttachments`.
+    /// `ListAttachments`, for each instance.
     List,
     /// `GetInstanceCapacity` and, for each instance, `BatchGetInstanceCapacities`.
     Capacity,

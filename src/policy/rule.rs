@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::pattern::Pattern;
 use super::request::{AccessRequest, Action};
-use crate::identity::Kind;
+use crate::identity::{Kind, Principal};
 
 /// What a rule does to the calls that it matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,24 @@ impl Rule {
     /// The first condition that the call does not meet; `None` if the rule matches.
     #[must_use]
     pub fn unmet(&self, request: &AccessRequest<'_>) -> Option<&'static str> {
-        let principal = request.principal;
+        let conditions = [
+            ("instances", any(&self.instances, request.instance.as_str())),
+            ("interfaces", self.covers_interfaces(request)),
+            ("validate_only", self.validate_only.is_none_or(|only| only == request.validate_only)),
+        ];
+        let of_resource = || conditions.into_iter().find_map(|(name, met)| (!met).then_some(name));
+        self.unmet_by_caller(request.principal, request.action).or_else(of_resource)
+    }
+
+    /// Whether the rule allows the call for whole instances, of whatever ids.
+    pub(super) fn allows_some(&self, principal: &Principal, action: Action) -> bool {
+        let of_whole = self.interfaces.as_ref().is_none_or(|it| it.iter().any(Pattern::is_any));
+        let allows = self.effect == Effect::Allow && of_whole;
+        allows && self.unmet_by_caller(principal, action).is_none()
+    }
+
+    /// The first condition on the caller and the action that is not met.
+    fn unmet_by_caller(&self, principal: &Principal, action: Action) -> Option<&'static str> {
         let one_of = |patterns: &Option<Vec<Pattern>>, text: &str| {
             patterns.as_ref().is_none_or(|patterns| any(patterns, text))
         };
@@ -60,10 +77,7 @@ impl Rule {
             ("issuers", one_of(&self.issuers, &principal.issuer)),
             ("namespaces", one_of(&self.namespaces, &principal.namespace)),
             ("groups", self.groups.as_ref().is_none_or(in_group)),
-            ("actions", self.actions.contains(&request.action)),
-            ("instances", any(&self.instances, request.instance.as_str())),
-            ("interfaces", self.covers_interfaces(request)),
-            ("validate_only", self.validate_only.is_none_or(|only| only == request.validate_only)),
+            ("actions", self.actions.contains(&action)),
         ];
         conditions.into_iter().find_map(|(name, met)| (!met).then_some(name))
     }

@@ -1,10 +1,10 @@
 //! The rules of a policy, and how they decide.
 
 use super::quotas::{Quota, QuotaRule};
-use super::request::{AccessRequest, Decision};
+use super::request::{AccessRequest, Action, Decision};
 use super::rule::{Effect, Rule};
-use crate::identity::Kind;
 use crate::identity::token::IssuerSettings;
+use crate::identity::{Kind, Principal};
 use crate::model::Caller;
 
 /// The rules of one file.
@@ -23,13 +23,7 @@ impl Policy {
     /// that is not listed.
     #[must_use]
     pub fn decide(&self, request: &AccessRequest<'_>) -> Decision {
-        let known = match request.principal.kind {
-            Kind::Anonymous => false,
-            Kind::Spiffe => self.trust_domains.contains(&request.principal.issuer),
-            Kind::Dns => true,
-            Kind::Token => self.issuers.iter().any(|it| it.alias == request.principal.issuer),
-        };
-        if !known {
+        if !self.knows(request.principal) {
             return Decision::NotAllowed;
         }
         let matching = self.rules.iter().find(|rule| rule.unmet(request).is_none());
@@ -39,6 +33,24 @@ impl Policy {
                 Effect::Forbid => Decision::Forbidden(rule.id.clone()),
                 Effect::Allow => Decision::Allowed(rule.id.clone()),
             },
+        }
+    }
+
+    /// Decides on a call for all instances, whose answer has those that [`Policy::decide`] allows.
+    /// The first rule that allows the action for any instance decides.
+    #[must_use]
+    pub fn decide_fleet(&self, principal: &Principal, action: Action) -> Decision {
+        let mut rules = self.rules.iter().filter(|_| self.knows(principal));
+        let allowing = rules.find(|rule| rule.allows_some(principal, action));
+        allowing.map_or(Decision::NotAllowed, |rule| Decision::Allowed(rule.id.clone()))
+    }
+
+    fn knows(&self, principal: &Principal) -> bool {
+        match principal.kind {
+            Kind::Anonymous => false,
+            Kind::Spiffe => self.trust_domains.contains(&principal.issuer),
+            Kind::Dns => true,
+            Kind::Token => self.issuers.iter().any(|it| it.alias == principal.issuer),
         }
     }
 

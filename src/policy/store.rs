@@ -90,6 +90,13 @@ impl PolicyStore {
         self.current.load().policy.clone()
     }
 
+    /// The policy in force, and the text of its file.
+    #[must_use]
+    pub fn with_text(&self) -> (Arc<Policy>, String) {
+        let current = self.current.load();
+        (current.policy.clone(), current.text.clone())
+    }
+
     /// The verifier of tokens of the policy's issuers.
     #[must_use]
     pub fn tokens(&self) -> Arc<Tokens> {

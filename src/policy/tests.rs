@@ -121,6 +121,24 @@ fn each_call_is_decided_by_one_rule(#[case] caller: &str, #[case] call: &str, #[
     assert_eq!(format!("{sign}{}", decision.rule().unwrap_or_default()), by);
 }
 
+#[rstest]
+#[case::some_instances(WEB, "watch", "+web")]
+#[case::all_instances(READER, "list", "+readers")]
+#[case::one_eni_only("dns:robot.example", "list", "-")]
+#[case::another_action(WEB, "capacity", "-")]
+#[case::another_trust_domain("spiffe://evil.example/ns/web/sa/api", "list", "-")]
+#[case::anonymous("anonymous", "list", "-")]
+fn a_call_for_all_instances_needs_a_rule_for_whole_ones(
+    #[case] caller: &str,
+    #[case] action: &str,
+    #[case] by: &str,
+) {
+    let action = Action::named(action).expect("one");
+    let decision = policy().decide_fleet(&principal(caller), action);
+    let sign = if decision.is_allowed() { "+" } else { "-" };
+    assert_eq!(format!("{sign}{}", decision.rule().unwrap_or_default()), by);
+}
+
 #[test]
 fn groups_and_issuers_are_conditions() {
     let without_forbid = POLICY.replace("callers = [\"dns:*\"]", "callers = [\"dns:robot*\"]");

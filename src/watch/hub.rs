@@ -14,6 +14,7 @@ use crate::sync::WeakMap;
 use crate::tracker::Tracker;
 
 use super::Settings;
+use super::fleet::Fleet;
 use super::read_shares::ReadShares;
 use super::reader::WatchedInstance;
 use super::states::States;
@@ -29,6 +30,8 @@ pub struct Hub<L, E> {
     pub(super) flights: SingleFlight<InstanceId, Timestamp>,
     pub(super) states: States,
     pub(super) watched: WeakMap<InstanceId, WatchedInstance>,
+    /// The readers of all partitions, while there are streams of the fleet.
+    pub(super) fleet: WeakMap<(), Fleet>,
     /// The task that refreshes followed scopes, while there are any.
     pub(super) refresh: WeakMap<(), AbortOnDropHandle<()>>,
 }
@@ -54,6 +57,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             flights: SingleFlight::default(),
             states: States::default(),
             watched: WeakMap::default(),
+            fleet: WeakMap::default(),
             refresh: WeakMap::default(),
         })
     }

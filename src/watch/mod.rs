@@ -12,14 +12,18 @@
 //!
 //! Reads and watches call ENS only to discover what the ledger has not observed lately
 //! (`discover.rs`), for the states of instances (`states.rs`), and to refresh followed scopes
-//! (`follow.rs`). Unknown is never reported as
+//! (`follow.rs`). Those of all instances never do (`fleet`). Unknown is never reported as
 //! absent. The answer is marked incomplete ([`Coverage`]), or the read fails with a reason.
 
 mod capacity;
 mod coverage;
 mod discover;
+pub mod fleet;
+mod fleet_list;
+mod fleet_stream;
 mod follow;
 mod hub;
+mod limits;
 mod read;
 mod read_shares;
 mod reader;

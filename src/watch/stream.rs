@@ -5,18 +5,18 @@
 
 use std::sync::Arc;
 
-use futures_util::stream::unfold;
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use tokio::time::{Instant, sleep_until};
 
 use crate::drain::Phase;
 use crate::ens::Ens;
-use crate::failures::{Operation, watch as failures};
+use crate::failures::watch as failures;
 use crate::ledger::LedgerStore;
-use crate::model::{Failure, InterfaceId, Revision, Timestamp, random};
+use crate::model::{Failure, InterfaceId, Revision, Timestamp};
 use crate::telemetry::metrics::GaugeGuard;
 
 use super::follow::Following;
+use super::limits::{Limits, Resume, messages};
 use super::reader::WatchedInstance;
 use super::view::{View, ViewChange};
 use super::{Coverage, Event, Hub, Scope};
@@ -38,7 +38,7 @@ pub(super) struct Watcher<L, E> {
     /// Whether the last heartbeat reported incomplete coverage.
     incomplete: bool,
     last_message: Instant,
-    too_old: Instant,
+    limits: Limits,
     _open: GaugeGuard,
     _following: Option<Following>,
 }
@@ -54,9 +54,10 @@ impl<L: LedgerStore, E: Ens> Watcher<L, E> {
         began: Instant,
     ) -> Self {
         let known = scope.after <= view.revision;
+        let drain = hub.drain.clone();
         Self {
             sent: if known { scope.after } else { Revision::default() },
-            too_old: began + hub.settings.max_age.mul_f64(random::between(0.9..1.1)),
+            limits: Limits::new(Resume::Revision, hub.settings, drain, scope.until, began),
             _open: hub.backends.metrics.watch_stream(),
             _following: scope.follow.then(|| hub.follow(&watched, scope.eni.as_ref())),
             in_snapshot: true,
@@ -73,23 +74,12 @@ impl<L: LedgerStore, E: Ens> Watcher<L, E> {
     pub(super) fn into_stream(
         self,
     ) -> impl Stream<Item = Result<Event, Failure>> + Send + use<L, E> {
-        let messages = unfold(Some(self), |mut rest| async move {
-            let watcher = rest.as_mut()?;
-            let message = watcher.next().await?;
-            watcher.last_message = Instant::now();
-            if message.is_err() {
-                // A failure is the last message.
-                rest = None;
-            }
-            Some((message, rest))
-        });
-        messages.fuse()
+        messages(self)
     }
 
-    /// The next message; `None` when the stream ends with OK.
-    async fn next(&mut self) -> Option<Result<Event, Failure>> {
+    async fn next_message(&mut self) -> Option<Result<Event, Failure>> {
         loop {
-            if let Some(failure) = self.end() {
+            if let Some(failure) = self.limits.end() {
                 return Some(Err(failure));
             }
             if let Err(failure) = self.apply_latest() {
@@ -116,7 +106,8 @@ impl<L: LedgerStore, E: Ens> Watcher<L, E> {
             if !self.scope.follow && self.view.has_ended(self.eni()) {
                 return self.asked.take()?.err().map(Err);
             }
-            let (ends, heartbeat) = (self.ends(), self.last_message + self.hub.settings.heartbeat);
+            let (ends, heartbeat) =
+                (self.limits.ends(), self.last_message + self.hub.settings.heartbeat);
             tokio::select! {
                 biased;
                 () = self.hub.drain.reached(Phase::Draining) => {}
@@ -149,23 +140,6 @@ impl<L: LedgerStore, E: Ens> Watcher<L, E> {
         }
     }
 
-    /// The time at which the stream's maximum age is reached.
-    fn ends(&self) -> Instant {
-        self.scope.until.map_or(self.too_old, |until| until.min(self.too_old))
-    }
-
-    /// The reason to end now, whatever the scope.
-    fn end(&self) -> Option<Failure> {
-        let now = Instant::now();
-        if self.hub.drain.has_reached(Phase::Draining) {
-            Some(Operation::Read(&self.scope.instance).draining())
-        } else if self.scope.until.is_some_and(|until| until <= now) {
-            Some(failures::deadline())
-        } else {
-            (self.too_old <= now).then(failures::too_old)
-        }
-    }
-
     /// Applies the latest view.
     ///
     /// # Errors
@@ -181,5 +155,15 @@ impl<L: LedgerStore, E: Ens> Watcher<L, E> {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl<L: LedgerStore, E: Ens> super::limits::Watcher for Watcher<L, E> {
+    type Event = Event;
+
+    async fn next(&mut self) -> Option<Result<Event, Failure>> {
+        let message = self.next_message().await;
+        self.last_message = Instant::now();
+        message
     }
 }

@@ -29,6 +29,13 @@ struct ViewEntry {
     doubtful: bool,
 }
 
+impl ViewEntry {
+    /// Whether it is neither in flight nor in doubt.
+    fn has_ended(&self) -> bool {
+        self.attachment.state.is_terminal() && !self.doubtful
+    }
+}
+
 /// The change of a scope between two views.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ViewChange {
@@ -138,7 +145,12 @@ impl View {
 
     /// Whether nothing in scope is in flight or in doubt.
     pub(super) fn has_ended(&self, eni: Option<&InterfaceId>) -> bool {
-        self.scope(eni).all(|seen| seen.attachment.state.is_terminal() && !seen.doubtful)
+        self.scope(eni).all(ViewEntry::has_ended)
+    }
+
+    /// Whether none of these attachments is in flight or in doubt.
+    pub(super) fn have_ended(&self, wanted: impl Fn(&Attachment) -> bool) -> bool {
+        self.scope(None).filter(|seen| wanted(&seen.attachment)).all(ViewEntry::has_ended)
     }
 
     /// The change of the scope since `before`. Ended attachments may be forgotten. An attempt in

@@ -100,16 +100,18 @@ class Client:
         if "gateway_timeout" in call:
             options = {"metadata": [("grpc-timeout", f"{round(1000 * call['gateway_timeout'])}m")]}
         request = json_format.ParseDict(call["request"], getattr(self.messages, rpc + "Request")())
-        if rpc != "WatchAttachment":
+        if not rpc.startswith("Watch"):
             try:
                 return {"code": "OK", "response": describe(getattr(stub, rpc)(request, **options))}
             except grpc.RpcError as error:
                 return failure(error)
         messages, attached = [], set()
         try:
-            stream = stub.WatchAttachment(request, **options)
+            stream = getattr(stub, rpc)(request, **options)
             for message in stream:
                 messages.append(describe(message))
+                if rpc == "WatchAttachments":
+                    continue
                 if message.attachment.state == self.messages.Attachment.STATE_ATTACHED:
                     attached.add(message.attachment.network_interface_id)
                 if len(attached) == call.get("until_attached"):

@@ -17,6 +17,7 @@ mod cloud;
 mod crowd;
 mod faults;
 mod final_checks;
+mod fleet;
 mod history;
 #[path = "../it/support/hostile_ens.rs"]
 mod hostile_ens;

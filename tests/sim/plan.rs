@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) enis: usize,
     pub(crate) callers: usize,
     pub(crate) watchers: usize,
+    /// Watchers of all instances.
+    pub(crate) fleet_watchers: usize,
     /// Callers who press on few instances, instead of `callers`.
     pub(crate) crowd: Option<Crowd>,
     /// The account's budget.
@@ -114,6 +116,7 @@ impl Plan {
             enis: bounds.limit + random::between(1..=4),
             callers: random::between(2..=8),
             watchers: random::between(1..=4),
+            fleet_watchers: 0,
             crowd: None,
             attach_per_second: 5.0,
             describe_per_second: 20.0,

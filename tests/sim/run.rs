@@ -18,7 +18,7 @@ use crate::network::Quality;
 use crate::node::Node;
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::{callers, crowd, faults, final_checks, watchers};
+use crate::{callers, crowd, faults, final_checks, fleet, watchers};
 
 /// Instances beyond the planned ones that a crowd's readers ask about.
 pub(crate) const QUIET: usize = 40;
@@ -159,6 +159,9 @@ impl Simulation {
         let watchers: Vec<_> = (0..self.plan.watchers)
             .map(|number| self.tasks.spawn(watchers::watch(self.clone(), number)))
             .collect();
+        let fleet_watchers: Vec<_> = (0..self.plan.fleet_watchers)
+            .map(|number| self.tasks.spawn(fleet::watch(self.clone(), number)))
+            .collect();
         self.tasks.spawn(faults::inject(self.clone()));
         let watched = self.clone();
         self.tasks.spawn(async move { watched.checks.watch_occupancy(&watched).await });
@@ -168,6 +171,10 @@ impl Simulation {
             caller.await.unwrap();
         }
         final_checks::run(self, watchers).await;
+        // It ends them.
+        for watcher in fleet_watchers {
+            fleet::judge(self, &watcher.await.unwrap());
+        }
     }
 
     /// The one clock behind all others.

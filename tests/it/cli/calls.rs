@@ -136,7 +136,16 @@ async fn list_reads_every_page() {
     let ran = run(&["list", "i-1", "--endpoint", &fake.endpoint]).await;
     assert_eq!(ran.code, 0, "{ran:?}");
     insta::assert_snapshot!(ran.stdout);
-    assert_eq!(fake.asked.lock().unwrap().page_tokens, ["", "more"]);
+    assert_eq!(
+        fake.asked
+            .lock()
+            .unwrap()
+            .lists
+            .iter()
+            .map(|list| list.page_token.as_str())
+            .collect::<Vec<_>>(),
+        ["", "more"]
+    );
     let (said, when) = ran.stderr.split_once(" ago ").unwrap();
     assert!(said.starts_with("ENS was last asked for the whole instance "), "{said}");
     assert_eq!(when, "(2026-11-23T09:00:01Z)\n", "the older of the two");

@@ -43,6 +43,7 @@ pub(super) struct Script {
     pub(super) attach: VecDeque<Result<AttachNetworkInterfaceResponse, Status>>,
     pub(super) batch: VecDeque<Vec<AttachResult>>,
     pub(super) watch: VecDeque<Vec<Step>>,
+    pub(super) fleet: VecDeque<Vec<Result<watch_attachments_response::Event, Status>>>,
     pub(super) get: VecDeque<Result<Attachment, Status>>,
     pub(super) list: VecDeque<ListAttachmentsResponse>,
     pub(super) capacities: VecDeque<Vec<InstanceCapacity>>,
@@ -54,7 +55,8 @@ pub(super) struct Asked {
     pub(super) attach: Vec<AttachNetworkInterfaceRequest>,
     pub(super) batch: Vec<BatchAttachNetworkInterfacesRequest>,
     pub(super) watch: Vec<WatchAttachmentRequest>,
-    pub(super) page_tokens: Vec<String>,
+    pub(super) fleet: Vec<WatchAttachmentsRequest>,
+    pub(super) lists: Vec<ListAttachmentsRequest>,
     pub(super) capacities: Vec<BatchGetInstanceCapacitiesRequest>,
     pub(super) metadata: Vec<tonic::metadata::MetadataMap>,
 }
@@ -155,6 +157,22 @@ impl AttachmentService for Fake {
         )))
     }
 
+    type WatchAttachmentsStream =
+        Pin<Box<dyn Stream<Item = Result<WatchAttachmentsResponse, Status>> + Send>>;
+
+    async fn watch_attachments(
+        &self,
+        request: Request<WatchAttachmentsRequest>,
+    ) -> Result<Response<Self::WatchAttachmentsStream>, Status> {
+        self.note(request, |asked, message| asked.fleet.push(message));
+        let Some(steps) = self.script.lock().unwrap().fleet.pop_front() else { never().await };
+        let messages = tokio_stream::iter(steps);
+        Ok(Response::new(Box::pin(
+            messages
+                .map(|event| event.map(|event| WatchAttachmentsResponse { event: Some(event) })),
+        )))
+    }
+
     async fn get_attachment(
         &self,
         request: Request<GetAttachmentRequest>,
@@ -173,7 +191,7 @@ impl AttachmentService for Fake {
         &self,
         request: Request<ListAttachmentsRequest>,
     ) -> Result<Response<ListAttachmentsResponse>, Status> {
-        self.note(request, |asked, message| asked.page_tokens.push(message.page_token));
+        self.note(request, |asked, message| asked.lists.push(message));
         let page = self.script.lock().unwrap().list.pop_front();
         match page {
             Some(page) => Ok(Response::new(page)),

@@ -8,6 +8,7 @@ mod demo;
 mod explain;
 mod failures;
 mod fake;
+mod fleet;
 mod operate;
 mod policy;
 mod proxies;

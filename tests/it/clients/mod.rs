@@ -1,12 +1,15 @@
 //! The documentation's client examples, run against a real gateway whose streams end long before an
 //! attach does.
 
+mod fleet;
+
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use eni_gateway::simulator::{Action, Effect, EniStatus, Fault, Placement};
 
+use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::support::gateway::{Replica, Stage, eni, eventually};
@@ -59,19 +62,25 @@ async fn attached_after_a_stream(stage: &Stage, replica: &Replica, instance: &st
     });
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_python_client_attaches_and_watches_over_several_streams() {
-    let (stage, replica) = stage().await;
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+/// Python's messages, generated from the proto.
+async fn generated() -> TempDir {
     let generated = tempfile::tempdir().unwrap();
     let out = generated.path().display();
     let protoc = Command::new(python())
         .args(["-m", "grpc_tools.protoc", "-I", "proto"])
         .args([format!("--python_out={out}"), format!("--grpc_python_out={out}")])
         .arg("eni/gateway/v1/attachment_service.proto")
-        .current_dir(here)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
         .status();
     assert!(protoc.await.unwrap().success());
+    generated
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_python_client_attaches_and_watches_over_several_streams() {
+    let (stage, replica) = stage().await;
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let generated = generated().await;
     let program = blocks("python").join("\n").replace("127.0.0.1:50051", replica.address());
     let ran = Command::new(python())
         .args(["-c", &program])

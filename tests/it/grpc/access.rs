@@ -9,7 +9,7 @@ use eni_gateway::ens::{DescribeError, EnsRefusal};
 use eni_gateway::grpc::proto::attachment_service_client::AttachmentServiceClient;
 use eni_gateway::grpc::proto::{
     BatchAttachNetworkInterfacesRequest, BatchGetInstanceCapacitiesRequest, FILE_DESCRIPTOR_SET,
-    GetInstanceCapacityRequest, ListAttachmentsRequest,
+    GetInstanceCapacityRequest, ListAttachmentsRequest, WatchAttachmentsRequest,
 };
 use eni_gateway::grpc::tls::Files;
 use eni_gateway::grpc::{Access, Tls};
@@ -34,7 +34,7 @@ use crate::support::authority::Authority;
 /// Longer than any wait of these tests.
 const LONG: Duration = Duration::from_secs(60);
 
-const POLICY: &str = r#"
+pub(super) const POLICY: &str = r#"
 version = 1
 trust_domains = ["prod.example"]
 
@@ -71,8 +71,8 @@ pub(super) struct Guarded {
     servers: Authority,
     pub(super) tls: Arc<Tls>,
     pub(super) crl: PathBuf,
-    policy: PathBuf,
-    store: Arc<PolicyStore>,
+    pub(super) policy: PathBuf,
+    pub(super) store: Arc<PolicyStore>,
     _directory: TempDir,
 }
 
@@ -122,7 +122,7 @@ impl Guarded {
         Identity::from_pem(cert, key)
     }
 
-    async fn channel(&self, identity: Identity) -> Channel {
+    pub(super) async fn channel(&self, identity: Identity) -> Channel {
         self.connect(identity).await.expect("the transport admits the caller")
     }
 
@@ -207,6 +207,11 @@ where
         }
         "WatchAttachment" => {
             let stream = client.watch_attachment(watch(instance, eni, true)).await?;
+            stream.into_inner().message().await.map(drop)
+        }
+        "WatchAttachments" => {
+            let request = WatchAttachmentsRequest { follow: true, ..Default::default() };
+            let stream = client.watch_attachments(request).await?;
             stream.into_inner().message().await.map(drop)
         }
         rpc => panic!("{rpc} has no case here: add one, so that its refusals are tested"),
@@ -297,7 +302,7 @@ async fn health_is_open_and_reflection_is_not() {
 }
 
 /// The reason for which the stream ends.
-async fn end(stream: &mut tonic::Streaming<impl Sized>) -> Status {
+pub(super) async fn end(stream: &mut tonic::Streaming<impl Sized>) -> Status {
     let end = async {
         loop {
             match stream.message().await {

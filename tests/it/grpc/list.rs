@@ -12,6 +12,7 @@ fn page(instance: &str, size: i32, token: &str) -> ListAttachmentsRequest {
         instance_id: instance.to_owned(),
         page_size: size,
         page_token: token.to_owned(),
+        ..Default::default()
     }
 }
 

@@ -10,6 +10,7 @@ mod deadline;
 mod errors;
 mod fakes;
 mod fields;
+mod fleet;
 mod gateway;
 mod health;
 mod list;

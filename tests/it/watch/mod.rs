@@ -5,6 +5,7 @@ mod crowd;
 mod discover;
 mod ends;
 mod faults;
+mod fleet;
 mod follow;
 mod random;
 mod reads;
