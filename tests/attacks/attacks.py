@@ -3,6 +3,7 @@
 import base64
 import collections
 import contextlib
+import copy
 import json
 import multiprocessing
 import os
@@ -96,11 +97,11 @@ def base64url(data):
 class Target:
     """The addresses to attack, and the time until which."""
 
-    def __init__(self, stage, authorization=None):
+    def __init__(self, stage, lasts, authorization=None):
         # What identifies the attacker, for the attacks of a caller.
         self.authorization = authorization
         self.grpc, self.admin = ("127.0.0.1", stage.ports["a"]), ("127.0.0.1", stage.ports["a-admin"])
-        self.ends = time.monotonic() + LASTS
+        self.ends = time.monotonic() + lasts
 
     @property
     def lasts(self):
@@ -109,6 +110,14 @@ class Target:
     def attach(self, n, *fields):
         """The n-th attach of a connection."""
         return call(n, "AttachNetworkInterface", *fields, grpc_timeout="2S", authorization=self.authorization)
+
+    def each_in_turn(self):
+        """Every attack for its time, one after the other."""
+        for one in ANONYMOUS.values():
+            if self.lasts:
+                part = copy.copy(self)
+                part.ends = min(self.ends, time.monotonic() + LASTS)
+                one(part)
 
     def connect(self, first=b"", admin=False):
         """A connection with these first bytes; None where it is refused."""
@@ -209,7 +218,7 @@ def any_id(prefix):
     return f"{prefix}-{random.getrandbits(64):x}"
 
 
-ATTACKS = {
+ANONYMOUS = {
     "silent": lambda it: it.hold(2500),
     "half_preface": lambda it: it.hold(1000, hello()[:10]),
     "idle": lambda it: it.hold(2500, hello()),
@@ -263,7 +272,14 @@ CALLERS = {
     "caller_watches": lambda it: it.calls(lambda n: follow(n, INSTANCE, authorization=it.authorization), each=10, read=False),
     "caller_request_ids": lambda it: it.calls(lambda n: it.attach(n, INSTANCE, ENI, str(uuid.uuid4()))),
 }
-ATTACKS |= CALLERS
+# All attacks of anonymous clients on one replica.
+SOAK = "soak"
+ATTACKS = ANONYMOUS | CALLERS | {SOAK: Target.each_in_turn}
+
+
+def duration(name):
+    """Seconds of an attack."""
+    return LASTS * len(ANONYMOUS) if name == SOAK else LASTS
 
 
 class Healthy:
@@ -287,7 +303,7 @@ class Healthy:
             return None
         return time.monotonic() - began
 
-    def attaches(self, lasts):
+    def attaches(self, lasts, pause):
         """Attaches of other pairs, one after the other: (number that ENS accepted, number of all)."""
         good, n = 0, 0
         while lasts():
@@ -298,7 +314,7 @@ class Healthy:
             with contextlib.suppress(grpc.RpcError):
                 self.stub.AttachNetworkInterface(request, timeout=10, metadata=self.metadata)
                 good += 1
-            time.sleep(0.5)
+            time.sleep(pause)
         return good, n
 
     def measure(self, lasts):
@@ -360,14 +376,15 @@ def attack(name, out):
         quiet_until = time.monotonic() + 5
         _, quiet, _ = healthy.measure(lambda: time.monotonic() < quiet_until)
         before, descriptors, redis = metrics(stage)
-        target, peak = Target(stage, attacker), [before]
+        target, peak = Target(stage, duration(name), attacker), [before]
         beside = [
             flood(name, target),
             threading.Thread(target=peak_of, args=[replica, lambda: target.lasts, peak], daemon=True),
         ]
-        attached = []
+        # The two instances have twenty places.
+        attached, pause = [], duration(name) / 20
         beside.append(
-            threading.Thread(target=lambda: attached.extend(healthy.attaches(lambda: target.lasts)), daemon=True)
+            threading.Thread(target=lambda: attached.extend(healthy.attaches(lambda: target.lasts, pause)), daemon=True)
         )
         for thread in beside:
             thread.start()
