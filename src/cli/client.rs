@@ -183,10 +183,12 @@ impl Options {
                 Err(Error::Usage(why.to_owned()))
             }
             Some("http") => Ok(endpoint),
-            _ => Err(usage(&format_args!(
-                "must start with http:// or https://, such as http://{}",
-                self.endpoint
-            ))),
+            _ => {
+                let address = self.endpoint.rsplit("//").next().unwrap_or_default();
+                Err(usage(&format_args!(
+                    "must start with http:// or https://, such as http://{address}"
+                )))
+            }
         }
     }
 
@@ -207,9 +209,13 @@ impl Options {
     }
 }
 
+/// Maximum timeout: clocks cannot count much longer ones.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
 fn some_time(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(time) if time.is_zero() => Err("must be longer than 0s".to_owned()),
+        Ok(time) if time > LONGEST_TIMEOUT => Err("must be at most a year".to_owned()),
         time => time.map_err(|error| error.to_string()),
     }
 }

@@ -10,6 +10,8 @@ use super::run;
 #[case(&["attach", "i-1", "eni-1", "--request-id", "7"], "--request-id")]
 #[case(&["attach", "i-1", "eni-1", "--watch", "--validate-only"], "cannot be used with")]
 #[case(&["attach", "i-1", "eni-1", "--timeout", "soon"], "--timeout")]
+#[case(&["attach", "i-1", "eni-1", "--timeout", "99999999d"], "must be at most a year")]
+#[case(&["watch", "i-1", "--timeout", "500000000000y"], "must be at most a year")]
 #[case(&["list", "i-1", "-o", "yaml"], "[possible values: table, json]")]
 #[case(&["list", "i-1", "--cert", "c.pem"], "--key")]
 #[case(&["detach", "i-1"], "unrecognized subcommand")]
