@@ -6,7 +6,8 @@ use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind,
-    IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo, RedisResult, TlsCertificates,
+    IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo, RedisResult, ServerErrorKind,
+    TlsCertificates,
 };
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
@@ -14,6 +15,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use secrecy::{ExposeSecret as _, SecretString};
 use socket2::TcpKeepalive;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::errors::{describe, is_cut};
@@ -112,10 +115,21 @@ impl Dialer {
             (ServerAddr::Tcp(..), Some(_)) if error.is_timeout() => {
                 Err((ErrorKind::Io, TLS_TIMEOUT).into())
             }
-            // One with TLS closes the connection without a word.
+            // One with TLS closes the connection without a word. One with too many clients sends an
+            // error first, which a failed write may hide.
             (ServerAddr::Tcp(host, port), None) if is_cut(&error) => {
-                let probed = timeout(self.connect_timeout, expects_tls(host, *port)).await;
-                Err(if probed == Ok(true) { (ErrorKind::Io, USES_TLS).into() } else { error })
+                let (said, probed) = tokio::join!(
+                    timeout(self.connect_timeout, first_words(host, *port)),
+                    timeout(self.connect_timeout, expects_tls(host, *port)),
+                );
+                Err(match (said, probed) {
+                    (Ok(Some(why)), _) => {
+                        let kind = ErrorKind::Server(ServerErrorKind::ResponseError);
+                        (kind, "the server closes each connection", why).into()
+                    }
+                    (_, Ok(true)) => (ErrorKind::Io, USES_TLS).into(),
+                    _ => error,
+                })
             }
             _ => Err(error),
         }
@@ -158,6 +172,15 @@ impl Dialer {
             Some(tls) => Client::build_with_tls(info, certificates(tls)),
         }
     }
+}
+
+/// The error that a server sends to each new connection, before any command.
+async fn first_words(host: &str, port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect((host, port)).await.ok()?;
+    let mut words = [0; 256];
+    let length = stream.read(&mut words).await.ok()?;
+    let words = String::from_utf8_lossy(&words[..length]);
+    words.lines().next()?.strip_prefix('-').map(str::to_owned)
 }
 
 /// Checks that the key is that of the certificate, which the driver does at each connect.

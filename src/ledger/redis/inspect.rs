@@ -257,6 +257,10 @@ fn remedy(error: &RedisError) -> &'static str {
         "give the acl user the rights that docs/redis.md lists"
     } else if error.kind() == ErrorKind::AuthenticationFailed || says("NOAUTH") {
         "correct the user in ledger.url, and its password (ledger.password_file)"
+    } else if says("max number of clients") {
+        "raise redis' maxclients, or close connections of other programs"
+    } else if says("protected mode") {
+        "give redis a password (requirepass or an acl user), and the same to the gateway"
     } else if says("unknown command") {
         "correct ledger.url: a sentinel needs redis-sentinel://, and other servers are no ledger"
     } else {

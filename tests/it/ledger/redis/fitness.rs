@@ -1,11 +1,18 @@
 //! The preflight check: servers that must not be used, or only with a warning.
 
-use eni_gateway::ledger::redis::{InitError, Login, init};
+use eni_gateway::ledger::redis::{
+    InitError, InspectError, Login, ServerAddr, Servers, init, inspect,
+};
 use eni_gateway::ledger::{Effects, LedgerStore};
 use eni_gateway::rate_limit::{RateClass, RateLimitRequest, RateLimitStore};
 use secrecy::SecretString;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
 
-use super::{connected, entry, instance, put, record, request, settings, start, until};
+use super::{
+    connected, entry, instance, put, record, request, settings, settings_of, start, until,
+};
 use crate::ledger::contract::{eni, proposal};
 use crate::support::redis::{Server, free_port};
 
@@ -69,6 +76,26 @@ async fn a_user_who_loses_a_right_is_reported_at_once() {
     server.ask::<()>(&["ACL", "SETUSER", "gateway", "+evalsha"]).await;
     until("accepted", async || ledger.health().misconfigured.is_empty()).await;
     put(&ledger, &instance(1), record(1), Effects::default()).await;
+}
+
+/// The write of a new connection may fail before the answer is read.
+#[tokio::test]
+async fn a_server_that_closes_each_connection_is_quoted() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = TaskTracker::new();
+    server.spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let _ = connection.write_all(b"-ERR max number of clients reached\r\n").await;
+        }
+    });
+    let there = ServerAddr::Tcp("127.0.0.1".to_owned(), port);
+    let refused = inspect(settings_of(Servers::One(there))).await.unwrap_err();
+    assert!(
+        matches!(&refused, InspectError::Refused { why, remedy } if why.contains("max number of clients")
+            && remedy.contains("maxclients")),
+        "{refused}"
+    );
 }
 
 /// Without it a commit would write the record, and fail before its place in the queue.
