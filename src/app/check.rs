@@ -3,6 +3,8 @@
 mod cloud;
 mod coordination;
 
+use std::time::{Duration, SystemTime};
+
 use super::error::with_causes;
 use super::settings::redis_settings;
 use crate::config::Config;
@@ -10,6 +12,9 @@ use crate::ledger::redis::validate;
 
 pub use cloud::cloud;
 pub use coordination::coordination;
+
+/// Time before the expiry of a certificate at which it is reported, as by the alert.
+const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +113,26 @@ pub async fn certificates(config: &Config) -> Vec<CheckResult> {
         findings.push(CheckResult::failed("ledger", CheckFailure::Configuration, message, remedy));
     }
     findings
+}
+
+/// Checks whether the gateway's own certificate expires soon, or has expired. It starts with one
+/// that has, because the file may be renewed at any time.
+pub async fn expiry(config: &Config) -> Option<CheckResult> {
+    let expiry = super::tls(config).await.ok()??.expiry()?;
+    let expiry = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(expiry).ok()?);
+    let date = humantime::format_rfc3339_seconds(expiry);
+    let remedy = "renew the files of grpc.tls_cert_file and grpc.tls_key_file";
+    match expiry.duration_since(SystemTime::now()) {
+        Err(_) => {
+            let message = format!("the gateway's certificate expired at {date}: callers refuse it");
+            Some(CheckResult::failed("tls", CheckFailure::Other, message, remedy))
+        }
+        Ok(left) if left < EXPIRES_SOON => {
+            let message = format!("the gateway's certificate expires at {date}");
+            Some(CheckResult::warning("tls", message, remedy))
+        }
+        Ok(_) => None,
+    }
 }
 
 /// Checks the policy of callers, if one is configured.

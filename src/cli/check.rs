@@ -45,6 +45,7 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
     let certificates = check::certificates(&loaded.config).await;
     let are_good = !certificates.iter().any(CheckResult::is_bad);
     results.extend(certificates);
+    results.extend(check::expiry(&loaded.config).await);
     results.extend(check::policy(&loaded.config).await);
     // No connection can be made with bad certificates.
     if !args.offline && are_good {

@@ -77,6 +77,33 @@ async fn bad_certificates_are_wrong_configuration(
     }
 }
 
+/// Callers refuse it, and the gateway does not see them do so.
+#[tokio::test]
+async fn check_reports_a_certificate_that_expires() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    let soon = std::time::SystemTime::now() + Duration::from_secs(3 * 24 * 3600);
+    for (not_after, code, said) in [
+        (rcgen::date_time_ymd(2021, 1, 2), 1, "expired at 2021-01-02T00:00:00Z"),
+        (soon.into(), 0, "the gateway's certificate expires at 2"),
+        (rcgen::date_time_ymd(4000, 1, 1), 0, "certificate and key match"),
+    ] {
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_after = not_after;
+        let (cert, key) = Authority::new().sign(params);
+        std::fs::write(file("cert"), cert).unwrap();
+        std::fs::write(file("key"), key).unwrap();
+        let mut command = eni_gateway(&["check", "--offline"]);
+        command
+            .env("ENI_GATEWAY_LEDGER__URL", "memory://")
+            .env("ENI_GATEWAY_GRPC__TLS_CERT_FILE", file("cert"))
+            .env("ENI_GATEWAY_GRPC__TLS_KEY_FILE", file("key"));
+        let ran: Ran = command.output().await.unwrap().into();
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(ran.stdout.contains(said), "{ran:?}");
+    }
+}
+
 /// So is a bad policy.
 #[tokio::test]
 async fn a_bad_policy_is_wrong_configuration() {
