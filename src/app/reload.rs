@@ -52,10 +52,16 @@ impl Reloader {
 /// because an issuer may answer slowly.
 pub(super) async fn refresh_keys(policy: Arc<PolicyStore>, metrics: Metrics, drain: drain::Watch) {
     let mut faults = Faults::default();
+    let mut seen = policy.tokens().withdrawals();
     while !drain.has_reached(Phase::Stopped) {
         let tokens = policy.tokens();
         if tokens.are_used() {
             faults.report(&metrics, "issuers", tokens.refresh().await);
+            // A call with an unknown key may have fetched them.
+            let withdrawals = tokens.withdrawals();
+            if std::mem::replace(&mut seen, withdrawals) != withdrawals {
+                policy.recheck();
+            }
         }
         drain.pause(INTERVAL).await;
     }

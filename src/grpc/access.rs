@@ -258,6 +258,17 @@ fn audit(request: &AccessRequest<'_>, decision: &Decision) {
     .write(AuditEvent::Access);
 }
 
+/// Writes the audit line of an open stream whose caller's key or trust domain was withdrawn.
+fn audit_untrusted(stream: AuditLine<'_>) {
+    AuditLine {
+        allowed: Some(false),
+        reason: Some(Reason::CallerUnauthenticated),
+        cause: Some(&"the key or the trust domain behind its credentials was withdrawn"),
+        ..stream
+    }
+    .write(AuditEvent::Access);
+}
+
 /// The audit line of a call, without a decision.
 fn about<'a>(request: &AccessRequest<'a>) -> AuditLine<'a> {
     AuditLine {

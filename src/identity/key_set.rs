@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -12,6 +13,7 @@ use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use reqwest::{Certificate, Client, redirect, retry};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
@@ -55,6 +57,8 @@ pub(super) struct Keys {
     /// The client of a URL, with the CA certificates that it trusts.
     client: ArcSwapOption<Fetcher>,
     current: ArcSwapOption<Set>,
+    /// How often a key was withdrawn.
+    withdrawals: AtomicU64,
     /// The last fetch. Held during one.
     last: Mutex<Option<Fetch>>,
 }
@@ -79,9 +83,14 @@ struct Set {
     read_at: Instant,
 }
 
+/// The begin of the SHA-256 of a public key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyPrint([u8; 16]);
+
 #[derive(Debug)]
 struct Key {
     id: String,
+    print: KeyPrint,
     /// The one algorithm that the set permits for the key, if it names one.
     algorithm: Option<String>,
     key: DecodingKey,
@@ -94,7 +103,8 @@ impl Keys {
     /// A file cannot be used.
     pub(super) async fn open(source: KeySource) -> Result<Self, KeySourceError> {
         let (client, current) = (ArcSwapOption::empty(), ArcSwapOption::empty());
-        let keys = Self { source, client, current, last: Mutex::default() };
+        let (withdrawals, last) = (AtomicU64::new(0), Mutex::default());
+        let keys = Self { source, client, current, withdrawals, last };
         match &keys.source {
             KeySource::File(_) => {
                 keys.read().await?;
@@ -108,7 +118,11 @@ impl Keys {
     }
 
     /// The key of this id, if it is for the algorithm. Without an id, the only key of the set.
-    pub(super) async fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
+    pub(super) async fn find(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Option<(DecodingKey, KeyPrint)> {
         if let Some(key) = self.known(id, algorithm) {
             return Some(key);
         }
@@ -119,19 +133,29 @@ impl Keys {
         self.known(id, algorithm)
     }
 
-    fn known(&self, id: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
-        let set = self.current.load();
-        let set = set.as_ref()?;
+    /// Whether the key of this print may still be used.
+    pub(super) fn has(&self, print: KeyPrint) -> bool {
+        self.usable_set().is_some_and(|set| set.keys.iter().any(|key| key.print == print))
+    }
+
+    /// How often a key was withdrawn.
+    pub(super) fn withdrawals(&self) -> u64 {
+        self.withdrawals.load(Ordering::Relaxed)
+    }
+
+    fn usable_set(&self) -> Option<Arc<Set>> {
         let is_url = matches!(self.source, KeySource::Url { .. });
-        if is_url && set.read_at.elapsed() > MAX_AGE {
-            return None;
-        }
+        self.current.load_full().filter(|set| !is_url || set.read_at.elapsed() <= MAX_AGE)
+    }
+
+    fn known(&self, id: Option<&str>, algorithm: Algorithm) -> Option<(DecodingKey, KeyPrint)> {
+        let set = self.usable_set()?;
         let name = format!("{algorithm:?}");
         let has_id = |key: &Key| id.map_or(set.keys.len() == 1, |id| key.id == id);
         let fits = |key: &&Key| {
             has_id(key) && key.algorithm.as_ref().is_none_or(|algorithm| *algorithm == name)
         };
-        set.keys.iter().find(fits).map(|key| key.key.clone())
+        set.keys.iter().find(fits).map(|key| (key.key.clone(), key.print))
     }
 
     /// Reads a file again, or fetches the keys of a URL if they are due; whether they changed.
@@ -173,7 +197,10 @@ impl Keys {
             let before = self.current.load();
             let changed = before.as_ref().is_none_or(|set| set.text != text);
             let keys = parse(&text)?;
+            let is_kept = |old: &Key| keys.iter().any(|key| key.print == old.print);
+            let withdrawn = before.as_ref().is_some_and(|set| !set.keys.iter().all(is_kept));
             self.current.store(Some(Arc::new(Set { text, keys, read_at: Instant::now() })));
+            self.withdrawals.fetch_add(u64::from(withdrawn), Ordering::Relaxed);
             Ok(changed)
         };
         read.await.map_err(|why| KeySourceError(name, why))
@@ -265,7 +292,16 @@ fn usable(value: &Value) -> Option<Key> {
         jwk.common.public_key_use.as_ref().is_none_or(|it| *it == PublicKeyUse::Signature);
     let key = DecodingKey::from_jwk(&jwk).ok().filter(|_| for_signatures)?;
     let algorithm = value.get("alg").and_then(Value::as_str).map(str::to_owned);
-    Some(Key { id: jwk.common.key_id?, algorithm, key })
+    Some(Key { id: jwk.common.key_id?, print: print(value), algorithm, key })
+}
+
+/// Of the members that make the key. Others, such as `use`, may change.
+fn print(value: &Value) -> KeyPrint {
+    let members = ["kty", "crv", "n", "e", "x", "y"].map(|name| value.get(name));
+    let digest = Sha256::digest(format!("{members:?}").as_bytes());
+    let mut print = [0; 16];
+    print.copy_from_slice(&digest[..16]);
+    KeyPrint(print)
 }
 
 #[cfg(test)]

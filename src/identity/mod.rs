@@ -8,6 +8,6 @@ mod principal;
 mod signatures;
 pub mod token;
 
-pub use key_set::{KeySource, KeySourceError};
+pub use key_set::{KeyPrint, KeySource, KeySourceError};
 pub use name::named;
 pub use principal::{IdentityError, Kind, Principal};

@@ -1,5 +1,6 @@
 //! Principals.
 
+use super::key_set::KeyPrint;
 use crate::model::Caller;
 
 /// A caller that the gateway has identified, or [`Principal::anonymous`].
@@ -20,6 +21,8 @@ pub struct Principal {
     pub groups: Vec<String>,
     /// Unix time at which the credentials expire; `None` without credentials.
     pub expires: Option<i64>,
+    /// The issuer's key that verified the token. Certificates have none.
+    pub key: Option<KeyPrint>,
 }
 
 /// The source of a principal.
@@ -79,6 +82,7 @@ impl Principal {
             namespace: String::new(),
             groups: Vec::new(),
             expires: None,
+            key: None,
         }
     }
 

@@ -142,7 +142,7 @@ impl Tokens {
             return Err(bad("names no key (`kid`)"));
         }
         let key = issuer.keys.find(header.kid.as_deref(), header.alg).await;
-        let key = key.ok_or(bad("names a key that its issuer does not have"))?;
+        let (key, print) = key.ok_or(bad("names a key that its issuer does not have"))?;
         let settings = &issuer.settings;
         let mut validation = Validation::new(header.alg);
         validation.leeway = settings.leeway.as_secs();
@@ -152,7 +152,23 @@ impl Tokens {
         validation.set_audience(&settings.audiences);
         let verified = decode::<Claims>(token, &key, &validation);
         let claims = verified.map_err(|error| bad(why(error.kind())))?.claims;
-        of_claims(settings, claims)
+        Ok(Principal { key: Some(print), ..of_claims(settings, claims)? })
+    }
+
+    /// Whether the key that verified the caller's token is still one of its issuer. True for a
+    /// caller without a token.
+    #[must_use]
+    pub fn trust(&self, principal: &Principal) -> bool {
+        principal.key.is_none_or(|key| {
+            let mut issuers = self.0.iter();
+            issuers.any(|it| it.settings.alias == principal.issuer && it.keys.has(key))
+        })
+    }
+
+    /// A number that rises when a key is withdrawn.
+    #[must_use]
+    pub fn withdrawals(&self) -> u64 {
+        self.0.iter().map(|issuer| issuer.keys.withdrawals()).sum()
     }
 }
 
@@ -201,5 +217,6 @@ pub(super) fn of_subject(
         namespace,
         groups,
         expires,
+        key: None,
     })
 }

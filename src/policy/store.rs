@@ -8,8 +8,8 @@ use arc_swap::ArcSwap;
 
 use super::parse::InvalidPolicy;
 use super::rules::Policy;
-use crate::identity::KeySourceError;
 use crate::identity::token::Tokens;
+use crate::identity::{KeySourceError, Kind, Principal};
 use crate::sync::watch;
 
 /// A policy file, and the policy that was last read from it.
@@ -17,7 +17,7 @@ use crate::sync::watch;
 pub struct PolicyStore {
     path: PathBuf,
     current: ArcSwap<Loaded>,
-    /// Rises with each new policy.
+    /// Rises with each new policy, and when an issuer withdraws a key.
     generation: watch::Sender<u64>,
 }
 
@@ -103,7 +103,20 @@ impl PolicyStore {
         self.current.load().tokens.clone()
     }
 
-    /// A number that rises with each new policy.
+    /// Whether the caller, once identified, still is: by a key of its issuer, or in a trust domain.
+    #[must_use]
+    pub fn trusts(&self, principal: &Principal) -> bool {
+        let loaded = self.current.load();
+        let in_domain = || loaded.policy.trust_domains().contains(&principal.issuer);
+        loaded.tokens.trust(principal) && (principal.kind != Kind::Spiffe || in_domain())
+    }
+
+    /// Lets open streams be checked again, because an issuer withdrew a key.
+    pub fn recheck(&self) {
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// A number that rises with each new policy, and when an issuer withdraws a key.
     #[must_use]
     pub fn generation(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
@@ -154,6 +167,21 @@ mod tests {
         write(&allowing("two"));
         assert!(store.reload().await.expect("valid"));
         assert_eq!((&*rule(), *generation.borrow()), ("two", 1));
+
+        let domain =
+            |name: &str| write(&format!("trust_domains = [\"{name}\"]\n{}", allowing("a")));
+        let caller = Principal {
+            kind: Kind::Spiffe,
+            issuer: "prod.example".to_owned(),
+            ..Principal::anonymous()
+        };
+        for (listed, trusted) in [("prod.example", true), ("other.example", false)] {
+            domain(listed);
+            assert!(store.reload().await.expect("valid"));
+            assert_eq!(store.trusts(&caller), trusted, "{listed}");
+        }
+        write(&allowing("two"));
+        assert!(store.reload().await.expect("valid"));
 
         std::fs::remove_file(&path).expect("removed");
         assert!(matches!(store.reload().await, Err(StoreError::Read { .. })));

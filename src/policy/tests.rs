@@ -82,7 +82,7 @@ fn principal(name: &str) -> Principal {
         issuer: issuer.to_owned(),
         namespace: namespace.to_owned(),
         groups,
-        expires: None,
+        ..Principal::anonymous()
     }
 }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, Stream, unfold};
 
-use super::{Access, FleetRights, StreamScope, audit, forbidden, now};
+use super::{Access, FleetRights, StreamScope, about, audit, audit_untrusted, forbidden, now};
 use crate::identity::Principal;
 use crate::model::{Failure, Reason};
-use crate::policy::PolicyStore;
+use crate::policy::{Action, PolicyStore};
+use crate::telemetry::AuditLine;
 
 /// Interval between checks of an open stream, besides those at each new policy.
 const TICK: Duration = Duration::from_secs(60);
@@ -27,6 +28,10 @@ impl Access {
         let principal = scope.principal.clone();
         self.guard_while(principal, "after_revision", messages, move |store, _| {
             let request = scope.request();
+            if !store.trusts(&scope.principal) {
+                audit_untrusted(about(&request));
+                return Err(expired("after_revision"));
+            }
             let decision = store.current().decide(&request);
             if decision.is_allowed() {
                 return Ok(());
@@ -44,7 +49,16 @@ impl Access {
         messages: impl Stream<Item = Result<T, Failure>> + Send + 'static,
     ) -> BoxStream<'static, Result<T, Failure>> {
         let (principal, seen) = (rights.principal.clone(), rights.generation);
-        self.guard_while(principal, "resume_token", messages, move |_, generation| {
+        let caller = principal.clone();
+        self.guard_while(principal, "resume_token", messages, move |store, generation| {
+            if !store.trusts(&caller) {
+                audit_untrusted(AuditLine {
+                    caller: Some(&caller.name),
+                    action: Some(Action::Watch.name()),
+                    ..AuditLine::default()
+                });
+                return Err(expired("resume_token"));
+            }
             if generation == seen { Ok(()) } else { Err(policy_changed()) }
         })
     }
@@ -105,7 +119,9 @@ async fn end_of(
 }
 
 fn expired(field: &str) -> Failure {
-    let why = format!("the caller's credentials expire; watch again with {field} and renewed ones");
+    let why = format!(
+        "the caller's credentials expire or are withdrawn; watch again with {field} and renewed ones"
+    );
     Failure::new(Reason::StreamTooOld, why)
 }
 

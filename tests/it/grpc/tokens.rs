@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use eni_gateway::ens::{DescribeError, EnsRefusal};
 use eni_gateway::grpc::Access;
+use eni_gateway::grpc::proto::WatchAttachmentResponse;
 use eni_gateway::policy::PolicyStore;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status, Streaming};
 
 use super::gateway::{Gateway, Options, get, watch};
 use super::reason;
@@ -20,7 +21,8 @@ const LONG: Duration = Duration::from_secs(60);
 struct Guarded {
     gateway: Gateway,
     signer: Signer,
-    _directory: TempDir,
+    store: Arc<PolicyStore>,
+    directory: TempDir,
 }
 
 async fn guarded() -> Guarded {
@@ -50,9 +52,9 @@ instances = ["i-web"]
     let file = directory.path().join("policy.toml");
     std::fs::write(&file, policy).expect("written");
     let store = Arc::new(PolicyStore::load(file).await.expect("a policy"));
-    let access = Arc::new(Access::by(store, false));
+    let access = Arc::new(Access::by(store.clone(), false));
     let gateway = Gateway::with(Options { access, ..Options::default() }).await;
-    Guarded { gateway, signer, _directory: directory }
+    Guarded { gateway, signer, store, directory }
 }
 
 fn now() -> u64 {
@@ -115,6 +117,32 @@ async fn a_stream_ends_before_its_token_expires() {
     let token = guarded.token("system:serviceaccount:web:api", now() + 5);
     let request = with(watch("i-web", "eni-1", true), &[&format!("Bearer {token}")]);
     let mut stream = client.watch_attachment(request).await.expect("allowed").into_inner();
+    let status = end(&mut stream).await;
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unavailable, "STREAM_TOO_OLD"));
+}
+
+/// A client resumes it with a token of the new key. The old token is refused then.
+#[tokio::test]
+async fn a_stream_ends_when_its_issuer_withdraws_the_key() {
+    let guarded = guarded().await;
+    let mut client = guarded.gateway.client().await;
+    let token = guarded.token("system:serviceaccount:web:api", now() + 600);
+    let bearer = format!("Bearer {token}");
+    let request = with(watch("i-web", "eni-1", true), &[&bearer]);
+    let mut stream = client.watch_attachment(request).await.expect("allowed").into_inner();
+    let other = json!({ "keys": [Signer::new().jwk("one")] }).to_string();
+    std::fs::write(guarded.directory.path().join("keys.json"), other).expect("written");
+    assert_eq!(guarded.store.tokens().refresh().await, Ok(true));
+    guarded.store.recheck();
+    let status = end(&mut stream).await;
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unavailable, "STREAM_TOO_OLD"));
+    let again = with(watch("i-web", "eni-1", true), &[&bearer]);
+    let status = client.watch_attachment(again).await.expect_err("the key is not the issuer's");
+    assert_eq!(reason(&status), "CALLER_UNAUTHENTICATED");
+}
+
+/// The failure with which the stream ends.
+async fn end(stream: &mut Streaming<WatchAttachmentResponse>) -> Status {
     let end = async {
         loop {
             match stream.message().await {
@@ -123,6 +151,5 @@ async fn a_stream_ends_before_its_token_expires() {
             }
         }
     };
-    let status = tokio::time::timeout(LONG, end).await.expect("the stream ends");
-    assert_eq!((status.code(), &*reason(&status)), (Code::Unavailable, "STREAM_TOO_OLD"));
+    tokio::time::timeout(LONG, end).await.expect("the stream ends")
 }
