@@ -172,18 +172,20 @@ pub fn get(request: &pb::GetAttachmentRequest) -> Result<(InstanceId, InterfaceI
 /// `INVALID_FIELD` names the bad fields.
 pub fn list(request: &pb::ListAttachmentsRequest) -> Result<List, Failure> {
     let mut fields = Fields::default();
+    let is_fleet = request.instance_id == page::ALL_INSTANCES;
+    let instance: Option<InstanceId> =
+        if is_fleet { None } else { fields.id("instance_id", &request.instance_id) };
     let size = fields.check("page_size", page::size(request.page_size));
     let token = request.page_token.as_str();
     let states = fields.states(&request.states);
     let attachments = AttachmentFilter { states, stuck: request.stuck };
-    if request.instance_id == page::ALL_INSTANCES {
+    if is_fleet {
         let from = match token {
             "" => Some(ListPosition::default()),
             token => fields.check("page_token", page::read_fleet_token(token)),
         };
         return fields.finish(|| Some(List { scope: ListScope::Fleet(from?, size?), attachments }));
     }
-    let instance: Option<InstanceId> = fields.id("instance_id", &request.instance_id);
     // A token can only be checked against its instance.
     let after = match (&instance, token) {
         (_, "") | (None, _) => None,

@@ -74,7 +74,8 @@ async fn attaches_to_made_up_instances_store_nothing_and_leave_calls_to_others()
     beside(&replica, attack, 4, 20).await;
     let sent = stage.ens.journal().calls_of(Action::AttachNetworkInterface);
     let stored = keys(&stage).await - before;
-    assert!(stored <= 3 * sent + 10, "{stored} keys for {sent} sends");
+    // Three of its own, and the two lists of its partition.
+    assert!(stored <= 5 * sent + 10, "{stored} keys for {sent} sends");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
