@@ -4,7 +4,7 @@
 //! write the lines, and a line that finds its queue full is lost and counted. Audit lines have a
 //! queue of their own, which is longer: a flood of other lines does not cost any of them.
 //!
-//! The first line wakes the thread, which waits [`PAUSE`] for more and writes them together. So a
+//! The first line wakes the thread, which waits `PAUSE` for more and writes them together. So a
 //! busy gateway neither wakes the thread nor makes a write for each call.
 
 mod buffer;

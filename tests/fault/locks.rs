@@ -44,7 +44,7 @@ pub(crate) async fn describe(
             format!("{kind} of {} for {:.1?}", grant.ticket, left(grant.expires_at))
         },
     );
-    let epoch = if epoch.as_ref() == Some(&record.epoch) { "" } else { ", of another epoch" };
+    let epoch = if epoch.as_deref() == Some(&*record.epoch) { "" } else { ", of another epoch" };
     let queue = record.queue.len();
     let in_flight = record.attempts.values().filter(|attempt| attempt.is_reserved()).count();
     Some(format!(

@@ -121,7 +121,7 @@ pub(crate) fn judge(simulation: &Simulation, seen: &FleetSeen) {
 
 /// A plan of this seed with watchers of all instances.
 fn draw(seed: u64) -> Plan {
-    let plan = if seed % 2 == 0 { Plan::draw(seed) } else { Plan::draw_clock(seed) };
+    let plan = if seed.is_multiple_of(2) { Plan::draw(seed) } else { Plan::draw_clock(seed) };
     Plan { fleet_watchers: random::between(1..=3), watchers: 0, ..plan }
 }
 
