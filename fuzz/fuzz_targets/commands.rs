@@ -162,7 +162,7 @@ impl Desk {
             },
             instance: "i-1".parse().expect("an id"),
             partition: Partition {
-                epoch: "0".to_owned(),
+                epoch: "0".into(),
                 hold_down_until: Timestamp::default(),
                 shared: None,
                 freeze: None,
@@ -198,7 +198,7 @@ impl Desk {
                 }
                 let (grant, attempt) = self.sent.swap_remove(usize::from(which) % self.sent.len());
                 self.run(&Command::RecordSendResult {
-                    attempt: Box::new(attempt),
+                    attempt: attempt.into(),
                     token: grant,
                     result: how.into(),
                     release,
@@ -217,7 +217,7 @@ impl Desk {
             Act::Failover { lost, hold_down } => {
                 self.uids += 1;
                 self.partition = Partition {
-                    epoch: self.uids.to_string(),
+                    epoch: self.uids.to_string().into(),
                     hold_down_until: self.now + Duration::from_secs(hold_down.into()),
                     shared: None,
                     freeze: None,
@@ -274,7 +274,7 @@ impl Desk {
             assert!(driven, "no step would ever poll {attempt:?} after {command:?}");
         }
         if let Reply::Reserved { grant, attempt, .. } = step.reply {
-            self.sent.push((grant.token, *attempt));
+            self.sent.push((grant.token, (*attempt).clone()));
         }
         for (key, entry) in step.effects.requests {
             match entry {

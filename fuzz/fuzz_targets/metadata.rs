@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Once;
 use std::time::Duration;
 
+use eni_gateway::grpc::parse::{List, ListScope};
 use eni_gateway::grpc::proto::{
     AttachNetworkInterfaceRequest, BatchAttachNetworkInterfacesRequest, GetAttachmentRequest,
     ListAttachmentsRequest, WatchAttachmentRequest,
@@ -217,7 +218,14 @@ fn reads(instance_id: String, network_interface_id: String) {
 
 fn list(request: ListAttachmentsRequest) {
     match parse::list(&request) {
-        Ok((instance, page)) => {
+        Ok(List { scope: ListScope::Fleet(from, size), .. }) => {
+            assert_eq!(request.instance_id, page::ALL_INSTANCES);
+            assert!((1..=page::MAX_SIZE).contains(&size));
+            if !request.page_token.is_empty() {
+                assert_eq!(page::fleet_token(&from), request.page_token.to_ascii_lowercase());
+            }
+        }
+        Ok(List { scope: ListScope::Instance(instance, page), .. }) => {
             id(instance.as_str(), &request.instance_id);
             assert!((1..=page::MAX_SIZE).contains(&page.size));
             assert_eq!(page.after.is_none(), request.page_token.is_empty());

@@ -28,7 +28,7 @@ fuzz_target!(|text: &str| {
         bounds: &bounds,
         instance: &"i-1".parse().expect("an id"),
         partition: &Partition {
-            epoch: "a".to_owned(),
+            epoch: "a".into(),
             hold_down_until: Timestamp::default(),
             shared: None,
             freeze: None,
