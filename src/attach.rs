@@ -292,6 +292,8 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
     fn leave_queue(&mut self) {
         self.permits = KeptPermits::default();
         let (lock, discovery) = (self.lock.take(), self.discovery.take());
+        // An instance that is known by now needs no place among the unknown ones.
+        let discovery = discovery.filter(|_| !self.backends().ledger.knows(&self.request.instance));
         if let Some(turn) = &mut self.turn {
             turn.hand_on(lock, discovery);
         }

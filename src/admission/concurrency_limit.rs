@@ -33,13 +33,13 @@ pub(crate) enum Sharing {
 #[derive(Debug)]
 pub(crate) struct ConcurrencyLimit {
     kind: &'static str,
-    cap: usize,
     sharing: Sharing,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    cap: usize,
     per_instance: usize,
     places: Counts<()>,
     by_instance: Counts<InstanceId>,
@@ -52,13 +52,14 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct LimitExceeded(pub(super) String);
 
-/// One place, until it is dropped.
+/// The places of one call, until it is dropped.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped admits the next call"]
 pub struct AdmissionPermit {
     state: Arc<Mutex<State>>,
     peer: Peer,
     instance: Option<InstanceId>,
+    number: usize,
 }
 
 impl ConcurrencyLimit {
@@ -71,9 +72,8 @@ impl ConcurrencyLimit {
     ) -> Self {
         Self {
             kind,
-            cap,
             sharing,
-            state: Arc::new(Mutex::new(State { per_instance, ..State::default() })),
+            state: Arc::new(Mutex::new(State { cap, per_instance, ..State::default() })),
         }
     }
 
@@ -84,7 +84,18 @@ impl ConcurrencyLimit {
         peer: Peer,
         instance: Option<&InstanceId>,
     ) -> Result<AdmissionPermit, LimitExceeded> {
-        self.acquire_within(PATIENCE, peer, instance).await
+        self.acquire_places(1, PATIENCE, peer, instance).await
+    }
+
+    /// As `acquire`, for this many places of one instance, all at once: calls that each held a part
+    /// would wait for each other. A number beyond the instance's share is the whole share.
+    pub(super) async fn acquire_several(
+        &self,
+        number: usize,
+        peer: Peer,
+        instance: &InstanceId,
+    ) -> Result<AdmissionPermit, LimitExceeded> {
+        self.acquire_places(number, PATIENCE, peer, Some(instance)).await
     }
 
     /// As `acquire`, but waits for `patience`. May be refused earlier, to make room for a peer or
@@ -95,16 +106,28 @@ impl ConcurrencyLimit {
         peer: Peer,
         instance: Option<&InstanceId>,
     ) -> Result<AdmissionPermit, LimitExceeded> {
+        self.acquire_places(1, patience, peer, instance).await
+    }
+
+    async fn acquire_places(
+        &self,
+        number: usize,
+        patience: Duration,
+        peer: Peer,
+        instance: Option<&InstanceId>,
+    ) -> Result<AdmissionPermit, LimitExceeded> {
         let (full, granted) = {
             let mut state = lock(&self.state);
-            let Some(full) = self.fullness(&state, &peer, instance) else {
-                return Ok(state.admit(&self.state, peer, instance.cloned()));
+            let number = number.min(state.per_instance).max(1);
+            let Some(full) = self.fullness(&state, number, &peer, instance) else {
+                return Ok(state.admit(&self.state, number, peer, instance.cloned()));
             };
             let Sharing::WorkConserving { waiting } = self.sharing else {
                 return Err(full);
             };
             let (grant, granted) = oneshot::channel();
-            if !state.waiters.add(Waiter { peer, instance: instance.cloned(), grant }, waiting) {
+            let waiter = Waiter { peer, instance: instance.cloned(), number, grant };
+            if !state.waiters.add(waiter, waiting) {
                 return Err(full);
             }
             (full, granted)
@@ -116,15 +139,16 @@ impl ConcurrencyLimit {
     fn fullness(
         &self,
         state: &State,
+        number: usize,
         peer: &Peer,
         instance: Option<&InstanceId>,
     ) -> Option<LimitExceeded> {
         let (maximum, of) = match self.sharing {
-            _ if state.has_its_share(instance) => (state.per_instance, " for one instance"),
+            _ if state.has_its_share(instance, number) => (state.per_instance, " for one instance"),
             Sharing::PerPeer(share) if state.by_peer.of(&peer.holder) >= share => {
                 (share, " for one client")
             }
-            _ if state.places.of(&()) >= self.cap => (self.cap, ""),
+            _ if state.places.of(&()) + number > state.cap => (state.cap, ""),
             _ => return None,
         };
         let kind = self.kind;
@@ -139,56 +163,67 @@ impl ConcurrencyLimit {
 }
 
 impl State {
-    fn has_its_share(&self, instance: Option<&InstanceId>) -> bool {
-        instance.is_some_and(|instance| self.by_instance.of(instance) >= self.per_instance)
+    fn has_its_share(&self, instance: Option<&InstanceId>, number: usize) -> bool {
+        instance.is_some_and(|instance| self.by_instance.of(instance) + number > self.per_instance)
     }
 
     fn admit(
         &mut self,
         shared: &Arc<Mutex<Self>>,
+        number: usize,
         peer: Peer,
         instance: Option<InstanceId>,
     ) -> AdmissionPermit {
-        self.places.add(());
-        self.by_peer.add(peer.holder);
-        self.by_connection.add(peer.connection);
+        self.places.add((), number);
+        self.by_peer.add(peer.holder, number);
+        self.by_connection.add(peer.connection, number);
         if let Some(instance) = &instance {
-            self.by_instance.add(instance.clone());
+            self.by_instance.add(instance.clone(), number);
         }
-        AdmissionPermit { state: shared.clone(), peer, instance }
+        AdmissionPermit { state: shared.clone(), peer, instance, number }
     }
 
     fn release(&mut self, permit: &AdmissionPermit) {
-        self.places.remove(&());
-        self.by_peer.remove(&permit.peer.holder);
-        self.by_connection.remove(&permit.peer.connection);
+        self.places.remove(&(), permit.number);
+        self.by_peer.remove(&permit.peer.holder, permit.number);
+        self.by_connection.remove(&permit.peer.connection, permit.number);
         if let Some(instance) = &permit.instance {
-            self.by_instance.remove(instance);
+            self.by_instance.remove(instance, permit.number);
         }
     }
 
-    /// The next waiter to be admitted. A waiter whose instance has its share by now waits on.
+    /// The next waiter to be admitted. One for which too few places are free, or too few of its
+    /// instance's, waits on.
     fn next_waiter(&mut self) -> Option<Waiter<AdmissionPermit>> {
-        let Self { per_instance, by_instance, by_peer, by_connection, waiters, .. } = self;
+        let Self { cap, per_instance, places, by_instance, by_peer, by_connection, waiters } = self;
+        let free = cap.saturating_sub(places.of(&()));
+        if free == 0 {
+            return None;
+        }
         waiters.next(
             |peer| (by_peer.of(&peer.holder), by_connection.of(&peer.connection)),
-            |waiter| waiter.instance.as_ref().is_none_or(|of| by_instance.of(of) < *per_instance),
+            |waiter| {
+                let of = waiter.instance.as_ref().map_or(0, |of| by_instance.of(of));
+                waiter.number <= free
+                    && (waiter.instance.is_none() || of + waiter.number <= *per_instance)
+            },
         )
     }
 }
 
 impl Drop for AdmissionPermit {
     fn drop(&mut self) {
-        let refused = {
+        let mut refused = Vec::new();
+        {
             let mut state = lock(&self.state);
             state.release(self);
-            state.next_waiter().and_then(|waiter| {
-                let permit = state.admit(&self.state, waiter.peer, waiter.instance);
-                waiter.grant.send(permit).err()
-            })
-        };
-        // A waiter that left in this moment: its permit is dropped outside the lock and goes to the
-        // next.
+            while let Some(Waiter { peer, instance, number, grant }) = state.next_waiter() {
+                let permit = state.admit(&self.state, number, peer, instance);
+                refused.extend(grant.send(permit).err());
+            }
+        }
+        // Waiters that left in this moment: their permits are dropped outside the lock and go to
+        // the next.
         drop(refused);
     }
 }

@@ -17,13 +17,13 @@ impl<K: Ord> Counts<K> {
         self.0.get(key).copied().unwrap_or_default()
     }
 
-    pub(super) fn add(&mut self, key: K) {
-        *self.0.entry(key).or_default() += 1;
+    pub(super) fn add(&mut self, key: K, number: usize) {
+        *self.0.entry(key).or_default() += number;
     }
 
-    pub(super) fn remove(&mut self, key: &K) {
+    pub(super) fn remove(&mut self, key: &K, number: usize) {
         if let Some(count) = self.0.get_mut(key) {
-            *count -= 1;
+            *count = count.saturating_sub(number);
             if *count == 0 {
                 self.0.remove(key);
             }

@@ -14,8 +14,6 @@ mod waiters;
 
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
-
 use crate::drain::{self, Phase};
 use crate::model::{Failure, InstanceId, Reason, random};
 
@@ -102,8 +100,10 @@ impl Admission {
         peer: Peer,
         instance: &InstanceId,
         number: usize,
-    ) -> Result<Vec<AdmissionPermit>, Failure> {
-        try_join_all((0..number).map(|_| self.attach(peer, instance))).await
+    ) -> Result<AdmissionPermit, Failure> {
+        self.ensure_open()?;
+        let admitted = self.attaches.acquire_several(number, peer, instance).await;
+        admitted.map_err(Failure::from)
     }
 
     /// Admits a read of one instance.
@@ -176,10 +176,15 @@ impl Admission {
         peer: Peer,
         instance: Option<&InstanceId>,
     ) -> Result<AdmissionPermit, Failure> {
+        self.ensure_open()?;
+        limit.acquire(peer, instance).await.map_err(Failure::from)
+    }
+
+    fn ensure_open(&self) -> Result<(), Failure> {
         if self.drain.has_reached(Phase::Draining) {
             return Err(Failure::draining("; call again: another replica answers"));
         }
-        limit.acquire(peer, instance).await.map_err(Failure::from)
+        Ok(())
     }
 }
 
@@ -192,6 +197,8 @@ impl From<LimitExceeded> for Failure {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::try_join_all;
+
     use super::*;
     use crate::model::Caller;
 

@@ -13,6 +13,8 @@ use crate::model::InstanceId;
 pub(super) struct Waiter<P> {
     pub(super) peer: Peer,
     pub(super) instance: Option<InstanceId>,
+    /// How many places it needs at once.
+    pub(super) number: usize,
     /// Takes the place. Fails if the call is gone or has waited too long.
     pub(super) grant: oneshot::Sender<P>,
 }
@@ -58,7 +60,7 @@ impl<P> Waiters<P> {
             return false;
         }
         self.arrivals += 1;
-        self.by_peer.add(waiter.peer.holder);
+        self.by_peer.add(waiter.peer.holder, 1);
         let connection = (waiter.peer.holder, waiter.peer.connection);
         self.connections.entry(connection).or_default().push_back((self.arrivals, waiter));
         true
@@ -120,7 +122,7 @@ impl<P> Waiters<P> {
         if queue.is_empty() {
             self.connections.remove(&connection);
         }
-        self.by_peer.remove(&connection.0);
+        self.by_peer.remove(&connection.0, 1);
         Some(waiter)
     }
 
@@ -130,7 +132,7 @@ impl<P> Waiters<P> {
             queue.retain(|(_, waiter)| {
                 let is_gone = waiter.grant.is_closed();
                 if is_gone {
-                    by_peer.remove(holder);
+                    by_peer.remove(holder, 1);
                 }
                 !is_gone
             });

@@ -91,18 +91,20 @@ async fn run_in_turn<L: LedgerStore, E: Ens>(tasks: TaskTracker, attempts: Vec<A
         let (turn, handed_on) = Turn::new(refusal, attempts.peek().is_none());
         (attempt.lock, attempt.discovery, attempt.turn) = (lock, discovery, Some(turn));
         let queue = attempt.queue.clone();
+        let outage = queue.outage();
         tasks.spawn(attempt.run_for_caller().in_current_span());
         tokio::select! {
             biased;
-            // The place of an attempt that panicked is free.
-            handed_on = handed_on => place = handed_on.unwrap_or_default(),
-            outage = queue.outage() => {
+            // First: an attempt that ends by an outage also hands its place on.
+            outage = outage => {
                 for mut attempt in attempts {
                     let failure = attempt.session.refuse(outage.clone());
                     attempt.send_answer(Err(failure));
                 }
                 return;
             }
+            // The place of an attempt that panicked is free.
+            handed_on = handed_on => place = handed_on.unwrap_or_default(),
         }
     }
 }

@@ -124,10 +124,13 @@ impl InstanceQueue {
         }
     }
 
-    /// The next ledger outage that ends the wait of all callers.
-    pub(super) async fn outage(&self) -> Failure {
-        self.aborted.notified().await;
-        self.blocked_by()
+    /// The next ledger outage, from this call on, that ends the wait of all callers.
+    pub(super) fn outage(&self) -> impl Future<Output = Failure> {
+        let aborted = self.aborted.notified();
+        async move {
+            aborted.await;
+            self.blocked_by()
+        }
     }
 
     fn guard(self: &Arc<Self>, head: OwnedMutexGuard<()>) -> QueueGuard {
@@ -280,7 +283,10 @@ impl QueueGuard {
                 return false;
             };
             held.left = held.left.saturating_sub(1);
-            *held
+            let held = *held;
+            // A caller that waits for a permit after this has not waited yet.
+            state.budget_since.clear();
+            held
         };
         let serves_another = held.left > 0 && self.queue.has_waiter_since(held.granted_at);
         BootInstant::now() + needed < held.ends && (is_awaited || serves_another)

@@ -54,7 +54,10 @@ impl<L: LedgerStore> Turn<L> {
     /// Records the attempt's outcome, before the place is handed on.
     pub(super) fn record_outcome(&mut self, outcome: &Answer) {
         if let Some(refusal) = outcome.as_ref().err().filter(|why| refuses_instance(why)) {
-            self.refusal = Some(refusal.clone());
+            let mut refusal = refusal.clone();
+            // The ENIs behind are not sent.
+            refusal.ens_request_id.clear();
+            self.refusal = Some(refusal);
         }
     }
 

@@ -30,6 +30,7 @@ pub(super) async fn run(args: &Args) -> Result<(), Error> {
     });
     // The attempts continue without their caller.
     let is_unknown = |refusal: &Refusal| args.watch && refusal.may_go_on();
+    let mut unanswered = None;
     let results = match client.batch_attach_network_interfaces(request).await {
         Ok(response) => response.into_inner().results,
         Err(status) => {
@@ -37,6 +38,7 @@ pub(super) async fn run(args: &Args) -> Result<(), Error> {
             if !is_unknown(&refusal) {
                 return Err(Error::Refused(Box::new(refusal)));
             }
+            unanswered = Some(refusal);
             Vec::new()
         }
     };
@@ -83,7 +85,18 @@ pub(super) async fn run(args: &Args) -> Result<(), Error> {
             paint(GOOD, "complete:")
         )?;
     }
-    outcome(last, failures)
+    let is_attached =
+        |eni: &String| last.get(eni).is_some_and(|last| last.state() == State::Attached);
+    match unanswered {
+        // Those that were not sent are in no watch.
+        Some(refusal)
+            if !enis.iter().all(is_attached)
+                && last.values().all(|last| last.state() != State::Failed) =>
+        {
+            Err(Error::Refused(Box::new(refusal)))
+        }
+        _ => outcome(last, failures),
+    }
 }
 
 /// The failure that decides the exit code, if an ENI has failed: a lasting one first.

@@ -18,7 +18,7 @@ use crate::admission::{QuotaPermit, Quotas, Use};
 use crate::identity::{IdentityError, Principal, certificate};
 use crate::listen::ConnectionRef;
 use crate::model::{Caller, Failure, InstanceId, InterfaceId, Reason, RequestId};
-use crate::policy::{AccessRequest, Action, Decision, PolicyStore, Quota};
+use crate::policy::{AccessRequest, Action, Decision, Policy, PolicyStore, Quota};
 use crate::telemetry::{AuditEvent, AuditLine};
 use crate::watch::fleet::MayShow;
 
@@ -86,8 +86,8 @@ pub(super) struct FleetRights {
     pub(super) may_show: MayShow,
     /// What decides the rights: the caller, and the policy's text.
     pub(super) basis: [String; 2],
-    /// The number of the policy.
-    generation: u64,
+    /// The policy; `None` without one.
+    policy: Option<Arc<Policy>>,
 }
 
 impl Access {
@@ -165,10 +165,8 @@ impl Access {
         let name = principal.name.0.to_string();
         let Some(store) = &self.policy else {
             let (may_show, basis) = (Arc::new(|_: &InstanceId| true), [name, String::new()]);
-            return Ok(FleetRights { principal, may_show, basis, generation: 0 });
+            return Ok(FleetRights { principal, may_show, basis, policy: None });
         };
-        // Before the policy, so that a change between the two is noticed.
-        let generation = *store.generation().borrow();
         let (policy, text) = store.with_text();
         let decision = policy.decide_fleet(&principal, action);
         AuditLine {
@@ -183,15 +181,15 @@ impl Access {
         if !decision.is_allowed() {
             return Err(forbidden_by_policy(&principal, action));
         }
-        let of = principal.clone();
+        let (of, decides) = (principal.clone(), policy.clone());
         let may_show = move |instance: &InstanceId| {
             let eni = None;
             let request =
                 AccessRequest { principal: &of, action, instance, eni, validate_only: false };
-            policy.decide(&request).is_allowed()
+            decides.decide(&request).is_allowed()
         };
         let (may_show, basis) = (Arc::new(may_show), [name, text]);
-        Ok(FleetRights { principal, may_show, basis, generation })
+        Ok(FleetRights { principal, may_show, basis, policy: Some(policy) })
     }
 
     /// Counts a read or a watch against the quota of its caller, if it has one. The permit lasts as

@@ -133,9 +133,11 @@ impl Keys {
         self.known(id, algorithm)
     }
 
-    /// Whether the key of this print may still be used.
+    /// Whether the key of this print may still be used, as far as it is known: before the first
+    /// fetch none is withdrawn.
     pub(super) fn has(&self, print: KeyPrint) -> bool {
-        self.usable_set().is_some_and(|set| set.keys.iter().any(|key| key.print == print))
+        self.current.load().is_none()
+            || self.usable_set().is_some_and(|set| set.keys.iter().any(|key| key.print == print))
     }
 
     /// How often a key was withdrawn.

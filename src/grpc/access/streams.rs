@@ -26,7 +26,7 @@ impl Access {
         messages: impl Stream<Item = Result<T, Failure>> + Send + 'static,
     ) -> BoxStream<'static, Result<T, Failure>> {
         let principal = scope.principal.clone();
-        self.guard_while(principal, "after_revision", messages, move |store, _| {
+        self.guard_while(principal, "after_revision", messages, move |store| {
             let request = scope.request();
             if !store.trusts(&scope.principal) {
                 audit_untrusted(about(&request));
@@ -48,9 +48,9 @@ impl Access {
         rights: &FleetRights,
         messages: impl Stream<Item = Result<T, Failure>> + Send + 'static,
     ) -> BoxStream<'static, Result<T, Failure>> {
-        let (principal, seen) = (rights.principal.clone(), rights.generation);
+        let (principal, policy) = (rights.principal.clone(), rights.policy.clone());
         let caller = principal.clone();
-        self.guard_while(principal, "resume_token", messages, move |store, generation| {
+        self.guard_while(principal, "resume_token", messages, move |store| {
             if !store.trusts(&caller) {
                 audit_untrusted(AuditLine {
                     caller: Some(&caller.name),
@@ -59,17 +59,18 @@ impl Access {
                 });
                 return Err(expired("resume_token"));
             }
-            if generation == seen { Ok(()) } else { Err(policy_changed()) }
+            let is_same = policy.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &store.current()));
+            if is_same { Ok(()) } else { Err(policy_changed()) }
         })
     }
 
-    /// The stream while `check` passes, which takes the policy and its number. `field` resumes it.
+    /// The stream while `check` passes. `field` resumes it.
     fn guard_while<T: Send + 'static>(
         &self,
         principal: Arc<Principal>,
         field: &'static str,
         messages: impl Stream<Item = Result<T, Failure>> + Send + 'static,
-        check: impl Fn(&PolicyStore, u64) -> Result<(), Failure> + Send + 'static,
+        check: impl Fn(&PolicyStore) -> Result<(), Failure> + Send + 'static,
     ) -> BoxStream<'static, Result<T, Failure>> {
         let Some(store) = self.policy.clone() else {
             return messages.boxed();
@@ -92,7 +93,7 @@ async fn end_of(
     store: Arc<PolicyStore>,
     principal: Arc<Principal>,
     field: &'static str,
-    check: impl Fn(&PolicyStore, u64) -> Result<(), Failure>,
+    check: impl Fn(&PolicyStore) -> Result<(), Failure>,
 ) -> Failure {
     let ends = principal.expires.map(|expires| {
         let left = seconds(expires - now());
@@ -101,7 +102,7 @@ async fn end_of(
     let generations = store.generation();
     loop {
         let seen = *generations.borrow();
-        if let Err(failure) = check(&store, seen) {
+        if let Err(failure) = check(&store) {
             return failure;
         }
         let left = ends.map_or(TICK, |ends| seconds(ends - now()));

@@ -126,13 +126,21 @@ impl Node {
         preflight.set_missed_tick_behavior(MissedTickBehavior::Delay);
         preflight.tick().await;
         let mut pause = RETRY_INTERVAL;
+        // Calls that are refused one after the other do not keep the server from its checks.
+        let mut was_refused = false;
         loop {
             let outcome = tokio::select! {
                 () = self.connection.until_lost() => return,
                 _ = preflight.tick() => self.repeat_preflight().await,
-                () = self.connection.until_refused() => self.repeat_preflight().await,
+                () = self.connection.until_refused(), if !was_refused => {
+                    was_refused = true;
+                    self.repeat_preflight().await
+                }
                 () = self.epoch_check_requested.notified() => self.check_all_epochs().await,
-                () = tokio::time::sleep(pause) => self.check().await,
+                () = tokio::time::sleep(pause) => {
+                    was_refused = false;
+                    self.check().await
+                }
             };
             pause = match outcome {
                 Ok(()) if self.replicas.is_some() => CHECK_INTERVAL_SYNCED,
