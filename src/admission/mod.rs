@@ -228,6 +228,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn several_attaches_get_all_their_places_or_none() {
+        // Four of the places are for one instance.
+        let admission = open(Limits { attaches: 16, ..TIGHT });
+        let single = admission.attach(Peer::LOCAL, &one()).await.expect("one of four");
+        let batch = async || admission.attaches(Peer::LOCAL, &one(), 3).await;
+        let first = batch().await.expect("three of four");
+        let (second, third, single) = tokio::join!(batch(), batch(), async {
+            drop(first);
+            tokio::task::yield_now().await;
+            single
+        });
+        assert_eq!([&second, &third].map(Result::is_ok), [true, false], "no part is kept");
+        drop((second, single));
+        let whole = admission.attaches(Peer::LOCAL, &one(), 20).await.expect("the whole share");
+        assert!(admission.attach(Peer::LOCAL, &one()).await.is_err());
+        drop(whole);
+        assert!(admission.attach(Peer::LOCAL, &one()).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn each_kind_has_its_own_cap() {
         let admission = open(TIGHT);
         let _attach = admission.attach(Peer::LOCAL, &one()).await.expect("an attach");

@@ -5,6 +5,7 @@
 
 mod streams;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -84,7 +85,7 @@ pub(super) struct FleetRights {
     principal: Arc<Principal>,
     /// The instances that the caller may see.
     pub(super) may_show: MayShow,
-    /// What decides the rights: the caller, and the policy's text.
+    /// What decides the rights: all of the caller that rules match, and the policy's text.
     pub(super) basis: [String; 2],
     /// The policy; `None` without one.
     policy: Option<Arc<Policy>>,
@@ -162,9 +163,9 @@ impl Access {
         principal: Arc<Principal>,
         action: Action,
     ) -> Result<FleetRights, Failure> {
-        let name = principal.name.0.to_string();
+        let caller = described(&principal);
         let Some(store) = &self.policy else {
-            let (may_show, basis) = (Arc::new(|_: &InstanceId| true), [name, String::new()]);
+            let (may_show, basis) = (Arc::new(|_: &InstanceId| true), [caller, String::new()]);
             return Ok(FleetRights { principal, may_show, basis, policy: None });
         };
         let (policy, text) = store.with_text();
@@ -188,7 +189,7 @@ impl Access {
                 AccessRequest { principal: &of, action, instance, eni, validate_only: false };
             decides.decide(&request).is_allowed()
         };
-        let (may_show, basis) = (Arc::new(may_show), [name, text]);
+        let (may_show, basis) = (Arc::new(may_show), [caller, text]);
         Ok(FleetRights { principal, may_show, basis, policy: Some(policy) })
     }
 
@@ -243,6 +244,13 @@ impl Access {
         let counted = counted.inspect_err(|failure| audit_refused(caller, action, failure));
         counted.map(Some)
     }
+}
+
+/// All of a caller that the conditions of rules match, in one form.
+fn described(principal: &Principal) -> String {
+    let Principal { name, kind, issuer, namespace, groups, .. } = principal;
+    let groups: BTreeSet<_> = groups.iter().collect();
+    format!("{:?}", (name, kind, issuer, namespace, groups))
 }
 
 /// Writes the audit line of a decision.

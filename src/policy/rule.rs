@@ -61,8 +61,15 @@ impl Rule {
     /// Whether the rule allows the call for whole instances, of whatever ids.
     pub(super) fn allows_some(&self, principal: &Principal, action: Action) -> bool {
         let of_whole = self.interfaces.as_ref().is_none_or(|it| it.iter().any(Pattern::is_any));
-        let allows = self.effect == Effect::Allow && of_whole;
+        let allows = self.effect == Effect::Allow && of_whole && self.validate_only != Some(true);
         allows && self.unmet_by_caller(principal, action).is_none()
+    }
+
+    /// Whether the rule forbids the call for every instance.
+    pub(super) fn forbids_all(&self, principal: &Principal, action: Action) -> bool {
+        let of_all = self.instances.iter().any(Pattern::is_any) && self.validate_only != Some(true);
+        let forbids = self.effect == Effect::Forbid && of_all;
+        forbids && self.unmet_by_caller(principal, action).is_none()
     }
 
     /// The first condition on the caller and the action that is not met.

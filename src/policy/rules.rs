@@ -37,11 +37,17 @@ impl Policy {
     }
 
     /// Decides on a call for all instances, whose answer has those that [`Policy::decide`] allows.
-    /// The first rule that allows the action for any instance decides.
+    /// A rule that forbids the action for every instance decides, or else the first one that allows
+    /// it for any.
     #[must_use]
     pub fn decide_fleet(&self, principal: &Principal, action: Action) -> Decision {
-        let mut rules = self.rules.iter().filter(|_| self.knows(principal));
-        let allowing = rules.find(|rule| rule.allows_some(principal, action));
+        if !self.knows(principal) {
+            return Decision::NotAllowed;
+        }
+        if let Some(rule) = self.rules.iter().find(|rule| rule.forbids_all(principal, action)) {
+            return Decision::Forbidden(rule.id.clone());
+        }
+        let allowing = self.rules.iter().find(|rule| rule.allows_some(principal, action));
         allowing.map_or(Decision::NotAllowed, |rule| Decision::Allowed(rule.id.clone()))
     }
 

@@ -106,6 +106,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             if !filter.has_instance(&instance) {
                 return Ok((position, Vec::new()));
             }
+            let _permit = self.list_reads.acquire().await;
             let record = store.read(&instance, None).await?.record;
             let attachments = record.attempts.values().map(|attempt| attempt.attachment());
             Ok((position, attachments.filter(|attachment| filter.has(attachment)).collect()))

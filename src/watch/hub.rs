@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::backends::Backends;
@@ -19,6 +20,10 @@ use super::read_shares::ReadShares;
 use super::reader::WatchedInstance;
 use super::states::States;
 
+/// Number of records that all lists of all instances read at once, so that attaches do not wait
+/// behind them.
+const LIST_READS: usize = 16;
+
 /// Reads attachments, and streams their changes.
 pub struct Hub<L, E> {
     pub(super) backends: Backends<L, E>,
@@ -32,6 +37,8 @@ pub struct Hub<L, E> {
     pub(super) watched: WeakMap<InstanceId, WatchedInstance>,
     /// The readers of all partitions, while there are streams of the fleet.
     pub(super) fleet: WeakMap<(), Fleet>,
+    /// Permits to read records for lists of all instances.
+    pub(super) list_reads: Semaphore,
     /// The task that refreshes followed scopes, while there are any.
     pub(super) refresh: WeakMap<(), AbortOnDropHandle<()>>,
 }
@@ -58,6 +65,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             states: States::default(),
             watched: WeakMap::default(),
             fleet: WeakMap::default(),
+            list_reads: Semaphore::new(LIST_READS),
             refresh: WeakMap::default(),
         })
     }

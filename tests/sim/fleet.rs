@@ -49,6 +49,9 @@ async fn stream(simulation: &Arc<Simulation>, seen: &mut FleetSeen) {
         Duration::MAX
     };
     let resume_token = seen.resume_token.clone();
+    if resume_token.is_empty() {
+        seen.instances.clear();
+    }
     let request = WatchAttachmentsRequest {
         resume_token,
         follow: true,

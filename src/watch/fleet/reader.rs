@@ -27,7 +27,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 const LEAST_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after a failed reading; doubles up to [`PAUSE`].
 const FIRST_RETRY: Duration = Duration::from_millis(250);
-/// Interval at which a whole partition is listed, which drops instances whose records are gone.
+/// Interval at which a whole partition is read. Records end, and forget ended attempts, without a
+/// change.
 const SWEEP: Duration = Duration::from_secs(600);
 /// Maximum number of instances in one list.
 const LISTED: usize = 200;
@@ -222,7 +223,7 @@ impl<L: LedgerStore> Reader<L> {
         });
     }
 
-    /// The view after the changes since `known`. A sweep lists every instance.
+    /// The view after the changes since `known`. A sweep reads every instance.
     async fn read(
         &self,
         known: &PartitionView,
@@ -249,13 +250,7 @@ impl<L: LedgerStore> Reader<L> {
             let epoch = &*changed.partition.epoch;
             let read: Vec<_> = stream::iter(changed.instances)
                 .map(|(position, instance)| async move {
-                    let same = known.instances.get(&position);
-                    let same = same.filter(|it| known.life == life && it.instance == instance);
-                    let instance = match same {
-                        Some(same) => same.clone(),
-                        None => self.instance(instance, epoch).await?,
-                    };
-                    Ok::<_, LedgerError>((position, instance))
+                    Ok::<_, LedgerError>((position, self.instance(instance, epoch).await?))
                 })
                 .buffered(AT_ONCE)
                 .try_collect()
