@@ -60,16 +60,20 @@ impl Rule {
 
     /// Whether the rule allows the call for whole instances, of whatever ids.
     pub(super) fn allows_some(&self, principal: &Principal, action: Action) -> bool {
-        let of_whole = self.interfaces.as_ref().is_none_or(|it| it.iter().any(Pattern::is_any));
-        let allows = self.effect == Effect::Allow && of_whole && self.validate_only != Some(true);
+        let allows = self.effect == Effect::Allow && self.is_of_whole_instances();
         allows && self.unmet_by_caller(principal, action).is_none()
     }
 
     /// Whether the rule forbids the call for every instance.
     pub(super) fn forbids_all(&self, principal: &Principal, action: Action) -> bool {
-        let of_all = self.instances.iter().any(Pattern::is_any) && self.validate_only != Some(true);
+        let of_all = self.is_of_whole_instances() && self.instances.iter().any(Pattern::is_any);
         let forbids = self.effect == Effect::Forbid && of_all;
         forbids && self.unmet_by_caller(principal, action).is_none()
+    }
+
+    fn is_of_whole_instances(&self) -> bool {
+        let any = self.interfaces.as_ref().is_none_or(|it| it.iter().any(Pattern::is_any));
+        any && self.validate_only != Some(true)
     }
 
     /// The first condition on the caller and the action that is not met.
