@@ -22,6 +22,7 @@ import uuid
 import grpc
 from http2 import (
     CONTINUATION,
+    DATA,
     END_HEADERS,
     END_STREAM,
     HEADERS,
@@ -29,6 +30,7 @@ from http2 import (
     RST_STREAM,
     SERVICE,
     SETTINGS,
+    WINDOW_UPDATE,
     call,
     follow,
     frame,
@@ -119,24 +121,34 @@ class Target:
                 part.ends = min(self.ends, time.monotonic() + LASTS)
                 one(part)
 
-    def connect(self, first=b"", admin=False):
-        """A connection with these first bytes; None where it is refused."""
+    def connect(self, first=b"", admin=False, source=None):
+        """A connection with these first bytes, from this address; None where it is refused."""
         with contextlib.suppress(OSError):
-            connection = socket.create_connection(self.admin if admin else self.grpc, 1)
+            source = (source, 0) if source else None
+            connection = socket.create_connection(self.admin if admin else self.grpc, 1, source)
             connection.settimeout(1)
             connection.sendall(first)
             return connection
         return None
 
-    def hold(self, count, first=b"", admin=False):
-        """So many connections with these first bytes, to the end; each that is closed is opened again."""
-        held = []
+    def hold(self, count, first=b"", admin=False, sources=(None,), drip=b""):
+        """
+        So many connections with these first bytes, to the end; each that is closed is opened again. `drip` is sent on each,
+        one byte a second.
+        """
+        held, opened, sent, due = [], 0, 0, time.monotonic()
         while self.lasts:
             held = [it for it in held if not is_closed(it)]
             if len(held) < count:
-                held.append(self.connect(first, admin))
+                held.append(self.connect(first, admin, sources[opened % len(sources)]))
+                opened += 1
             else:
                 time.sleep(0.1)
+            if time.monotonic() > due and sent < len(drip):
+                for connection in filter(None, held):
+                    with contextlib.suppress(OSError):
+                        connection.sendall(drip[sent : sent + 1])
+                sent, due = sent + 1, due + 1
 
     def flood(self, first, repeated, connections=4):
         """Writes the same bytes as fast as they are taken."""
@@ -150,12 +162,14 @@ class Target:
 
         together(one, connections)
 
-    def calls(self, one_call, connections=8, each=100, opening=None, read=True):
+    def calls(self, one_call, connections=8, each=100, opening=None, read=True, sources=(None,)):
         """Calls on some connections, `each` at once, round after round."""
+        left = list(sources) * connections
 
         def one():
+            source = left.pop()
             while self.lasts:
-                connection, n = self.connect(opening or hello()), 0
+                connection, n = self.connect(opening or hello(), source=source), 0
                 with contextlib.suppress(OSError, AttributeError):
                     while self.lasts and n < 100_000:
                         connection.sendall(b"".join(one_call(n + m) for m in range(each)))
@@ -218,6 +232,20 @@ def any_id(prefix):
     return f"{prefix}-{random.getrandbits(64):x}"
 
 
+def reset(n, one_call):
+    """The n-th call of a connection, cancelled at once."""
+    return one_call + frame(RST_STREAM, 0, 2 * n + 1, b"\0\0\0\x08")
+
+
+def in_pieces(n, rpc, size):
+    """The n-th call of a connection, whose message never ends and comes in DATA frames of this size."""
+    stream = 2 * n + 1
+    return frame(HEADERS, END_HEADERS, stream, headers(SERVICE + rpc)) + frame(DATA, 0, stream, b"\0" * size) * 4_000
+
+
+# Addresses of other peers.
+OTHERS = [f"127.0.0.{n}" for n in range(2, 51)]
+
 ANONYMOUS = {
     "silent": lambda it: it.hold(2500),
     "half_preface": lambda it: it.hold(1000, hello()[:10]),
@@ -259,6 +287,45 @@ ANONYMOUS = {
     ),
     "bursts": lambda it: it.bursts(lambda n: call(n, "ListAttachments", INSTANCE)),
     "invalid_calls": lambda it: it.calls(lambda n: call(n, "AttachNetworkInterface", "", "")),
+    "preface_drip": lambda it: it.hold(1000, drip=hello()),
+    "header_drip": lambda it: it.hold(1000, hello() + b"\0\x10\0\x01\x04\0\0\0\x01", drip=b"\0" * 60),
+    "admin_drip": lambda it: it.hold(300, admin=True, drip=b"GET /metrics HTTP/1.1\r\nx: " + b"y" * 60),
+    "admin_slow_readers": lambda it: it.hold(500, b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n" * 200, admin=True),
+    "one_watch_each": lambda it: it.hold(2500, hello() + follow(0, INSTANCE)),
+    "one_watch_each_of_many": lambda it: it.hold(2500, hello() + follow(0, INSTANCE), sources=OTHERS),
+    "watches_reset": lambda it: it.calls(lambda n: reset(n, follow(n, INSTANCE))),
+    "attaches_reset": lambda it: it.calls(lambda n: reset(n, call(n, "AttachNetworkInterface", any_id("i"), any_id("eni")))),
+    "late_attaches": lambda it: it.calls(
+        lambda n: call(n, "AttachNetworkInterface", INSTANCE, any_id("eni"), grpc_timeout="1m")
+    ),
+    "attaches_of_many": lambda it: it.calls(
+        lambda n: call(n, "AttachNetworkInterface", any_id("i"), any_id("eni"), grpc_timeout="10S"),
+        connections=1,
+        each=40,
+        sources=OTHERS,
+        read=False,
+    ),
+    "request_ids_of_many": lambda it: it.calls(
+        lambda n: call(n, "AttachNetworkInterface", INSTANCE, ENI, str(uuid.uuid4()), grpc_timeout="2S"),
+        connections=1,
+        each=40,
+        sources=OTHERS,
+    ),
+    "reads_of_many": lambda it: it.calls(
+        lambda n: call(n, "ListAttachments", any_id("i")), connections=1, each=40, sources=OTHERS
+    ),
+    "capacities": lambda it: it.calls(lambda n: call(n, "BatchGetInstanceCapacities", [any_id("i") for _ in range(100)]), each=20),
+    "health_watches": lambda it: it.calls(lambda n: call(n, "/grpc.health.v1.Health/Watch"), each=500),
+    "empty_data": lambda it: it.calls(lambda n: in_pieces(n, "WatchAttachment", 0), each=20),
+    "tiny_data": lambda it: it.calls(lambda n: in_pieces(n, "WatchAttachment", 1), each=20, read=False),
+    "small_windows": lambda it: it.flood(
+        hello((4, 1)) + b"".join(call(n, "ListAttachments", INSTANCE) for n in range(500)),
+        b"".join(frame(WINDOW_UPDATE, 0, 2 * n + 1, b"\0\0\0\x01") for n in range(500)),
+    ),
+    "windows_change": lambda it: it.flood(
+        hello((4, 1)) + b"".join(call(n, "ListAttachments", INSTANCE) for n in range(500)),
+        frame(SETTINGS, 0, 0, b"\0\x04\0\0\0\x01") + frame(SETTINGS, 0, 0, b"\0\x04\0\0\0\0"),
+    ),
     "large_metadata": lambda it: it.calls(
         lambda n: call(n, "GetAttachment", INSTANCE, ENI, traceparent=f"00-{'1' * 32}-{'2' * 16}-01", tracestate="x" * 8000)
     ),

@@ -42,10 +42,11 @@ def headers(path, **more):
 
 
 def message(*fields):
-    """A gRPC message whose n-th field is the n-th string."""
+    """A gRPC message whose n-th field is the n-th string, or the strings of a list."""
     body = b""
-    for number, value in enumerate(fields, 1):
-        body += bytes([number << 3 | 2, len(value)]) + value.encode()
+    for number, values in enumerate(fields, 1):
+        for value in [values] if isinstance(values, str) else values:
+            body += bytes([number << 3 | 2, len(value)]) + value.encode()
     return b"\0" + len(body).to_bytes(4, "big") + body
 
 
