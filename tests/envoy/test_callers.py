@@ -178,10 +178,12 @@ class Stage(Processes):
                 code = grpc.StatusCode.OK
             except grpc.RpcError as error:
                 code = error.code()
+        until("the decision on the call", lambda: len(self.decisions()) > seen)
         return code, self.decisions()[seen:]
 
     def decisions(self):
-        lines = map(json.loads, self.at("audit").read_text().splitlines())
+        whole, _, _ = self.at("audit").read_text().rpartition("\n")
+        lines = map(json.loads, whole.splitlines())
         return [(line["caller"], line["decision"], line.get("rule")) for line in lines if line["message"] == "access"]
 
 

@@ -93,10 +93,12 @@ class Stage(Processes):
         seen = len(self.audit())
         command = [PROGRAM, *arguments, "--endpoint", f"http://127.0.0.1:{self.grpc}", "--token-file", file, "-o", "json"]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        until("the lines of the call", lambda: len(self.audit()) > seen)
         return ran.returncode, ran.stdout + ran.stderr, self.audit()[seen:]
 
     def audit(self):
-        return [json.loads(line) for line in (self.directory / "audit").read_text().splitlines()]
+        whole, _, _ = (self.directory / "audit").read_text().rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
 
     def oauth2_token(self, kind="id_token", **form):
         form = {"grant_type": "password", "username": "web", "password": "x", "client_id": AUDIENCE} | form
