@@ -90,7 +90,7 @@ impl Quotas {
     /// Counts a call of this caller.
     ///
     /// # Errors
-    /// `CALLER_QUOTA_EXCEEDED`, with the delay before a retry.
+    /// `CALLER_QUOTA_EXCEEDED`, with the delay before a retry unless none helps.
     pub fn enter(&self, caller: &Caller, quota: &Quota, of: Use) -> Result<QuotaPermit, Failure> {
         let now = Instant::now();
         let mut callers = self.lock();
@@ -103,6 +103,11 @@ impl Quotas {
             streams: 0,
             request_ids: RequestIds::default(),
         });
+        if let (Use::Attaches(number), Some(limit)) = (of, quota.attaches_in_flight)
+            && number > limit
+        {
+            return Err(too_large(number, limit, "attaches in flight"));
+        }
         let with_this = usage.of(of).map_or(0, |(in_use, more)| *in_use + more);
         let (limit, what) = match of {
             Use::Read => (None, String::new()),
@@ -134,7 +139,7 @@ impl Quotas {
     /// Counts the request ids of attaches, all or none. A repeat is free.
     ///
     /// # Errors
-    /// `CALLER_QUOTA_EXCEEDED`, with the delay before a retry.
+    /// As [`Quotas::enter`].
     pub fn enter_request_ids(
         &self,
         permit: &QuotaPermit,
@@ -151,7 +156,10 @@ impl Quotas {
         };
         let keys = ids.iter().map(|id| (instance.clone(), *id)).collect();
         let entered = usage.request_ids.enter(keys, limit, Instant::now());
-        entered.map_err(|delay| exceeded(&format!("{limit} request ids an hour"), delay))
+        entered.map_err(|delay| match ids.len() {
+            number if number > limit => too_large(number, limit, "request ids an hour"),
+            _ => exceeded(&format!("{limit} request ids an hour"), delay),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Caller, Usage>> {
@@ -195,6 +203,15 @@ fn exceeded(limit: &str, delay: Duration) -> Failure {
         "the caller has its quota of {limit} on this replica; nothing was sent; call again later"
     );
     Failure::new(Reason::CallerQuotaExceeded, why).retry_after(delay)
+}
+
+/// A call that has more than the quota, so that no delay helps.
+fn too_large(number: usize, limit: usize, what: &str) -> Failure {
+    let why = format!(
+        "the call has {number} enis, and the caller a quota of {limit} {what}; nothing was sent; \
+         send at most {limit} enis in one call"
+    );
+    Failure::new(Reason::CallerQuotaExceeded, why)
 }
 
 #[cfg(test)]
@@ -271,10 +288,10 @@ mod tests {
         let quotas = Quotas::default();
         let limits = Quota { attaches_in_flight: Some(3), request_ids_per_hour: Some(3), ..NONE };
         let enter = |number| quotas.enter(&caller("a"), &limits, Use::Attaches(number));
-        let refused = enter(4).expect_err("more than the quota");
-        assert!(refused.message.contains("and the call has 4"), "{}", refused.message);
         let batch = enter(2).expect("two of three");
-        assert!(enter(2).is_err());
+        let refused = enter(2).expect_err("more than is left");
+        assert!(refused.message.contains("and the call has 2"), "{}", refused.message);
+        assert!(refused.retry_after.is_some());
         drop(enter(1).expect("the third"));
 
         let instance = "i-1".parse().expect("an id");
@@ -288,6 +305,33 @@ mod tests {
         ids(&[1, 3]).expect("none of the refused batch counts");
         drop(batch);
         assert!(enter(3).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_no_delay_helps_is_refused_with_the_maximum() {
+        let (quotas, instance) = (Quotas::default(), "i-1".parse().expect("an id"));
+        let limits = Quota {
+            calls_per_second: Some(1),
+            attaches_in_flight: Some(3),
+            request_ids_per_hour: Some(2),
+            ..NONE
+        };
+        let enter = |number| quotas.enter(&caller("a"), &limits, Use::Attaches(number));
+        let refused = enter(4).expect_err("more than the quota");
+        assert_eq!(refused.retry_after, None);
+        assert!(refused.message.contains("send at most 3 "), "{}", refused.message);
+        // A batch is one call of its second.
+        let batch = enter(3).expect("what the quota has");
+        let ids = |ids: std::ops::Range<u128>| {
+            let ids: Vec<_> = ids.map(|id| RequestId(uuid::Uuid::from_u128(id))).collect();
+            quotas.enter_request_ids(&batch, &limits, &instance, &ids)
+        };
+        let refused = ids(0..3).expect_err("more than the quota");
+        assert_eq!(refused.retry_after, None);
+        assert!(refused.message.contains("send at most 2 "), "{}", refused.message);
+        ids(0..2).expect("what the quota has");
+        let delayed = ids(1..3).expect_err("one too many").retry_after;
+        assert_eq!(delayed, Some(HOUR));
     }
 
     #[tokio::test(start_paused = true)]

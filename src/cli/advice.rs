@@ -54,6 +54,9 @@ pub(super) const fn advice(reason: Reason) -> &'static str {
         Reason::CallerUnauthenticated => "use a known identity: --token-file, or --cert and --key",
         Reason::CallerForbidden => "ask the gateway's operators for the right",
         Reason::NotSupported => "use a client and a gateway of the same version",
-        Reason::CallerQuotaExceeded => "try again later, with fewer concurrent calls",
+        Reason::CallerQuotaExceeded => {
+            "after the delay, try again with fewer concurrent calls; without one, send fewer enis \
+             in one call"
+        }
     }
 }

@@ -128,7 +128,7 @@ impl Refusal {
     pub(super) fn exit(&self) -> Exit {
         match (self.code, self.reason()) {
             (_, Some(Reason::InvalidField | Reason::RequestIdReused)) => Exit::Usage,
-            (_, Some(Reason::CallerQuotaExceeded)) => Exit::TryAgain,
+            (_, Some(Reason::CallerQuotaExceeded)) if self.retry_after.is_some() => Exit::TryAgain,
             // ENS refuses the account, whatever code the gateway gives its caller.
             (_, Some(Reason::EnsPermissionDenied | Reason::EnsCredentialsRejected)) => {
                 Exit::NotAllowed
@@ -236,7 +236,7 @@ mod tests {
     #[case(Code::InvalidArgument, "INVALID_FIELD", Exit::Usage)]
     #[case(Code::InvalidArgument, "ENS_INVALID_PARAMETER", Exit::Refused)]
     #[case(Code::ResourceExhausted, "ENI_LIMIT_EXCEEDED", Exit::Refused)]
-    #[case(Code::ResourceExhausted, "CALLER_QUOTA_EXCEEDED", Exit::TryAgain)]
+    #[case(Code::ResourceExhausted, "CALLER_QUOTA_EXCEEDED", Exit::Refused)]
     #[case(Code::NotFound, "INSTANCE_NOT_FOUND", Exit::Refused)]
     #[case(Code::Unavailable, "DRAINING", Exit::TryAgain)]
     #[case(Code::Unavailable, "A_NEWER_REASON", Exit::TryAgain)]
@@ -252,6 +252,16 @@ mod tests {
         #[case] exit: Exit,
     ) {
         assert_eq!(refused(code, reason).exit(), exit);
+    }
+
+    #[test]
+    fn a_quota_with_a_delay_is_tried_again() {
+        let info =
+            ErrorDetails::with_error_info("CALLER_QUOTA_EXCEEDED", "eni-gateway", HashMap::new());
+        let mut details = info;
+        details.set_retry_info(Some(Duration::from_secs(1)));
+        let status = Status::with_error_details(Code::ResourceExhausted, "refused", details);
+        assert_eq!(Refusal::from(status).exit(), Exit::TryAgain);
     }
 
     #[test]

@@ -150,8 +150,7 @@ const fn usual_delay(reason: Reason) -> Option<Duration> {
         | Reason::LockWait
         | Reason::CoordinationUnavailable
         | Reason::EnsThrottled
-        | Reason::EnsUnavailable
-        | Reason::CallerQuotaExceeded => Some(Duration::from_secs(1)),
+        | Reason::EnsUnavailable => Some(Duration::from_secs(1)),
         Reason::EniLimitExceeded => Some(Duration::from_secs(2)),
         Reason::CoordinationRecovering => Some(Duration::from_secs(5)),
         _ => None,
