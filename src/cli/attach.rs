@@ -8,8 +8,9 @@ use super::follow::Follow;
 use super::output::Output;
 use super::refusal::Refusal;
 use super::{attach_batch, watch};
+use crate::grpc::proto::attachment::State;
 use crate::grpc::proto::{AttachNetworkInterfaceRequest, Attachment};
-use crate::model::InterfaceId;
+use crate::model::{InterfaceId, Reason};
 
 pub(super) async fn run(args: Args) -> Result<(), Error> {
     match args.enis.as_slice() {
@@ -28,6 +29,7 @@ async fn run_one(args: &Args, eni: &InterfaceId) -> Result<(), Error> {
         request_id: args.request_id.map(|id| id.to_string()).unwrap_or_default(),
         validate_only: args.validate_only,
     });
+    let mut unanswered = None;
     let attachment = match client.attach_network_interface(request).await {
         Ok(response) => {
             let response = response.into_inner();
@@ -42,6 +44,7 @@ async fn run_one(args: &Args, eni: &InterfaceId) -> Result<(), Error> {
             if !(args.watch && refusal.may_go_on()) {
                 return Err(Error::Refused(Box::new(refusal)));
             }
+            unanswered = Some(Box::new(refusal));
             Attachment::default()
         }
     };
@@ -59,5 +62,19 @@ async fn run_one(args: &Args, eni: &InterfaceId) -> Result<(), Error> {
         follow: false,
         deadline,
     };
-    watch::outcome(follow.run(client, |attachment| output.next(attachment)).await?)
+    let watched = follow.run(client, |attachment| output.next(attachment)).await;
+    let Some(unanswered) = unanswered else {
+        return watch::outcome(watched?);
+    };
+    // An attach that was not sent is in no watch, unless as an earlier one.
+    match watched {
+        Ok(Some(last)) if matches!(last.state(), State::Attached | State::Failed) => {
+            watch::outcome(Some(last))
+        }
+        Err(Error::Refused(why)) if why.reason() != Some(Reason::AttachmentNotFound) => {
+            Err(Error::Refused(why))
+        }
+        Ok(_) | Err(Error::Refused(_)) => Err(Error::Refused(unanswered)),
+        Err(other) => Err(other),
+    }
 }

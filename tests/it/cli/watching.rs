@@ -214,6 +214,20 @@ async fn attach_watches_on_where_the_outcome_is_unknown() {
 }
 
 #[tokio::test]
+async fn attach_never_reports_an_eni_that_no_watch_shows_as_a_success() {
+    let unknown = || refusal(Code::Unavailable, "OUTCOME_UNKNOWN", "ENS did not answer", &[]);
+    let not_found = refusal(Code::NotFound, "ATTACHMENT_NOT_FOUND", "no such attachment", &[]);
+    let earlier = show("eni-1", State::Detached, 2);
+    for stream in [vec![beat(3)], vec![earlier, beat(3)], vec![Step::Fail(not_found)]] {
+        let script = Script { attach: [Err(unknown())].into(), ..watched([stream]) };
+        let fake = Fake::serve(script).await;
+        let ran = run(&["attach", "i-1", "eni-1", "--watch", "--endpoint", &fake.endpoint]).await;
+        assert_eq!(ran.code, 75, "{ran:?}");
+        assert!(ran.stderr.contains("OUTCOME_UNKNOWN (UNAVAILABLE)"), "{ran:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_watch_says_once_that_something_may_be_missing_and_once_that_it_no_longer_is() {
     let missing = || Step::BeatIncomplete { revision: 3, observe_time: None };
     let stream = vec![show("eni-1", State::Attached, 3), missing(), missing(), beat(4)];
