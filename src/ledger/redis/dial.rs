@@ -27,6 +27,9 @@ const TLS_TIMEOUT: &str =
     "timed out; if the server does not use TLS, use redis:// instead of rediss:// in ledger.url";
 const USES_TLS: &str = "the server there uses TLS; use rediss:// instead of redis:// in ledger.url";
 
+/// Time for the diagnosis of a connection that was cut. The next try waits for it.
+const DIAGNOSIS: Duration = Duration::from_millis(200);
+
 /// Connects to the servers of one ledger.
 #[derive(Debug, Clone)]
 pub(super) struct Dialer {
@@ -119,8 +122,8 @@ impl Dialer {
             // error first, which a failed write may hide.
             (ServerAddr::Tcp(host, port), None) if is_cut(&error) => {
                 let (said, probed) = tokio::join!(
-                    timeout(self.connect_timeout, first_words(host, *port)),
-                    timeout(self.connect_timeout, expects_tls(host, *port)),
+                    timeout(DIAGNOSIS, first_words(host, *port)),
+                    timeout(DIAGNOSIS, expects_tls(host, *port)),
                 );
                 Err(match (said, probed) {
                     (Ok(Some(why)), _) => {

@@ -1,5 +1,7 @@
 //! The preflight check: servers that must not be used, or only with a warning.
 
+use std::time::Duration;
+
 use eni_gateway::ledger::redis::{
     InitError, InspectError, Login, ServerAddr, Servers, init, inspect,
 };
@@ -96,6 +98,25 @@ async fn a_server_that_closes_each_connection_is_quoted() {
             && remedy.contains("maxclients")),
         "{refused}"
     );
+}
+
+/// A new connection is tried at once, not after a diagnosis that the server does not help.
+#[tokio::test]
+async fn a_silent_server_does_not_hold_up_the_next_try() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = TaskTracker::new();
+    server.spawn(async move {
+        drop(listener.accept().await);
+        let mut silent = Vec::new();
+        while let Ok(accepted) = listener.accept().await {
+            silent.push(accepted);
+        }
+    });
+    let mut patient = settings_of(Servers::One(ServerAddr::Tcp("127.0.0.1".to_owned(), port)));
+    patient.connect_timeout = Duration::from_secs(600);
+    let inspected = tokio::time::timeout(Duration::from_secs(30), inspect(patient)).await;
+    inspected.expect("the first connection is cut").unwrap_err();
 }
 
 /// Without it a commit would write the record, and fail before its place in the queue.
