@@ -25,7 +25,7 @@ use super::receive::{Arriving, is_diagnostic};
 use super::trace::{Call, Observers};
 use crate::admission::{Admission, AdmissionPermit, Peer};
 use crate::identity::Kind;
-use crate::listen::{ConnectionRef, OpenCall};
+use crate::listen::{ConnectionRef, HeldCall, OpenCall};
 use crate::model::Failure;
 
 /// The RPC of probes. It is answered at once, so it takes no place: streams of the same services
@@ -114,10 +114,13 @@ impl EdgeLayer {
         let connection = request.extensions().get::<ConnectionRef>();
         let peer = connection.map_or(Peer::LOCAL, Peer::from);
         let mut open = connection.map(OpenCall::on);
+        let mut held = connection.map(HeldCall::on);
         let path = request.uri().path();
         let method = Method::of_path(path);
         let is_unary = method.is_some_and(|method| !method.is_streaming()) || path == HEALTH_CHECK;
-        let (response, place) = match self.answer(inner, request, peer, method).await {
+        // A unary call is its peer's until its request has arrived.
+        let arriving = held.take_if(|_| is_unary);
+        let (response, place) = match self.answer(inner, request, arriving, peer, method).await {
             Ok(answer) => answer,
             Err(failure) => (Status::from(failure).into_http(), None),
         };
@@ -129,13 +132,15 @@ impl EdgeLayer {
         if let Some(open) = open.as_mut().filter(|_| is_unary) {
             open.mark_answered();
         }
-        response.map(|body| Body::new(Answer { body, call, _place: place, _open: open }))
+        response
+            .map(|body| Body::new(Answer { body, call, _place: place, _held: held, _open: open }))
     }
 
     async fn answer<S>(
         &self,
         mut inner: S,
         mut request: Request<Body>,
+        arriving: Option<HeldCall>,
         peer: Peer,
         method: Option<Method>,
     ) -> Result<(Response<Body>, Option<AdmissionPermit>), Failure>
@@ -156,7 +161,7 @@ impl EdgeLayer {
         } else {
             None
         };
-        let mut request = self.arriving.bound(request);
+        let mut request = self.arriving.bound(request, arriving);
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(principal);
         request.extensions_mut().insert(deadline);
@@ -170,6 +175,7 @@ struct Answer {
     body: Body,
     call: Option<Call>,
     _place: Option<AdmissionPermit>,
+    _held: Option<HeldCall>,
     _open: Option<OpenCall>,
 }
 

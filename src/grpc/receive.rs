@@ -19,6 +19,7 @@ use tokio::time::{Sleep, sleep};
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::listen::HeldCall;
 use crate::model::Failure;
 use crate::sync::{ByAge, Place};
 
@@ -54,7 +55,8 @@ pub(super) struct Arriving {
 impl Arriving {
     /// The request with bounds on its body. The oldest unfinished request is refused if there are
     /// too many.
-    pub(super) fn bound(&self, request: Request<Body>) -> Request<Body> {
+    /// `held` lasts until the request has arrived.
+    pub(super) fn bound(&self, request: Request<Body>, held: Option<HeldCall>) -> Request<Body> {
         let path = request.uri().path();
         let time = if path.starts_with("/grpc.reflection.") { MESSAGES } else { ONE_MESSAGE };
         let most = if is_diagnostic(path) { MAX_DIAGNOSTIC } else { MAX_REQUEST + MESSAGE_HEADER };
@@ -64,7 +66,10 @@ impl Arriving {
             }
         });
         let (due, arriving) = (Box::pin(sleep(time)), self.clone());
-        request.map(|body| Body::new(Received { body, due, most, arrived: 0, place, arriving }))
+        request.map(|body| {
+            let arrived = 0;
+            Body::new(Received { body, due, most, arrived, place, arriving, _held: held })
+        })
     }
 
     /// Counts what arrived of one. The oldest is refused if that is too much for all.
@@ -90,6 +95,7 @@ struct Received {
     arrived: usize,
     place: Place<()>,
     arriving: Arriving,
+    _held: Option<HeldCall>,
 }
 
 impl Drop for Received {
@@ -172,7 +178,7 @@ mod tests {
         let mut requests = Vec::new();
         for _ in 0..=MOST_BYTES / MAX_REQUEST {
             let body = Body::new(Part(Some(part.clone())));
-            let mut request = arriving.bound(Request::new(body));
+            let mut request = arriving.bound(Request::new(body), None);
             next(&mut request).await.unwrap().unwrap();
             requests.push(request);
         }

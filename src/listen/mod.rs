@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 pub use connection::{Connection, Opening};
 use table::Place;
-pub use table::{ConnectionInfo, ConnectionLimits, ConnectionRef, Connections, OpenCall};
+pub use table::{ConnectionInfo, ConnectionLimits, ConnectionRef, Connections, HeldCall, OpenCall};
 
 /// Pause after a failed accept. The usual cause is a lack of descriptors, which a retry at once
 /// does not cure.

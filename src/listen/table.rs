@@ -48,6 +48,8 @@ pub struct ConnectionInfo {
     peer: SocketAddr,
     opening: AtomicBool,
     calls: AtomicUsize,
+    /// How many of the calls may last as long as the peer wants.
+    held: AtomicUsize,
     /// When a call on it ended last.
     call_ended: Mutex<Option<Instant>>,
     certificates: OnceLock<Vec<CertificateDer<'static>>>,
@@ -68,10 +70,15 @@ pub struct OpenCall {
     answer: Option<crate::sync::Place<Answer>>,
 }
 
+/// The part of a call that lasts as long as its peer wants: the receipt of a request, a stream, or
+/// an answer that waits to be taken. A connection with nothing else may be closed for a newcomer.
+#[derive(Debug)]
+pub struct HeldCall(ConnectionRef);
+
 /// An answer that its peer has not taken yet.
 #[derive(Debug)]
 struct Answer {
-    connection: ConnectionRef,
+    held: HeldCall,
     since: Instant,
 }
 
@@ -90,6 +97,7 @@ impl Connections {
             peer,
             opening: AtomicBool::new(true),
             calls: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
             call_ended: Mutex::default(),
             certificates: OnceLock::new(),
             answers: self.answers.clone(),
@@ -146,7 +154,7 @@ impl Connections {
         let overdue = |answer: &Entry<Answer>| answer.since.elapsed() >= ANSWER;
         self.answers.with(|answers| {
             while let Some(answer) = answers.take_oldest(overdue) {
-                answer.connection.close();
+                answer.held.0.close();
             }
         });
     }
@@ -163,8 +171,9 @@ impl Connections {
 ///
 /// 1. the one that has been opening longest;
 /// 2. of the peer that has the most: the oldest without calls, unless it was just used;
-/// 3. of the same peer, if it has more than the newcomer's: the oldest with calls of which none has
-///    ended lately. Streams that are held open without end cannot keep newcomers out;
+/// 3. of the same peer, if it has more than the newcomer's: the oldest with calls that all last as
+///    long as the peer wants, and of which none has ended lately. Streams that are held open
+///    without end cannot keep newcomers out;
 /// 4. of the same peer: the oldest without calls.
 ///
 /// A client opens another connection when it needs one.
@@ -186,7 +195,7 @@ fn close_one(
         connections.close_oldest(|info| info.network() == busiest && may_close(info))
     };
     close(&|info| info.has_no_call() && !info.is_in_use())
-        || (!may_hold && close(&|info| !info.has_no_call() && !info.is_in_use()))
+        || (!may_hold && close(&|info| info.has_only_held_calls() && !info.is_in_use()))
         || close(&ConnectionInfo::has_no_call)
 }
 
@@ -228,6 +237,11 @@ impl ConnectionInfo {
         self.calls.load(Ordering::Acquire) == 0
     }
 
+    fn has_only_held_calls(&self) -> bool {
+        let calls = self.calls.load(Ordering::Acquire);
+        calls > 0 && self.held.load(Ordering::Acquire) >= calls
+    }
+
     /// Whether a call on it has ended lately.
     fn is_in_use(&self) -> bool {
         self.lock_call_ended().is_some_and(|at| at.elapsed() < IN_USE)
@@ -250,14 +264,29 @@ impl OpenCall {
     /// Marks that the call has its whole answer. If the peer does not take it in time, the
     /// connection is closed.
     pub fn mark_answered(&mut self) {
-        let answer = Answer { connection: self.connection.clone(), since: Instant::now() };
+        let answer = Answer { held: HeldCall::on(&self.connection), since: Instant::now() };
         self.answer = Some(self.connection.answers.insert(answer, |answers| {
             if answers.len() >= MOST_ANSWERS
                 && let Some(oldest) = answers.take_oldest(|_| true)
             {
-                oldest.connection.close();
+                oldest.held.0.close();
             }
         }));
+    }
+}
+
+impl HeldCall {
+    /// Counts the part of a call on the connection.
+    #[must_use]
+    pub fn on(connection: &ConnectionRef) -> Self {
+        connection.held.fetch_add(1, Ordering::AcqRel);
+        Self(connection.clone())
+    }
+}
+
+impl Drop for HeldCall {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -56,7 +56,8 @@ async fn held_streams_cannot_keep_newcomers_out() {
         let places: Vec<Place> =
             (0..4).map(|_| connections.admit(peer(1)).expect("a place")).collect();
         places.iter().for_each(Place::mark_open);
-        let _held: Vec<_> = places[1..].iter().map(|place| OpenCall::on(place.info())).collect();
+        let held = |place: &Place| (OpenCall::on(place.info()), HeldCall::on(place.info()));
+        let _held: Vec<_> = places[1..].iter().map(held).collect();
         drop(OpenCall::on(places[0].info()));
         let closed = || places.iter().map(|place| place.info().is_closed()).collect::<Vec<_>>();
         let first = connections.admit(peer(newcomer)).expect("the place of the oldest stream");
@@ -66,6 +67,26 @@ async fn held_streams_cannot_keep_newcomers_out() {
         let _second = connections.admit(peer(newcomer)).expect("the place of the first");
         assert_eq!(closed(), [true, true, false, false]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_the_gateway_works_on_is_not_cut_off() {
+    let connections = connections(3, 8);
+    let places = [(); 3].map(|()| connections.admit(peer(1)).expect("a place"));
+    places.iter().for_each(Place::mark_open);
+    let mut calls = places.each_ref().map(|place| OpenCall::on(place.info()));
+    // The second connection has a stream besides, and the request of the third arrives.
+    let _stream = (OpenCall::on(places[1].info()), HeldCall::on(places[1].info()));
+    let arriving = HeldCall::on(places[2].info());
+    let closed = || places.each_ref().map(|place| place.info().is_closed());
+    let newcomer = connections.admit(peer(2)).expect("the place of the third");
+    assert_eq!(closed(), [false, false, true]);
+    newcomer.mark_open();
+    let _busy = OpenCall::on(newcomer.info());
+    drop(arriving);
+    assert!(connections.admit(peer(3)).is_none(), "all have a call in flight");
+    calls[0].mark_answered();
+    assert!(connections.admit(peer(3)).is_some() && closed()[0], "its answer is not taken");
 }
 
 #[test]

@@ -21,6 +21,8 @@ use tonic::{Code, Status};
 
 use super::fakes::{attachment, put};
 use super::gateway::{Gateway, Options, attach, watch};
+use super::reason;
+use crate::support::gateway::within;
 
 /// Longer than any wait of these tests.
 pub(super) const LONG: Duration = Duration::from_secs(60);
@@ -92,6 +94,28 @@ async fn connections_that_hold_streams_make_room_for_new_ones() {
         held.push((client, stream));
     }
     is_served(&gateway).await;
+}
+
+#[tokio::test]
+async fn streams_do_not_close_the_connection_of_a_call_in_flight() {
+    let gateway = small().await;
+    put(&gateway.store, attachment("i-1", "eni-1", State::Attached, 3)).await;
+    let mut calling = gateway.client().await;
+    let asked = within(Duration::from_secs(4), attach("i-2", "eni-2"));
+    let call = calling.attach_network_interface(asked);
+    let held = async {
+        gateway.ens.left_waiting().await;
+        let mut held = Vec::new();
+        for _ in 0..20 {
+            let mut client = gateway.client().await;
+            let asked = watch("i-1", "eni-1", true);
+            held.push((client.watch_attachment(asked).await.expect("a stream"), client));
+        }
+        held
+    };
+    let (answer, _held) = tokio::join!(call, held);
+    let refused = answer.expect_err("the credentials never come");
+    assert_eq!(reason(&refused), "NOT_APPLIED", "{refused:?}");
 }
 
 #[tokio::test]
