@@ -1,10 +1,8 @@
 """Attacks on one replica, and a healthy client beside them. See `run`."""
 
-import base64
 import collections
 import contextlib
 import copy
-import json
 import multiprocessing
 import os
 import pathlib
@@ -12,7 +10,6 @@ import random
 import selectors
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -40,7 +37,8 @@ from http2 import (
     unfinished,
 )
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "observe"))
+sys.path[:0] = [str(pathlib.Path(__file__).parents[1] / folder) for folder in ("observe", "python")]
+from issuer import Issuer  # noqa: E402
 from live import Stage, ask, generate  # noqa: E402
 from processes import until  # noqa: E402
 
@@ -67,33 +65,11 @@ instances = ["*"]
 """
 
 
-class Issuer:
-    """Signs the tokens of callers."""
-
-    def __init__(self, directory):
-        self.key, keys, policy = (pathlib.Path(directory) / name for name in ("key", "keys", "policy"))
-        openssl("genrsa", "-out", self.key, "2048")
-        modulus = openssl("rsa", "-in", self.key, "-noout", "-modulus").decode().strip().partition("=")[2]
-        one = {"kty": "RSA", "kid": "one", "alg": "RS256", "e": "AQAB", "n": base64url(bytes.fromhex(modulus))}
-        keys.write_text(json.dumps({"keys": [one]}))
-        policy.write_text(POLICY.format(keys=keys))
-        self.settings = {"IDENTITY__POLICY_FILE": policy}
-
-    def bearer(self, subject):
-        """The header of this caller's calls."""
-        claims = {"iss": "https://issuer.example", "aud": "eni-gateway", "sub": subject, "exp": int(time.time()) + 3600}
-        parts = ({"alg": "RS256", "kid": "one"}, claims)
-        message = ".".join(base64url(json.dumps(part).encode()) for part in parts)
-        signature = openssl("dgst", "-sha256", "-sign", self.key, data=message.encode())
-        return f"Bearer {message}.{base64url(signature)}"
-
-
-def openssl(*arguments, data=None):
-    return subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, input=data).stdout
-
-
-def base64url(data):
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+def with_policy(issuer, directory):
+    """The settings of a policy for the callers of this issuer."""
+    policy = pathlib.Path(directory) / "policy"
+    policy.write_text(POLICY.format(keys=issuer.keys))
+    return {"IDENTITY__POLICY_FILE": policy}
 
 
 class Target:
@@ -434,8 +410,8 @@ def attack(name, out):
         stage.redis()
         stage.gateway("simulator", "--listen", f"127.0.0.1:{stage.ports['ens']}", "--attach-time", "100ms")
         issuer = Issuer(directory) if name in CALLERS else None
-        attacker, calm = [issuer.bearer(subject) for subject in ("attacker", "calm")] if issuer else (None, None)
-        replica = stage.replica("a", **(issuer.settings if issuer else {}))
+        attacker, calm = [f"Bearer {issuer.token(subject)}" for subject in ("attacker", "calm")] if issuer else (None, None)
+        replica = stage.replica("a", **(with_policy(issuer, directory) if issuer else {}))
         until("a replica", lambda: ask(stage.url("a-admin", "readyz")))
         healthy = Healthy(stage, *out, calm)
         request = healthy.messages.AttachNetworkInterfaceRequest(instance_id=INSTANCE, network_interface_id=ENI)

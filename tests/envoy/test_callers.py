@@ -1,17 +1,15 @@
 """Callers behind an Envoy that terminates mTLS: a token passes through and names the caller. Without one, Envoy's own certificate
 does. What Envoy or a caller writes into headers about certificates never counts."""
 
-import base64
 import json
 import pathlib
-import subprocess
 import sys
-import time
 
 import grpc
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "python"))
+from issuer import Issuer, openssl  # noqa: E402
 from processes import ROOT, Processes, free_port, listens, until  # noqa: E402
 
 ENVOY = next((ROOT / ".venv/lib").glob("python3*/site-packages/envoy/_bin/envoy"))
@@ -97,14 +95,6 @@ static_resources:
 """
 
 
-def openssl(*arguments, data=None):
-    return subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, input=data).stdout
-
-
-def base64url(data):
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
 def field(number, text):
     """A field of a message with a text of less than 128 bytes."""
     return bytes([number << 3 | 2, len(text)]) + text.encode()
@@ -124,11 +114,8 @@ class Stage(Processes):
             extensions = [part for it in extensions for part in ("-addext", it)]
             openssl("req", "-x509", *key, "-CA", self.at("ca.crt"), "-CAkey", self.at("ca.key"), "-subj", f"/CN={name}", *extensions,
                     "-keyout", self.at(f"{name}.key"), "-out", self.at(f"{name}.crt"))
-        openssl("genrsa", "-out", self.at("issuer.key"), "2048")
-        modulus = openssl("rsa", "-in", self.at("issuer.key"), "-noout", "-modulus").decode().strip().partition("=")[2]
-        keys = {"keys": [{"kty": "RSA", "kid": "one", "alg": "RS256", "e": "AQAB", "n": base64url(bytes.fromhex(modulus))}]}
-        self.at("keys").write_text(json.dumps(keys))
-        self.at("policy").write_text(POLICY.format(keys=self.at("keys")))
+        self.issuer = Issuer(self.directory)
+        self.at("policy").write_text(POLICY.format(keys=self.issuer.keys))
         self.gateway("simulator", "--listen", f"127.0.0.1:{ens}")
         until("the simulator", lambda: listens(ens))
         self.gateway("serve", **{
@@ -153,11 +140,7 @@ class Stage(Processes):
         return self.directory / name
 
     def token(self, **changes):
-        claims = {"iss": "https://issuer.example", "aud": "eni-gateway", "sub": "web", "exp": int(time.time()) + 600} | changes
-        parts = ({"alg": "RS256", "kid": "one"}, claims)
-        message = ".".join(base64url(json.dumps(part).encode()) for part in parts)
-        signature = openssl("dgst", "-sha256", "-sign", self.at("issuer.key"), data=message.encode())
-        return f"{message}.{base64url(signature)}"
+        return self.issuer.token("web", **changes)
 
     def channel(self, forward, certificate):
         files = [self.at("ca.crt")] + [self.at(f"{certificate}.{part}") for part in ("key", "crt") if certificate]
