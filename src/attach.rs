@@ -11,6 +11,7 @@
 //! send is recorded the caller's deadline decides; afterwards only ENS does.
 
 mod batch;
+mod capacity;
 mod caller_session;
 mod discover;
 mod discovery;
@@ -23,7 +24,6 @@ mod reply;
 mod resend;
 mod reserve;
 mod retry;
-mod room;
 mod send;
 mod send_permit;
 pub mod steps;

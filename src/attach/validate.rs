@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::backends::Backends;
 use crate::ens::{DescribeError, EniStatus, Ens, InstanceRow, Row};
 use crate::failures::{Operation, attach as failures};
 use crate::ledger::LedgerStore;
-use crate::ledger::apply::{Context, Room};
+use crate::ledger::apply::{CapacityCheck, Context};
 use crate::ledger::command::Reply;
 use crate::ledger::execute::CommandOutcome;
 use crate::model::{Failure, InterfaceId, State};
@@ -53,7 +52,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         let Some(first) = requests.first() else {
             return Ok(Vec::new());
         };
-        let validation = Validation { backends: &self.backends, requests, first };
+        let validation = Validation { attacher: self, requests, first };
         let check = async {
             let patience = first.deadline.saturating_duration_since(Instant::now());
             let _place = self.validations.acquire_within(patience, first.peer, None).await?;
@@ -65,7 +64,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
 
 /// The requests of one `validate_only` call.
 struct Validation<'a, L, E> {
-    backends: &'a Backends<L, E>,
+    attacher: &'a Attacher<L, E>,
     requests: &'a [Request],
     /// Its instance, caller and deadline are those of all.
     first: &'a Request,
@@ -82,14 +81,8 @@ enum Known {
 impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
     async fn check(&self) -> Result<Vec<Validated>, Failure> {
         let Request { instance, eni, .. } = self.first;
-        let state = self
-            .backends
-            .ens
-            .instances(self.describe_permit().await?, std::slice::from_ref(instance))
-            .await
-            .map_err(|error| Operation::Attach.describe_failed(&error))?
-            .pop()
-            .ok_or_else(|| failures::unknown_instance().about(instance, eni))?;
+        let state = self.attacher.existing(instance, self.describe_permit().await?).await;
+        let state = state.map_err(|failure| failure.about(instance, eni))?;
         let known = self.known().await?;
         let pairs = self.requests.iter().zip(&known);
         let free = pairs.filter(|(_, known)| matches!(known, Ok(Known::Free(_))));
@@ -101,11 +94,11 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
 
     /// What the ledger answers for each ENI, after a describe of the instance.
     async fn known(&self) -> Result<Vec<Result<Known, Failure>>, Failure> {
-        let (instance, ledger) = (&self.first.instance, &self.backends.ledger);
+        let (instance, ledger) = (&self.first.instance, &self.attacher.backends.ledger);
         let permit = self.describe_permit().await?;
         // The time is taken before the describe, which then confirms an attached ENI.
         let since = ledger.store().now(instance);
-        let observed = self.backends.record_instance(instance, permit, None).await;
+        let observed = self.attacher.backends.record_instance(instance, permit, None).await;
         observed.map_err(|error| Operation::Attach.not_observed(&error))?;
         let (mut known, mut in_need) = (Vec::new(), Vec::new());
         for request in self.requests {
@@ -142,14 +135,14 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
             Reply::Joined(_) => here("eni: its attach is in flight; another one would join it"),
             Reply::Replayed(_) => here("request_id: it has an outcome, which would be replayed"),
             _ => {
-                let bounds = &self.backends.ledger.bounds_of(instance);
-                let partition = &self.backends.ledger.store().partition(instance);
+                let bounds = &self.attacher.backends.ledger.bounds_of(instance);
+                let partition = &self.attacher.backends.ledger.store().partition(instance);
                 let context =
                     Context { bounds, instance, partition, request: None, now: answer.now };
                 // The ENIs before it in a batch come first.
-                match Room::of(&answer.record, context, in_need.iter().copied()) {
-                    Some(room) if room.needed > room.free => {
-                        Err(failures::capacity_exceeded(&room.used, instance, eni))
+                match CapacityCheck::of(&answer.record, context, in_need.iter().copied()) {
+                    Some(capacity) if capacity.is_exceeded() => {
+                        Err(failures::capacity_exceeded(&capacity.used, instance, eni))
                     }
                     _ => Ok(Known::Free(format!(
                         "slots: the instance has a free slot (limit {})",
@@ -166,7 +159,13 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
         let failed = |error| Operation::Attach.describe_failed(&error);
         let mut rows = match enis.as_slice() {
             [] | [_] => Vec::new(),
-            _ => match self.backends.ens.interfaces(self.describe_permit().await?, &enis).await {
+            _ => match self
+                .attacher
+                .backends
+                .ens
+                .interfaces(self.describe_permit().await?, &enis)
+                .await
+            {
                 Ok(rows) => rows,
                 Err(DescribeError::UnknownId(_)) => Vec::new(),
                 Err(error) => return Err(failed(error)),
@@ -174,7 +173,8 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
         };
         for eni in &enis {
             if rows.iter().all(|row| row.eni != *eni) {
-                let row = self.backends.describe_eni(eni, self.describe_permit().await?).await;
+                let row =
+                    self.attacher.backends.describe_eni(eni, self.describe_permit().await?).await;
                 rows.extend(row.map_err(failed)?);
             }
         }
@@ -182,9 +182,7 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
     }
 
     async fn describe_permit(&self) -> Result<Permit, Failure> {
-        let limiter = &self.backends.limiter;
-        let permit = limiter.permit(RateClass::Read, self.first.deadline).await;
-        permit.map_err(|missing| Operation::Attach.no_permit(&missing))
+        self.attacher.permit(RateClass::Read, self.first.deadline).await
     }
 }
 

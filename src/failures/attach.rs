@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::ens::Row;
-use crate::ledger::apply::Room;
+use crate::ledger::apply::CapacityCheck;
 use crate::ledger::command::CapacityExceeded;
 use crate::ledger::{Freeze, LedgerError};
 use crate::model::{Failure, InstanceId, InterfaceId, Reason, Timestamp, random};
@@ -90,8 +90,8 @@ pub(crate) fn capacity_exceeded(
 }
 
 /// The instance has no slots for all ENIs of a batch.
-pub(crate) fn no_room_for_all(room: &Room, instance: &InstanceId) -> Failure {
-    let Room { needed, free, used } = room;
+pub(crate) fn capacity_exceeded_by_all(capacity: &CapacityCheck, instance: &InstanceId) -> Failure {
+    let CapacityCheck { needed, free, used } = capacity;
     let why = format!(
         "the instance has {free} free slots for the {needed} enis that need one (limit {}, \
          attached {}, in flight {}); nothing was sent; detach other enis from it first, or attach \

@@ -129,7 +129,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         let _quota = self.access.count_attaches(&principal, number, &batch.instance, &ids)?;
         let _inside = self.admission.attaches(peer, &batch.instance, number).await?;
         if require_all {
-            self.attacher.ensure_room(&batch).await?;
+            self.attacher.ensure_capacity(&batch).await?;
         }
         let results = if validate_only {
             let validated = self.attacher.validate_batch(&batch).await;

@@ -38,7 +38,7 @@ impl Slots {
 
 /// The slots that several ENIs would need, by an observation that is valid enough to refuse by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Room {
+pub struct CapacityCheck {
     /// Number of these ENIs that use no slot yet.
     pub needed: usize,
     /// Free slots.
@@ -47,8 +47,8 @@ pub struct Room {
     pub used: CapacityExceeded,
 }
 
-impl Room {
-    /// The room for these ENIs; `None` without such an observation.
+impl CapacityCheck {
+    /// The check for these ENIs; `None` without such an observation.
     #[must_use]
     pub fn of<'a>(
         record: &Record,
@@ -61,6 +61,12 @@ impl Room {
         let taken = update.used_slots();
         let needed = enis.into_iter().filter(|eni| !taken.contains(eni)).count();
         Some(Self { needed, free: update.free_slots(), used })
+    }
+
+    /// Whether more slots are needed than are free.
+    #[must_use]
+    pub fn is_exceeded(&self) -> bool {
+        self.needed > self.free
     }
 }
 

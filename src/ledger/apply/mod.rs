@@ -17,7 +17,7 @@ mod send_result;
 mod statuses;
 mod transitions;
 
-pub use capacity::{Room, Slots};
+pub use capacity::{CapacityCheck, Slots};
 
 #[cfg(test)]
 mod tests;

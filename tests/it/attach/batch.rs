@@ -6,6 +6,7 @@ use std::time::Duration;
 use eni_gateway::admission::Peer;
 use eni_gateway::attach::{Attacher, BatchRequest};
 use eni_gateway::ens::{EnsRefusal, Outcome};
+use eni_gateway::ledger::{LedgerStore as _, Snapshot};
 use eni_gateway::model::{Attachment, Caller, Failure, Reason, RequestId};
 use eni_gateway::rate_limit::Rates;
 use tokio::time::{Instant, sleep};
@@ -165,41 +166,56 @@ async fn what_finds_no_slot_is_refused_and_all_or_nothing_sends_nothing() {
     ens.accept();
     let [replica]: [Replica; 1] = replicas(fast(), &ens);
     let eleven = batch(1..=11, seconds(30.0));
-    let refused = replica.attacher.ensure_room(&eleven).await.unwrap_err();
+    let refused = replica.attacher.ensure_capacity(&eleven).await.unwrap_err();
     assert_eq!((refused.reason, ens.attaches()), (Reason::EniLimitExceeded, 0));
     assert_eq!(refused.metadata["limit"], "10");
     assert!(refused.message.contains("10 free slots for the 11 enis"), "{}", refused.message);
-    replica.attacher.ensure_room(&batch(1..=10, seconds(30.0))).await.unwrap();
+    replica.attacher.ensure_capacity(&batch(1..=10, seconds(30.0))).await.unwrap();
     let describes = ens.calls().len();
-    assert_eq!(describes, 1, "the second check and the attaches use the first one's describe");
+    assert_eq!(describes, 2, "the second check and the attaches use the first one's describe");
 
     let answers = attach(&replica.attacher, &eleven).await;
     assert_eq!(outcomes(&answers)[..10], ["OK"; 10]);
     assert_eq!(outcomes(&answers)[10], "ENI_LIMIT_EXCEEDED");
     assert_eq!(ens.attaches(), 10);
     // Those that have a slot need no other one.
-    replica.attacher.ensure_room(&batch(1..=10, seconds(30.0))).await.unwrap();
-    assert!(replica.attacher.ensure_room(&batch(10..=11, seconds(30.0))).await.is_err());
+    replica.attacher.ensure_capacity(&batch(1..=10, seconds(30.0))).await.unwrap();
+    assert!(replica.attacher.ensure_capacity(&batch(10..=11, seconds(30.0))).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_known_room_is_no_guess() {
+async fn the_known_capacity_is_no_guess() {
     let ens = FakeEns::default();
     ens.accept();
     let [replica]: [Replica; 1] = replicas(fast(), &ens);
     replica.store.hold_down(seconds(20.0));
     let batch_of_two = || batch(1..=2, seconds(5.0));
-    let recovering = replica.attacher.ensure_room(&batch_of_two()).await.unwrap_err();
+    let recovering = replica.attacher.ensure_capacity(&batch_of_two()).await.unwrap_err();
     assert_eq!(recovering.reason, Reason::CoordinationRecovering);
     sleep(seconds(21.0)).await;
     replica.store.down(true);
-    let unreached = replica.attacher.ensure_room(&batch_of_two()).await.unwrap_err();
+    let unreached = replica.attacher.ensure_capacity(&batch_of_two()).await.unwrap_err();
     assert_eq!(unreached.reason, Reason::CoordinationUnavailable);
     replica.store.down(false);
     ens.take(seconds(9.0));
-    let silent = replica.attacher.ensure_room(&batch_of_two()).await.unwrap_err();
+    let silent = replica.attacher.ensure_capacity(&batch_of_two()).await.unwrap_err();
     assert_eq!(silent.reason, Reason::NotApplied);
     assert_eq!(ens.attaches(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_or_nothing_on_an_instance_that_does_not_exist_writes_nothing() {
+    let ens = FakeEns::default();
+    ens.accept();
+    ens.forget(&"i-1".parse().unwrap());
+    let [replica]: [Replica; 1] = replicas(fast(), &ens);
+    let refused = replica.attacher.ensure_capacity(&batch(1..=2, seconds(5.0))).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::InstanceNotFound);
+    assert_eq!(refused.metadata["instanceId"], "i-1");
+    let validated = replica.attacher.validate_batch(&batch(1..=2, seconds(5.0))).await;
+    assert!(validated.iter().all(|it| it.as_ref().unwrap_err().reason == Reason::InstanceNotFound));
+    let known = replica.store.read_since(&"i-1".parse().unwrap(), None, &Snapshot::default()).await;
+    assert_eq!(known.unwrap().version, 0);
 }
 
 #[tokio::test(start_paused = true)]

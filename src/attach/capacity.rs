@@ -1,14 +1,16 @@
 //! The check of a batch that is to attach all of its ENIs: whether the known free slots hold them.
 //! It takes no lock and no slot.
 
+use std::slice;
+
 use tokio::time::Instant;
 
-use crate::ens::Ens;
+use crate::ens::{Ens, InstanceRow};
 use crate::failures::{Operation, attach as failures};
 use crate::ledger::LedgerStore;
-use crate::ledger::apply::{Context, Room};
+use crate::ledger::apply::{CapacityCheck, Context};
 use crate::model::{Failure, InstanceId, InterfaceId};
-use crate::rate_limit::RateClass;
+use crate::rate_limit::{Permit, RateClass};
 use crate::telemetry::metrics::RefusedBy;
 
 use super::Attacher;
@@ -21,41 +23,68 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     ///
     /// # Errors
     /// `ENI_LIMIT_EXCEEDED`, or the reason why the free slots are not known. Nothing was sent.
-    pub async fn ensure_room(&self, batch: &BatchRequest) -> Result<(), Failure> {
+    pub async fn ensure_capacity(&self, batch: &BatchRequest) -> Result<(), Failure> {
         let session = CallerSession::new(batch.deadline);
         session.set_pending_error(failures::not_sent(
             "the describe of the instance got no answer in time",
         ));
-        let room = session.until_deadline(self.room(batch)).await.flatten();
-        let room = room.map_err(|failure| failure.with("instanceId", &batch.instance))?;
-        if room.needed > room.free {
+        let capacity = session.until_deadline(self.capacity(batch)).await.flatten();
+        let capacity = capacity.map_err(|failure| failure.with("instanceId", &batch.instance))?;
+        if capacity.is_exceeded() {
             self.backends.metrics.limit_rejected(RefusedBy::Ledger);
-            return Err(failures::no_room_for_all(&room, &batch.instance));
+            return Err(failures::capacity_exceeded_by_all(&capacity, &batch.instance));
         }
         Ok(())
     }
 
-    async fn room(&self, batch: &BatchRequest) -> Result<Room, Failure> {
+    async fn capacity(&self, batch: &BatchRequest) -> Result<CapacityCheck, Failure> {
         let BatchRequest { instance, enis, deadline, .. } = batch;
         let patience = deadline.saturating_duration_since(Instant::now());
         let _place = self.validations.acquire_within(patience, batch.peer, None).await?;
-        if let Some(room) = self.known_room(instance, enis).await? {
-            return Ok(room);
+        if let Some(capacity) = self.known_capacity(instance, enis).await? {
+            return Ok(capacity);
         }
-        let permit = self.backends.limiter.permit(RateClass::Describe, *deadline).await;
-        let permit = permit.map_err(|missing| Operation::Attach.no_permit(&missing))?;
+        let permit = || self.permit(RateClass::Describe, *deadline);
+        if !self.backends.ledger.knows(instance) {
+            self.existing(instance, permit().await?).await?;
+        }
+        let permit = permit().await?;
         let observed = self.backends.record_instance(instance, permit, None).await;
         observed.map_err(|error| Operation::Attach.not_observed(&error))?;
         let late = || failures::not_sent("the describe took longer than its result is valid");
-        self.known_room(instance, enis).await?.ok_or_else(late)
+        self.known_capacity(instance, enis).await?.ok_or_else(late)
     }
 
-    /// The room by the record; `None` if it shows no valid observation.
-    async fn known_room(
+    /// ENS's row of the instance. Nothing is written for an instance that does not exist.
+    ///
+    /// # Errors
+    /// `INSTANCE_NOT_FOUND`, or why ENS did not show it.
+    pub(super) async fn existing(
+        &self,
+        instance: &InstanceId,
+        permit: Permit,
+    ) -> Result<InstanceRow, Failure> {
+        let rows = self.backends.ens.instances(permit, slice::from_ref(instance)).await;
+        let row = rows.map_err(|error| Operation::Attach.describe_failed(&error))?.pop();
+        row.ok_or_else(|| failures::unknown_instance().with("instanceId", instance))
+    }
+
+    /// A permit for one describe of a check.
+    pub(super) async fn permit(
+        &self,
+        class: RateClass,
+        deadline: Instant,
+    ) -> Result<Permit, Failure> {
+        let permit = self.backends.limiter.permit(class, deadline).await;
+        permit.map_err(|missing| Operation::Attach.no_permit(&missing))
+    }
+
+    /// The check by the record; `None` if it shows no valid observation.
+    async fn known_capacity(
         &self,
         instance: &InstanceId,
         enis: &[InterfaceId],
-    ) -> Result<Option<Room>, Failure> {
+    ) -> Result<Option<CapacityCheck>, Failure> {
         let ledger = &self.backends.ledger;
         let snapshot = ledger.read(instance).await;
         let snapshot = snapshot.map_err(|error| Operation::Attach.ledger_unavailable(&error))?;
@@ -65,6 +94,6 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         }
         let bounds = &ledger.bounds().among(partition.shared);
         let context = Context { bounds, instance, partition, request: None, now };
-        Ok(Room::of(&snapshot.record, context, enis))
+        Ok(CapacityCheck::of(&snapshot.record, context, enis))
     }
 }
