@@ -10,9 +10,10 @@
 //! The attempt runs on its own task, which a cancelled or expired call does not stop. Until the
 //! send is recorded the caller's deadline decides; afterwards only ENS does.
 
+mod audit;
 mod batch;
-mod capacity;
 mod caller_session;
+mod capacity;
 mod discover;
 mod discovery;
 mod flow;

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use crate::ens::Ens;
 use crate::ledger::LedgerStore;
 use crate::model::{Attachment, Failure, Reason, RequestId};
-use crate::telemetry::{AuditEvent, AuditLine};
 
+use super::audit::audit;
 use super::caller_session::{Answer, CallerSession, CloseOnDrop};
 use super::{Attacher, AttemptTask, Request};
 
@@ -53,26 +53,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         if let Err(Failure { reason: Reason::LockWait, .. }) = &answer {
             self.record_lock_wait(arrived);
         }
-        audit(&request, request_id, &answer);
+        audit(&request, request_id, answer.as_ref());
         answer
     }
-}
-
-/// Writes the audit line of a call.
-fn audit(request: &Request, request_id: Option<RequestId>, answer: &Result<Attachment, Failure>) {
-    let (outcome, ens_request_id) = match answer {
-        Ok(attachment) => ("OK", &attachment.ens_request_id),
-        Err(failure) => (failure.reason.name(), &failure.ens_request_id),
-    };
-    AuditLine {
-        caller: Some(&request.caller),
-        action: Some("attach"),
-        instance: Some(&request.instance),
-        eni: Some(&request.eni),
-        request_id,
-        outcome: Some(outcome),
-        ens_request_id: Some(ens_request_id),
-        ..AuditLine::default()
-    }
-    .write(AuditEvent::Attach);
 }

@@ -17,7 +17,7 @@ use crate::attach::{self, Attacher};
 use crate::ens::Ens;
 use crate::identity::Principal;
 use crate::ledger::LedgerStore;
-use crate::model::InstanceId;
+use crate::model::{Failure, InstanceId};
 use crate::policy::{AccessRequest, Action};
 use crate::watch::fleet::{FleetFilter, FleetScope, ScopeDigest};
 use crate::watch::{Hub, Listing, ReadCall, Scope};
@@ -74,7 +74,6 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         // A validation leaves no request id behind.
         let ids: Vec<_> = asked.request_id.filter(|_| !asked.validate_only).into_iter().collect();
         let _quota = self.access.count_attaches(&principal, 1, &asked.instance, &ids)?;
-        let _inside = self.admission.attach(peer, &asked.instance).await?;
         let validate_only = asked.validate_only;
         let request = attach::Request {
             instance: asked.instance,
@@ -84,6 +83,12 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             peer,
             deadline,
         };
+        let admitted = self.admission.attach(peer, &request.instance).await;
+        let _inside = admitted.inspect_err(|why| {
+            if !validate_only {
+                request.audit_refusal(why);
+            }
+        })?;
         let response = if validate_only {
             let checks = self.attacher.validate(request).await?;
             pb::AttachNetworkInterfaceResponse { checks, ..Default::default() }
@@ -127,9 +132,15 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         };
         let number = batch.enis.len();
         let _quota = self.access.count_attaches(&principal, number, &batch.instance, &ids)?;
-        let _inside = self.admission.attaches(peer, &batch.instance, number).await?;
+        let audit = |why: &Failure| {
+            if !validate_only {
+                batch.audit_refusal(why);
+            }
+        };
+        let admitted = self.admission.attaches(peer, &batch.instance, number).await;
+        let _inside = admitted.inspect_err(audit)?;
         if require_all {
-            self.attacher.ensure_capacity(&batch).await?;
+            self.attacher.ensure_capacity(&batch).await.inspect_err(audit)?;
         }
         let results = if validate_only {
             let validated = self.attacher.validate_batch(&batch).await;

@@ -11,9 +11,11 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::fakes::attachment;
-use super::gateway::{Gateway, Options};
+use super::gateway::{Gateway, Options, attach};
 use super::reason;
+use super::refusals::logged;
 use crate::support::gateway::within;
+use crate::support::log::Log;
 
 fn batch(enis: &[&str]) -> BatchAttachNetworkInterfacesRequest {
     BatchAttachNetworkInterfacesRequest {
@@ -116,4 +118,45 @@ async fn a_batch_beyond_the_share_of_an_instance_is_admitted_until_the_drain() {
     gateway.drain.enter(Phase::Draining);
     let refused = client.batch_attach_network_interfaces(batch(&["eni-1"])).await;
     assert_eq!(reason(&refused.expect_err("the gate is closed")), "DRAINING");
+}
+
+/// The ENI and the outcome of each audit line `attach` after so many.
+fn audited(log: &Log, seen: usize) -> Vec<(String, String)> {
+    let lines = log.audit().into_iter().filter(|line| line["message"] == "attach").skip(seen);
+    let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+    lines.map(|line| (text(&line["eni"]), text(&line["outcome"]))).collect()
+}
+
+#[tokio::test]
+async fn each_attach_that_is_refused_as_a_whole_has_its_audit_line() {
+    let (log, _default) = logged();
+    let each =
+        |outcome: &str| ["eni-1", "eni-2"].map(|eni| (eni.to_owned(), outcome.to_owned())).to_vec();
+    let gateway = Gateway::start().await;
+    for n in 0..9 {
+        gateway.ens.show(
+            &"i-1".parse().unwrap(),
+            &format!("eni-old-{n}").parse().unwrap(),
+            "InUse",
+        );
+    }
+    let mut client = gateway.client().await;
+    let mut all = batch(&["eni-1", "eni-2"]);
+    all.require_all = true;
+    client.batch_attach_network_interfaces(all.clone()).await.expect_err("full");
+    assert_eq!(audited(&log, 0), each("ENI_LIMIT_EXCEEDED"));
+    all.validate_only = true;
+    client.batch_attach_network_interfaces(all).await.expect_err("full");
+    assert_eq!(audited(&log, 2), [], "a check has no line");
+    gateway.drain.enter(Phase::Draining);
+    let refused = batch(&["eni-1", "eni-2"]);
+    client.batch_attach_network_interfaces(refused.clone()).await.expect_err("the gate is closed");
+    assert_eq!(audited(&log, 2), each("DRAINING"));
+    client.attach_network_interface(attach("i-1", "eni-1")).await.expect_err("the same");
+    assert_eq!(audited(&log, 4), each("DRAINING")[..1]);
+
+    let limits = Limits { attaches: 0, ..Limits::default() };
+    let full = Gateway::with(Options { limits, ..Options::default() }).await;
+    full.client().await.batch_attach_network_interfaces(refused).await.expect_err("full");
+    assert_eq!(audited(&log, 5), each("OVERLOADED"));
 }

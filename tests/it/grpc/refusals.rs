@@ -29,7 +29,7 @@ const ISSUER: &str = "https://issuer.example";
 const WEB: &str = "system:serviceaccount:web:api";
 
 /// The lines of this thread, which runs the gateway too.
-fn logged() -> (Log, DefaultGuard) {
+pub(super) fn logged() -> (Log, DefaultGuard) {
     let log = Log::default();
     let settings = Settings { format: LogFormat::Json, follow_sampling: false };
     let built = build(&|_| None, settings, log.clone()).expect("it can be set up");
