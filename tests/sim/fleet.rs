@@ -4,18 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eni_gateway::grpc::proto::WatchAttachmentsRequest;
 use eni_gateway::grpc::proto::watch_attachments_response::Event;
+use eni_gateway::grpc::proto::{WatchAttachmentsRequest, WatchAttachmentsResponse};
 use eni_gateway::model::random;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use crate::callers::reason;
 use crate::plan::Plan;
 use crate::run::{Simulation, instance, run_drawn};
-use crate::seeds;
-
-/// A stream that is silent for so long is dead: three heartbeats.
-const SILENCE: Duration = Duration::from_secs(45);
+use crate::{seeds, streams};
 
 /// Default number of seeds.
 const SEEDS: u64 = if cfg!(debug_assertions) { 10 } else { 200 };
@@ -42,12 +38,6 @@ pub(crate) async fn watch(simulation: Arc<Simulation>, number: usize) -> FleetSe
 async fn stream(simulation: &Arc<Simulation>, seen: &mut FleetSeen) {
     let node = simulation.any_node();
     let who = format!("{} at {}", seen.name, node.name);
-    // Before all is calm some leave.
-    let patience = if !simulation.conditions().calm && random::fraction() < 0.3 {
-        Duration::from_millis(random::between(0..30_000))
-    } else {
-        Duration::MAX
-    };
     let resume_token = seen.resume_token.clone();
     if resume_token.is_empty() {
         seen.instances.clear();
@@ -58,32 +48,9 @@ async fn stream(simulation: &Arc<Simulation>, seen: &mut FleetSeen) {
         ..WatchAttachmentsRequest::default()
     };
     let mut client = node.client();
-    let watching = async {
-        let mut stream = match timeout(SILENCE, client.watch_attachments(request)).await {
-            Ok(Ok(stream)) => stream.into_inner(),
-            Ok(Err(status)) => return reason(&status).0,
-            Err(_) => return "silence".to_owned(),
-        };
-        loop {
-            let message = tokio::select! {
-                biased;
-                () = simulation.over() => return "all is over".to_owned(),
-                message = timeout(SILENCE, stream.message()) => message,
-            };
-            match message {
-                Ok(Ok(Some(message))) => take(simulation, &who, seen, message.event),
-                Ok(Ok(None)) => {
-                    let what = format!("{who}: a stream that follows ended well");
-                    simulation.checks.violation(simulation, "W1", what);
-                    return "ended".to_owned();
-                }
-                Ok(Err(status)) => return reason(&status).0,
-                Err(_) => return "silence".to_owned(),
-            }
-        }
-    };
-    let end = timeout(patience, watching).await.unwrap_or_else(|_| "left".to_owned());
-    simulation.history.note(format_args!("{who}: {end}"));
+    let opened = client.watch_attachments(request);
+    let take = |message: WatchAttachmentsResponse| take(simulation, &who, seen, message.event);
+    streams::run(simulation, &who, true, opened, take).await;
 }
 
 fn take(simulation: &Simulation, who: &str, seen: &mut FleetSeen, event: Option<Event>) {

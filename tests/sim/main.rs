@@ -34,6 +34,7 @@ mod progress;
 mod replay;
 mod run;
 mod seeds;
+mod streams;
 mod watchers;
 
 use run::run;

@@ -4,17 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use eni_gateway::grpc::proto::WatchAttachmentRequest;
 use eni_gateway::grpc::proto::watch_attachment_response::Event;
+use eni_gateway::grpc::proto::{WatchAttachmentRequest, WatchAttachmentResponse};
 use eni_gateway::ledger::invariants::world;
 use eni_gateway::model::{State, random};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use crate::callers::reason;
 use crate::run::{Simulation, eni, instance};
-
-/// A stream that is silent for so long is dead: three heartbeats.
-const SILENCE: Duration = Duration::from_secs(45);
+use crate::streams;
 
 /// What one watcher saw last.
 #[derive(Debug, Default)]
@@ -58,14 +55,8 @@ pub(crate) async fn watch(simulation: Arc<Simulation>, number: usize) -> Seen {
 
 async fn stream(simulation: &Arc<Simulation>, seen: &mut Seen) {
     let node = simulation.any_node();
-    // Before all is calm some do not follow, or leave.
-    let calm = simulation.conditions().calm;
-    let follow = calm || random::fraction() < 0.8;
-    let patience = if !calm && random::fraction() < 0.3 {
-        Duration::from_millis(random::between(0..30_000))
-    } else {
-        Duration::MAX
-    };
+    // Before all is calm some do not follow.
+    let follow = simulation.conditions().calm || random::fraction() < 0.8;
     let request = WatchAttachmentRequest {
         instance_id: seen.instance.clone(),
         network_interface_id: seen.eni.clone(),
@@ -79,38 +70,9 @@ async fn stream(simulation: &Arc<Simulation>, seen: &mut Seen) {
     ));
     seen.opened = true;
     let mut client = node.client();
-    let watching = async {
-        let opened = timeout(SILENCE, client.watch_attachment(request)).await;
-        let mut stream = match opened {
-            Ok(Ok(stream)) => stream.into_inner(),
-            Ok(Err(status)) => return reason(&status).0,
-            Err(_) => return "silence".to_owned(),
-        };
-        loop {
-            let message = tokio::select! {
-                biased;
-                () = simulation.over() => return "all is over".to_owned(),
-                message = timeout(SILENCE, stream.message()) => message,
-            };
-            match message {
-                Ok(Ok(Some(message))) => take(simulation, &who, seen, message.event),
-                Ok(Ok(None)) => {
-                    if follow {
-                        simulation.checks.violation(
-                            simulation,
-                            "W1",
-                            format!("{who}: a stream that follows ended well"),
-                        );
-                    }
-                    return "ended".to_owned();
-                }
-                Ok(Err(status)) => return reason(&status).0,
-                Err(_) => return "silence".to_owned(),
-            }
-        }
-    };
-    let end = timeout(patience, watching).await.unwrap_or_else(|_| "left".to_owned());
-    simulation.history.note(format_args!("{who}: {end}"));
+    let opened = client.watch_attachment(request);
+    let take = |message: WatchAttachmentResponse| take(simulation, &who, seen, message.event);
+    streams::run(simulation, &who, follow, opened, take).await;
 }
 
 fn take(simulation: &Simulation, who: &str, seen: &mut Seen, event: Option<Event>) {
