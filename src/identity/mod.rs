@@ -2,12 +2,14 @@
 //! token, [`certificate`] from a client certificate that TLS has verified.
 
 pub mod certificate;
+mod jwks;
 mod key_set;
 mod name;
 mod principal;
 mod signatures;
 pub mod token;
 
-pub use key_set::{KeyPrint, KeySource, KeySourceError};
+pub use jwks::KeyPrint;
+pub use key_set::{KeySource, KeySourceError};
 pub use name::named;
 pub use principal::{IdentityError, Kind, Principal};

@@ -1,6 +1,6 @@
 //! Principals.
 
-use super::key_set::KeyPrint;
+use super::jwks::KeyPrint;
 use crate::model::Caller;
 
 /// A caller that the gateway has identified, or [`Principal::anonymous`].
