@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use crate::ens::{Ens, InstanceRow};
 use crate::failures::{Operation, attach as failures};
-use crate::ledger::LedgerStore;
 use crate::ledger::apply::{CapacityCheck, Context};
-use crate::model::{Failure, InstanceId, InterfaceId};
+use crate::ledger::{LedgerStore, Partition, Record};
+use crate::model::{Failure, InstanceId, InterfaceId, Timestamp};
 use crate::rate_limit::{Permit, RateClass};
 use crate::telemetry::metrics::RefusedBy;
 
@@ -79,7 +79,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         permit.map_err(|missing| Operation::Attach.no_permit(&missing))
     }
 
-    /// The check by the record; `None` if it shows no valid observation.
+    /// The check by what the ledger has now.
     async fn known_capacity(
         &self,
         instance: &InstanceId,
@@ -92,8 +92,20 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         if now < partition.hold_down_until {
             return Err(failures::recovering(partition.hold_down_until, now));
         }
-        let bounds = &ledger.bounds().among(partition.shared);
+        Ok(self.check_by(&snapshot.record, partition, now, instance, enis))
+    }
+
+    /// The check by this record; `None` if it shows no valid observation.
+    pub(super) fn check_by<'a>(
+        &self,
+        record: &Record,
+        partition: &Partition,
+        now: Timestamp,
+        instance: &InstanceId,
+        enis: impl IntoIterator<Item = &'a InterfaceId>,
+    ) -> Option<CapacityCheck> {
+        let bounds = &self.backends.ledger.bounds().among(partition.shared);
         let context = Context { bounds, instance, partition, request: None, now };
-        Ok(CapacityCheck::of(&snapshot.record, context, enis))
+        CapacityCheck::of(record, context, enis)
     }
 }

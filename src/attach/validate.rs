@@ -7,7 +7,6 @@ use tokio::time::Instant;
 use crate::ens::{DescribeError, EniStatus, Ens, InstanceRow, Row};
 use crate::failures::{Operation, attach as failures};
 use crate::ledger::LedgerStore;
-use crate::ledger::apply::{CapacityCheck, Context};
 use crate::ledger::command::Reply;
 use crate::ledger::execute::CommandOutcome;
 use crate::model::{Failure, InterfaceId, State};
@@ -135,18 +134,18 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
             Reply::Joined(_) => here("eni: its attach is in flight; another one would join it"),
             Reply::Replayed(_) => here("request_id: it has an outcome, which would be replayed"),
             _ => {
-                let bounds = &self.attacher.backends.ledger.bounds_of(instance);
-                let partition = &self.attacher.backends.ledger.store().partition(instance);
-                let context =
-                    Context { bounds, instance, partition, request: None, now: answer.now };
+                let ledger = &self.attacher.backends.ledger;
+                let (record, now) = (&answer.record, answer.now);
+                let partition = &ledger.store().partition(instance);
                 // The ENIs before it in a batch come first.
-                match CapacityCheck::of(&answer.record, context, in_need.iter().copied()) {
+                let enis = in_need.iter().copied();
+                match self.attacher.check_by(record, partition, now, instance, enis) {
                     Some(capacity) if capacity.is_exceeded() => {
                         Err(failures::capacity_exceeded(&capacity.used, instance, eni))
                     }
                     _ => Ok(Known::Free(format!(
                         "slots: the instance has a free slot (limit {})",
-                        bounds.limit
+                        ledger.bounds_of(instance).limit
                     ))),
                 }
             }

@@ -57,10 +57,10 @@ impl CapacityCheck {
     ) -> Option<Self> {
         let mut update = RecordUpdate::new(record, context);
         update.expire_stale_state();
-        let used = update.capacity_by(update.observation()?);
-        let taken = update.used_slots();
-        let needed = enis.into_iter().filter(|eni| !taken.contains(eni)).count();
-        Some(Self { needed, free: update.free_slots(), used })
+        let observation = update.observation()?;
+        let (needed, taken) = update.needed_slots(enis);
+        let free = update.limit().saturating_sub(taken);
+        Some(Self { needed, free, used: update.capacity_by(observation) })
     }
 
     /// Whether more slots are needed than are free.
@@ -143,6 +143,12 @@ impl RecordUpdate<'_> {
         taken
     }
 
+    /// Number of these ENIs that use no slot yet, and number of used slots.
+    fn needed_slots<'a>(&self, enis: impl IntoIterator<Item = &'a InterfaceId>) -> (usize, usize) {
+        let taken = self.used_slots();
+        (enis.into_iter().filter(|eni| !taken.contains(eni)).count(), taken.len())
+    }
+
     /// The limit in force: the configured one, or a lower one that ENS recently enforced.
     pub(super) fn limit(&self) -> usize {
         let learned = self.record.learned_limit.as_ref();
@@ -160,9 +166,8 @@ impl RecordUpdate<'_> {
     /// Whether a valid observation shows that there is no slot for `eni`.
     pub(super) fn capacity_exceeded_for(&self, eni: &InterfaceId) -> Option<CapacityExceeded> {
         let observation = self.observation()?;
-        let taken = self.used_slots();
-        let with_eni = taken.len() + usize::from(!taken.contains(eni));
-        if with_eni <= self.limit() || !self.enabled(SafetyCheck::Limit) {
+        let (needed, taken) = self.needed_slots([eni]);
+        if taken + needed <= self.limit() || !self.enabled(SafetyCheck::Limit) {
             return None;
         }
         Some(self.capacity_by(observation))
