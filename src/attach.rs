@@ -12,6 +12,7 @@
 
 mod audit;
 mod batch;
+mod budget_places;
 mod caller_session;
 mod capacity;
 mod discover;

@@ -14,9 +14,9 @@ use crate::ledger::BootInstant;
 use crate::ledger::command::{LeaseGrant, LockToken, Reply};
 use crate::ledger::execute::CommandOutcome;
 use crate::model::{Failure, InstanceId, Reason, Ticket, random};
-use crate::rate_limit::RateClass;
 use crate::sync::WeakMap;
 
+use super::budget_places::BudgetPlaces;
 use super::retry::LEDGER_PATIENCE;
 
 /// Maximum number of callers that one grant serves.
@@ -47,8 +47,7 @@ struct QueueState {
     outage_since: Option<Instant>,
     /// The hold-down that the last ledger reply showed.
     hold_down: Option<HoldDown>,
-    /// Since when its callers, one after the other, have been waiting for a permit of a class.
-    budget_since: BTreeMap<RateClass, Instant>,
+    budget: BudgetPlaces,
 }
 
 /// A hold-down of the instance's partition, in which no caller receives the lock.
@@ -167,13 +166,11 @@ impl QueueGuard {
         *state.lock.ticket.get_or_insert_with(|| Ticket(random::uuid()))
     }
 
-    /// Sets the error that blocks the queue. All callers wait out a ledger outage as long as the
-    /// first one.
+    /// Sets the error that blocks the queue; a hold-down is known by itself. All callers wait out a
+    /// ledger outage as long as the first one.
     pub(super) fn set_blocked_by(&self, why: &Failure) {
-        let blocks_all = matches!(
-            why.reason,
-            Reason::CoordinationUnavailable | Reason::CoordinationRecovering | Reason::EnsThrottled
-        );
+        let blocks_all =
+            matches!(why.reason, Reason::CoordinationUnavailable | Reason::EnsThrottled);
         let is_outage = why.reason == Reason::CoordinationUnavailable;
         let mut state = self.queue.state();
         state.blocked_by = blocks_all.then(|| why.clone());
@@ -198,23 +195,16 @@ impl QueueGuard {
         self.queue.aborted.notify_waiters();
     }
 
-    /// The arrival of the queue's callers in the line for a permit of this class. A caller that
-    /// leaves without one passes its place on: otherwise callers with short deadlines would lose it
-    /// one after the other.
-    pub(super) fn budget_since(&self, class: RateClass) -> Instant {
-        *self.queue.state().budget_since.entry(class).or_insert_with(Instant::now)
-    }
-
-    /// Ends the place in the line of this class: the permit has come.
-    pub(super) fn leave_budget(&self, class: RateClass) {
-        self.queue.state().budget_since.remove(&class);
+    /// Reads or changes the places of its callers in the lines for the budget.
+    pub(super) fn with_budget<T>(&self, change: impl FnOnce(&mut BudgetPlaces) -> T) -> T {
+        change(&mut self.queue.state().budget)
     }
 
     /// Ends the places in all lines, unless a caller behind takes them over.
     pub(super) fn leave_budgets_unless_waited(&self) {
         let mut state = self.queue.state();
         if state.waiting.is_empty() {
-            state.budget_since.clear();
+            state.budget.leave_all();
         }
     }
 
@@ -285,7 +275,7 @@ impl QueueGuard {
             held.left = held.left.saturating_sub(1);
             let held = *held;
             // A caller that waits for a permit after this has not waited yet.
-            state.budget_since.clear();
+            state.budget.leave_all();
             held
         };
         let serves_another = held.left > 0 && self.queue.has_waiter_since(held.granted_at);

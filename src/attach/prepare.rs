@@ -77,7 +77,10 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         self.set_pending_error(
             Operation::Attach.no_permit(&PermitError::DeadlineExceeded { wait }),
         );
-        let since = self.lock.as_ref().map_or_else(Instant::now, |lock| lock.budget_since(class));
+        let since = self
+            .lock
+            .as_ref()
+            .map_or_else(Instant::now, |lock| lock.with_budget(|places| places.since(class)));
         let permit = limiter.permit_since(class, since, self.session.deadline());
         match self.session.until_deadline(permit).await? {
             Ok(permit) => {
@@ -97,7 +100,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
 
     fn leave_budget(&self, class: RateClass) {
         if let Some(lock) = &self.lock {
-            lock.leave_budget(class);
+            lock.with_budget(|places| places.leave(class));
         }
     }
 }
