@@ -205,7 +205,8 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         loop {
             step = match step {
                 Step::Enter => self.enter().await?,
-                Step::Discover { queried } => self.discover(queried).await?,
+                Step::AwaitPlace => self.await_place().await?,
+                Step::Discover(place) => self.discover(place).await?,
                 Step::Prepare => self.prepare().await?,
                 Step::AwaitPermit(missing) => self.await_permit(missing).await?,
                 Step::Reserve(reserving) => self.reserve(reserving).await?,
@@ -230,8 +231,12 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
                 // The first command queries and acquires at once.
                 return Ok(Step::Prepare);
             }
-            if self.lock.is_some() && self.describes_unqueried() {
-                return Ok(Step::Discover { queried: false });
+            // A reply that needs no describe does not wait long for a place.
+            if self.lock.is_some()
+                && self.describes_unqueried()
+                && let Some(place) = self.try_place().await?
+            {
+                return Ok(Step::Discover(place));
             }
         }
         if let Some(step) = self.query().await? {
@@ -245,7 +250,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             }
             self.lock = self.lock_of(Some(head?));
         }
-        Ok(if self.knows_instance() { Step::Prepare } else { Step::Discover { queried: true } })
+        Ok(if self.knows_instance() { Step::Prepare } else { Step::AwaitPlace })
     }
 
     /// Takes permit and credentials if no other ticket is ahead. They are never awaited under the

@@ -12,9 +12,6 @@ use super::peer::{Holder, Peer};
 use super::waiters::{Waiter, Waiters};
 use crate::model::InstanceId;
 
-/// Maximum time for which a call usually waits for a place.
-const PATIENCE: Duration = Duration::from_secs(1);
-
 /// What a limit leaves to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {
@@ -77,39 +74,11 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// A place for a call of this peer, about this instance if the kind counts instances. Waits for
-    /// it for a second.
-    pub(super) async fn acquire(
-        &self,
-        peer: Peer,
-        instance: Option<&InstanceId>,
-    ) -> Result<AdmissionPermit, LimitExceeded> {
-        self.acquire_places(1, PATIENCE, peer, instance).await
-    }
-
-    /// As `acquire`, for this many places of one instance, all at once: calls that each held a part
-    /// would wait for each other. A number beyond the instance's share is the whole share.
-    pub(super) async fn acquire_several(
-        &self,
-        number: usize,
-        peer: Peer,
-        instance: &InstanceId,
-    ) -> Result<AdmissionPermit, LimitExceeded> {
-        self.acquire_places(number, PATIENCE, peer, Some(instance)).await
-    }
-
-    /// As `acquire`, but waits for `patience`. May be refused earlier, to make room for a peer or
-    /// connection with fewer waiting calls.
-    pub(crate) async fn acquire_within(
-        &self,
-        patience: Duration,
-        peer: Peer,
-        instance: Option<&InstanceId>,
-    ) -> Result<AdmissionPermit, LimitExceeded> {
-        self.acquire_places(1, patience, peer, instance).await
-    }
-
-    async fn acquire_places(
+    /// This many places for a call of this peer, about this instance if the kind counts instances.
+    /// All at once: calls that each held a part would wait for each other. A number beyond the
+    /// instance's share is the whole share. Waits for `patience`. May be refused earlier, to make
+    /// way for a peer or connection with fewer waiting calls.
+    pub(crate) async fn acquire(
         &self,
         number: usize,
         patience: Duration,
@@ -246,7 +215,9 @@ mod tests {
         let limit = ConcurrencyLimit::new("reads", 4, 2, Sharing::WorkConserving { waiting: 4 });
         let (full, other): (InstanceId, InstanceId) =
             ("i-1".parse().unwrap(), "i-2".parse().unwrap());
-        let read = |connection, instance| limit.acquire(peer(connection), Some(instance));
+        let second = Duration::from_secs(1);
+        let read =
+            |connection, instance| limit.acquire(1, second, peer(connection), Some(instance));
         let (first, second) = tokio::join!(read(1, &full), read(1, &full));
         let (first, _second) = (first.unwrap(), second.unwrap());
         let refused = read(1, &full).await.unwrap_err();

@@ -40,7 +40,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
     async fn capacity(&self, batch: &BatchRequest) -> Result<CapacityCheck, Failure> {
         let BatchRequest { instance, enis, deadline, .. } = batch;
         let patience = deadline.saturating_duration_since(Instant::now());
-        let _place = self.validations.acquire_within(patience, batch.peer, None).await?;
+        let _place = self.validations.acquire(1, patience, batch.peer, None).await?;
         if let Some(capacity) = self.known_capacity(instance, enis).await? {
             return Ok(capacity);
         }

@@ -2,11 +2,11 @@
 //! such attaches run at once: callers with made-up ids neither fill the ledger nor use up the calls
 //! of ENS that other attaches need.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use crate::admission::AdmissionPermit;
 use crate::ens::{DescribeError, Ens};
 use crate::failures::{Operation, attach as failures};
 use crate::ledger::LedgerStore;
@@ -17,7 +17,7 @@ use super::AttemptTask;
 use super::discovery::Discovery;
 use super::flow::Step;
 
-/// Maximum wait for a place before the ledger is queried, if it was not.
+/// Maximum wait for a place before the ledger is queried.
 const BRIEFLY: Duration = Duration::from_millis(20);
 
 impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
@@ -42,30 +42,29 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
             || self.backends().ledger.knows(&self.request.instance)
     }
 
-    /// Describes the instance, in turn with other attaches to unknown instances.
-    pub(super) async fn discover(&mut self, queried: bool) -> Result<Step, Failure> {
+    /// A place among the attaches to unknown instances, if one is soon free.
+    pub(super) async fn try_place(&self) -> Result<Option<AdmissionPermit>, Failure> {
+        timeout(BRIEFLY, self.place()).await.ok().transpose()
+    }
+
+    /// Waits for a place, in turn with other attaches to unknown instances.
+    pub(super) async fn await_place(&self) -> Result<Step, Failure> {
         self.session.ensure_time_to_send()?;
-        let place = {
-            let attacher = self.attacher.clone();
-            let patience = self.session.deadline().saturating_duration_since(Instant::now());
-            let peer = self.request.peer;
-            let mut place = pin!(attacher.discoveries.acquire_within(patience, peer, None));
-            let at_once = if queried { Duration::ZERO } else { BRIEFLY };
-            let place = match timeout(at_once, place.as_mut()).await {
-                Ok(place) => place,
-                Err(_) => {
-                    // A reply that needs no describe does not wait for a place.
-                    if !queried && let Some(step) = self.query().await? {
-                        return Ok(step);
-                    }
-                    let wait = self.backends().limiter.wait(RateClass::Describe);
-                    let missing = PermitError::DeadlineExceeded { wait: wait.unwrap_or_default() };
-                    self.set_pending_error(Operation::Attach.no_permit(&missing));
-                    self.session.until_deadline(place).await?
-                }
-            };
-            place.map_err(|refused| self.session.refuse(refused.into()))?
-        };
+        let wait = self.backends().limiter.wait(RateClass::Describe).unwrap_or_default();
+        let missing = PermitError::DeadlineExceeded { wait };
+        self.set_pending_error(Operation::Attach.no_permit(&missing));
+        self.session.until_deadline(self.place()).await?.map(Step::Discover)
+    }
+
+    async fn place(&self) -> Result<AdmissionPermit, Failure> {
+        let patience = self.session.deadline().saturating_duration_since(Instant::now());
+        let place = self.attacher.discoveries.acquire(1, patience, self.request.peer, None).await;
+        place.map_err(|refused| self.session.refuse(refused.into()))
+    }
+
+    /// Describes the instance.
+    pub(super) async fn discover(&mut self, place: AdmissionPermit) -> Result<Step, Failure> {
+        self.session.ensure_time_to_send()?;
         let Some(permit) = self.permit(RateClass::Describe).await? else {
             return Ok(Step::Enter);
         };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::admission::AdmissionPermit;
 use crate::model::{Attachment, Failure, Uid};
 
 use super::send_permit::SendPermit;
@@ -13,12 +14,10 @@ use super::steps::{Completed, ReserveRequest, Reserved};
 pub(super) enum Step {
     /// Queries what needs no lock, and waits for the head of the instance's queue.
     Enter,
-    /// Describes an instance that the ledger does not know, or that this replica does not know and
-    /// the ledger was not queried for.
-    Discover {
-        /// Whether the ledger was queried.
-        queried: bool,
-    },
+    /// Waits for a place among the attaches to unknown instances.
+    AwaitPlace,
+    /// Describes an instance that the ledger, or at least this replica, does not know.
+    Discover(AdmissionPermit),
     /// Takes permit and credentials for a send, if no other ticket is ahead.
     Prepare,
     /// Waits for permit and credentials without the lock. The failure is that of the credentials.

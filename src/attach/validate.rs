@@ -54,7 +54,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
         let validation = Validation { attacher: self, requests, first };
         let check = async {
             let patience = first.deadline.saturating_duration_since(Instant::now());
-            let _place = self.validations.acquire_within(patience, first.peer, None).await?;
+            let _place = self.validations.acquire(1, patience, first.peer, None).await?;
             validation.check().await
         };
         CallerSession::new(first.deadline).until_deadline(check).await?

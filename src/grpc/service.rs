@@ -83,7 +83,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             peer,
             deadline,
         };
-        let admitted = self.admission.attach(peer, &request.instance).await;
+        let admitted = self.admission.attaches(1, peer, &request.instance, deadline).await;
         let _inside = admitted.inspect_err(|why| {
             if !validate_only {
                 request.audit_refusal(why);
@@ -137,7 +137,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
                 batch.audit_refusal(why);
             }
         };
-        let admitted = self.admission.attaches(peer, &batch.instance, number).await;
+        let admitted = self.admission.attaches(number, peer, &batch.instance, deadline).await;
         let _inside = admitted.inspect_err(audit)?;
         if require_all {
             self.attacher.ensure_capacity(&batch).await.inspect_err(audit)?;
