@@ -143,6 +143,10 @@ pub enum LedgerError {
     /// retry does not help. Nothing was applied.
     #[error("the ledger cannot be used: {}", .0.why)]
     Misconfigured(Outage),
+    /// What is stored of this instance cannot be read by this version. A retry does not help.
+    /// Other instances are not affected. Nothing was applied.
+    #[error("{}", .0.why)]
+    Unreadable(Outage),
     /// The reply was lost. The call may have been applied.
     #[error("the ledger is unavailable: {}", .0.why)]
     OutcomeUnknown(Outage),
@@ -159,6 +163,11 @@ impl LedgerError {
         Self::Misconfigured(Outage::just_now(why))
     }
 
+    /// An error about the stored content of one instance.
+    pub fn unreadable(why: impl Into<String>) -> Self {
+        Self::Unreadable(Outage::just_now(why))
+    }
+
     /// An error after which the call may have been applied.
     pub fn outcome_unknown(why: impl Into<String>) -> Self {
         Self::OutcomeUnknown(Outage::just_now(why))
@@ -167,8 +176,10 @@ impl LedgerError {
     /// The same error, from a server that has been unreachable for this long.
     #[must_use]
     pub fn with_outage(mut self, down_for: Duration) -> Self {
-        let (Self::NotApplied(outage) | Self::Misconfigured(outage) | Self::OutcomeUnknown(outage)) =
-            &mut self;
+        let (Self::NotApplied(outage)
+        | Self::Misconfigured(outage)
+        | Self::Unreadable(outage)
+        | Self::OutcomeUnknown(outage)) = &mut self;
         outage.down_for = down_for;
         self
     }
@@ -176,15 +187,23 @@ impl LedgerError {
     /// The details of the failure.
     #[must_use]
     pub fn outage(&self) -> &Outage {
-        let (Self::NotApplied(outage) | Self::Misconfigured(outage) | Self::OutcomeUnknown(outage)) =
-            self;
+        let (Self::NotApplied(outage)
+        | Self::Misconfigured(outage)
+        | Self::Unreadable(outage)
+        | Self::OutcomeUnknown(outage)) = self;
         outage
     }
 
     /// Whether a retry is useless.
     #[must_use]
     pub fn is_misconfigured(&self) -> bool {
-        matches!(self, Self::Misconfigured(_))
+        matches!(self, Self::Misconfigured(_) | Self::Unreadable(_))
+    }
+
+    /// Whether only the stored content of the instance is at fault.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable(_))
     }
 
     /// Whether the call may have been applied.
@@ -198,6 +217,7 @@ impl From<LedgerError> for Outage {
     fn from(error: LedgerError) -> Self {
         let (LedgerError::NotApplied(outage)
         | LedgerError::Misconfigured(outage)
+        | LedgerError::Unreadable(outage)
         | LedgerError::OutcomeUnknown(outage)) = error;
         outage
     }
@@ -272,7 +292,8 @@ pub struct Effects {
     pub reconcile: ReconcileSchedule,
     /// Changed entries of request ids: the entry to keep for 24 hours, or `None` for removal.
     pub requests: Vec<(RequestKey, Option<RequestEntry>)>,
-    /// Whether to notify other replicas: an attachment changed, or the lock was handed over.
+    /// Whether to notify other replicas, and to give the instance a new position: an attachment or
+    /// the doubt about it changed, or the lock was handed over.
     pub notify: bool,
     /// How long the record is kept without a change. `None` means without limit, because something
     /// in it is live.

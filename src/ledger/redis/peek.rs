@@ -31,7 +31,7 @@ pub async fn peek(settings: RedisSettings, instance: &InstanceId) -> Result<Know
         InspectError::Unreachable("no node of the cluster holds this instance".to_owned())
     })?;
     let snapshot = node.peek(connection, instance).await.map_err(|error| match error {
-        LedgerError::Misconfigured(outage) => InspectError::Refused {
+        LedgerError::Unreadable(outage) => InspectError::Refused {
             why: outage.why,
             remedy: "use the version that wrote the record, or a newer one",
         },

@@ -211,7 +211,7 @@ impl Node {
             Arc::new(record)
         };
         if record.format > FORMAT {
-            return Err(LedgerError::misconfigured(format!(
+            return Err(LedgerError::unreadable(format!(
                 "a newer version wrote the instance's record: format {}, and this one reads up to {FORMAT}",
                 record.format
             )));
@@ -234,7 +234,7 @@ fn parse<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<Optio
     }
     let read = serde_json::from_str(text).map(Some);
     read.map_err(|error| {
-        LedgerError::misconfigured(format!("the stored {what} cannot be read: {error}"))
+        LedgerError::unreadable(format!("the stored {what} cannot be read: {error}"))
     })
 }
 

@@ -156,6 +156,27 @@ async fn a_server_that_waits_for_its_replicas_is_away_and_not_unfit() {
         .await;
 }
 
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_at_fault_alone() {
+    let mut server = Server::start().await;
+    let (_guard, ledger) = connected(settings(&server)).await;
+    for number in [1, 2] {
+        put(&ledger, &instance(number), record(1), Effects::default()).await;
+    }
+    let keys: Vec<String> = server.ask(&["KEYS", &format!("*:record:{}", instance(1))]).await;
+    for stored in ["9\nnonsense", "9\n{\"format\": 999}"] {
+        server.ask::<()>(&["SET", &keys[0], stored]).await;
+        let error = ledger.read(&instance(1), None).await.unwrap_err();
+        assert!(error.is_unreadable() && error.is_misconfigured(), "{stored}: {error}");
+    }
+    ledger.read(&instance(2), None).await.unwrap();
+    server.down();
+    until("it is away", async || {
+        ledger.read(&instance(1), None).await.is_err_and(|error| !error.is_unreadable())
+    })
+    .await;
+}
+
 /// To find an epoch stale, to see why, and to renew it are several trips: more than one call has
 /// time for here.
 #[tokio::test]
