@@ -45,11 +45,26 @@ pub(crate) fn too_old(field: &str) -> Failure {
     Failure::new(Reason::StreamTooOld, why)
 }
 
+/// The ledger did not answer a read before the caller's deadline.
+pub(crate) fn late() -> Failure {
+    let why = "the ledger did not answer before the call's deadline; retry with a longer deadline";
+    Failure::new(Reason::CoordinationUnavailable, why).code(Code::DeadlineExceeded)
+}
+
 /// A partition of the ledger cannot be read.
 pub(crate) fn fleet_unreadable(error: &LedgerError) -> Failure {
     let advice =
         if error.is_misconfigured() { "another replica may reach it" } else { "call again" };
     Failure::new(Reason::CoordinationUnavailable, format!("{error}; {advice}"))
+}
+
+/// The record of one instance in scope cannot be read.
+pub(crate) fn fleet_incomplete(instance: &InstanceId, error: &LedgerError) -> Failure {
+    let why = format!(
+        "{instance} is left out, because its record cannot be read: {error}; another replica may \
+         read it, or inform the gateway's operators"
+    );
+    Failure::new(Reason::CoordinationUnavailable, why).with("instanceId", instance)
 }
 
 /// The caller's deadline, a maximum age that the caller chose. `field` resumes the stream.

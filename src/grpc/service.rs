@@ -266,7 +266,8 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
                 return Ok(Response::new(pb::ListAttachmentsResponse {
                     attachments: page.attachments.iter().map(Into::into).collect(),
                     next_page_token: page.next.as_ref().map(page::fleet_token).unwrap_or_default(),
-                    ..Default::default()
+                    incomplete: page.incomplete,
+                    observe_time: None,
                 }));
             }
         };

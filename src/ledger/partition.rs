@@ -11,7 +11,7 @@ use super::freeze::Freeze;
 pub const PARTITIONS: u8 = 64;
 
 /// One of the [`PARTITIONS`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PartitionId(u8);
 
 impl PartitionId {
@@ -27,6 +27,12 @@ impl PartitionId {
     /// All partitions.
     pub fn all() -> impl Iterator<Item = Self> + Clone {
         (0..PARTITIONS).map(Self)
+    }
+
+    /// The partition after this one. After the last one, the first.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self((self.0 + 1) % PARTITIONS)
     }
 
     /// Index among all partitions.

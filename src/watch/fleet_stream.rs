@@ -1,6 +1,9 @@
 //! One stream of the fleet: a mark for each partition, and timers.
+//!
+//! While it waits, it holds none of the readings. So streams whose callers do not read keep no old
+//! states in memory.
 
-use std::ops::Bound;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::Stream;
@@ -10,12 +13,15 @@ use crate::drain::Phase;
 use crate::ens::Ens;
 use crate::failures::watch as failures;
 use crate::ledger::{LedgerStore, PartitionId};
-use crate::model::{Failure, Position, Timestamp};
+use crate::model::{Failure, InstanceId, Position, Timestamp};
 use crate::telemetry::metrics::GaugeGuard;
 
 use super::Hub;
-use super::fleet::{Fleet, FleetEvent, FleetScope, Mark, Readings, ResumeToken};
+use super::fleet::{
+    Fleet, FleetEvent, FleetFilter, FleetScope, Mark, PartitionView, Readings, ResumeToken,
+};
 use super::limits::{Limits, Resume, Watcher, messages};
+use super::view::View;
 
 /// Minimum time between two looks at the readings, so that a busy fleet wakes no stream for each
 /// change.
@@ -59,11 +65,9 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         let watcher = FleetWatcher {
             token: ResumeToken::resumed(scope.after.as_ref(), scope.digest),
             snapshot: PartitionId::all().map(|_| Position::default()).collect(),
-            latest: fleet.latest(),
-            looked_at: Instant::now(),
             next_heartbeat: Instant::now() + self.settings.heartbeat,
             in_snapshot: true,
-            next_partition: 0,
+            pass: Pass::default(),
             _open: self.backends.metrics.watch_stream(),
             hub: self.clone(),
             scope,
@@ -83,8 +87,6 @@ struct FleetWatcher<L, E> {
     fleet: Arc<Fleet>,
     /// The request for the present state that this stream made.
     request: u64,
-    latest: Readings,
-    looked_at: Instant,
     /// What was sent.
     token: ResumeToken,
     /// For each partition, the position up to which the watcher holds nothing but what this stream
@@ -92,9 +94,32 @@ struct FleetWatcher<L, E> {
     snapshot: Vec<Position>,
     /// Whether the initial instances are still being sent; a heartbeat ends them.
     in_snapshot: bool,
-    next_partition: usize,
+    pass: Pass,
     next_heartbeat: Instant,
     _open: GaugeGuard,
+}
+
+/// The changed instances of one partition that are still to be sent. A list that is fixed at first,
+/// so that instances which change all the time do not hold up the others.
+#[derive(Default)]
+struct Pass {
+    partition: PartitionId,
+    /// The position up to which it lists the changes.
+    through: Position,
+    instances: VecDeque<(Position, InstanceId)>,
+}
+
+impl Pass {
+    fn new(
+        partition: PartitionId,
+        view: &PartitionView,
+        after: Position,
+        filter: &FleetFilter,
+    ) -> Self {
+        let changed = view.changed_since(after).filter(|(_, it)| filter.has_instance(it));
+        let instances = changed.map(|(position, instance)| (position, instance.clone()));
+        Self { partition, through: view.position, instances: instances.collect() }
+    }
 }
 
 impl<L: LedgerStore, E: Ens> Watcher for FleetWatcher<L, E> {
@@ -108,25 +133,14 @@ impl<L: LedgerStore, E: Ens> Watcher for FleetWatcher<L, E> {
             if self.next_heartbeat <= Instant::now() {
                 return Some(Ok(self.heartbeat()));
             }
-            if let Some(event) = self.next_change() {
-                return Some(Ok(event));
-            }
-            let is_current = self.is_current();
-            if self.in_snapshot && is_current {
-                self.in_snapshot = false;
-                return Some(Ok(self.heartbeat()));
-            }
-            if !self.scope.follow && self.has_ended() {
-                match self.unreadable() {
-                    Some(failure) => return Some(Err(failure)),
-                    None if is_current => return None,
-                    None => {}
-                }
-            }
-            let (fleet, latest, next_look) = (&self.fleet, &self.latest, self.looked_at + BATCH);
+            let version = match self.look() {
+                Look::Message(message) => return message,
+                Look::Nothing { version } => version,
+            };
+            let next_look = Instant::now() + BATCH;
             let newer = async {
                 sleep_until(next_look).await;
-                fleet.newer_than(latest).await
+                self.fleet.newer_than(version).await
             };
             tokio::select! {
                 biased;
@@ -135,8 +149,6 @@ impl<L: LedgerStore, E: Ens> Watcher for FleetWatcher<L, E> {
                     if newer.is_err() {
                         return Some(Err(failures::unread()));
                     }
-                    self.latest = self.fleet.latest();
-                    self.looked_at = Instant::now();
                 }
                 () = sleep_until(self.limits.ends()) => {}
                 () = sleep_until(self.next_heartbeat) => {
@@ -147,89 +159,143 @@ impl<L: LedgerStore, E: Ens> Watcher for FleetWatcher<L, E> {
     }
 }
 
+/// What the stream does after a look at the readings.
+enum Look {
+    /// It sends this, or ends.
+    Message(Option<Result<FleetEvent, Failure>>),
+    /// It waits for readings of another version.
+    Nothing { version: u64 },
+}
+
 impl<L: LedgerStore, E: Ens> FleetWatcher<L, E> {
+    fn look(&mut self) -> Look {
+        let latest = self.fleet.latest();
+        if let Some(event) = self.next_change(&latest) {
+            return Look::Message(Some(Ok(event)));
+        }
+        let is_read = self.is_read(&latest);
+        if self.in_snapshot && is_read {
+            self.in_snapshot = false;
+            return Look::Message(Some(Ok(self.heartbeat())));
+        }
+        if !self.scope.follow && self.has_ended(&latest) {
+            let failed = latest.partitions.iter().find_map(|reading| reading.failed.as_ref());
+            if let Some(error) = failed {
+                return Look::Message(Some(Err(failures::fleet_unreadable(error))));
+            }
+            if is_read {
+                return Look::Message(self.left_out(&latest).map(Err));
+            }
+        }
+        Look::Nothing { version: latest.version }
+    }
+
     /// Whether every partition was read since the call, and its last reading succeeded.
-    fn is_current(&self) -> bool {
-        let mut readings = self.latest.partitions.iter();
+    fn is_read(&self, latest: &Readings) -> bool {
+        let mut readings = latest.partitions.iter();
         readings.all(|reading| reading.answers >= self.request && reading.failed.is_none())
     }
 
-    /// Why a partition cannot be read, if one cannot.
-    fn unreadable(&self) -> Option<Failure> {
-        let failed = self.latest.partitions.iter().find_map(|reading| reading.failed.as_ref());
-        failed.map(failures::fleet_unreadable)
+    /// Why an instance in scope is left out, if one is.
+    fn left_out(&self, latest: &Readings) -> Option<Failure> {
+        let records = latest.partitions.iter().flat_map(|reading| reading.view.records());
+        let mut left_out = records.filter_map(|(instance, record)| {
+            let error = record.as_ref().err()?;
+            let is_wanted = self.scope.filter.has_instance(instance);
+            is_wanted.then(|| failures::fleet_incomplete(instance, error))
+        });
+        left_out.next()
     }
 
     fn heartbeat(&mut self) -> FleetEvent {
-        let incomplete = self.in_snapshot || !self.is_current();
+        let latest = self.fleet.latest();
+        let is_complete = self.is_read(&latest) && self.left_out(&latest).is_none();
+        let incomplete = self.in_snapshot || !is_complete;
         let interval = self.hub.settings.heartbeat;
         self.next_heartbeat = Instant::now() + interval;
         FleetEvent::Heartbeat { token: self.token.clone(), interval, incomplete }
     }
 
-    /// Whether nothing in scope is in flight or in doubt.
-    fn has_ended(&self) -> bool {
+    /// Whether nothing in scope is known to be in flight or in doubt.
+    fn has_ended(&self, latest: &Readings) -> bool {
         let filter = &self.scope.filter;
-        let readings = self.latest.partitions.iter();
-        let mut instances = readings.flat_map(|reading| reading.view.instances.values());
-        instances.all(|seen| {
+        let mut records = latest.partitions.iter().flat_map(|reading| reading.view.records());
+        records.all(|(instance, record)| {
             // The policy last: it costs most, and almost everything has ended.
-            let has_ended = seen.view.have_ended(|attachment| filter.has(attachment));
-            has_ended || !filter.has_instance(&seen.instance)
+            let has_ended = |view: &Arc<View>| view.have_ended(|it| filter.has(it));
+            record.as_ref().map_or(true, has_ended) || !filter.has_instance(instance)
         })
     }
 
-    fn next_change(&mut self) -> Option<FleetEvent> {
-        let count = PartitionId::all().count();
-        let from = self.next_partition;
-        for partition in PartitionId::all().cycle().skip(from).take(count) {
-            if let Some(event) = self.next_of(partition) {
-                self.next_partition = partition.index();
-                return Some(event);
-            }
+    /// The next event, or `None` if everything in these readings was sent.
+    fn next_change(&mut self, latest: &Readings) -> Option<FleetEvent> {
+        if let Some(event) = self.next_of(latest) {
+            return Some(event);
         }
-        None
+        // The last one is the one before, which may have changed since its pass began.
+        PartitionId::all().find_map(|_| {
+            self.pass = self.pass_of(self.pass.partition.next(), latest);
+            self.next_of(latest)
+        })
     }
 
-    fn next_of(&mut self, partition: PartitionId) -> Option<FleetEvent> {
-        let index = partition.index();
-        let reading = self.latest.partitions.get(index)?;
-        let mark = self.token.marks.get_mut(index)?;
-        let snapshot = self.snapshot.get_mut(index)?;
-        // An older view may be of an older epoch than the token.
-        let view = Some(&reading.view).filter(|_| reading.answers >= self.request)?;
-        let life = view.life?;
+    /// A pass over a partition, which lists nothing before the partition was read for this stream.
+    fn pass_of(&self, partition: PartitionId, latest: &Readings) -> Pass {
+        let view = self.view_of(partition, latest);
+        let pass = view.map(|view| {
+            let after = self.token.marks.get(partition.index()).copied().unwrap_or_default();
+            Pass::new(partition, view, after.position, &self.scope.filter)
+        });
+        pass.unwrap_or(Pass { partition, ..Pass::default() })
+    }
+
+    /// The view of a partition, if it was read since the call. An older one may be of an older
+    /// epoch than the token.
+    fn view_of<'a>(
+        &self,
+        partition: PartitionId,
+        latest: &'a Readings,
+    ) -> Option<&'a PartitionView> {
+        let reading = latest.partitions.get(partition.index())?;
+        (reading.answers >= self.request).then_some(&*reading.view)
+    }
+
+    fn next_of(&mut self, latest: &Readings) -> Option<FleetEvent> {
+        let partition = self.pass.partition;
+        let view = self.view_of(partition, latest)?;
+        let (life, filter) = (view.life?, &self.scope.filter);
+        let mark = self.token.marks.get_mut(partition.index())?;
+        let snapshot = self.snapshot.get_mut(partition.index())?;
         if mark.life != Some(life) || mark.position > view.position {
             let held = mark.life.is_some();
             *mark = Mark { life: Some(life), position: Position::default() };
             *snapshot = view.position;
+            self.pass = Pass::new(partition, view, mark.position, filter);
             if held {
                 return Some(FleetEvent::Reset(partition));
             }
         }
-        let filter = &self.scope.filter;
-        let changed = (Bound::Excluded(mark.position), Bound::Unbounded);
-        for (position, seen) in view.instances.range(changed) {
-            mark.position = *position;
-            if !filter.has_instance(&seen.instance) {
+        while let Some((position, instance)) = self.pass.instances.pop_front() {
+            mark.position = position;
+            // The state may be newer than the position. It is then sent once more.
+            let Some(Ok(seen)) = view.record(&instance) else {
                 continue;
-            }
-            let attachments = seen.view.attachments().filter(|attachment| filter.has(attachment));
-            let attachments: Vec<_> = attachments.cloned().collect();
+            };
+            let attachments: Vec<_> =
+                seen.attachments().filter(|it| filter.has(it)).cloned().collect();
             // The watcher may hold attachments of it that are not wanted any more.
-            if attachments.is_empty() && position <= snapshot {
+            if attachments.is_empty() && position <= *snapshot {
                 continue;
             }
             if !self.in_snapshot {
                 // A position is the time of its change. What is left out has no other.
                 let changed_at = Timestamp::from_micros(position.0);
-                let now = self.hub.backends.ledger.store().now(&seen.instance);
+                let now = self.hub.backends.ledger.store().now(&instance);
                 self.hub.backends.metrics.watch_lagged(now.since(changed_at));
             }
-            let instance = seen.instance.clone();
             return Some(FleetEvent::Instance { instance, partition, attachments });
         }
-        mark.position = mark.position.max(view.position);
+        mark.position = mark.position.max(self.pass.through);
         None
     }
 }

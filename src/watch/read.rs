@@ -126,7 +126,8 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             }
             fresh => fresh,
         };
-        let fresh = || in_time(&scope.instance, scope.until, patiently());
+        let unavailable = |error: &_| Operation::Read(&scope.instance).ledger_unavailable(error);
+        let fresh = || in_time(scope.until, patiently(), unavailable);
         let mut view = fresh().await?;
         let asked = match &scope.eni {
             Some(eni) if view.shows(eni) || view.excludes(eni, self.now(&scope.instance)) => None,
@@ -158,7 +159,8 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         instance: &InstanceId,
         deadline: Instant,
     ) -> Result<Snapshot, Failure> {
-        in_time(instance, Some(deadline), self.backends.ledger.read(instance)).await
+        let unavailable = |error: &_| Operation::Read(instance).ledger_unavailable(error);
+        in_time(Some(deadline), self.backends.ledger.read(instance), unavailable).await
     }
 
     async fn read_view(&self, instance: &InstanceId, deadline: Instant) -> Result<View, Failure> {
@@ -218,17 +220,15 @@ fn later<V>(
     }
 }
 
-/// A read of the ledger within the caller's deadline.
-async fn in_time<T>(
-    instance: &InstanceId,
+/// A read of the ledger within the caller's deadline. `failed` is the reason of its error.
+pub(super) async fn in_time<T>(
     deadline: Option<Instant>,
     read: impl Future<Output = Result<T, LedgerError>>,
+    failed: impl FnOnce(&LedgerError) -> Failure,
 ) -> Result<T, Failure> {
     let read = match deadline {
         None => read.await,
-        Some(deadline) => timeout_at(deadline, read)
-            .await
-            .unwrap_or_else(|_late| Err(LedgerError::not_applied("it did not answer in time"))),
+        Some(deadline) => timeout_at(deadline, read).await.map_err(|_| failures::late())?,
     };
-    read.map_err(|error| Operation::Read(instance).ledger_unavailable(&error))
+    read.map_err(|error| failed(&error))
 }

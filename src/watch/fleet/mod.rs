@@ -24,13 +24,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::ledger::PartitionId;
+use crate::ledger::{LedgerError, PartitionId};
 use crate::model::{Attachment, InstanceId, State};
 
 pub use page::{FleetPage, ListPosition};
-pub(super) use reader::{Fleet, Readings};
-pub(super) use token::Mark;
+pub(super) use reader::{Fleet, PartitionView, Readings};
 pub use token::{InvalidToken, ResumeToken, ScopeDigest};
+pub(super) use token::{Life, Mark};
 
 /// Decides whether a caller may see an instance.
 pub type MayShow = Arc<dyn Fn(&InstanceId) -> bool + Send + Sync>;
@@ -118,7 +118,12 @@ pub enum FleetEvent {
         /// Maximum time until the next message.
         interval: Duration,
         /// Whether something may be missing: the snapshot is not complete yet, or a part of the
-        /// ledger cannot be read.
+        /// ledger cannot be read, which may be one record.
         incomplete: bool,
     },
+}
+
+/// Names the instance whose record is left out. Answers have no place for it.
+pub(super) fn log_unreadable(instance: &InstanceId, error: &LedgerError) {
+    tracing::warn!(%instance, %error, "a record cannot be read; streams and lists of all instances are incomplete without it");
 }

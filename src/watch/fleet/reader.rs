@@ -5,6 +5,7 @@
 //! interval alone is enough. If the ledger fails, the last view stays.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,27 +43,51 @@ pub(in super::super) struct PartitionView {
     pub(in super::super) life: Option<Life>,
     /// Every change up to it is in the view.
     pub(in super::super) position: Position,
-    /// The instances, by the position of their last change.
-    pub(in super::super) instances: BTreeMap<Position, Arc<InstanceView>>,
-    positions: BTreeMap<InstanceId, Position>,
+    instances: BTreeMap<InstanceId, InstanceView>,
+    /// The instances by the position of their last change.
+    order: BTreeMap<Position, InstanceId>,
 }
 
 impl PartitionView {
-    fn put(&mut self, position: Position, instance: Arc<InstanceView>) {
-        if let Some(before) = self.positions.insert(instance.instance.clone(), position) {
-            self.instances.remove(&before);
+    /// The record of an instance; `None` if the view does not have it.
+    pub(in super::super) fn record(&self, instance: &InstanceId) -> Option<&RecordView> {
+        self.instances.get(instance).map(|seen| &seen.record)
+    }
+
+    /// The record of each instance.
+    pub(in super::super) fn records(&self) -> impl Iterator<Item = (&InstanceId, &RecordView)> {
+        self.instances.iter().map(|(instance, seen)| (instance, &seen.record))
+    }
+
+    /// The instances whose last change is after this position, in the order of these changes.
+    pub(in super::super) fn changed_since(
+        &self,
+        position: Position,
+    ) -> impl Iterator<Item = (Position, &InstanceId)> {
+        let changed = self.order.range((Bound::Excluded(position), Bound::Unbounded));
+        changed.map(|(position, instance)| (*position, instance))
+    }
+
+    fn put(&mut self, position: Position, instance: InstanceId, record: RecordView) {
+        let seen = InstanceView { position, record };
+        if let Some(before) = self.instances.insert(instance.clone(), seen) {
+            self.order.remove(&before.position);
         }
-        self.instances.insert(position, instance);
+        self.order.insert(position, instance);
         self.position = self.position.max(position);
     }
 }
 
 /// One instance at one moment.
-#[derive(Debug)]
-pub(in super::super) struct InstanceView {
-    pub(in super::super) instance: InstanceId,
-    pub(in super::super) view: View,
+#[derive(Debug, Clone)]
+struct InstanceView {
+    /// The position of its last change.
+    position: Position,
+    record: RecordView,
 }
+
+/// The record of an instance: what it shows, or why it cannot be read.
+pub(in super::super) type RecordView = Result<Arc<View>, LedgerError>;
 
 /// The latest reading of a partition.
 #[derive(Debug, Clone, Default)]
@@ -80,14 +105,14 @@ pub(in super::super) struct Reading {
 #[derive(Debug, Clone)]
 pub(in super::super) struct Readings {
     /// Rises with each reading that changed something.
-    version: u64,
+    pub(in super::super) version: u64,
     pub(in super::super) partitions: Vec<Reading>,
 }
 
 /// What the readers read. They live as long as this value.
 #[derive(Debug)]
 pub(in super::super) struct Fleet {
-    readings: Receiver<Readings>,
+    readings: Receiver<Arc<Readings>>,
     requests: Sender<u64>,
     _readers: Vec<AbortOnDropHandle<()>>,
 }
@@ -99,7 +124,7 @@ impl Fleet {
         tasks: &TaskTracker,
     ) -> Self {
         let partitions = PartitionId::all().map(|_| Reading::default()).collect();
-        let (sender, readings) = channel(Readings { version: 0, partitions });
+        let (sender, readings) = channel(Arc::new(Readings { version: 0, partitions }));
         let (requests, requested) = channel(0);
         let (sender, records) = (Arc::new(sender), Arc::new(Semaphore::new(AT_ONCE)));
         let readers = PartitionId::all().map(|partition| {
@@ -114,14 +139,13 @@ impl Fleet {
         Self { _readers: readers.collect(), readings, requests }
     }
 
-    /// The latest readings.
-    pub(in super::super) fn latest(&self) -> Readings {
+    /// The latest readings. To hold them keeps all of them in memory, so a stream does not.
+    pub(in super::super) fn latest(&self) -> Arc<Readings> {
         self.readings.borrow().clone()
     }
 
-    /// Waits for a reading that is not among these. Safe to cancel.
-    pub(in super::super) async fn newer_than(&self, known: &Readings) -> Result<(), Closed> {
-        let version = known.version;
+    /// Waits for readings of another version. Safe to cancel.
+    pub(in super::super) async fn newer_than(&self, version: u64) -> Result<(), Closed> {
         self.readings.wait_for(|latest| latest.version != version).await.map(drop)
     }
 
@@ -145,12 +169,13 @@ impl Fleet {
             latest.partitions.iter().any(is_answered)
                 || latest.partitions.iter().all(|reading| reading.tried >= request)
         });
-        let readings = latest.await.map(|latest| latest.partitions).unwrap_or_default();
-        if readings.iter().any(is_answered) {
-            return Ok(());
+        let closed = |_| LedgerError::not_applied("the records are no longer read");
+        let latest = latest.await.map_err(closed)?;
+        let failed = latest.partitions.iter().find_map(|reading| reading.failed.clone());
+        match failed.filter(|_| !latest.partitions.iter().any(is_answered)) {
+            Some(failed) => Err(failed),
+            None => Ok(()),
         }
-        let failed = readings.into_iter().find_map(|reading| reading.failed);
-        Err(failed.unwrap_or_else(|| LedgerError::not_applied("the records are no longer read")))
     }
 }
 
@@ -160,7 +185,7 @@ struct Reader<L> {
     partition: PartitionId,
     /// Permits to read records.
     records: Arc<Semaphore>,
-    readings: Arc<Sender<Readings>>,
+    readings: Arc<Sender<Arc<Readings>>>,
 }
 
 impl<L: LedgerStore> Reader<L> {
@@ -206,7 +231,8 @@ impl<L: LedgerStore> Reader<L> {
     /// Publishes a reading, and wakes the streams if anything is new.
     fn publish(&self, request: u64, reading: Result<&Arc<PartitionView>, LedgerError>) {
         self.readings.send_if_modified(|latest| {
-            let Some(last) = latest.partitions.get_mut(self.partition.index()) else {
+            let index = self.partition.index();
+            let Some(last) = latest.partitions.get(index) else {
                 return false;
             };
             let (view, failed) = match reading {
@@ -217,8 +243,11 @@ impl<L: LedgerStore> Reader<L> {
             let is_same = Arc::ptr_eq(&view, &last.view)
                 && (answers, request) == (last.answers, last.tried)
                 && failed.is_some() == last.failed.is_some();
-            *last = Reading { view, answers, tried: request, failed };
-            latest.version += u64::from(!is_same);
+            if !is_same {
+                let latest = Arc::make_mut(latest);
+                latest.partitions[index] = Reading { view, answers, tried: request, failed };
+                latest.version += 1;
+            }
             !is_same
         });
     }
@@ -250,12 +279,15 @@ impl<L: LedgerStore> Reader<L> {
             let epoch = &*changed.partition.epoch;
             let read: Vec<_> = stream::iter(changed.instances)
                 .map(|(position, instance)| async move {
-                    Ok::<_, LedgerError>((position, self.instance(instance, epoch).await?))
+                    let record = self.record(&instance, epoch).await?;
+                    Ok::<_, LedgerError>((position, instance, record))
                 })
                 .buffered(AT_ONCE)
                 .try_collect()
                 .await?;
-            read.into_iter().for_each(|(position, instance)| view.put(position, instance));
+            for (position, instance, record) in read {
+                view.put(position, instance, record);
+            }
             if is_last {
                 view.position = view.position.max(changed.last);
                 return Ok(view);
@@ -264,17 +296,18 @@ impl<L: LedgerStore> Reader<L> {
     }
 
     /// The record of an instance, which must be of this epoch.
-    async fn instance(
-        &self,
-        instance: InstanceId,
-        epoch: &str,
-    ) -> Result<Arc<InstanceView>, LedgerError> {
+    async fn record(&self, instance: &InstanceId, epoch: &str) -> Result<RecordView, LedgerError> {
         let _permit = self.records.acquire().await;
-        let snapshot = self.ledger.store().read(&instance, None).await?;
+        let snapshot = match self.ledger.store().read(instance, None).await {
+            Err(error) if error.is_unreadable() => {
+                super::log_unreadable(instance, &error);
+                return Ok(Err(error));
+            }
+            snapshot => snapshot?,
+        };
         if *snapshot.partition.epoch != *epoch {
             return Err(LedgerError::not_applied("the partition's epoch changed meanwhile"));
         }
-        let view = View::of(&snapshot, &View::default());
-        Ok(Arc::new(InstanceView { instance, view }))
+        Ok(Ok(Arc::new(View::of(&snapshot, &View::default()))))
     }
 }

@@ -38,7 +38,7 @@ impl ScopeDigest {
 
 /// One uninterrupted life of a partition's data, within which positions rise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) struct Life([u8; 8]);
+pub(in super::super) struct Life(pub(super) [u8; 8]);
 
 impl Life {
     pub(in super::super) fn of(partition: &Partition) -> Self {

@@ -1,5 +1,6 @@
 //! The memory ledger with faults: unreachable, without notifications, or wiped.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub(crate) struct Faulty {
     loses_reply: Arc<AtomicBool>,
     /// The end of every partition's hold-down.
     hold_down_until: Arc<Mutex<Timestamp>>,
+    /// Instances whose record cannot be read.
+    spoilt: Arc<Mutex<BTreeSet<InstanceId>>>,
     reads: Arc<AtomicU64>,
     calls: Arc<AtomicU64>,
     latency: Duration,
@@ -45,6 +48,7 @@ impl Faulty {
             down: Arc::default(),
             loses_reply: Arc::default(),
             hold_down_until: Arc::default(),
+            spoilt: Arc::default(),
             reads: Arc::default(),
             calls: Arc::default(),
             latency: Duration::ZERO,
@@ -92,11 +96,30 @@ impl Faulty {
         Partition { hold_down_until, ..partition }
     }
 
+    /// Makes the record of an instance unreadable, for all replicas, or readable.
+    pub(crate) fn spoil(&self, instance: &InstanceId, spoilt: bool) {
+        let mut all = self.spoilt.lock().unwrap();
+        if spoilt {
+            all.insert(instance.clone())
+        } else {
+            all.remove(instance)
+        };
+    }
+
     /// Deletes everything.
     pub(crate) fn wipe(&self) {
-        let rates = Rates::default();
-        *self.records.lock().unwrap() = Memory::beginning_at(rates, self.clock.clock());
+        self.restart_at(self.clock());
+    }
+
+    /// Deletes everything, on a server with this time.
+    pub(crate) fn restart_at(&self, time: Timestamp) {
+        *self.records.lock().unwrap() = Memory::beginning_at(Rates::default(), time);
         self.changes.notify_all();
+    }
+
+    /// The time of the first server.
+    pub(crate) fn clock(&self) -> Timestamp {
+        self.clock.clock()
     }
 
     /// The number of reads of a record.
@@ -135,6 +158,9 @@ impl LedgerStore for Faulty {
         known: &Snapshot,
     ) -> Result<Snapshot, LedgerError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        if self.spoilt.lock().unwrap().contains(instance) {
+            return Err(LedgerError::unreadable("the stored record cannot be read: nonsense"));
+        }
         let snapshot = self.reached().await?.read_since(instance, request, known).await?;
         let partition = self.recovering(snapshot.partition.clone());
         Ok(Snapshot { partition, ..snapshot })

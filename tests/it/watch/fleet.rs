@@ -1,6 +1,6 @@
-//! Streams and pages of all instances.
+//! Streams of all instances.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use eni_gateway::ledger::record::{Attached, Attempt, AttemptState, InFlight};
 use eni_gateway::ledger::{Effects, LedgerStore as _, Proposal, Verdict};
 use eni_gateway::model::{Code, Failure, InstanceId, Reason, State, Uid, random};
 use eni_gateway::watch::fleet::{
-    AttachmentFilter, FleetEvent, FleetFilter, FleetScope, ListPosition, ResumeToken, ScopeDigest,
+    AttachmentFilter, FleetEvent, FleetFilter, FleetScope, ResumeToken, ScopeDigest,
 };
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use tokio::time::Instant;
@@ -19,9 +19,9 @@ use super::{Replica, eni, instance, pass};
 use crate::support::ens::FakeEns;
 use crate::support::ledger::Faulty;
 
-type Messages = Pin<Box<dyn Stream<Item = Result<FleetEvent, Failure>> + Send>>;
+pub(super) type Messages = Pin<Box<dyn Stream<Item = Result<FleetEvent, Failure>> + Send>>;
 
-fn filter() -> FleetFilter {
+pub(super) fn filter() -> FleetFilter {
     FleetFilter {
         prefix: String::new(),
         attachments: AttachmentFilter::default(),
@@ -29,17 +29,17 @@ fn filter() -> FleetFilter {
     }
 }
 
-fn all(after: Option<ResumeToken>) -> FleetScope {
+pub(super) fn all(after: Option<ResumeToken>) -> FleetScope {
     let digest = ScopeDigest::default();
     FleetScope { filter: filter(), digest, after, follow: true, until: None }
 }
 
-async fn open(replica: &Replica, scope: FleetScope) -> Messages {
+pub(super) async fn open(replica: &Replica, scope: FleetScope) -> Messages {
     Box::pin(replica.hub.watch_fleet(scope).await.unwrap())
 }
 
 /// Writes an attachment in this state.
-async fn put(store: &Faulty, instance: &str, name: &str, state: AttemptState) {
+pub(super) async fn put(store: &Faulty, instance: &str, name: &str, state: AttemptState) {
     change(store, instance, |attempts, attempt| {
         attempts.insert(eni(name), Attempt { state: state.clone(), ..attempt(name) });
     })
@@ -87,26 +87,26 @@ async fn change(
     }
 }
 
-fn attached() -> AttemptState {
+pub(super) fn attached() -> AttemptState {
     AttemptState::Attached(Attached::default())
 }
 
-fn attaching() -> AttemptState {
+pub(super) fn attaching() -> AttemptState {
     AttemptState::Attaching(InFlight::default())
 }
 
 /// What a watcher holds of the fleet.
 #[derive(Default)]
-struct Seen {
-    instances: BTreeMap<InstanceId, (usize, Vec<(String, State)>)>,
+pub(super) struct Seen {
+    pub(super) instances: BTreeMap<InstanceId, (usize, Vec<(String, State)>)>,
     token: Option<ResumeToken>,
     resets: usize,
     /// What the last heartbeat says.
-    incomplete: bool,
+    pub(super) incomplete: bool,
 }
 
 impl Seen {
-    fn take(&mut self, event: FleetEvent) -> bool {
+    pub(super) fn take(&mut self, event: FleetEvent) -> bool {
         match event {
             FleetEvent::Instance { instance, partition, attachments } => {
                 let of = attachments.iter().map(|it| (it.eni.to_string(), it.state)).collect();
@@ -127,12 +127,12 @@ impl Seen {
     }
 
     /// Takes messages up to a heartbeat.
-    async fn up_to_heartbeat(&mut self, messages: &mut Messages) {
+    pub(super) async fn up_to_heartbeat(&mut self, messages: &mut Messages) {
         while !self.take(messages.next().await.unwrap().unwrap()) {}
     }
 
     /// The attachments, as `instance/eni STATE`.
-    fn shown(&self) -> Vec<String> {
+    pub(super) fn shown(&self) -> Vec<String> {
         let instances = self.instances.iter();
         let each = instances.flat_map(|(instance, (_, attachments))| {
             attachments.iter().map(move |(eni, state)| format!("{instance}/{eni} {}", state.name()))
@@ -154,12 +154,11 @@ async fn the_present_state_comes_first_and_then_each_change() {
     let began = Instant::now();
     put(&replica.store, "i-2", "eni-2", attached()).await;
     put(&replica.store, "i-3", "eni-3", attaching()).await;
-    while seen.shown().len() < 3 {
-        seen.take(messages.next().await.unwrap().unwrap());
+    let expected = ["i-1/eni-1 ATTACHED", "i-2/eni-2 ATTACHED", "i-3/eni-3 ATTACHING"];
+    while seen.shown() != expected {
+        assert!(!seen.take(messages.next().await.unwrap().unwrap()), "{:?}", seen.shown());
     }
     assert!(began.elapsed() <= Duration::from_millis(300), "{:?}", began.elapsed());
-    let expected = ["i-1/eni-1 ATTACHED", "i-2/eni-2 ATTACHED", "i-3/eni-3 ATTACHING"];
-    assert_eq!(seen.shown(), expected);
 
     withdraw(&replica.store, "i-3").await;
     seen.up_to_heartbeat(&mut messages).await;
@@ -354,44 +353,5 @@ async fn any_number_of_streams_share_one_reader_and_never_ask_ens() {
     let (reads, calls) =
         (replica.store.reads() - reads - own.0, replica.store.calls() - calls - own.1);
     assert!(reads <= 1 && calls <= 70, "{reads} reads and {calls} calls for thirty streams");
-    assert_eq!(replica.ens.calls().len(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn pages_hold_the_fleet_once_and_only_what_is_wanted() {
-    let replica = Replica::new();
-    let mut expected = BTreeSet::new();
-    for number in 0..120 {
-        for name in ["eni-1", "eni-2"] {
-            put(&replica.store, &format!("i-{number}"), name, attached()).await;
-            expected.insert(format!("i-{number}/{name}"));
-        }
-    }
-    put(&replica.store, "i-5", "eni-3", attaching()).await;
-    let pages = async |filter: &FleetFilter, size: usize| {
-        let (mut shown, mut from) = (Vec::new(), ListPosition::default());
-        loop {
-            let deadline = Instant::now() + Duration::from_secs(30);
-            let page = replica.hub.list_fleet(filter, from, size, deadline).await.unwrap();
-            assert!(page.attachments.len() <= size);
-            shown.extend(page.attachments.iter().map(|it| format!("{}/{}", it.instance, it.eni)));
-            match page.next {
-                Some(next) => from = next,
-                None => return shown,
-            }
-        }
-    };
-    for size in [1, 7, 100] {
-        let shown = pages(&filter(), size).await;
-        assert_eq!(shown.len(), 241, "none is repeated, size {size}");
-        assert!(expected.is_subset(&shown.into_iter().collect()));
-    }
-    let in_flight = AttachmentFilter { states: vec![State::Attaching], stuck: false };
-    let some = FleetFilter { attachments: in_flight, ..filter() };
-    assert_eq!(pages(&some, 50).await, ["i-5/eni-3"]);
-    let may_show = Arc::new(|instance: &InstanceId| instance.as_str() == "i-3");
-    assert_eq!(pages(&FleetFilter { may_show, ..filter() }, 50).await.len(), 2);
-    let stuck = AttachmentFilter { states: Vec::new(), stuck: true };
-    assert!(pages(&FleetFilter { attachments: stuck, ..filter() }, 50).await.is_empty());
     assert_eq!(replica.ens.calls().len(), 0);
 }
