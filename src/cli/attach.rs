@@ -63,6 +63,7 @@ async fn run_one(args: &Args, eni: &InterfaceId) -> Result<(), Error> {
         deadline,
     };
     let watched = follow.run(client, |attachment| output.next(attachment)).await;
+    let watched = watched.map(|watched| watched.last);
     let Some(unanswered) = unanswered else {
         return watch::outcome(watched?);
     };

@@ -44,6 +44,12 @@ pub(super) enum Error {
          to do: try again"
     )]
     Incomplete(Coverage),
+    /// The output lacks instances whose records cannot be read.
+    #[error(
+        "the list is incomplete: the gateway cannot read the records of some instances\n  what to \
+         do: try again, which may reach another replica; the gateway's log names the instances"
+    )]
+    IncompleteFleet,
     /// A server that the command needs is unreachable. Not for client commands.
     #[error("{0}")]
     NotReached(String),
@@ -97,7 +103,7 @@ impl Error {
             Self::Usage(_) => Exit::Usage,
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Refused(refusal) => refusal.exit(),
-            Self::Unfinished { .. } | Self::Incomplete(_) => Exit::TryAgain,
+            Self::Unfinished { .. } | Self::Incomplete(_) | Self::IncompleteFleet => Exit::TryAgain,
             Self::Failed(_) => Exit::Refused,
             Self::NotReached(_) => Exit::Unreachable,
             Self::CheckFailed(failure) => match failure {
@@ -127,6 +133,7 @@ impl Error {
                     error["message"] = self.to_string().into();
                     error
                 }
+                Self::IncompleteFleet => json!({"incomplete": true, "message": self.to_string()}),
                 other => json!({"message": other.to_string()}),
             };
             writeln!(io::stderr(), "{}", json!({"error": error}))

@@ -15,6 +15,14 @@ use super::style::{BUSY, GOOD, paint};
 use crate::grpc::proto::watch_attachment_response::Event;
 use crate::grpc::proto::{Attachment, WatchAttachmentRequest, WatchAttachmentResponse};
 
+/// What a watch showed.
+pub(super) struct Followed {
+    /// The last attachment.
+    pub(super) last: Option<Attachment>,
+    /// What the last heartbeat says.
+    pub(super) coverage: Coverage,
+}
+
 /// The scope and limits of a watch.
 pub(super) struct Follow<'a> {
     pub(super) client: &'a Options,
@@ -29,24 +37,25 @@ pub(super) struct Follow<'a> {
 }
 
 impl Follow<'_> {
-    /// Passes on each change until the gateway ends the stream, and returns the last one. Only an
-    /// established watch is resumed; a first call that fails is an error.
+    /// Passes on each change until the gateway ends the stream. Only an established watch is
+    /// resumed; a first call that fails is an error.
     pub(super) async fn run(
         self,
         client: Client,
         show: impl FnMut(&Attachment) -> io::Result<()>,
-    ) -> Result<Option<Attachment>, Error> {
+    ) -> Result<Followed, Error> {
         let cursor = Cursor::new(self.after);
-        let mut watch = InstanceWatch { scope: &self, cursor, incomplete: false, last: None, show };
+        let coverage = Coverage::default();
+        let mut watch = InstanceWatch { scope: &self, cursor, coverage, last: None, show };
         reconnect::run(self.client, client, &mut watch, self.deadline).await?;
-        Ok(watch.last)
+        Ok(Followed { last: watch.last, coverage: watch.coverage })
     }
 }
 
 struct InstanceWatch<'a, F> {
     scope: &'a Follow<'a>,
     cursor: Cursor,
-    incomplete: bool,
+    coverage: Coverage,
     last: Option<Attachment>,
     show: F,
 }
@@ -79,9 +88,9 @@ impl<F: FnMut(&Attachment) -> io::Result<()>> Watch for InstanceWatch<'_, F> {
             }
             Some(Event::Heartbeat(heartbeat)) => {
                 self.cursor.heartbeat(heartbeat.revision);
-                let before = std::mem::replace(&mut self.incomplete, heartbeat.incomplete);
-                if before != heartbeat.incomplete {
-                    note_coverage(Coverage::from(&heartbeat));
+                let before = std::mem::replace(&mut self.coverage, Coverage::from(&heartbeat));
+                if before.incomplete != heartbeat.incomplete {
+                    note_coverage(self.coverage);
                 }
                 Ok(heartbeat.interval.and_then(|interval| Duration::try_from(interval).ok()))
             }

@@ -1,7 +1,7 @@
 //! A watch of all instances.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::client::{Client, Options};
 use super::error::Error;
 use super::reconnect::{self, Watch};
+use super::style::{BUSY, GOOD, paint};
 use crate::grpc::proto::watch_attachments_response::Event;
 use crate::grpc::proto::{
     Attachment, InstanceAttachments, WatchAttachmentsRequest, WatchAttachmentsResponse,
@@ -31,7 +32,8 @@ impl FollowFleet<'_> {
         client: Client,
         show: impl FnMut(&Attachment) -> io::Result<()>,
     ) -> Result<(), Error> {
-        let mut watch = FleetWatch { request: self.request, shown: HashMap::new(), show };
+        let request = self.request;
+        let mut watch = FleetWatch { request, shown: HashMap::new(), incomplete: false, show };
         reconnect::run(self.client, client, &mut watch, self.deadline).await
     }
 }
@@ -41,6 +43,8 @@ struct FleetWatch<F> {
     request: WatchAttachmentsRequest,
     /// The revisions shown of each instance, by ENI, and its partition.
     shown: HashMap<String, (i32, HashMap<String, u64>)>,
+    /// What the last heartbeat says.
+    incomplete: bool,
     show: F,
 }
 
@@ -81,6 +85,10 @@ impl<F: FnMut(&Attachment) -> io::Result<()>> Watch for FleetWatch<F> {
             }
             Some(Event::Heartbeat(heartbeat)) => {
                 self.request.resume_token = heartbeat.resume_token;
+                let before = std::mem::replace(&mut self.incomplete, heartbeat.incomplete);
+                if before != heartbeat.incomplete {
+                    note_coverage(heartbeat.incomplete);
+                }
                 Ok(heartbeat.interval.and_then(|interval| Duration::try_from(interval).ok()))
             }
             None => Ok(None),
@@ -94,4 +102,15 @@ impl<F: FnMut(&Attachment) -> io::Result<()>> Watch for FleetWatch<F> {
     fn flag(&self) -> String {
         format!("--resume-token '{}'", self.request.resume_token)
     }
+}
+
+fn note_coverage(incomplete: bool) {
+    let note = if incomplete {
+        let label = paint(BUSY, "incomplete:");
+        format!("{label} not everything in the ledger was read; instances may be missing")
+    } else {
+        format!("{} everything in the ledger was read", paint(GOOD, "complete:"))
+    };
+    // A closed stderr is no error.
+    let _ = writeln!(anstream::stderr(), "{note}");
 }

@@ -21,7 +21,8 @@ Examples:
     | jq -r 'select(.stuck) | .networkInterfaceId'
 
 If ENS does not answer, it prints what the gateway knows, with its age, and exits with 75. With \
---all it prints what the ledger knows of all instances, and never asks ENS.";
+--all it prints what the ledger knows of all instances, and never asks ENS. If the record of an \
+instance cannot be read, it prints the others, and exits with 75.";
 
 /// Arguments of `list`.
 #[derive(Debug, clap::Args)]
@@ -74,8 +75,8 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
         writeln!(anstream::stderr(), "no {known}attachments on {place}")?;
     }
     if args.all {
-        let attachments = newest(attachments);
-        return Ok(Output::of_fleet(args.client.output).all(&attachments)?);
+        Output::of_fleet(args.client.output).all(&newest(attachments))?;
+        return if coverage.incomplete { Err(Error::IncompleteFleet) } else { Ok(()) };
     }
     Output::new(args.client.output).all(&attachments)?;
     if coverage.incomplete {

@@ -1,12 +1,14 @@
 //! `watch`: shows each change of an attachment, of an instance or of all instances, as it happens.
 
+use std::io::{self, Write as _};
+
 use tokio::time::Instant;
 
 use super::client;
 use super::error::Error;
 use super::follow::Follow;
 use super::follow_fleet::FollowFleet;
-use super::output::Output;
+use super::output::{Format, Output};
 use super::states;
 use crate::grpc::proto::attachment::State;
 use crate::grpc::proto::{Attachment, WatchAttachmentsRequest};
@@ -63,6 +65,11 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
     };
     let mut output = Output::new(args.client.output);
     let one = args.eni.is_some();
+    let format = args.client.output;
+    let place = match &args.eni {
+        Some(eni) => format!("{eni} on {instance}"),
+        None => instance.to_string(),
+    };
     let follow = Follow {
         client: &args.client,
         instance: instance.to_string(),
@@ -71,13 +78,21 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
         follow: args.follow,
         deadline: args.client.timeout.map(|timeout| Instant::now() + timeout),
     };
-    let last =
+    let watched =
         follow.run(args.client.connect().await?, |attachment| output.next(attachment)).await?;
-    if one { outcome(last) } else { Ok(()) }
+    if watched.last.is_none() {
+        note_nothing(format, args.after_revision > 0, &place)?;
+        if !one && format == Format::Table {
+            writeln!(anstream::stderr(), "{}", watched.coverage)?;
+        }
+    }
+    if one { outcome(watched.last) } else { Ok(()) }
 }
 
 async fn run_fleet(args: Args) -> Result<(), Error> {
     let mut output = Output::of_fleet(args.client.output);
+    let (format, is_resumed) = (args.client.output, !args.resume_token.is_empty());
+    let mut is_empty = true;
     let follow = FollowFleet {
         client: &args.client,
         request: WatchAttachmentsRequest {
@@ -88,7 +103,24 @@ async fn run_fleet(args: Args) -> Result<(), Error> {
         },
         deadline: args.client.timeout.map(|timeout| Instant::now() + timeout),
     };
-    follow.run(args.client.connect().await?, |attachment| output.next(attachment)).await
+    let show = |attachment: &Attachment| {
+        is_empty = false;
+        output.next(attachment)
+    };
+    follow.run(args.client.connect().await?, show).await?;
+    if is_empty {
+        note_nothing(format, is_resumed, "any instance")?;
+    }
+    Ok(())
+}
+
+/// Says to people that a watch ended well, and had nothing to show. Scripts see no output.
+fn note_nothing(format: Format, is_resumed: bool, place: &str) -> io::Result<()> {
+    let what = if is_resumed { "no further changes" } else { "no attachments" };
+    match format {
+        Format::Table => writeln!(anstream::stderr(), "{what} on {place}"),
+        Format::Json => Ok(()),
+    }
 }
 
 /// An error if the last attachment failed.

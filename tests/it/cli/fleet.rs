@@ -16,8 +16,12 @@ fn instance(partition: i32, attachments: Vec<Attachment>) -> Event {
 }
 
 fn beat(token: &str) -> Event {
+    beat_with(token, false)
+}
+
+fn beat_with(token: &str, incomplete: bool) -> Event {
     let resume_token = token.to_owned();
-    Event::Heartbeat(FleetHeartbeat { resume_token, interval: None, incomplete: false })
+    Event::Heartbeat(FleetHeartbeat { resume_token, interval: None, incomplete })
 }
 
 #[tokio::test]
@@ -73,6 +77,25 @@ async fn a_list_of_all_reads_every_page_and_shows_the_newest() {
     let asked = &fake.asked.lock().unwrap().lists;
     assert!(asked.iter().all(|request| request.instance_id == "-" && request.stuck));
     assert_eq!(asked[1].page_token, "more");
+}
+
+#[tokio::test]
+async fn what_is_missing_is_said() {
+    let stream = vec![Ok(beat_with("one", true)), Ok(beat("two"))];
+    let fake = Fake::serve(Script { fleet: [stream].into(), ..Script::default() }).await;
+    let ran = run(&["watch", "--all", "--endpoint", &fake.endpoint]).await;
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{ran:?}");
+    let said: Vec<_> = ran.stderr.lines().collect();
+    assert_eq!(said.len(), 3, "{ran:?}");
+    assert!(said[0].starts_with("incomplete:") && said[1].starts_with("complete:"), "{ran:?}");
+    assert_eq!(said[2], "no attachments on any instance");
+
+    let attachments = vec![attachment("eni-1", State::Attached, 3)];
+    let page = ListAttachmentsResponse { attachments, incomplete: true, ..Default::default() };
+    let fake = Fake::serve(Script { list: [page].into(), ..Script::default() }).await;
+    let ran = run(&["list", "--all", "--endpoint", &fake.endpoint]).await;
+    assert_eq!(ran.code, 75, "{ran:?}");
+    assert!(ran.stdout.contains("eni-1") && ran.stderr.contains("incomplete"), "{ran:?}");
 }
 
 #[tokio::test]

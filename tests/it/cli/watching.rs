@@ -66,6 +66,25 @@ async fn a_watch_shows_each_change_and_ends_with_the_stream() {
 }
 
 #[tokio::test]
+async fn a_watch_that_ends_well_without_attachments_says_so() {
+    for (arguments, said) in [
+        (
+            &["watch", "i-1"][..],
+            "no attachments on i-1\nENS was last asked for the whole instance ",
+        ),
+        (&["watch", "i-1", "--after-revision", "4"], "no further changes on i-1\nENS was last"),
+        (&["watch", "i-1", "-o", "json"], ""),
+    ] {
+        let fake = Fake::serve(watched([vec![beat(4)]])).await;
+        let ran = run(&[arguments, &["--endpoint", &fake.endpoint]].concat()).await;
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{ran:?}");
+        let is_said =
+            if said.is_empty() { ran.stderr.is_empty() } else { ran.stderr.starts_with(said) };
+        assert!(is_said, "{ran:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_drained_replica_is_left_and_nothing_shown_twice() {
     let fake = Fake::serve(watched([
         vec![show("eni-1", State::Attaching, 3), draining()],
