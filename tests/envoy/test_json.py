@@ -151,6 +151,35 @@ def test_a_message_of_a_watch_arrives_before_the_next(stage):
     stream.close()
 
 
+def test_all_instances_are_watched_and_listed(stage):
+    pair = {"instance_id": "i-stopped-2", "network_interface_id": "eni-0005"}
+    assert stage.call("AttachNetworkInterface", pair)[0] == 200
+    scope = {"instance_prefix": "i-stopped-2", "states": ["STATE_ATTACHED"], "follow": True}
+    stream, shown, token = stage.send("WatchAttachments", scope), set(), None
+    while "eni-0005" not in shown or not token:
+        message = json.loads(stream.readline())
+        token = message.get("heartbeat", {}).get("resumeToken", token)
+        if "instance" in message:
+            assert message["instance"]["instanceId"] == "i-stopped-2"
+            shown = {attachment["networkInterfaceId"] for attachment in message["instance"]["attachments"]}
+    stream.close()
+
+    # A token from before the last change resumes, and a whole list has what was shown.
+    stream = stage.send("WatchAttachments", scope | {"resume_token": token, "follow": False})
+    resumed = [json.loads(line) for line in stream.read().splitlines()]
+    assert resumed[-1]["heartbeat"]["incomplete"] is False, resumed
+    listed, page_token = set(), ""
+    while True:
+        asked = {"instance_id": "-", "states": ["STATE_ATTACHED"], "page_size": 1, "page_token": page_token}
+        status, page = stage.call("ListAttachments", asked)
+        assert status == 200, page
+        listed |= {attachment["networkInterfaceId"] for attachment in page["attachments"]}
+        page_token = page["nextPageToken"]
+        if not page_token:
+            break
+    assert shown <= listed, listed
+
+
 @pytest.mark.parametrize("method, body, http_status, code, reason", [
     ("AttachNetworkInterface", {"instance_id": "no id", "network_interface_id": "eni-0003"}, 400, 3, "INVALID_FIELD"),
     ("AttachNetworkInterface", {"instance_id": "i-unknown", "network_interface_id": "eni-0003"}, 404, 5, "INSTANCE_NOT_FOUND"),

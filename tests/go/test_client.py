@@ -36,9 +36,9 @@ class Stage(Processes):
         until("the gateway", lambda: listens(self.grpc), process=process)
         return process
 
-    def client(self, instance, eni):
+    def client(self, instance, *enis):
         """The client's process."""
-        command = [CLIENT, f"127.0.0.1:{self.grpc}", instance, eni]
+        command = [CLIENT, f"127.0.0.1:{self.grpc}", instance, *enis]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -60,6 +60,18 @@ def test_an_attach_is_watched_over_several_streams_and_a_death_of_the_replica(st
     rest, _ = client.communicate(timeout=100)
     assert client.returncode == 0, rest
     assert rest.splitlines()[-1] == "STATE_ATTACHED", rest
+
+
+def test_a_batch_is_watched_with_all_instances_over_several_streams_and_a_death_of_the_replica(stage):
+    replica = stage.replica()
+    client = stage.client("i-stopped-3", "eni-0021", "eni-unknown", "eni-0022")
+    printed = [client.stdout.readline().split() for _ in range(3)]
+    assert printed == [["eni-0021"], ["eni-unknown", "ENI_NOT_FOUND"], ["eni-0022"]]
+    replica.kill()
+    replica.wait()
+    stage.replica()
+    rest, _ = client.communicate(timeout=100)
+    assert (client.returncode, rest) == (0, "attached 2\n")
 
 
 def test_a_refusal_has_its_reason(stage):

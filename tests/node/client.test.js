@@ -9,7 +9,7 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { attach, connect, reason, watch } from "./client.js";
+import { attach, attachAll, connect, listAll, reason, watch, watchFleet } from "./client.js";
 
 const PATIENCE = 100_000;
 const KEY = { ALIBABA_CLOUD_ACCESS_KEY_ID: "simulator", ALIBABA_CLOUD_ACCESS_KEY_SECRET: "simulator" };
@@ -110,4 +110,31 @@ test("an attach is watched over several streams and a death of the replica", { t
     assert.equal(reason(error), "OUTCOME_UNKNOWN");
     return true;
   });
+});
+
+test("a batch is watched with all instances over several streams and a death of the replica", { timeout: PATIENCE }, async () => {
+  // The one that the test before left.
+  processes.at(-1).kill("SIGKILL");
+  let serving = await replica();
+  const client = connect(`127.0.0.1:${ports.grpc}`);
+  const results = await attachAll(client, "i-stopped-3", ["eni-0021", "eni-unknown", "eni-0022"]);
+  assert.deepEqual([...results.values()].map((result) => result.error?.reason), [undefined, "ENI_NOT_FOUND", undefined]);
+  const fleet = new Map();
+  const attached = () => {
+    const known = fleet.get("i-stopped-3")?.attachments ?? [];
+    return known.filter(({ state }) => state === "STATE_ATTACHED").map((it) => it.network_interface_id);
+  };
+  for await (const message of watchFleet(client, fleet, "i-stopped-")) {
+    if (message.heartbeat && serving) {
+      serving.kill("SIGKILL");
+      serving = undefined;
+      await replica();
+    }
+    if (attached().length === 2) break;
+  }
+  assert.deepEqual(attached(), ["eni-0021", "eni-0022"]);
+  const listed = [];
+  for await (const attachment of listAll(client, ["STATE_ATTACHED"])) listed.push(attachment.network_interface_id);
+  assert.ok(listed.includes("eni-0021") && listed.includes("eni-0022"), listed.join());
+  client.close();
 });
