@@ -56,6 +56,7 @@ pub(crate) enum Part {
     Rates,
     Memory,
     Watch,
+    Fleet,
     HandOff,
     Peers,
 }
@@ -113,6 +114,11 @@ impl Args {
 
     pub(crate) fn streams(&self) -> usize {
         self.streams.unwrap_or(if self.quick { 1_000 } else { 10_000 })
+    }
+
+    /// Instances, and streams of all of them.
+    pub(crate) fn fleet(&self) -> (usize, usize) {
+        if self.quick { (1_000, 20) } else { (10_000, 100) }
     }
 
     /// Changes that go to all streams: as many as an instance takes ENIs beside the first one.

@@ -4,6 +4,7 @@
 mod args;
 mod cases;
 mod ens;
+mod fleet;
 mod floor;
 mod format;
 mod hand_off;
@@ -62,6 +63,10 @@ async fn measure(args: &Args) -> Result<()> {
     if args.runs(Part::Watch) {
         report.watch = watch::run(&programs, args.streams(), args.changes(), args.idle()).await?;
         watch::print(&report.watch);
+    }
+    if args.runs(Part::Fleet) {
+        report.fleet = fleet::run(&programs, args.fleet(), args.idle()).await?;
+        fleet::print(&report.fleet);
     }
     if args.runs(Part::HandOff) {
         report.hand_off = hand_off::run(&programs, args.hand_offs()).await?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::Result;
+use crate::fleet::Fleet;
 use crate::format::{table, whole};
 use crate::hand_off::HandOff;
 use crate::memory::Memory;
@@ -21,6 +22,7 @@ pub(crate) struct Report {
     pub(crate) rates: Vec<Series>,
     pub(crate) memory: Vec<Memory>,
     pub(crate) watch: Vec<Watch>,
+    pub(crate) fleet: Vec<Fleet>,
     pub(crate) hand_off: Vec<HandOff>,
     pub(crate) peers: Vec<Peer>,
 }
