@@ -23,10 +23,12 @@ const UNSETTLED: &[&str] = &[
     "UnknownError",
 ];
 
-/// Ends of a part of a code with which ENS refuses because it is busy with the resource, such as
-/// `OperationConflict`, `TaskConflict`, `SystemBusy` and `LastTokenProcessing`. An earlier copy of
-/// the call may be what it is busy with.
-const BUSY: &[&str] = &["operationconflict", "taskconflict", "busy", "processing"];
+/// Ends of a code, up to one of its separators, with which ENS refuses because it is busy with the
+/// resource: `OperationConflict` and `Operation.Conflict`, `TaskConflict`, `SystemBusy`,
+/// `Operation.Blocking`, `LastTokenProcessing`. An earlier copy of the call may be what it is busy
+/// with.
+const BUSY: &[&str] =
+    &["operationconflict", "taskconflict", "busy", "operationblocking", "processing", "inprogress"];
 
 /// The result of one exchange.
 #[derive(Debug, Clone, PartialEq)]
@@ -145,10 +147,15 @@ fn is_unsettled(code: &str) -> bool {
         })
 }
 
-/// Whether a part of `code` has one of the [`BUSY`] ends.
+/// Whether `code` has one of the [`BUSY`] ends before a separator. Separators are no part of an
+/// end, because the products of Alibaba Cloud differ in them.
 fn is_busy(code: &str) -> bool {
-    let code = code.to_ascii_lowercase();
-    code.split('.').any(|part| BUSY.iter().any(|end| part.ends_with(end)))
+    let mut read = String::new();
+    code.eq_ignore_ascii_case("Conflict")
+        || code.split(['.', '_', '-']).any(|part| {
+            read.push_str(&part.to_ascii_lowercase());
+            BUSY.iter().any(|end| read.ends_with(end))
+        })
 }
 
 impl EnsReply {

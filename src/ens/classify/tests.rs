@@ -62,7 +62,18 @@ fn a_response_settles_only_what_it_proves(
 #[case("SystemBusy", "unanswered")]
 #[case("LastTokenProcessing", "unanswered")]
 #[case("InvalidOperation.TaskConflict", "unanswered")]
+#[case("Operation.Conflict", "unanswered")]
+#[case("InvalidOperation.Conflict", "unanswered")]
+#[case("Operation_Conflict", "unanswered")]
+#[case("operation-conflict.Eni", "unanswered")]
+#[case("Task.Conflict", "unanswered")]
+#[case("System.Busy", "unanswered")]
+#[case("Operation.Blocking", "unanswered")]
+#[case("OperationInProgress", "unanswered")]
+#[case("Conflict", "unanswered")]
 #[case("IpConflict", "refused")]
+#[case("Ip.Conflict", "refused")]
+#[case("Conflict.Ip", "refused")]
 #[case("ProcessingNotAllowed", "refused")]
 fn a_code_decides_at_any_4xx_and_nothing_at_5xx(#[case] code: &str, #[case] label: &str) {
     for status in [400, 403, 404, 429] {

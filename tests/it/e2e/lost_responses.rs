@@ -21,6 +21,11 @@ fn refuse(status: u16, code: &str) -> Effect {
     Effect::Refuse { code: code.to_owned(), status, message: String::new() }
 }
 
+fn conflict_applied(code: &str) -> Effect {
+    let (code, message) = (code.to_owned(), String::new());
+    Effect::RefuseApplied { code, status: 409, message, retry_after: None }
+}
+
 #[rstest]
 #[case::the_reply_is_lost(Effect::DropAfter, 1)]
 #[case::masked_as_an_interface_error(Effect::Mask, 1)]
@@ -31,6 +36,10 @@ fn refuse(status: u16, code: &str) -> Effect {
 #[case::half_an_answer(Effect::Truncated, 1)]
 #[case::an_interface_error_before_applying(refuse(400, "ens.interface.error"), 2)]
 #[case::a_server_error(refuse(503, "ServiceUnavailable"), 2)]
+#[case::a_conflict_before_applying(refuse(400, "Operation.Conflict"), 2)]
+#[case::a_conflict_after_applying(conflict_applied("Operation.Conflict"), 1)]
+#[case::another_conflict_after_applying(conflict_applied("TaskConflict"), 1)]
+#[case::an_unlisted_code_after_applying(conflict_applied("EniLocked"), 1)]
 #[case::applied_late(Effect::ApplyLate { after: Duration::from_millis(700) }, 1)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unanswered_attach_is_settled_from_what_ens_shows(
