@@ -123,6 +123,8 @@ impl TlsFault {
                 Self::OtherPurpose
             }
             _ if text.contains("CaUsedAsEndEntity") => Self::AuthorityAsServer,
+            // The word of the verifier that ENS's client uses.
+            _ if text.contains("EkuError") => Self::OtherPurpose,
             _ if text.contains("UnsupportedCertVersion") => Self::OldVersion,
             _ => Self::OtherCertificate(error.to_string()),
         }

@@ -78,6 +78,7 @@ impl RetryPolicy {
                 self.after(retry_after.unwrap_or(DESCRIBE_PAUSE), why)
             }
             DescribeError::Unavailable(_)
+            | DescribeError::Untrusted(_)
             | DescribeError::Incomplete
             | DescribeError::NoPermit { .. } => self.after(DESCRIBE_PAUSE, why),
             DescribeError::Refused(_)

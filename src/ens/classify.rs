@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::redaction::Redaction;
-use super::transport::{Fault, Response};
+use super::transport::{Fault, Handshake, Response};
 use super::{DescribeError, EnsRefusal, Outcome, wire};
 use crate::model::Reason;
 
@@ -55,6 +55,8 @@ pub enum EnsReply {
         kind: &'static str,
         /// The cause.
         why: String,
+        /// The failed handshake, if that is the cause.
+        handshake: Option<Handshake>,
     },
     /// The request was sent, and the reply does not settle it.
     Unsettled {
@@ -122,11 +124,11 @@ pub fn response(response: &Response, secrets: &Redaction) -> EnsReply {
 /// Classifies a transport error.
 #[must_use]
 pub fn fault(fault: Fault) -> EnsReply {
-    let Fault { sent, kind, why } = fault;
+    let Fault { sent, kind, why, handshake } = fault;
     if sent {
         EnsReply::Unsettled { kind, why, refusal: None, throttling: None }
     } else {
-        EnsReply::NotSent { kind, why }
+        EnsReply::NotSent { kind, why, handshake }
     }
 }
 
@@ -261,6 +263,9 @@ impl EnsReply {
             Self::Refused(refusal) => Err(DescribeError::Refused(refusal)),
             Self::Throttled { refusal, retry_after } => {
                 Err(DescribeError::Throttled { refusal, retry_after })
+            }
+            Self::NotSent { handshake: Some(handshake), .. } => {
+                Err(DescribeError::Untrusted(handshake))
             }
             Self::NotSent { why, .. } | Self::Unsettled { why, .. } => {
                 Err(DescribeError::Unavailable(why))

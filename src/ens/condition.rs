@@ -116,7 +116,8 @@ mod tests {
     #[test]
     fn a_condition_begins_with_its_cause_and_ends_with_an_answer() {
         let conditions = Conditions::default();
-        let lost = EnsReply::NotSent { kind: "connect", why: "refused".to_owned() };
+        let lost =
+            EnsReply::NotSent { kind: "connect", why: "refused".to_owned(), handshake: None };
         (1..UNANSWERED).for_each(|_| conditions.learn(&lost));
         assert!(names(&conditions).is_empty(), "a single loss is none");
         conditions.learn(&lost);

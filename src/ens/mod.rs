@@ -179,6 +179,9 @@ pub enum DescribeError {
     /// No usable answer: network, timeout, 5xx, no JSON.
     #[error("ens gave no usable answer: {0}")]
     Unavailable(String),
+    /// The TLS handshake with ENS failed, so nothing was sent.
+    #[error("ens cannot be reached: {0}")]
+    Untrusted(transport::Handshake),
     /// The pages are not a consistent whole.
     #[error("ens returned an incomplete set of pages")]
     Incomplete,

@@ -80,6 +80,26 @@ pub struct Fault {
     pub kind: &'static str,
     /// The cause, without the URL.
     pub why: String,
+    /// The failed handshake, if that is the cause.
+    pub handshake: Option<Handshake>,
+}
+
+/// A failed TLS handshake in words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}; {remedy}")]
+pub struct Handshake {
+    /// The cause.
+    pub why: String,
+    /// The remedy.
+    pub remedy: String,
+}
+
+impl Handshake {
+    /// The failed handshake among an error and its causes.
+    pub(super) fn find(error: &reqwest::Error) -> Option<Self> {
+        let fault = TlsFault::find(error)?;
+        Some(Self { why: fault.to_string(), remedy: fault.remedy(&TLS) })
+    }
 }
 
 impl Response {
@@ -97,7 +117,7 @@ pub(super) async fn send(request: RequestBuilder, timeout: Duration) -> Result<R
     while let Some(chunk) = response.chunk().await.map_err(Fault::in_body)? {
         if answer.body.len() + chunk.len() > MAX_ANSWER {
             let why = format!("the answer is longer than {MAX_ANSWER} bytes");
-            return Err(Fault { sent: true, kind: "body", why });
+            return Err(Fault { sent: true, kind: "body", why, handshake: None });
         }
         answer.body.extend_from_slice(&chunk);
     }
@@ -118,7 +138,8 @@ impl From<reqwest::Error> for Fault {
         } else {
             (true, "connection")
         };
-        Self { sent, kind, why: explain(error) }
+        let handshake = Handshake::find(&error);
+        Self { sent, kind, why: explain(error), handshake }
     }
 }
 
@@ -126,7 +147,7 @@ impl Fault {
     /// A failure in the answer: the request was sent.
     fn in_body(error: reqwest::Error) -> Self {
         let kind = if error.is_timeout() { "timeout" } else { "body" };
-        Self { sent: true, kind, why: explain(error) }
+        Self { sent: true, kind, why: explain(error), handshake: None }
     }
 }
 
@@ -142,8 +163,8 @@ const TLS: Remedies<'_> = Remedies {
 /// An error with all its causes in one line, without the URL.
 pub(super) fn explain(error: reqwest::Error) -> String {
     let error = error.without_url();
-    let mut text = match TlsFault::find(&error) {
-        Some(fault) => format!("{fault}; {}: {error}", fault.remedy(&TLS)),
+    let mut text = match Handshake::find(&error) {
+        Some(handshake) => format!("{handshake}: {error}"),
         None => error.to_string(),
     };
     let mut cause = error.source();

@@ -138,6 +138,7 @@ impl Operation<'_> {
                 self.throttled(refusal, pause)
             }
             DescribeError::Unavailable(why) => self.unanswered(why),
+            DescribeError::Untrusted(handshake) => self.unanswered(&handshake.to_string()),
             DescribeError::Incomplete => self.unanswered("it returned an incomplete set of pages"),
             DescribeError::Refused(refusal) | DescribeError::UnknownId(refusal) => {
                 self.refused(refusal)

@@ -162,7 +162,7 @@ fn expired() -> Answer {
 }
 
 fn fault(kind: &'static str) -> EnsReply {
-    classify::fault(Fault { sent: true, kind, why: kind.to_owned() })
+    classify::fault(Fault { sent: true, kind, why: kind.to_owned(), handshake: None })
 }
 
 fn read(answer: &Answer) -> EnsReply {

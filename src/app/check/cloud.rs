@@ -13,6 +13,7 @@ use crate::app::settings::{bounds, ens_settings, rates};
 use crate::config::Config;
 use crate::ens::condition::describe_offset;
 use crate::ens::report::Action;
+use crate::ens::transport::Handshake;
 use crate::ens::{DescribeError, HttpEns};
 use crate::ledger::{Ledger, Memory};
 use crate::model::Reason;
@@ -43,16 +44,13 @@ pub async fn cloud(config: &Config, credentials: Provider) -> Result<Vec<CheckRe
             vec![CheckResult::good("credentials", format!("from {source}{until}"))]
         }
         Err(error) => {
-            let (message, remedy) = (
-                format!("none from {source}: {error}"),
-                "correct that source, or configure another one",
-            );
-            return Ok(vec![CheckResult::failed(
-                "credentials",
-                CheckFailure::Other,
-                message,
-                remedy,
-            )]);
+            let message = format!("none from {source}: {error}");
+            let remedy = error
+                .remedy()
+                .unwrap_or("correct that source, or configure another one")
+                .to_owned();
+            let failed = CheckResult::failed("credentials", CheckFailure::Other, message, remedy);
+            return Ok(vec![failed]);
         }
     };
     let prober = Prober::new(config, credentials)?;
@@ -226,6 +224,12 @@ fn refused(endpoint: &str, action: Action, error: &DescribeError) -> CheckResult
             CheckFailure::Unreachable,
             "check ens.endpoint, and whether this machine can reach it, or ens.proxy where one is \
              needed",
+        ),
+        DescribeError::Untrusted(Handshake { why, remedy }) => CheckResult::failed(
+            "ens",
+            CheckFailure::Unreachable,
+            format!("{endpoint}: {why}"),
+            remedy,
         ),
         DescribeError::UnknownId(_)
         | DescribeError::Incomplete

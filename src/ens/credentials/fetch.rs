@@ -9,8 +9,7 @@ use serde::Deserialize;
 
 use super::Credentials;
 use crate::ens::redaction::Redaction;
-use crate::ens::transport::explain;
-use crate::tls_fault::TlsFault;
+use crate::ens::transport::{Handshake, explain};
 
 /// Maximum length of an answer, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
@@ -30,18 +29,20 @@ pub(super) struct Http {
 pub struct FetchError {
     why: String,
     is_passing: bool,
+    /// The remedy, where the cause shows it.
+    remedy: Option<String>,
 }
 
 impl FetchError {
     /// A failure that lasts until an operator acts.
     pub(super) fn lasting(why: impl Into<String>) -> Self {
-        Self { why: why.into(), is_passing: false }
+        Self { why: why.into(), is_passing: false, remedy: None }
     }
 
     /// A failure that a later fetch may not have: an outage, throttling, a file that is being
     /// written.
     pub(super) fn passing(why: impl Into<String>) -> Self {
-        Self { why: why.into(), is_passing: true }
+        Self { why: why.into(), is_passing: true, remedy: None }
     }
 
     /// Whether a later fetch may succeed without an operator's help.
@@ -50,11 +51,18 @@ impl FetchError {
         self.is_passing
     }
 
+    /// What to do, where the cause shows it.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&str> {
+        self.remedy.as_deref()
+    }
+
     /// Both failures, of two ways to the same credentials.
     pub(super) fn and(self, other: Self) -> Self {
         Self {
             why: format!("{}; {}", self.why, other.why),
             is_passing: self.is_passing || other.is_passing,
+            remedy: self.remedy.or(other.remedy),
         }
     }
 
@@ -79,8 +87,8 @@ pub(super) async fn text(
     timeout: Duration,
 ) -> Result<(StatusCode, String), FetchError> {
     let failed = |error: reqwest::Error| {
-        let is_passing = TlsFault::find(&error).is_none();
-        FetchError { why: explain(error), is_passing }
+        let remedy = Handshake::find(&error).map(|handshake| handshake.remedy);
+        FetchError { why: explain(error), is_passing: remedy.is_none(), remedy }
     };
     let mut response = request.timeout(timeout).send().await.map_err(failed)?;
     let mut bytes = Vec::new();
@@ -115,7 +123,7 @@ pub(super) fn refusal(status: StatusCode, body: &str) -> FetchError {
     let is_passing = status.is_server_error()
         || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
         || PASSING_CODES.iter().any(|part| refusal.code.contains(part));
-    FetchError { why, is_passing }
+    FetchError { why, is_passing, remedy: None }
 }
 
 #[derive(Default, Deserialize)]

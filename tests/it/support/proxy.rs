@@ -34,7 +34,12 @@ impl Proxy {
 
     /// Terminates TLS with a certificate of this authority, and prefers HTTP/2.
     pub(crate) async fn tls(upstream: &str, authority: &Authority) -> Self {
-        Self::listen("https", upstream, |_| Duration::ZERO, Some(acceptor(authority))).await
+        Self::tls_of(upstream, authority.issue("127.0.0.1")).await
+    }
+
+    /// Terminates TLS with this certificate and its key, as PEM.
+    pub(crate) async fn tls_of(upstream: &str, identity: (String, String)) -> Self {
+        Self::listen("https", upstream, |_| Duration::ZERO, Some(acceptor(&identity))).await
     }
 
     async fn listen(scheme: &str, upstream: &str, delay: Delay, tls: Option<TlsAcceptor>) -> Self {
@@ -79,8 +84,7 @@ async fn deliver(
     client.shutdown().await.ok()
 }
 
-fn acceptor(authority: &Authority) -> TlsAcceptor {
-    let (certificate, key) = authority.issue("127.0.0.1");
+fn acceptor((certificate, key): &(String, String)) -> TlsAcceptor {
     let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
