@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use super::error::with_causes;
 use super::settings::redis_settings;
-use crate::config::Config;
+use crate::config::{Config, Fault, Faults};
 use crate::ledger::redis::validate;
+use crate::telemetry::log_filter;
 
 pub use cloud::cloud;
 pub use coordination::coordination;
@@ -19,7 +20,7 @@ const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckResult {
-    /// The part: `settings`, `tls`, `policy`, `ledger`, `credentials`, `ens` or `clock`.
+    /// The part: `settings`, `tls`, `policy`, `log`, `ledger`, `credentials`, `ens` or `clock`.
     pub part: &'static str,
     /// The status.
     pub status: CheckStatus,
@@ -90,29 +91,54 @@ impl CheckResult {
     }
 }
 
+/// Adds the faults of the configured files whose content is wrong: certificates with their keys,
+/// the policy and the log filter. Files whose settings have a fault already are not read.
+pub async fn add_file_faults(config: &Config, faults: &mut Faults) {
+    let has = |settings: &[&str]| settings.iter().any(|part| faults.mention(part));
+    let mut results = Vec::new();
+    if !has(&["grpc.tls_", "grpc.client_"]) {
+        results.extend(own_certificate(config).await);
+    }
+    if !has(&["ledger."]) {
+        results.extend(ledger_certificates(config));
+    }
+    if !has(&["identity."]) {
+        results.extend(policy(config).await);
+    }
+    if !has(&["log."]) {
+        results.extend(log_filter(config));
+    }
+    for bad in results.into_iter().filter(CheckResult::is_bad) {
+        faults.add(Fault::new(bad.part, bad.message, bad.remedy));
+    }
+}
+
 /// Checks the certificates of the files that are configured: the gateway's own, and those for
 /// Redis.
 pub async fn certificates(config: &Config) -> Vec<CheckResult> {
-    let mut findings = Vec::new();
-    if config.grpc.tls_cert_file.is_some() {
-        findings.push(match super::tls(config).await {
-            Ok(_) => CheckResult::good("tls", "certificate and key match"),
-            Err(error) => {
-                let remedy = "correct grpc.tls_cert_file, grpc.tls_key_file, grpc.client_ca_file \
-                              or grpc.client_crl_file";
-                let message = with_causes(&error);
-                CheckResult::failed("tls", CheckFailure::Configuration, message, remedy)
-            }
-        });
-    }
+    own_certificate(config).await.into_iter().chain(ledger_certificates(config)).collect()
+}
+
+async fn own_certificate(config: &Config) -> Option<CheckResult> {
+    config.grpc.tls_cert_file.as_ref()?;
+    Some(match super::tls(config).await {
+        Ok(_) => CheckResult::good("tls", "certificate and key match"),
+        Err(error) => {
+            let remedy = "correct grpc.tls_cert_file, grpc.tls_key_file, grpc.client_ca_file \
+                          or grpc.client_crl_file";
+            let message = with_causes(&error);
+            CheckResult::failed("tls", CheckFailure::Configuration, message, remedy)
+        }
+    })
+}
+
+fn ledger_certificates(config: &Config) -> Option<CheckResult> {
     let ledger =
         redis_settings(config).and_then(|settings| Ok(settings.map(validate).transpose()?));
-    if let Err(error) = ledger {
-        let remedy = "correct ledger.ca_file, ledger.cert_file or ledger.key_file";
-        let message = with_causes(&error);
-        findings.push(CheckResult::failed("ledger", CheckFailure::Configuration, message, remedy));
-    }
-    findings
+    let error = ledger.err()?;
+    let remedy = "correct ledger.ca_file, ledger.cert_file or ledger.key_file";
+    let message = with_causes(&error);
+    Some(CheckResult::failed("ledger", CheckFailure::Configuration, message, remedy))
 }
 
 /// Checks whether the gateway's own certificate expires soon, or has expired. It starts with one
@@ -133,6 +159,15 @@ pub async fn expiry(config: &Config) -> Option<CheckResult> {
         }
         Ok(_) => None,
     }
+}
+
+/// Checks the log filter, if it is in a file. Nothing is to be said of a good one.
+#[must_use]
+pub fn log_filter(config: &Config) -> Option<CheckResult> {
+    let error = log_filter::check(config.log.filter_file.as_ref()?).err()?;
+    let remedy = "correct the file that log.filter_file names, such as info,eni_gateway=debug";
+    let message = with_causes(&error);
+    Some(CheckResult::failed("log", CheckFailure::Configuration, message, remedy))
 }
 
 /// Checks the policy of callers, if one is configured.

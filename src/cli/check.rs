@@ -10,7 +10,7 @@ use super::serve::Settings;
 use super::style::{BAD, BUSY, GOOD, clean, paint, wrap};
 use crate::app::check::{self, CheckFailure, CheckResult, CheckStatus};
 use crate::app::credentials;
-use crate::config::Config;
+use crate::config::{self, Config};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,7 +37,11 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Error> {
-    let loaded = args.settings.load().map_err(|faults| Error::Usage(faults.to_string()))?;
+    let (loaded, mut faults) = config::read(args.settings.sources());
+    if !faults.0.is_empty() {
+        check::add_file_faults(&loaded.config, &mut faults).await;
+        return Err(Error::Usage(faults.to_string()));
+    }
     let mut results = vec![CheckResult::good("settings", "complete and consistent")];
     results.extend(
         loaded.warnings.iter().map(|warning| CheckResult::warning("settings", warning, "")),
@@ -47,6 +51,7 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
     results.extend(certificates);
     results.extend(check::expiry(&loaded.config).await);
     results.extend(check::policy(&loaded.config).await);
+    results.extend(check::log_filter(&loaded.config));
     // No connection can be made with bad certificates.
     if !args.offline && are_good {
         results.extend(online(&loaded.config).await?);

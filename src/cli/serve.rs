@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
-use crate::app::check::{self, CheckResult};
+use crate::app::check;
 use crate::app::{self, credentials};
 use crate::config::value::Value as _;
 use crate::config::{self, Config, Fault, Faults, Loaded, Sources};
@@ -127,14 +127,7 @@ fn log_settings(config: Option<&Config>) -> telemetry::LogSettings {
 /// Loads settings and credentials, and reports all their faults together.
 async fn prepare(settings: Settings) -> Result<(Loaded, credentials::Provider), Error> {
     let (loaded, mut faults) = config::read(settings.sources());
-    // Certificates and the policy are read only if their settings are right.
-    if faults.0.is_empty() {
-        let certificates = check::certificates(&loaded.config).await.into_iter();
-        let checked = certificates.chain(check::policy(&loaded.config).await);
-        for bad in checked.filter(CheckResult::is_bad) {
-            faults.add(Fault::new(bad.part, bad.message, bad.remedy));
-        }
-    }
+    check::add_file_faults(&loaded.config, &mut faults).await;
     match (credentials::discover(loaded.config.ens.proxy.as_ref()).await, faults.0.is_empty()) {
         (Ok(credentials), true) => return Ok((loaded, credentials)),
         (Ok(_), false) => {}

@@ -101,6 +101,12 @@ impl Faults {
         self.0.push(fault);
     }
 
+    /// Whether a fault's subject has this text, such as the beginning of settings' names.
+    #[must_use]
+    pub fn mention(&self, part: &str) -> bool {
+        self.0.iter().any(|fault| fault.subject.contains(part))
+    }
+
     /// The fault of this setting's value, if it could not be read.
     #[must_use]
     pub fn of(&self, path: &str) -> Option<&Fault> {

@@ -128,10 +128,8 @@ impl LogFilter {
         path: PathBuf,
         lines_show_spans: bool,
     ) -> Result<(BoxedFilter, Self), LogFilterError> {
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| LogFilterError::Read { path: path.clone(), source })?;
-        let (filter, handle) =
-            reload::Layer::new(parse(&text, lines_show_spans).map_err(invalid(&path))?.in_force());
+        let (text, filter) = read(&path, lines_show_spans)?;
+        let (filter, handle) = reload::Layer::new(filter.in_force());
         let shared = Shared { path, lines_show_spans, text: Mutex::new(text), handle };
         Ok((Box::new(filter), Self(Arc::new(shared))))
     }
@@ -154,6 +152,21 @@ impl LogFilter {
         *before = text;
         Ok(true)
     }
+}
+
+/// Checks the filter in a file.
+///
+/// # Errors
+/// The file cannot be read, or holds no filter.
+pub fn check(path: &Path) -> Result<(), LogFilterError> {
+    read(path, false).map(drop)
+}
+
+fn read(path: &Path, lines_show_spans: bool) -> Result<(String, LineFilter), LogFilterError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| LogFilterError::Read { path: path.to_owned(), source })?;
+    let filter = parse(&text, lines_show_spans).map_err(invalid(path))?;
+    Ok((text, filter))
 }
 
 fn invalid(path: &Path) -> impl FnOnce(ParseError) -> LogFilterError {

@@ -1,5 +1,6 @@
 //! The real binary: clients with a scripted gateway, and servers as operators run them.
 
+mod bad_files;
 mod batch;
 mod calls;
 mod completions;

@@ -9,9 +9,7 @@ use rstest::rstest;
 use tokio::process::Command;
 
 use super::{Ran, eni_gateway, run};
-use crate::support::authority::Authority;
 use crate::support::gateway::{SLOW_ENS, Stage, eventually};
-use crate::support::proxy::Proxy;
 use crate::support::redis::Server;
 
 async fn with_key(arguments: &[&str], secret: &str) -> Ran {
@@ -41,103 +39,6 @@ async fn everything_that_is_wrong_is_said_at_once_before_anything_starts() {
     ] {
         assert!(ran.stderr.contains(part), "{part}\n{}", ran.stderr);
     }
-}
-
-/// Bad certificates are reported with all other faults, before anything listens.
-#[rstest]
-#[case::callers(
-    "GRPC__TLS_CERT_FILE",
-    "GRPC__TLS_KEY_FILE",
-    "redis://127.0.0.1:1",
-    "grpc.tls_cert_file"
-)]
-#[case::redis("LEDGER__CERT_FILE", "LEDGER__KEY_FILE", "rediss://127.0.0.1:1", "ledger.key_file")]
-#[tokio::test]
-async fn bad_certificates_are_wrong_configuration(
-    #[case] cert: &str,
-    #[case] key: &str,
-    #[case] url: &str,
-    #[case] part: &str,
-) {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "-----BEGIN NOTHING-----").unwrap();
-    for arguments in [&["serve"][..], &["check", "--offline"]] {
-        let mut command = eni_gateway(arguments);
-        command
-            .env("ENI_GATEWAY_LEDGER__URL", url)
-            .env(format!("ENI_GATEWAY_{cert}"), file.path())
-            .env(format!("ENI_GATEWAY_{key}"), file.path())
-            .env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true");
-        let ran: Ran = command.output().await.unwrap().into();
-        assert_eq!(ran.code, 64, "{ran:?}");
-        let said = format!("{}{}", ran.stdout, ran.stderr);
-        assert!(!said.contains("listening"), "{said}");
-        assert!(said.contains(part) && said.contains("in PEM form"), "{said}");
-        assert!(arguments != ["serve"] || said.contains("ENS credentials"), "{said}");
-    }
-}
-
-/// Callers refuse it, and the gateway does not see them do so.
-#[tokio::test]
-async fn check_reports_a_certificate_that_expires() {
-    let directory = tempfile::TempDir::new().unwrap();
-    let file = |name: &str| directory.path().join(name);
-    let soon = std::time::SystemTime::now() + Duration::from_secs(3 * 24 * 3600);
-    for (not_after, code, said) in [
-        (rcgen::date_time_ymd(2021, 1, 2), 1, "expired at 2021-01-02T00:00:00Z"),
-        (soon.into(), 0, "the gateway's certificate expires at 2"),
-        (rcgen::date_time_ymd(4000, 1, 1), 0, "certificate and key match"),
-    ] {
-        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-        params.not_after = not_after;
-        let (cert, key) = Authority::new().sign(params);
-        std::fs::write(file("cert"), cert).unwrap();
-        std::fs::write(file("key"), key).unwrap();
-        let mut command = eni_gateway(&["check", "--offline"]);
-        command
-            .env("ENI_GATEWAY_LEDGER__URL", "memory://")
-            .env("ENI_GATEWAY_GRPC__TLS_CERT_FILE", file("cert"))
-            .env("ENI_GATEWAY_GRPC__TLS_KEY_FILE", file("key"));
-        let ran: Ran = command.output().await.unwrap().into();
-        assert_eq!(ran.code, code, "{ran:?}");
-        assert!(ran.stdout.contains(said), "{ran:?}");
-    }
-}
-
-/// So is a bad policy.
-#[tokio::test]
-async fn a_bad_policy_is_wrong_configuration() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "version").unwrap();
-    let mut command = eni_gateway(&["serve"]);
-    command
-        .env("ENI_GATEWAY_LEDGER__URL", "memory://")
-        .env("ENI_GATEWAY_IDENTITY__POLICY_FILE", file.path())
-        .env("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true");
-    let ran: Ran = command.output().await.unwrap().into();
-    assert_eq!(ran.code, 64, "{ran:?}");
-    for part in ["policy: ", "identity.policy_file", "ENS credentials"] {
-        assert!(ran.stderr.contains(part), "{ran:?}");
-    }
-    assert!(!ran.stderr.contains("listening"), "{ran:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_ens_endpoint_without_tls_for_a_server_with_tls_is_named() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let authority = Authority::new();
-    let stage = Stage::new(&["i-1"], 1).await;
-    let proxy = Proxy::tls(&stage.ens.endpoint(), &authority).await;
-    let mut command = eni_gateway(&["check"]);
-    command
-        .env("ENI_GATEWAY_LEDGER__URL", "memory://")
-        .env("ENI_GATEWAY_ENS__ENDPOINT", proxy.url.replace("https:", "http:"))
-        .env("ALIBABA_CLOUD_ACCESS_KEY_ID", "simulator")
-        .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "simulator");
-    let ran: Ran = command.output().await.unwrap().into();
-    assert_eq!(ran.code, 69, "{ran:?}");
-    let said = "the server there uses TLS\n         what to do:  begin ens.endpoint with https://";
-    assert!(ran.stdout.contains(said), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
