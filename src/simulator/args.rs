@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 use super::auth::AccessKey;
+use super::duration::parse_signed;
 use super::duration_range::DurationRange;
 use super::settings::Settings;
 use super::throttle::ActionRate;
@@ -67,11 +68,11 @@ pub struct Args {
     pub rates: Vec<ActionRate>,
 
     /// Time by which ENS's clock is ahead, such as 20s or -20s
-    #[arg(long, value_name = "TIME", default_value = "0s", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", default_value = "0s", allow_hyphen_values = true, value_parser = parse_signed)]
     pub clock_ahead: jiff::SignedDuration,
 
     /// Maximum age of a request's date, such as 15m
-    #[arg(long, value_name = "TIME", default_value = "15m")]
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = parse_signed)]
     pub date_window: jiff::SignedDuration,
 
     /// Key of the control endpoints for other hosts, as `Authorization: Bearer KEY`; without it

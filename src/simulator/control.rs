@@ -189,8 +189,11 @@ async fn rules(
             rules.extend(changes);
         }
         let rules: WorldRules = serde_json::from_value(rules)?;
+        if let Some(fault) = rules.fault() {
+            return Err(Problem(fault.to_owned()));
+        }
         world.set_rules(rules.clone());
-        Ok::<_, serde_json::Error>(rules)
+        Ok(rules)
     })?;
     Ok(Json(rules))
 }

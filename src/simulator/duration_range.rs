@@ -7,6 +7,8 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
+use super::duration;
+
 /// Durations in `min..=max`. Written `2s` or `1s..3s`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -18,14 +20,9 @@ pub struct DurationRange {
 /// A reason why a text is not a [`DurationRange`].
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum InvalidSpread {
-    /// One end is not a duration.
-    #[error("`{text}` is not a duration such as 2s or 250ms: {source}")]
-    Duration {
-        /// The end.
-        text: String,
-        /// The cause.
-        source: humantime::DurationError,
-    },
+    /// One end is not a duration, or too long.
+    #[error("{0}")]
+    End(String),
     /// The end is before the beginning.
     #[error("a range must not end before it begins: {0}")]
     Reversed(String),
@@ -57,10 +54,7 @@ impl FromStr for DurationRange {
     type Err = InvalidSpread;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let end = |end: &str| {
-            humantime::parse_duration(end.trim())
-                .map_err(|source| InvalidSpread::Duration { text: end.trim().to_owned(), source })
-        };
+        let end = |end: &str| duration::parse(end).map_err(InvalidSpread::End);
         let Some((min, max)) = text.split_once("..") else {
             return Ok(Self::fixed(end(text)?));
         };
@@ -108,7 +102,7 @@ mod tests {
         for text in ["2s", "250ms", "1s..3s", "0s"] {
             assert_eq!(text.parse::<DurationRange>().unwrap().to_string(), text);
         }
-        for bad in ["", "2", "3s..1s", "1s..", "fast"] {
+        for bad in ["", "2", "3s..1s", "1s..", "fast", "1s..366days"] {
             assert!(bad.parse::<DurationRange>().is_err(), "{bad}");
         }
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::action::Action;
+use super::duration;
 use super::params::Params;
 use super::refusal::Refusal;
 
@@ -27,10 +28,10 @@ pub struct Fault {
     /// Number of matching calls that it then applies to (1).
     pub times: u32,
     /// Delay before anything else.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub delay: Duration,
     /// Delay between the effect and the answer.
-    #[serde(with = "humantime_serde")]
+    #[serde(with = "duration")]
     pub delay_answer: Duration,
     /// The effect.
     pub effect: Effect,
@@ -67,13 +68,13 @@ pub enum Effect {
         #[serde(default)]
         message: String,
         /// `x-acs-retry-after` (none).
-        #[serde(default, with = "humantime_serde")]
+        #[serde(default, with = "duration::option")]
         retry_after: Option<Duration>,
     },
     /// The call is refused with `Throttling.User`.
     Throttle {
         /// `x-acs-retry-after`.
-        #[serde(default, with = "humantime_serde")]
+        #[serde(default, with = "duration::option")]
         retry_after: Option<Duration>,
     },
     /// The connection is reset before the call takes effect.
@@ -84,14 +85,14 @@ pub enum Effect {
     /// take no effect.
     ApplyLate {
         /// The delay.
-        #[serde(with = "humantime_serde")]
+        #[serde(with = "duration")]
         after: Duration,
     },
     /// The call takes effect and is answered. A copy arrives `after` later, and ENS's rules decide
     /// about it. Attach only; other calls are not repeated.
     Replay {
         /// The delay.
-        #[serde(with = "humantime_serde")]
+        #[serde(with = "duration")]
         after: Duration,
     },
     /// The call takes effect, and is answered with `ens.interface.error`.
@@ -120,7 +121,7 @@ pub enum Effect {
     /// The attach is accepted, and takes this long.
     AttachTime {
         /// From accepted to `InUse`.
-        #[serde(with = "humantime_serde")]
+        #[serde(with = "duration")]
         takes: Duration,
     },
 }
@@ -320,6 +321,19 @@ mod tests {
         ] {
             let problem = fault.checked().unwrap_err();
             assert!(problem.contains(part), "{problem}");
+        }
+        let longest = json!({"delay": "365days", "delay_answer": "365days"});
+        assert!(Fault::read(longest).is_ok());
+        for absurd in [
+            json!({"delay": "500years"}),
+            json!({"delay_answer": "18446744073709551615s"}),
+            json!({"effect": {"kind": "throttle", "retry_after": "366days"}}),
+            json!({"effect": {"kind": "apply_late", "after": "18446744073709551615s"}}),
+            json!({"effect": {"kind": "replay", "after": "500years"}}),
+            json!({"effect": {"kind": "attach_time", "takes": "500years"}}),
+        ] {
+            let problem = Fault::read(absurd.clone()).unwrap_err();
+            assert!(problem.contains("is above 365 days"), "{absurd}: {problem}");
         }
         let typo = json!({"effect": {"kind": "drop_after", "after": "2s"}});
         assert_eq!(Fault::read(typo).unwrap_err(), "the effect has no field `after`");

@@ -19,6 +19,7 @@ mod cloud;
 mod connection;
 mod control;
 mod default_world;
+mod duration;
 mod duration_range;
 mod faults;
 mod journal;

@@ -77,6 +77,14 @@ pub enum UnknownEni {
     Error,
 }
 
+impl WorldRules {
+    /// The contradiction in these rules.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        let has_no_rows = self.default_page_size == 0 || self.max_page_size == 0;
+        has_no_rows.then_some("rules: a page needs at least one row")
+    }
+}
+
 impl Default for WorldRules {
     fn default() -> Self {
         let two_seconds = DurationRange::fixed(std::time::Duration::from_secs(2));

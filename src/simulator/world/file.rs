@@ -120,9 +120,7 @@ impl WorldFile {
         if self.instances.iter().any(|instance| instance.id.is_empty()) || seen.contains("") {
             faults.push("an id must not be empty".to_owned());
         }
-        if self.rules.default_page_size == 0 || self.rules.max_page_size == 0 {
-            faults.push("rules: a page needs at least one row".to_owned());
-        }
+        faults.extend(self.rules.fault().map(str::to_owned));
         faults
     }
 
