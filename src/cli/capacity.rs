@@ -3,12 +3,14 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use anstyle::Style;
+
 use super::client;
 use super::coverage::age;
 use super::error::Error;
 use super::json;
 use super::output::Format;
-use super::style::{BAD, GOOD, HEAD, clean, paint};
+use super::style::{self, BAD, GOOD, HEAD, clean};
 use crate::grpc::proto::{
     BatchGetInstanceCapacitiesRequest, GetInstanceCapacityRequest, InstanceCapacity,
 };
@@ -25,17 +27,8 @@ JSON; it then exits with 75, or with 1 if ENS does not know an instance.";
 
 /// Instances in one call.
 const AT_ONCE: usize = 100;
-const COLUMNS: [&str; 9] = [
-    "INSTANCE",
-    "LIMIT",
-    "ATTACHED",
-    "IN FLIGHT",
-    "FREE",
-    "QUEUE",
-    "STATUS",
-    "ENS ASKED",
-    "DETAIL",
-];
+const COLUMNS: [&str; 8] =
+    ["INSTANCE", "LIMIT", "ATTACHED", "IN FLIGHT", "FREE", "QUEUE", "STATUS", "ENS ASKED"];
 
 /// Arguments of `capacity`.
 #[derive(Debug, clap::Args)]
@@ -91,36 +84,30 @@ fn print(capacities: &[InstanceCapacity], format: Format) -> Result<(), Error> {
         return Ok(());
     }
     let rows: Vec<_> = capacities.iter().map(row).collect();
-    let widths: [usize; 9] = std::array::from_fn(|column| {
+    let widths: [usize; 8] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([COLUMNS[column].len()]).max().unwrap_or_default()
     });
-    writeln!(
-        stdout,
-        "{}",
-        line(&COLUMNS.map(str::to_owned), &widths, |_, cell| paint(HEAD, cell))
-    )?;
-    for (row, capacity) in rows.iter().zip(capacities) {
-        let style = match capacity.free {
-            Some(0) => BAD,
-            _ => GOOD,
+    let line = |cells: [String; 8], style_of: &dyn Fn(usize) -> Style| {
+        let cells = cells.into_iter().zip(widths).enumerate();
+        style::row(cells.map(|(column, (cell, width))| (cell, width, style_of(column))))
+    };
+    writeln!(stdout, "{}", line(COLUMNS.map(str::to_owned), &|_| HEAD))?;
+    for (row, capacity) in rows.into_iter().zip(capacities) {
+        let style_of = |column| match (COLUMNS[column], capacity.free) {
+            ("FREE", Some(0)) => BAD,
+            ("FREE", _) => GOOD,
+            _ => Style::new(),
         };
-        let painted = |column, cell: &str| {
-            if COLUMNS[column] == "FREE" { paint(style, cell) } else { cell.to_owned() }
-        };
-        writeln!(stdout, "{}", line(row, &widths, painted))?;
+        let detail = capacity.error.as_ref().map_or_else(String::new, |error| {
+            clean(&format!("{}: {}", error.reason, error.message))
+        });
+        writeln!(stdout, "{}{}", line(row, &style_of), style::below(&detail))?;
     }
     Ok(())
 }
 
-fn line(cells: &[String; 9], widths: &[usize; 9], paint: impl Fn(usize, &str) -> String) -> String {
-    let cells = cells.iter().zip(widths).enumerate();
-    // Padded first, because escape sequences have no width.
-    let cells = cells.map(|(column, (cell, width))| paint(column, &format!("{cell:width$}  ")));
-    cells.collect::<String>().trim_end().to_owned()
-}
-
-fn row(capacity: &InstanceCapacity) -> [String; 9] {
+fn row(capacity: &InstanceCapacity) -> [String; 8] {
     let count =
         |count: Option<i32>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
@@ -133,8 +120,5 @@ fn row(capacity: &InstanceCapacity) -> [String; 9] {
         count(capacity.queue_length),
         or_dash(capacity.instance_status.as_deref().map(clean)),
         or_dash(capacity.observe_time.and_then(age)),
-        capacity.error.as_ref().map_or_else(String::new, |error| {
-            clean(&format!("{}: {}", error.reason, error.message))
-        }),
     ]
 }

@@ -50,7 +50,7 @@ impl Coverage {
 
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.observe_time.and_then(age) {
+        match self.observe_time.and_then(age_and_time) {
             Some(age) => write!(f, "ENS was last asked for the whole instance {age}"),
             None => f.write_str("ENS was never asked for the whole instance"),
         }
@@ -59,11 +59,16 @@ impl fmt::Display for Coverage {
 
 /// A time and its age by this machine's clock: `3m 5s ago (2026-11-23T09:00:00Z)`. `None` for an
 /// invalid time.
+pub(super) fn age_and_time(time: Timestamp) -> Option<String> {
+    Some(format!("{} ({})", age(time)?, rfc3339(time)?))
+}
+
+/// The age of a time by this machine's clock: `3m 5s ago`. `None` for an invalid time.
 pub(super) fn age(time: Timestamp) -> Option<String> {
     let then = jiff::Timestamp::new(time.seconds, time.nanos).ok()?;
     let seconds = jiff::Timestamp::now().duration_since(then).as_secs();
     let ago = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
-    Some(format!("{} ago ({})", humantime::format_duration(ago), rfc3339(time)?))
+    Some(format!("{} ago", humantime::format_duration(ago)))
 }
 
 #[cfg(test)]

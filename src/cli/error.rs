@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Exit;
 use super::coverage::Coverage;
 use super::refusal::Refusal;
-use super::style::{ERROR, paint};
+use super::style::{ERROR, paint, wrap_error};
 use crate::app::check::CheckFailure;
 use crate::app::explain::LedgerAccessError;
 use crate::app::with_causes;
@@ -138,7 +138,9 @@ impl Error {
             };
             writeln!(io::stderr(), "{}", json!({"error": error}))
         } else {
-            writeln!(anstream::stderr(), "{} {self}", paint(ERROR, "error:"))
+            let text = wrap_error(&format!("error: {self}"));
+            let rest = text.strip_prefix("error:").unwrap_or(&text);
+            writeln!(anstream::stderr(), "{}{rest}", paint(ERROR, "error:"))
         };
         exit
     }

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use super::client;
-use super::coverage::age;
+use super::coverage::age_and_time;
 use super::error::Error;
 use super::output::{Format, Output};
 use crate::grpc::proto::GetAttachmentRequest;
@@ -37,8 +37,8 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
     let response = args.client.connect().await?.get_attachment(request).await?.into_inner();
     let attachment = response.attachment.unwrap_or_default();
     Output::new(args.client.output).whole(&attachment)?;
-    if let (Format::Table, Some(age)) = (args.client.output, attachment.observe_time.and_then(age))
-    {
+    let age = attachment.observe_time.and_then(age_and_time);
+    if let (Format::Table, Some(age)) = (args.client.output, age) {
         writeln!(anstream::stderr(), "ENS was last asked for it {age}")?;
     }
     Ok(())

@@ -1,9 +1,8 @@
 //! `ledger freeze` and `ledger unfreeze`: stop new attaches, and permit them again.
 
-use std::io::Write as _;
-
 use super::error::Error;
 use super::serve::Settings;
+use super::style::print_result;
 use crate::app::freeze::freeze_ledger;
 
 pub(super) const EXAMPLES: &str = "\
@@ -34,16 +33,15 @@ pub(super) struct Unfreeze {
 
 pub(super) async fn freeze(args: Freeze) -> Result<(), Error> {
     let url = set(args.settings, Some(&args.reason)).await?;
-    writeln!(
-        anstream::stdout(),
+    print_result(&format!(
         "the ledger at {url} is frozen: no replica begins an attach, and those in flight continue"
-    )?;
+    ))?;
     Ok(())
 }
 
 pub(super) async fn unfreeze(args: Unfreeze) -> Result<(), Error> {
     let url = set(args.settings, None).await?;
-    writeln!(anstream::stdout(), "the ledger at {url} is not frozen: replicas begin attaches")?;
+    print_result(&format!("the ledger at {url} is not frozen: replicas begin attaches"))?;
     Ok(())
 }
 

@@ -1,9 +1,8 @@
 //! `ledger init`: marks a ledger as new.
 
-use std::io::Write as _;
-
 use super::error::Error;
 use super::serve::Settings;
+use super::style::print_result;
 use crate::app::{self, LedgerInitError};
 
 pub(super) const EXAMPLES: &str = "\
@@ -31,14 +30,13 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
     let url = &loaded.config.ledger.url;
     match app::init_ledger(&loaded.config).await {
         Ok(()) => {
-            writeln!(
-                anstream::stdout(),
+            print_result(&format!(
                 "the ledger at {url} is new: replicas start without a recovery hold-down"
-            )?;
+            ))?;
             Ok(())
         }
         Err(error) if args.unless_used && error.is_held() => {
-            writeln!(anstream::stdout(), "nothing to do at {url}: {error}")?;
+            print_result(&format!("nothing to do at {url}: {error}"))?;
             Ok(())
         }
         Err(error) if error.is_held() => Err(Error::Failed(format!(

@@ -3,43 +3,61 @@
 use anstyle::Style;
 
 use super::json::rfc3339;
-use super::style::{BAD, BUSY, GOOD, HEAD, clean, paint};
+use super::style::{self, BAD, BUSY, GOOD, HEAD, clean, paint};
 use crate::grpc::proto::Attachment;
 use crate::grpc::proto::attachment::State;
 
-const COLUMNS: [&str; 6] = ["ENI", "STATE", "ENS STATUS", "UPDATED", "REVISION", "DETAIL"];
-/// Column widths for rows printed one by one. Together they fit 80 columns.
-const USUAL_WIDTHS: [usize; 5] = [17, 9, 10, 20, 16];
+/// Columns of an instance's attachments, with the widths for rows printed one by one. Together
+/// they fit 80 columns.
+const OF_INSTANCE: &[(Column, usize)] = &[
+    (Column::Eni, 17),
+    (Column::State, 9),
+    (Column::EnsStatus, 10),
+    (Column::Updated, 20),
+    (Column::Revision, 16),
+];
+/// The same for attachments of several instances. The ids take the place of the revision, which
+/// only the watch of one instance continues from.
+const OF_FLEET: &[(Column, usize)] = &[
+    (Column::InstanceAndEni, 35),
+    (Column::State, 9),
+    (Column::EnsStatus, 10),
+    (Column::Updated, 20),
+];
 
-fn columns(of_fleet: bool) -> [&'static str; 6] {
-    let mut columns = COLUMNS;
-    if of_fleet {
-        columns[0] = "INSTANCE/ENI";
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Eni,
+    InstanceAndEni,
+    State,
+    EnsStatus,
+    Updated,
+    Revision,
+}
+
+impl Column {
+    fn heading(self) -> &'static str {
+        match self {
+            Self::Eni => "ENI",
+            Self::InstanceAndEni => "INSTANCE/ENI",
+            Self::State => "STATE",
+            Self::EnsStatus => "ENS STATUS",
+            Self::Updated => "UPDATED",
+            Self::Revision => "REVISION",
+        }
     }
-    columns
-}
 
-/// A row for one attachment.
-struct Row {
-    cells: [String; 6],
-    style: Style,
-}
-
-impl Row {
-    fn of(attachment: &Attachment, of_fleet: bool) -> Self {
-        let (state, style) = state(attachment.state);
-        let (instance, eni) = (&attachment.instance_id, &attachment.network_interface_id);
-        Self {
-            cells: [
-                clean(&if of_fleet { format!("{instance}/{eni}") } else { eni.clone() }),
-                state,
-                clean(&attachment.ens_status),
-                // The revision is exact.
-                attachment.update_time.and_then(whole_seconds).unwrap_or_default(),
-                attachment.revision.to_string(),
-                detail(attachment),
-            ],
-            style,
+    fn cell(self, of: &Attachment) -> String {
+        match self {
+            Self::Eni => clean(&of.network_interface_id),
+            Self::InstanceAndEni => {
+                clean(&format!("{}/{}", of.instance_id, of.network_interface_id))
+            }
+            Self::State => state(of.state).0,
+            Self::EnsStatus => clean(&of.ens_status),
+            // The revision is exact.
+            Self::Updated => of.update_time.and_then(whole_seconds).unwrap_or_default(),
+            Self::Revision => of.revision.to_string(),
         }
     }
 }
@@ -48,57 +66,46 @@ fn whole_seconds(time: prost_types::Timestamp) -> Option<String> {
     rfc3339(prost_types::Timestamp { nanos: 0, ..time })
 }
 
-/// A table's column widths.
-pub(super) struct Table {
-    widths: [usize; 5],
-    /// Whether the first column has the instance, too.
-    of_fleet: bool,
-}
+/// A table's columns and their widths.
+pub(super) struct Table(Vec<(Column, usize)>);
 
 impl Table {
     /// A table for rows that come one by one.
     pub(super) fn usual(of_fleet: bool) -> Self {
-        let mut widths = USUAL_WIDTHS;
-        if of_fleet {
-            // Two ids, and the slash between them.
-            widths[0] = 2 * widths[0] + 1;
-        }
-        Self { widths, of_fleet }
+        Self(if of_fleet { OF_FLEET } else { OF_INSTANCE }.to_vec())
     }
 
     /// A table that fits these attachments.
     pub(super) fn fitting(attachments: &[Attachment], of_fleet: bool) -> Self {
-        let rows: Vec<_> = attachments.iter().map(|it| Row::of(it, of_fleet)).collect();
-        let columns = columns(of_fleet);
-        Self {
-            of_fleet,
-            widths: std::array::from_fn(|column| {
-                let cells = rows.iter().map(|row| row.cells[column].chars().count());
-                cells.chain([columns[column].len()]).max().unwrap_or_default()
-            }),
+        let Self(mut columns) = Self::usual(of_fleet);
+        for (column, width) in &mut columns {
+            let cells = attachments.iter().map(|it| column.cell(it).chars().count());
+            *width = cells.chain([column.heading().len()]).max().unwrap_or_default();
         }
+        Self(columns)
     }
 
     pub(super) fn head(&self) -> String {
-        self.line(&columns(self.of_fleet).map(str::to_owned), HEAD, HEAD)
+        self.line(|column| (column.heading().to_owned(), HEAD))
     }
 
+    /// The row of an attachment, and its detail below it.
     pub(super) fn row(&self, attachment: &Attachment) -> String {
-        let row = Row::of(attachment, self.of_fleet);
-        self.line(&row.cells, Style::new(), row.style)
+        let row = self.line(|column| {
+            let style = match column {
+                Column::State => state(attachment.state).1,
+                _ => Style::new(),
+            };
+            (column.cell(attachment), style)
+        });
+        row + &style::below(&detail(attachment))
     }
 
-    fn line(&self, cells: &[String; 6], plain: Style, state: Style) -> String {
-        let mut line = String::new();
-        for (column, cell) in cells.iter().enumerate() {
-            // Padded first, because escape sequences have no width.
-            let padded = self
-                .widths
-                .get(column)
-                .map_or_else(|| cell.clone(), |width| format!("{cell:width$}  "));
-            line.push_str(&paint(if COLUMNS[column] == "STATE" { state } else { plain }, &padded));
-        }
-        line.trim_end().to_owned()
+    fn line(&self, cell: impl Fn(Column) -> (String, Style)) -> String {
+        style::row(self.0.iter().map(|(column, width)| {
+            let (cell, style) = cell(*column);
+            (cell, *width, style)
+        }))
     }
 }
 
@@ -153,4 +160,20 @@ pub(super) fn details(attachment: &Attachment) -> String {
     lines.extend(std::iter::once("history").chain(std::iter::repeat("")).zip(steps));
     lines.retain(|(_, value)| !value.is_empty());
     lines.into_iter().map(|(name, value)| format!("{name:11}  {value}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heading_fits_80_columns() {
+        for of_fleet in [false, true] {
+            let head = anstream::adapter::strip_str(&Table::usual(of_fleet).head()).to_string();
+            assert!(head.len() <= 80, "{head}");
+        }
+        let widths = |columns: &[(Column, usize)]| columns.iter().map(|(_, width)| width + 2).sum();
+        let (instance, fleet): (usize, usize) = (widths(OF_INSTANCE), widths(OF_FLEET));
+        assert!(instance - 2 <= 80 && fleet - 2 <= 80, "{instance} {fleet}");
+    }
 }
