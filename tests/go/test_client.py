@@ -36,9 +36,9 @@ class Stage(Processes):
         until("the gateway", lambda: listens(self.grpc), process=process)
         return process
 
-    def client(self, instance, *enis):
-        """The client's process."""
-        command = [CLIENT, f"127.0.0.1:{self.grpc}", instance, *enis]
+    def client(self, instance, *enis, port=None):
+        """The client's process, at a proxy's port or the replica's."""
+        command = [CLIENT, f"127.0.0.1:{port or self.grpc}", instance, *enis]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -49,9 +49,11 @@ def stage(tmp_path):
         yield running
 
 
-def test_an_attach_is_watched_over_several_streams_and_a_death_of_the_replica(stage):
+@pytest.mark.parametrize("front", [None, "nginx", "haproxy"])
+def test_an_attach_is_watched_over_several_streams_and_a_death_of_the_replica(stage, front):
     replica = stage.replica()
-    client = stage.client("i-stopped-1", "eni-0001")
+    port = stage.front(front, stage.grpc) if front else None
+    client = stage.client("i-stopped-1", "eni-0001", port=port)
     assert client.stdout.readline().startswith("accepted ")
     assert client.stdout.readline().startswith("STATE_")
     replica.kill()

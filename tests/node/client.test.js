@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
@@ -17,6 +17,8 @@ const folder = mkdtempSync(path.join(os.tmpdir(), "node-client-"));
 const log = path.join(folder, "log");
 const processes = [];
 const ports = {};
+/** The replica that serves now. */
+let living;
 
 /** A port without a listener now. */
 function freePort() {
@@ -50,6 +52,23 @@ function start(program, parameters, environment = {}) {
   return child;
 }
 
+/** A real proxy in front of the replica, once it listens. Returns its port. */
+async function front(program) {
+  const [name, options] = {
+    nginx: ["nginx.conf", ["-p", folder, "-e", "stderr", "-c"]],
+    haproxy: ["haproxy.cfg", ["-f"]],
+  }[program];
+  const port = await freePort();
+  let text = readFileSync(path.join(process.env.PROXIES, name), "utf8");
+  const places = { "@PORT@": port, "@REPLICA@": ports.grpc, "@FOLDER@": folder };
+  for (const [place, value] of Object.entries(places)) text = text.replaceAll(place, value);
+  const file = path.join(folder, name);
+  writeFileSync(file, text);
+  start(program, [...options, file]);
+  await listens(port);
+  return port;
+}
+
 /** A replica, once it serves. */
 async function replica() {
   const settings = {
@@ -81,25 +100,29 @@ after(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-test("an attach is watched over several streams and a death of the replica", { timeout: PATIENCE }, async () => {
-  let serving = await replica();
-  const client = connect(`127.0.0.1:${ports.grpc}`);
-  const accepted = await attach(client, "i-stopped-1", "eni-0001");
+/** Attaches and watches there, while the replica dies. */
+async function watchedOverADeath(client, eni) {
+  const accepted = await attach(client, "i-stopped-1", eni);
   assert.ok(accepted.uid);
   const states = [];
   let last = 0n;
-  for await (const attachment of watch(client, "i-stopped-1", "eni-0001")) {
+  for await (const attachment of watch(client, "i-stopped-1", eni)) {
     assert.equal(attachment.uid, accepted.uid);
     assert.ok(BigInt(attachment.revision) > last, "a change is sent once");
     last = BigInt(attachment.revision);
     states.push(attachment.state);
-    if (serving) {
-      serving.kill("SIGKILL");
-      serving = undefined;
-      await replica();
+    if (states.length === 1) {
+      living.kill("SIGKILL");
+      living = await replica();
     }
   }
   assert.equal(states.at(-1), "STATE_ATTACHED", states.join());
+}
+
+test("an attach is watched over several streams and a death of the replica", { timeout: PATIENCE }, async () => {
+  living = await replica();
+  const client = connect(`127.0.0.1:${ports.grpc}`);
+  await watchedOverADeath(client, "eni-0001");
 
   await assert.rejects(attach(client, "i-running", "eni-0002"), (error) => {
     assert.equal(reason(error), "INSTANCE_NOT_STOPPED");
@@ -112,10 +135,15 @@ test("an attach is watched over several streams and a death of the replica", { t
   });
 });
 
+for (const [number, program] of ["nginx", "haproxy"].entries()) {
+  test(`the same behind ${program}`, { timeout: PATIENCE }, async () => {
+    const client = connect(`127.0.0.1:${await front(program)}`);
+    await watchedOverADeath(client, `eni-000${4 + number}`);
+    client.close();
+  });
+}
+
 test("a batch is watched with all instances over several streams and a death of the replica", { timeout: PATIENCE }, async () => {
-  // The one that the test before left.
-  processes.at(-1).kill("SIGKILL");
-  let serving = await replica();
   const client = connect(`127.0.0.1:${ports.grpc}`);
   const results = await attachAll(client, "i-stopped-3", ["eni-0021", "eni-unknown", "eni-0022"]);
   assert.deepEqual([...results.values()].map((result) => result.error?.reason), [undefined, "ENI_NOT_FOUND", undefined]);
@@ -124,11 +152,12 @@ test("a batch is watched with all instances over several streams and a death of 
     const known = fleet.get("i-stopped-3")?.attachments ?? [];
     return known.filter(({ state }) => state === "STATE_ATTACHED").map((it) => it.network_interface_id);
   };
+  let killed = false;
   for await (const message of watchFleet(client, fleet, "i-stopped-")) {
-    if (message.heartbeat && serving) {
-      serving.kill("SIGKILL");
-      serving = undefined;
-      await replica();
+    if (message.heartbeat && !killed) {
+      killed = true;
+      living.kill("SIGKILL");
+      living = await replica();
     }
     if (attached().length === 2) break;
   }

@@ -63,6 +63,21 @@ class Processes:
         self.processes.append(process)
         return process
 
+    def front(self, program, replica):
+        """Starts nginx or haproxy in front of a replica's port. Returns its own port."""
+        port, file = free_port(), self.directory / f"{program}.conf"
+        name, options = {
+            "nginx": ("nginx.conf", ["-p", self.directory, "-e", "stderr", "-c"]),
+            "haproxy": ("haproxy.cfg", ["-f"]),
+        }[program]
+        text = (ROOT / "tests/proxies" / name).read_text()
+        for place, value in [("@PORT@", port), ("@REPLICA@", replica), ("@FOLDER@", self.directory)]:
+            text = text.replace(place, str(value))
+        file.write_text(text)
+        process = self.start(program, *options, file)
+        until(program, lambda: listens(port), process=process)
+        return port
+
     def gateway(self, *arguments, **settings):
         """Starts the program with these settings and the simulator's key."""
         settings = {f"ENI_GATEWAY_{name}": str(value) for name, value in settings.items()}

@@ -2,6 +2,7 @@
 //! attach does.
 
 mod fleet;
+mod proxies;
 
 use std::path::Path;
 use std::process::Stdio;

@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod collector;
 pub(crate) mod ens;
 pub(crate) mod ens_faults;
+pub(crate) mod front;
 pub(crate) mod gateway;
 mod hostile_ens;
 pub(crate) mod issuer;
