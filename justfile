@@ -81,6 +81,10 @@ go *arguments:
 node *arguments:
     tests/node/run "$@"
 
+# The Java and C# of docs/clients.md, generated, and the Java compiled.
+java:
+    tests/java/run
+
 # The API as JSON over HTTP, through a real Envoy.
 envoy *arguments:
     tests/envoy/run "$@"
