@@ -49,7 +49,7 @@ app.kubernetes.io/component: {{ last . }}
 {{- define "eni-gateway.metadata" -}}
 {{- $root := .root -}}
 name: {{ default (printf "%s%s" (include "eni-gateway.fullname" $root) (default "" .suffix)) .name | quote }}
-namespace: {{ $root.Release.Namespace | quote }}
+namespace: {{ default $root.Release.Namespace .namespace | quote }}
 labels:
   {{- include "eni-gateway.selectorLabels" (list $root (default "gateway" .component)) | nindent 2 }}
   app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}

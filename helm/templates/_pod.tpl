@@ -27,6 +27,12 @@ affinity:
 {{- with $root.Values.priorityClassName }}
 priorityClassName: {{ . | quote }}
 {{- end }}
+{{- with $root.Values.runtimeClassName }}
+runtimeClassName: {{ . | quote }}
+{{- end }}
+{{- with $root.Values.schedulerName }}
+schedulerName: {{ . | quote }}
+{{- end }}
 {{- with $root.Values.hostAliases }}
 hostAliases:
   {{- toYaml . | nindent 2 }}

@@ -57,3 +57,20 @@ def test_an_option_whose_file_is_missing_says_so(bare, option):
     asked = run(HELM, "template", "gw", bare, "--values", MINIMUM, "--set", f"metrics.{option}.enabled=true")
     assert asked.returncode != 0
     assert f"metrics.{option}.enabled is true" in asked.stderr, asked.stderr
+
+
+def test_what_operators_and_sidecars_read_stands_where_they_look():
+    named = []
+    for option in ["serviceMonitor", "prometheusRule", "dashboard"]:
+        for value in ["enabled=true", "namespace=monitoring", f"annotations.note={option}"]:
+            named += ["--set", f"metrics.{option}.{value}"]
+    documents = manifests(render("minimum", *named))
+    for kind, suffix, note in [
+        ("ServiceMonitor", "", "serviceMonitor"),
+        ("PrometheusRule", "", "prometheusRule"),
+        ("ConfigMap", "-dashboard", "dashboard"),
+    ]:
+        found = pick(documents, kind, suffix)["metadata"]
+        assert (found["namespace"], found["annotations"]["note"]) == ("monitoring", note)
+    # They are found in the release's own namespace.
+    assert pick(documents, "ServiceMonitor")["spec"]["namespaceSelector"] == {"matchNames": ["edge"]}
