@@ -184,7 +184,9 @@ impl RecordUpdate<'_> {
         let effects = Effects {
             due,
             reconcile: self.next_reconciliation(before),
-            notify: self.handed_over || self.record.revision != before.revision,
+            notify: self.handed_over
+                || self.record.revision != before.revision
+                || !unconfirmed(before).eq(unconfirmed(&self.record)),
             expire_after: self.life(),
             requests: std::mem::take(&mut self.requests),
         };
@@ -256,6 +258,11 @@ impl RecordUpdate<'_> {
             }
         }
     }
+}
+
+/// The attached ENIs that the last Describe call did not show in use here.
+fn unconfirmed(record: &Record) -> impl Iterator<Item = &InterfaceId> {
+    record.attempts.values().filter(|it| it.state.is_unconfirmed()).map(|it| &it.eni)
 }
 
 /// Whether only history is left of it.

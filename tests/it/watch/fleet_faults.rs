@@ -1,14 +1,15 @@
-//! Streams of all instances while records cannot be read.
+//! Streams of all instances while records cannot be read, or ENIs are in doubt.
 
 use std::time::Duration;
 
+use eni_gateway::ledger::command::{EniObservation, ObservedStatus};
 use eni_gateway::model::Reason;
 use eni_gateway::watch::fleet::{FleetFilter, FleetScope};
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::Instant;
 
-use super::fleet::{Seen, all, attached, filter, open, put};
-use super::{Replica, instance};
+use super::fleet::{Seen, all, attached, attaching, filter, open, put};
+use super::{Replica, here, instance, pass};
 
 #[tokio::test(start_paused = true)]
 async fn a_record_that_cannot_be_read_holds_up_no_other() {
@@ -43,4 +44,26 @@ async fn a_record_that_cannot_be_read_holds_up_no_other() {
     put(&replica.store, "i-7", "eni-2", attached()).await;
     seen.up_to_heartbeat(&mut messages).await;
     assert_eq!((seen.shown().len(), seen.incomplete), (22, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_follow_it_waits_for_the_end_of_a_doubt() {
+    let replica = Replica::new();
+    replica.attach("eni-1").await;
+    put(&replica.store, "i-2", "eni-1", attaching()).await;
+    let mut messages = open(&replica, FleetScope { follow: false, ..all(None) }).await;
+    let mut seen = Seen::default();
+    seen.up_to_heartbeat(&mut messages).await;
+    replica.settle("eni-1", EniObservation::Missing).await;
+    pass(Duration::from_secs(1)).await;
+    put(&replica.store, "i-2", "eni-1", attached()).await;
+    pass(Duration::from_secs(1)).await;
+    while let Some(message) = messages.next().now_or_never() {
+        seen.take(message.expect("i-1 is in doubt").unwrap());
+    }
+    assert_eq!(seen.shown(), ["i-1/eni-1 ATTACHED", "i-2/eni-1 ATTACHED"]);
+    replica.settle("eni-1", here(ObservedStatus::InUse, "InUse")).await;
+    while let Some(message) = messages.next().await {
+        assert!(!seen.take(message.unwrap()), "it ends before a heartbeat is due");
+    }
 }

@@ -225,7 +225,15 @@ fn an_attached_eni_that_is_shown_elsewhere_or_not_at_all_is_in_doubt() {
         desk.settle("eni-1", here(ObservedStatus::InUse));
         desk.pass(SECOND);
         desk.settle("eni-1", observation.clone());
+        let notifies = |desk: &Desk| desk.last.as_ref().unwrap().effects.notify;
+        assert!(notifies(&desk), "watchers wait for the end of the doubt: {observation:?}");
         let reply = desk.enter(2, "eni-1", Mode::Query);
         assert!(matches!(reply, Reply::Unconfirmed { .. }), "{observation:?}: {reply:?}");
+        desk.pass(SECOND);
+        desk.settle("eni-1", here(ObservedStatus::InUse));
+        assert!(notifies(&desk), "the doubt has ended: {observation:?}");
+        desk.pass(SECOND);
+        desk.settle("eni-1", here(ObservedStatus::InUse));
+        assert!(!desk.last.as_ref().is_some_and(|last| last.effects.notify), "nothing changed");
     }
 }
