@@ -18,6 +18,7 @@ use super::Settings;
 use super::fleet::Fleet;
 use super::read_shares::ReadShares;
 use super::reader::WatchedInstance;
+use super::shared_read::SharedRead;
 use super::states::States;
 
 /// Number of records that all lists of all instances read at once, so that attaches do not wait
@@ -32,6 +33,7 @@ pub struct Hub<L, E> {
     pub(super) tasks: TaskTracker,
     pub(super) drain: drain::Watch,
     pub(super) read_shares: Arc<ReadShares>,
+    pub(super) reads: WeakMap<InstanceId, SharedRead>,
     pub(super) flights: SingleFlight<InstanceId, Timestamp>,
     pub(super) states: States,
     pub(super) watched: WeakMap<InstanceId, WatchedInstance>,
@@ -61,6 +63,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             tasks,
             drain,
             read_shares: Arc::new(ReadShares::new(settings.describes_per_peer)),
+            reads: WeakMap::default(),
             flights: SingleFlight::default(),
             states: States::default(),
             watched: WeakMap::default(),

@@ -27,6 +27,7 @@ mod limits;
 mod read;
 mod read_shares;
 mod reader;
+mod shared_read;
 mod states;
 mod stream;
 mod view;

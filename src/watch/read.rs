@@ -160,7 +160,9 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         deadline: Instant,
     ) -> Result<Snapshot, Failure> {
         let unavailable = |error: &_| Operation::Read(instance).ledger_unavailable(error);
-        in_time(Some(deadline), self.backends.ledger.read(instance), unavailable).await
+        let shared = self.reads.of(instance);
+        let read = shared.get(self.backends.ledger.read(instance));
+        in_time(Some(deadline), read, unavailable).await
     }
 
     async fn read_view(&self, instance: &InstanceId, deadline: Instant) -> Result<View, Failure> {
