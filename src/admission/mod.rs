@@ -10,6 +10,8 @@ mod counts;
 mod leak;
 mod peer;
 mod quota;
+mod round_robin;
+mod start_queue;
 mod waiters;
 
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::drain::{self, Phase};
 use crate::model::{Failure, InstanceId, Reason, random};
 
 use concurrency_limit::LimitExceeded;
+use start_queue::{Crowded, StartQueue};
 
 pub use concurrency_limit::AdmissionPermit;
 pub(crate) use concurrency_limit::{ConcurrencyLimit, Sharing};
@@ -56,6 +59,7 @@ impl Default for Limits {
 /// Admits calls, each with an [`AdmissionPermit`].
 #[derive(Debug)]
 pub struct Admission {
+    starts: StartQueue,
     attaches: ConcurrencyLimit,
     reads: ConcurrencyLimit,
     streams: ConcurrencyLimit,
@@ -76,12 +80,25 @@ impl Admission {
             ConcurrencyLimit::new(kind, cap, cap.div_ceil(part), Sharing::PerPeer(per_peer))
         };
         Self {
+            starts: StartQueue::default(),
             attaches: brief("attach calls", limits.attaches, 4),
             reads: brief("reads", limits.reads, 2),
             streams: long("watch streams", limits.streams, 2, limits.streams_per_peer),
             diagnostic: long("health and reflection streams", DIAGNOSTIC, 1, DIAGNOSTIC / 5 * 4),
             drain,
         }
+    }
+
+    /// Runs a call of this peer when it is its turn among the calls that have come.
+    ///
+    /// # Errors
+    /// `OVERLOADED` if that takes longer than a second.
+    pub(crate) async fn in_turn<T>(
+        &self,
+        peer: Peer,
+        call: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        self.starts.run(PATIENCE, peer, call).await?
     }
 
     /// Admits this many attaches to one instance, all or none. Waits no longer than until the
@@ -181,6 +198,12 @@ impl Admission {
             return Err(Failure::draining("; call again: another replica answers"));
         }
         Ok(())
+    }
+}
+
+impl From<Crowded> for Failure {
+    fn from(_: Crowded) -> Self {
+        LimitExceeded("this replica has more calls than it can begin in a second".to_owned()).into()
     }
 }
 

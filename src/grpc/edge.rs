@@ -136,13 +136,36 @@ impl EdgeLayer {
             .map(|body| Body::new(Answer { body, call, _place: place, _held: held, _open: open }))
     }
 
+    /// The answer within the caller's deadline. Unary calls begin in turn; a stream that is opened
+    /// waits among the reads.
     async fn answer<S>(
         &self,
-        mut inner: S,
-        mut request: Request<Body>,
+        inner: S,
+        request: Request<Body>,
         arriving: Option<HeldCall>,
         peer: Peer,
         method: Option<Method>,
+    ) -> Result<(Response<Body>, Option<AdmissionPermit>), Failure>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    {
+        let deadline = Deadline::new(request.headers())?;
+        let is_queued = method.is_some_and(|method| !method.is_streaming());
+        let request = self.arriving.bound(request, arriving);
+        let call = self.call(inner, request, peer, deadline);
+        if is_queued {
+            deadline.bound(method, self.admission.in_turn(peer, call)).await?
+        } else {
+            deadline.bound(method, call).await?
+        }
+    }
+
+    async fn call<S>(
+        &self,
+        mut inner: S,
+        mut request: Request<Body>,
+        peer: Peer,
+        deadline: Deadline,
     ) -> Result<(Response<Body>, Option<AdmissionPermit>), Failure>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
@@ -153,7 +176,6 @@ impl EdgeLayer {
             Kind::Anonymous => peer,
             _ => peer.identified_as(&principal.name),
         };
-        let deadline = Deadline::new(request.headers())?;
         let path = request.uri().path();
         let place = if is_diagnostic(path) && path != HEALTH_CHECK {
             // No other limit counts it.
@@ -161,11 +183,10 @@ impl EdgeLayer {
         } else {
             None
         };
-        let mut request = self.arriving.bound(request, arriving);
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(principal);
         request.extensions_mut().insert(deadline);
-        let Ok(response) = deadline.bound(method, inner.call(request)).await?;
+        let Ok(response) = inner.call(request).await;
         Ok((response, place))
     }
 }
