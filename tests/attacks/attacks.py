@@ -204,6 +204,12 @@ def together(one, count):
         thread.join(LASTS + 10)
 
 
+def burn(target):
+    """Uses a processor, and makes no call: what the healthy client's p99 is on this machine without a processor to itself."""
+    while target.lasts:
+        pass
+
+
 def any_id(prefix):
     return f"{prefix}-{random.getrandbits(64):x}"
 
@@ -315,9 +321,11 @@ CALLERS = {
     "caller_watches": lambda it: it.calls(lambda n: follow(n, INSTANCE, authorization=it.authorization), each=10, read=False),
     "caller_request_ids": lambda it: it.calls(lambda n: it.attach(n, INSTANCE, ENI, str(uuid.uuid4()))),
 }
+# No attack: a busy program beside the healthy client.
+CONTROLS = {"busy_program": burn}
 # All attacks of anonymous clients on one replica.
 SOAK = "soak"
-ATTACKS = ANONYMOUS | CALLERS | {SOAK: Target.each_in_turn}
+ATTACKS = CONTROLS | ANONYMOUS | CALLERS | {SOAK: Target.each_in_turn}
 
 
 def duration(name):
@@ -384,8 +392,11 @@ def metrics(stage):
 
 
 def flood(name, target):
-    """What attacks. The floods of callers run in a process of their own, which takes no time from the other caller's clock."""
-    if name not in CALLERS:
+    """
+    What attacks. The floods of callers, and the busy program, run in a process of their own, which takes no time from the other
+    caller's clock.
+    """
+    if name not in CALLERS | CONTROLS:
         return threading.Thread(target=ATTACKS[name], args=[target], daemon=True)
 
     def apart():
