@@ -140,12 +140,13 @@ impl Admission {
         self.enter(&self.reads, peer, None).await
     }
 
-    /// Admits a read of several instances.
+    /// Admits a read of several instances that reads this many records at once.
     ///
     /// # Errors
     /// `DRAINING` or `OVERLOADED`.
-    pub async fn batch(&self, peer: Peer) -> Result<AdmissionPermit, Failure> {
-        self.enter(&self.reads, peer, None).await
+    pub async fn batch(&self, peer: Peer, records: usize) -> Result<AdmissionPermit, Failure> {
+        self.ensure_open()?;
+        self.reads.acquire(records, PATIENCE, peer, None).await.map_err(Failure::from)
     }
 
     /// Admits a watch stream, which must hold the permit.

@@ -62,6 +62,15 @@ async fn several_attaches_get_all_their_places_or_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_read_of_several_instances_takes_a_place_for_each() {
+    let admission = open(Limits { reads: 40, ..TIGHT });
+    let batch = async || admission.batch(Peer::LOCAL, 16).await;
+    let _batches = (batch().await.expect("16 of 40"), batch().await.expect("32 of 40"));
+    assert_eq!(batch().await.expect_err("8 are left").reason, Reason::Overloaded);
+    let _single = admission.read(Peer::LOCAL, &one()).await.expect("one of the 8");
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_kind_has_its_own_cap() {
     let admission = open(TIGHT);
     let _attach = attach(&admission, &one()).await.expect("an attach");

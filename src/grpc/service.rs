@@ -20,7 +20,7 @@ use crate::ledger::LedgerStore;
 use crate::model::{Failure, InstanceId};
 use crate::policy::{AccessRequest, Action};
 use crate::watch::fleet::{FleetFilter, FleetScope, ScopeDigest};
-use crate::watch::{Hub, Listing, ReadCall, Scope};
+use crate::watch::{Hub, Listing, RECORDS_AT_ONCE, ReadCall, Scope};
 
 /// The attachment service.
 pub struct AttachmentService<L, E> {
@@ -259,7 +259,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             ListScope::Fleet(from, size) => {
                 let rights = self.access.authorize_fleet(principal.clone(), Action::List)?;
                 let _quota = self.access.count(&principal, Action::List)?;
-                let _inside = self.admission.batch(peer).await?;
+                let _inside = self.admission.batch(peer, 1).await?;
                 let (prefix, may_show) = (String::new(), rights.may_show);
                 let filter = FleetFilter { prefix, attachments: wanted, may_show };
                 let page = self.hub.list_fleet(&filter, from, size, deadline).await?;
@@ -320,7 +320,8 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             self.access.authorize(&capacity_of(&principal, instance))?;
         }
         let _quota = self.access.count(&principal, Action::Capacity)?;
-        let _inside = self.admission.batch(peer).await?;
+        let records = instances.len().min(RECORDS_AT_ONCE);
+        let _inside = self.admission.batch(peer, records).await?;
         let found = self.hub.capacities(&instances, max_age, ReadCall { peer, deadline }).await;
         if let Some(Err(failure)) = found.first()
             && found.iter().all(Result::is_err)

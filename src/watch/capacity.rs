@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::join_all;
 use futures_util::stream;
 
 use crate::admission::Peer;
@@ -23,6 +22,8 @@ use super::{Hub, ReadCall};
 
 /// Maximum wait for the permit of the call for all states.
 const PERMIT_WITHIN: Duration = Duration::from_secs(1);
+/// Maximum number of records that one call reads at once. Each takes a place among the reads.
+pub const RECORDS_AT_ONCE: usize = 16;
 /// Number of instances that one call describes at once.
 const AT_ONCE: usize = 8;
 
@@ -85,8 +86,14 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         call: ReadCall,
     ) -> Vec<Result<Capacity, Failure>> {
         let until = patience(Some(call.deadline));
-        let read = |instance| self.read_record(instance, call.deadline);
-        let mut records = join_all(instances.iter().map(read)).await;
+        let read = |(index, instance): (usize, &InstanceId)| {
+            let (hub, instance) = (self.clone(), instance.clone());
+            async move { (index, hub.read_record(&instance, call.deadline).await) }
+        };
+        // Only so many reads exist at once: each takes kilobytes.
+        let reads = stream::iter(instances.iter().enumerate().map(read));
+        let mut records: Vec<_> =
+            reads.buffered(RECORDS_AT_ONCE).map(|(_, record)| record).collect().await;
         let mut old: Vec<_> = instances
             .iter()
             .zip(&records)
@@ -112,13 +119,11 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         // After the slots, because these are what a small budget should be used for.
         let (ours, permit) = ((&self.backends, &self.tasks), self.soon_read_permit(call.peer));
         let states = self.states.ask(ours, instances, max_age, permit, until).await;
-        let reread = join_all(instances.iter().enumerate().map(async |(index, instance)| {
-            match asked.get(instance) {
-                Some(Ok(_)) => Some((index, self.read_record(instance, call.deadline).await)),
-                _ => None,
-            }
-        }));
-        for (index, record) in reread.await.into_iter().flatten() {
+        let described =
+            |(_, instance): &(usize, &InstanceId)| asked.get(*instance).is_some_and(Result::is_ok);
+        let rereads = stream::iter(instances.iter().enumerate().filter(described).map(read));
+        let mut rereads = rereads.buffer_unordered(RECORDS_AT_ONCE);
+        while let Some((index, record)) = rereads.next().await {
             records[index] = record;
         }
         let capacities = instances.iter().zip(records).map(|(instance, record)| {

@@ -40,7 +40,7 @@ use tokio::time::Instant;
 use crate::admission::Peer;
 use crate::model::{Attachment, InstanceId, InterfaceId, Revision};
 
-pub use capacity::Capacity;
+pub use capacity::{Capacity, RECORDS_AT_ONCE};
 pub use coverage::{Coverage, OBSERVED_WITHIN};
 pub use hub::Hub;
 pub use read::Listing;
