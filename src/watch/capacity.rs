@@ -134,19 +134,23 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
     }
 
     /// A permit for one describe of a read, for which it waits a second at most. One permit a
-    /// second may be all that a small budget has for reads.
+    /// second may be all that a small budget has for reads. Few calls wait: each holds places.
     fn soon_read_permit(
-        &self,
+        self: &Arc<Self>,
         peer: Peer,
     ) -> impl Future<Output = Result<Permit, PermitError>> + Send + use<L, E> {
-        let (now, later) = (self.try_read_permit(peer), self.try_read_permit(peer));
+        let hub = self.clone();
         async move {
-            match now.await {
-                Err(PermitError::DeadlineExceeded { wait }) if wait <= PERMIT_WITHIN => {
+            let wait = match hub.try_read_permit(peer).await {
+                Err(PermitError::DeadlineExceeded { wait }) if wait <= PERMIT_WITHIN => wait,
+                permit => return permit,
+            };
+            match hub.permit_waits.acquire(1, Duration::ZERO, peer, None).await {
+                Ok(_waits) => {
                     tokio::time::sleep(wait).await;
-                    later.await
+                    hub.try_read_permit(peer).await
                 }
-                permit => permit,
+                Err(_) => Err(PermitError::DeadlineExceeded { wait }),
             }
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use crate::admission::{ConcurrencyLimit, Sharing};
 use crate::backends::Backends;
 use crate::drain;
 use crate::ens::Ens;
@@ -25,6 +26,9 @@ use super::states::States;
 /// behind them.
 const LIST_READS: usize = 16;
 
+/// Number of calls that wait for a permit for instance states at once, and of those of one peer.
+const PERMIT_WAITS: (usize, usize) = (8, 2);
+
 /// Reads attachments, and streams their changes.
 pub struct Hub<L, E> {
     pub(super) backends: Backends<L, E>,
@@ -39,6 +43,8 @@ pub struct Hub<L, E> {
     pub(super) watched: WeakMap<InstanceId, WatchedInstance>,
     /// The readers of all partitions, while there are streams of the fleet.
     pub(super) fleet: WeakMap<(), Fleet>,
+    /// Calls that wait for a permit for instance states.
+    pub(super) permit_waits: ConcurrencyLimit,
     /// Permits to read records for lists of all instances.
     pub(super) list_reads: Semaphore,
     /// The task that refreshes followed scopes, while there are any.
@@ -68,6 +74,12 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             states: States::default(),
             watched: WeakMap::default(),
             fleet: WeakMap::default(),
+            permit_waits: ConcurrencyLimit::new(
+                "waits for a permit",
+                PERMIT_WAITS.0,
+                PERMIT_WAITS.0,
+                Sharing::PerPeer(PERMIT_WAITS.1),
+            ),
             list_reads: Semaphore::new(LIST_READS),
             refresh: WeakMap::default(),
         })
