@@ -32,6 +32,15 @@ use crate::model::Failure;
 /// that are held open cannot make a probe fail.
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 
+/// Size of an answer, in bytes, which the handler of an RPC with large ones tells.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AnswerSize(pub(super) usize);
+
+impl AnswerSize {
+    /// That of an answer about one attachment.
+    const USUAL: Self = Self(512);
+}
+
 /// The layer.
 #[derive(Debug, Clone)]
 pub(super) struct EdgeLayer {
@@ -130,7 +139,8 @@ impl EdgeLayer {
             call.see(response.headers());
         }
         if let Some(open) = open.as_mut().filter(|_| is_unary) {
-            open.mark_answered();
+            let size = response.extensions().get().copied().unwrap_or(AnswerSize::USUAL);
+            open.mark_answered(size.0);
         }
         response
             .map(|body| Body::new(Answer { body, call, _place: place, _held: held, _open: open }))

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::access::{Access, StreamScope};
 use super::deadline::Deadline;
+use super::edge::AnswerSize;
 use super::parse::{List, ListScope};
 use super::proto as pb;
 use super::proto::attachment_service_server::AttachmentService as Rpcs;
@@ -263,7 +264,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
                 let (prefix, may_show) = (String::new(), rights.may_show);
                 let filter = FleetFilter { prefix, attachments: wanted, may_show };
                 let page = self.hub.list_fleet(&filter, from, size, deadline).await?;
-                return Ok(Response::new(pb::ListAttachmentsResponse {
+                return Ok(sized(pb::ListAttachmentsResponse {
                     attachments: page.attachments.iter().map(Into::into).collect(),
                     next_page_token: page.next.as_ref().map(page::fleet_token).unwrap_or_default(),
                     incomplete: page.incomplete,
@@ -285,7 +286,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             self.hub.list(&instance, ReadCall { peer, deadline }).await?;
         attachments.retain(|attachment| wanted.has(attachment));
         let (attachments, next_page_token) = page.cut(&instance, attachments);
-        Ok(Response::new(pb::ListAttachmentsResponse {
+        Ok(sized(pb::ListAttachmentsResponse {
             attachments: attachments.iter().map(Into::into).collect(),
             next_page_token,
             observe_time: coverage.observed_at.map(convert::timestamp),
@@ -333,8 +334,16 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             Err(failure) => convert::unknown_capacity(instance, failure),
         };
         let instance_capacities = instances.iter().zip(&found).map(of).collect();
-        Ok(Response::new(pb::BatchGetInstanceCapacitiesResponse { instance_capacities }))
+        Ok(sized(pb::BatchGetInstanceCapacitiesResponse { instance_capacities }))
     }
+}
+
+/// A response that may be large, with its size.
+fn sized<M: prost::Message>(message: M) -> Response<M> {
+    let size = AnswerSize(message.encoded_len());
+    let mut response = Response::new(message);
+    response.extensions_mut().insert(size);
+    response
 }
 
 /// A call for the capacity of an instance, which is about all its ENIs.

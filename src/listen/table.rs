@@ -16,6 +16,9 @@ use crate::sync::{ByAge, Entries, Entry};
 /// Maximum number of answers that wait for their peers to take them. An answer to a peer that reads
 /// waits for less than a millisecond.
 const MOST_ANSWERS: usize = 4096;
+/// Maximum size of these answers in all, in bytes on the wire. In memory they take a few times
+/// that.
+const MOST_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 /// Time for which a connection counts as in use after a call on it has ended.
 const IN_USE: Duration = Duration::from_secs(2);
 /// Time for a peer to take an answer.
@@ -35,7 +38,7 @@ pub struct ConnectionLimits {
 pub struct Connections {
     limits: ConnectionLimits,
     table: ByAge<ConnectionInfo>,
-    answers: ByAge<Answer>,
+    answers: Answers,
     draining: Arc<AtomicBool>,
 }
 
@@ -53,7 +56,7 @@ pub struct ConnectionInfo {
     /// When a call on it ended last.
     call_ended: Mutex<Option<Instant>>,
     certificates: OnceLock<Vec<CertificateDer<'static>>>,
-    answers: ByAge<Answer>,
+    answers: Answers,
 }
 
 /// A connection's place in the table, until it is dropped.
@@ -75,18 +78,29 @@ pub struct OpenCall {
 #[derive(Debug)]
 pub struct HeldCall(ConnectionRef);
 
+/// The answers that peers have not taken yet.
+#[derive(Debug, Clone, Default)]
+struct Answers {
+    table: ByAge<Answer>,
+    /// Their size in all.
+    bytes: Arc<AtomicUsize>,
+}
+
 /// An answer that its peer has not taken yet.
 #[derive(Debug)]
 struct Answer {
     held: HeldCall,
     since: Instant,
+    size: usize,
+    /// The size of all.
+    bytes: Arc<AtomicUsize>,
 }
 
 impl Connections {
     /// An empty table.
     #[must_use]
     pub fn new(limits: ConnectionLimits) -> Self {
-        let (table, answers) = (ByAge::default(), ByAge::default());
+        let (table, answers) = (ByAge::default(), Answers::default());
         Self { limits, table, answers, draining: Arc::default() }
     }
 
@@ -152,7 +166,7 @@ impl Connections {
     /// Closes the connections whose peers have not taken an answer in time.
     pub(super) fn close_stalled(&self) {
         let overdue = |answer: &Entry<Answer>| answer.since.elapsed() >= ANSWER;
-        self.answers.with(|answers| {
+        self.answers.table.with(|answers| {
             while let Some(answer) = answers.take_oldest(overdue) {
                 answer.held.0.close();
             }
@@ -261,12 +275,15 @@ impl OpenCall {
         Self { connection: connection.clone(), answer: None }
     }
 
-    /// Marks that the call has its whole answer. If the peer does not take it in time, the
-    /// connection is closed.
-    pub fn mark_answered(&mut self) {
-        let answer = Answer { held: HeldCall::on(&self.connection), since: Instant::now() };
-        self.answer = Some(self.connection.answers.insert(answer, |answers| {
-            if answers.len() >= MOST_ANSWERS
+    /// Marks that the call has its whole answer, of this size. If the peer does not take it in
+    /// time, the connection is closed.
+    pub fn mark_answered(&mut self, size: usize) {
+        let Answers { table, bytes } = &self.connection.answers;
+        let all = bytes.fetch_add(size, Ordering::AcqRel) + size;
+        let (held, since) = (HeldCall::on(&self.connection), Instant::now());
+        let answer = Answer { held, since, size, bytes: bytes.clone() };
+        self.answer = Some(table.insert(answer, |answers| {
+            if (answers.len() >= MOST_ANSWERS || all > MOST_ANSWER_BYTES)
                 && let Some(oldest) = answers.take_oldest(|_| true)
             {
                 oldest.held.0.close();
@@ -281,6 +298,12 @@ impl HeldCall {
     pub fn on(connection: &ConnectionRef) -> Self {
         connection.held.fetch_add(1, Ordering::AcqRel);
         Self(connection.clone())
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.bytes.fetch_sub(self.size, Ordering::AcqRel);
     }
 }
 

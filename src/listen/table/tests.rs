@@ -1,5 +1,8 @@
 use super::*;
 
+/// Size of a usual answer, in bytes.
+const SIZE: usize = 300;
+
 fn peer(host: u8) -> SocketAddr {
     ([10, 0, 0, host], 1).into()
 }
@@ -85,7 +88,7 @@ async fn a_call_that_the_gateway_works_on_is_not_cut_off() {
     let _busy = OpenCall::on(newcomer.info());
     drop(arriving);
     assert!(connections.admit(peer(3)).is_none(), "all have a call in flight");
-    calls[0].mark_answered();
+    calls[0].mark_answered(SIZE);
     assert!(connections.admit(peer(3)).is_some() && closed()[0], "its answer is not taken");
 }
 
@@ -121,8 +124,8 @@ async fn the_connection_of_a_peer_that_takes_no_answer_is_closed() {
     let places = [1, 2, 3].map(|host| connections.admit(peer(host)).expect("a place"));
     let closed = || places.each_ref().map(|place| place.info().is_closed());
     let [mut stalled, mut quick, _streaming] = places.each_ref().map(|it| OpenCall::on(it.info()));
-    stalled.mark_answered();
-    quick.mark_answered();
+    stalled.mark_answered(SIZE);
+    quick.mark_answered(SIZE);
     drop(quick);
     tokio::time::advance(ANSWER - Duration::from_millis(1)).await;
     connections.close_stalled();
@@ -138,7 +141,7 @@ fn the_peer_that_has_not_taken_an_answer_for_longest_makes_room() {
     let places = [1, 2].map(|host| connections.admit(peer(host)).expect("a place"));
     let unread = |place: &Place| {
         let mut call = OpenCall::on(place.info());
-        call.mark_answered();
+        call.mark_answered(SIZE);
         call
     };
     let _first = unread(&places[0]);
@@ -146,6 +149,21 @@ fn the_peer_that_has_not_taken_an_answer_for_longest_makes_room() {
     assert!(!places[0].info().is_closed());
     let _newest = unread(&places[1]);
     assert_eq!([0, 1].map(|n| places[n].info().is_closed()), [true, false]);
+}
+
+#[test]
+fn a_few_large_answers_count_as_many() {
+    let connections = connections(8, 8);
+    let places = [1, 2].map(|host| connections.admit(peer(host)).expect("a place"));
+    let closed = || places.each_ref().map(|place| place.info().is_closed());
+    let mut calls = [0, 0, 1].map(|of: usize| OpenCall::on(places[of].info()));
+    calls[0].mark_answered(MOST_ANSWER_BYTES / 2);
+    calls[1].mark_answered(MOST_ANSWER_BYTES / 2);
+    assert_eq!(closed(), [false, false]);
+    calls[2].mark_answered(SIZE);
+    assert_eq!(closed(), [true, false]);
+    drop(calls);
+    assert_eq!(connections.answers.bytes.load(Ordering::Relaxed), 0);
 }
 
 #[test]
