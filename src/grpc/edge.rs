@@ -2,7 +2,7 @@
 //! deadline, and bounds on the receipt of the request and on the time that its answer waits.
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -162,7 +162,8 @@ impl EdgeLayer {
         let deadline = Deadline::new(request.headers())?;
         let is_queued = method.is_some_and(|method| !method.is_streaming());
         let request = self.arriving.bound(request, arriving);
-        let call = self.call(inner, request, peer, deadline);
+        // Passed on by reference: each future that took it would hold a copy of it.
+        let call = pin!(self.call(inner, request, peer, deadline));
         if is_queued {
             deadline.bound(method, self.admission.in_turn(peer, call)).await?
         } else {
