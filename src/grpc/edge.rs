@@ -182,7 +182,8 @@ impl EdgeLayer {
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
         let caller = Credentials::take(&mut request);
-        let principal = self.access.identify(caller).await?;
+        // In a box, because the call is kept longer than this, and unfinished calls add up.
+        let principal = Box::pin(self.access.identify(caller)).await?;
         let peer = match principal.kind {
             Kind::Anonymous => peer,
             _ => peer.identified_as(&principal.name),
