@@ -30,8 +30,8 @@ impl<K: Ord + Copy, Q: Default> RoundRobin<K, Q> {
         self.queues.values_mut()
     }
 
-    /// What `take` finds in the queue whose turn it is. `take` also tells whether the queue is
-    /// empty; such a queue is removed.
+    /// The item that `take` returns for the queue whose turn it is. `take` also returns whether the
+    /// queue is then empty; such a queue is removed.
     pub(super) fn next<T>(
         &mut self,
         mut take: impl FnMut(&mut Q) -> (Option<T>, bool),

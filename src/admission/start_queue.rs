@@ -1,7 +1,7 @@
 //! The order in which calls begin when many come at once.
 //!
 //! A call mostly needs the processor and one answer of Redis, and both serve their queues in order
-//! of arrival: a burst of one client would delay everybody behind it. So only a few calls begin at
+//! of arrival: a burst of one client would delay all others behind it. So only a few calls begin at
 //! once, and the peers, then their connections, begin in turn. A call that has begun leaves its
 //! place when it is answered, or when it is only waiting.
 

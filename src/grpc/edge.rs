@@ -32,7 +32,7 @@ use crate::model::Failure;
 /// that are held open cannot make a probe fail.
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 
-/// Size of an answer, in bytes, which the handler of an RPC with large ones tells.
+/// Size of an answer, in bytes. The handlers of RPCs with large answers set it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AnswerSize(pub(super) usize);
 

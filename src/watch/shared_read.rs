@@ -48,7 +48,7 @@ mod tests {
 
     const TAKES: Duration = Duration::from_secs(1);
 
-    /// Reads whose result tells how many had begun.
+    /// Reads that return how many had begun.
     #[derive(Default)]
     struct Reads {
         shared: SharedRead,
