@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import time
@@ -15,11 +16,22 @@ PROGRAM = os.environ.get("ENI_GATEWAY_BINARY", str(ROOT / "target/debug/eni-gate
 KEY = {f"ALIBABA_CLOUD_ACCESS_KEY_{part}": "simulator" for part in ("ID", "SECRET")}
 
 
+RESERVED = []
+
+
 def free_port():
-    """A port without a listener now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+    """A port without a listener, below the range that the system assigns to connections. It stays
+    this process' own: as in the Rust tests, a socket with the port's name reserves it."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        reservation = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            reservation.bind(f"\0eni-gateway-tests-port-{port}")
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port))
+            RESERVED.append(reservation)
+            return port
+        reservation.close()
 
 
 def listens(port):

@@ -1,6 +1,8 @@
 //! A test's own redis-server: on a free port, in its own directory, killed with the test.
 
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -202,11 +204,17 @@ impl Server {
     }
 }
 
-/// A free port, below the range that the system assigns to connections.
+/// A port without a listener, below the range that the system assigns to connections. It stays this
+/// process' own, since other tests search at the same time: a socket with the port's name reserves
+/// it.
 pub(crate) fn free_port() -> u16 {
     loop {
         let port = rand::random_range(10_000..30_000);
+        let name = format!("eni-gateway-tests-port-{port}");
+        let name = SocketAddr::from_abstract_name(name).unwrap();
+        let Ok(reservation) = UnixListener::bind_addr(&name) else { continue };
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            std::mem::forget(reservation);
             return port;
         }
     }
