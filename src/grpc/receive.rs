@@ -7,8 +7,6 @@
 //! bad one.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,7 +19,7 @@ use tonic::body::Body;
 
 use crate::listen::HeldCall;
 use crate::model::Failure;
-use crate::sync::{ByAge, Place};
+use crate::sync::{ByAge, ByteSum, CountedBytes, Place};
 
 /// Maximum size of a request message of the API, in bytes. Three ids and a token are far below it;
 /// an id that is a little too long is named, not cut off.
@@ -48,8 +46,8 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Arriving {
     requests: ByAge<()>,
-    /// What has arrived of them, in bytes.
-    bytes: Arc<AtomicUsize>,
+    /// What has arrived of them.
+    bytes: ByteSum,
 }
 
 impl Arriving {
@@ -65,16 +63,16 @@ impl Arriving {
                 requests.close_oldest(|_| true);
             }
         });
-        let (due, arriving) = (Box::pin(sleep(time)), self.clone());
+        let (due, arrived) = (Box::pin(sleep(time)), self.bytes.part(0));
+        let arriving = self.clone();
         request.map(|body| {
-            let arrived = 0;
             Body::new(Received { body, due, most, arrived, place, arriving, _held: held })
         })
     }
 
-    /// Counts what arrived of one. The oldest is refused if that is too much for all.
-    fn count(&self, size: usize) {
-        if self.bytes.fetch_add(size, Ordering::Relaxed) + size > MOST_BYTES {
+    /// Refuses the oldest if too much has arrived of all.
+    fn make_room(&self) {
+        if self.bytes.get() > MOST_BYTES {
             self.requests.with(|requests| requests.close_oldest(|_| true));
         }
     }
@@ -91,17 +89,11 @@ struct Received {
     due: Pin<Box<Sleep>>,
     /// Maximum size in bytes.
     most: usize,
-    /// What has arrived of it, in bytes.
-    arrived: usize,
+    /// What has arrived of it.
+    arrived: CountedBytes,
     place: Place<()>,
     arriving: Arriving,
     _held: Option<HeldCall>,
-}
-
-impl Drop for Received {
-    fn drop(&mut self) {
-        self.arriving.bytes.fetch_sub(self.arrived, Ordering::Relaxed);
-    }
 }
 
 impl HttpBody for Received {
@@ -114,10 +106,9 @@ impl HttpBody for Received {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &frame {
-            let size = frame.data_ref().map_or(0, Bytes::len);
-            self.arrived += size;
-            self.arriving.count(size);
-            if self.arrived > self.most {
+            self.arrived.add(frame.data_ref().map_or(0, Bytes::len));
+            self.arriving.make_room();
+            if self.arrived.size() > self.most {
                 let failure =
                     Failure::invalid_field("request", "is larger than the gateway accepts");
                 return Poll::Ready(Some(Err(failure.into())));
@@ -186,6 +177,6 @@ mod tests {
         assert_eq!(refused.code(), tonic::Code::InvalidArgument);
         assert!(next(&mut requests[1]).now_or_never().is_none(), "the others are awaited");
         drop(requests);
-        assert_eq!(arriving.bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(arriving.bytes.get(), 0);
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
-use crate::sync::{ByAge, Entries, Entry};
+use crate::sync::{ByAge, ByteSum, CountedBytes, Entries, Entry};
 
 /// Maximum number of answers that wait for their peers to take them. An answer to a peer that reads
 /// waits for less than a millisecond.
@@ -83,7 +83,7 @@ pub struct HeldCall(ConnectionRef);
 struct Answers {
     table: ByAge<Answer>,
     /// Their size in all.
-    bytes: Arc<AtomicUsize>,
+    bytes: ByteSum,
 }
 
 /// An answer that its peer has not taken yet.
@@ -91,9 +91,7 @@ struct Answers {
 struct Answer {
     held: HeldCall,
     since: Instant,
-    size: usize,
-    /// The size of all.
-    bytes: Arc<AtomicUsize>,
+    _size: CountedBytes,
 }
 
 impl Connections {
@@ -279,11 +277,10 @@ impl OpenCall {
     /// time, the connection is closed.
     pub fn mark_answered(&mut self, size: usize) {
         let Answers { table, bytes } = &self.connection.answers;
-        let all = bytes.fetch_add(size, Ordering::AcqRel) + size;
         let (held, since) = (HeldCall::on(&self.connection), Instant::now());
-        let answer = Answer { held, since, size, bytes: bytes.clone() };
+        let answer = Answer { held, since, _size: bytes.part(size) };
         self.answer = Some(table.insert(answer, |answers| {
-            if (answers.len() >= MOST_ANSWERS || all > MOST_ANSWER_BYTES)
+            if (answers.len() >= MOST_ANSWERS || bytes.get() > MOST_ANSWER_BYTES)
                 && let Some(oldest) = answers.take_oldest(|_| true)
             {
                 oldest.held.0.close();
@@ -298,12 +295,6 @@ impl HeldCall {
     pub fn on(connection: &ConnectionRef) -> Self {
         connection.held.fetch_add(1, Ordering::AcqRel);
         Self(connection.clone())
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        self.bytes.fetch_sub(self.size, Ordering::AcqRel);
     }
 }
 
