@@ -108,7 +108,7 @@ impl Access {
             return Ok(Arc::new(Principal::anonymous()));
         }
         match self.principal(&caller).await {
-            Ok(principal) => Ok(Arc::new(principal)),
+            Ok(principal) => Ok(principal),
             Err(_) if self.policy.is_none() => Ok(Arc::new(Principal::anonymous())),
             Err(error) => {
                 audit_unidentified(&caller, &error);
@@ -122,7 +122,7 @@ impl Access {
     }
 
     /// A token decides, where tokens are used and the call has one. So one call has one identity.
-    async fn principal(&self, caller: &Credentials) -> Result<Principal, IdentityError> {
+    async fn principal(&self, caller: &Credentials) -> Result<Arc<Principal>, IdentityError> {
         let tokens = self.policy.as_ref().map(|store| store.tokens());
         if let Some(tokens) = tokens.filter(|tokens| tokens.are_used())
             && !caller.authorization.is_empty()
@@ -138,7 +138,7 @@ impl Access {
         if principal.has_expired(now()) {
             return Err(IdentityError::Certificate("has expired"));
         }
-        Ok(principal)
+        Ok(Arc::new(principal))
     }
 
     /// Checks that the policy allows a call.

@@ -136,7 +136,12 @@ impl Keys {
         self.current.load_full().filter(|set| !is_url || set.read_at.elapsed() <= MAX_AGE)
     }
 
-    fn known(&self, id: Option<&str>, algorithm: Algorithm) -> Option<(DecodingKey, KeyPrint)> {
+    /// As [`Keys::find`], without a fetch.
+    pub(super) fn known(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Option<(DecodingKey, KeyPrint)> {
         let set = self.usable_set()?;
         let name = format!("{algorithm:?}");
         let has_id = |key: &Key| id.map_or(set.keys.len() == 1, |id| key.id == id);

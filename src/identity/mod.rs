@@ -8,6 +8,7 @@ mod name;
 mod principal;
 mod signatures;
 pub mod token;
+mod verified_tokens;
 
 pub use jwks::KeyPrint;
 pub use key_set::{KeySource, KeySourceError};

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, Validation, decode, decode_header, get_current_timestamp};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::key_set::{KeySource, KeySourceError, Keys};
 use super::principal::{IdentityError, Kind, Principal};
 use super::signatures;
+use super::verified_tokens::{VerifiedToken, VerifiedTokens};
 use crate::model::Caller;
 
 /// Maximum length of a token, in bytes.
@@ -54,12 +55,15 @@ pub fn algorithm(name: &str) -> Option<Algorithm> {
 
 /// Verifies the tokens of some issuers.
 #[derive(Debug)]
-pub struct Tokens(Vec<Arc<Issuer>>);
+pub struct Tokens {
+    issuers: Vec<Arc<Issuer>>,
+    verified: VerifiedTokens,
+}
 
 #[derive(Debug)]
 struct Issuer {
     settings: IssuerSettings,
-    keys: Keys,
+    keys: Arc<Keys>,
 }
 
 #[derive(Deserialize)]
@@ -87,22 +91,22 @@ impl Tokens {
         signatures::install();
         let mut all = Vec::new();
         for settings in issuers {
-            let mut known = before.iter().flat_map(|tokens| &tokens.0);
+            let mut known = before.iter().flat_map(|tokens| &tokens.issuers);
             all.push(match known.find(|issuer| issuer.settings == *settings) {
                 Some(issuer) => issuer.clone(),
                 None => {
                     let keys = Keys::open(settings.keys.clone()).await?;
-                    Arc::new(Issuer { settings: settings.clone(), keys })
+                    Arc::new(Issuer { settings: settings.clone(), keys: Arc::new(keys) })
                 }
             });
         }
-        Ok(Self(all))
+        Ok(Self { issuers: all, verified: VerifiedTokens::default() })
     }
 
     /// Whether there is an issuer.
     #[must_use]
     pub fn are_used(&self) -> bool {
-        !self.0.is_empty()
+        !self.issuers.is_empty()
     }
 
     /// Reads the keys again that are due; whether some changed.
@@ -111,7 +115,7 @@ impl Tokens {
     /// The fault of the first issuer whose keys cannot be read. Its keys before stay in use.
     pub async fn refresh(&self) -> Result<bool, KeySourceError> {
         let mut outcome = Ok(false);
-        for issuer in &self.0 {
+        for issuer in &self.issuers {
             let result = issuer.keys.refresh().await;
             outcome = outcome.and_then(|before| result.map(|changed| before || changed));
         }
@@ -122,18 +126,29 @@ impl Tokens {
     ///
     /// # Errors
     /// [`IdentityError::Token`]: why the token is not accepted, without its content.
-    pub async fn principal(&self, token: &str) -> Result<Principal, IdentityError> {
-        let bad = IdentityError::Token;
+    pub async fn principal(&self, token: &str) -> Result<Arc<Principal>, IdentityError> {
         if token.len() > MAX_TOKEN {
-            return Err(bad("is longer than 8 KiB"));
+            return Err(IdentityError::Token("is longer than 8 KiB"));
         }
+        let now = get_current_timestamp();
+        if let Some(principal) = self.verified.principal(token, now) {
+            return Ok(principal);
+        }
+        let verified = self.verify(token, now).await?;
+        let principal = verified.principal.clone();
+        self.verified.insert(token, verified);
+        Ok(principal)
+    }
+
+    async fn verify(&self, token: &str, now: u64) -> Result<VerifiedToken, IdentityError> {
+        let bad = IdentityError::Token;
         let header = decode_header(token).map_err(|_| bad("has no header of a known form"))?;
         if header.crit.is_some() {
             return Err(bad("has critical header parameters"));
         }
         let Unverified { iss } =
             insecure_decode_claims(token).map_err(|_| bad("names no issuer (`iss`)"))?;
-        let issuer = self.0.iter().find(|issuer| issuer.settings.issuer == iss);
+        let issuer = self.issuers.iter().find(|issuer| issuer.settings.issuer == iss);
         let issuer = issuer.ok_or(bad("is of an unknown issuer"))?;
         if !issuer.settings.algorithms.contains(&header.alg) {
             return Err(bad("has an algorithm that its issuer may not use"));
@@ -152,7 +167,15 @@ impl Tokens {
         validation.set_audience(&settings.audiences);
         let verified = decode::<Claims>(token, &key, &validation);
         let claims = verified.map_err(|error| bad(why(error.kind())))?.claims;
-        Ok(Principal { key: Some(print), ..of_claims(settings, claims)? })
+        let valid = now..(claims.exp as u64).saturating_add(validation.leeway);
+        let principal = Principal { key: Some(print), ..of_claims(settings, claims)? };
+        Ok(VerifiedToken {
+            principal: principal.into(),
+            keys: issuer.keys.clone(),
+            key_id: header.kid,
+            algorithm: header.alg,
+            valid,
+        })
     }
 
     /// Whether the key that verified the caller's token is still one of its issuer. True for a
@@ -160,7 +183,7 @@ impl Tokens {
     #[must_use]
     pub fn trust(&self, principal: &Principal) -> bool {
         principal.key.is_none_or(|key| {
-            let mut issuers = self.0.iter();
+            let mut issuers = self.issuers.iter();
             issuers.any(|it| it.settings.alias == principal.issuer && it.keys.has(key))
         })
     }
@@ -168,7 +191,7 @@ impl Tokens {
     /// A number that rises when a key is withdrawn.
     #[must_use]
     pub fn withdrawals(&self) -> u64 {
-        self.0.iter().map(|issuer| issuer.keys.withdrawals()).sum()
+        self.issuers.iter().map(|issuer| issuer.keys.withdrawals()).sum()
     }
 }
 

@@ -137,6 +137,41 @@ async fn only_the_issuer_s_keys_count() {
 }
 
 #[tokio::test]
+async fn a_token_that_was_verified_is_refused_when_its_key_no_longer_verifies_it() {
+    let (directory, signer) = (TempDir::new().expect("a directory"), Signer::new());
+    let (jwk, other) = (signer.jwk("one"), Signer::new().jwk("one"));
+    let tokens = tokens(directory.path(), std::slice::from_ref(&jwk)).await;
+    let token = signer.token(&header(), &claims());
+    let for_another_algorithm = with(jwk.clone(), &json!({ "alg": "ES384" }));
+    let renamed = with(jwk.clone(), &json!({ "kid": "two" }));
+    for changed in [other, for_another_algorithm, renamed] {
+        for (key, verifies) in [(&jwk, true), (&changed, false), (&jwk, true)] {
+            let text = json!({ "keys": [key] }).to_string();
+            std::fs::write(directory.path().join("keys.json"), text).expect("written");
+            tokens.refresh().await.expect("good keys");
+            for _ in 0..2 {
+                assert_eq!(tokens.principal(&token).await.is_ok(), verifies, "{changed}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_was_verified_is_refused_after_its_expiry() {
+    let (directory, signer) = (TempDir::new().expect("a directory"), Signer::new());
+    let tokens = tokens(directory.path(), &[signer.jwk("one")]).await;
+    // Its leeway ends soon.
+    let expires = now() - 28;
+    let token = signer.token(&header(), &with(claims(), &json!({ "exp": expires })));
+    tokens.principal(&token).await.expect("within the leeway");
+    while now() <= expires + 30 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let error = tokens.principal(&token).await;
+    assert_eq!(error, Err(IdentityError::Token("has expired")));
+}
+
+#[tokio::test]
 async fn a_token_without_a_key_id_is_verified_by_the_only_key_if_the_policy_says_so() {
     let (directory, signer) = (TempDir::new().expect("a directory"), Signer::new());
     let nameless = signer.token(&with(header(), &json!({ "kid": null })), &claims());
