@@ -10,7 +10,6 @@
 //! The attempt runs on its own task, which a cancelled or expired call does not stop. Until the
 //! send is recorded the caller's deadline decides; afterwards only ENS does.
 
-mod audit;
 mod batch;
 mod budget_places;
 mod caller_session;

@@ -68,11 +68,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
             attempt.session.wait_in(Some(attempt.queue.clone()));
         }
         self.tasks.spawn(run_in_turn(self.tasks.clone(), attempts).in_current_span());
-        let answers = callers.into_iter().map(|mut caller| {
-            caller.request_id = batch.request_id;
-            self.answer(caller)
-        });
-        join_all(answers).await
+        join_all(callers.into_iter().map(|caller| self.answer(caller))).await
     }
 }
 

@@ -7,17 +7,14 @@ use tokio::time::Instant;
 
 use crate::ens::Ens;
 use crate::ledger::LedgerStore;
-use crate::model::{Attachment, Failure, Reason, RequestId};
+use crate::model::{Attachment, Failure, Reason};
 
-use super::audit::audit;
 use super::caller_session::{Answer, CallerSession, CloseOnDrop};
 use super::{Attacher, AttemptTask, Request};
 
 /// A caller that waits for its answer. A drop ends its wait.
 pub(super) struct WaitingCaller {
     request: Request,
-    /// The request id as the caller sent it.
-    pub(super) request_id: Option<RequestId>,
     arrived: Instant,
     session: CloseOnDrop,
     answered: oneshot::Receiver<Answer>,
@@ -36,7 +33,6 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
             ..AttemptTask::new(self, session.clone(), request.clone())
         };
         let caller = WaitingCaller {
-            request_id: request.request_id,
             request,
             arrived: attempt.arrived,
             session: CloseOnDrop(session),
@@ -47,13 +43,12 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
 
     /// Waits for the answer of an attempt.
     pub(super) async fn answer(&self, caller: WaitingCaller) -> Result<Attachment, Failure> {
-        let WaitingCaller { request, request_id, arrived, session, answered } = caller;
+        let WaitingCaller { request, arrived, session, answered } = caller;
         let answer = session.0.wait_for_answer(answered, &self.drain).await;
         let answer = answer.map_err(|failure| failure.about(&request.instance, &request.eni));
         if let Err(Failure { reason: Reason::LockWait, .. }) = &answer {
             self.record_lock_wait(arrived);
         }
-        audit(&request, request_id, answer.as_ref());
         answer
     }
 }

@@ -20,6 +20,7 @@ pub mod tls;
 pub mod trace;
 
 mod access;
+mod attach_audit;
 mod client_certs;
 mod code;
 mod convert;

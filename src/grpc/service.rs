@@ -7,6 +7,7 @@ use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::access::{Access, StreamScope};
+use super::attach_audit::AttachAudit;
 use super::deadline::Deadline;
 use super::edge::AnswerSize;
 use super::parse::{List, ListScope};
@@ -18,7 +19,7 @@ use crate::attach::{self, Attacher};
 use crate::ens::Ens;
 use crate::identity::Principal;
 use crate::ledger::LedgerStore;
-use crate::model::{Failure, InstanceId};
+use crate::model::InstanceId;
 use crate::policy::{AccessRequest, Action};
 use crate::watch::fleet::{FleetFilter, FleetScope, ScopeDigest};
 use crate::watch::{Hub, Listing, RECORDS_AT_ONCE, ReadCall, Scope};
@@ -76,6 +77,14 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         let ids: Vec<_> = asked.request_id.filter(|_| !asked.validate_only).into_iter().collect();
         let _quota = self.access.count_attaches(&principal, 1, &asked.instance, &ids)?;
         let validate_only = asked.validate_only;
+        let enis = std::slice::from_ref(&asked.eni);
+        let mut audit = AttachAudit::new(
+            &principal.name,
+            &asked.instance,
+            enis,
+            asked.request_id,
+            validate_only,
+        );
         let request = attach::Request {
             instance: asked.instance,
             eni: asked.eni,
@@ -85,16 +94,14 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             deadline,
         };
         let admitted = self.admission.attaches(1, peer, &request.instance, deadline).await;
-        let _inside = admitted.inspect_err(|why| {
-            if !validate_only {
-                request.audit_refusal(why);
-            }
-        })?;
+        let _inside = admitted.inspect_err(|why| audit.refuse(why))?;
         let response = if validate_only {
             let checks = self.attacher.validate(request).await?;
             pb::AttachNetworkInterfaceResponse { checks, ..Default::default() }
         } else {
-            let attachment = self.attacher.attach(request).await?;
+            let answer = self.attacher.attach(request).await;
+            audit.answer(answer.as_ref());
+            let attachment = answer?;
             pb::AttachNetworkInterfaceResponse {
                 ens_request_id: attachment.ens_request_id.clone(),
                 attachment: Some((&attachment).into()),
@@ -133,15 +140,18 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         };
         let number = batch.enis.len();
         let _quota = self.access.count_attaches(&principal, number, &batch.instance, &ids)?;
-        let audit = |why: &Failure| {
-            if !validate_only {
-                batch.audit_refusal(why);
-            }
-        };
+        let mut audit = AttachAudit::new(
+            &batch.caller,
+            &batch.instance,
+            &batch.enis,
+            request_id,
+            validate_only,
+        );
         let admitted = self.admission.attaches(number, peer, &batch.instance, deadline).await;
-        let _inside = admitted.inspect_err(audit)?;
+        let _inside = admitted.inspect_err(|why| audit.refuse(why))?;
         if require_all {
-            self.attacher.ensure_capacity(&batch).await.inspect_err(audit)?;
+            let ensured = self.attacher.ensure_capacity(&batch).await;
+            ensured.inspect_err(|why| audit.refuse(why))?;
         }
         let results = if validate_only {
             let validated = self.attacher.validate_batch(&batch).await;
@@ -149,6 +159,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             results.map(|(eni, checks)| convert::validated(eni, checks)).collect()
         } else {
             let answers = self.attacher.attach_batch(&batch).await;
+            answers.iter().for_each(|answer| audit.answer(answer.as_ref()));
             let results = batch.enis.iter().zip(&answers);
             results.map(|(eni, answer)| convert::attach_result(eni, answer)).collect()
         };

@@ -14,7 +14,7 @@ use super::fakes::attachment;
 use super::gateway::{Gateway, Options, attach};
 use super::reason;
 use super::refusals::logged;
-use crate::support::gateway::within;
+use crate::support::gateway::{eventually, within};
 use crate::support::log::Log;
 
 fn batch(enis: &[&str]) -> BatchAttachNetworkInterfacesRequest {
@@ -159,4 +159,30 @@ async fn each_attach_that_is_refused_as_a_whole_has_its_audit_line() {
     let full = Gateway::with(Options { limits, ..Options::default() }).await;
     full.client().await.batch_attach_network_interfaces(refused).await.expect_err("full");
     assert_eq!(audited(&log, 5), each("OVERLOADED"));
+}
+
+#[tokio::test]
+async fn an_attach_whose_caller_leaves_has_its_audit_line() {
+    let (log, _default) = logged();
+    let gateway = Gateway::start().await;
+    let described = async |number| {
+        let is_described = async || gateway.ens.calls().len() >= number;
+        eventually("ENS is not asked", is_described).await;
+    };
+    let (mut one, mut several) = (gateway.client().await, gateway.client().await);
+    tokio::select! {
+        answer = one.attach_network_interface(attach("i-1", "eni-1")) => panic!("{answer:?}"),
+        () = described(1) => {}
+    }
+    let expected = |enis: &[&str]| {
+        enis.iter().map(|eni| ((*eni).to_owned(), "CANCELLED".to_owned())).collect::<Vec<_>>()
+    };
+    eventually("no line", async || audited(&log, 0) == expected(&["eni-1"])).await;
+    let mut call = batch(&["eni-2", "eni-3"]);
+    call.instance_id = "i-2".to_owned();
+    tokio::select! {
+        answer = several.batch_attach_network_interfaces(call) => panic!("{answer:?}"),
+        () = described(2) => {}
+    }
+    eventually("no lines", async || audited(&log, 1) == expected(&["eni-2", "eni-3"])).await;
 }
