@@ -1,6 +1,7 @@
 """Attacks on one replica, and a healthy client beside them. See `run`."""
 
 import collections
+import concurrent.futures
 import contextlib
 import copy
 import multiprocessing
@@ -44,6 +45,20 @@ from processes import until  # noqa: E402
 
 # Seconds of an attack, and after it until memory is measured.
 LASTS, AFTER = 10, 30
+COLUMNS = [
+    "attack",
+    "success",
+    "new connections",
+    "attaches",
+    "p99 (ms) quiet, control, attack",
+    "attack ÷ quiet, ÷ control",
+    "memory before, peak, after (MB)",
+    "descriptors",
+    "Redis (kB)",
+    "log (kB)",
+]
+# Held by the attack that is measured.
+MEASURES = threading.Lock()
 # Limits of what is measured.
 MOST_MEMORY, LEAST_SUCCESS, MOST_STORED = 200e6, 0.99, 5e6
 INSTANCE, ENI = "i-stopped-1", "eni-0001"
@@ -392,12 +407,7 @@ def metrics(stage):
 
 
 def flood(name, target):
-    """
-    What attacks. The floods of callers, and the busy program, run in a process of their own, which takes no time from the other
-    caller's clock.
-    """
-    if name not in CALLERS | CONTROLS:
-        return threading.Thread(target=ATTACKS[name], args=[target], daemon=True)
+    """What attacks, in a process of its own: it takes no time from the healthy client's clock."""
 
     def apart():
         os.nice(10)
@@ -415,41 +425,60 @@ def peak_of(process, lasts, found):
         time.sleep(0.05)
 
 
+def replica(stage, settings):
+    """A replica with a Redis and a simulator of its own."""
+    stage.redis()
+    stage.gateway("simulator", "--listen", f"127.0.0.1:{stage.ports['ens']}", "--attach-time", "100ms")
+    process = stage.replica("a", **settings)
+    until("a replica", lambda: ask(stage.url("a-admin", "readyz")))
+    return process
+
+
+def beside(name, healthy, target, *more):
+    """What the healthy client measures beside an attack on this target."""
+    attacker = flood(name, target)
+    others = [threading.Thread(target=one, args=arguments, daemon=True) for one, *arguments in more]
+    for one in (attacker, *others):
+        one.start()
+    measured = healthy.measure(lambda: target.lasts)
+    for one in (attacker, *others):
+        one.join()
+    return measured
+
+
 def attack(name, out):
-    """One attack on a new replica; its row of the table, and what was not kept."""
-    with tempfile.TemporaryDirectory() as directory, Stage(directory) as stage:
-        stage.redis()
-        stage.gateway("simulator", "--listen", f"127.0.0.1:{stage.ports['ens']}", "--attach-time", "100ms")
-        issuer = Issuer(directory) if name in CALLERS else None
-        attacker, calm = [f"Bearer {issuer.token(subject)}" for subject in ("attacker", "calm")] if issuer else (None, None)
-        replica = stage.replica("a", **(with_policy(issuer, directory) if issuer else {}))
-        until("a replica", lambda: ask(stage.url("a-admin", "readyz")))
-        healthy = Healthy(stage, *out, calm)
-        request = healthy.messages.AttachNetworkInterfaceRequest(instance_id=INSTANCE, network_interface_id=ENI)
-        healthy.stub.AttachNetworkInterface(request, timeout=30, metadata=healthy.metadata)
-        quiet_until = time.monotonic() + 5
-        _, quiet, _ = healthy.measure(lambda: time.monotonic() < quiet_until)
-        before, descriptors, redis = metrics(stage)
-        target, peak = Target(stage, duration(name), attacker), [before]
-        beside = [
-            flood(name, target),
-            threading.Thread(target=peak_of, args=[replica, lambda: target.lasts, peak], daemon=True),
-        ]
-        # The two instances have twenty places.
-        attached, pause = [], duration(name) / 20
-        beside.append(
-            threading.Thread(target=lambda: attached.extend(healthy.attaches(lambda: target.lasts, pause)), daemon=True)
-        )
-        for thread in beside:
-            thread.start()
-        success, during, connects = healthy.measure(lambda: target.lasts)
-        for thread in beside:
-            thread.join()
+    """
+    One attack on a new replica: its row of the table, and what was not kept. Before it comes the control: the same attack on
+    another replica, whose effect on the healthy client is that of the machine.
+    """
+    with contextlib.ExitStack() as stack:
+        directories = [stack.enter_context(tempfile.TemporaryDirectory()) for _ in range(2)]
+        stage, other = (stack.enter_context(Stage(directory)) for directory in directories)
+        with MEASURES:
+            issuer = Issuer(directories[0]) if name in CALLERS else None
+            attacker, calm = [f"Bearer {issuer.token(subject)}" for subject in ("attacker", "calm")] if issuer else (None, None)
+            settings = with_policy(issuer, directories[0]) if issuer else {}
+            process, _ = replica(stage, settings), replica(other, settings)
+            healthy = Healthy(stage, *out, calm)
+            request = healthy.messages.AttachNetworkInterfaceRequest(instance_id=INSTANCE, network_interface_id=ENI)
+            healthy.stub.AttachNetworkInterface(request, timeout=30, metadata=healthy.metadata)
+            quiet_until = time.monotonic() + LASTS
+            _, quiet, _ = healthy.measure(lambda: time.monotonic() < quiet_until)
+            _, control, _ = beside(name, healthy, Target(other, LASTS, attacker))
+            before, descriptors, redis = metrics(stage)
+            target, peak, attached = Target(stage, duration(name), attacker), [before], []
+
+            def attach():
+                # The two instances have twenty places.
+                attached.extend(healthy.attaches(lambda: target.lasts, duration(name) / 20))
+
+            success, during, connects = beside(name, healthy, target, [peak_of, process, lambda: target.lasts, peak], [attach])
         time.sleep(AFTER)
         after, descriptors_after, redis_after = metrics(stage)
-        log = (pathlib.Path(directory) / "log").stat().st_size
+        log = (pathlib.Path(directories[0]) / "log").stat().st_size
     row = (
-        f"| {name} | {success:.1%} | {connects:.0%} | {attached[0]} of {attached[1]} | {quiet:.0f} → {during:.0f} | "
+        f"| {name} | {success:.1%} | {connects:.0%} | {attached[0]} of {attached[1]} | "
+        f"{quiet:.0f}, {control:.0f}, {during:.0f} | {during / quiet:.1f}, {during / control:.1f} | "
         f"{before / 1e6:.0f}, {peak[0] / 1e6:.0f}, {after / 1e6:.0f} | {descriptors:.0f} → {descriptors_after:.0f} | "
         f"{(redis_after - redis) / 1e3:.0f} | {log / 1e3:.0f} |"
     )
@@ -469,12 +498,12 @@ def attack(name, out):
 def main():
     """Attacks and prints."""
     faults = []
-    print("| attack | success | new connections | attaches | p99 (ms) | memory before, peak, after (MB) | descriptors | Redis (kB) | log (kB) |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    with tempfile.TemporaryDirectory() as directory:
+    print("| " + " | ".join(COLUMNS) + " |")
+    print("|" + " --- |" * len(COLUMNS))
+    # The next attack begins while the memory after the last one is awaited.
+    with tempfile.TemporaryDirectory() as directory, concurrent.futures.ThreadPoolExecutor(3) as pool:
         out = generate(directory)
-        for name in sys.argv[1:] or ATTACKS:
-            row, found = attack(name, out)
+        for row, found in pool.map(lambda name: attack(name, out), sys.argv[1:] or ATTACKS):
             print(row, flush=True)
             faults += found
     sys.exit("\n".join(faults) or None)
