@@ -8,7 +8,7 @@ set positional-arguments
 default:
     @just --list --unsorted
 
-# Everything that must hold before a change is merged: 30 minutes or more.
+# Everything that must hold before a change is merged: half an hour.
 ci:
     .ci/run
 
