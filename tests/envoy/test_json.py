@@ -17,6 +17,8 @@ from processes import PROGRAM, ROOT, Processes, free_port, listens, until  # noq
 ENVOY = next((ROOT / ".venv/lib").glob("python3*/site-packages/envoy/_bin/envoy"))
 HELM = ROOT / "target/chart-tools/helm-4.1.4"
 SERVICE = "/eni.gateway.v1.AttachmentService/"
+# Instances whose attachments are more than Envoy's buffer of a connection.
+MANY = {f"i-many-{number}-{'x' * 80}": [f"eni-many-{number}-{index}-{'y' * 80}" for index in range(10)] for number in range(40)}
 
 
 class Stage(Processes):
@@ -29,7 +31,12 @@ class Stage(Processes):
 
     def run(self):
         """Starts all of them, each once the one that it needs listens."""
-        self.gateway("simulator", "--listen", f"127.0.0.1:{self.ens}")
+        world = subprocess.run([PROGRAM, "simulator", "--print-world"], check=True, capture_output=True, text=True).stdout
+        many = [f'[[instances]]\nid = "{instance}"\n' for instance in MANY]
+        many += [f'[[enis]]\nid = "{eni}"\n' for enis in MANY.values() for eni in enis]
+        file = self.directory / "world.toml"
+        file.write_text("\n".join([world, *many]))
+        self.gateway("simulator", "--listen", f"127.0.0.1:{self.ens}", "--world", file)
         until("the simulator", lambda: listens(self.ens))
         tls = {"GRPC__ALLOW_PLAINTEXT": "true"}
         if self.tls:
@@ -37,6 +44,8 @@ class Stage(Processes):
         settings = tls | {
             "LEDGER__URL": "memory://",
             "ENS__ENDPOINT": f"http://127.0.0.1:{self.ens}",
+            "ENS__ATTACH_PER_SECOND": 200,
+            "ENS__DESCRIBE_PER_SECOND": 200,
             "GRPC__LISTEN": f"127.0.0.1:{self.grpc}",
             "ADMIN__LISTEN": f"127.0.0.1:{free_port()}",
         }
@@ -178,6 +187,22 @@ def test_all_instances_are_watched_and_listed(stage):
         if not page_token:
             break
     assert shown <= listed, listed
+
+
+def test_a_large_response_arrives_whole(stage):
+    for instance, enis in MANY.items():
+        status, answer = stage.call("BatchAttachNetworkInterfaces", {"instance_id": instance, "network_interface_ids": enis})
+        assert status == 200 and all("attachment" in result for result in answer["results"]), answer
+    scope = {"instance_prefix": "i-many-"}
+    stage.send("WatchAttachments", scope).read()
+    # Everything is attached now, and comes at once.
+    text = stage.send("WatchAttachments", scope).read().decode()
+    messages = [json.loads(line) for line in text.splitlines()]
+    shown = {message["instance"]["instanceId"]: message["instance"]["attachments"] for message in messages if "instance" in message}
+    assert {instance: len(attachments) for instance, attachments in shown.items()} == dict.fromkeys(MANY, 10)
+    assert len(text) > 200_000 and "heartbeat" in messages[-1]
+    status, page = stage.call("ListAttachments", {"instance_id": "-", "page_size": 100})
+    assert (status, len(page["attachments"])) == (200, 100), page
 
 
 @pytest.mark.parametrize("method, body, http_status, code, reason", [
