@@ -82,7 +82,10 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
                     last = here;
                 }
                 if is_last {
-                    last = ListPosition::start_of(partition.index() + 1);
+                    match ListPosition::behind(partition) {
+                        Some(next) => last = next,
+                        None => return Ok(page),
+                    }
                 }
                 if Instant::now() >= until {
                     page.next = Some(last);

@@ -23,6 +23,12 @@ impl ListPosition {
         Self { partition, ..Self::default() }
     }
 
+    /// The start of the partition after this one; `None` after the last.
+    pub(in super::super) fn behind(partition: PartitionId) -> Option<Self> {
+        let next = partition.next();
+        (next > partition).then(|| Self::start_of(next.index()))
+    }
+
     /// The mark after which the partition is read.
     pub(in super::super) fn after(&self, partition: PartitionId) -> Mark {
         match (self.partition == partition.index(), &self.eni) {

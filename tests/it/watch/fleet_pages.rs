@@ -112,6 +112,24 @@ async fn a_record_that_cannot_be_read_is_left_out_and_the_page_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_slow_last_page_has_no_next_one() {
+    let store = Faulty::new();
+    put(&store, "i-1", "eni-1", attached()).await;
+    let slow = Replica::of(store.taking(Duration::from_secs(1)), FakeEns::default());
+    let (mut shown, mut from, mut pages) = (0, ListPosition::default(), 0);
+    loop {
+        // Each page has the time for one partition.
+        let deadline = Instant::now() + Duration::from_secs(3);
+        let page = slow.hub.list_fleet(&filter(), from, 9, deadline).await.unwrap();
+        (shown, pages) = (shown + page.attachments.len(), pages + 1);
+        let Some(next) = page.next else { break };
+        from = ListPosition::read(&next.to_bytes()).expect("each token is read back");
+    }
+    assert_eq!(shown, 1);
+    assert!(pages > 1, "{pages}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn reads_end_at_the_deadline_with_one_reason() {
     let slow = Replica::of(Faulty::new().taking(Duration::from_secs(60)), FakeEns::default());
     let deadline = Instant::now() + Duration::from_secs(1);
