@@ -22,6 +22,9 @@ const LISTED: usize = 50;
 /// Number of partitions, and of records, that one call reads at once.
 const AT_ONCE: usize = 8;
 
+/// The attachments of one instance, or why its record cannot be read.
+type ReadAttachments = Result<Vec<Attachment>, LedgerError>;
+
 impl<L: LedgerStore, E: Ens> Hub<L, E> {
     /// A page of at most `size` wanted attachments of all instances. After half of the deadline it
     /// returns what it has. It never calls ENS. An instance whose record cannot be read is left
@@ -61,15 +64,20 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             loop {
                 let is_last = changed.instances.len() < LISTED;
                 let life = Some(Life::of(&changed.partition));
-                for (position, attachments) in self.attachments(filter, changed).await? {
+                for (position, instance, read) in self.attachments(filter, changed).await? {
                     let mark = Mark { life, position };
                     let here = ListPosition { mark, ..ListPosition::start_of(partition.index()) };
                     let is_resumed = (from.partition, from.mark) == (here.partition, mark);
                     let seen = from.eni.as_ref().filter(|_| is_resumed);
-                    let Some(attachments) = attachments else {
-                        page.incomplete = true;
-                        last = here;
-                        continue;
+                    let attachments = match read {
+                        Ok(attachments) => attachments,
+                        Err(error) => {
+                            // Here, because the next page may read what is behind this one again.
+                            log_unreadable(&instance, &error);
+                            page.incomplete = true;
+                            last = here;
+                            continue;
+                        }
                     };
                     for attachment in attachments.into_iter().filter(|it| Some(&it.eni) > seen) {
                         if page.attachments.len() == size {
@@ -117,23 +125,22 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         store.changed_since(partition, Position::default(), LISTED).await
     }
 
-    /// The wanted attachments of each of these instances; `None` if its record cannot be read.
+    /// The wanted attachments of each of these instances, or why its record cannot be read.
     async fn attachments(
         &self,
         filter: &FleetFilter,
         changed: ChangedInstances,
-    ) -> Result<Vec<(Position, Option<Vec<Attachment>>)>, LedgerError> {
+    ) -> Result<Vec<(Position, InstanceId, ReadAttachments)>, LedgerError> {
         let read = stream::iter(changed.instances).map(|(position, instance)| async move {
-            if !filter.has_instance(&instance) {
-                return Ok((position, Some(Vec::new())));
-            }
-            match self.attachments_of(filter, &instance).await {
-                Err(error) if error.is_unreadable() => {
-                    log_unreadable(&instance, &error);
-                    Ok((position, None))
+            let read = if filter.has_instance(&instance) {
+                match self.attachments_of(filter, &instance).await {
+                    Err(error) if error.is_unreadable() => Err(error),
+                    attachments => Ok(attachments?),
                 }
-                attachments => Ok((position, Some(attachments?))),
-            }
+            } else {
+                Ok(Vec::new())
+            };
+            Ok((position, instance, read))
         });
         let read: Vec<Result<_, LedgerError>> = read.buffered(AT_ONCE).collect().await;
         read.into_iter().collect()
