@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::Stream;
-use tokio::time::{Duration, Instant, sleep_until, timeout_at};
+use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::drain::Phase;
 use crate::ens::Ens;
@@ -21,6 +21,7 @@ use super::fleet::{
     Fleet, FleetEvent, FleetFilter, FleetScope, Mark, PartitionView, Readings, ResumeToken,
 };
 use super::limits::{Limits, Resume, Watcher, messages};
+use super::read::in_time;
 use super::view::View;
 
 /// Minimum time between two looks at the readings, so that a busy fleet wakes no stream for each
@@ -53,15 +54,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         }
         let fleet = self.fleet.of_with(&(), || Fleet::new(&self.backends.ledger, &self.tasks));
         let request = fleet.request();
-        let answered = fleet.answered(request);
-        let answered = match scope.until {
-            None => answered.await,
-            Some(until) => {
-                let late = |_| failures::deadline(Resume::Token.field());
-                timeout_at(until, answered).await.map_err(late)?
-            }
-        };
-        answered.map_err(|error| failures::fleet_unreadable(&error))?;
+        in_time(scope.until, fleet.answered(request), failures::fleet_unreadable).await?;
         let watcher = FleetWatcher {
             token: ResumeToken::resumed(scope.after.as_ref(), scope.digest),
             snapshot: PartitionId::all().map(|_| Position::default()).collect(),

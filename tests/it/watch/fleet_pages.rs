@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use eni_gateway::ledger::keys::PartitionId;
 use eni_gateway::model::{Code, Failure, InstanceId, Reason, State};
-use eni_gateway::watch::fleet::{AttachmentFilter, FleetFilter, FleetPage, ListPosition};
+use eni_gateway::watch::fleet::{
+    AttachmentFilter, FleetFilter, FleetPage, FleetScope, ListPosition,
+};
 use tokio::time::Instant;
 
-use super::fleet::{attached, attaching, filter, put};
+use super::fleet::{all, attached, attaching, filter, put};
 use super::{Replica, by, eni, instance};
 use crate::support::ens::FakeEns;
 use crate::support::ledger::Faulty;
@@ -134,7 +136,9 @@ async fn reads_end_at_the_deadline_with_one_reason() {
     let slow = Replica::of(Faulty::new().taking(Duration::from_secs(60)), FakeEns::default());
     let deadline = Instant::now() + Duration::from_secs(1);
     let (hub, call, id) = (&slow.hub, by(deadline), instance("i-1"));
-    let failures: [Failure; 3] = [
+    let scope = FleetScope { until: Some(deadline), ..all(None) };
+    let failures: [Failure; 4] = [
+        hub.watch_fleet(scope).await.map(drop).unwrap_err(),
         hub.list_fleet(&filter(), ListPosition::default(), 9, deadline).await.unwrap_err(),
         hub.list(&id, call).await.unwrap_err(),
         hub.get(&id, &eni("eni-1"), call).await.unwrap_err(),
