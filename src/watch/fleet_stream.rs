@@ -58,6 +58,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         let watcher = FleetWatcher {
             token: ResumeToken::resumed(scope.after.as_ref(), scope.digest),
             snapshot: PartitionId::all().map(|_| Position::default()).collect(),
+            unsent: PartitionId::all().map(|_| Unsent::default()).collect(),
             next_heartbeat: Instant::now() + self.settings.heartbeat,
             in_snapshot: true,
             pass: Pass::default(),
@@ -85,11 +86,23 @@ struct FleetWatcher<L, E> {
     /// For each partition, the position up to which the watcher holds nothing but what this stream
     /// sent.
     snapshot: Vec<Position>,
+    /// One for each partition.
+    unsent: Vec<Unsent>,
     /// Whether the initial instances are still being sent; a heartbeat ends them.
     in_snapshot: bool,
     pass: Pass,
     next_heartbeat: Instant,
     _open: GaugeGuard,
+}
+
+/// What a stream leaves out of a partition because it cannot be read. Its tokens are of the
+/// position before, so that a resumed stream sends it: another replica may be able to read it.
+#[derive(Default)]
+struct Unsent {
+    /// The position of the first instance that is left out.
+    first: Option<Position>,
+    /// [`PartitionView::recoveries`] at the last pass.
+    recoveries: u64,
 }
 
 /// The changed instances of one partition that are still to be sent. A list that is fixed at first,
@@ -100,6 +113,10 @@ struct Pass {
     /// The position up to which it lists the changes.
     through: Position,
     instances: VecDeque<(Position, InstanceId)>,
+    /// Whether it begins at what was left out before.
+    is_repeat: bool,
+    /// The position of the first instance that this pass leaves out.
+    left_out: Option<Position>,
 }
 
 impl Pass {
@@ -111,7 +128,8 @@ impl Pass {
     ) -> Self {
         let changed = view.changed_since(after).filter(|(_, it)| filter.has_instance(it));
         let instances = changed.map(|(position, instance)| (position, instance.clone()));
-        Self { partition, through: view.position, instances: instances.collect() }
+        let through = view.position;
+        Self { partition, through, instances: instances.collect(), ..Self::default() }
     }
 }
 
@@ -202,11 +220,22 @@ impl<L: LedgerStore, E: Ens> FleetWatcher<L, E> {
 
     fn heartbeat(&mut self) -> FleetEvent {
         let latest = self.fleet.latest();
-        let is_complete = self.is_read(&latest) && self.left_out(&latest).is_none();
+        let is_complete = self.is_read(&latest)
+            && self.left_out(&latest).is_none()
+            && self.unsent.iter().all(|unsent| unsent.first.is_none());
         let incomplete = self.in_snapshot || !is_complete;
         let interval = self.hub.settings.heartbeat;
         self.next_heartbeat = Instant::now() + interval;
-        FleetEvent::Heartbeat { token: self.token.clone(), interval, incomplete }
+        FleetEvent::Heartbeat { token: self.resume_token(), interval, incomplete }
+    }
+
+    /// The token of everything that was sent.
+    fn resume_token(&self) -> ResumeToken {
+        let mut token = self.token.clone();
+        for (mark, unsent) in token.marks.iter_mut().zip(&self.unsent) {
+            mark.position = mark.position.min(unsent.first.map_or(mark.position, before));
+        }
+        token
     }
 
     /// Whether nothing in scope is known to be in flight or in doubt.
@@ -233,13 +262,16 @@ impl<L: LedgerStore, E: Ens> FleetWatcher<L, E> {
     }
 
     /// A pass over a partition, which lists nothing before the partition was read for this stream.
-    fn pass_of(&self, partition: PartitionId, latest: &Readings) -> Pass {
+    fn pass_of(&mut self, partition: PartitionId, latest: &Readings) -> Pass {
         let view = self.view_of(partition, latest);
-        let pass = view.map(|view| {
-            let after = self.token.marks.get(partition.index()).copied().unwrap_or_default();
-            Pass::new(partition, view, after.position, &self.scope.filter)
-        });
-        pass.unwrap_or(Pass { partition, ..Pass::default() })
+        let (Some(view), Some(unsent)) = (view, self.unsent.get_mut(partition.index())) else {
+            return Pass { partition, ..Pass::default() };
+        };
+        let mark = self.token.marks.get(partition.index()).copied().unwrap_or_default();
+        let again = unsent.first.filter(|_| unsent.recoveries != view.recoveries).map(before);
+        unsent.recoveries = view.recoveries;
+        let after = again.unwrap_or(mark.position);
+        Pass { is_repeat: again.is_some(), ..Pass::new(partition, view, after, &self.scope.filter) }
     }
 
     /// The view of a partition, if it was read since the call. An older one may be of an older
@@ -259,20 +291,29 @@ impl<L: LedgerStore, E: Ens> FleetWatcher<L, E> {
         let (life, filter) = (view.life?, &self.scope.filter);
         let mark = self.token.marks.get_mut(partition.index())?;
         let snapshot = self.snapshot.get_mut(partition.index())?;
+        let unsent = self.unsent.get_mut(partition.index())?;
         if mark.life != Some(life) || mark.position > view.position {
             let held = mark.life.is_some();
             *mark = Mark { life: Some(life), position: Position::default() };
             *snapshot = view.position;
+            unsent.first = None;
             self.pass = Pass::new(partition, view, mark.position, filter);
             if held {
                 return Some(FleetEvent::Reset(partition));
             }
         }
         while let Some((position, instance)) = self.pass.instances.pop_front() {
-            mark.position = position;
+            let is_change = position > mark.position;
+            mark.position = mark.position.max(position);
             // The state may be newer than the position. It is then sent once more.
-            let Some(Ok(seen)) = view.record(&instance) else {
-                continue;
+            let seen = match view.record(&instance) {
+                Some(Ok(seen)) => seen,
+                Some(Err(_)) => {
+                    self.pass.left_out.get_or_insert(position);
+                    unsent.first.get_or_insert(position);
+                    continue;
+                }
+                None => continue,
             };
             let attachments: Vec<_> =
                 seen.attachments().filter(|it| filter.has(it)).cloned().collect();
@@ -280,7 +321,7 @@ impl<L: LedgerStore, E: Ens> FleetWatcher<L, E> {
             if attachments.is_empty() && position <= *snapshot {
                 continue;
             }
-            if !self.in_snapshot {
+            if is_change && !self.in_snapshot {
                 // A position is the time of its change. What is left out has no other.
                 let changed_at = Timestamp::from_micros(position.0);
                 let now = self.hub.backends.ledger.store().now(&instance);
@@ -289,6 +330,15 @@ impl<L: LedgerStore, E: Ens> FleetWatcher<L, E> {
             return Some(FleetEvent::Instance { instance, partition, attachments });
         }
         mark.position = mark.position.max(self.pass.through);
+        if self.pass.is_repeat {
+            unsent.first = self.pass.left_out;
+            self.pass.is_repeat = false;
+        }
         None
     }
+}
+
+/// The position before this one.
+fn before(position: Position) -> Position {
+    Position(position.0.saturating_sub(1))
 }

@@ -31,6 +31,9 @@ const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// Interval at which a whole partition is read. Records end, and forget ended attempts, without a
 /// change.
 const SWEEP: Duration = Duration::from_secs(600);
+/// Interval at which records that cannot be read are read again. They may become readable without a
+/// change.
+const REREAD: Duration = Duration::from_secs(10);
 /// Maximum number of instances in one list.
 const LISTED: usize = 200;
 /// Number of records that all readers read at once, so that attaches do not wait behind them.
@@ -43,6 +46,8 @@ pub(in super::super) struct PartitionView {
     pub(in super::super) life: Option<Life>,
     /// Every change up to it is in the view.
     pub(in super::super) position: Position,
+    /// Rises when a record may have become readable that could not be read.
+    pub(in super::super) recoveries: u64,
     instances: BTreeMap<InstanceId, InstanceView>,
     /// The instances by the position of their last change.
     order: BTreeMap<Position, InstanceId>,
@@ -68,10 +73,23 @@ impl PartitionView {
         changed.map(|(position, instance)| (*position, instance))
     }
 
+    /// The view from which the whole partition is read again.
+    fn restarted(&self, life: Option<Life>) -> Self {
+        Self { life, recoveries: self.recoveries + 1, ..Self::default() }
+    }
+
+    /// The instances whose record cannot be read.
+    fn unreadable(&self) -> Vec<(Position, InstanceId)> {
+        let unreadable = self.instances.iter().filter(|(_, seen)| seen.record.is_err());
+        unreadable.map(|(instance, seen)| (seen.position, instance.clone())).collect()
+    }
+
     fn put(&mut self, position: Position, instance: InstanceId, record: RecordView) {
+        let is_readable = record.is_ok();
         let seen = InstanceView { position, record };
         if let Some(before) = self.instances.insert(instance.clone(), seen) {
             self.order.remove(&before.position);
+            self.recoveries += u64::from(before.record.is_err() && is_readable);
         }
         self.order.insert(position, instance);
         self.position = self.position.max(position);
@@ -193,18 +211,22 @@ impl<L: LedgerStore> Reader<L> {
     async fn run(self, requests: Receiver<u64>) {
         let mut changes = self.ledger.store().changes().subscribe_partition(self.partition);
         let (mut view, mut swept) = (Arc::new(PartitionView::default()), Instant::now());
-        let mut retry = FIRST_RETRY;
+        let (mut reread, mut retry) = (swept, FIRST_RETRY);
         loop {
             let (request, began) = (*requests.borrow(), Instant::now());
             let is_sweep = swept.elapsed() >= SWEEP;
-            let pause = match self.read(&view, is_sweep).await {
+            let is_reread = is_sweep || reread.elapsed() >= REREAD;
+            let pause = match self.read(&view, is_sweep, is_reread).await {
                 Ok(newer) => {
-                    let changed = newer.position != view.position || newer.life != view.life;
-                    if is_sweep || changed {
+                    let of = |view: &PartitionView| (view.position, view.life, view.recoveries);
+                    if is_sweep || of(&newer) != of(&view) {
                         view = Arc::new(newer);
                     }
                     if is_sweep {
                         swept = began;
+                    }
+                    if is_reread {
+                        reread = began;
                     }
                     self.publish(request, Ok(&view));
                     retry = FIRST_RETRY;
@@ -252,24 +274,22 @@ impl<L: LedgerStore> Reader<L> {
         });
     }
 
-    /// The view after the changes since `known`. A sweep reads every instance.
+    /// The view after the changes since `known`. A sweep reads every instance, and `is_reread` the
+    /// records that could not be read.
     async fn read(
         &self,
         known: &PartitionView,
         is_sweep: bool,
+        is_reread: bool,
     ) -> Result<PartitionView, LedgerError> {
-        let mut view = if is_sweep {
-            PartitionView { life: known.life, ..PartitionView::default() }
-        } else {
-            known.clone()
-        };
+        let mut view = if is_sweep { known.restarted(known.life) } else { known.clone() };
         loop {
             let store = self.ledger.store();
             let changed = store.changed_since(self.partition, view.position, LISTED).await?;
             let life = Some(Life::of(&changed.partition));
             if view.life != life || changed.last < view.position {
                 let is_start = view.position == Position::default();
-                view = PartitionView { life, ..PartitionView::default() };
+                view = view.restarted(life);
                 // The list is of a later position than the start.
                 if !is_start {
                     continue;
@@ -277,7 +297,9 @@ impl<L: LedgerStore> Reader<L> {
             }
             let is_last = changed.instances.len() < LISTED;
             let epoch = &*changed.partition.epoch;
-            let read: Vec<_> = stream::iter(changed.instances)
+            // First, so that a newer position of an instance stands.
+            let again = if is_last && is_reread { view.unreadable() } else { Vec::new() };
+            let read: Vec<_> = stream::iter(again.into_iter().chain(changed.instances))
                 .map(|(position, instance)| async move {
                     let record = self.record(&instance, epoch).await?;
                     Ok::<_, LedgerError>((position, instance, record))
@@ -286,6 +308,11 @@ impl<L: LedgerStore> Reader<L> {
                 .try_collect()
                 .await?;
             for (position, instance, record) in read {
+                if let Err(error) = &record
+                    && !matches!(view.record(&instance), Some(Err(_)))
+                {
+                    super::log_unreadable(&instance, error);
+                }
                 view.put(position, instance, record);
             }
             if is_last {
@@ -299,10 +326,7 @@ impl<L: LedgerStore> Reader<L> {
     async fn record(&self, instance: &InstanceId, epoch: &str) -> Result<RecordView, LedgerError> {
         let _permit = self.records.acquire().await;
         let snapshot = match self.ledger.store().read(instance, None).await {
-            Err(error) if error.is_unreadable() => {
-                super::log_unreadable(instance, &error);
-                return Ok(Err(error));
-            }
+            Err(error) if error.is_unreadable() => return Ok(Err(error)),
             snapshot => snapshot?,
         };
         if *snapshot.partition.epoch != *epoch {

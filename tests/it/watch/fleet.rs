@@ -99,8 +99,8 @@ pub(super) fn attaching() -> AttemptState {
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) instances: BTreeMap<InstanceId, (usize, Vec<(String, State)>)>,
-    token: Option<ResumeToken>,
-    resets: usize,
+    pub(super) token: Option<ResumeToken>,
+    pub(super) resets: usize,
     /// What the last heartbeat says.
     pub(super) incomplete: bool,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use eni_gateway::ledger::command::{EniObservation, ObservedStatus};
 use eni_gateway::model::Reason;
-use eni_gateway::watch::fleet::{FleetFilter, FleetScope};
+use eni_gateway::watch::fleet::{FleetEvent, FleetFilter, FleetScope};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::Instant;
 
@@ -44,6 +44,42 @@ async fn a_record_that_cannot_be_read_holds_up_no_other() {
     put(&replica.store, "i-7", "eni-2", attached()).await;
     seen.up_to_heartbeat(&mut messages).await;
     assert_eq!((seen.shown().len(), seen.incomplete), (22, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_becomes_readable_is_sent_without_a_change() {
+    let replica = Replica::new();
+    for number in 0..20 {
+        put(&replica.store, &format!("i-{number}"), "eni-1", attached()).await;
+    }
+    replica.store.spoil(&instance("i-7"), true);
+    let (mut messages, mut seen) = (open(&replica, all(None)).await, Seen::default());
+    seen.up_to_heartbeat(&mut messages).await;
+    put(&replica.store, "i-3", "eni-2", attached()).await;
+    seen.up_to_heartbeat(&mut messages).await;
+    assert_eq!((seen.shown().len(), seen.incomplete), (20, true));
+
+    // Another replica can read it, such as one of a newer version.
+    let (token, shown) = (seen.token.clone(), seen.instances.clone());
+    replica.store.spoil(&instance("i-7"), false);
+    let other = Replica::of(replica.store.deaf_replica(), replica.ens.clone());
+    let mut elsewhere = open(&other, all(token)).await;
+    let mut resumed = Seen { instances: shown, ..Seen::default() };
+    resumed.up_to_heartbeat(&mut elsewhere).await;
+    assert_eq!((resumed.shown().len(), resumed.incomplete), (21, false));
+
+    // So does an open stream.
+    let began = Instant::now();
+    while seen.shown().len() < 21 {
+        seen.take(messages.next().await.unwrap().unwrap());
+        assert!(seen.shown().len() == 21 || seen.incomplete, "it is still missing");
+    }
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    seen.up_to_heartbeat(&mut messages).await;
+    assert_eq!((seen.shown().len(), seen.incomplete, seen.resets), (21, false, 0));
+    let mut again = open(&replica, all(seen.token.clone())).await;
+    let first = again.next().await.unwrap().unwrap();
+    assert!(matches!(first, FleetEvent::Heartbeat { .. }), "its token has everything: {first:?}");
 }
 
 #[tokio::test(start_paused = true)]
