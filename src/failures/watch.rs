@@ -31,6 +31,16 @@ pub(crate) fn recovering(instance: &InstanceId, until: Timestamp, now: Timestamp
     failure.with("instanceId", instance).retry_after(until.since(now))
 }
 
+/// An attach that the ledger lost may arrive until this time. Only a later describe shows it.
+pub(crate) fn unsettled(instance: &InstanceId, until: Timestamp, now: Timestamp) -> Failure {
+    let why = format!(
+        "the ledger lost writes, and an attach that it lost may be in flight until {until}; watch \
+         again then"
+    );
+    let failure = Failure::new(Reason::CoordinationRecovering, why);
+    failure.with("instanceId", instance).retry_after(until.since(now))
+}
+
 /// The record's reader has ended.
 pub(crate) fn unread() -> Failure {
     Failure::new(

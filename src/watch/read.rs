@@ -103,7 +103,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
     /// The stream ends with `DRAINING`, `STREAM_TOO_OLD`, the code `DEADLINE_EXCEEDED`, or
     /// `COORDINATION_RECOVERING` when the ledger lost data. Without `follow` it ends with
     /// `ATTACHMENT_NOT_FOUND` if the attempt was withdrawn. If the instance could not be described,
-    /// it ends with that reason instead of OK.
+    /// or not since the last recovery hold-down, it ends with that reason instead of OK.
     pub async fn watch(
         self: &Arc<Self>,
         scope: Scope,
@@ -182,7 +182,8 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         view: &View,
         (peer, deadline): (Peer, Option<Instant>),
     ) -> Option<Result<Timestamp, Failure>> {
-        if !view.coverage(None, self.now(instance)).incomplete {
+        let now = self.now(instance);
+        if !view.coverage(None, now).incomplete && !view.is_unseen_since_recovery(now) {
             return None;
         }
         let asked = self.discover(instance, peer, Some(patience(deadline))).await;

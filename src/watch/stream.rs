@@ -104,7 +104,8 @@ impl<L: LedgerStore, E: Ens> Watcher<L, E> {
                 return Some(Ok(self.heartbeat()));
             }
             if !self.scope.follow && self.view.has_ended(self.eni()) {
-                return self.asked.take()?.err().map(Err);
+                let unsettled = self.unsettled();
+                return self.asked.take().and_then(Result::err).or(unsettled).map(Err);
             }
             let (ends, heartbeat) =
                 (self.limits.ends(), self.last_message + self.hub.settings.heartbeat);
@@ -138,6 +139,14 @@ impl<L: LedgerStore, E: Ens> Watcher<L, E> {
         } else {
             Coverage::default()
         }
+    }
+
+    /// Why an attach of the whole instance may be in flight that the ledger lost, if one may be.
+    fn unsettled(&self) -> Option<Failure> {
+        let (instance, until) = (&self.watched.instance, self.view.recovers_until());
+        let is_unsettled = self.eni().is_none() && self.coverage().observed_at < Some(until);
+        let now = self.hub.backends.ledger.store().now(instance);
+        is_unsettled.then(|| failures::unsettled(instance, until, now))
     }
 
     /// Applies the latest view.

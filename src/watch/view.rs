@@ -125,6 +125,18 @@ impl View {
         Coverage::at(self.observed_at.max(sent_at), now)
     }
 
+    /// The end of the last recovery hold-down. An attach that the ledger lost may be in flight
+    /// until then, and only a describe after it shows such an attach.
+    pub(super) fn recovers_until(&self) -> Timestamp {
+        self.partition.hold_down_until
+    }
+
+    /// Whether a hold-down is over, and the instance was not described since.
+    pub(super) fn is_unseen_since_recovery(&self, now: Timestamp) -> bool {
+        let since = self.recovers_until();
+        since <= now && self.observed_at < Some(since)
+    }
+
     /// Whether nothing is known of the instance, so that an empty view is no answer.
     pub(super) fn is_blank(&self, coverage: &Coverage) -> bool {
         self.attachments.is_empty() && coverage.observed_at.is_none()

@@ -7,7 +7,8 @@ use eni_gateway::model::{Code, Reason, State};
 use futures_util::StreamExt;
 
 use super::{
-    Replica, at_once, attachment, end, following, heartbeat, here, pass, pending, scope, whole,
+    Replica, at_once, attachment, end, eni, following, heartbeat, here, instance, pass, pending,
+    scope, whole,
 };
 
 #[tokio::test(start_paused = true)]
@@ -52,6 +53,29 @@ async fn a_follower_continues_through_every_end() {
     let second = attachment(&mut messages).await;
     assert_eq!(second.state, State::Attached);
     assert_ne!(first.uid, second.uid, "another attempt");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_loss_a_whole_instance_ends_well_only_when_described_after_the_recovery() {
+    let replica = Replica::new();
+    replica.attach("eni-1").await;
+    replica.ens.show(&instance("i-1"), &eni("eni-1"), "InUse");
+    replica.store.hold_down(Duration::from_secs(10));
+    for _ in 0..2 {
+        let (seen, failure) = end(&mut replica.watch(whole()).await).await;
+        let failure = failure.expect("an attach that was lost may be in flight");
+        assert_eq!((seen.len(), failure.reason), (1, Reason::CoordinationRecovering));
+        assert!(failure.retry_after.is_some_and(|delay| delay <= Duration::from_secs(10)));
+    }
+    assert_eq!(end(&mut replica.watch(scope("eni-1")).await).await.1, None, "its end is known");
+    // The describe is young, but before the end of the hold-down.
+    pass(Duration::from_secs(10)).await;
+    let describes = replica.describes();
+    for _ in 0..2 {
+        let (seen, failure) = end(&mut replica.watch(whole()).await).await;
+        assert_eq!((seen.len(), failure), (1, None));
+    }
+    assert_eq!(replica.describes(), describes + 1);
 }
 
 #[tokio::test(start_paused = true)]
