@@ -1,5 +1,6 @@
 //! The RPCs: parse, admit, pass on, convert.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -216,7 +217,9 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         let quota = self.access.count(&principal, Action::Watch)?;
         let permit = self.admission.fleet_stream(peer).await?;
         let _opening = self.admission.opening(peer).await?;
-        let states = asked.attachments.states.iter().map(|state| state.name());
+        // In one form, so that their order in the request voids no token.
+        let states: BTreeSet<_> =
+            asked.attachments.states.iter().map(|state| state.name()).collect();
         let parts = rights.basis.iter().map(String::as_str).chain([asked.prefix.as_str()]);
         let scope = FleetScope {
             digest: ScopeDigest::of(parts.chain(states).map(str::as_bytes)),

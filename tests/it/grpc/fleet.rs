@@ -115,6 +115,21 @@ async fn a_stream_of_all_instances_resumes_by_its_token() {
     let mut stream = open(&mut client, resumed).await;
     let (instances, _) = snapshot(&mut stream).await;
     assert_eq!((names(&instances), instances[0].attachments.len()), (["i-4"].into(), 3));
+
+    // The order of the states is no other scope.
+    let in_states = |states: &[WireState], resume_token| WatchAttachmentsRequest {
+        states: states.iter().map(|state| *state as i32).collect(),
+        resume_token,
+        follow: true,
+        ..Default::default()
+    };
+    let (attached, failed) = (WireState::Attached, WireState::Failed);
+    let first = in_states(&[attached, failed], String::new());
+    let (_, token) = snapshot(&mut open(&mut client, first).await).await;
+    let again = in_states(&[failed, attached, failed], token);
+    let (instances, _) = snapshot(&mut open(&mut client, again).await).await;
+    assert!(instances.is_empty(), "they were sent: {instances:?}");
+
     gateway.stop();
     assert_eq!(reason(&end(&mut stream).await), "DRAINING");
 
