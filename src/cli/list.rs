@@ -8,6 +8,7 @@ use super::coverage::Coverage;
 use super::error::Error;
 use super::output::{Format, Output};
 use super::states;
+use crate::grpc::page::ALL_INSTANCES;
 use crate::grpc::proto::attachment::State;
 use crate::grpc::proto::{Attachment, ListAttachmentsRequest};
 use crate::model::InstanceId;
@@ -46,15 +47,15 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Error> {
     let mut client = args.client.connect().await?;
-    // `-` stands for all instances.
-    let instance = args.instance.as_ref().map_or("-", InstanceId::as_str);
+    let instance = args.instance.as_ref().map_or(ALL_INSTANCES, InstanceId::as_str);
+    let is_fleet = instance == ALL_INSTANCES;
     let mut attachments = Vec::new();
     let mut page_token = String::new();
     let mut coverage: Option<Coverage> = None;
     loop {
         let request = args.client.request(ListAttachmentsRequest {
             instance_id: instance.to_owned(),
-            page_size: if args.all { 100 } else { 0 },
+            page_size: if is_fleet { 100 } else { 0 },
             page_token,
             states: args.state.iter().map(|state| *state as i32).collect(),
             stuck: args.stuck,
@@ -71,10 +72,10 @@ pub(super) async fn run(args: Args) -> Result<(), Error> {
     let coverage = coverage.unwrap_or_default();
     if attachments.is_empty() && args.client.output == Format::Table {
         let known = if coverage.incomplete { "known " } else { "" };
-        let place = if args.all { "any instance" } else { instance };
+        let place = if is_fleet { "any instance" } else { instance };
         writeln!(anstream::stderr(), "no {known}attachments on {place}")?;
     }
-    if args.all {
+    if is_fleet {
         Output::of_fleet(args.client.output).all(&newest(attachments))?;
         return if coverage.incomplete { Err(Error::IncompleteFleet) } else { Ok(()) };
     }

@@ -5,9 +5,10 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use super::page::ALL_INSTANCES;
 use super::proto as pb;
 use crate::model::ids::InvalidId;
-use crate::model::{Failure, Reason, RequestId, State};
+use crate::model::{Failure, InstanceId, Reason, RequestId, State};
 
 /// Collects the bad fields.
 #[derive(Default)]
@@ -19,6 +20,15 @@ impl Fields {
     /// An id.
     pub(super) fn id<T: FromStr<Err = InvalidId>>(&mut self, name: &str, text: &str) -> Option<T> {
         self.check(name, text.parse())
+    }
+
+    /// The one instance that a request is about. Only a list takes all of them (AIP-159).
+    pub(super) fn instance(&mut self, text: &str) -> Option<InstanceId> {
+        let name = "instance_id";
+        if text == ALL_INSTANCES {
+            return self.check(name, Err("must name one instance; only ListAttachments takes '-'"));
+        }
+        self.id(name, text)
     }
 
     /// A list of 1 to `most` ids, each once.

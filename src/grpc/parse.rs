@@ -91,7 +91,7 @@ pub enum ListScope {
 /// `INVALID_FIELD` names the bad fields.
 pub fn attach(request: &pb::AttachNetworkInterfaceRequest) -> Result<Attach, Failure> {
     let mut fields = Fields::default();
-    let instance = fields.id("instance_id", &request.instance_id);
+    let instance = fields.instance(&request.instance_id);
     let eni = fields.id("network_interface_id", &request.network_interface_id);
     let request_id = fields.request_id(&request.request_id);
     let validate_only = request.validate_only;
@@ -106,7 +106,7 @@ pub fn attach_batch(
     request: &pb::BatchAttachNetworkInterfacesRequest,
 ) -> Result<AttachBatch, Failure> {
     let mut fields = Fields::default();
-    let instance = fields.id("instance_id", &request.instance_id);
+    let instance = fields.instance(&request.instance_id);
     let enis = fields.ids("network_interface_ids", &request.network_interface_ids, MAX_BATCH);
     let request_id = fields.request_id(&request.request_id);
     let (require_all, validate_only) = (request.require_all, request.validate_only);
@@ -127,7 +127,7 @@ pub fn attach_batch(
 /// `INVALID_FIELD` names the bad fields.
 pub fn watch(request: &pb::WatchAttachmentRequest) -> Result<Watch, Failure> {
     let mut fields = Fields::default();
-    let instance = fields.id("instance_id", &request.instance_id);
+    let instance = fields.instance(&request.instance_id);
     let eni = match request.network_interface_id.as_str() {
         "" => None,
         text => fields.id("network_interface_id", text),
@@ -161,7 +161,7 @@ pub fn watch_fleet(request: &pb::WatchAttachmentsRequest) -> Result<WatchFleet, 
 /// `INVALID_FIELD` names the bad fields.
 pub fn get(request: &pb::GetAttachmentRequest) -> Result<(InstanceId, InterfaceId), Failure> {
     let mut fields = Fields::default();
-    let instance = fields.id("instance_id", &request.instance_id);
+    let instance = fields.instance(&request.instance_id);
     let eni = fields.id("network_interface_id", &request.network_interface_id);
     fields.finish(|| Some((instance?, eni?)))
 }
@@ -174,7 +174,7 @@ pub fn list(request: &pb::ListAttachmentsRequest) -> Result<List, Failure> {
     let mut fields = Fields::default();
     let is_fleet = request.instance_id == page::ALL_INSTANCES;
     let instance: Option<InstanceId> =
-        if is_fleet { None } else { fields.id("instance_id", &request.instance_id) };
+        if is_fleet { None } else { fields.instance(&request.instance_id) };
     let size = fields.check("page_size", page::size(request.page_size));
     let token = request.page_token.as_str();
     let states = fields.states(&request.states);
@@ -205,7 +205,7 @@ pub fn capacity(
     request: &pb::GetInstanceCapacityRequest,
 ) -> Result<(InstanceId, Duration), Failure> {
     let mut fields = Fields::default();
-    let instance = fields.id("instance_id", &request.instance_id);
+    let instance = fields.instance(&request.instance_id);
     let max_age = fields.check("max_age", max_age(request.max_age));
     fields.finish(|| Some((instance?, max_age?)))
 }
@@ -281,6 +281,16 @@ mod tests {
     fn a_request_id_is_a_plain_uuid(#[case] text: &str) {
         let bad = pb::AttachNetworkInterfaceRequest { request_id: text.to_owned(), ..request() };
         assert_eq!(attach(&bad).expect_err(text).fields[0].0, "request_id");
+    }
+
+    #[test]
+    fn only_a_list_takes_all_instances() {
+        let all = pb::ListAttachmentsRequest { instance_id: "-".to_owned(), ..Default::default() };
+        assert!(list(&all).is_ok());
+        let bad = pb::AttachNetworkInterfaceRequest { instance_id: "-".to_owned(), ..request() };
+        assert_eq!(attach(&bad).expect_err("all").fields[0].0, "instance_id");
+        let bad = pb::WatchAttachmentRequest { instance_id: "-".to_owned(), ..Default::default() };
+        assert_eq!(watch(&bad).expect_err("all").fields[0].0, "instance_id");
     }
 
     #[test]

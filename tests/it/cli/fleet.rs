@@ -92,10 +92,13 @@ async fn what_is_missing_is_said() {
 
     let attachments = vec![attachment("eni-1", State::Attached, 3)];
     let page = ListAttachmentsResponse { attachments, incomplete: true, ..Default::default() };
-    let fake = Fake::serve(Script { list: [page].into(), ..Script::default() }).await;
-    let ran = run(&["list", "--all", "--endpoint", &fake.endpoint]).await;
-    assert_eq!(ran.code, 75, "{ran:?}");
-    assert!(ran.stdout.contains("eni-1") && ran.stderr.contains("incomplete"), "{ran:?}");
+    let list = [page.clone(), page].into();
+    let fake = Fake::serve(Script { list, ..Script::default() }).await;
+    for all in ["--all", "-"] {
+        let ran = run(&["list", all, "--endpoint", &fake.endpoint]).await;
+        assert_eq!(ran.code, 75, "{ran:?}");
+        assert!(ran.stdout.contains("i-1/eni-1") && ran.stderr.contains("incomplete"), "{ran:?}");
+    }
 }
 
 #[tokio::test]
