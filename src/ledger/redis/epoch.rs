@@ -80,8 +80,8 @@ impl fmt::Display for SharedSettings {
     }
 }
 
-/// A parsed epoch: `<replication id> <end of the hold-down, us> <shared settings>`. Clones share
-/// its text.
+/// A parsed epoch: `<replication id> <end of the hold-down, us> <shared settings>`, and the id of a
+/// new ledger. Clones share its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Epoch {
     pub(super) hold_down_until: Timestamp,

@@ -80,6 +80,18 @@ async fn init_makes_a_new_ledger_and_refuses_any_other() {
 }
 
 #[tokio::test]
+async fn a_ledger_that_is_declared_new_again_has_other_epochs() {
+    let server = Server::start().await;
+    let epoch = async || {
+        server.ask::<()>(&["FLUSHALL"]).await;
+        init(settings(&server)).await.unwrap();
+        let keys: Vec<String> = server.ask(&["KEYS", "*{p7}*epoch"]).await;
+        server.ask::<String>(&["GET", &keys[0]]).await
+    };
+    assert_ne!(epoch().await, epoch().await, "readers of changes notice the loss");
+}
+
+#[tokio::test]
 async fn a_restart_closes_every_partition_even_with_all_its_data() {
     let mut server = Server::start().await;
     let (_a, one) = connected(settings(&server)).await;

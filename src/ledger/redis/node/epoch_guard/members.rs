@@ -56,7 +56,7 @@ impl EpochGuard {
                 let now = self.steps.old_clock(partition, &found.epoch).unwrap_or(found.now);
                 let hold_down = status::remaining_hold_down(&epoch, now, wanted);
                 let keys = self.shared.keys.state(partition);
-                self.renew(connection, &keys, &found, hold_down, wanted).await?;
+                self.renew(connection, &keys, &found, hold_down, wanted.to_string()).await?;
             }
             Ok(())
         });

@@ -32,7 +32,6 @@ use tracing::debug;
 
 use crate::ledger::keys::PartitionId;
 use crate::ledger::redis::clock::ServerClock;
-use crate::ledger::redis::epoch::SharedSettings;
 use crate::ledger::redis::scripts::{ScriptReply, StoredRecord, unexpected};
 use crate::ledger::redis::shared::Shared;
 use crate::ledger::{BootInstant, Bounds, ClockSteps, Freeze, LedgerError, Snapshot};
@@ -205,7 +204,8 @@ impl EpochGuard {
                 ?hold_down,
                 "renewing a partition's epoch"
             );
-            found = self.renew(connection, keys, &found, hold_down, &settings).await?;
+            let settings = settings.to_string();
+            found = self.renew(connection, keys, &found, hold_down, settings).await?;
             // One partition that changed is seldom alone.
             self.check_requested.notify_one();
         }
@@ -249,11 +249,11 @@ impl EpochGuard {
         keys: &[String],
         found: &StoredRecord,
         hold_down: Duration,
-        settings: &SharedSettings,
+        settings: String,
     ) -> RedisResult<StoredRecord> {
         let mut script = self.shared.scripts.commit.key(keys);
         script.arg("epoch").arg(&found.epoch).arg(&found.replication_id);
-        script.arg(micros(hold_down)).arg(settings.to_string());
+        script.arg(micros(hold_down)).arg(settings);
         self.run(connection, &script).await?.found()
     }
 

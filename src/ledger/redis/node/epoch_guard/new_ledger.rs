@@ -8,7 +8,7 @@ use redis::{RedisResult, cmd};
 
 use crate::ledger::keys::PartitionId;
 use crate::ledger::redis::epoch::Epoch;
-use crate::model::Timestamp;
+use crate::model::{Timestamp, random};
 
 use super::EpochGuard;
 
@@ -32,7 +32,9 @@ impl EpochGuard {
             if found.epoch.is_empty() {
                 let (keys, ours) =
                     (self.shared.keys.state(partition), &self.shared.settings.shared_settings);
-                self.renew(connection, &keys, &found, Duration::ZERO, ours).await?;
+                // A server may be emptied, and declared new again.
+                let settings = format!("{ours} id={}", random::uuid());
+                self.renew(connection, &keys, &found, Duration::ZERO, settings).await?;
             }
             Ok(())
         });

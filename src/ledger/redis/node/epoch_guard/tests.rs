@@ -1,6 +1,7 @@
 use super::super::super::tests::{Answer, FakeServer};
 use super::*;
 use crate::ledger::redis::epoch::Epoch;
+use crate::ledger::redis::epoch::SharedSettings;
 
 const NOW: Timestamp = Timestamp::from_micros(1_700_000_000_000_000);
 
