@@ -76,6 +76,17 @@ async fn metrics_are_served_as_text_and_nothing_else_is() {
 }
 
 #[tokio::test]
+async fn a_connection_has_one_answer() {
+    let running = start().await;
+    let mut stream = TcpStream::connect(running.address).await.expect("it listens");
+    let request = "GET /metrics HTTP/1.1\r\nhost: test\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("it closes the connection");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_connection_that_says_nothing_does_not_hold_the_stop_up() {
     let running = start().await;
     let _silent = TcpStream::connect(running.address).await.expect("it listens");
