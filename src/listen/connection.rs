@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::transport::server::Connected;
 
@@ -21,6 +22,11 @@ const WRITE_STALL: Duration = Duration::from_secs(30);
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// Interval between checks of the answers that peers have not taken.
 const CHECK: Duration = Duration::from_secs(10);
+
+/// Maximum size of one read. The frames in it are handled without a pause.
+const READ: usize = 1024;
+/// Time after which a connection that has more to read lets the others run.
+const TURN: Duration = Duration::from_micros(250);
 
 /// Length of the HTTP/2 client preface.
 const PREFACE: usize = 24;
@@ -48,6 +54,8 @@ pub struct Connection<T> {
     idle: Option<Pin<Box<Sleep>>>,
     /// Runs while the peer takes nothing.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// When it began to read, while there is more to read.
+    reads_since: Option<Instant>,
 }
 
 /// The part of the HTTP/2 opening that has arrived.
@@ -64,7 +72,7 @@ impl<T> Connection<T> {
             Opening::Http2 => Some(Preface { head: [0; PREFACE + FRAME_HEADER], received: 0 }),
         };
         let timer = Box::pin(sleep(OPENING));
-        Self { io, place, preface, timer, idle: None, stalled: None }
+        Self { io, place, preface, timer, idle: None, stalled: None, reads_since: None }
     }
 
     /// Address of the peer.
@@ -91,6 +99,36 @@ impl<T> Connection<T> {
         }
         let idle = self.idle.get_or_insert_with(|| Box::pin(sleep(CLOSE_GRACE)));
         idle.as_mut().poll(cx).map(|()| io::ErrorKind::ConnectionAborted.into())
+    }
+
+    /// Reads a little. After a while the task's budget ends, and other tasks run: frames are small,
+    /// and some are costly.
+    fn poll_read_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>>
+    where
+        T: AsyncRead + Unpin,
+    {
+        let since = *self.reads_since.get_or_insert_with(Instant::now);
+        if since.elapsed() > TURN {
+            self.reads_since = None;
+            // A budget is a `u8`; a task without one has no end of it.
+            (0..=u8::MAX)
+                .all(|_| coop::poll_proceed(cx).map(|step| step.made_progress()).is_ready());
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let size = buf.remaining().min(READ);
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(size));
+        let read = Pin::new(&mut self.io).poll_read(cx, &mut part);
+        let size = part.filled().len();
+        buf.advance(size);
+        if read.is_pending() {
+            self.reads_since = None;
+        }
+        read
     }
 
     /// Counts the time for which the peer takes nothing; `result` is that of a write or flush.
@@ -134,14 +172,16 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(preface) = &mut this.preface {
+        if this.preface.is_some() {
             // What has arrived counts, also after the time: this process may have stood still.
             let before = buf.filled().len();
-            let read = Pin::new(&mut this.io).poll_read(cx, buf)?;
+            let read = this.poll_read_some(cx, buf)?;
             if read.is_pending() {
                 return this.poll_end(cx).map(Err);
             }
-            if preface.feed(&buf.filled()[before..]) {
+            if let Some(preface) = &mut this.preface
+                && preface.feed(&buf.filled()[before..])
+            {
                 this.preface = None;
                 this.place.mark_open();
             }
@@ -155,7 +195,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
             // task.
             return Poll::Pending;
         }
-        Pin::new(&mut this.io).poll_read(cx, buf)
+        this.poll_read_some(cx, buf)
     }
 }
 
@@ -203,6 +243,7 @@ impl<T> Connected for Connection<T> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
     use super::super::table::{ConnectionLimits, Connections};
@@ -236,5 +277,20 @@ mod tests {
         assert_eq!(connection.read(&mut read).await.unwrap(), 3);
         let late = connection.read(&mut read).await.unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_with_more_to_read_lets_other_tasks_run() {
+        let (mut peer, io) = duplex(READ * 4);
+        let mut connection = Connection::new(io, place(), Opening::Never);
+        peer.write_all(&[0; READ * 3]).await.unwrap();
+        let mut read = [0; READ * 4];
+        assert_eq!(connection.read(&mut read).await.unwrap(), READ);
+        tokio::time::advance(TURN * 2).await;
+        let next = connection.read(&mut read).now_or_never();
+        assert!(next.is_none(), "its turn is over");
+        assert!(!coop::has_budget_remaining());
+        assert_eq!(connection.read(&mut read).await.unwrap(), READ);
+        assert_eq!(connection.read(&mut read).await.unwrap(), READ, "at once");
     }
 }
