@@ -18,6 +18,7 @@ use super::command::{Change, Command, Reply};
 use super::invariants::{self, Violation};
 use super::record::Record;
 use super::seen::{Seen, SeenRecord};
+use super::unconfirmed::Unconfirmed;
 use super::{BootInstant, LedgerError, LedgerStore, Proposal, Snapshot, Verdict};
 
 /// Maximum tries of one step before the ledger counts as unreachable.
@@ -41,6 +42,7 @@ pub struct Ledger<L> {
     store: L,
     bounds: Bounds,
     seen: Mutex<Seen>,
+    unconfirmed: Unconfirmed,
     observer: CommitObserver,
 }
 
@@ -68,7 +70,8 @@ impl CommandOutcome {
 impl<L: LedgerStore> Ledger<L> {
     /// A ledger over this store, with these bounds.
     pub fn new(ledger: L, bounds: Bounds, observer: CommitObserver) -> Self {
-        Self { store: ledger, bounds, seen: Mutex::default(), observer }
+        let (seen, unconfirmed) = (Mutex::default(), Unconfirmed::default());
+        Self { store: ledger, bounds, seen, unconfirmed, observer }
     }
 
     /// The store of the records.
@@ -168,7 +171,14 @@ impl<L: LedgerStore> Ledger<L> {
                 effects: step.effects,
             };
             asked = BootInstant::now();
-            match self.store.commit(&proposal).await? {
+            let verdict = match self.store.commit(&proposal).await {
+                Err(error @ LedgerError::OutcomeUnknown(_)) => {
+                    self.unconfirmed.add(changes);
+                    return Err(error);
+                }
+                verdict => verdict?,
+            };
+            match verdict {
                 Verdict::Committed { version, now } => {
                     self.notify_observer(&snapshot.record, &proposal.record, &context, &changes);
                     let record = proposal.record;
@@ -207,6 +217,19 @@ impl<L: LedgerStore> Ledger<L> {
         let snapshot = self.store.read_since(instance, None, &known).await?;
         self.remember(instance, &snapshot);
         Ok(snapshot)
+    }
+
+    /// Reports the changes whose commit had no known outcome, where a record now shows them. Stops
+    /// at a record that cannot be read; a later call continues.
+    pub async fn report_unconfirmed(&self) {
+        while let Some(instance) = self.unconfirmed.next() {
+            let Ok(snapshot) = self.read(&instance).await else {
+                return;
+            };
+            for change in self.unconfirmed.take(&instance, &snapshot.record) {
+                (self.observer)(LedgerEvent::Changed(&change));
+            }
+        }
     }
 
     /// Reports a commit that was computed under `context`.

@@ -31,6 +31,7 @@ pub mod record;
 pub mod redis;
 pub mod safety_checks;
 mod seen;
+mod unconfirmed;
 
 pub use boot::BootInstant;
 pub use bounds::{Bounds, SharedBounds};

@@ -56,11 +56,12 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
         Self { backends, attacher, tasks, resending: Arc::default(), stuck: Mutex::default() }
     }
 
-    /// Polls due attempts until [`Phase::Stopped`].
+    /// Polls due attempts until [`Phase::Stopped`], and reports the ends whose commit had no reply.
     pub async fn run(self: Arc<Self>, drain: drain::Watch) {
         while !drain.has_reached(Phase::Stopped) {
             let claimed = self.tick().await;
             self.count_stuck();
+            self.backends.ledger.report_unconfirmed().await;
             // After a full batch, more may be due.
             if claimed < MAX_IDS {
                 let pause = TICK.mul_f64(random::between(0.8..1.2));

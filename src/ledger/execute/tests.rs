@@ -67,9 +67,33 @@ struct Failover {
     servers: [Memory; 2],
     changes: ChangeNotifier,
     primary: Mutex<usize>,
+    loses: Mutex<Loses>,
+}
+
+/// What is lost on the way to and from the server.
+#[derive(Clone, Copy, PartialEq)]
+enum Loses {
+    Nothing,
+    Commits,
+    RepliesToCommits,
+    Reads,
 }
 
 impl Failover {
+    fn new(servers: [Memory; 2]) -> Self {
+        let (primary, loses) = (Mutex::new(0), Mutex::new(Loses::Nothing));
+        Self { servers, changes: ChangeNotifier::default(), primary, loses }
+    }
+
+    fn lose(&self, what: Loses) {
+        *self.loses.lock().unwrap() = what;
+    }
+
+    fn loses(&self, what: Loses) -> Result<(), LedgerError> {
+        let loses = *self.loses.lock().unwrap() == what;
+        if loses { Err(LedgerError::outcome_unknown("lost")) } else { Ok(()) }
+    }
+
     fn primary(&self) -> (&Memory, Partition) {
         let primary = *self.primary.lock().unwrap();
         let epoch = format!("epoch {primary}").into();
@@ -90,18 +114,22 @@ impl LedgerStore for Failover {
         request: Option<&RequestKey>,
         known: &Snapshot,
     ) -> Result<Snapshot, LedgerError> {
+        self.loses(Loses::Reads)?;
         let (memory, partition) = self.primary();
         let stored = Snapshot { partition, ..memory.read(instance, request).await? };
         Ok(stored.or_known(known))
     }
 
     async fn commit(&self, proposal: &Proposal) -> Result<Verdict, LedgerError> {
+        self.loses(Loses::Commits)?;
         let (memory, partition) = self.primary();
         let current = proposal.partition.epoch == partition.epoch;
         let version = if current { proposal.version } else { u64::MAX };
         let own = memory.partition(&proposal.instance);
         let proposal = Proposal { version, partition: own, ..proposal.clone() };
-        Ok(match memory.commit(&proposal).await? {
+        let verdict = memory.commit(&proposal).await?;
+        self.loses(Loses::RepliesToCommits)?;
+        Ok(match verdict {
             Verdict::Conflict(found) => {
                 Verdict::Conflict(Box::new(Snapshot { partition, ..*found }))
             }
@@ -171,8 +199,7 @@ async fn a_record_that_a_failover_lost_replaces_no_other_of_the_same_version() {
     let mut servers = [first.clone(), first.fork()];
     servers.iter_mut().for_each(|server| server.step_clock(-3_600_000_000));
     let second = ledger(&servers[1]);
-    let store = Failover { servers, changes: ChangeNotifier::default(), primary: Mutex::new(0) };
-    let ledger = Ledger::new(store, Bounds::default(), Arc::new(|_| {}));
+    let ledger = Ledger::new(Failover::new(servers), Bounds::default(), Arc::new(|_| {}));
     ledger.execute(&instance, &shows(&["eni-1", "eni-2"])).await.unwrap();
     second.execute(&instance, &shows(&["eni-1", "eni-3"])).await.unwrap();
 
@@ -180,4 +207,35 @@ async fn a_record_that_a_failover_lost_replaces_no_other_of_the_same_version() {
     let after = ledger.execute(&instance, &enter(1)).await.unwrap().record;
     let known: Vec<_> = after.attempts.keys().map(InterfaceId::as_str).collect();
     assert_eq!(known, ["eni-1", "eni-3"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_whose_reply_was_lost_is_reported_when_a_read_shows_it() {
+    let instance = "i-1".parse().unwrap();
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let observer = {
+        let reported = reported.clone();
+        move |event: LedgerEvent<'_>| {
+            if let LedgerEvent::Changed(change) = event {
+                reported.lock().unwrap().push(change.attempt.eni.to_string());
+            }
+        }
+    };
+    let servers = [Memory::new(Rates::default()), Memory::new(Rates::default())];
+    let ledger = Ledger::new(Failover::new(servers), Bounds::default(), Arc::new(observer));
+    let fails = async |loses, enis: &[&str]| {
+        ledger.store().lose(loses);
+        ledger.execute(&instance, &shows(enis)).await.unwrap_err();
+        tokio::time::advance(Duration::from_millis(1)).await;
+    };
+    fails(Loses::Commits, &["eni-1"]).await;
+    fails(Loses::RepliesToCommits, &["eni-1", "eni-2"]).await;
+    ledger.store().lose(Loses::Reads);
+    ledger.report_unconfirmed().await;
+    assert_eq!(*reported.lock().unwrap(), [""; 0], "it is not known");
+    ledger.store().lose(Loses::Nothing);
+    for _ in 0..2 {
+        ledger.report_unconfirmed().await;
+        assert_eq!(*reported.lock().unwrap(), ["eni-1", "eni-2"], "each once");
+    }
 }
