@@ -172,16 +172,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.preface.is_some() {
+        if let Some(preface) = &mut this.preface {
             // What has arrived counts, also after the time: this process may have stood still.
             let before = buf.filled().len();
-            let read = this.poll_read_some(cx, buf)?;
+            let read = Pin::new(&mut this.io).poll_read(cx, buf)?;
             if read.is_pending() {
                 return this.poll_end(cx).map(Err);
             }
-            if let Some(preface) = &mut this.preface
-                && preface.feed(&buf.filled()[before..])
-            {
+            if preface.feed(&buf.filled()[before..]) {
                 this.preface = None;
                 this.place.mark_open();
             }
