@@ -33,7 +33,7 @@ use crate::seeds::report;
 #[case::one_slot_too_many(Mutation::Limit, Plan::draw, &["L1"], 20)]
 #[case::lag(Mutation::Lag, Plan::draw, &["L1", "L3"], 50)]
 #[case::validity(Mutation::Validity, late_attaches, &["L1", "L3"], 100)]
-#[case::a_send_of_no_time(Mutation::Lease, pauses, &["L4"], 100)]
+#[case::a_send_of_no_time(Mutation::Lease, pauses, &["L4"], 1000)]
 #[case::no_hold_down(Mutation::HoldDown, losses, &["L1", "L3"], 100)]
 #[case::compare(Mutation::Compare, Plan::draw, &["L1", "L2", "L3", "L5", "A2", "W1"], 20)]
 #[case::send_once(Mutation::SendOnce, Plan::draw, &["L2"], 20)]
