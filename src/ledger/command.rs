@@ -338,11 +338,3 @@ pub struct Change {
     /// Whether the change marked it as stuck.
     pub turned_stuck: bool,
 }
-
-impl Change {
-    /// The attempt's state after the change.
-    #[must_use]
-    pub fn state(&self) -> crate::model::State {
-        self.attempt.state.kind()
-    }
-}

@@ -220,13 +220,16 @@ impl<L: LedgerStore> Ledger<L> {
     }
 
     /// Reports the changes whose commit had no known outcome, where a record now shows them. Stops
-    /// at a record that cannot be read; a later call continues.
+    /// while the ledger is away; a later call continues. A record that this version cannot read
+    /// shows none, and holds up no other.
     pub async fn report_unconfirmed(&self) {
         while let Some(instance) = self.unconfirmed.next() {
-            let Ok(snapshot) = self.read(&instance).await else {
-                return;
+            let record = match self.read(&instance).await {
+                Ok(snapshot) => snapshot.record,
+                Err(error) if error.is_unreadable() => Arc::default(),
+                Err(_) => return,
             };
-            for change in self.unconfirmed.take(&instance, &snapshot.record) {
+            for change in self.unconfirmed.take(&instance, &record) {
                 (self.observer)(LedgerEvent::Changed(&change));
             }
         }

@@ -21,7 +21,8 @@ impl Unconfirmed {
     /// Adds those of the changes that lead to another state.
     pub(super) fn add(&self, changes: Vec<Change>) {
         let mut all = self.lock();
-        all.extend(changes.into_iter().filter(|change| change.from != Some(change.state())));
+        let is_new = |change: &Change| change.from != Some(change.attempt.state.kind());
+        all.extend(changes.into_iter().filter(is_new));
         let too_many = all.len().saturating_sub(MOST);
         all.drain(..too_many);
         if too_many > 0 {
