@@ -1,4 +1,4 @@
-//! One stream of the fleet: a mark for each partition, and timers.
+//! One stream of the fleet: how far it has come in each partition, and timers.
 //!
 //! While it waits, it holds none of the readings. So streams whose callers do not read keep no old
 //! states in memory.
@@ -55,10 +55,11 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         let fleet = self.fleet.of_with(&(), || Fleet::new(&self.backends.ledger, &self.tasks));
         let request = fleet.request();
         in_time(scope.until, fleet.answered(request), failures::fleet_unreadable).await?;
+        let token = ResumeToken::resumed(scope.after.as_ref(), scope.digest);
         let watcher = FleetWatcher {
-            token: ResumeToken::resumed(scope.after.as_ref(), scope.digest),
             snapshot: PartitionId::all().map(|_| Position::default()).collect(),
-            unsent: PartitionId::all().map(|_| Unsent::default()).collect(),
+            progress: token.marks.iter().map(Progress::from).collect(),
+            token,
             next_heartbeat: Instant::now() + self.settings.heartbeat,
             in_snapshot: true,
             pass: Pass::default(),
@@ -81,13 +82,13 @@ struct FleetWatcher<L, E> {
     fleet: Arc<Fleet>,
     /// The request for the present state that this stream made.
     request: u64,
-    /// What was sent.
+    /// The positions up to which everything was sent.
     token: ResumeToken,
     /// For each partition, the position up to which the watcher holds nothing but what this stream
     /// sent.
     snapshot: Vec<Position>,
     /// One for each partition.
-    unsent: Vec<Unsent>,
+    progress: Vec<Progress>,
     /// Whether the initial instances are still being sent; a heartbeat ends them.
     in_snapshot: bool,
     pass: Pass,
@@ -95,14 +96,21 @@ struct FleetWatcher<L, E> {
     _open: GaugeGuard,
 }
 
-/// What a stream leaves out of a partition because it cannot be read. Its tokens are of the
-/// position before, so that a resumed stream sends it: another replica may be able to read it.
-#[derive(Default)]
-struct Unsent {
-    /// The position of the first instance that is left out.
-    first: Option<Position>,
+/// How far the stream has come in a partition. Records that cannot be read are left out, and the
+/// token stays before the first of them. So a resumed stream sends them: another replica may be
+/// able to read them.
+struct Progress {
+    /// The position up to which every instance was sent or left out. Above that of the token if one
+    /// was left out.
+    handled: Position,
     /// [`PartitionView::recoveries`] at the last pass.
     recoveries: u64,
+}
+
+impl From<&Mark> for Progress {
+    fn from(mark: &Mark) -> Self {
+        Self { handled: mark.position, recoveries: 0 }
+    }
 }
 
 /// The changed instances of one partition that are still to be sent. A list that is fixed at first,
@@ -113,10 +121,8 @@ struct Pass {
     /// The position up to which it lists the changes.
     through: Position,
     instances: VecDeque<(Position, InstanceId)>,
-    /// Whether it begins at what was left out before.
-    is_repeat: bool,
-    /// The position of the first instance that this pass leaves out.
-    left_out: Option<Position>,
+    /// Whether an instance after the token's position is left out. The token then stays there.
+    leaves_out: bool,
 }
 
 impl Pass {
@@ -220,22 +226,18 @@ impl<L: LedgerStore, E: Ens> FleetWatcher<L, E> {
 
     fn heartbeat(&mut self) -> FleetEvent {
         let latest = self.fleet.latest();
-        let is_complete = self.is_read(&latest)
-            && self.left_out(&latest).is_none()
-            && self.unsent.iter().all(|unsent| unsent.first.is_none());
+        let is_complete =
+            self.is_read(&latest) && self.left_out(&latest).is_none() && self.has_sent_all();
         let incomplete = self.in_snapshot || !is_complete;
         let interval = self.hub.settings.heartbeat;
         self.next_heartbeat = Instant::now() + interval;
-        FleetEvent::Heartbeat { token: self.resume_token(), interval, incomplete }
+        FleetEvent::Heartbeat { token: self.token.clone(), interval, incomplete }
     }
 
-    /// The token of everything that was sent.
-    fn resume_token(&self) -> ResumeToken {
-        let mut token = self.token.clone();
-        for (mark, unsent) in token.marks.iter_mut().zip(&self.unsent) {
-            mark.position = mark.position.min(unsent.first.map_or(mark.position, before));
-        }
-        token
+    /// Whether the stream has left out no instance that it has not sent since.
+    fn has_sent_all(&self) -> bool {
+        let mut all = self.token.marks.iter().zip(&self.progress);
+        all.all(|(mark, progress)| mark.position == progress.handled)
     }
 
     /// Whether nothing in scope is known to be in flight or in doubt.
@@ -264,14 +266,15 @@ impl<L: LedgerStore, E: Ens> FleetWatcher<L, E> {
     /// A pass over a partition, which lists nothing before the partition was read for this stream.
     fn pass_of(&mut self, partition: PartitionId, latest: &Readings) -> Pass {
         let view = self.view_of(partition, latest);
-        let (Some(view), Some(unsent)) = (view, self.unsent.get_mut(partition.index())) else {
+        let (Some(view), Some(progress)) = (view, self.progress.get_mut(partition.index())) else {
             return Pass { partition, ..Pass::default() };
         };
         let mark = self.token.marks.get(partition.index()).copied().unwrap_or_default();
-        let again = unsent.first.filter(|_| unsent.recoveries != view.recoveries).map(before);
-        unsent.recoveries = view.recoveries;
-        let after = again.unwrap_or(mark.position);
-        Pass { is_repeat: again.is_some(), ..Pass::new(partition, view, after, &self.scope.filter) }
+        let leaves_out = mark.position < progress.handled && progress.recoveries == view.recoveries;
+        progress.recoveries = view.recoveries;
+        // After a recovery, from the first instance that was left out.
+        let after = if leaves_out { progress.handled } else { mark.position };
+        Pass { leaves_out, ..Pass::new(partition, view, after, &self.scope.filter) }
     }
 
     /// The view of a partition, if it was read since the call. An older one may be of an older
@@ -291,29 +294,28 @@ impl<L: LedgerStore, E: Ens> FleetWatcher<L, E> {
         let (life, filter) = (view.life?, &self.scope.filter);
         let mark = self.token.marks.get_mut(partition.index())?;
         let snapshot = self.snapshot.get_mut(partition.index())?;
-        let unsent = self.unsent.get_mut(partition.index())?;
-        if mark.life != Some(life) || mark.position > view.position {
+        let progress = self.progress.get_mut(partition.index())?;
+        if mark.life != Some(life) || progress.handled > view.position {
             let held = mark.life.is_some();
             *mark = Mark { life: Some(life), position: Position::default() };
             *snapshot = view.position;
-            unsent.first = None;
+            progress.handled = mark.position;
             self.pass = Pass::new(partition, view, mark.position, filter);
             if held {
                 return Some(FleetEvent::Reset(partition));
             }
         }
         while let Some((position, instance)) = self.pass.instances.pop_front() {
-            let is_change = position > mark.position;
-            mark.position = mark.position.max(position);
+            let is_change = position > progress.handled;
+            progress.handled = progress.handled.max(position);
             // The state may be newer than the position. It is then sent once more.
-            let seen = match view.record(&instance) {
-                Some(Ok(seen)) => seen,
-                Some(Err(_)) => {
-                    self.pass.left_out.get_or_insert(position);
-                    unsent.first.get_or_insert(position);
-                    continue;
-                }
-                None => continue,
+            let seen = view.record(&instance);
+            self.pass.leaves_out |= matches!(seen, Some(Err(_)));
+            if !self.pass.leaves_out {
+                mark.position = position;
+            }
+            let Some(Ok(seen)) = seen else {
+                continue;
             };
             let attachments: Vec<_> =
                 seen.attachments().filter(|it| filter.has(it)).cloned().collect();
@@ -322,23 +324,17 @@ impl<L: LedgerStore, E: Ens> FleetWatcher<L, E> {
                 continue;
             }
             if is_change && !self.in_snapshot {
-                // A position is the time of its change. What is left out has no other.
+                // A position is the time of its change.
                 let changed_at = Timestamp::from_micros(position.0);
                 let now = self.hub.backends.ledger.store().now(&instance);
                 self.hub.backends.metrics.watch_lagged(now.since(changed_at));
             }
             return Some(FleetEvent::Instance { instance, partition, attachments });
         }
-        mark.position = mark.position.max(self.pass.through);
-        if self.pass.is_repeat {
-            unsent.first = self.pass.left_out;
-            self.pass.is_repeat = false;
+        progress.handled = progress.handled.max(self.pass.through);
+        if !self.pass.leaves_out {
+            mark.position = progress.handled;
         }
         None
     }
-}
-
-/// The position before this one.
-fn before(position: Position) -> Position {
-    Position(position.0.saturating_sub(1))
 }
