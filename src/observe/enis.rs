@@ -91,8 +91,8 @@ impl<L: LedgerStore, E: Ens> Backends<L, E> {
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, batch = ids.len(), "a batch could not be described; it \
-                        falls due again");
+                    tracing::warn!(%error, enis = ids.len(), "a describe of attempts in flight failed; \
+                        they fall due again");
                     None
                 }
             };

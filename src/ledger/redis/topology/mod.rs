@@ -140,7 +140,7 @@ impl Topology {
     fn report(&self, why: String) {
         let mut last_error = self.last_error();
         if last_error.as_ref().is_none_or(|(last, _)| *last != why) {
-            warn!(why, "no node of the cluster returned its layout: asking again until one does");
+            warn!(why, "no node of the cluster returned its layout: trying again until one does");
         }
         let since = last_error.take().map_or_else(Instant::now, |(_, since)| since);
         *last_error = Some((why, since));

@@ -38,7 +38,7 @@ impl StepHistory {
     pub(super) fn record(&self, step: ClockStep, stale: BTreeMap<PartitionId, Arc<str>>) {
         warn!(
             seconds = step.by as f64 / 1e6,
-            "redis' clock was set: locks and observations are void, and times that protect restart"
+            "redis' clock was set: locks and observations are void, and protective times restart"
         );
         let mut steps = self.steps();
         match step.by {
