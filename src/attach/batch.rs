@@ -21,7 +21,7 @@ use crate::ens::Ens;
 use crate::ledger::LedgerStore;
 use crate::model::{Attachment, Caller, Failure, InstanceId, InterfaceId, RequestId};
 
-use super::turn::{Place, Turn};
+use super::turn::{BatchPlace, Turn};
 use super::{Attacher, AttemptTask, Request};
 
 /// One call to attach several ENIs.
@@ -76,14 +76,14 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
 /// An outage of the ledger that has lasted too long ends the wait of all behind, as it does in the
 /// queue.
 async fn run_in_turn<L: LedgerStore, E: Ens>(tasks: TaskTracker, attempts: Vec<AttemptTask<L, E>>) {
-    let mut place = Place::default();
+    let mut place = BatchPlace::default();
     let mut attempts = attempts.into_iter().peekable();
     while let Some(mut attempt) = attempts.next() {
         if attempt.session.is_abandoned() {
             continue;
         }
         attempt.session.wait_in(None);
-        let Place { lock, discovery, refusal } = place;
+        let BatchPlace { lock, discovery, refusal } = place;
         let (turn, handed_on) = Turn::new(refusal, attempts.peek().is_none());
         (attempt.lock, attempt.discovery, attempt.turn) = (lock, discovery, Some(turn));
         let queue = attempt.queue.clone();

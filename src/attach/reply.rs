@@ -120,10 +120,10 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
                 self.pause(rest.min(OUTCOME_POLL), failures::unsettled_attachment()).await?;
                 Ok(Step::Enter)
             }
-            Reply::CapacityExceeded(fullness) => {
+            Reply::CapacityExceeded(exceeded) => {
                 self.backends().metrics.limit_rejected(RefusedBy::Ledger);
                 let Request { instance, eni, .. } = &self.request;
-                Err(failures::capacity_exceeded(&fullness, instance, eni))
+                Err(failures::capacity_exceeded(&exceeded, instance, eni))
             }
             Reply::Frozen(freeze) => Err(failures::frozen(&freeze)),
             Reply::Recovering(until) => {

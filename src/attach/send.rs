@@ -116,7 +116,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
 
     /// Reports a definite answer to the session, even if the ledger fails before the deadline.
     fn report_result(&self, completed: &Completed) {
-        match completed.answer() {
+        match completed.result() {
             SendResult::Accepted { ens_request_id } => {
                 let mut accepted = completed.attempt().clone();
                 accepted.ens_request_id.clone_from(ens_request_id);
@@ -163,7 +163,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
                 let Attempt { instance, eni, uid, .. } = sent.completed.attempt();
                 tracing::error!(%instance, %eni, %uid, %error, "the result of a send was not recorded; the tracker settles the attempt from the status in ens");
                 self.end_of_send(&sent);
-                match sent.completed.answer() {
+                match sent.completed.result() {
                     SendResult::Refused(failure) => Err(failure.clone()),
                     _ => Ok(Step::AwaitOutcome(sent.pending(true))),
                 }
@@ -185,7 +185,7 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         attachment: Option<Attachment>,
     ) -> Result<Step, Failure> {
         let pending = sent.pending(sent.no_effect.is_none());
-        match (sent.completed.answer(), sent.no_effect, attachment) {
+        match (sent.completed.result(), sent.no_effect, attachment) {
             (SendResult::Refused(failure), ..) => Err(failure.clone()),
             (SendResult::Accepted { .. }, _, Some(attachment)) => {
                 Ok(Step::Done(Box::new(attachment)))

@@ -105,8 +105,8 @@ impl Reserved {
         }
     }
 
-    fn complete(self, answer: SendResult) -> Completed {
-        Completed { reserved: self, answer }
+    fn complete(self, result: SendResult) -> Completed {
+        Completed { reserved: self, result }
     }
 }
 
@@ -143,8 +143,8 @@ impl SentAttempt {
 
     /// Completes the send with its result.
     #[must_use]
-    pub fn complete(self, answer: SendResult) -> Completed {
-        self.0.complete(answer)
+    pub fn complete(self, result: SendResult) -> Completed {
+        self.0.complete(result)
     }
 }
 
@@ -152,7 +152,7 @@ impl SentAttempt {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completed {
     reserved: Reserved,
-    answer: SendResult,
+    result: SendResult,
 }
 
 impl Completed {
@@ -164,8 +164,8 @@ impl Completed {
 
     /// The result of the send.
     #[must_use]
-    pub fn answer(&self) -> &SendResult {
-        &self.answer
+    pub fn result(&self) -> &SendResult {
+        &self.result
     }
 
     /// The command that records the result, whatever holds the lock. `release` also releases the
@@ -175,7 +175,7 @@ impl Completed {
         Command::RecordSendResult {
             attempt: self.reserved.attempt.clone(),
             token: self.reserved.lease.token,
-            result: self.answer.clone(),
+            result: self.result.clone(),
             release,
         }
     }

@@ -10,14 +10,14 @@ use super::discovery::Discovery;
 use super::instance_lock::InstanceLock;
 
 /// The place of a batch in the instance's queue, between two attempts.
-pub(super) struct Place<L: LedgerStore> {
+pub(super) struct BatchPlace<L: LedgerStore> {
     pub(super) lock: Option<InstanceLock<L>>,
     pub(super) discovery: Option<Discovery>,
     /// ENS's refusal of the instance itself.
     pub(super) refusal: Option<Failure>,
 }
 
-impl<L: LedgerStore> Default for Place<L> {
+impl<L: LedgerStore> Default for BatchPlace<L> {
     fn default() -> Self {
         Self { lock: None, discovery: None, refusal: None }
     }
@@ -26,7 +26,7 @@ impl<L: LedgerStore> Default for Place<L> {
 /// The turn of one attempt of a batch.
 pub(super) struct Turn<L: LedgerStore> {
     /// Takes the place over, until it is handed on.
-    next: Option<oneshot::Sender<Place<L>>>,
+    next: Option<oneshot::Sender<BatchPlace<L>>>,
     is_last: bool,
     refusal: Option<Failure>,
 }
@@ -36,7 +36,7 @@ impl<L: LedgerStore> Turn<L> {
     pub(super) fn new(
         refusal: Option<Failure>,
         is_last: bool,
-    ) -> (Self, oneshot::Receiver<Place<L>>) {
+    ) -> (Self, oneshot::Receiver<BatchPlace<L>>) {
         let (next, handed_on) = oneshot::channel();
         (Self { next: Some(next), is_last, refusal }, handed_on)
     }
@@ -65,7 +65,7 @@ impl<L: LedgerStore> Turn<L> {
     pub(super) fn hand_on(&mut self, lock: Option<InstanceLock<L>>, discovery: Option<Discovery>) {
         if let Some(next) = self.next.take() {
             // A batch whose callers have left has no next attempt.
-            let _ = next.send(Place { lock, discovery, refusal: self.refusal.clone() });
+            let _ = next.send(BatchPlace { lock, discovery, refusal: self.refusal.clone() });
         }
     }
 }

@@ -70,7 +70,7 @@ struct Validation<'a, L, E> {
 }
 
 /// What the ledger answers for an ENI.
-enum Known {
+enum LedgerAnswer {
     /// It is attached or in flight.
     Here(Check),
     /// There is a slot for it.
@@ -84,7 +84,7 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
         let state = state.map_err(|failure| failure.about(instance, eni))?;
         let known = self.known().await?;
         let pairs = self.requests.iter().zip(&known);
-        let free = pairs.filter(|(_, known)| matches!(known, Ok(Known::Free(_))));
+        let free = pairs.filter(|(_, known)| matches!(known, Ok(LedgerAnswer::Free(_))));
         let free = free.map(|(request, _)| request.eni.clone()).collect();
         let rows = if state.status == "Stopped" { self.rows(free).await? } else { Vec::new() };
         let validated = self.requests.iter().zip(known);
@@ -92,7 +92,7 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
     }
 
     /// What the ledger answers for each ENI, after a describe of the instance.
-    async fn known(&self) -> Result<Vec<Result<Known, Failure>>, Failure> {
+    async fn known(&self) -> Result<Vec<Result<LedgerAnswer, Failure>>, Failure> {
         let (instance, ledger) = (&self.first.instance, &self.attacher.backends.ledger);
         let permit = self.describe_permit().await?;
         // The time is taken before the describe, which then confirms an attached ENI.
@@ -117,9 +117,9 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
         request: &Request,
         answer: CommandOutcome,
         in_need: &[&InterfaceId],
-    ) -> Result<Known, Failure> {
+    ) -> Result<LedgerAnswer, Failure> {
         let Request { instance, eni, .. } = request;
-        let here = |check: &str| Ok(Known::Here(check.to_owned()));
+        let here = |check: &str| Ok(LedgerAnswer::Here(check.to_owned()));
         match answer.reply {
             Reply::CapacityExceeded(used) => Err(failures::capacity_exceeded(&used, instance, eni)),
             Reply::Frozen(freeze) => Err(failures::frozen(&freeze)),
@@ -143,7 +143,7 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
                     Some(capacity) if capacity.is_exceeded() => {
                         Err(failures::capacity_exceeded(&capacity.used, instance, eni))
                     }
-                    _ => Ok(Known::Free(format!(
+                    _ => Ok(LedgerAnswer::Free(format!(
                         "slots: the instance has a free slot (limit {})",
                         ledger.bounds_of(instance).limit
                     ))),
@@ -186,18 +186,23 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
 }
 
 /// The checks of one ENI, by what was asked.
-fn conclude(request: &Request, known: Known, state: &InstanceRow, rows: &[Row]) -> Validated {
+fn conclude(
+    request: &Request,
+    known: LedgerAnswer,
+    state: &InstanceRow,
+    rows: &[Row],
+) -> Validated {
     let Request { instance, eni, caller, .. } = request;
     let mut checks = vec![
         "fields: the ids are well-formed".to_owned(),
         format!("identity: the caller is {caller}"),
     ];
     match known {
-        Known::Here(check) => {
+        LedgerAnswer::Here(check) => {
             checks.push(check);
             return Ok(checks);
         }
-        Known::Free(check) => checks.push(check),
+        LedgerAnswer::Free(check) => checks.push(check),
     }
     let about = |failure: Failure| failure.about(instance, eni);
     if state.status != "Stopped" {

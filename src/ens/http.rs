@@ -64,7 +64,7 @@ impl<'a> Permits<'a> {
 }
 
 /// The credentials' source failed. The cause is in the log. It names the account's role.
-struct MissingCredentials {
+struct NoCredentials {
     is_passing: bool,
 }
 
@@ -72,8 +72,8 @@ struct MissingCredentials {
 const NO_CREDENTIALS: &str = "the gateway cannot fetch its ens credentials at the moment";
 
 /// The failure of an attach.
-impl From<MissingCredentials> for Failure {
-    fn from(missing: MissingCredentials) -> Self {
+impl From<NoCredentials> for Failure {
+    fn from(missing: NoCredentials) -> Self {
         if missing.is_passing {
             let why = format!("{NO_CREDENTIALS}; nothing was sent; try again");
             Self::new(Reason::NotApplied, why)
@@ -86,8 +86,8 @@ impl From<MissingCredentials> for Failure {
     }
 }
 
-impl From<MissingCredentials> for DescribeError {
-    fn from(missing: MissingCredentials) -> Self {
+impl From<NoCredentials> for DescribeError {
+    fn from(missing: NoCredentials) -> Self {
         if missing.is_passing {
             Self::Unavailable(NO_CREDENTIALS.to_owned())
         } else {
@@ -175,13 +175,13 @@ impl HttpEns {
             .map(drop)
     }
 
-    async fn credentials(&self) -> Result<Arc<Credentials>, MissingCredentials> {
+    async fn credentials(&self) -> Result<Arc<Credentials>, NoCredentials> {
         let fetched = self.exchange.credentials.get().await;
         let why = fetched.as_ref().err().map(|error| {
             format!("no ens credentials from {}: {error}", self.exchange.credentials.source())
         });
         self.exchange.conditions.learn_credentials(why.as_deref());
-        fetched.map_err(|error| MissingCredentials { is_passing: error.is_passing() })
+        fetched.map_err(|error| NoCredentials { is_passing: error.is_passing() })
     }
 
     fn clock_is_off(&self) -> Result<(), Failure> {

@@ -34,7 +34,7 @@ pub struct Access {
 
 /// What a call shows of its caller.
 #[derive(Debug)]
-pub(super) struct Credentials {
+pub(super) struct CallerCredentials {
     method: Option<Method>,
     is_diagnostic: bool,
     is_reflection: bool,
@@ -42,7 +42,7 @@ pub(super) struct Credentials {
     authorization: Vec<HeaderValue>,
 }
 
-impl Credentials {
+impl CallerCredentials {
     /// Takes the credentials out of a request, so that nothing behind can log them.
     pub(super) fn take(request: &mut Request<Body>) -> Self {
         let path = request.uri().path();
@@ -103,7 +103,10 @@ impl Access {
     ///
     /// # Errors
     /// `CALLER_UNAUTHENTICATED`.
-    pub(super) async fn identify(&self, caller: Credentials) -> Result<Arc<Principal>, Failure> {
+    pub(super) async fn identify(
+        &self,
+        caller: CallerCredentials,
+    ) -> Result<Arc<Principal>, Failure> {
         if caller.is_diagnostic && !(caller.is_reflection && self.guards_reflection()) {
             return Ok(Arc::new(Principal::anonymous()));
         }
@@ -122,7 +125,7 @@ impl Access {
     }
 
     /// A token decides, where tokens are used and the call has one. So one call has one identity.
-    async fn principal(&self, caller: &Credentials) -> Result<Arc<Principal>, IdentityError> {
+    async fn principal(&self, caller: &CallerCredentials) -> Result<Arc<Principal>, IdentityError> {
         let tokens = self.policy.as_ref().map(|store| store.tokens());
         if let Some(tokens) = tokens.filter(|tokens| tokens.are_used())
             && !caller.authorization.is_empty()
@@ -301,7 +304,7 @@ fn audit_refused(caller: &Caller, action: Action, failure: &Failure) {
 }
 
 /// Writes the audit line of a call without an identity.
-fn audit_unidentified(caller: &Credentials, error: &IdentityError) {
+fn audit_unidentified(caller: &CallerCredentials, error: &IdentityError) {
     AuditLine {
         caller: Some(&Caller::anonymous()),
         peer: caller.connection.as_ref().map(|connection| connection.peer()),

@@ -15,7 +15,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::{Instrument, Span};
 
-use super::access::{Access, Credentials};
+use super::access::{Access, CallerCredentials};
 use super::deadline::Deadline;
 use super::explain::explain;
 use super::failure_log::FailureLog;
@@ -142,8 +142,9 @@ impl EdgeLayer {
             let size = response.extensions().get().copied().unwrap_or(AnswerSize::USUAL);
             open.mark_answered(size.0);
         }
-        response
-            .map(|body| Body::new(Answer { body, call, _place: place, _held: held, _open: open }))
+        response.map(|body| {
+            Body::new(AnswerBody { body, call, _place: place, _held: held, _open: open })
+        })
     }
 
     /// The answer within the caller's deadline. Unary calls begin in turn; a stream that is opened
@@ -181,7 +182,7 @@ impl EdgeLayer {
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
-        let caller = Credentials::take(&mut request);
+        let caller = CallerCredentials::take(&mut request);
         // In a box, because the call is kept longer than this, and unfinished calls add up.
         let principal = Box::pin(self.access.identify(caller)).await?;
         let peer = match principal.kind {
@@ -204,7 +205,7 @@ impl EdgeLayer {
 }
 
 /// The body of a response with its RPC, which ends when it is dropped.
-struct Answer {
+struct AnswerBody {
     body: Body,
     call: Option<Call>,
     _place: Option<AdmissionPermit>,
@@ -212,7 +213,7 @@ struct Answer {
     _open: Option<OpenCall>,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for AnswerBody {
     type Data = Bytes;
     type Error = Status;
 

@@ -95,7 +95,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             deadline,
         };
         let admitted = self.admission.attaches(1, peer, &request.instance, deadline).await;
-        let _inside = admitted.inspect_err(|why| audit.refuse(why))?;
+        let _permit = admitted.inspect_err(|why| audit.refuse(why))?;
         let response = if validate_only {
             let checks = self.attacher.validate(request).await?;
             pb::AttachNetworkInterfaceResponse { checks, ..Default::default() }
@@ -149,7 +149,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             validate_only,
         );
         let admitted = self.admission.attaches(number, peer, &batch.instance, deadline).await;
-        let _inside = admitted.inspect_err(|why| audit.refuse(why))?;
+        let _permit = admitted.inspect_err(|why| audit.refuse(why))?;
         if require_all {
             let ensured = self.attacher.ensure_capacity(&batch).await;
             ensured.inspect_err(|why| audit.refuse(why))?;
@@ -257,7 +257,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             validate_only: false,
         })?;
         let _quota = self.access.count(&principal, Action::Get)?;
-        let _inside = self.admission.read(peer, &instance).await?;
+        let _permit = self.admission.read(peer, &instance).await?;
         let attachment = self.hub.get(&instance, &eni, ReadCall { peer, deadline }).await?;
         Ok(Response::new(pb::GetAttachmentResponse { attachment: Some((&attachment).into()) }))
     }
@@ -274,7 +274,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             ListScope::Fleet(from, size) => {
                 let rights = self.access.authorize_fleet(principal.clone(), Action::List)?;
                 let _quota = self.access.count(&principal, Action::List)?;
-                let _inside = self.admission.batch(peer, 1).await?;
+                let _permit = self.admission.batch(peer, 1).await?;
                 let (prefix, may_show) = (String::new(), rights.may_show);
                 let filter = FleetFilter { prefix, attachments: wanted, may_show };
                 let page = self.hub.list_fleet(&filter, from, size, deadline).await?;
@@ -295,7 +295,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
             validate_only: false,
         })?;
         let _quota = self.access.count(&principal, Action::List)?;
-        let _inside = self.admission.read(peer, &instance).await?;
+        let _permit = self.admission.read(peer, &instance).await?;
         let Listing { mut attachments, coverage } =
             self.hub.list(&instance, ReadCall { peer, deadline }).await?;
         attachments.retain(|attachment| wanted.has(attachment));
@@ -318,7 +318,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         let principal = principal(&request);
         self.access.authorize(&capacity_of(&principal, &instance))?;
         let _quota = self.access.count(&principal, Action::Capacity)?;
-        let _inside = self.admission.read(peer, &instance).await?;
+        let _permit = self.admission.read(peer, &instance).await?;
         let capacity = self.hub.capacity(&instance, max_age, ReadCall { peer, deadline }).await?;
         let instance_capacity = Some((&capacity).into());
         Ok(Response::new(pb::GetInstanceCapacityResponse { instance_capacity }))
@@ -336,7 +336,7 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         }
         let _quota = self.access.count(&principal, Action::Capacity)?;
         let records = instances.len().min(RECORDS_AT_ONCE);
-        let _inside = self.admission.batch(peer, records).await?;
+        let _permit = self.admission.batch(peer, records).await?;
         let found = self.hub.capacities(&instances, max_age, ReadCall { peer, deadline }).await;
         if let Some(Err(failure)) = found.first()
             && found.iter().all(Result::is_err)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::model::{InstanceId, Position, Timestamp};
 
-use super::queue::Queue;
+use super::queue::DueQueue;
 
 /// Maximum number of ended records that one commit removes. A commit adds one at most.
 const REMOVED_AT_ONCE: usize = 2;
@@ -16,7 +16,7 @@ pub(super) struct ChangeOrder {
     positions: BTreeMap<InstanceId, Position>,
     order: BTreeMap<Position, InstanceId>,
     last: Position,
-    ends: Queue<InstanceId>,
+    ends: DueQueue<InstanceId>,
 }
 
 impl ChangeOrder {

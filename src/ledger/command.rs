@@ -184,7 +184,7 @@ impl Command {
     #[must_use]
     pub fn request(&self) -> Option<&RequestKey> {
         match self {
-            Self::Acquire(enter) => enter.request.as_ref(),
+            Self::Acquire(wanted) => wanted.request.as_ref(),
             Self::Observe { then, .. } => then.as_ref().and_then(|then| then.request()),
             _ => None,
         }

@@ -18,7 +18,7 @@ use super::command::{Change, Command, Reply};
 use super::invariants::{self, Violation};
 use super::record::Record;
 use super::seen::{Seen, SeenRecord};
-use super::unconfirmed::Unconfirmed;
+use super::unreported::UnreportedChanges;
 use super::{BootInstant, LedgerError, LedgerStore, Proposal, Snapshot, Verdict};
 
 /// Maximum tries of one step before the ledger counts as unreachable.
@@ -42,7 +42,7 @@ pub struct Ledger<L> {
     store: L,
     bounds: Bounds,
     seen: Mutex<Seen>,
-    unconfirmed: Unconfirmed,
+    unreported: UnreportedChanges,
     observer: CommitObserver,
 }
 
@@ -70,8 +70,8 @@ impl CommandOutcome {
 impl<L: LedgerStore> Ledger<L> {
     /// A ledger over this store, with these bounds.
     pub fn new(ledger: L, bounds: Bounds, observer: CommitObserver) -> Self {
-        let (seen, unconfirmed) = (Mutex::default(), Unconfirmed::default());
-        Self { store: ledger, bounds, seen, unconfirmed, observer }
+        let (seen, unreported) = (Mutex::default(), UnreportedChanges::default());
+        Self { store: ledger, bounds, seen, unreported, observer }
     }
 
     /// The store of the records.
@@ -173,7 +173,7 @@ impl<L: LedgerStore> Ledger<L> {
             asked = BootInstant::now();
             let verdict = match self.store.commit(&proposal).await {
                 Err(error @ LedgerError::OutcomeUnknown(_)) => {
-                    self.unconfirmed.add(changes);
+                    self.unreported.add(changes);
                     return Err(error);
                 }
                 verdict => verdict?,
@@ -222,14 +222,14 @@ impl<L: LedgerStore> Ledger<L> {
     /// Reports the changes whose commit had no known outcome, where a record now shows them. Stops
     /// while the ledger is away; a later call continues. A record that this version cannot read
     /// shows none, and holds up no other.
-    pub async fn report_unconfirmed(&self) {
-        while let Some(instance) = self.unconfirmed.next() {
+    pub async fn report_unreported(&self) {
+        while let Some(instance) = self.unreported.next() {
             let record = match self.read(&instance).await {
                 Ok(snapshot) => snapshot.record,
                 Err(error) if error.is_unreadable() => Arc::default(),
                 Err(_) => return,
             };
-            for change in self.unconfirmed.take(&instance, &record) {
+            for change in self.unreported.take(&instance, &record) {
                 (self.observer)(LedgerEvent::Changed(&change));
             }
         }

@@ -13,7 +13,7 @@ use crate::rate_limit::{RateLimitDecision, RateLimitRequest, RateLimitStore, Rat
 use super::change_order::ChangeOrder;
 use super::expiring::Expiring;
 use super::keys::PartitionId;
-use super::queue::Queue;
+use super::queue::DueQueue;
 use super::{
     BootInstant, ChangeNotifier, ChangedInstances, Due, Freeze, FrozenPartitions, LedgerError,
     LedgerHealth, LedgerStore, MAX_CLOCK_DIFFERENCE, Partition, Proposal, REQUEST_LIFE,
@@ -35,8 +35,8 @@ struct State {
     epoch: Arc<str>,
     records: Expiring<InstanceId, (u64, Arc<Record>)>,
     requests: Expiring<(InstanceId, RequestKey), RequestEntry>,
-    due: Queue<Due>,
-    reconciliations: Queue<InstanceId>,
+    due: DueQueue<Due>,
+    reconciliations: DueQueue<InstanceId>,
     changes: BTreeMap<PartitionId, ChangeOrder>,
     tokens: TokenBuckets,
     freeze: Option<Freeze>,

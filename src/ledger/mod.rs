@@ -31,7 +31,7 @@ pub mod record;
 pub mod redis;
 pub mod safety_checks;
 mod seen;
-mod unconfirmed;
+mod unreported;
 
 pub use boot::BootInstant;
 pub use bounds::{Bounds, SharedBounds};

@@ -7,18 +7,18 @@ use crate::model::Timestamp;
 
 /// Members by due time. Each member has at most one.
 #[derive(Debug, Clone)]
-pub(super) struct Queue<T> {
+pub(super) struct DueQueue<T> {
     times: BTreeMap<T, Timestamp>,
     by_time: BTreeSet<(Timestamp, T)>,
 }
 
-impl<T> Default for Queue<T> {
+impl<T> Default for DueQueue<T> {
     fn default() -> Self {
         Self { times: BTreeMap::new(), by_time: BTreeSet::new() }
     }
 }
 
-impl<T: Ord + Clone> Queue<T> {
+impl<T: Ord + Clone> DueQueue<T> {
     /// Sets when a member is due. `None` removes it.
     pub(super) fn set(&mut self, member: T, at: Option<Timestamp>) {
         if let Some(before) = self.times.remove(&member) {

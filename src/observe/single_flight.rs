@@ -14,10 +14,10 @@ use crate::rate_limit::{Permit, PermitError};
 use super::ObserveError;
 
 /// The result to come.
-type Answer<T> = oneshot::Receiver<Result<T, ObserveError>>;
+type ResultReceiver<T> = oneshot::Receiver<Result<T, ObserveError>>;
 
 /// The running observations, by key. Clones share them.
-pub(crate) struct SingleFlight<K, T>(Arc<Mutex<BTreeMap<K, WeakShared<Answer<T>>>>>);
+pub(crate) struct SingleFlight<K, T>(Arc<Mutex<BTreeMap<K, WeakShared<ResultReceiver<T>>>>>);
 
 impl<K, T> Clone for SingleFlight<K, T> {
     fn clone(&self) -> Self {
@@ -86,14 +86,14 @@ where
         let _ = answer.send(result);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<K, WeakShared<Answer<T>>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<K, WeakShared<ResultReceiver<T>>>> {
         // No critical section leaves the map inconsistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A caller's share of an observation.
-pub(crate) struct Joined<T: Clone>(Shared<Answer<T>>);
+pub(crate) struct Joined<T: Clone>(Shared<ResultReceiver<T>>);
 
 impl<T: Clone> Joined<T> {
     /// The result.

@@ -159,7 +159,7 @@ pub struct TokenBuckets {
     /// By lane: the time at which it would be empty.
     empty_at: std::collections::BTreeMap<&'static str, u64>,
     /// By class: the longest-waiting request.
-    first: std::collections::BTreeMap<&'static str, First>,
+    first: std::collections::BTreeMap<&'static str, KeptFor>,
     /// By family: the open breaker.
     tripped: std::collections::BTreeMap<&'static str, OpenBreaker>,
 }
@@ -176,7 +176,7 @@ struct OpenBreaker {
 
 /// The request that a bucket's next token is kept for.
 #[derive(Debug, Clone, Copy)]
-struct First {
+struct KeptFor {
     /// Its arrival.
     since: u64,
     /// The end of the time for which the token is kept.
@@ -279,7 +279,7 @@ impl TokenBuckets {
             let patient = waits.is_some_and(|waits| micros(waits.most) >= ready_at - now);
             if let Some(since) = since.filter(|since| ordered && patient && before(*since)) {
                 let until = ready_at + micros(KEPT) + (ready_at - now) / 8;
-                self.first.insert(own, First { since, until });
+                self.first.insert(own, KeptFor { since, until });
             }
             return wait(ready_at);
         }

@@ -25,7 +25,7 @@ use super::{RateClass, RateLimitDecision, RateLimitRequest, RateLimitStore, Wait
 #[cfg(test)]
 mod tests;
 
-/// Maximum wait that is accepted; then the store is asked again.
+/// Maximum wait that is accepted; then the next request follows.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
 /// Lifetime of a chunk; unused tokens of it are lost.
 const CHUNK_LIFE: Duration = Duration::from_millis(50);
@@ -35,10 +35,10 @@ const SILENT_AFTER: Duration = Duration::from_millis(500);
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The store's future decision.
-type Answer = Pin<Box<dyn Future<Output = Result<RateLimitDecision, Outage>> + Send>>;
+type DecisionFuture = Pin<Box<dyn Future<Output = Result<RateLimitDecision, Outage>> + Send>>;
 
 /// The store as a function; see [`RateLimiter::over`].
-pub type StoreFunction = Arc<dyn Fn(RateLimitRequest) -> Answer + Send + Sync>;
+pub type StoreFunction = Arc<dyn Fn(RateLimitRequest) -> DecisionFuture + Send + Sync>;
 
 /// A number in `0.0..1.0`, for jitter.
 pub type Random = Arc<dyn Fn() -> f64 + Send + Sync>;
@@ -53,13 +53,13 @@ pub struct RateLimiter {
 
 /// A request to the store. If the caller leaves before the answer, a granted token is returned,
 /// because it may be the breaker's only probe.
-struct Question<'a> {
-    answer: Option<Answer>,
+struct PendingRequest<'a> {
+    answer: Option<DecisionFuture>,
     limiter: &'a RateLimiter,
     class: RateClass,
 }
 
-impl Drop for Question<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
         let (Some(answer), Ok(runtime)) = (self.answer.take(), Handle::try_current()) else {
             return;
@@ -151,19 +151,19 @@ impl RateLimiter {
         let Ok(_first) = timeout_at(deadline, queue.callers.first(arrived)).await else {
             return Err(PermitError::DeadlineExceeded { wait: queue.wait() });
         };
-        for asked in 0.. {
+        for earlier_waits in 0.. {
             let waits = Waits {
                 since: arrived.elapsed(),
                 most: deadline.saturating_duration_since(Instant::now()),
             };
             let began = Instant::now();
-            let taken = timeout_at(deadline, self.take(class, Some(waits), asked)).await;
-            // A store that was asked just before the deadline does not count as unreachable.
+            let taken = timeout_at(deadline, self.take(class, Some(waits), earlier_waits)).await;
+            // A request just before the deadline does not count the store as unreachable.
             let silent = |_| {
                 if began.elapsed() < SILENT_AFTER {
                     PermitError::DeadlineExceeded { wait: queue.wait() }
                 } else {
-                    let why = "the budget's counter did not answer in time";
+                    let why = "the store of the account's budget did not answer in time";
                     PermitError::CounterUnreachable(Outage::just_now(why))
                 }
             };
@@ -244,42 +244,44 @@ impl RateLimiter {
         // A lost report costs time, not safety: the next call reports again.
         let answer = timeout(REPORT_TIMEOUT, (self.source)(request)).await;
         if let Ok(Err(why)) = answer {
-            tracing::debug!(?request, %why, "the budget's counter did not accept a report");
+            tracing::debug!(?request, %why, "the store of the account's budget did not accept a report");
         }
     }
 
     /// Requests a token from the store.
-    async fn ask(
+    async fn request(
         &self,
         class: RateClass,
         waits: Option<Waits>,
     ) -> Result<RateLimitDecision, Outage> {
-        let mut question = Question {
+        let mut pending = PendingRequest {
             answer: Some((self.source)(RateLimitRequest::Take(class, waits))),
             limiter: self,
             class,
         };
-        let answer = match &mut question.answer {
+        let answer = match &mut pending.answer {
             Some(answer) => answer.await,
-            None => return Err(Outage::just_now("the budget's counter was not asked")),
+            None => {
+                return Err(Outage::just_now("no request to the store of the account's budget"));
+            }
         };
-        question.answer = None;
+        pending.answer = None;
         answer
     }
 
-    /// Requests a token. `asked` counts the waits that this caller has received before.
+    /// Requests a token. `earlier_waits` counts the waits that this caller has received before.
     async fn take(
         &self,
         class: RateClass,
         waits: Option<Waits>,
-        asked: u32,
+        earlier_waits: u32,
     ) -> Result<Permit, PermitError> {
         let queue = self.queues.queue(class);
         let granted = |taken: Instant, probe: bool| Permit { class, taken, probe, further: 0 };
         if queue.leased(Instant::now()) {
             return Ok(granted(Instant::now(), false));
         }
-        let answer = self.ask(class, waits).await.map_err(PermitError::CounterUnreachable)?;
+        let answer = self.request(class, waits).await.map_err(PermitError::CounterUnreachable)?;
         let now = Instant::now();
         queue.set_due(None);
         match answer {
@@ -295,7 +297,8 @@ impl RateLimiter {
             RateLimitDecision::Wait(wait) => {
                 // Spreads replicas that received the same wait. A caller that lost before comes
                 // sooner.
-                let late = (self.random)() / 10.0 / f64::from(asked.saturating_add(1)).powi(2);
+                let late =
+                    (self.random)() / 10.0 / f64::from(earlier_waits.saturating_add(1)).powi(2);
                 let wait = wait.clamp(MIN_PAUSE, MAX_PAUSE).mul_f64(1.0 + late);
                 queue.set_due(Some(now + wait));
                 Err(PermitError::DeadlineExceeded { wait })

@@ -61,7 +61,7 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
         while !drain.has_reached(Phase::Stopped) {
             let claimed = self.tick().await;
             self.count_stuck();
-            self.backends.ledger.report_unconfirmed().await;
+            self.backends.ledger.report_unreported().await;
             // After a full batch, more may be due.
             if claimed < MAX_IDS {
                 let pause = TICK.mul_f64(random::between(0.8..1.2));

@@ -14,7 +14,7 @@ use crate::ledger::{LedgerError, LedgerStore, Snapshot};
 use crate::model::{Attachment, Failure, InstanceId, InterfaceId, Timestamp};
 
 use super::reader::WatchedInstance;
-use super::stream::Watcher;
+use super::stream::InstanceWatcher;
 use super::view::View;
 use super::{Coverage, Event, Hub, ReadCall, Scope};
 
@@ -116,7 +116,9 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             WatchedInstance::new(&scope.instance, &self.backends.ledger, &self.tasks)
         });
         if let Some(view) = self.in_memory(&watched, &scope) {
-            return Ok(Watcher::new(self.clone(), scope, watched, view, None, began).into_stream());
+            return Ok(
+                InstanceWatcher::new(self.clone(), scope, watched, view, None, began).into_stream()
+            );
         }
         // A connection may just be recovering, so one short wait.
         let patiently = async || match watched.fresh().await {
@@ -151,7 +153,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             }
             _ => {}
         }
-        Ok(Watcher::new(self.clone(), scope, watched, view, asked, began).into_stream())
+        Ok(InstanceWatcher::new(self.clone(), scope, watched, view, asked, began).into_stream())
     }
 
     pub(super) async fn read_record(

@@ -22,12 +22,12 @@ const MANY: usize = 4096;
 /// The states that this replica knows.
 #[derive(Default)]
 pub(super) struct States {
-    known: Arc<Mutex<BTreeMap<InstanceId, Seen>>>,
+    known: Arc<Mutex<BTreeMap<InstanceId, SeenState>>>,
     flights: SingleFlight<Vec<InstanceId>, Arc<InstanceStates>>,
 }
 
 /// One state, and when ENS was asked.
-struct Seen {
+struct SeenState {
     asked_at: BootInstant,
     state: Option<String>,
 }
@@ -73,7 +73,7 @@ impl States {
             }
             let seen = found.states.iter();
             known.extend(
-                seen.map(|(id, state)| (id.clone(), Seen { asked_at, state: state.clone() })),
+                seen.map(|(id, state)| (id.clone(), SeenState { asked_at, state: state.clone() })),
             );
             Ok(Arc::new(found))
         });

@@ -16,13 +16,13 @@ use crate::model::{Failure, InterfaceId, Revision, Timestamp};
 use crate::telemetry::metrics::GaugeGuard;
 
 use super::follow::Following;
-use super::limits::{Limits, Resume, messages};
+use super::limits::{Limits, Resume, Watcher, messages};
 use super::reader::WatchedInstance;
 use super::view::{View, ViewChange};
 use super::{Coverage, Event, Hub, Scope};
 
 /// The state of a stream.
-pub(super) struct Watcher<L, E> {
+pub(super) struct InstanceWatcher<L, E> {
     hub: Arc<Hub<L, E>>,
     scope: Scope,
     watched: Arc<WatchedInstance>,
@@ -43,7 +43,7 @@ pub(super) struct Watcher<L, E> {
     _following: Option<Following>,
 }
 
-impl<L: LedgerStore, E: Ens> Watcher<L, E> {
+impl<L: LedgerStore, E: Ens> InstanceWatcher<L, E> {
     /// A stream that starts from `view`. Its age counts from `began`, the time of the call.
     pub(super) fn new(
         hub: Arc<Hub<L, E>>,
@@ -167,7 +167,7 @@ impl<L: LedgerStore, E: Ens> Watcher<L, E> {
     }
 }
 
-impl<L: LedgerStore, E: Ens> super::limits::Watcher for Watcher<L, E> {
+impl<L: LedgerStore, E: Ens> Watcher for InstanceWatcher<L, E> {
     type Event = Event;
 
     async fn next(&mut self) -> Option<Result<Event, Failure>> {

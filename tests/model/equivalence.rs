@@ -65,7 +65,7 @@ fn task_into(task: &Task, key: &mut impl Hasher) {
         }
         Step::UnderWay(under_way) => attempt_into(under_way.attempt(), key),
         Step::Answered(answered) => {
-            format!("{:?}", answered.answer()).hash(key);
+            format!("{:?}", answered.result()).hash(key);
             attempt_into(answered.attempt(), key);
         }
     }

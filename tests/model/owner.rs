@@ -173,7 +173,7 @@ impl World {
         // Taken back, and not ended meanwhile: its caller may begin again.
         let gone = !matches!(reply, Reply::Attempts(attempts) if !attempts.is_empty());
         let task = &mut self.tasks[index];
-        if *answered.answer() == SendResult::NoEffect && task.resends.is_none() && gone {
+        if *answered.result() == SendResult::NoEffect && task.resends.is_none() && gone {
             task.taken_back += 1;
             task.step = Step::Waiting;
         } else {

@@ -37,7 +37,7 @@ pub(super) struct Sts(Url);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct StsReply {
     credentials: Session,
 }
 
@@ -91,7 +91,7 @@ impl Sts {
         let place = format!("sts at {}", self.0.host_str().unwrap_or_default());
         let text = ok_text(request.header("accept", "application/json"), TIMEOUT).await;
         let text = text.map_err(|error| error.at(&place))?;
-        let answer: Answer = serde_json::from_str(&text).map_err(|_| {
+        let answer: StsReply = serde_json::from_str(&text).map_err(|_| {
             FetchError::lasting(format!("{place}: the answer is not the JSON of {action}"))
         })?;
         answer.credentials.credentials().map_err(|error| error.at(&place))

@@ -12,40 +12,40 @@ use super::super::safety_checks::SafetyCheck;
 use super::RecordUpdate;
 
 impl RecordUpdate<'_> {
-    pub(super) fn acquire_slot(&mut self, enter: &Acquire) -> Reply {
-        if let Some(reply) = self.known(enter) {
+    pub(super) fn acquire_slot(&mut self, wanted: &Acquire) -> Reply {
+        if let Some(reply) = self.known(wanted) {
             return reply;
         }
         if let Some(freeze) = &self.context.partition.freeze {
             return Reply::Frozen(freeze.clone());
         }
-        if let Some(fullness) = self.capacity_exceeded_for(&enter.eni) {
-            self.clear_queue(enter.ticket);
-            return Reply::CapacityExceeded(fullness);
+        if let Some(exceeded) = self.capacity_exceeded_for(&wanted.eni) {
+            self.clear_queue(wanted.ticket);
+            return Reply::CapacityExceeded(exceeded);
         }
         if self.in_hold_down() {
             return Reply::Recovering(self.context.partition.hold_down_until);
         }
-        if enter.mode == Mode::Query {
+        if wanted.mode == Mode::Query {
             return Reply::Admissible;
         }
-        let grant = match self.acquire(enter.ticket) {
+        let grant = match self.acquire(wanted.ticket) {
             Ok(grant) => grant,
             Err(ahead) => return Reply::Queued { ahead },
         };
         let stale = self.recent_observation().is_none();
-        if stale || enter.mode == Mode::Enqueue {
+        if stale || wanted.mode == Mode::Enqueue {
             return Reply::Granted { grant, stale, free_slots: self.free_slots() };
         }
-        self.reserve(enter, grant)
+        self.reserve(wanted, grant)
     }
 
     /// Answers without the lock: a replay, a join, or an ENI that is already attached. Only a
     /// request id that began an attempt is remembered. The others sent nothing and may be repeated.
-    fn known(&mut self, enter: &Acquire) -> Option<Reply> {
-        let attempt = self.record.attempts.get(&enter.eni);
+    fn known(&mut self, wanted: &Acquire) -> Option<Reply> {
+        let attempt = self.record.attempts.get(&wanted.eni);
         if let Some(entry) = self.context.request {
-            if entry.eni != enter.eni {
+            if entry.eni != wanted.eni {
                 return Some(Reply::RequestIdReused(entry.clone()));
             }
             let current = attempt.filter(|attempt| attempt.uid == entry.uid);
@@ -57,7 +57,7 @@ impl RecordUpdate<'_> {
             }
         }
         let attempt = attempt?;
-        let shared = || self.record.attempts.shared(&enter.eni);
+        let shared = || self.record.attempts.shared(&wanted.eni);
         match attempt.state.kind() {
             State::Failed | State::Detached => None,
             State::Attached if self.is_unconfirmed(attempt) => {
@@ -65,12 +65,12 @@ impl RecordUpdate<'_> {
             }
             State::Attached | State::Detaching => {
                 let fresh =
-                    attempt.described_at.is_some_and(|asked_at| asked_at >= enter.confirmed_since);
+                    attempt.described_at.is_some_and(|asked_at| asked_at >= wanted.confirmed_since);
                 Some(Reply::AlreadyAttached { attempt: shared()?, fresh })
             }
-            State::Pending if attempt.uid == enter.uid => {
+            State::Pending if attempt.uid == wanted.uid => {
                 let attempt = shared()?;
-                self.reserved_before(enter.ticket, attempt)
+                self.reserved_before(wanted.ticket, attempt)
             }
             State::Pending | State::Verifying | State::Attaching | State::Unknown => {
                 Some(Reply::Joined(shared()?))
@@ -89,29 +89,29 @@ impl RecordUpdate<'_> {
     }
 
     /// Reserves a slot and records the send, under the grant and with a valid observation.
-    fn reserve(&mut self, enter: &Acquire, grant: LeaseGrant) -> Reply {
+    fn reserve(&mut self, wanted: &Acquire, grant: LeaseGrant) -> Reply {
         let now = self.now();
-        let former = self.record.attempts.get(&enter.eni).cloned();
-        let seen_here_at = former.as_ref().and_then(|former| former.observed_attached_at);
+        let previous = self.record.attempts.get(&wanted.eni).cloned();
+        let seen_here_at = previous.as_ref().and_then(|previous| previous.observed_attached_at);
         let attempt = Attempt {
             sends: vec![SendEntry::new(now)],
             observed_attached_at: seen_here_at,
             was_recently_attached: seen_here_at
                 .is_some_and(|seen| seen + self.context.bounds.lag >= now),
             state: AttemptState::Pending(InFlight {
-                superseded: former.map(Box::new),
+                superseded: previous.map(Box::new),
                 ..InFlight::new(grant.expires_at + LEASE_MARGIN)
             }),
-            trace: enter.trace.clone(),
-            request: enter.request.clone(),
-            caller: enter.caller.clone(),
-            ..Attempt::new(self.context.instance, &enter.eni, enter.uid, now)
+            trace: wanted.trace.clone(),
+            request: wanted.request.clone(),
+            caller: wanted.caller.clone(),
+            ..Attempt::new(self.context.instance, &wanted.eni, wanted.uid, now)
         };
-        if let Some(key) = &enter.request {
+        if let Some(key) = &wanted.request {
             self.remember(key.clone(), RequestEntry::new(&attempt.eni, attempt.uid, None));
         }
         self.put(attempt);
-        self.reserved_reply(&enter.eni, grant)
+        self.reserved_reply(&wanted.eni, grant)
     }
 
     /// Permits another send for an attempt without a response whose ENI a later Describe call shows
@@ -135,9 +135,9 @@ impl RecordUpdate<'_> {
             let (stale, free_slots) = (true, self.free_slots());
             return Reply::Granted { grant, stale, free_slots };
         }
-        if let Some(fullness) = self.capacity_exceeded_for(eni) {
+        if let Some(exceeded) = self.capacity_exceeded_for(eni) {
             let why = "sent without an answer that settles it, and not again: others have filled the instance since; detach another eni first";
-            let refusal = Failure::new(Reason::NotApplied, why).with("limit", fullness.limit);
+            let refusal = Failure::new(Reason::NotApplied, why).with("limit", exceeded.limit);
             attempt.state.refuse(refusal);
             self.keep(attempt);
             self.release_place(ticket);

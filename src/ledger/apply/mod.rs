@@ -113,7 +113,7 @@ impl RecordUpdate<'_> {
     fn perform(&mut self, command: &Command) -> Reply {
         match command {
             Command::Read => Reply::Ok,
-            Command::Acquire(enter) => self.acquire_slot(enter),
+            Command::Acquire(wanted) => self.acquire_slot(wanted),
             Command::Resend { ticket, uid, eni } => self.resend(*ticket, *uid, eni),
             Command::Observe { sent_at, rows, then } => {
                 self.observe(*sent_at, rows);

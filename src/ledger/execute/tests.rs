@@ -231,11 +231,11 @@ async fn a_change_whose_reply_was_lost_is_reported_when_a_read_shows_it() {
     fails(Loses::Commits, &["eni-1"]).await;
     fails(Loses::RepliesToCommits, &["eni-1", "eni-2"]).await;
     ledger.store().lose(Loses::Reads);
-    ledger.report_unconfirmed().await;
+    ledger.report_unreported().await;
     assert_eq!(*reported.lock().unwrap(), [""; 0], "it is not known");
     ledger.store().lose(Loses::Nothing);
     for _ in 0..2 {
-        ledger.report_unconfirmed().await;
+        ledger.report_unreported().await;
         assert_eq!(*reported.lock().unwrap(), ["eni-1", "eni-2"], "each once");
     }
 }

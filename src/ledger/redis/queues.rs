@@ -18,7 +18,7 @@ use super::node::{Node, RedisOperation};
 use super::topology::Topology;
 
 /// The partitions' sorted sets of one kind, by the name of their keys.
-type Queue = fn(&Keys, PartitionId) -> String;
+type QueueKey = fn(&Keys, PartitionId) -> String;
 
 /// A member with its due time.
 struct Entry {
@@ -30,7 +30,7 @@ impl Topology {
     /// The members that are due, earliest first.
     pub(super) async fn due_members(
         &self,
-        queue: Queue,
+        queue: QueueKey,
         most: usize,
     ) -> Result<Vec<String>, LedgerError> {
         if most == 0 {
@@ -48,7 +48,7 @@ impl Topology {
     /// The members that are still due, in the same order.
     pub(super) async fn claim_members<T>(
         &self,
-        queue: Queue,
+        queue: QueueKey,
         mut due: Vec<T>,
         name: impl Fn(&T) -> (PartitionId, String),
         visibility: Duration,
@@ -83,7 +83,7 @@ fn some<T>(answers: Vec<Result<Vec<T>, LedgerError>>) -> Result<Vec<T>, LedgerEr
 
 impl Node {
     /// Up to `most` members of each partition.
-    async fn due(&self, queue: Queue, most: usize) -> Result<Vec<Entry>, LedgerError> {
+    async fn due(&self, queue: QueueKey, most: usize) -> Result<Vec<Entry>, LedgerError> {
         let partitions = self.partitions();
         if partitions.is_empty() {
             return Ok(Vec::new());
@@ -106,7 +106,7 @@ impl Node {
 
     async fn claim(
         &self,
-        queue: Queue,
+        queue: QueueKey,
         members: Vec<(PartitionId, String)>,
         visibility: Duration,
     ) -> Result<Vec<String>, LedgerError> {

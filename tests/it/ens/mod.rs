@@ -24,7 +24,7 @@ use eni_gateway::rate_limit::{
 };
 use url::Url;
 
-/// A client, its reports, and its requests to the budget's counter.
+/// A client, its reports, and its requests to the store of the budget.
 struct Client {
     ens: HttpEns,
     limiter: RateLimiter,

@@ -15,9 +15,9 @@ const MOST: usize = 4096;
 
 /// The changes, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Unconfirmed(Mutex<VecDeque<Change>>);
+pub(super) struct UnreportedChanges(Mutex<VecDeque<Change>>);
 
-impl Unconfirmed {
+impl UnreportedChanges {
     /// Adds those of the changes that lead to another state.
     pub(super) fn add(&self, changes: Vec<Change>) {
         let mut all = self.lock();
