@@ -11,6 +11,9 @@ use super::server::{Handle, Simulator};
 use super::world::file::{self, WorldFile};
 use super::world::{EniStatus, STOPPED, World};
 
+/// Maximum number of ids of a kind in the greeting.
+const FEW: usize = 3;
+
 /// An error of the simulator.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -74,8 +77,10 @@ fn greeting(handle: &Handle, own_key: Option<&AccessKey>, world: &WorldFile) -> 
         .iter()
         .filter(|eni| eni.placement.status == EniStatus::Available)
         .map(|eni| eni.id.as_str());
-    let few = |ids: Vec<&str>| {
-        if ids.is_empty() { "none".to_owned() } else { ids.join(", ") }
+    let few = |ids: Vec<&str>| match ids.as_slice() {
+        [] => "none".to_owned(),
+        [few @ .., _] if few.len() == FEW => format!("{}, …", few.join(", ")),
+        all => all.join(", "),
     };
     let warning = if handle.address().ip().is_loopback() {
         ""
@@ -89,7 +94,7 @@ fn greeting(handle: &Handle, own_key: Option<&AccessKey>, world: &WorldFile) -> 
          \x20 ENIs       {} (available)\n\
          \x20 gateway    ENI_GATEWAY_ENS__ENDPOINT={endpoint}\n\
          \x20 control    {endpoint}/_simulator/\n{warning}",
-        few(stopped.take(3).collect()),
-        few(free.take(3).collect()),
+        few(stopped.take(FEW + 1).collect()),
+        few(free.take(FEW + 1).collect()),
     )
 }
