@@ -50,7 +50,9 @@ pub(super) const fn advice(reason: Reason) -> &'static str {
         }
         Reason::EnsError => "look up the ENS code, or quote the request id to ENS's support",
         Reason::Draining | Reason::Overloaded => "try again: another replica may accept the call",
-        Reason::StreamTooOld => "watch again, with --after-revision",
+        Reason::StreamTooOld => {
+            "watch again, with --after-revision, or with --resume-token for --all"
+        }
         Reason::CallerUnauthenticated => "use a known identity: --token-file, or --cert and --key",
         Reason::CallerForbidden => "ask the gateway's operators for the right",
         Reason::NotSupported => "use a client and a gateway of the same version",
