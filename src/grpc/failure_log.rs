@@ -14,7 +14,7 @@ const MOST: usize = 1024;
 
 /// What failures have in common whose lines are summed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Kind {
+pub(super) struct FailureKind {
     /// Address of the peer, or its IPv6 network.
     pub(super) peer: Option<IpAddr>,
     pub(super) method: &'static str,
@@ -24,12 +24,12 @@ pub(super) struct Kind {
 
 /// The failures of this second. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct FailureLog(Arc<Mutex<BTreeMap<Kind, usize>>>);
+pub(super) struct FailureLog(Arc<Mutex<BTreeMap<FailureKind, usize>>>);
 
 impl FailureLog {
     /// Whether the failure is the first of its kind in this second, which has a line of its own.
     /// The others are counted, and have one line at the end of the second.
-    pub(super) fn is_first(&self, mut kind: Kind) -> bool {
+    pub(super) fn is_first(&self, mut kind: FailureKind) -> bool {
         let mut counts = self.lock();
         if counts.is_empty() {
             let log = self.clone();
@@ -56,7 +56,7 @@ impl FailureLog {
 
     fn report(&self) {
         let counts = std::mem::take(&mut *self.lock());
-        for (Kind { peer, method, status, reason }, calls) in counts {
+        for (FailureKind { peer, method, status, reason }, calls) in counts {
             if calls > 0 {
                 let peer = peer.map(tracing::field::display);
                 tracing::info!(
@@ -71,7 +71,7 @@ impl FailureLog {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Kind, usize>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<FailureKind, usize>> {
         // Counting cannot panic half-way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -84,7 +84,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_first_failure_of_a_kind_and_second_has_a_line() {
         let log = FailureLog::default();
-        let kind = |host: u8| Kind {
+        let kind = |host: u8| FailureKind {
             peer: Some([10, 0, 0, host].into()),
             method: "m",
             status: "s",

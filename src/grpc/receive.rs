@@ -52,8 +52,7 @@ pub(super) struct Arriving {
 
 impl Arriving {
     /// The request with bounds on its body. The oldest unfinished request is refused if there are
-    /// too many.
-    /// `held` lasts until the request has arrived.
+    /// too many. `held` lasts until the request has arrived.
     pub(super) fn bound(&self, request: Request<Body>, held: Option<HeldCall>) -> Request<Body> {
         let path = request.uri().path();
         let time = if path.starts_with("/grpc.reflection.") { MESSAGES } else { ONE_MESSAGE };
@@ -89,7 +88,7 @@ struct Received {
     due: Pin<Box<Sleep>>,
     /// Maximum size in bytes.
     most: usize,
-    /// What has arrived of it.
+    /// What has arrived of it: its part of the sum in `arriving`.
     arrived: CountedBytes,
     place: Place<()>,
     arriving: Arriving,

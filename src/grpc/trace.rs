@@ -18,7 +18,7 @@ use tracing::Span;
 use tracing::field::Empty;
 
 use super::code::code_name;
-use super::failure_log::{FailureLog, Kind};
+use super::failure_log::{FailureKind, FailureLog};
 use super::handshake::HandshakeReport;
 use super::method::Method;
 use crate::listen::ConnectionRef;
@@ -220,9 +220,9 @@ impl Call {
         }
     }
 
-    fn kind(&self, status: &'static str, reason: Option<Reason>) -> Kind {
+    fn kind(&self, status: &'static str, reason: Option<Reason>) -> FailureKind {
         let peer = self.connection.as_ref().map(|connection| connection.network());
-        Kind { peer, method: self.method, status, reason: reason.map(Reason::name) }
+        FailureKind { peer, method: self.method, status, reason: reason.map(Reason::name) }
     }
 
     fn log(

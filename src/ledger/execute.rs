@@ -69,9 +69,9 @@ impl CommandOutcome {
 
 impl<L: LedgerStore> Ledger<L> {
     /// A ledger over this store, with these bounds.
-    pub fn new(ledger: L, bounds: Bounds, observer: CommitObserver) -> Self {
+    pub fn new(store: L, bounds: Bounds, observer: CommitObserver) -> Self {
         let (seen, unreported) = (Mutex::default(), UnreportedChanges::default());
-        Self { store: ledger, bounds, seen, unreported, observer }
+        Self { store, bounds, seen, unreported, observer }
     }
 
     /// The store of the records.
@@ -122,7 +122,7 @@ impl<L: LedgerStore> Ledger<L> {
         command: &Command,
         until: Option<Instant>,
     ) -> Result<CommandOutcome, LedgerError> {
-        let mut asked = BootInstant::now();
+        let mut requested_at = BootInstant::now();
         // The cache does not show whether a request id was used before.
         let mut verified = command.request().is_some();
         let mut snapshot = self.remembered(instance);
@@ -148,14 +148,9 @@ impl<L: LedgerStore> Ledger<L> {
                 if verified {
                     let record = snapshot.record.clone();
                     self.remember(instance, &snapshot);
-                    return Ok(CommandOutcome {
-                        reply: step.reply,
-                        record,
-                        now,
-                        requested_at: asked,
-                    });
+                    return Ok(CommandOutcome { reply: step.reply, record, now, requested_at });
                 }
-                asked = BootInstant::now();
+                requested_at = BootInstant::now();
                 snapshot = self.store.read_since(instance, command.request(), &snapshot).await?;
                 verified = true;
                 continue;
@@ -170,7 +165,7 @@ impl<L: LedgerStore> Ledger<L> {
                 request: command.request().cloned(),
                 effects: step.effects,
             };
-            asked = BootInstant::now();
+            requested_at = BootInstant::now();
             let verdict = match self.store.commit(&proposal).await {
                 Err(error @ LedgerError::OutcomeUnknown(_)) => {
                     self.unreported.add(changes);
@@ -186,12 +181,7 @@ impl<L: LedgerStore> Ledger<L> {
                     let seen =
                         Snapshot { record: record.clone(), version, request: None, partition, now };
                     self.remember(instance, &seen);
-                    return Ok(CommandOutcome {
-                        reply: step.reply,
-                        record,
-                        now,
-                        requested_at: asked,
-                    });
+                    return Ok(CommandOutcome { reply: step.reply, record, now, requested_at });
                 }
                 Verdict::Conflict(current) => {
                     snapshot = *current;

@@ -195,7 +195,7 @@ impl LedgerError {
         outage
     }
 
-    /// Whether a retry is useless.
+    /// Whether a retry is useless: the ledger is misconfigured, or the record unreadable.
     #[must_use]
     pub fn is_misconfigured(&self) -> bool {
         matches!(self, Self::Misconfigured(_) | Self::Unreadable(_))
@@ -336,7 +336,7 @@ pub struct Due {
     pub eni: InterfaceId,
 }
 
-/// LedgerHealth of the ledger.
+/// The health of a ledger store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LedgerHealth {
     /// Whether the last try reached it.

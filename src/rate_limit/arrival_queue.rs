@@ -13,14 +13,14 @@ pub(super) struct ArrivalQueue {
     state: Mutex<State>,
 }
 
-/// A place: the arrival, and the order of simultaneous ones.
-type Place = (Instant, u64);
+/// A place in the queue: the arrival, and the order of simultaneous ones.
+type Arrival = (Instant, u64);
 
 #[derive(Default)]
 struct State {
     /// Whether there is a first caller. Without one, none waits.
     has_first: bool,
-    waiting: BTreeMap<Place, oneshot::Sender<First>>,
+    waiting: BTreeMap<Arrival, oneshot::Sender<First>>,
     last_waiter: u64,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct First(Arc<ArrivalQueue>);
 /// A waiting caller's entry, until it is dropped.
 struct Waiter<'a> {
     queue: &'a ArrivalQueue,
-    place: Place,
+    place: Arrival,
 }
 
 impl ArrivalQueue {

@@ -32,7 +32,7 @@ pub(super) struct ClassQueues {
 /// The callers of one class that wait for a permit.
 #[derive(Default)]
 pub(super) struct ClassQueue {
-    /// The waiting callers. The first one asks the store.
+    /// The waiting callers. The first one sends requests to the store.
     pub(super) callers: Arc<ArrivalQueue>,
     /// When the next token is due, by the store's last answer.
     due: Mutex<Option<Instant>>,

@@ -1,11 +1,11 @@
 //! The rate limiter of this process: permits in the order of arrival. Every call of ENS needs a
 //! [`Permit`].
 //!
-//! In each class's queue only the first caller asks the store. Of each instance only the first
-//! attach takes part, so that busy instances take turns with others. Across replicas the store
-//! keeps each token for the longest-waiting request. The breaker is in the store too. The limiter
-//! reports throttled calls, and only those successes that close the breaker. So a call usually
-//! costs one store request.
+//! Of each class's queue only the first caller sends requests to the store. Of each instance only
+//! the first attach takes part, so that busy instances take turns with others. Across replicas the
+//! store keeps each token for the longest-waiting request. The breaker is in the store too. The
+//! limiter reports throttled calls, and only those successes that close the breaker. So a call
+//! usually costs one store request.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -206,7 +206,7 @@ impl Metrics {
     fn drifted(&self, counts: [usize; 3]) {
         for (kind, count) in ["adopted", "detached", "requeued"].into_iter().zip(counts) {
             let kind = KeyValue::new(label::KIND, kind);
-            self.0.differences.add(count as u64, &[kind]);
+            self.0.drift.add(count as u64, &[kind]);
         }
     }
 

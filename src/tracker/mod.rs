@@ -72,9 +72,9 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
 
     /// Claims one batch and polls it. Returns the number of claimed attempts.
     async fn tick(self: &Arc<Self>) -> usize {
-        let ledger = self.backends.ledger.store();
+        let store = self.backends.ledger.store();
         let Some((due, permit)) = self
-            .with_permit(RateClass::Track, ledger.due(MAX_IDS), |due| ledger.claim(due, VISIBILITY))
+            .with_permit(RateClass::Track, store.due(MAX_IDS), |due| store.claim(due, VISIBILITY))
             .await
         else {
             return 0;
@@ -90,7 +90,7 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
     /// work, which hides it from other replicas. An unused permit returns to the limiter.
     async fn with_permit<T, F>(
         &self,
-        purpose: RateClass,
+        class: RateClass,
         due: impl Future<Output = Result<Vec<T>, LedgerError>>,
         claim: impl FnOnce(Vec<T>) -> F,
     ) -> Option<(Vec<T>, Permit)>
@@ -100,7 +100,7 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
         let unreached = |error: &LedgerError| tracing::debug!(%error, "the queue of due attempts cannot be read");
         let due = due.await.inspect_err(unreached).ok().filter(|due| !due.is_empty())?;
         let limiter = &self.backends.limiter;
-        let permit = limiter.hold(limiter.try_permit(purpose).await.ok()?);
+        let permit = limiter.hold(limiter.try_permit(class).await.ok()?);
         let claimed = claim(due).await.inspect_err(unreached).unwrap_or_default();
         (!claimed.is_empty()).then(|| (claimed, permit.spend()))
     }

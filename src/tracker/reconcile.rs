@@ -35,10 +35,10 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
 
     /// Reconciles one instance; `false` if none was due or no permit was free.
     async fn reconcile_next(&self) -> bool {
-        let ledger = self.backends.ledger.store();
-        let claim = |due| ledger.claim_reconciliations(due, VISIBILITY);
+        let store = self.backends.ledger.store();
+        let claim = |due| store.claim_reconciliations(due, VISIBILITY);
         let claimed =
-            self.with_permit(RateClass::Reconcile, ledger.due_reconciliations(1), claim).await;
+            self.with_permit(RateClass::Reconcile, store.due_reconciliations(1), claim).await;
         let Some((instances, permit)) = claimed else {
             return false;
         };
@@ -54,8 +54,8 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
         match self.backends.record_instance(instance, permit, Some(Command::Reconcile)).await {
             Ok((_, answer)) => {
                 answer.record.attempts.values().for_each(|attempt| self.note_stuck(attempt));
-                if let Reply::Reconciled(differences) = answer.reply {
-                    self.report(instance, &differences);
+                if let Reply::Reconciled(report) = answer.reply {
+                    self.report(instance, &report);
                 }
             }
             Err(error) => {

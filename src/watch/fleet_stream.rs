@@ -24,7 +24,7 @@ use super::limits::{Limits, Resume, Watcher, messages};
 use super::read::in_time;
 use super::view::View;
 
-/// Minimum time between two looks at the readings, so that a busy fleet wakes no stream for each
+/// Minimum time between two reads of the readings, so that a busy fleet wakes no stream for each
 /// change.
 const BATCH: Duration = Duration::from_millis(50);
 
@@ -58,7 +58,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         let token = ResumeToken::resumed(scope.after.as_ref(), scope.digest);
         let watcher = FleetWatcher {
             snapshot: PartitionId::all().map(|_| Position::default()).collect(),
-            progress: token.marks.iter().map(Progress::from).collect(),
+            progress: token.marks.iter().map(PartitionProgress::from).collect(),
             token,
             next_heartbeat: Instant::now() + self.settings.heartbeat,
             in_snapshot: true,
@@ -88,7 +88,7 @@ struct FleetWatcher<L, E> {
     /// sent.
     snapshot: Vec<Position>,
     /// One for each partition.
-    progress: Vec<Progress>,
+    progress: Vec<PartitionProgress>,
     /// Whether the initial instances are still being sent; a heartbeat ends them.
     in_snapshot: bool,
     pass: Pass,
@@ -99,7 +99,7 @@ struct FleetWatcher<L, E> {
 /// How far the stream has come in a partition. Records that cannot be read are left out, and the
 /// token stays before the first of them. So a resumed stream sends them: another replica may be
 /// able to read them.
-struct Progress {
+struct PartitionProgress {
     /// The position up to which every instance was sent or left out. Above that of the token if one
     /// was left out.
     handled: Position,
@@ -107,7 +107,7 @@ struct Progress {
     recoveries: u64,
 }
 
-impl From<&Mark> for Progress {
+impl From<&Mark> for PartitionProgress {
     fn from(mark: &Mark) -> Self {
         Self { handled: mark.position, recoveries: 0 }
     }
@@ -176,7 +176,7 @@ impl<L: LedgerStore, E: Ens> Watcher for FleetWatcher<L, E> {
     }
 }
 
-/// What the stream does after a look at the readings.
+/// What the stream does with the readings.
 enum Look {
     /// It sends this, or ends.
     Message(Option<Result<FleetEvent, Failure>>),

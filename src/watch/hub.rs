@@ -38,6 +38,7 @@ pub struct Hub<L, E> {
     pub(super) drain: drain::Watch,
     pub(super) read_shares: Arc<ReadShares>,
     pub(super) reads: WeakMap<InstanceId, SharedRead>,
+    /// The running describes of whole instances. The result: when the describe was sent.
     pub(super) flights: SingleFlight<InstanceId, Timestamp>,
     pub(super) states: States,
     pub(super) watched: WeakMap<InstanceId, WatchedInstance>,
@@ -54,7 +55,7 @@ pub struct Hub<L, E> {
 impl<L: LedgerStore, E: Ens> Hub<L, E> {
     /// A hub over these backends that polls followed ENIs through `tracker`. Its work runs on
     /// `tasks`. At [`drain::Phase::Draining`] it ends every stream with `DRAINING`; no other
-    /// component ends streams.
+    /// component ends streams for a drain.
     pub fn new(
         backends: Backends<L, E>,
         tracker: Arc<Tracker<L, E>>,

@@ -58,8 +58,8 @@ impl CapacityCheck {
         let mut update = RecordUpdate::new(record, context);
         update.expire_stale_state();
         let observation = update.observation()?;
-        let (needed, taken) = update.needed_slots(enis);
-        let free = update.limit().saturating_sub(taken);
+        let (needed, used) = update.needed_slots(enis);
+        let free = update.limit().saturating_sub(used);
         Some(Self { needed, free, used: update.capacity_by(observation) })
     }
 
@@ -138,15 +138,15 @@ impl RecordUpdate<'_> {
 
     /// Every ENI that uses a slot.
     pub(super) fn used_slots(&self) -> BTreeSet<&InterfaceId> {
-        let mut taken = self.occupied();
-        taken.extend(self.reserved());
-        taken
+        let mut used = self.occupied();
+        used.extend(self.reserved());
+        used
     }
 
     /// Number of these ENIs that use no slot yet, and number of used slots.
     fn needed_slots<'a>(&self, enis: impl IntoIterator<Item = &'a InterfaceId>) -> (usize, usize) {
-        let taken = self.used_slots();
-        (enis.into_iter().filter(|eni| !taken.contains(eni)).count(), taken.len())
+        let used = self.used_slots();
+        (enis.into_iter().filter(|eni| !used.contains(eni)).count(), used.len())
     }
 
     /// The limit in force: the configured one, or a lower one that ENS recently enforced.
@@ -166,8 +166,8 @@ impl RecordUpdate<'_> {
     /// Whether a valid observation shows that there is no slot for `eni`.
     pub(super) fn capacity_exceeded_for(&self, eni: &InterfaceId) -> Option<CapacityExceeded> {
         let observation = self.observation()?;
-        let (needed, taken) = self.needed_slots([eni]);
-        if taken + needed <= self.limit() || !self.enabled(SafetyCheck::Limit) {
+        let (needed, used) = self.needed_slots([eni]);
+        if used + needed <= self.limit() || !self.enabled(SafetyCheck::Limit) {
             return None;
         }
         Some(self.capacity_by(observation))

@@ -11,28 +11,28 @@ use super::super::safety_checks::SafetyCheck;
 use super::{RecordUpdate, on_the_second};
 
 impl RecordUpdate<'_> {
-    pub(super) fn record_send_result(&mut self, sent: &Attempt, answer: &SendResult) -> Reply {
-        let Some(mut attempt) = self.find(sent, answer) else {
+    pub(super) fn record_send_result(&mut self, sent: &Attempt, result: &SendResult) -> Reply {
+        let Some(mut attempt) = self.find(sent, result) else {
             return Reply::NotFound;
         };
         let Some(send_at) = sent.last_send().map(|send| send.at) else {
             return Reply::NotFound;
         };
-        if *answer == SendResult::NoEffect {
+        if *result == SendResult::NoEffect {
             // Only this send, and only once: the command may be repeated because its reply was
             // lost.
             attempt.sends.retain(|send| send.at != send_at);
         }
-        if !matches!(answer, SendResult::NoResponse | SendResult::Unproven(_)) {
+        if !matches!(result, SendResult::NoResponse | SendResult::Unproven(_)) {
             let now = self.now();
             for send in attempt.sends.iter_mut().filter(|send| send.at == send_at) {
                 send.answered_at.get_or_insert(now);
             }
         }
         if attempt.state.in_flight().is_some() {
-            self.on_send_result(attempt, answer);
+            self.on_send_result(attempt, result);
         } else {
-            self.on_late_send_result(attempt, answer);
+            self.on_late_send_result(attempt, result);
         }
         let now = self.record.attempts.shared(&sent.eni).filter(|now| now.uid == sent.uid);
         let settled = now.map(|attempt| AttemptUpdate { attempt, resend: false });
@@ -41,26 +41,26 @@ impl RecordUpdate<'_> {
 
     /// The attempt in the ledger. If the ledger lost it and no other took its place, the owner's
     /// copy.
-    fn find(&self, sent: &Attempt, answer: &SendResult) -> Option<Attempt> {
+    fn find(&self, sent: &Attempt, result: &SendResult) -> Option<Attempt> {
         match self.record.attempts.get(&sent.eni) {
             Some(attempt) if attempt.uid == sent.uid => Some(attempt.clone()),
             Some(other) if !super::has_ended(other) => None,
             // An attempt that was never sent need not be restored.
-            _ if *answer == SendResult::NoEffect => None,
+            _ if *result == SendResult::NoEffect => None,
             // The age of its times is unknown if the epoch changed.
             _ => Some(self.restarted(sent)),
         }
     }
 
-    fn on_send_result(&mut self, mut attempt: Attempt, answer: &SendResult) {
+    fn on_send_result(&mut self, mut attempt: Attempt, result: &SendResult) {
         let (now, eni) = (self.now(), attempt.eni.clone());
         if let (true, Some(flight)) =
-            (*answer != SendResult::NoEffect, attempt.state.in_flight_mut())
+            (*result != SendResult::NoEffect, attempt.state.in_flight_mut())
         {
             // It can no longer be withdrawn.
             flight.superseded = None;
         }
-        match answer {
+        match result {
             SendResult::Accepted { ens_request_id } => {
                 attempt.ens_request_id.clone_from(ens_request_id);
                 attempt.poll_count = 0;
@@ -147,7 +147,8 @@ impl RecordUpdate<'_> {
         });
     }
 
-    /// Withdraws this send. Without another send the attempt is erased, and the former state stays.
+    /// Withdraws this send. Without another send the attempt is erased, and the state before it
+    /// stays.
     fn withdraw(&mut self, mut attempt: Attempt) {
         if !attempt.sends.is_empty() {
             let due_at = on_the_second(self.now() + FIRST_POLL);
@@ -159,16 +160,16 @@ impl RecordUpdate<'_> {
         }
         let superseded = attempt.state.in_flight_mut().and_then(|flight| flight.superseded.take());
         match superseded {
-            Some(former) => self.put(*former),
+            Some(previous) => self.put(*previous),
             None => {
                 self.next_revision();
             }
         }
     }
 
-    /// The tracker was faster. The state stays, and the answer only adds ENS's RequestId.
-    fn on_late_send_result(&mut self, mut attempt: Attempt, answer: &SendResult) {
-        if let SendResult::Accepted { ens_request_id } = answer
+    /// The tracker was faster. The state stays, and the result only adds ENS's RequestId.
+    fn on_late_send_result(&mut self, mut attempt: Attempt, result: &SendResult) {
+        if let SendResult::Accepted { ens_request_id } = result
             && attempt.ens_request_id.is_empty()
         {
             attempt.ens_request_id.clone_from(ens_request_id);

@@ -29,7 +29,7 @@ pub(super) struct Instruments {
     pub(super) limit_rejections: Counter<u64>,
     pub(super) poll_batch: Histogram<u64>,
     pub(super) reconciliations: Counter<u64>,
-    pub(super) differences: Counter<u64>,
+    pub(super) drift: Counter<u64>,
     pub(super) watch_streams: UpDownCounter<i64>,
     pub(super) watch_lag: Histogram<f64>,
     pub(super) breaker_open: Gauge<u64>,
@@ -91,7 +91,7 @@ impl Instruments {
                 .with_boundaries(BATCH.to_vec())
                 .build(),
             reconciliations: counter(metric::RECONCILIATIONS, "Comparisons of an instance's record with ENS."),
-            differences: counter(
+            drift: counter(
                 metric::RECONCILE_DRIFT,
                 "Differences between record and ENS that reconciliations corrected in the record.",
             ),

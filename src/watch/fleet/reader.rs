@@ -146,7 +146,7 @@ impl Fleet {
         let (requests, requested) = channel(0);
         let (sender, records) = (Arc::new(sender), Arc::new(Semaphore::new(AT_ONCE)));
         let readers = PartitionId::all().map(|partition| {
-            let reader = Reader {
+            let reader = PartitionReader {
                 ledger: ledger.clone(),
                 partition,
                 records: records.clone(),
@@ -198,7 +198,7 @@ impl Fleet {
 }
 
 /// The reader of one partition.
-struct Reader<L> {
+struct PartitionReader<L> {
     ledger: Arc<Ledger<L>>,
     partition: PartitionId,
     /// Permits to read records.
@@ -206,7 +206,7 @@ struct Reader<L> {
     readings: Arc<Sender<Arc<Readings>>>,
 }
 
-impl<L: LedgerStore> Reader<L> {
+impl<L: LedgerStore> PartitionReader<L> {
     /// Reads until it is aborted.
     async fn run(self, requests: Receiver<u64>) {
         let mut changes = self.ledger.store().changes().subscribe_partition(self.partition);
