@@ -29,7 +29,7 @@ pub(super) struct Reloader {
 impl Reloader {
     /// Reads the files again until [`Phase::Stopped`].
     pub(super) async fn run(self, drain: drain::Watch) {
-        let mut faults = Faults::default();
+        let mut faults = FileFaults::default();
         while !drain.has_reached(Phase::Stopped) {
             if let Some(tls) = &self.tls {
                 let result = tls.reload().await;
@@ -51,7 +51,7 @@ impl Reloader {
 /// Refreshes the keys of the policy's issuers until [`Phase::Stopped`]. Apart from the files,
 /// because an issuer may answer slowly.
 pub(super) async fn refresh_keys(policy: Arc<PolicyStore>, metrics: Metrics, drain: drain::Watch) {
-    let mut faults = Faults::default();
+    let mut faults = FileFaults::default();
     let mut seen = policy.tokens().withdrawals();
     while !drain.has_reached(Phase::Stopped) {
         let tokens = policy.tokens();
@@ -69,9 +69,9 @@ pub(super) async fn refresh_keys(policy: Arc<PolicyStore>, metrics: Metrics, dra
 
 /// The fault of each file, so that it is logged once.
 #[derive(Default)]
-struct Faults(BTreeMap<&'static str, String>);
+struct FileFaults(BTreeMap<&'static str, String>);
 
-impl Faults {
+impl FileFaults {
     /// Shows the result of reading a setting's file again; whether it had changed.
     fn report<E: Error>(
         &mut self,
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_fault_is_news_once() {
-        let mut faults = Faults::default();
+        let mut faults = FileFaults::default();
         let mut news = |fault: Option<&str>| faults.news("a", fault.map(str::to_owned)).is_some();
         assert_eq!(
             [None, Some("x"), Some("x"), Some("y"), None, Some("y")].map(&mut news),

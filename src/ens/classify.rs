@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::redaction::Redaction;
-use super::transport::{Fault, Handshake, Response};
+use super::transport::{Handshake, MissingResponse, Response};
 use super::{DescribeError, EnsRefusal, Outcome, wire};
 use crate::model::Reason;
 
@@ -123,8 +123,8 @@ pub fn response(response: &Response, secrets: &Redaction) -> EnsReply {
 
 /// Classifies a transport error.
 #[must_use]
-pub fn fault(fault: Fault) -> EnsReply {
-    let Fault { sent, kind, why, handshake } = fault;
+pub fn missing_response(missing: MissingResponse) -> EnsReply {
+    let MissingResponse { sent, kind, why, handshake } = missing;
     if sent {
         EnsReply::Unsettled { kind, why, refusal: None, throttling: None }
     } else {

@@ -48,7 +48,7 @@ impl Exchange {
         observer: CallObserver,
     ) -> Result<Self, Invalid> {
         let host = authority(&settings.endpoint)?;
-        let limits = transport::Limits {
+        let limits = transport::ConnectionBounds {
             connect: (settings.attempt_timeout / 2).min(Duration::from_secs(3)),
             unacknowledged: settings.attempt_timeout,
         };
@@ -94,7 +94,7 @@ impl Exchange {
             .map_or((None, None), |response| (Some(response.status), response.date));
         let secrets = self.credentials.redaction();
         let classify = |response| classify::response(&response, &secrets);
-        let reply = response.map_or_else(classify::fault, classify);
+        let reply = response.map_or_else(classify::missing_response, classify);
         // A proxy's clock does not count.
         if let Some(date) = date.filter(|_| reply.request_id().is_some()) {
             self.offset.learn(date, sent, self.clock.now());

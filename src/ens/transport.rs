@@ -21,7 +21,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
 /// Bounds of a client's connections.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct ConnectionBounds {
     /// Timeout for DNS, TCP and TLS together.
     pub(super) connect: Duration,
     /// Maximum time that sent data stays unacknowledged, also on an abandoned socket. So it bounds
@@ -29,7 +29,7 @@ pub(super) struct Limits {
     pub(super) unacknowledged: Duration,
 }
 
-impl Default for Limits {
+impl Default for ConnectionBounds {
     fn default() -> Self {
         Self { connect: Duration::from_secs(2), unacknowledged: Duration::from_secs(8) }
     }
@@ -37,7 +37,7 @@ impl Default for Limits {
 
 /// A client that sends once. It uses the system's CA certificates or `SSL_CERT_FILE`, and the
 /// process's rustls provider. `proxy` tunnels to `https://` servers, and is used for no others.
-pub(super) fn client(limits: Limits, proxy: Option<&Url>) -> Result<Client, String> {
+pub(super) fn client(limits: ConnectionBounds, proxy: Option<&Url>) -> Result<Client, String> {
     let builder = match proxy {
         None => Client::builder().no_proxy(),
         Some(proxy) => Client::builder().proxy(Proxy::https(proxy.clone()).map_err(explain)?),
@@ -73,7 +73,7 @@ pub struct Response {
 
 /// A missing response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct MissingResponse {
     /// Whether a byte of the request may have reached ENS.
     pub sent: bool,
     /// `dns`, `connect`, `request` (not sent); `timeout`, `connection`, `body`.
@@ -111,20 +111,23 @@ impl Response {
 }
 
 /// Sends one request; `timeout` runs from DNS to the last byte of the answer.
-pub(super) async fn send(request: RequestBuilder, timeout: Duration) -> Result<Response, Fault> {
-    let mut response = request.timeout(timeout).send().await.map_err(Fault::from)?;
+pub(super) async fn send(
+    request: RequestBuilder,
+    timeout: Duration,
+) -> Result<Response, MissingResponse> {
+    let mut response = request.timeout(timeout).send().await.map_err(MissingResponse::from)?;
     let mut answer = Response::new(response.status().as_u16(), response.headers(), Vec::new());
-    while let Some(chunk) = response.chunk().await.map_err(Fault::in_body)? {
+    while let Some(chunk) = response.chunk().await.map_err(MissingResponse::in_body)? {
         if answer.body.len() + chunk.len() > MAX_ANSWER {
             let why = format!("the answer is longer than {MAX_ANSWER} bytes");
-            return Err(Fault { sent: true, kind: "body", why, handshake: None });
+            return Err(MissingResponse { sent: true, kind: "body", why, handshake: None });
         }
         answer.body.extend_from_slice(&chunk);
     }
     Ok(answer)
 }
 
-impl From<reqwest::Error> for Fault {
+impl From<reqwest::Error> for MissingResponse {
     fn from(error: reqwest::Error) -> Self {
         // Connecting is DNS, TCP and TLS. Any other failure counts as sent.
         let (sent, kind) = if error.is_dns() {
@@ -143,7 +146,7 @@ impl From<reqwest::Error> for Fault {
     }
 }
 
-impl Fault {
+impl MissingResponse {
     /// A failure in the answer: the request was sent.
     fn in_body(error: reqwest::Error) -> Self {
         let kind = if error.is_timeout() { "timeout" } else { "body" };

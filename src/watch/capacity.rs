@@ -46,7 +46,7 @@ pub struct Capacity {
     pub status: Option<String>,
     /// When the describe behind `attached` was sent.
     pub observed_at: Option<Timestamp>,
-    /// Why something is unknown, or older than it was asked for.
+    /// Why something is unknown, or older than the call permits.
     pub problem: Option<Failure>,
 }
 
@@ -73,10 +73,10 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         }
     }
 
-    /// The slots of each instance, in this order, from describes sent within `max_age`. ENS is
-    /// asked for each instance whose last describe is older, the oldest first, where the budget has
-    /// a permit for a read at once. Then it is asked for the states of all in one call. All this
-    /// takes half of the deadline at most.
+    /// The slots of each instance, in this order, from describes sent within `max_age`. Each
+    /// instance whose last describe is older is described, the oldest first, where the budget has a
+    /// permit for a read at once. Then one call describes the states of all. All this takes half of
+    /// the deadline at most.
     ///
     /// Each may have the error `COORDINATION_UNAVAILABLE`.
     pub async fn capacities(
@@ -105,12 +105,12 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             })
             .collect();
         old.sort();
-        let asked: BTreeMap<_, _> = stream::iter(old)
+        let describes: BTreeMap<_, _> = stream::iter(old)
             .map(|(_, instance)| {
                 let hub = self.clone();
                 async move {
-                    let asked = hub.discover(&instance, call.peer, Some(until)).await;
-                    (instance, asked)
+                    let describe = hub.discover(&instance, call.peer, Some(until)).await;
+                    (instance, describe)
                 }
             })
             .buffer_unordered(AT_ONCE)
@@ -118,17 +118,18 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             .await;
         // After the slots, because these are what a small budget should be used for.
         let (ours, permit) = ((&self.backends, &self.tasks), self.soon_read_permit(call.peer));
-        let states = self.states.ask(ours, instances, max_age, permit, until).await;
-        let described =
-            |(_, instance): &(usize, &InstanceId)| asked.get(*instance).is_some_and(Result::is_ok);
+        let states = self.states.describe(ours, instances, max_age, permit, until).await;
+        let described = |(_, instance): &(usize, &InstanceId)| {
+            describes.get(*instance).is_some_and(Result::is_ok)
+        };
         let rereads = stream::iter(instances.iter().enumerate().filter(described).map(read));
         let mut rereads = rereads.buffer_unordered(RECORDS_AT_ONCE);
         while let Some((index, record)) = rereads.next().await {
             records[index] = record;
         }
         let capacities = instances.iter().zip(records).map(|(instance, record)| {
-            let asked = asked.get(instance);
-            record.map(|snapshot| self.count(instance, &snapshot, asked, &states))
+            let last_describe = describes.get(instance);
+            record.map(|snapshot| self.count(instance, &snapshot, last_describe, &states))
         });
         capacities.collect()
     }
@@ -155,12 +156,12 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         }
     }
 
-    /// The slots by one record, after ENS was asked.
+    /// The slots by one record, after the describes.
     fn count(
         &self,
         instance: &InstanceId,
         snapshot: &Snapshot,
-        asked: Option<&Result<Timestamp, Failure>>,
+        last_describe: Option<&Result<Timestamp, Failure>>,
         states: &InstanceStates,
     ) -> Capacity {
         let bounds = &self.backends.ledger.bounds().among(snapshot.partition.shared);
@@ -182,12 +183,12 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             let problem = attach::unknown_instance().with("instanceId", instance);
             return Capacity { problem: Some(problem), ..unknown };
         }
-        let sent_at = asked.and_then(|asked| asked.as_ref().ok()).copied();
+        let sent_at = last_describe.and_then(|describe| describe.as_ref().ok()).copied();
         let observed_at = observed_at(snapshot).max(sent_at);
         // Sends that the ledger forgot may still arrive.
         let recovers_until = Some(partition.hold_down_until).filter(|until| now < until);
         let is_settled = recovers_until.is_none();
-        let not_asked = asked.and_then(|asked| asked.as_ref().err()).cloned();
+        let describe_error = last_describe.and_then(|describe| describe.as_ref().err()).cloned();
         let stateless = || {
             let error = states.error.as_ref().filter(|_| unknown.status.is_none());
             error.map(|error| Operation::Read(instance).not_observed(error))
@@ -198,7 +199,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             in_flight: is_settled.then_some(slots.in_flight),
             free: observed_at.filter(|_| is_settled).map(|_| slots.free),
             observed_at,
-            problem: not_asked.or_else(stateless).or_else(recovering),
+            problem: describe_error.or_else(stateless).or_else(recovering),
             ..unknown
         }
     }

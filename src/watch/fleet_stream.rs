@@ -20,7 +20,7 @@ use super::Hub;
 use super::fleet::{
     Fleet, FleetEvent, FleetFilter, FleetScope, Mark, PartitionView, Readings, ResumeToken,
 };
-use super::limits::{Limits, Resume, Watcher, messages};
+use super::limits::{Resume, StreamLimits, Watcher, messages};
 use super::read::in_time;
 use super::view::View;
 
@@ -42,7 +42,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         self: &Arc<Self>,
         scope: FleetScope,
     ) -> Result<impl Stream<Item = Result<FleetEvent, Failure>> + Send + use<L, E>, Failure> {
-        let limits = Limits::new(
+        let limits = StreamLimits::new(
             Resume::Token,
             self.settings,
             self.drain.clone(),
@@ -78,7 +78,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
 struct FleetWatcher<L, E> {
     hub: Arc<Hub<L, E>>,
     scope: FleetScope,
-    limits: Limits,
+    limits: StreamLimits,
     fleet: Arc<Fleet>,
     /// The request for the present state that this stream made.
     request: u64,

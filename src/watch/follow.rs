@@ -74,7 +74,7 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
     async fn refresh(self: Arc<Self>) {
         // An answer that shows nothing does not change the record. So request times are kept here
         // as well.
-        let mut asked: BTreeMap<Due, Instant> = BTreeMap::new();
+        let mut polled: BTreeMap<Due, Instant> = BTreeMap::new();
         let mut described: BTreeMap<InstanceId, Instant> = BTreeMap::new();
         loop {
             tokio::select! {
@@ -85,10 +85,10 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             let scopes = self.followed();
             described.retain(|instance, _| scopes.contains_key(instance));
             self.describe(&scopes, &mut described).await;
-            asked.retain(|_, at| at.elapsed() < REREAD - TOGETHER);
-            let due: Vec<Due> = self.due(&scopes, &asked).await;
+            polled.retain(|_, at| at.elapsed() < REREAD - TOGETHER);
+            let due: Vec<Due> = self.due(&scopes, &polled).await;
             for batch in due.chunks(MAX_IDS) {
-                asked.extend(batch.iter().map(|due| (due.clone(), Instant::now())));
+                polled.extend(batch.iter().map(|due| (due.clone(), Instant::now())));
                 self.poll(batch).await;
             }
         }
@@ -151,12 +151,12 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
     }
 
     /// The ENIs to describe: none, or all that are due or soon will be.
-    async fn due(&self, scopes: &Scopes, asked: &BTreeMap<Due, Instant>) -> Vec<Due> {
+    async fn due(&self, scopes: &Scopes, polled: &BTreeMap<Due, Instant>) -> Vec<Due> {
         let ago = |watched: &WatchedInstance, age: Duration| {
             self.backends.ledger.store().now(&watched.instance) - age
         };
         let select = |watched: &WatchedInstance, view: &View, enis: &_, age| {
-            select(&watched.instance, view, enis, ago(watched, age), asked)
+            select(&watched.instance, view, enis, ago(watched, age), polled)
         };
         let is_due = |watched: &WatchedInstance, enis, age| {
             !select(watched, &watched.view(), enis, age).is_empty()
@@ -200,9 +200,9 @@ fn select(
     view: &View,
     enis: &BTreeSet<Option<InterfaceId>>,
     time: Timestamp,
-    asked: &BTreeMap<Due, Instant>,
+    polled: &BTreeMap<Due, Instant>,
 ) -> BTreeSet<Due> {
     let unseen = enis.iter().flat_map(|eni| view.attached_unseen_since(eni.as_ref(), time));
     let due = unseen.map(|eni| Due { instance: instance.clone(), eni: eni.clone() });
-    due.filter(|due| !asked.contains_key(due)).collect()
+    due.filter(|due| !polled.contains_key(due)).collect()
 }

@@ -29,8 +29,8 @@ impl Resume {
     }
 }
 
-/// The ends of one stream.
-pub(super) struct Limits {
+/// What ends one stream: the drain, its age, and the caller's deadline.
+pub(super) struct StreamLimits {
     resume: Resume,
     drain: drain::Watch,
     /// The caller's deadline.
@@ -38,7 +38,7 @@ pub(super) struct Limits {
     too_old: Instant,
 }
 
-impl Limits {
+impl StreamLimits {
     /// Of a stream whose age counts from `began`.
     pub(super) fn new(
         resume: Resume,

@@ -44,10 +44,10 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             return Err(failures::not_found(instance, eni));
         }
         let record = snapshot.record;
-        let asked = self.discover(instance, peer, Some(deadline)).await;
+        let last_describe = self.discover(instance, peer, Some(deadline)).await;
         let read = self.read_record(instance, deadline).await.map(|snapshot| snapshot.record);
-        let record = later(&asked, record, read)?;
-        match (record.attempts.get(eni), asked) {
+        let record = later(&last_describe, record, read)?;
+        match (record.attempts.get(eni), last_describe) {
             (Some(attempt), _) => Ok(attempt.attachment()),
             (None, Ok(_)) => Err(failures::not_found(instance, eni)),
             (None, Err(failure)) => Err(failure.about(instance, eni)),
@@ -67,12 +67,12 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         ReadCall { peer, deadline }: ReadCall,
     ) -> Result<Listing, Failure> {
         let mut view = self.read_view(instance, deadline).await?;
-        let asked = self.catch_up(instance, &view, (peer, Some(deadline))).await;
-        if let Some(asked) = &asked {
-            view = later(asked, view, self.read_view(instance, deadline).await)?;
+        let last_describe = self.catch_up(instance, &view, (peer, Some(deadline))).await;
+        if let Some(last_describe) = &last_describe {
+            view = later(last_describe, view, self.read_view(instance, deadline).await)?;
         }
-        let coverage = view.coverage(asked.as_ref(), self.now(instance));
-        match asked {
+        let coverage = view.coverage(last_describe.as_ref(), self.now(instance));
+        match last_describe {
             Some(Err(failure)) if view.is_blank(&coverage) => Err(failure),
             _ => Ok(Listing {
                 attachments: view.attachments().map(|shared| Attachment::clone(shared)).collect(),
@@ -131,17 +131,17 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         let unavailable = |error: &_| Operation::Read(&scope.instance).ledger_unavailable(error);
         let fresh = || in_time(scope.until, patiently(), unavailable);
         let mut view = fresh().await?;
-        let asked = match &scope.eni {
+        let last_describe = match &scope.eni {
             Some(eni) if view.shows(eni) || view.excludes(eni, self.now(&scope.instance)) => None,
             Some(_) => Some(self.discover(&scope.instance, scope.peer, scope.until).await),
             None => self.catch_up(&scope.instance, &view, (scope.peer, scope.until)).await,
         };
-        if let Some(asked) = &asked {
-            view = later(asked, view, fresh().await)?;
+        if let Some(last_describe) = &last_describe {
+            view = later(last_describe, view, fresh().await)?;
         }
-        let coverage = view.coverage(asked.as_ref(), self.now(&scope.instance));
+        let coverage = view.coverage(last_describe.as_ref(), self.now(&scope.instance));
         let is_shown = scope.eni.as_ref().is_none_or(|eni| view.shows(eni));
-        match (&scope.eni, &asked) {
+        match (&scope.eni, &last_describe) {
             (Some(eni), Some(Err(failure))) if !is_shown => {
                 return Err(failure.clone().about(&scope.instance, eni));
             }
@@ -153,7 +153,8 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
             }
             _ => {}
         }
-        Ok(InstanceWatcher::new(self.clone(), scope, watched, view, asked, began).into_stream())
+        Ok(InstanceWatcher::new(self.clone(), scope, watched, view, last_describe, began)
+            .into_stream())
     }
 
     pub(super) async fn read_record(
@@ -188,11 +189,11 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
         if !view.coverage(None, now).incomplete && !view.is_unseen_since_recovery(now) {
             return None;
         }
-        let asked = self.discover(instance, peer, Some(patience(deadline))).await;
-        if let Err(failure) = &asked {
+        let last_describe = self.discover(instance, peer, Some(patience(deadline))).await;
+        if let Err(failure) = &last_describe {
             tracing::debug!(%instance, %failure, "the instance could not be described; reads of it are incomplete");
         }
-        Some(asked)
+        Some(last_describe)
     }
 }
 
@@ -215,12 +216,12 @@ pub struct Listing {
 /// The ledger's state after the describe. If the describe and this read failed, the state read
 /// before it.
 fn later<V>(
-    asked: &Result<Timestamp, Failure>,
+    last_describe: &Result<Timestamp, Failure>,
     before: V,
     after: Result<V, Failure>,
 ) -> Result<V, Failure> {
     match after {
-        Err(_) if asked.is_err() => Ok(before),
+        Err(_) if last_describe.is_err() => Ok(before),
         after => after,
     }
 }

@@ -26,14 +26,14 @@ pub(super) struct States {
     flights: SingleFlight<Vec<InstanceId>, Arc<InstanceStates>>,
 }
 
-/// One state, and when ENS was asked.
+/// One state, and when its describe was sent.
 struct SeenState {
-    asked_at: BootInstant,
+    sent_at: BootInstant,
     state: Option<String>,
 }
 
 impl States {
-    /// The states that were asked for within `max_age`.
+    /// The states that were described within `max_age`.
     fn recent(
         &self,
         ids: &[InstanceId],
@@ -42,15 +42,15 @@ impl States {
         let max_age = max_age.min(OBSERVED_WITHIN);
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let recent = ids.iter().filter_map(|id| {
-            let seen = known.get(id).filter(|seen| seen.asked_at.elapsed() < max_age)?;
+            let seen = known.get(id).filter(|seen| seen.sent_at.elapsed() < max_age)?;
             Some((id.clone(), seen.state.clone()))
         });
         recent.collect()
     }
 
-    /// The states of these instances, none older than `max_age` or a minute. Asks ENS for the
+    /// The states of these instances, none older than `max_age` or a minute. Describes the
     /// others, in one call, if there is a permit.
-    pub(super) async fn ask<L: LedgerStore, E: Ens>(
+    pub(super) async fn describe<L: LedgerStore, E: Ens>(
         &self,
         (backends, tasks): (&Backends<L, E>, &TaskTracker),
         ids: &[InstanceId],
@@ -63,17 +63,17 @@ impl States {
         if missing.is_empty() {
             return InstanceStates { states, error: None };
         }
-        let (backends, known, asked) = (backends.clone(), self.known.clone(), missing.clone());
+        let (backends, known, ids) = (backends.clone(), self.known.clone(), missing.clone());
         let flight = self.flights.join(&missing, tasks, permit, async move |permit| {
-            let asked_at = BootInstant::now();
-            let found = backends.describe_states(asked, permit).await;
+            let sent_at = BootInstant::now();
+            let found = backends.describe_states(ids, permit).await;
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
             if known.len() > MANY {
-                known.retain(|_, seen| seen.asked_at.elapsed() < OBSERVED_WITHIN);
+                known.retain(|_, seen| seen.sent_at.elapsed() < OBSERVED_WITHIN);
             }
             let seen = found.states.iter();
             known.extend(
-                seen.map(|(id, state)| (id.clone(), SeenState { asked_at, state: state.clone() })),
+                seen.map(|(id, state)| (id.clone(), SeenState { sent_at, state: state.clone() })),
             );
             Ok(Arc::new(found))
         });

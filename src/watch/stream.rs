@@ -16,7 +16,7 @@ use crate::model::{Failure, InterfaceId, Revision, Timestamp};
 use crate::telemetry::metrics::GaugeGuard;
 
 use super::follow::Following;
-use super::limits::{Limits, Resume, Watcher, messages};
+use super::limits::{Resume, StreamLimits, Watcher, messages};
 use super::reader::WatchedInstance;
 use super::view::{View, ViewChange};
 use super::{Coverage, Event, Hub, Scope};
@@ -34,11 +34,11 @@ pub(super) struct InstanceWatcher<L, E> {
     in_snapshot: bool,
     /// Time of the last describe of the whole instance for this stream, or why it failed. After a
     /// failure the stream must not end with OK until the instance is covered.
-    asked: Option<Result<Timestamp, Failure>>,
+    last_describe: Option<Result<Timestamp, Failure>>,
     /// Whether the last heartbeat reported incomplete coverage.
     incomplete: bool,
     last_message: Instant,
-    limits: Limits,
+    limits: StreamLimits,
     _open: GaugeGuard,
     _following: Option<Following>,
 }
@@ -50,18 +50,18 @@ impl<L: LedgerStore, E: Ens> InstanceWatcher<L, E> {
         scope: Scope,
         watched: Arc<WatchedInstance>,
         view: Arc<View>,
-        asked: Option<Result<Timestamp, Failure>>,
+        last_describe: Option<Result<Timestamp, Failure>>,
         began: Instant,
     ) -> Self {
         let known = scope.after <= view.revision;
         let drain = hub.drain.clone();
         Self {
             sent: if known { scope.after } else { Revision::default() },
-            limits: Limits::new(Resume::Revision, hub.settings, drain, scope.until, began),
+            limits: StreamLimits::new(Resume::Revision, hub.settings, drain, scope.until, began),
             _open: hub.backends.metrics.watch_stream(),
             _following: scope.follow.then(|| hub.follow(&watched, scope.eni.as_ref())),
             in_snapshot: true,
-            asked,
+            last_describe,
             incomplete: false,
             last_message: began,
             hub,
@@ -96,7 +96,7 @@ impl<L: LedgerStore, E: Ens> InstanceWatcher<L, E> {
             self.sent = self.sent.max(self.view.revision);
             let complete = !self.coverage().incomplete;
             if complete {
-                self.asked.take_if(|asked| asked.is_err());
+                self.last_describe.take_if(|last_describe| last_describe.is_err());
             }
             // A stream reports the change from incomplete to complete at once.
             if self.in_snapshot || (self.incomplete && complete) {
@@ -105,7 +105,7 @@ impl<L: LedgerStore, E: Ens> InstanceWatcher<L, E> {
             }
             if !self.scope.follow && self.view.has_ended(self.eni()) {
                 let unsettled = self.unsettled();
-                return self.asked.take().and_then(Result::err).or(unsettled).map(Err);
+                return self.last_describe.take().and_then(Result::err).or(unsettled).map(Err);
             }
             let (ends, heartbeat) =
                 (self.limits.ends(), self.last_message + self.hub.settings.heartbeat);
@@ -135,7 +135,7 @@ impl<L: LedgerStore, E: Ens> InstanceWatcher<L, E> {
     fn coverage(&self) -> Coverage {
         let now = self.hub.backends.ledger.store().now(&self.watched.instance);
         if self.view.is_of_whole(self.eni()) {
-            self.view.coverage(self.asked.as_ref(), now)
+            self.view.coverage(self.last_describe.as_ref(), now)
         } else {
             Coverage::default()
         }

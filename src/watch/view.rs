@@ -114,14 +114,14 @@ impl View {
         eni.is_none_or(|eni| !self.shows(eni))
     }
 
-    /// The completeness of the instance. `asked` is this replica's last describe of it, or its
+    /// The completeness of the instance. `last_describe` is that of this replica, or its
     /// failure.
     pub(super) fn coverage(
         &self,
-        asked: Option<&Result<Timestamp, Failure>>,
+        last_describe: Option<&Result<Timestamp, Failure>>,
         now: Timestamp,
     ) -> Coverage {
-        let sent_at = asked.and_then(|asked| asked.as_ref().ok()).copied();
+        let sent_at = last_describe.and_then(|last_describe| last_describe.as_ref().ok()).copied();
         Coverage::at(self.observed_at.max(sent_at), now)
     }
 

@@ -9,11 +9,11 @@ use std::time::Duration;
 use eni_gateway::ens::classify::{self, EnsReply};
 use eni_gateway::ens::credentials::Credentials;
 use eni_gateway::ens::redaction::Redaction;
-use eni_gateway::ens::transport::{Fault, Response};
+use eni_gateway::ens::transport::{MissingResponse, Response};
 use eni_gateway::ens::{DescribeError, Ens, InstanceRow, MAX_IDS, Outcome, Prepared, Row, wire};
 use eni_gateway::model::{Failure, InstanceId, InterfaceId, Timestamp, random};
 use eni_gateway::rate_limit::{Permit, RateClass, RateLimiter};
-use eni_gateway::simulator::{Action, Answer, Effect, Fault as CloudFault, Params};
+use eni_gateway::simulator::{Action, Answer, Effect, Fault, Params};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -162,7 +162,12 @@ fn expired() -> Answer {
 }
 
 fn fault(kind: &'static str) -> EnsReply {
-    classify::fault(Fault { sent: true, kind, why: kind.to_owned(), handshake: None })
+    classify::missing_response(MissingResponse {
+        sent: true,
+        kind,
+        why: kind.to_owned(),
+        handshake: None,
+    })
 }
 
 fn read(answer: &Answer) -> EnsReply {
@@ -307,7 +312,7 @@ pub(crate) fn refusal(code: &str) -> Effect {
 }
 
 /// What may happen to a call in ENS. An attach that is applied late is so while its date holds.
-pub(crate) fn draw_fault(action: Action, left: Option<Duration>) -> CloudFault {
+pub(crate) fn draw_fault(action: Action, left: Option<Duration>) -> Fault {
     let delay = Duration::from_millis(random::between(0..3_000));
     let (status, apply) = (502, random::fraction() < 0.5);
     let after = left.unwrap_or_default().mul_f64(random::fraction());
@@ -325,7 +330,7 @@ pub(crate) fn draw_fault(action: Action, left: Option<Duration>) -> CloudFault {
         (10, Action::AttachNetworkInterface) => refusal("InvalidOperation.InvalidEnsStatus"),
         _ => Effect::None,
     };
-    let fault = CloudFault::next(action, effect);
+    let fault = Fault::next(action, effect);
     match random::between(0..3) {
         // Before it takes effect only as long as its date holds.
         0 if left.is_none_or(|left| delay < left) => fault.delay(delay),

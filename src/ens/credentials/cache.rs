@@ -98,7 +98,7 @@ impl Provider {
     /// # Errors
     /// No HTTP client can be built.
     pub fn fixed(credentials: Credentials) -> Result<Self, String> {
-        let client = transport::client(transport::Limits::default(), None)?;
+        let client = transport::client(transport::ConnectionBounds::default(), None)?;
         let http = Http { direct: client.clone(), sts: client };
         let source = Selected::Source(Source::Fixed(credentials));
         Ok(Self::new(source, http, WallClock::system()))

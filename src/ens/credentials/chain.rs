@@ -44,7 +44,8 @@ impl Provider {
     /// No source is set up, or no HTTP client can be built.
     pub async fn discover(context: &ProviderContext) -> Result<Self, DiscoverError> {
         let client = |proxy| {
-            transport::client(transport::Limits::default(), proxy).map_err(DiscoverError::Client)
+            transport::client(transport::ConnectionBounds::default(), proxy)
+                .map_err(DiscoverError::Client)
         };
         let http = Http { direct: client(None)?, sts: client(context.proxy())? };
         let mut tried = Vec::new();
