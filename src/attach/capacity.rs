@@ -49,7 +49,7 @@ impl<L: LedgerStore, E: Ens> Attacher<L, E> {
             self.existing(instance, permit().await?).await?;
         }
         let permit = permit().await?;
-        let observed = self.backends.record_instance(instance, permit, None).await;
+        let observed = self.backends.observe_and_record_instance(instance, permit, None).await;
         observed.map_err(|error| Operation::Attach.not_observed(&error))?;
         let late = || failures::not_sent("the describe took longer than its result is valid");
         self.known_capacity(instance, enis).await?.ok_or_else(late)

@@ -34,9 +34,9 @@ impl<L: LedgerStore, E: Ens> AttemptTask<L, E> {
         let is_batch = self.turn.is_some();
         let refresh = refreshes.join(&key, &self.attacher.tasks, permit, async move |permit| {
             let (sent_at, recorded) = if is_batch {
-                backends.record_instance(&instance, permit, None).await?
+                backends.observe_and_record_instance(&instance, permit, None).await?
             } else {
-                backends.record_eni(&instance, &eni, permit).await?
+                backends.observe_and_record_eni(&instance, &eni, permit).await?
             };
             let attempt = recorded.record.attempts.get(&eni);
             Ok(attempt.is_none_or(|attempt| attempt.described_at >= Some(sent_at)))

@@ -97,7 +97,8 @@ impl<L: LedgerStore, E: Ens> Validation<'_, L, E> {
         let permit = self.describe_permit().await?;
         // The time is taken before the describe, which then confirms an attached ENI.
         let since = ledger.store().now(instance);
-        let observed = self.attacher.backends.record_instance(instance, permit, None).await;
+        let observed =
+            self.attacher.backends.observe_and_record_instance(instance, permit, None).await;
         observed.map_err(|error| Operation::Attach.not_observed(&error))?;
         let (mut known, mut in_need) = (Vec::new(), Vec::new());
         for request in self.requests {

@@ -223,9 +223,9 @@ pub fn capacities(
     fields.finish(|| Some((instances?, max_age?)))
 }
 
-fn max_age(asked: Option<prost_types::Duration>) -> Result<Duration, &'static str> {
-    asked.map_or(Ok(OBSERVED_WITHIN), |asked| {
-        Duration::try_from(asked).map_err(|_| "must be a duration of at least 0s")
+fn max_age(wanted: Option<prost_types::Duration>) -> Result<Duration, &'static str> {
+    wanted.map_or(Ok(OBSERVED_WITHIN), |wanted| {
+        Duration::try_from(wanted).map_err(|_| "must be a duration of at least 0s")
     })
 }
 

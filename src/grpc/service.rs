@@ -65,31 +65,31 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
         // cancellation shows after one yield, so no attach starts before it.
         tokio::task::yield_now().await;
         let principal = principal(&request);
-        let asked = parse::attach(request.get_ref())?;
-        trace::about(&asked.instance, Some(&asked.eni));
+        let parsed = parse::attach(request.get_ref())?;
+        trace::about(&parsed.instance, Some(&parsed.eni));
         self.access.authorize(&AccessRequest {
             principal: &principal,
             action: Action::Attach,
-            instance: &asked.instance,
-            eni: Some(&asked.eni),
-            validate_only: asked.validate_only,
+            instance: &parsed.instance,
+            eni: Some(&parsed.eni),
+            validate_only: parsed.validate_only,
         })?;
         // A validation leaves no request id behind.
-        let ids: Vec<_> = asked.request_id.filter(|_| !asked.validate_only).into_iter().collect();
-        let _quota = self.access.count_attaches(&principal, 1, &asked.instance, &ids)?;
-        let validate_only = asked.validate_only;
-        let enis = std::slice::from_ref(&asked.eni);
+        let ids: Vec<_> = parsed.request_id.filter(|_| !parsed.validate_only).into_iter().collect();
+        let _quota = self.access.count_attaches(&principal, 1, &parsed.instance, &ids)?;
+        let validate_only = parsed.validate_only;
+        let enis = std::slice::from_ref(&parsed.eni);
         let mut audit = AttachAudit::new(
             &principal.name,
-            &asked.instance,
+            &parsed.instance,
             enis,
-            asked.request_id,
+            parsed.request_id,
             validate_only,
         );
         let request = attach::Request {
-            instance: asked.instance,
-            eni: asked.eni,
-            request_id: asked.request_id,
+            instance: parsed.instance,
+            eni: parsed.eni,
+            request_id: parsed.request_id,
             caller: principal.name.clone(),
             peer,
             deadline,
@@ -175,18 +175,18 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
     ) -> Result<Response<Self::WatchAttachmentStream>, Status> {
         let (until, peer) = (Deadline::of(&request).stream(), peer(&request));
         let principal = principal(&request);
-        let asked = parse::watch(request.get_ref())?;
-        trace::about(&asked.instance, asked.eni.as_ref());
+        let parsed = parse::watch(request.get_ref())?;
+        trace::about(&parsed.instance, parsed.eni.as_ref());
         let shown =
-            StreamScope { principal, instance: asked.instance.clone(), eni: asked.eni.clone() };
+            StreamScope { principal, instance: parsed.instance.clone(), eni: parsed.eni.clone() };
         self.access.authorize(&shown.request())?;
         let quota = self.access.count(&shown.principal, Action::Watch)?;
-        let permit = self.admission.stream(peer, &asked.instance).await?;
+        let permit = self.admission.stream(peer, &parsed.instance).await?;
         let scope = Scope {
-            instance: asked.instance,
-            eni: asked.eni,
-            after: asked.after,
-            follow: asked.follow,
+            instance: parsed.instance,
+            eni: parsed.eni,
+            after: parsed.after,
+            follow: parsed.follow,
             until,
             peer,
         };
@@ -212,24 +212,24 @@ impl<L: LedgerStore, E: Ens> Rpcs for AttachmentService<L, E> {
     ) -> Result<Response<Self::WatchAttachmentsStream>, Status> {
         let (until, peer) = (Deadline::of(&request).stream(), peer(&request));
         let principal = principal(&request);
-        let asked = parse::watch_fleet(request.get_ref())?;
+        let parsed = parse::watch_fleet(request.get_ref())?;
         let rights = self.access.authorize_fleet(principal.clone(), Action::Watch)?;
         let quota = self.access.count(&principal, Action::Watch)?;
         let permit = self.admission.fleet_stream(peer).await?;
         let _opening = self.admission.opening(peer).await?;
         // In one form, so that their order in the request voids no token.
         let states: BTreeSet<_> =
-            asked.attachments.states.iter().map(|state| state.name()).collect();
-        let parts = rights.basis.iter().map(String::as_str).chain([asked.prefix.as_str()]);
+            parsed.attachments.states.iter().map(|state| state.name()).collect();
+        let parts = rights.basis.iter().map(String::as_str).chain([parsed.prefix.as_str()]);
         let scope = FleetScope {
             digest: ScopeDigest::of(parts.chain(states).map(str::as_bytes)),
             filter: FleetFilter {
-                prefix: asked.prefix.clone(),
-                attachments: asked.attachments.clone(),
+                prefix: parsed.prefix.clone(),
+                attachments: parsed.attachments.clone(),
                 may_show: rights.may_show.clone(),
             },
-            after: asked.after,
-            follow: asked.follow,
+            after: parsed.after,
+            follow: parsed.follow,
             until,
         };
         let messages = self.hub.watch_fleet(scope).await?;

@@ -42,7 +42,7 @@ impl<L: LedgerStore, E: Ens> Backends<L, E> {
     }
 
     /// Observes one ENI of this instance and records it. Also returns when the describe was sent.
-    pub(crate) async fn record_eni(
+    pub(crate) async fn observe_and_record_eni(
         &self,
         instance: &InstanceId,
         eni: &InterfaceId,

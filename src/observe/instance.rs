@@ -35,7 +35,7 @@ impl<L: LedgerStore, E: Ens> Backends<L, E> {
 
     /// Observes an instance and records it, with `then` in the same commit. Also returns when the
     /// describe was sent.
-    pub(crate) async fn record_instance(
+    pub(crate) async fn observe_and_record_instance(
         &self,
         instance: &InstanceId,
         permit: Permit,

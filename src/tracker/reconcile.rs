@@ -51,7 +51,11 @@ impl<L: LedgerStore, E: Ens> Tracker<L, E> {
     }
 
     async fn reconcile_one(&self, instance: &InstanceId, permit: Permit) {
-        match self.backends.record_instance(instance, permit, Some(Command::Reconcile)).await {
+        match self
+            .backends
+            .observe_and_record_instance(instance, permit, Some(Command::Reconcile))
+            .await
+        {
             Ok((_, answer)) => {
                 answer.record.attempts.values().for_each(|attempt| self.note_stuck(attempt));
                 if let Reply::Reconciled(report) = answer.reply {

@@ -67,7 +67,8 @@ impl<L: LedgerStore, E: Ens> Hub<L, E> {
     ) -> Joined<Timestamp> {
         let (backends, described) = (self.backends.clone(), instance.clone());
         self.flights.join(instance, &self.tasks, permit, async move |permit| {
-            let (sent_at, recorded) = backends.record_instance(&described, permit, None).await?;
+            let (sent_at, recorded) =
+                backends.observe_and_record_instance(&described, permit, None).await?;
             if sent_at > recorded.now {
                 // The ledger ignores observations from the future.
                 return Err(ObserveError::unanswered("the ledger's clock went back meanwhile"));
